@@ -1,0 +1,56 @@
+# One virtual environment per checkout, outside of it; every target makes what it needs.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/aegis-otel/$(shell printf %s '$(CURDIR)' | cksum | cut -d' ' -f1)
+RUN := $(CACHE)/run
+DEV := $(CACHE)/dev
+export RUFF_CACHE_DIR := $(CACHE)/ruff
+export MYPY_CACHE_DIR := $(CACHE)/mypy
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
+export PYTHONPYCACHEPREFIX := $(CACHE)/pycache
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test check format docs bench clean
+
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(RUN)/.ready: pyproject.toml
+	@mkdir -p $(CACHE)
+	$(PYTHON) -m venv --clear $(RUN)
+	$(RUN)/bin/pip install --quiet --upgrade pip
+	$(RUN)/bin/pip install --quiet --editable .
+	@touch $@
+
+$(DEV)/.ready: pyproject.toml
+	@mkdir -p $(CACHE)
+	$(PYTHON) -m venv --clear $(DEV)
+	$(DEV)/bin/pip install --quiet --upgrade pip
+	$(DEV)/bin/pip install --quiet --editable . --group dev --group bench
+	@touch $@
+
+demo: $(RUN)/.ready ## a governed agent, offline: what runs, what is asked, what is blocked, and its trail
+	@$(RUN)/bin/python examples/quickstart/main.py --show-signals
+
+test: $(DEV)/.ready ## the test suite (under 15 minutes on two cores)
+	$(DEV)/bin/python -m pytest -n 2 -q
+
+check: $(DEV)/.ready ## formatting, lint and types
+	$(DEV)/bin/ruff format --check .
+	$(DEV)/bin/ruff check .
+	$(DEV)/bin/mypy
+
+format: $(DEV)/.ready ## rewrite what the formatter and the linter can
+	$(DEV)/bin/ruff format .
+	$(DEV)/bin/ruff check --fix .
+
+docs: $(DEV)/.ready ## write the generated tables in docs/ anew
+	$(DEV)/bin/python -m docs.generate
+
+bench: $(DEV)/.ready ## speed, as ratios to the peer in one process
+	$(DEV)/bin/python benchmarks/decision.py
+	$(DEV)/bin/python benchmarks/governed_call.py
+
+clean: ## remove this checkout's environments and caches
+	rm -rf $(CACHE)

@@ -1,0 +1,119 @@
+"""The audit record: one flat, versioned type for the journal line and the audit row.
+
+A call is at most three lines: `decided` (before anything runs), `resolved` (a human answered) and
+`completed`. A later line repeats only what changed; the row is the fold of the lines of one
+`decision_id`, the last value of each column winning and `timestamp` being the first line's.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal, NamedTuple
+
+import msgspec
+
+SCHEMA_VERSION = 1
+
+
+class RecordStatus(StrEnum):
+    """`result_status` of a row."""
+
+    PENDING = "pending"
+    """A human is being asked; the body has not run."""
+    OPEN = "open"
+    """Allowed; the body is running, or about to."""
+    SUCCESS = "success"
+    FAILED = "failed"
+    BLOCKED = "blocked"
+    DENIED = "denied"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+    """Read, never written: the row is open and the process that wrote it is gone."""
+
+
+class AuditRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One line of the journal; folded, one row of the audit. Everything in it is redacted."""
+
+    stage: Literal["decided", "resolved", "completed"]
+    decision_id: str
+    timestamp: str
+    session_id: str | None = None
+    action_type: str | None = None
+    action_target: str | None = None
+    action_params: str | None = None
+    args_digest: str | None = None
+    risk_level: str | None = None
+    approval: str | None = None
+    matched_rule: str | None = None
+    reason: str | None = None
+    policy_digest: str | None = None
+    mode: str | None = None
+    human_decision: str | None = None
+    approver: str | None = None
+    approval_reason: str | None = None
+    approval_wait_s: float | None = None
+    result_status: str | None = None
+    result_error: str | None = None
+    duration_s: float | None = None
+    agent_name: str | None = None
+    tool_name: str | None = None
+    tool_call_id: str | None = None
+    conversation_id: str | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+    service: str | None = None
+    host: str | None = None
+    pid: int | None = None
+    schema_version: int | None = None
+
+
+class Column(NamedTuple):
+    name: str
+    sql_type: str
+    meaning: str
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("decision_id", "VARCHAR", "the one id of the call (UUIDv7, so it sorts by time)"),
+    Column("session_id", "VARCHAR", "the Runtime's session"),
+    Column("timestamp", "TIMESTAMPTZ", "when it was decided (UTC)"),
+    Column("action_type", "VARCHAR", "what is done, as rules match it"),
+    Column("action_target", "VARCHAR", "what it is done to"),
+    Column("action_params", "JSON", "the arguments, redacted"),
+    Column("args_digest", "VARCHAR", "keyed digest of the arguments as they were (`hmac-sha256:` and hex)"),
+    Column("risk_level", "VARCHAR", "LOW, MEDIUM, HIGH or CRITICAL"),
+    Column("approval", "VARCHAR", "what the rule asks for: auto, approve or block"),
+    Column("matched_rule", "VARCHAR", "the rule that decided; `<default>` when none matched"),
+    Column("reason", "VARCHAR", "why, in one sentence"),
+    Column("policy_digest", "VARCHAR", "the digest of the policy that decided"),
+    Column("mode", "VARCHAR", "enforce or monitor"),
+    Column("human_decision", "VARCHAR", "approved, denied or expired; null when no human was involved"),
+    Column("approver", "VARCHAR", "who answered, where the channel knows"),
+    Column("approval_reason", "VARCHAR", "what the approver gave as the reason"),
+    Column("approval_wait_s", "DOUBLE", "seconds until the answer"),
+    Column(
+        "result_status",
+        "VARCHAR",
+        "success, failed, blocked, denied, skipped, cancelled, pending, open or unknown",
+    ),
+    Column("result_error", "VARCHAR", "why it did not succeed, redacted"),
+    Column("duration_s", "DOUBLE", "seconds the body took"),
+    Column("agent_name", "VARCHAR", "the agent that asked"),
+    Column("tool_name", "VARCHAR", "the tool as the model calls it"),
+    Column("tool_call_id", "VARCHAR", "the model's id of the call"),
+    Column("conversation_id", "VARCHAR", "the conversation or group of the run"),
+    Column("trace_id", "VARCHAR", "OpenTelemetry trace id (32 hex)"),
+    Column("span_id", "VARCHAR", "OpenTelemetry span id of `govern_tool` (16 hex)"),
+    Column("service", "VARCHAR", "service.name of the process"),
+    Column("host", "VARCHAR", "host name of the process"),
+    Column("pid", "BIGINT", "process id"),
+    Column("schema_version", "BIGINT", "version of this table"),
+)
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode_line(record: AuditRecord) -> bytes:
+    """The record as one line of JSON with its newline."""
+    return _encoder.encode(record) + b"\n"

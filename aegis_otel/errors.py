@@ -1,0 +1,57 @@
+"""Every exception of this package, in one tree.
+
+    AegisError
+    ├── PolicyError          a policy that cannot be loaded; carries every problem with its place
+    ├── ConfigError          a setting or a combination of parts that cannot work
+    └── AuditError           the audit directory cannot be written or read
+
+Messages are lower case, without a full stop, quote the user's value in backticks, and say how to
+mend it. Nothing here is ever raised out of a tool call: there, a failure is a recorded verdict.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One fault in a policy: where it is, what it is, and what was probably meant."""
+
+    message: str
+    source: str = "<policy>"
+    """File name as given, or `<policy>` for a policy made from a dict."""
+    line: int = 0
+    """1-based; 0 when the policy has no text (`Policy.from_dict`)."""
+    column: int = 0
+    """1-based; 0 when the policy has no text."""
+    suggestion: str | None = None
+
+    def __str__(self) -> str:
+        place = f"{self.source}:{self.line}:{self.column}" if self.line else self.source
+        hint = f" (did you mean `{self.suggestion}`?)" if self.suggestion else ""
+        return f"{place}: {self.message}{hint}"
+
+
+class AegisError(Exception):
+    """The base of every exception this package raises."""
+
+
+class PolicyError(AegisError, ValueError):
+    """A policy that cannot be loaded. Nothing of it is in force.
+
+    Attributes:
+        problems: every fault found, in the order of the text.
+    """
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(str(problem) for problem in problems))
+
+
+class ConfigError(AegisError, ValueError):
+    """A setting, or a combination of parts, that cannot work; the message says how to mend it."""
+
+
+class AuditError(AegisError, OSError):
+    """The audit directory cannot be written or read; the message names the path and the cause."""

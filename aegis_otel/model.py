@@ -1,0 +1,229 @@
+"""The nouns of the system: action, verdict, decision, result. Immutable, without behaviour.
+
+An `Action` is frozen through and through: whoever is shown a decision (a hook, an approver) cannot
+change what runs. A `Verdict` is made once per rule when a policy is compiled and shared by every
+decision it gives, which is what keeps a decision at a fraction of a microsecond.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum, StrEnum
+from typing import Any, NoReturn
+
+import msgspec
+
+
+class RiskLevel(IntEnum):
+    """How bad the worst outcome of an action is; ordered, so levels can be compared."""
+
+    LOW = 1
+    MEDIUM = 2
+    HIGH = 3
+    CRITICAL = 4
+
+
+class Approval(StrEnum):
+    """What a rule asks for."""
+
+    AUTO = "auto"
+    APPROVE = "approve"
+    BLOCK = "block"
+
+
+class Outcome(StrEnum):
+    """How the decision about one call ended: the value on its event and its counter."""
+
+    ALLOWED = "allowed"
+    APPROVED = "approved"
+    BLOCKED = "blocked"
+    DENIED = "denied"
+    EXPIRED = "expired"
+    ERROR = "error"
+
+
+class ResultStatus(StrEnum):
+    """What came of an action handed to the Runtime."""
+
+    SUCCESS = "success"
+    FAILED = "failed"
+    BLOCKED = "blocked"
+    DENIED = "denied"
+    SKIPPED = "skipped"
+    WOULD_RUN = "would_run"
+    WOULD_ASK = "would_ask"
+    WOULD_BLOCK = "would_block"
+
+
+def _refuse(self: object, *args: object, **kwargs: object) -> NoReturn:
+    raise TypeError("the parameters of an Action are frozen: make a copy with copy.deepcopy()")
+
+
+class FrozenDict(dict[Any, Any]):
+    """A dict that refuses to change; a deep copy of it is a plain, mutable dict."""
+
+    __slots__ = ()
+    __setitem__ = __delitem__ = __ior__ = _refuse  # type: ignore[assignment]
+    clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> dict[Any, Any]:
+        return {copy.deepcopy(k, memo): copy.deepcopy(v, memo) for k, v in self.items()}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (FrozenDict, (dict(self),))
+
+
+class FrozenList(list[Any]):
+    """A list that refuses to change; a deep copy of it is a plain, mutable list."""
+
+    __slots__ = ()
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse  # type: ignore[assignment]
+    append = clear = extend = insert = pop = remove = reverse = sort = _refuse  # type: ignore[assignment]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> list[Any]:
+        return [copy.deepcopy(v, memo) for v in self]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (FrozenList, (list(self),))
+
+
+_ATOMS = frozenset({str, int, float, bool, type(None), bytes})
+
+
+def freeze(value: Any, _path: frozenset[int] = frozenset()) -> Any:
+    """A deep copy of `value` whose dicts, lists and sets cannot be changed.
+
+    Objects of other types are deep-copied where they can be and kept as they are where they cannot;
+    the digest taken before and after an approval catches a change to those.
+    """
+    kind = type(value)
+    if kind in _ATOMS or kind is FrozenDict or kind is FrozenList:
+        return value
+    if id(value) in _path:  # a cycle: the encoding marks it, so it need not be followed
+        return value
+    if isinstance(value, dict):
+        inner = _path | {id(value)}
+        return FrozenDict((freeze(k, inner), freeze(v, inner)) for k, v in value.items())
+    if isinstance(value, list):
+        inner = _path | {id(value)}
+        return FrozenList(freeze(v, inner) for v in value)
+    if kind is tuple:
+        inner = _path | {id(value)}
+        return tuple(freeze(v, inner) for v in value)
+    if kind is set:
+        return frozenset(value)
+    try:
+        return copy.deepcopy(value)
+    except Exception:
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing an agent is about to do.
+
+    Raises:
+        TypeError: when `params` is not a mapping.
+    """
+
+    type: str
+    """What is done, as rules match it (`match.type`); for a tool call, the tool's name by default."""
+    target: str = "default"
+    """What it is done to (`match.target`)."""
+    params: Mapping[str, Any] = field(default_factory=FrozenDict)
+    """The arguments, with the tool's defaults filled in; frozen."""
+    description: str = ""
+    agent: str | None = field(default=None, kw_only=True)
+    """The name of the agent that asks (`match.agent`); None when it is not known."""
+    schema: Mapping[str, Any] | None = field(default=None, kw_only=True, compare=False, repr=False)
+    """JSON Schema of `params`, where there is one: lets a condition tell a typo from an absent value."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.params, Mapping):
+            raise TypeError(f"params of an Action must be a mapping, not `{type(self.params).__name__}`")
+        if type(self.params) is not FrozenDict:
+            object.__setattr__(self, "params", freeze(dict(self.params)))
+
+    def __hash__(self) -> int:
+        return hash((self.type, self.target, self.agent, len(self.params)))
+
+    def __str__(self) -> str:
+        return f"Action({self.type} -> {self.target})"
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What a policy says: shared by every decision that comes to the same end."""
+
+    approval: Approval
+    risk_level: RiskLevel
+    matched_rule: str
+    """The name of the rule that decided; `<default>` when none matched."""
+    reason: str = ""
+    """One sentence for people; holds no argument values."""
+    errors: tuple[str, ...] = ()
+    """Why a rule's match is unknown, one entry a condition; empty when every match was certain."""
+    policy_digest: str = ""
+    """The digest of the policy that decided (`sha256:` and hex)."""
+
+
+class PolicyDecision(msgspec.Struct, frozen=True):
+    """An action and the verdict on it."""
+
+    action: Action
+    verdict: Verdict
+
+    @property
+    def approval(self) -> Approval:
+        return self.verdict.approval
+
+    @property
+    def risk_level(self) -> RiskLevel:
+        return self.verdict.risk_level
+
+    @property
+    def matched_rule(self) -> str:
+        return self.verdict.matched_rule
+
+    @property
+    def reason(self) -> str:
+        return self.verdict.reason
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        return self.verdict.errors
+
+    @property
+    def policy_digest(self) -> str:
+        return self.verdict.policy_digest
+
+    @property
+    def is_allowed(self) -> bool:
+        """True unless the policy blocks: the action may run, at once or after a human said yes."""
+        return self.verdict.approval is not Approval.BLOCK
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of one action."""
+
+    action: Action
+    status: ResultStatus
+    data: Any = None
+    error: str | None = None
+    started_at: datetime | None = None
+    """UTC; when the body began. None when it never ran."""
+    completed_at: datetime | None = None
+    """UTC; when the body ended."""
+    decision_id: str | None = None
+    """The id of the audit row, the span and the event of this action."""
+
+    @property
+    def ok(self) -> bool:
+        return self.status is ResultStatus.SUCCESS
+
+    def __str__(self) -> str:
+        tag = "OK" if self.ok else self.status.name
+        return f"[{tag}] {self.action.type} -> {self.action.target}"

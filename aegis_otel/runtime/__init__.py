@@ -1,0 +1,1 @@
+"""Deciding, asking, running and recording: the governor and what people hold of it."""

@@ -1,0 +1,92 @@
+"""One governed call, and the ports through which the governor reaches the world.
+
+The governor is part of the pure core: it knows a clock, a journal, an approver and signals only as the
+protocols below. The rims implement them (`runtime.audit`, `telemetry.recorder`, `runtime.approval`).
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from aegis_otel.audit.record import AuditRecord, RecordStatus
+from aegis_otel.model import Outcome, PolicyDecision
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a call comes from: what the SDK knows of it."""
+
+    tool_name: str | None = None
+    tool_call_id: str | None = None
+    conversation_id: str | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """The state of one call while it lives. Made and changed by the governor only."""
+
+    decision: PolicyDecision
+    origin: Origin
+    started_ns: int
+    """Unix time in nanoseconds at which the call reached us; spans start here."""
+    record: AuditRecord
+    """The folded row so far, redacted: the only source for signals and journal lines."""
+    arguments: bytes
+    """The encoded, unredacted arguments, to be digested again before the body runs."""
+    outcome: Outcome | None = None
+    """None until the decision is final."""
+    status: RecordStatus = RecordStatus.PENDING
+    refusal: str | None = None
+    """What the model reads when the body must not run; None when it may."""
+    error_type: str | None = None
+    """Low-cardinality cause, where the outcome is an error or the body failed."""
+    channel: str | None = None
+    """Where a human was asked; None when nobody was."""
+    signal: Any = field(default=None, repr=False)
+    """What the signals rim keeps with the call (its span)."""
+
+    @property
+    def tool(self) -> str:
+        """The name signals use for the tool: the SDK's, or the action type outside the SDK."""
+        return self.origin.tool_name or self.decision.action.type
+
+
+class Journal(Protocol):
+    """Where records become durable."""
+
+    def append(self, record: AuditRecord) -> None:
+        """Write one line. On return it survives the death of the process.
+
+        Raises:
+            AuditError: nothing, or nothing readable, was written.
+        """
+
+    def digest(self, payload: bytes) -> str:
+        """Keyed digest of `payload` (`hmac-sha256:` and hex). Raises AuditError without a key."""
+
+
+class Signals(Protocol):
+    """What is told to telemetry, in the order in which it happens. The governor isolates failures."""
+
+    def opened(self, call: Call) -> None:
+        """The verdict is known: start `govern_tool`, put trace and span id on the record."""
+
+    def awaiting(self, call: Call) -> AbstractContextManager[None]:
+        """A human is asked for as long as this lasts."""
+
+    def decided(self, call: Call) -> None:
+        """The decision is final: the one event, the one count."""
+
+    def executing(self, call: Call) -> AbstractContextManager[None]:
+        """The body runs for as long as this lasts, with our span current."""
+
+    def closed(self, call: Call) -> None:
+        """The call has its last status: end `govern_tool`."""
+
+    def write_failed(self, call: Call, error: BaseException) -> None:
+        """The journal refused a line of this call."""
+
+    def hook_failed(self) -> None:
+        """A user hook raised."""
