@@ -2,6 +2,8 @@
 
     AegisError
     ├── PolicyError          a policy that cannot be loaded; carries every problem with its place
+    │   ├── PolicyNotFound     its file does not exist
+    │   └── PolicyNotMapping   it is no mapping at all
     ├── ConfigError          a setting or a combination of parts that cannot work
     └── AuditError           the audit directory cannot be written or read
 
@@ -47,6 +49,14 @@ class PolicyError(AegisError, ValueError):
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
         super().__init__("\n".join(str(problem) for problem in problems))
+
+
+class PolicyNotFound(PolicyError, FileNotFoundError):
+    """The policy's file does not exist."""
+
+
+class PolicyNotMapping(PolicyError, TypeError):
+    """The policy is no mapping: an empty file, a list, a single value."""
 
 
 class ConfigError(AegisError, ValueError):

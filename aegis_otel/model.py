@@ -17,6 +17,12 @@ from typing import Any, NoReturn
 import msgspec
 
 
+DEFAULT_RULE = "<default>"
+"""Stands where a rule's name does when no rule matched."""
+ERROR_RULE = "<error>"
+"""Stands where a rule's name does when governance failed before the policy could be asked."""
+
+
 class RiskLevel(IntEnum):
     """How bad the worst outcome of an action is; ordered, so levels can be compared."""
 
@@ -58,7 +64,7 @@ class ResultStatus(StrEnum):
     WOULD_BLOCK = "would_block"
 
 
-def _refuse(self: object, *args: object, **kwargs: object) -> NoReturn:
+def _refuse(self: object, *args: object, **kwargs: object) -> NoReturn:  # noqa: ARG001
     raise TypeError("the parameters of an Action are frozen: make a copy with copy.deepcopy()")
 
 
@@ -66,8 +72,8 @@ class FrozenDict(dict[Any, Any]):
     """A dict that refuses to change; a deep copy of it is a plain, mutable dict."""
 
     __slots__ = ()
-    __setitem__ = __delitem__ = __ior__ = _refuse  # type: ignore[assignment]
-    clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
 
     def __deepcopy__(self, memo: dict[int, Any]) -> dict[Any, Any]:
         return {copy.deepcopy(k, memo): copy.deepcopy(v, memo) for k, v in self.items()}
@@ -80,8 +86,8 @@ class FrozenList(list[Any]):
     """A list that refuses to change; a deep copy of it is a plain, mutable list."""
 
     __slots__ = ()
-    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse  # type: ignore[assignment]
-    append = clear = extend = insert = pop = remove = reverse = sort = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
+    append = clear = extend = insert = pop = remove = reverse = sort = _refuse
 
     def __deepcopy__(self, memo: dict[int, Any]) -> list[Any]:
         return [copy.deepcopy(v, memo) for v in self]

@@ -18,6 +18,8 @@ class Attribute(NamedTuple):
 
 class Event(NamedTuple):
     name: str
+    severity: str
+    """Severity text, or `by risk`: see `SEVERITIES`."""
     meaning: str
     attributes: tuple[str, ...]
 
@@ -72,12 +74,11 @@ APPROVAL_OUTCOME = "aegis.approval.outcome"
 APPROVAL_CHANNEL = "aegis.approval.channel"
 APPROVAL_WAIT = "aegis.approval.wait_time"
 RESULT_STATUS = "aegis.result.status"
-SESSION_ID = "aegis.session.id"
 
 ATTRIBUTES: tuple[Attribute, ...] = (
     Attribute(GEN_AI_OPERATION_NAME, "string", "`govern_tool`, `await_approval` or `execute_tool`"),
     Attribute(GEN_AI_TOOL_NAME, "string", "the tool as the model calls it"),
-    Attribute(GEN_AI_TOOL_TYPE, "string", "`function`"),
+    Attribute(GEN_AI_TOOL_TYPE, "string", "`function`, for a tool of the SDK"),
     Attribute(GEN_AI_TOOL_CALL_ID, "string", "the model's id of the call"),
     Attribute(
         GEN_AI_TOOL_CALL_ARGUMENTS,
@@ -89,23 +90,32 @@ ATTRIBUTES: tuple[Attribute, ...] = (
     Attribute(ERROR_TYPE, "string", "the exception's class, or what failed; low cardinality"),
     Attribute(DECISION_ID, "string", "the one id of a call: in the audit row, on the span, on the event"),
     Attribute(DECISION_OUTCOME, "string", "`allowed`, `approved`, `blocked`, `denied`, `expired` or `error`"),
-    Attribute(DECISION_REASON, "string", "why, in one sentence without argument values"),
+    Attribute(
+        DECISION_REASON,
+        "string",
+        "why, in one sentence without argument values; on the span only where the call was not let through",
+    ),
     Attribute(POLICY_APPROVAL, "string", "what the rule asks for: `auto`, `approve` or `block`"),
-    Attribute(POLICY_RULE_NAME, "string", "the rule that decided; `<default>` when none matched"),
+    Attribute(
+        POLICY_RULE_NAME,
+        "string",
+        "the rule that decided; `<default>` when none matched, `<error>` when the policy could not be asked",
+    ),
     Attribute(POLICY_DIGEST, "string", "the digest of the policy in force"),
-    Attribute(POLICY_SOURCE, "string", "the policy's file names"),
+    Attribute(POLICY_SOURCE, "string[]", "the policy's file names"),
     Attribute(RISK_LEVEL, "string", "`low`, `medium`, `high` or `critical`"),
     Attribute(ENFORCEMENT_MODE, "string", "`enforce` or `monitor`"),
-    Attribute(ACTION_TYPE, "string", "what `match.type` saw"),
-    Attribute(ACTION_TARGET, "string", "what `match.target` saw"),
+    Attribute(ACTION_TYPE, "string", "what `match.type` saw, where it is not the tool's name"),
+    Attribute(ACTION_TARGET, "string", "what `match.target` saw, where it is not `default`"),
     Attribute(
-        ARGUMENTS_DIGEST, "string", "keyed digest of the arguments (`hmac-sha256:` and hex), never their values"
+        ARGUMENTS_DIGEST,
+        "string",
+        "keyed digest of the arguments (`hmac-sha256:` and hex), never their values",
     ),
     Attribute(APPROVAL_OUTCOME, "string", "`approved`, `denied`, `expired` or `error`"),
     Attribute(APPROVAL_CHANNEL, "string", "where the human was asked: `auto`, `deny`, `cli` or `custom`"),
     Attribute(APPROVAL_WAIT, "double", "seconds the answer took"),
     Attribute(RESULT_STATUS, "string", "the audit row's `result_status` when the span ended"),
-    Attribute(SESSION_ID, "string", "the Runtime's session"),
 )
 
 # --- the sets that signals share ---
@@ -141,13 +151,28 @@ SPANS: tuple[Span, ...] = (
         f"{AWAIT_APPROVAL} {{tool}}",
         "INTERNAL",
         "the time a human took; only when one is asked",
-        (GEN_AI_OPERATION_NAME, GEN_AI_TOOL_NAME, DECISION_ID, APPROVAL_CHANNEL, APPROVAL_OUTCOME, APPROVAL_WAIT),
+        (
+            GEN_AI_OPERATION_NAME,
+            GEN_AI_TOOL_NAME,
+            DECISION_ID,
+            APPROVAL_CHANNEL,
+            APPROVAL_OUTCOME,
+            APPROVAL_WAIT,
+        ),
     ),
     Span(
         f"{EXECUTE_TOOL} {{tool}}",
         "INTERNAL",
         "the tool's body; only when it ran and no other instrumentation's tool span is current",
-        (GEN_AI_OPERATION_NAME, *_CALL, GEN_AI_TOOL_TYPE, GEN_AI_TOOL_CALL_ARGUMENTS, ERROR_TYPE),
+        (
+            GEN_AI_OPERATION_NAME,
+            GEN_AI_TOOL_NAME,
+            GEN_AI_TOOL_TYPE,
+            GEN_AI_TOOL_CALL_ID,
+            GEN_AI_AGENT_NAME,
+            GEN_AI_TOOL_CALL_ARGUMENTS,
+            ERROR_TYPE,
+        ),
     ),
 )
 
@@ -158,39 +183,45 @@ EVENT_POLICY_LOADED = "aegis.policy.loaded"
 EVENT_POLICY_LOAD_FAILED = "aegis.policy.load_failed"
 EVENT_AUDIT_WRITE_FAILED = "aegis.audit.write_failed"
 
+BY_RISK = "by risk"
+SEVERITIES: dict[str, tuple[int, str]] = {
+    "low": (9, "INFO"),
+    "medium": (10, "INFO2"),
+    "high": (13, "WARN"),
+    "critical": (17, "ERROR"),
+}
+"""Severity number and text of an event about a call, by `aegis.risk.level`."""
+
+MIRRORED = (DECISION_OUTCOME, RISK_LEVEL, POLICY_RULE_NAME)
+"""What the span event that mirrors `aegis.tool.decision` carries: the rest is on the span around it."""
+
+_ASKED = (*_CALL, DECISION_ID, RISK_LEVEL, POLICY_RULE_NAME, APPROVAL_CHANNEL)
+
 EVENTS: tuple[Event, ...] = (
     Event(
         EVENT_DECISION,
-        "the final verdict on one call, exactly once, before the body runs; severity follows the risk",
+        BY_RISK,
+        "the final verdict on one call, exactly once, before the body runs",
         (*_CALL, *_DECISION, DECISION_OUTCOME, DECISION_REASON, ARGUMENTS_DIGEST, ERROR_TYPE),
     ),
-    Event(
-        EVENT_APPROVAL_REQUESTED,
-        "a human is asked",
-        (*_CALL, DECISION_ID, RISK_LEVEL, POLICY_RULE_NAME, APPROVAL_CHANNEL),
-    ),
+    Event(EVENT_APPROVAL_REQUESTED, BY_RISK, "a human is asked", _ASKED),
     Event(
         EVENT_APPROVAL_RESOLVED,
+        BY_RISK,
         "the human answered, or did not in time",
-        (
-            *_CALL,
-            DECISION_ID,
-            RISK_LEVEL,
-            POLICY_RULE_NAME,
-            APPROVAL_CHANNEL,
-            APPROVAL_OUTCOME,
-            APPROVAL_WAIT,
-        ),
+        (*_ASKED, APPROVAL_OUTCOME, APPROVAL_WAIT),
     ),
-    Event(EVENT_POLICY_LOADED, "a policy came into force", (POLICY_DIGEST, POLICY_SOURCE)),
+    Event(EVENT_POLICY_LOADED, "INFO", "a policy came into force", (POLICY_DIGEST, POLICY_SOURCE)),
     Event(
         EVENT_POLICY_LOAD_FAILED,
+        "ERROR",
         "a changed policy was refused; the old one stays in force",
-        (POLICY_DIGEST, POLICY_SOURCE, ERROR_TYPE),
+        (POLICY_SOURCE, ERROR_TYPE),
     ),
     Event(
         EVENT_AUDIT_WRITE_FAILED,
-        "a record could not be written; the call it was for did not run",
+        "ERROR",
+        "a record could not be written; a call that had not begun did not run",
         (DECISION_ID, GEN_AI_TOOL_NAME, ERROR_TYPE),
     ),
 )
@@ -199,7 +230,7 @@ METRIC_DECISIONS = "aegis.decisions"
 METRIC_APPROVAL_DURATION = "aegis.approval.duration"
 METRIC_APPROVAL_PENDING = "aegis.approval.pending"
 METRIC_EXECUTE_TOOL_DURATION = "gen_ai.execute_tool.duration"
-METRIC_AUDIT_RECORDS = "aegis.audit.records"
+METRIC_AUDIT_ERRORS = "aegis.audit.errors"
 METRIC_HOOK_ERRORS = "aegis.hook.errors"
 
 METRICS: tuple[Metric, ...] = (
@@ -207,7 +238,7 @@ METRICS: tuple[Metric, ...] = (
         METRIC_DECISIONS,
         "observable counter",
         "{decision}",
-        "final decisions; starts at zero for every rule of the loaded policy",
+        "final decisions; starts at zero for every rule of the loaded policy (the riskiest 1,500 label sets)",
         (DECISION_OUTCOME, POLICY_APPROVAL, RISK_LEVEL, POLICY_RULE_NAME, ENFORCEMENT_MODE),
     ),
     Metric(
@@ -234,11 +265,11 @@ METRICS: tuple[Metric, ...] = (
         (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92),
     ),
     Metric(
-        METRIC_AUDIT_RECORDS,
+        METRIC_AUDIT_ERRORS,
         "observable counter",
-        "{record}",
-        "lines the audit journal took; with `error.type` where it did not",
-        (ERROR_TYPE,),
+        "{error}",
+        "records the audit journal did not take",
+        (),
     ),
     Metric(
         METRIC_HOOK_ERRORS,

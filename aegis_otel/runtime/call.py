@@ -21,6 +21,12 @@ class Origin:
     tool_name: str | None = None
     tool_call_id: str | None = None
     conversation_id: str | None = None
+    size: int = 0
+    """Length of the arguments as text; large ones are prepared off the event loop."""
+
+
+NOWHERE = Origin()
+"""The origin of an action that no SDK called."""
 
 
 @dataclass(slots=True, eq=False)
@@ -44,6 +50,8 @@ class Call:
     """Low-cardinality cause, where the outcome is an error or the body failed."""
     channel: str | None = None
     """Where a human was asked; None when nobody was."""
+    announced: bool = False
+    """Whether the final decision was told to the signals: it is told once."""
     signal: Any = field(default=None, repr=False)
     """What the signals rim keeps with the call (its span)."""
 
@@ -51,6 +59,37 @@ class Call:
     def tool(self) -> str:
         """The name signals use for the tool: the SDK's, or the action type outside the SDK."""
         return self.origin.tool_name or self.decision.action.type
+
+
+class System(Protocol):
+    """The clock, ids and facts of the process."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def service(self) -> str | None: ...
+    def pid(self) -> int: ...
+    def now_ns(self) -> int:
+        """Unix time in nanoseconds."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never goes back."""
+        ...
+
+    def new_id(self) -> str:
+        """A new decision id that sorts by time."""
+        ...
+
+
+class Approver(Protocol):
+    """Who is asked. See `runtime.approval.ApprovalHandler`."""
+
+    @property
+    def channel(self) -> str: ...
+    @property
+    def approver(self) -> str | None: ...
+    async def request_approval(self, decision: PolicyDecision) -> bool: ...
 
 
 class Journal(Protocol):

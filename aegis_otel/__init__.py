@@ -1,0 +1,76 @@
+"""Policy, audit and OpenTelemetry for the tool calls of AI agents.
+
+Importing this package starts nothing and opens nothing; each name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from aegis_otel.version import __version__
+
+if TYPE_CHECKING:
+    from aegis_otel.audit.store import connect
+    from aegis_otel.errors import AegisError, AuditError, ConfigError, PolicyError
+    from aegis_otel.model import Action, Approval, PolicyDecision, Result, ResultStatus, RiskLevel
+    from aegis_otel.policy import Policy
+    from aegis_otel.runtime.hooks import RuntimeHooks
+    from aegis_otel.runtime.plan import ExecutionPlan
+    from aegis_otel.runtime.runtime import Runtime
+    from aegis_otel.runtime.watcher import PolicyWatcher
+    from aegis_otel.telemetry.otlp import configure_otlp
+
+_HOME = {
+    "Action": "model",
+    "AegisError": "errors",
+    "Approval": "model",
+    "AuditError": "errors",
+    "ConfigError": "errors",
+    "ExecutionPlan": "runtime.plan",
+    "Policy": "policy",
+    "PolicyDecision": "model",
+    "PolicyError": "errors",
+    "PolicyWatcher": "runtime.watcher",
+    "Result": "model",
+    "ResultStatus": "model",
+    "RiskLevel": "model",
+    "Runtime": "runtime.runtime",
+    "RuntimeHooks": "runtime.hooks",
+    "configure_otlp": "telemetry.otlp",
+    "connect": "audit.store",
+}
+
+__all__ = [
+    "Action",
+    "AegisError",
+    "Approval",
+    "AuditError",
+    "ConfigError",
+    "ExecutionPlan",
+    "Policy",
+    "PolicyDecision",
+    "PolicyError",
+    "PolicyWatcher",
+    "Result",
+    "ResultStatus",
+    "RiskLevel",
+    "Runtime",
+    "RuntimeHooks",
+    "__version__",
+    "configure_otlp",
+    "connect",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module `{__name__}` has no attribute `{name}`")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,53 @@
+"""`@governed_tool`: a function, or a tool of the SDK, as a governed tool of the SDK."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from agents import FunctionTool, function_tool
+
+from aegis_otel.adapters.openai_agents.arguments import ActionFactory
+from aegis_otel.adapters.openai_agents.capture import governed
+from aegis_otel.runtime.runtime import Runtime
+
+
+def governed_tool(
+    *,
+    runtime: Runtime,
+    action_type: str,
+    action_target: str = "default",
+    description: str | None = None,
+) -> Callable[[Callable[..., Any] | FunctionTool], FunctionTool]:
+    """Put a tool under the policy of `runtime`.
+
+    The result is a `FunctionTool` for `Agent(tools=[...])`. A plain function is made into one as by the
+    SDK's own `function_tool` (sync functions run in a thread; a `RunContextWrapper` first parameter is
+    passed and never captured). To set options of `function_tool`, apply it first:
+
+        @governed_tool(runtime=runtime, action_type="charge", action_target="stripe")
+        @function_tool(timeout=5, failure_error_function=None)
+        async def charge(amount: int) -> str: ...
+
+    Args:
+        runtime: Policy, audit and approvals.
+        action_type: What rules match as `match.type`.
+        action_target: What rules match as `match.target`.
+        description: The action's description in place of the tool's, for approvers. The model still
+            reads the tool's.
+
+    Returns:
+        A decorator. A blocked or denied call never runs the body; the model reads a text that begins
+        with `[AEGIS BLOCKED]`, `[AEGIS DENIED]` or `[AEGIS ERROR]`. What the body returns is untouched.
+
+    Raises:
+        ConfigError: (when applied) the tool is governed already.
+    """
+
+    def decorate(tool: Callable[..., Any] | FunctionTool) -> FunctionTool:
+        if not isinstance(tool, FunctionTool):
+            tool = function_tool(tool)
+        what = tool.description if description is None else description
+        return governed(tool, runtime.governor, ActionFactory(tool, action_type, action_target, what))
+
+    return decorate

@@ -1,0 +1,189 @@
+"""Text or data in, a `PolicyDocument` out, or every problem at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from aegis_otel.errors import PolicyError, PolicyNotFound, PolicyNotMapping, Problem
+from aegis_otel.model import Approval, RiskLevel
+from aegis_otel.policy import grammar, yaml_tree
+from aegis_otel.policy.problems import Locate, Location, explain
+from aegis_otel.policy.rules import (
+    Defaults,
+    ParamTest,
+    Pattern,
+    Patterns,
+    Place,
+    PolicyDocument,
+    Rule,
+    TimeWindow,
+)
+from aegis_otel.policy.wording import shown
+from aegis_otel.policy.yaml_tree import Node
+
+NO_TEXT = "<policy>"
+_MAX_PROBLEMS = 100
+
+
+def read_file(path: str | Path) -> PolicyDocument:
+    """The policy in the file at `path`.
+
+    Raises:
+        PolicyNotFound: there is no such file; also a FileNotFoundError.
+        PolicyError: it cannot be read or is no valid policy.
+    """
+    source = str(path)
+    try:
+        with open(path, "rb") as file:
+            content = file.read(4 * yaml_tree.MAX_CHARACTERS + 1)
+    except FileNotFoundError:
+        raise PolicyNotFound([Problem("policy file not found", source)]) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise PolicyError([Problem(f"policy file cannot be read: {reason.lower()}", source)]) from None
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        line = before.count(b"\n") + 1
+        column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
+        message = f"not UTF-8: byte 0x{content[error.start]:02x} has no meaning here"
+        raise PolicyError([Problem(message, source, line, column)]) from None
+    return read_text(text, source)
+
+
+def read_text(text: str, source: str = NO_TEXT) -> PolicyDocument:
+    """The policy written in `text`.
+
+    Raises:
+        PolicyNotMapping: the YAML is no mapping; also a TypeError.
+        PolicyError: it is no valid policy.
+    """
+    root, problems = yaml_tree.read(text, source)
+    if root is None:
+        if not problems:
+            raise PolicyNotMapping([Problem("the policy is empty: it needs at least `rules`", source, 1, 1)])
+        raise _refusal(problems)
+
+    def locate(location: Location, at_key: bool) -> Place:
+        return Place(source, *_find(root, location, at_key))
+
+    return _document(root.value, source, locate, problems, has_text=True)
+
+
+def read_data(data: Any, source: str = NO_TEXT) -> PolicyDocument:
+    """The policy in a dict.
+
+    Raises:
+        PolicyNotMapping: `data` is no dict; also a TypeError.
+        PolicyError: it is no valid policy.
+    """
+    place = Place(source)
+    return _document(data, source, lambda _location, _at_key: place, [], has_text=False)
+
+
+def _document(data: Any, source: str, locate: Locate, problems: list[Problem], *, has_text: bool) -> PolicyDocument:
+    if not isinstance(data, dict) and data is not yaml_tree.REFUSED:
+        place = locate((), False)
+        message = f"a policy must be a mapping with `rules`, not {shown(data)}"
+        raise PolicyNotMapping([Problem(message, place.source, place.line, place.column)])
+    try:
+        valid = grammar.POLICY.validate_python(data)
+    except ValidationError as error:
+        problems = problems + explain(error.errors(include_url=False), locate, has_text=has_text)
+        raise _refusal(problems) from None
+    if problems:
+        raise _refusal(problems)
+    return _build(valid, source, locate)
+
+
+def _refusal(problems: list[Problem]) -> PolicyError:
+    problems = sorted(problems, key=lambda problem: (problem.line, problem.column))
+    if len(problems) > _MAX_PROBLEMS:
+        rest = len(problems) - _MAX_PROBLEMS
+        problems = [*problems[:_MAX_PROBLEMS], Problem(f"and {rest} more problems", problems[0].source)]
+    return PolicyError(problems)
+
+
+def _find(root: Node, location: Location, at_key: bool) -> tuple[int, int]:
+    """Line and column of what is at `location`, or of the last step to it that has a place."""
+    node, place = root, (root.line, root.column)
+    for step in location:
+        keys, children = node.keys, node.children
+        if isinstance(step, str) and step in keys:
+            place = keys[step]
+        try:
+            node = children[step]  # type: ignore[call-overload, index]
+        except (KeyError, IndexError, TypeError):
+            return place
+        if not at_key:
+            place = (node.line, node.column)
+    return place
+
+
+def _build(valid: Any, source: str, locate: Locate) -> PolicyDocument:
+    defaults = valid.get("defaults")
+    return PolicyDocument(
+        source=source,
+        rules=tuple(_rule(rule, index, locate) for index, rule in enumerate(valid.get("rules", ()))),
+        defaults=None if defaults is None else Defaults(*_verdict(defaults)),
+        defaults_place=locate(("defaults",), True),
+        states_rules="rules" in valid,
+    )
+
+
+def _verdict(section: Any) -> tuple[Approval, RiskLevel]:
+    return Approval(section.get("approval", "approve")), RiskLevel[section.get("risk_level", "medium").upper()]
+
+
+def _rule(rule: Any, index: int, locate: Locate) -> Rule:
+    at: Location = ("rules", index)
+    match = rule.get("match", {})
+    place = locate((*at, "name"), True) if "name" in rule else locate(at, False)
+
+    def patterns(key: str) -> Patterns:
+        texts = match.get(key)
+        if texts is None:
+            return (Pattern("*", place),)
+        return tuple(
+            Pattern(text, locate((*at, "match", key, number), False)) for number, text in enumerate(texts)
+        )
+
+    approval, risk_level = _verdict(rule)
+    conditions = rule.get("conditions", {})
+    return Rule(
+        name=rule.get("name"),
+        types=patterns("type"),
+        targets=patterns("target"),
+        agents=patterns("agent"),
+        window=_window(conditions, (*at, "conditions"), locate),
+        tests=_tests(conditions, (*at, "conditions"), locate),
+        risk_level=risk_level,
+        approval=approval,
+        place=place,
+    )
+
+
+def _window(conditions: Any, at: Location, locate: Locate) -> TimeWindow | None:
+    keys = [key for key in conditions if not key.startswith("param_")]
+    if not keys:
+        return None
+    return TimeWindow(
+        after=conditions.get("time_after"),
+        before=conditions.get("time_before"),
+        weekdays=frozenset(conditions.get("weekdays", ())),
+        timezone=conditions.get("timezone", "UTC"),
+        place=locate((*at, keys[0]), True),
+    )
+
+
+def _tests(conditions: Any, at: Location, locate: Locate) -> tuple[ParamTest, ...]:
+    return tuple(
+        ParamTest(key.removeprefix("param_"), path, expected, locate((*at, key, path), True))
+        for key, section in conditions.items()
+        if key.startswith("param_")
+        for path, expected in section.items()
+    )

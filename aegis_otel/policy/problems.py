@@ -1,0 +1,99 @@
+"""What pydantic found wrong, in words for the person who wrote the policy, with the place of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from aegis_otel.errors import Problem
+from aegis_otel.policy.grammar import KEYS
+from aegis_otel.policy.rules import Place
+from aegis_otel.policy.wording import closest, quoted, shown
+from aegis_otel.policy.yaml_tree import REFUSED
+
+Location = tuple[str | int, ...]
+Locate = Callable[[Location, bool], Place]
+"""(where in the data, whether its key is meant rather than its value) -> where in the text."""
+
+_KEY = "[key]"  # pydantic's last step to the key of a mapping instead of its value
+
+
+def explain(errors: list[Any], locate: Locate, *, has_text: bool) -> list[Problem]:
+    """The problems in `errors`, without those that follow from one reported already."""
+    problems = []
+    for error in errors:
+        if error["input"] is REFUSED:
+            continue
+        location: Location = error["loc"]
+        message, suggestion, at_key = _message(error, location)
+        place = locate(location, at_key)
+        if not has_text and location:
+            message = f"{_path(location)}: {message}"
+        problems.append(Problem(message, place.source, place.line, place.column, suggestion))
+    return problems
+
+
+def _message(error: Any, location: Location) -> tuple[str, str | None, bool]:
+    """The sentence, what was probably meant, and whether it is about the key."""
+    value = error["input"]
+    match error["type"]:
+        case "policy":
+            context: Mapping[str, str] = error["ctx"]
+            return f"{_subject(location)} {context['message']}", context["suggestion"] or None, location[-1] == _KEY
+        case "extra_forbidden":
+            return _unknown_key(location)
+        case "invalid_key":
+            return f"a key must be text, not {shown(value)}", None, True
+        case "dict_type":
+            return f"{_subject(location)} must be a mapping, not {shown(value)}", None, False
+        case "list_type" if location[-1:] == ("rules",):
+            return f"`rules` must be a list, not {shown(value)}", "[]" if value is None else None, False
+        case "list_type" if location[-1:] == ("weekdays",):
+            suggestion = f"[{value}]" if type(value) in (int, str) else None
+            return f"`weekdays` must be a list of days, not {shown(value)}", suggestion, False
+        case "list_type":
+            return f"{_subject(location)} must be text or a list of texts, not {shown(value)}", None, False
+        case "too_short":
+            return f"{_subject(location)} must not be empty: leave it out if nothing is meant", None, False
+        case _:
+            return f"{_subject(location)} is not valid: {error['msg'].lower()}", None, False
+
+
+def _unknown_key(location: Location) -> tuple[str, str | None, bool]:
+    key = str(location[-1])
+    section = next((str(step) for step in reversed(location[:-1]) if isinstance(step, str)), "")
+    where = {"": "a policy", "rules": "a rule"}.get(section, f"`{section}`")
+    known = KEYS[section]
+    suggestion = closest(key, known)
+    if suggestion is None:
+        home = next((name for name, keys in KEYS.items() if key in keys), None)
+        if home is not None:
+            return f"{quoted(key)} does not belong in {where}", f"{home}.{key}" if home else key, True
+    return f"unknown key {quoted(key)} in {where}", suggestion, True
+
+
+def _subject(location: Location) -> str:
+    """What the sentence is about."""
+    names = [step for step in location if isinstance(step, str) and step != _KEY]
+    if not names:
+        return "a policy"
+    if names[-1] == "rules":
+        return "a rule"
+    if len(names) > 1 and names[-2].startswith("param_"):
+        if location[-1] == _KEY:
+            return f"`{names[-2]}`"
+        return f"`{names[-2]}` on {quoted(names[-1])}"
+    if len(names) > 1 and names[-2] in ("match", "defaults"):
+        return f"`{names[-2]}.{names[-1]}`"
+    return f"`{names[-1]}`"
+
+
+def _path(location: Location) -> str:
+    """`rules[2].match.type`, for a policy that has no lines."""
+    path = ""
+    for step in location:
+        if isinstance(step, int):
+            path += f"[{step}]"
+        elif step != _KEY:
+            path += f".{quoted(step)[1:-1]}" if path else quoted(step)[1:-1]
+    return path

@@ -1,0 +1,111 @@
+"""A policy after validation: what was written, in types, each with its place. Nothing is compiled yet.
+
+`document.py` makes these; the compiler, the digest and the linter read them. A value that reached
+these types needs no further checks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from aegis_otel.model import Approval, RiskLevel
+
+Operator = Literal["eq", "gt", "lt", "gte", "lte", "contains", "matches"]
+Scalar = str | int | float | bool
+
+
+class Place(NamedTuple):
+    """Where something stands: `line` and `column` are 1-based, 0 when the policy has no text."""
+
+    source: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.line}:{self.column}" if self.line else self.source
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """One glob of `match`: `*` and `?` are wild, everything else is literal."""
+
+    text: str
+    place: Place
+
+
+Patterns = tuple[Pattern, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TimeWindow:
+    """`time_after`, `time_before`, `weekdays` and `timezone` of a rule, which are one condition."""
+
+    after: int | None
+    """Minutes since midnight, inclusive."""
+    before: int | None
+    """Minutes since midnight, exclusive."""
+    weekdays: frozenset[int]
+    """ISO days, 1 is Monday; empty when every day will do."""
+    timezone: str
+    """IANA name."""
+    place: Place
+
+    @property
+    def wraps(self) -> bool:
+        """Whether the window runs over midnight."""
+        return self.after is not None and self.before is not None and self.after > self.before
+
+
+@dataclass(frozen=True, slots=True)
+class ParamTest:
+    """One `param_*` condition on one parameter."""
+
+    operator: Operator
+    path: str
+    """The parameter's name, or a dotted path into it."""
+    expected: Scalar
+    place: Place
+
+    def __str__(self) -> str:
+        return f"`param_{self.operator}` on `{self.path}`"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule as written, with its defaults filled in."""
+
+    name: str | None
+    """None when the policy gives it none; the compiler then numbers it."""
+    types: Patterns
+    targets: Patterns
+    agents: Patterns
+    window: TimeWindow | None
+    tests: tuple[ParamTest, ...]
+    risk_level: RiskLevel
+    approval: Approval
+    place: Place
+
+    @property
+    def is_conditional(self) -> bool:
+        return self.window is not None or bool(self.tests)
+
+
+class Defaults(NamedTuple):
+    """What holds when no rule matches."""
+
+    approval: Approval = Approval.APPROVE
+    risk_level: RiskLevel = RiskLevel.MEDIUM
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyDocument:
+    """One policy file, or one dict, that passed validation."""
+
+    source: str
+    rules: tuple[Rule, ...]
+    defaults: Defaults | None
+    """None when the policy does not state any."""
+    defaults_place: Place
+    states_rules: bool
+    """Whether a `rules` key was there at all: a file cut short while it was saved has none."""

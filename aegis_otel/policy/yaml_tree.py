@@ -1,0 +1,183 @@
+"""YAML text to plain values, every one of them with its line and column.
+
+A policy file is hostile until it has been read: no objects are made, anchors, aliases, tags and merge
+keys are refused (a policy needs none, and a reviewer reads what is in force), depth and size are bounded.
+Works on the parser's events, one at a time, so nothing here recurses.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from aegis_otel.errors import Problem
+from aegis_otel.policy.scalars import DisputedScalar, resolve
+from aegis_otel.policy.wording import shown
+
+MAX_CHARACTERS = 4 * 1024 * 1024
+MAX_DEPTH = 16
+
+# What YAML allows in a document, inverted: the parser's own complaint has no line.
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+class Refused:
+    """Stands for a value whose problem has been reported already."""
+
+
+REFUSED: Final = Refused()
+
+
+@dataclass(slots=True)
+class Node:
+    """One value of the document and where it begins (1-based)."""
+
+    value: Any
+    line: int
+    column: int
+    children: dict[str, Node] | list[Node] = field(default_factory=list)
+    keys: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Where each key of a mapping stands."""
+
+
+@dataclass(slots=True)
+class _Open:
+    """A mapping or sequence whose end has not come yet."""
+
+    node: Node
+    is_mapping: bool
+    key: str | None = None
+    """The key that waits for its value."""
+    has_key: bool = False
+
+
+def read(text: str, source: str) -> tuple[Node | None, list[Problem]]:
+    """The document in `text`, or None when it cannot be read to its end, and every problem found."""
+    text = text.removeprefix("\ufeff")
+    if len(text) > MAX_CHARACTERS:
+        limit = MAX_CHARACTERS // 1024 // 1024
+        return None, [Problem(f"is longer than {limit} MiB: split the policy into several files", source)]
+    if found := _UNPRINTABLE.search(text):
+        line = text.count("\n", 0, found.start()) + 1
+        column = found.start() - text.rfind("\n", 0, found.start())
+        return None, [Problem(f"not valid YAML: unprintable character {shown(found[0])}", source, line, column)]
+    reader = _Reader(source)
+    return reader.read(text), reader.problems
+
+
+class _Reader:
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.problems: list[Problem] = []
+        self.stack: list[_Open] = []
+        self.root: Node | None = None
+
+    def read(self, text: str) -> Node | None:
+        import yaml  # noqa: PLC0415 - only who loads a policy file pays for the parser
+
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        try:
+            return self.root if self._consume(yaml.parse(text, Loader=loader)) else None
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+            parts = [part for part in (error.problem, error.context) if part]
+            self.problems.append(
+                Problem(f"not valid YAML: {', '.join(parts)}", self.source, line, column)
+            )
+        except yaml.YAMLError as error:
+            self.problems.append(Problem(f"not valid YAML: {error}", self.source))
+        return None
+
+    def _consume(self, events: Iterator[Any]) -> bool:
+        """Build the tree from the parser's events. Returns False when it had to stop."""
+        documents = 0
+        for event in events:
+            match type(event).__name__:
+                case "ScalarEvent":
+                    self._scalar(event)
+                case "MappingStartEvent" | "SequenceStartEvent" as kind:
+                    if len(self.stack) >= MAX_DEPTH:
+                        self._problem(event, f"nested more than {MAX_DEPTH} deep")
+                        return False
+                    self._open(event, is_mapping=kind == "MappingStartEvent")
+                case "MappingEndEvent" | "SequenceEndEvent":
+                    self.stack.pop()
+                case "AliasEvent":
+                    self._problem(event, f"alias `*{event.anchor}` is not supported: write the value out")
+                    self._add(Node(REFUSED, *_place(event)), event)
+                case "DocumentStartEvent":
+                    documents += 1
+                    if documents > 1:
+                        self._problem(event, "a second YAML document begins here: one file holds one policy")
+                        return False
+        return True
+
+    def _scalar(self, event: Any) -> None:
+        value: Any = event.value
+        self._no_properties(event)
+        if event.implicit[0]:
+            try:
+                value = resolve(value)
+            except DisputedScalar as error:
+                self._problem(event, f"`{value}` {error}", suggestion=f'"{value}"')
+                value = REFUSED
+        self._add(Node(value, *_place(event)), event)
+
+    def _open(self, event: Any, *, is_mapping: bool) -> None:
+        self._no_properties(event)
+        children: dict[str, Node] | list[Node] = {} if is_mapping else []
+        node = Node({} if is_mapping else [], *_place(event), children)
+        self._add(node, event)
+        self.stack.append(_Open(node, is_mapping))
+
+    def _add(self, node: Node, event: Any) -> None:
+        """Put a finished or opening node where it belongs: the root, an item, a key or its value."""
+        if not self.stack:
+            self.root = node
+            return
+        top = self.stack[-1]
+        if not top.is_mapping:
+            assert isinstance(top.node.children, list)
+            top.node.children.append(node)
+            top.node.value.append(node.value)
+        elif not top.has_key:
+            top.key, top.has_key = self._key(top.node, node, event), True
+        else:
+            top.has_key = False
+            if top.key is not None:
+                assert isinstance(top.node.children, dict)
+                top.node.children[top.key] = node
+                top.node.value[top.key] = node.value
+
+    def _key(self, mapping: Node, node: Node, event: Any) -> str | None:
+        """The key, or None when its value is to be dropped."""
+        key = node.value
+        if isinstance(key, Refused):
+            return None
+        if not isinstance(key, str):
+            self._problem(event, f"a key must be text, not {shown(key)}: put it in quotes")
+            return None
+        if key == "<<" and event.implicit[0]:
+            self._problem(event, "merge keys (`<<`) are not supported: write the keys out")
+            return None
+        if key in mapping.keys:
+            self._problem(event, f"duplicate key {shown(key)}: it is already on line {mapping.keys[key][0]}")
+            return None
+        mapping.keys[key] = (node.line, node.column)
+        return key
+
+    def _no_properties(self, event: Any) -> None:
+        if event.anchor is not None:
+            self._problem(event, f"anchor `&{event.anchor}` is not supported: write values out where they are used")
+        if event.tag is not None:
+            self._problem(event, f"tag {shown(event.tag)} is not supported: write the plain value")
+
+    def _problem(self, event: Any, message: str, suggestion: str | None = None) -> None:
+        self.problems.append(Problem(message, self.source, *_place(event), suggestion))
+
+
+def _place(event: Any) -> tuple[int, int]:
+    return event.start_mark.line + 1, event.start_mark.column + 1

@@ -1,0 +1,184 @@
+"""Who is asked when a rule says `approve`.
+
+A handler answers True or False; anything else, an exception or silence is a denial. The governor holds
+the time limit, so a handler need not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import json
+import os
+import select
+import sys
+import threading
+from abc import ABC, abstractmethod
+from typing import TextIO
+
+from aegis_otel.encoding import to_plain
+from aegis_otel.model import PolicyDecision
+from aegis_otel.redaction import redact, redact_text
+from aegis_otel.terminal import escape
+
+_MAX_PARAMS = 2_000
+_POLL_S = 0.1
+
+
+class ApprovalHandler(ABC):
+    """Base of all approval handlers: subclass it and implement `request_approval`."""
+
+    channel: str = "custom"
+    """Where the human is asked, as signals name it; low cardinality."""
+    approver: str | None = None
+    """Who answers, where the handler knows; goes to the audit row only."""
+
+    @abstractmethod
+    async def request_approval(self, decision: PolicyDecision) -> bool:
+        """Ask about one decision.
+
+        Returns:
+            True to let the action run, False to deny it. Any other value counts as no answer.
+        """
+
+
+class AutoApprovalHandler(ApprovalHandler):
+    """Approves everything. For demos and tests only."""
+
+    channel = "auto"
+
+    async def request_approval(self, decision: PolicyDecision) -> bool:  # noqa: ARG002
+        return True
+
+
+class DenyApprovalHandler(ApprovalHandler):
+    """Denies everything: what a process without a terminal gets when it names no handler."""
+
+    channel = "deny"
+
+    async def request_approval(self, decision: PolicyDecision) -> bool:  # noqa: ARG002
+        return False
+
+
+class CLIApprovalHandler(ApprovalHandler):
+    """Asks at the terminal, one question at a time, in a thread, so that the event loop stays free."""
+
+    channel = "cli"
+
+    _one_at_a_time = threading.Lock()
+
+    def __init__(self, *, stdin: TextIO | None = None, stdout: TextIO | None = None) -> None:
+        """Ask on `stdin` and `stdout`; the process's own by default."""
+        self._stdin, self._stdout = stdin, stdout
+        self.approver = _user()
+
+    async def request_approval(self, decision: PolicyDecision) -> bool:
+        gone = threading.Event()
+        answer = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+
+        def ask() -> None:
+            # Released with a short poll, so that a question nobody waits for any more is never asked.
+            while not self._one_at_a_time.acquire(timeout=_POLL_S):
+                if gone.is_set():
+                    return
+            try:
+                given = self._prompt(decision, gone)
+            except Exception as error:
+                _deliver(loop, answer, error)
+            else:
+                _deliver(loop, answer, given)
+            finally:
+                self._one_at_a_time.release()
+
+        # Not asyncio.to_thread: its pool would be used up by prompts that wait, and holds up exit.
+        threading.Thread(target=ask, name="aegis-approval", daemon=True).start()
+        try:
+            return bool(await answer)
+        finally:
+            gone.set()
+
+    def _prompt(self, decision: PolicyDecision, gone: threading.Event) -> bool:
+        out = self._stdout or sys.stdout
+        out.write(_question(decision))
+        while True:
+            out.write("  Approve? [y/n]: ")
+            out.flush()
+            line = _read_line(self._stdin or sys.stdin, gone)
+            if line is None:
+                out.write("\n  No longer waiting for an answer.\n")
+                return False
+            if line == "":
+                out.write("\n  No input available: denying.\n")
+                return False
+            answer = line.strip().lower()
+            if answer in ("y", "yes"):
+                return True
+            if answer in ("n", "no"):
+                return False
+            out.write("  Please enter 'y' or 'n'.\n")
+
+
+def default_handler() -> ApprovalHandler:
+    """The terminal if there is one, else a denial."""
+    try:
+        interactive = sys.stdin is not None and sys.stdin.isatty()
+    except ValueError:  # closed
+        interactive = False
+    return CLIApprovalHandler() if interactive else DenyApprovalHandler()
+
+
+def _question(decision: PolicyDecision) -> str:
+    action = decision.action
+    params = json.dumps(redact(to_plain(action.params)), ensure_ascii=False)
+    if len(params) > _MAX_PARAMS:
+        params = f"{params[:_MAX_PARAMS]}... ({len(params)} characters)"
+    rows = [
+        ("Action", action.type),
+        ("Target", action.target),
+        ("Agent", action.agent),
+        ("Risk", decision.risk_level.name),
+        ("Rule", decision.matched_rule),
+        ("Reason", decision.reason),
+        ("Params", params if action.params else None),
+        ("Desc", redact_text(action.description)),
+    ]
+    bar = "=" * 60
+    lines = [f"  {label + ':':<8} {escape(str(value))}" for label, value in rows if value]
+    return "\n".join(["", bar, "  APPROVAL REQUIRED", bar, *lines, bar, ""])
+
+
+def _read_line(stdin: TextIO, gone: threading.Event) -> str | None:
+    """One line; an empty string at the end of input; None once nobody waits for it any more."""
+    try:
+        descriptor = stdin.fileno()
+    except (OSError, ValueError, AttributeError):
+        return stdin.readline()  # no file behind it, so nothing to wait for
+    buffered = b""
+    while not gone.is_set():
+        if select.select([descriptor], [], [], _POLL_S)[0]:
+            # One byte at a time: what follows the newline belongs to whoever reads next.
+            byte = os.read(descriptor, 1)
+            if byte in (b"", b"\n"):
+                return buffered.decode(errors="replace") + byte.decode()
+            buffered += byte
+    return None
+
+
+def _deliver(loop: asyncio.AbstractEventLoop, answer: asyncio.Future[bool], given: bool | Exception) -> None:
+    def settle() -> None:
+        if not answer.done():
+            if isinstance(given, Exception):
+                answer.set_exception(given)
+            else:
+                answer.set_result(given)
+
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(settle)
+
+
+def _user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return None

@@ -1,0 +1,357 @@
+"""The enforcement point: decide -> record -> ask -> re-check -> permit or refuse -> run -> record.
+
+Pure core: time, ids, the journal, the approver and telemetry are ports (`runtime.call`). Every path of
+every adapter goes through `authorize`, so hooks, audit and signals are the same on all of them. Whatever
+fails in here ends as a recorded refusal; nothing but a cancellation is ever raised out of `authorize`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeVar
+
+from aegis_otel.audit.record import SCHEMA_VERSION, AuditRecord, RecordStatus
+from aegis_otel.encoding import encode_plain, to_plain
+from aegis_otel.model import (
+    Action,
+    Approval,
+    Outcome,
+    PolicyDecision,
+    Result,
+    ResultStatus,
+    RiskLevel,
+    Verdict,
+)
+from aegis_otel.redaction import redact, redact_text
+from aegis_otel.runtime import refusal
+from aegis_otel.runtime.call import NOWHERE, Approver, Call, Journal, Origin, Signals, System
+from aegis_otel.runtime.hooks import RuntimeHooks, fire
+from aegis_otel.runtime.question import ask
+from aegis_otel.runtime.refusal import Refusal
+
+if TYPE_CHECKING:
+    from aegis_otel.policy import Policy
+
+T = TypeVar("T")
+_log = logging.getLogger("aegis_otel")
+
+LARGE_ARGUMENTS = 65_536
+"""Characters of arguments from which on they are encoded, redacted and digested in a thread: the event
+loop must not be held (about 1 ms per 100 kB)."""
+
+_MAX_ERROR_TEXT = 2_000
+_FINAL = {
+    RecordStatus.SUCCESS: ResultStatus.SUCCESS,
+    RecordStatus.FAILED: ResultStatus.FAILED,
+    RecordStatus.BLOCKED: ResultStatus.BLOCKED,
+    RecordStatus.DENIED: ResultStatus.DENIED,
+    RecordStatus.SKIPPED: ResultStatus.SKIPPED,
+}
+
+
+class BodyFailed(Exception):
+    """A body that ended without raising and yet did not succeed, such as an executor's FAILED result."""
+
+
+class Governor:
+    """Takes an action through the policy, the audit, a human where one is asked, and the signals."""
+
+    def __init__(
+        self,
+        *,
+        policy: Policy,
+        journal: Journal,
+        signals: Signals,
+        approver: Approver,
+        approval_timeout: float,
+        hooks: RuntimeHooks,
+        system: System,
+        session_id: str,
+    ) -> None:
+        self.policy = policy
+        """In force for every call that has not started its body. Replaced as a whole."""
+        self._journal = journal
+        self._signals = signals
+        self._approver = approver
+        self._approval_timeout = approval_timeout
+        self._hooks = hooks
+        self._system = system
+        self._session_id = session_id
+
+    async def authorize(
+        self, action: Action, origin: Origin = NOWHERE, *, fault: Refusal | None = None
+    ) -> Call:
+        """Decide on one action; on return its verdict is on disk and final.
+
+        Args:
+            action: What is about to be done.
+            origin: Where the call comes from.
+            fault: A reason found before the policy was asked, which refuses the call whatever it says.
+
+        Returns:
+            The call. Its body may run exactly when `refusal` is None, and then must be run by `run`, or
+            given up by `abandon`.
+        """
+        started_ns = self._system.now_ns()
+        try:
+            if origin.size >= LARGE_ARGUMENTS:
+                call = await asyncio.to_thread(self._assess, action, origin, started_ns)
+            else:
+                call = self._assess(action, origin, started_ns)
+        except Exception as error:
+            _log.exception("governance failed on `%s`; the call is refused", action.type)
+            call = self._unassessed(action, origin, started_ns, error)
+            fault = refusal.UNAVAILABLE
+        try:
+            await self._settle(call, fault)
+        except asyncio.CancelledError:
+            self._withdraw(call)
+            raise
+        return call
+
+    async def run(self, call: Call, body: Callable[[], Awaitable[T]]) -> T:
+        """Run the body of a permitted call and record how it ended. Its exceptions pass unchanged."""
+        started = self._system.monotonic()
+        begun_at = self._now()
+        try:
+            with self._signals.executing(call):
+                value = await body()
+        except asyncio.CancelledError:
+            self._complete(call, RecordStatus.CANCELLED, started, "Cancelled while running")
+            raise
+        except BodyFailed as failure:
+            self._complete(call, RecordStatus.FAILED, started, str(failure))
+            raise
+        except BaseException as error:
+            self._complete(call, RecordStatus.FAILED, started, f"{type(error).__name__}: {error}")
+            if isinstance(error, Exception):
+                await self._executed(call, begun_at, None)
+            raise
+        self._complete(call, RecordStatus.SUCCESS, started, None)
+        await self._executed(call, begun_at, value)
+        return value
+
+    def abandon(self, call: Call, status: RecordStatus, why: str) -> None:
+        """Close a permitted call whose body never started. Does nothing to one that was closed."""
+        if call.status is RecordStatus.OPEN:
+            self._complete(call, status, None, why)
+
+    def skip(self, action: Action, why: str) -> None:
+        """Record an action of a plan that was never decided on, because an earlier one failed."""
+        started_ns = self._system.now_ns()
+        try:
+            call = self._assess(action, NOWHERE, started_ns)
+        except Exception as error:
+            call = self._unassessed(action, NOWHERE, started_ns, error)
+        call.record.result_status = RecordStatus.SKIPPED
+        call.record.result_error = why
+        self._write(call, call.record)
+
+    # --- deciding ---
+
+    def _assess(self, action: Action, origin: Origin, started_ns: int) -> Call:
+        """Everything that needs only the arguments and the policy: runs in a thread for large arguments."""
+        decision = self.policy.evaluate(action, now=_utc(started_ns))
+        plain = to_plain(action.params)
+        arguments = encode_plain(plain)
+        record = self._record(decision, origin, started_ns)
+        record.action_params = encode_plain(redact(plain)).decode()
+        record.args_digest = self._journal.digest(arguments)
+        return Call(decision, origin, started_ns, record, arguments)
+
+    def _unassessed(self, action: Action, origin: Origin, started_ns: int, error: Exception) -> Call:
+        """A call about which nothing could be found out: it carries no arguments at all."""
+        reason = f"governance failed: {type(error).__name__}"
+        verdict = Verdict(
+            Approval.BLOCK, RiskLevel.CRITICAL, "<error>", reason, policy_digest=self.policy.digest
+        )
+        decision = PolicyDecision(action, verdict)
+        return Call(decision, origin, started_ns, self._record(decision, origin, started_ns), b"")
+
+    def _record(self, decision: PolicyDecision, origin: Origin, started_ns: int) -> AuditRecord:
+        action, verdict, system = decision.action, decision.verdict, self._system
+        return AuditRecord(
+            stage="decided",
+            decision_id=system.new_id(),
+            timestamp=_utc(started_ns).isoformat(timespec="microseconds"),
+            session_id=self._session_id,
+            action_type=str(action.type),
+            action_target=str(action.target),
+            risk_level=verdict.risk_level.name,
+            approval=verdict.approval.value,
+            matched_rule=verdict.matched_rule,
+            reason=verdict.reason or None,
+            policy_digest=verdict.policy_digest,
+            mode="enforce",
+            agent_name=action.agent,
+            tool_name=origin.tool_name,
+            tool_call_id=origin.tool_call_id,
+            conversation_id=origin.conversation_id,
+            service=system.service,
+            host=system.host,
+            pid=system.pid(),
+            schema_version=SCHEMA_VERSION,
+        )
+
+    async def _settle(self, call: Call, fault: Refusal | None) -> None:
+        """From the policy's verdict to a final, recorded outcome."""
+        approval = call.decision.verdict.approval
+        if fault is not None:
+            self._refuse(call, fault)
+        elif approval is Approval.BLOCK:
+            self._refuse(call, refusal.blocked(call.decision.verdict.matched_rule))
+        elif approval is Approval.AUTO:
+            call.outcome, call.status = Outcome.ALLOWED, RecordStatus.OPEN
+        call.record.result_status = call.status.value
+        self._signals.opened(call)
+        if not self._write(call, call.record):
+            self._refuse(call, refusal.UNAVAILABLE)
+        await fire(self._hooks.on_decision, self._signals.hook_failed, call.decision)
+        if call.outcome is None:
+            await self._ask(call)
+        self._announce(call)
+        if call.refusal is not None:
+            await self._executed(call, None, None)
+
+    def _announce(self, call: Call) -> None:
+        """The outcome is final: the one event, the one count."""
+        call.announced = True
+        self._signals.decided(call)
+        if call.refusal is not None:
+            self._signals.closed(call)
+
+    def _withdraw(self, call: Call) -> None:
+        """The caller was cancelled before the body could start: nothing runs, and the row says so."""
+        if call.outcome is None:
+            self._refuse(call, refusal.WITHDRAWN)
+            self._write(call, self._line(call, "resolved", **_approval_columns(call.record)))
+        if not call.announced:
+            self._announce(call)
+        self.abandon(call, RecordStatus.CANCELLED, "Cancelled before it started")
+
+    def _refuse(self, call: Call, why: Refusal) -> None:
+        call.outcome, call.status, call.refusal = why.outcome, why.status, why.text
+        call.record.result_status, call.record.result_error = why.status.value, why.error
+        if why.cause is not None:
+            call.record.reason = why.cause
+        if why.outcome is Outcome.ERROR:
+            call.error_type = why.cause
+
+    # --- asking a human ---
+
+    async def _ask(self, call: Call) -> None:
+        """Ask until the answer is no, or yes to what the policy says at that moment."""
+        call.channel = self._approver.channel
+        while call.outcome is None:
+            with self._signals.awaiting(call):
+                why = await ask(self._approver, call, self._approval_timeout, self._system.monotonic)
+            yes = why is None
+            await fire(self._hooks.on_approval, self._signals.hook_failed, call.decision, yes)
+            if why is not None:
+                self._refuse(call, why)
+            else:
+                self._recheck(call)
+            if not self._write(call, self._line(call, "resolved", **_approval_columns(call.record))):
+                self._refuse(call, refusal.UNAVAILABLE)
+
+    def _recheck(self, call: Call) -> None:
+        """A human said yes: to these arguments, and to what the policy still asks for?"""
+        action, approved = call.decision.action, call.decision.verdict
+        try:
+            unchanged = encode_plain(to_plain(action.params)) == call.arguments
+            now = self.policy.evaluate(action, now=self._now())
+        except Exception:
+            _log.exception("governance failed on `%s`; the call is refused", action.type)
+            self._refuse(call, refusal.UNAVAILABLE)
+            return
+        if not unchanged:
+            self._refuse(call, refusal.CHANGED)
+            return
+        call.decision, verdict = now, now.verdict
+        record = call.record
+        record.approval, record.risk_level = verdict.approval.value, verdict.risk_level.name
+        record.matched_rule, record.policy_digest = verdict.matched_rule, verdict.policy_digest
+        record.reason = verdict.reason or None
+        something_else = (
+            verdict.matched_rule != approved.matched_rule or verdict.risk_level > approved.risk_level
+        )
+        if verdict.approval is Approval.BLOCK:
+            self._refuse(call, refusal.blocked(verdict.matched_rule))
+        elif verdict.approval is Approval.AUTO or not something_else:
+            call.outcome, call.status = Outcome.APPROVED, RecordStatus.OPEN
+            record.result_status = RecordStatus.OPEN.value
+        # else the yes was to another question: the outcome stays open, and the human is asked again
+
+    # --- recording ---
+
+    def _write(self, call: Call, line: AuditRecord) -> bool:
+        """Append to the journal; whether it is on disk. A refused line is told, never raised."""
+        try:
+            self._journal.append(line)
+        except Exception as error:
+            _log.error("audit of decision %s failed: %s", line.decision_id, error)
+            self._signals.write_failed(call, error)
+            return False
+        return True
+
+    def _line(self, call: Call, stage: str, **changed: object) -> AuditRecord:
+        return AuditRecord(
+            stage=stage,  # type: ignore[arg-type]
+            decision_id=call.record.decision_id,
+            timestamp=self._now().isoformat(timespec="microseconds"),
+            result_status=call.status.value,
+            **changed,  # type: ignore[arg-type]
+        )
+
+    def _complete(self, call: Call, status: RecordStatus, started: float | None, error: str | None) -> None:
+        call.status = status
+        record = call.record
+        record.result_status = status.value
+        record.result_error = None if error is None else redact_text(error)[:_MAX_ERROR_TEXT]
+        record.duration_s = None if started is None else round(self._system.monotonic() - started, 6)
+        line = self._line(call, "completed", result_error=record.result_error, duration_s=record.duration_s)
+        self._write(call, line)
+        self._signals.closed(call)
+
+    async def _executed(self, call: Call, begun_at: datetime | None, value: object) -> None:
+        if self._hooks.on_execute is None or call.status not in _FINAL:
+            return
+        result = value if isinstance(value, Result) else self.result(call, data=value, started_at=begun_at)
+        await fire(self._hooks.on_execute, self._signals.hook_failed, result)
+
+    def result(self, call: Call, *, data: object = None, started_at: datetime | None = None) -> Result:
+        """What came of a closed call, as the Runtime's callers and hooks see it."""
+        return Result(
+            action=call.decision.action,
+            status=_FINAL[call.status],
+            data=data,
+            error=call.record.result_error,
+            started_at=started_at,
+            completed_at=self._now(),
+            decision_id=call.record.decision_id,
+        )
+
+    def _now(self) -> datetime:
+        return _utc(self._system.now_ns())
+
+
+def _approval_columns(record: AuditRecord) -> dict[str, object]:
+    """What an answer can change of the row."""
+    return {
+        "human_decision": record.human_decision,
+        "approver": record.approver,
+        "approval_wait_s": record.approval_wait_s,
+        "approval": record.approval,
+        "risk_level": record.risk_level,
+        "matched_rule": record.matched_rule,
+        "policy_digest": record.policy_digest,
+        "reason": record.reason,
+        "result_error": record.result_error,
+    }
+
+
+def _utc(ns: int) -> datetime:
+    return datetime.fromtimestamp(ns // 1000 / 1e6, UTC)

@@ -1,0 +1,49 @@
+"""One question to a human, and what its answer means."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from aegis_otel.runtime import refusal
+from aegis_otel.runtime.call import Approver, Call
+from aegis_otel.runtime.refusal import Refusal
+
+_log = logging.getLogger("aegis_otel")
+
+
+async def ask(
+    approver: Approver, call: Call, timeout: float, monotonic: Callable[[], float]
+) -> Refusal | None:
+    """Ask once, for at most `timeout` seconds, and keep the answer on the call's record.
+
+    Returns:
+        None for a yes, which is the value True and nothing else; otherwise why the call is refused.
+    """
+    started = monotonic()
+    record = call.record
+    record.human_decision = None
+    task = asyncio.ensure_future(approver.request_approval(call.decision))
+    try:
+        done, _ = await asyncio.wait({task}, timeout=timeout)
+    finally:
+        task.cancel()  # a handler that ignores this is left behind: nobody waits for it
+    record.approval_wait_s = round(monotonic() - started, 6)
+    record.approver = approver.approver
+    if not done:
+        record.human_decision = "expired"
+        return refusal.EXPIRED
+    try:
+        answer: object = task.result()
+    except (Exception, asyncio.CancelledError):
+        _log.warning("the approval handler failed; denied", exc_info=True)
+        return refusal.UNOBTAINABLE
+    if answer is True:
+        record.human_decision = "approved"
+        return None
+    if answer is False:
+        record.human_decision = "denied"
+        return refusal.DENIED
+    _log.warning("the approval handler answered `%s`, not True or False; denied", type(answer).__name__)
+    return refusal.UNOBTAINABLE

@@ -1,0 +1,68 @@
+"""Why a body must not run: one entry for each such row of the contract's table.
+
+`error` goes to the audit row; the model reads it behind its tag.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aegis_otel.audit.record import RecordStatus
+from aegis_otel.model import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """How a refused call ends."""
+
+    tag: str
+    error: str
+    outcome: Outcome
+    status: RecordStatus
+    cause: str | None = None
+    """Goes to the row's `reason` and to `error.type`, where the policy's own reason does not tell."""
+
+    @property
+    def text(self) -> str:
+        """What the model reads as the tool's output."""
+        return f"[AEGIS {self.tag}] {self.error}"
+
+
+def blocked(rule: str) -> Refusal:
+    """The policy blocks by `rule`."""
+    return Refusal("BLOCKED", f"Action blocked by policy rule: {rule}", Outcome.BLOCKED, RecordStatus.BLOCKED)
+
+
+DENIED = Refusal("DENIED", "Action denied by human operator", Outcome.DENIED, RecordStatus.DENIED)
+UNOBTAINABLE = Refusal(
+    "DENIED", "Approval could not be obtained", Outcome.DENIED, RecordStatus.DENIED, "approval_error"
+)
+EXPIRED = Refusal("DENIED", "Approval timed out", Outcome.EXPIRED, RecordStatus.DENIED)
+WITHDRAWN = Refusal(
+    "DENIED",
+    "Call cancelled while waiting for approval",
+    Outcome.EXPIRED,
+    RecordStatus.CANCELLED,
+    "cancelled",
+)
+UNAVAILABLE = Refusal(
+    "ERROR",
+    "Action not run: governance is unavailable",
+    Outcome.ERROR,
+    RecordStatus.BLOCKED,
+    "governance_unavailable",
+)
+NOT_AN_OBJECT = Refusal(
+    "ERROR",
+    "Action not run: arguments are not a JSON object",
+    Outcome.ERROR,
+    RecordStatus.BLOCKED,
+    "invalid_arguments",
+)
+CHANGED = Refusal(
+    "ERROR",
+    "Action not run: its arguments changed while approval was pending",
+    Outcome.ERROR,
+    RecordStatus.BLOCKED,
+    "arguments_changed",
+)

@@ -1,0 +1,194 @@
+"""The Runtime: one policy, one audit, one way to ask, held together for any number of agents."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from aegis_otel.adapters.base import BaseExecutor
+from aegis_otel.config import APPROVAL_TIMEOUT
+from aegis_otel.errors import ConfigError
+from aegis_otel.model import Action, Approval, PolicyDecision, Result, ResultStatus
+from aegis_otel.policy import Policy
+from aegis_otel.runtime.approval import ApprovalHandler, default_handler
+from aegis_otel.runtime.audit import AuditLogger
+from aegis_otel.runtime.call import Call
+from aegis_otel.runtime.governor import BodyFailed, Governor
+from aegis_otel.runtime.hooks import RuntimeHooks
+from aegis_otel.runtime.isolation import IsolatedSignals
+from aegis_otel.runtime.plan import ExecutionPlan
+from aegis_otel.runtime.system import RealSystem
+from aegis_otel.telemetry.recorder import Recorder
+
+_SKIPPED = "Skipped due to prior failure"
+_DRY = {
+    Approval.AUTO: ResultStatus.WOULD_RUN,
+    Approval.APPROVE: ResultStatus.WOULD_ASK,
+    Approval.BLOCK: ResultStatus.WOULD_BLOCK,
+}
+
+
+class Runtime:
+    """Governs actions: those of agents' tools (`governed_tool`) and those of plans (`execute`).
+
+    Constructing one starts no thread and writes no file.
+
+    Args:
+        policy: The rules in force; replaced by `update_policy`.
+        executor: Carries out the actions of `execute` and `run_one`; tools need none.
+        approval_handler: Asked where a rule says `approve`. Default: the terminal if there is one, else
+            every such call is denied.
+        audit_logger: Where records go. Default: `AuditLogger()`, the directory `aegis_audit`.
+        session_id: Groups the rows of this Runtime. Default: 12 random hex digits.
+        hooks: Callbacks that observe.
+        approval_timeout: Seconds a human has; default `AEGIS_APPROVAL_TIMEOUT`, else 300.
+        recorder: Telemetry through providers of your own; default: OpenTelemetry's global ones.
+
+    Raises:
+        ConfigError: a setting in the environment is unusable.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: Policy,
+        executor: BaseExecutor | None = None,
+        approval_handler: ApprovalHandler | None = None,
+        audit_logger: AuditLogger | None = None,
+        session_id: str | None = None,
+        hooks: RuntimeHooks | None = None,
+        approval_timeout: float | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
+        self.executor = executor
+        self.approval = approval_handler or default_handler()
+        self.audit = audit_logger or AuditLogger()
+        self.session_id = session_id or uuid.uuid4().hex[:12]
+        self.hooks = hooks or RuntimeHooks()
+        self.recorder = recorder or Recorder()
+        self.governor = Governor(
+            policy=policy,
+            journal=self.audit,
+            signals=IsolatedSignals(self.recorder),
+            approver=self.approval,
+            approval_timeout=APPROVAL_TIMEOUT.value(approval_timeout),
+            hooks=self.hooks,
+            system=RealSystem(),
+            session_id=self.session_id,
+        )
+        self.recorder.policy_loaded(policy)
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self.governor.policy
+
+    def update_policy(self, policy: Policy) -> None:
+        """Replace the policy at once. A body that runs goes on; a call that waits is decided anew."""
+        self.governor.policy = policy
+        self.recorder.policy_loaded(policy)
+
+    def plan(self, actions: Sequence[Action]) -> ExecutionPlan:
+        """What the policy says about each action now. Runs, asks and records nothing."""
+        return ExecutionPlan(tuple(self.policy.evaluate(action) for action in actions))
+
+    async def execute(
+        self, plan: ExecutionPlan, *, dry_run: bool = False, parallel: bool = False
+    ) -> list[Result]:
+        """Take every action of a plan through the policy as it is now, and run what it lets run.
+
+        Args:
+            plan: From `plan`.
+            dry_run: Only tell what would happen: WOULD_RUN, WOULD_ASK or WOULD_BLOCK. Nothing runs,
+                nobody is asked, nothing is recorded.
+            parallel: All at once. Otherwise in order, and what follows a FAILED or DENIED action is
+                SKIPPED; a BLOCKED one stops nothing.
+
+        Returns:
+            One result for each action, in the order of the plan. A failure is a result, not an exception.
+
+        Raises:
+            ConfigError: the Runtime has no executor.
+        """
+        if dry_run:
+            return [self._dry(self.policy.evaluate(decision.action)) for decision in plan]
+        executor = self._need_executor()
+        if parallel:
+            return list(await asyncio.gather(*(self._execute(d.action, executor) for d in plan)))
+        results: list[Result] = []
+        failed = False
+        for decision in plan:
+            if failed:
+                self.governor.skip(decision.action, _SKIPPED)
+                results.append(Result(decision.action, ResultStatus.SKIPPED, error=_SKIPPED))
+                continue
+            result = await self._execute(decision.action, executor)
+            failed = result.status in (ResultStatus.FAILED, ResultStatus.DENIED)
+            results.append(result)
+        return results
+
+    async def run_one(self, action: Action, *, dry_run: bool = False) -> Result:
+        """`execute` for a single action."""
+        return (await self.execute(self.plan([action]), dry_run=dry_run))[0]
+
+    async def dry_run(self, actions: Sequence[Action]) -> list[Result]:
+        """What would happen to each action, without running, asking or recording anything."""
+        return await self.execute(self.plan(actions), dry_run=True)
+
+    async def __aenter__(self) -> Self:
+        if self.executor is not None:
+            await self.executor.setup()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self.executor is not None:
+                await self.executor.teardown()
+        finally:
+            self.audit.close()
+
+    def _need_executor(self) -> BaseExecutor:
+        if self.executor is None:
+            raise ConfigError(
+                "this Runtime has no executor, so it can run no plan: pass `executor=` to Runtime(...)"
+            )
+        return self.executor
+
+    async def _execute(self, action: Action, executor: BaseExecutor) -> Result:
+        call = await self.governor.authorize(action)
+        if call.refusal is not None:
+            return self.governor.result(call)
+        try:
+            return await self.governor.run(call, lambda: _carry_out(executor, call))
+        except _ExecutorFailed as failure:
+            return failure.result
+        except Exception:
+            return self.governor.result(call)
+
+    @staticmethod
+    def _dry(decision: PolicyDecision) -> Result:
+        return Result(decision.action, _DRY[decision.approval])
+
+
+class _ExecutorFailed(BodyFailed):
+    """Carries an executor's own failed result past the governor."""
+
+    def __init__(self, result: Result) -> None:
+        self.result = result
+        super().__init__(result.error or f"the executor returned {result.status.name}")
+
+
+async def _carry_out(executor: BaseExecutor, call: Call) -> Result:
+    result = await executor.execute(call.decision.action)
+    if not isinstance(result, Result):
+        raise TypeError(f"the executor returned `{type(result).__name__}`, not a Result")
+    if result.ok and not await executor.verify(call.decision.action, result):
+        raise RuntimeError("Post-execution verification failed")
+    if not result.ok:
+        raise _ExecutorFailed(result)
+    return result

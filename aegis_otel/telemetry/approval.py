@@ -1,0 +1,73 @@
+"""One question to a human, as signals: `await_approval`, its two events, how long it took, how many wait."""
+
+from __future__ import annotations
+
+import time
+from contextvars import Token
+from types import TracebackType
+
+from opentelemetry.context import Context, attach, detach
+from opentelemetry.trace import Tracer, set_span_in_context
+
+from aegis_otel import semconv
+from aegis_otel.runtime.call import Call
+from aegis_otel.telemetry.attributes import Attributes, risk
+from aegis_otel.telemetry.events import Events
+from aegis_otel.telemetry.instruments import Instruments
+from aegis_otel.telemetry.spans import Governed
+
+
+class Awaiting:
+    """`await_approval` is current for as long as this lasts, so that what a channel does is seen under it."""
+
+    def __init__(
+        self, tracer: Tracer, events: Events, instruments: Instruments, governed: Governed, call: Call
+    ) -> None:
+        self._events = events
+        self._instruments = instruments
+        self._call = call
+        self._risk = risk(call.record)
+        self._channel = call.channel or ""
+        self._attributes: Attributes = {
+            **governed.call_attributes,
+            semconv.DECISION_ID: call.record.decision_id,
+            semconv.RISK_LEVEL: self._risk,
+            semconv.POLICY_RULE_NAME: call.record.matched_rule or "",
+            semconv.APPROVAL_CHANNEL: self._channel,
+        }
+        self._span = tracer.start_span(
+            f"{semconv.AWAIT_APPROVAL} {governed.tool}",
+            governed.context,
+            attributes={
+                semconv.GEN_AI_OPERATION_NAME: semconv.AWAIT_APPROVAL,
+                semconv.GEN_AI_TOOL_NAME: governed.tool,
+                semconv.DECISION_ID: call.record.decision_id,
+                semconv.APPROVAL_CHANNEL: self._channel,
+            },
+        )
+
+    def __enter__(self) -> None:
+        self._context = set_span_in_context(self._span)
+        self._token: Token[Context] = attach(self._context)
+        self._instruments.counts.asked()
+        self._started = time.perf_counter()
+        self._events.emit(semconv.EVENT_APPROVAL_REQUESTED, self._risk, self._attributes, self._context)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        seconds = time.perf_counter() - self._started
+        detach(self._token)
+        self._instruments.counts.answered()
+        answer = self._call.record.human_decision if kind is None else None
+        outcome = answer or "error"
+        came: Attributes = {semconv.APPROVAL_OUTCOME: outcome, semconv.APPROVAL_WAIT: seconds}
+        self._span.set_attributes(came)
+        self._span.end()
+        self._instruments.approval_duration.record(
+            seconds,
+            {semconv.APPROVAL_OUTCOME: outcome, semconv.APPROVAL_CHANNEL: self._channel},
+            self._context,
+        )
+        resolved = {**self._attributes, **came}
+        self._events.emit(semconv.EVENT_APPROVAL_RESOLVED, self._risk, resolved, self._context)

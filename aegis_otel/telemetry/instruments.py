@@ -1,0 +1,93 @@
+"""The instruments: created here, from the table in `semconv`, and nowhere else."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+
+from opentelemetry.metrics import (
+    CallbackOptions,
+    CallbackT,
+    Histogram,
+    Meter,
+    MeterProvider,
+    Observation,
+    get_meter_provider,
+)
+
+from aegis_otel import semconv
+from aegis_otel.telemetry.counts import Counts, Labels
+from aegis_otel.version import __version__
+
+_METRICS = {metric.name: metric for metric in semconv.METRICS}
+_lock = threading.Lock()
+_counts_of: weakref.WeakKeyDictionary[MeterProvider, Counts] = weakref.WeakKeyDictionary()
+_global_counts: list[Counts] = []
+"""At most one: what the global provider reads. Registered before a provider is installed, it is handed on to
+the provider by the API, and must not be registered there again."""
+
+
+class Instruments:
+    """What one recorder measures with.
+
+    A callback cannot be taken off a meter again, and a second registration of an instrument is dropped
+    without a word; so all recorders on one meter provider share one `Counts`, registered once.
+    """
+
+    def __init__(self, provider: MeterProvider | None = None) -> None:
+        provider = provider or get_meter_provider()
+        meter = provider.get_meter(semconv.SCOPE, __version__)
+        self.counts = _shared_counts(provider, meter)
+        self.approval_duration = _histogram(meter, semconv.METRIC_APPROVAL_DURATION)
+        self.execute_tool_duration = _histogram(meter, semconv.METRIC_EXECUTE_TOOL_DURATION)
+
+
+def _shared_counts(provider: MeterProvider, meter: Meter) -> Counts:
+    with _lock:
+        counts = _counts_of.get(provider)
+        if counts is None and provider is get_meter_provider() and _global_counts:
+            counts = _counts_of[provider] = _global_counts[0]
+        if counts is None:
+            counts = _counts_of[provider] = Counts()
+            if provider is get_meter_provider():
+                _global_counts.append(counts)
+            _observe(meter, counts)
+        return counts
+
+
+def _histogram(meter: Meter, name: str) -> Histogram:
+    metric = _METRICS[name]
+    return meter.create_histogram(
+        name, metric.unit, metric.meaning, explicit_bucket_boundaries_advisory=metric.buckets
+    )
+
+
+def _observe(meter: Meter, counts: Counts) -> None:
+    def decisions(_: CallbackOptions) -> Iterable[Observation]:
+        return [Observation(count, _attributes(labels)) for labels, count in counts.decisions()]
+
+    def plain(read: Callable[[], int]) -> list[CallbackT]:
+        return [lambda _: [Observation(read())]]
+
+    for name, create, callbacks in (
+        (semconv.METRIC_DECISIONS, meter.create_observable_counter, [decisions]),
+        (
+            semconv.METRIC_APPROVAL_PENDING,
+            meter.create_observable_up_down_counter,
+            plain(lambda: counts.pending),
+        ),
+        (semconv.METRIC_AUDIT_ERRORS, meter.create_observable_counter, plain(lambda: counts.audit_errors)),
+        (semconv.METRIC_HOOK_ERRORS, meter.create_observable_counter, plain(lambda: counts.hook_errors)),
+    ):
+        create(name, callbacks, _METRICS[name].unit, _METRICS[name].meaning)
+
+
+def _attributes(labels: Labels) -> dict[str, str]:
+    return {
+        semconv.DECISION_OUTCOME: labels.outcome,
+        semconv.POLICY_APPROVAL: labels.approval,
+        semconv.RISK_LEVEL: labels.risk,
+        semconv.POLICY_RULE_NAME: labels.rule,
+        semconv.ENFORCEMENT_MODE: labels.mode,
+    }

@@ -1,0 +1,177 @@
+"""The record of a call, told to OpenTelemetry. Implements `runtime.call.Signals` on the API alone."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import Protocol
+
+from opentelemetry._logs import LoggerProvider
+from opentelemetry.context import get_current
+from opentelemetry.metrics import MeterProvider, get_meter_provider
+from opentelemetry.trace import TracerProvider, get_tracer_provider
+
+from aegis_otel import semconv
+from aegis_otel.runtime.call import Call
+from aegis_otel.telemetry.approval import Awaiting
+from aegis_otel.telemetry.attributes import Attributes, error_type, of_decision, risk, text
+from aegis_otel.telemetry.counts import Labels, Rule, Verdicts, plausible
+from aegis_otel.telemetry.events import Events
+from aegis_otel.telemetry.flush import flusher
+from aegis_otel.telemetry.instruments import Instruments
+from aegis_otel.telemetry.spans import Executing, Governed, close_span, open_span, unopened
+from aegis_otel.version import __version__
+
+_log = logging.getLogger("aegis_otel")
+
+CAPTURE_CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+_ON_SPANS = {"NO_CONTENT": False, "EVENT_ONLY": False, "SPAN_ONLY": True, "SPAN_AND_EVENT": True}
+
+
+class LoadedPolicy(Protocol):
+    """A policy as far as telemetry needs it."""
+
+    @property
+    def digest(self) -> str: ...
+    @property
+    def sources(self) -> Sequence[str]: ...
+    @property
+    def rules(self) -> Sequence[Rule]: ...
+    @property
+    def default(self) -> Verdicts: ...
+
+
+class Recorder:
+    """Tells the calls of any number of Runtimes to OpenTelemetry.
+
+    Without an SDK every method takes a few microseconds at most, and nothing is exported. What is raised here
+    is isolated by `runtime.isolation`.
+
+    Args:
+        tracer_provider: Where spans go; the global provider, even one installed later, when None.
+        meter_provider: Where metrics go; likewise.
+        logger_provider: Where events go; likewise.
+    """
+
+    def __init__(
+        self,
+        *,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        logger_provider: LoggerProvider | None = None,
+    ) -> None:
+        self._tracer = (tracer_provider or get_tracer_provider()).get_tracer(semconv.SCOPE, __version__)
+        self._events = Events(logger_provider)
+        self._meter_provider = meter_provider
+        self._instruments = Instruments(meter_provider)
+        self._arguments_on_spans = _captured_on_spans(os.environ.get(CAPTURE_CONTENT, ""))
+
+    def opened(self, call: Call) -> None:
+        """Start `govern_tool`; put its ids on the record."""
+        call.signal = open_span(self._tracer, call)
+
+    def awaiting(self, call: Call) -> AbstractContextManager[None]:
+        """A human is asked for as long as this lasts; at its end `record.human_decision` is the answer."""
+        return Awaiting(self._tracer, self._events, self._instruments, _governed(call), call)
+
+    def decided(self, call: Call) -> None:
+        """The one decision event, its mirror on the span, and the one count."""
+        record = call.record
+        governed = _governed(call)
+        outcome = "error" if call.outcome is None else call.outcome.value
+        decision = of_decision(record)
+        level = risk(record)
+        self._instruments.counts.decided(
+            Labels(outcome, record.approval or "", level, record.matched_rule or "", record.mode or "")
+        )
+        attributes: Attributes = {**governed.call_attributes, **decision, semconv.DECISION_OUTCOME: outcome}
+        now = time.time_ns()
+        span = governed.span
+        if span.is_recording():
+            if decision != governed.decision_attributes:  # asked again, under another rule or another policy
+                span.set_attributes(decision)
+            mirrored = {key: attributes[key] for key in semconv.MIRRORED}
+            span.add_event(semconv.EVENT_DECISION, mirrored, now)
+        if record.args_digest is not None:
+            attributes[semconv.ARGUMENTS_DIGEST] = record.args_digest
+        if record.reason:
+            attributes[semconv.DECISION_REASON] = text(record.reason)
+        if call.error_type is not None:
+            attributes[semconv.ERROR_TYPE] = call.error_type
+        self._events.emit(semconv.EVENT_DECISION, level, attributes, governed.context, now)
+        if level == "critical":
+            self._flush_metrics()
+
+    def executing(self, call: Call) -> AbstractContextManager[None]:
+        """The body runs for as long as this lasts; sets `call.error_type` when it raises."""
+        arguments = call.record.action_params if self._arguments_on_spans else None
+        return Executing(self._tracer, self._instruments, _governed(call), call, arguments)
+
+    def closed(self, call: Call) -> None:
+        """End `govern_tool`. A second time does nothing."""
+        if call.signal is not None:
+            close_span(call.signal, call)
+
+    def write_failed(self, call: Call, error: BaseException) -> None:
+        """The journal refused a line of this call."""
+        self._instruments.counts.audit_failed()
+        attributes: Attributes = {
+            semconv.DECISION_ID: call.record.decision_id,
+            semconv.GEN_AI_TOOL_NAME: text(call.tool),
+            semconv.ERROR_TYPE: error_type(type(error)),
+        }
+        self._events.emit(semconv.EVENT_AUDIT_WRITE_FAILED, "ERROR", attributes, _governed(call).context)
+
+    def hook_failed(self) -> None:
+        """A user hook raised."""
+        self._instruments.counts.hook_failed()
+
+    def policy_loaded(self, policy: LoadedPolicy, mode: str = "enforce") -> None:
+        """A policy came into force: its event, and a zero for everything it can say. Never raises."""
+        self._instruments.counts.start_at_zero(plausible(policy.rules, policy.default, mode))
+        self._tell(
+            semconv.EVENT_POLICY_LOADED,
+            "INFO",
+            {semconv.POLICY_DIGEST: policy.digest, semconv.POLICY_SOURCE: _texts(policy.sources)},
+        )
+        self._flush_metrics()
+
+    def policy_load_failed(self, sources: Sequence[str], error: BaseException) -> None:
+        """A changed policy was refused, and the one in force stays. Never raises."""
+        self._tell(
+            semconv.EVENT_POLICY_LOAD_FAILED,
+            "ERROR",
+            {semconv.POLICY_SOURCE: _texts(sources), semconv.ERROR_TYPE: error_type(type(error))},
+        )
+
+    def _tell(self, name: str, severity: str, attributes: Attributes) -> None:
+        """An event outside of any call, and so outside of the governor's isolation."""
+        try:
+            self._events.emit(name, severity, attributes, get_current())
+        except Exception:
+            _log.warning("telemetry failed on `%s`; governance goes on", name, exc_info=True)
+
+    def _flush_metrics(self) -> None:
+        flusher.request(self._meter_provider or get_meter_provider())
+
+
+def _governed(call: Call) -> Governed:
+    return call.signal if call.signal is not None else unopened(call)
+
+
+def _texts(values: Sequence[str]) -> tuple[str, ...]:
+    return tuple(text(value) for value in values)
+
+
+@cache
+def _captured_on_spans(value: str) -> bool:
+    """Whether arguments go on `execute_tool`. Cached, so that a wrong value is complained of once."""
+    mode = value.strip().upper() or "NO_CONTENT"
+    if mode not in _ON_SPANS:
+        known = ", ".join(_ON_SPANS)
+        _log.warning("`%s` of %s is none of %s; nothing is captured", value, CAPTURE_CONTENT, known)
+    return _ON_SPANS.get(mode, False)

@@ -1,0 +1,39 @@
+"""Makes text safe to print: what a terminal would obey, or a reader could not see, becomes a visible escape."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_NAMED = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
+
+# Printable by category, yet drawn as nothing: fillers, joiners, and selectors that can carry hidden text.
+_BLANK = frozenset([0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0, *range(0xE0100, 0xE01F0)])
+
+
+def escape(text: str) -> str:
+    """`text` on one line, with every control, bidirectional, zero-width or unprintable character as `\\x1b`.
+
+    Printable text of any language and its spaces stay as they are, backslashes too. A text that really
+    holds a backslash and `x1b` is thus shown like an escaped one; that can mislead nobody into danger,
+    and regexes, Windows paths and JSON stay readable.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return text.translate(_ESCAPES)
+
+
+class _Escapes(dict[int, str]):
+    """A translation made on demand: str.translate keeps a character for which lookup fails."""
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        if code not in _BLANK and (char.isprintable() or unicodedata.category(char) == "Zs"):
+            raise LookupError
+        if char in _NAMED:
+            return _NAMED[char]
+        if code <= 0xFF:
+            return f"\\x{code:02x}"
+        return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+_ESCAPES = _Escapes()

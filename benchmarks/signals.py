@@ -1,0 +1,185 @@
+"""What the default signals of one allowed call cost, against the OpenTelemetry calls they are made of.
+
+Real SDK providers with batch processors, exporters that drop. Both sides take turns in one process, so their
+ratio holds while the machine's speed wanders. `python benchmarks/signals.py [rounds]`
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from opentelemetry._logs import SeverityNumber
+from opentelemetry.context import attach, detach, get_current
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExporter, LogRecordExportResult
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.trace import set_span_in_context
+
+from aegis_otel import semconv
+from aegis_otel.audit.record import AuditRecord, RecordStatus
+from aegis_otel.model import Action, Approval, Outcome, PolicyDecision, RiskLevel, Verdict
+from aegis_otel.runtime.call import Call, Origin
+from aegis_otel.telemetry.recorder import Recorder
+
+BATCH = 200
+"""Calls between two readings of the clock."""
+
+
+class DropSpans(SpanExporter):
+    def export(self, spans: Sequence[Any]) -> SpanExportResult:
+        return SpanExportResult.SUCCESS
+
+
+class DropLogs(LogRecordExporter):
+    def export(self, batch: Sequence[Any]) -> LogRecordExportResult:
+        return LogRecordExportResult.SUCCESS
+
+    def shutdown(self) -> None:
+        pass
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return True
+
+
+tracer_provider = TracerProvider(shutdown_on_exit=False)
+tracer_provider.add_span_processor(BatchSpanProcessor(DropSpans()))
+logger_provider = LoggerProvider(shutdown_on_exit=False)
+logger_provider.add_log_record_processor(BatchLogRecordProcessor(DropLogs()))
+meter_provider = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
+
+tracer = tracer_provider.get_tracer("raw")
+logger = logger_provider.get_logger("raw")
+histogram = meter_provider.get_meter("raw").create_histogram(
+    "raw", "s", explicit_bucket_boundaries_advisory=next(m.buckets for m in semconv.METRICS if m.buckets)
+)
+recorder = Recorder(
+    tracer_provider=tracer_provider, meter_provider=meter_provider, logger_provider=logger_provider
+)
+silent = Recorder()
+
+verdict = Verdict(
+    Approval.AUTO, RiskLevel.LOW, "allow_search", "Matched rule `allow_search`", (), "sha256:" + "1" * 64
+)
+decision = PolicyDecision(Action("search", "default", {"query": "x"}), verdict)
+origin = Origin("search", "call_4f9a1c", "conv_77")
+
+
+def make_call() -> Call:
+    record = AuditRecord(
+        stage="decided",
+        decision_id="01920000-0000-7000-8000-000000000001",
+        timestamp="2026-01-01T00:00:00.000000+00:00",
+        action_type="search",
+        action_target="default",
+        args_digest="hmac-sha256:" + "2" * 64,
+        risk_level="LOW",
+        approval="auto",
+        matched_rule="allow_search",
+        reason=verdict.reason,
+        policy_digest=verdict.policy_digest,
+        mode="enforce",
+        agent_name="assistant",
+        tool_name="search",
+        tool_call_id="call_4f9a1c",
+        conversation_id="conv_77",
+    )
+    return Call(
+        decision, origin, time.time_ns(), record, b"", outcome=Outcome.ALLOWED, status=RecordStatus.OPEN
+    )
+
+
+def ours(with_: Recorder) -> None:
+    call = make_call()
+    with_.opened(call)
+    with_.decided(call)
+    with with_.executing(call):
+        pass
+    call.status = RecordStatus.SUCCESS
+    with_.closed(call)
+
+
+governed = {f"govern.attribute.{n}": f"value {n}" for n in range(12)}
+executed = {f"execute.attribute.{n}": f"value {n}" for n in range(5)}
+mirrored = {f"mirror.attribute.{n}": f"value {n}" for n in range(3)}
+closing = {f"closing.attribute.{n}": f"value {n}" for n in range(2)}
+event = {f"event.attribute.{n}": f"value {n}" for n in range(13)}
+labels = {f"label.{n}": f"value {n}" for n in range(2)}
+
+
+def raw() -> None:
+    """The same number of spans, events and attributes, by hand and with nothing to compute."""
+    parent = get_current()
+    span = tracer.start_span("govern_tool search", parent, attributes=governed, start_time=time.time_ns())
+    inside = set_span_in_context(span, parent)
+    now = time.time_ns()
+    span.add_event("aegis.tool.decision", mirrored, now)
+    logger.emit(
+        timestamp=now,
+        context=inside,
+        severity_number=SeverityNumber.INFO,
+        severity_text="INFO",
+        attributes=event,
+        event_name="aegis.tool.decision",
+    )
+    body = tracer.start_span("execute_tool search", inside, attributes=executed)
+    context = set_span_in_context(body)
+    started = time.perf_counter()
+    token = attach(context)
+    detach(token)
+    body.end()
+    histogram.record(time.perf_counter() - started, labels, context)
+    span.set_attributes(closing)
+    span.end()
+
+
+def bare_span() -> None:
+    tracer.start_span("bare").end()
+
+
+def microseconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    for _ in range(BATCH):
+        work()
+    return (time.perf_counter() - start) / BATCH * 1e6
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 40
+    sides: dict[str, Callable[[], object]] = {
+        "our signals": lambda: ours(recorder),
+        "raw OTel calls": raw,
+        "bare span": bare_span,
+        "our signals, no SDK": lambda: ours(silent),
+        "making the Call (in ours)": make_call,
+    }
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    gc.disable()
+    for _ in range(rounds):
+        for name, work in sides.items():
+            times[name].append(microseconds(work))
+        gc.collect()
+    gc.enable()
+    print(f"{'us per call':28}{'min':>8}{'median':>9}")
+    for name, taken in times.items():
+        print(f"{name:28}{min(taken):8.1f}{statistics.median(taken):9.1f}")
+    ratios = [
+        (a - c) / b
+        for a, b, c in zip(
+            *(times[n] for n in ("our signals", "raw OTel calls", "making the Call (in ours)")), strict=True
+        )
+    ]
+    print(
+        f"\nours / raw, round by round: min {min(ratios):.2f}, median {statistics.median(ratios):.2f} (limit 1.3)"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kit import Bench, make_bench
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting of the machine reaches a test, and nothing is written where the tests were started."""
+    for name in os.environ:
+        if name.startswith(("AEGIS_", "OTEL_", "OPENAI_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("OPENAI_AGENTS_DISABLE_TRACING", "1")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
+    """Makes Runtimes on `tmp_path / "audit"`; closes what they opened."""
+    made: list[Bench] = []
+
+    def make(*answers: Any, **options: Any) -> Bench:
+        made.append(make_bench(options.pop("audit", tmp_path / "audit"), *answers, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.runtime.audit.close()
+        each.telemetry.close()
