@@ -12,27 +12,27 @@ A set and a frozenset, and a dict and its frozen copy, are the same value and en
 told apart are objects that hold nothing readable (a generator, a lock) and what lies below `MAX_DEPTH`,
 beyond `MAX_NODES` or beyond `MAX_OBJECTS`; the tag says so.
 
-The encoding is total. It reads the instance dict and the slots through the interpreter's own descriptors
-and contents through the built-in base's methods, so an argument's `__repr__`, `__iter__`, `__eq__` or
-properties do not run: they could raise, lie, consume or leak.
+The encoding is total, and it does not run an argument's own code: fields are read as `anatomy` does, and the
+content of a subclass of a built-in type through the built-in type's methods.
 """
 
 from __future__ import annotations
 
-import hashlib
 import types
 from base64 import b64encode
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from itertools import chain
 from pathlib import PurePath
 from typing import Any, TypeAlias
 from uuid import UUID
 
 import msgspec
 
+from aegis_otel import anatomy
 from aegis_otel.model import FrozenDict, FrozenList
 
 Plain: TypeAlias = "dict[str, Plain] | list[Plain] | str | int | float | bool | None"
@@ -46,19 +46,11 @@ MAX_NODES = 1_000_000
 contain each other would otherwise unfold without end."""
 MAX_OBJECTS = 10_000
 """Objects whose fields are read; later ones are their type's name only."""
-MAX_REPR = 1_000
-"""Characters of a built-in type's own repr that are kept."""
 
 _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1  # what every JSON reader keeps exact, DuckDB's among them
 _DECIMAL_BITS = 4096  # beyond this Python's decimal conversion is slow, and soon forbidden
 
 _encoder = msgspec.json.Encoder(order="deterministic")
-
-_MRO = type.__dict__["__mro__"]
-_CLASS_DICT = type.__dict__["__dict__"]
-_MODULE = type.__dict__["__module__"]
-_QUALNAME = type.__dict__["__qualname__"]
-_ARGS = BaseException.__dict__["args"]
 
 
 def to_plain(value: object) -> Plain:
@@ -120,22 +112,25 @@ class _Walk:
             path.pop()
 
     def mapping(self, value: dict[Any, Any]) -> Plain:
-        self.room -= len(value)
+        self.room -= dict.__len__(value)
         if self.room < 0:
             return {TAG: "too_large"}
         plain: dict[str, Plain] = {}
-        for key, item in dict.items(value):
+        entries = iter(dict.items(value))
+        for key, item in entries:
             if type(key) is not str or key == TAG or not (key.isascii() or _is_text(key)):
-                return {TAG: "dict", "items": self.pairs(value)}
+                return self.pairs(plain, key, item, entries)
             if type(item) is str and item.isascii():
                 plain[key] = item
             else:
                 plain[key] = self.plain(item)
         return plain
 
-    def pairs(self, value: dict[Any, Any]) -> list[Plain]:
-        pairs: list[Plain] = [[self.plain(key), self.plain(item)] for key, item in dict.items(value)]
-        return sorted(pairs, key=encode_plain)
+    def pairs(self, done: dict[str, Plain], key: Any, item: Any, entries: Iterator[tuple[Any, Any]]) -> Plain:
+        """A dict of which a key is no plain text; `done` are the entries before that key."""
+        pairs: list[Plain] = [[done_key, done_item] for done_key, done_item in done.items()]
+        pairs += [[self.plain(key), self.plain(item)] for key, item in chain([(key, item)], entries)]
+        return {TAG: "dict", "items": sorted(pairs, key=encode_plain)}
 
     def items(self, values: Iterable[Any]) -> Plain:
         taken = list(values)
@@ -145,101 +140,38 @@ class _Walk:
         return [self.plain(item) for item in taken]
 
     def tagged(self, value: Any, kind: type) -> dict[str, Plain]:
-        mro: tuple[type, ...] = _MRO.__get__(kind)
-        name = _type_name(kind)
         try:
-            for base in mro:
-                opaque = _OPAQUE.get(id(base))
-                if opaque is not None:
-                    return {TAG: opaque, "name": _named(value)}
-            if any(base is Enum for base in mro):
-                fields = _instance_dict(value, mro) or {}
-                member = {key: self.plain(fields.get(f"_{key}_")) for key in ("name", "value")}
-                return {TAG: name, "base": "enum", **member}
+            mro = anatomy.bases(kind)
             for place, base in enumerate(mro):
-                known = _KNOWN.get(id(base))
-                if known is not None:
-                    tag, read = known
-                    if base is kind:
-                        return {TAG: tag, **read(self, value)}
-                    tagged = {TAG: name, "base": tag, **read(self, value)}
-                    fields = self.fields(value, mro[:place], mro)
-                    return {**tagged, "fields": self.mapping(fields)} if fields else tagged
-            self.objects -= 1
-            if self.objects < 0:
-                return {TAG: name, "cut": True}
-            fields = self.fields(value, mro, mro)
-            return (
-                {TAG: name, "fields": self.mapping(fields)} if fields else {TAG: name, **_inside(value, mro)}
-            )
+                if id(base) in _OPAQUE:
+                    return {TAG: _OPAQUE[id(base)], "name": anatomy.place_of(value)}
+                if id(base) in _KNOWN:
+                    return self.known(value, mro, place)
+            return self.thing(value, mro)
         except Exception as error:
-            return {TAG: name, "error": _type_name(type(error))}
+            return {TAG: anatomy.type_name(kind), "error": anatomy.type_name(type(error))}
 
-    def fields(self, value: Any, slotted: tuple[type, ...], mro: tuple[type, ...]) -> dict[Any, Any]:
-        """Slots of the classes in `slotted`, then the instance dict; none of the value's own code runs."""
-        fields: dict[Any, Any] = {}
-        for base in slotted:
-            own = _CLASS_DICT.__get__(base)
-            if "__slots__" not in own:  # built-in types have members too, down to the interpreter's frames
-                continue
-            for name, member in own.items():
-                private = name.startswith("__") and name != "__pydantic_extra__"  # the undeclared fields
-                if type(member) is types.MemberDescriptorType and not private:
-                    try:
-                        fields[name] = member.__get__(value)
-                    except AttributeError:  # never set
-                        continue
-        return fields | (_instance_dict(value, mro) or {})
+    def known(self, value: Any, mro: tuple[type, ...], place: int) -> dict[str, Plain]:
+        """An instance of a type with content of its own, or of a subclass that may add fields."""
+        tag, read = _KNOWN[id(mro[place])]
+        if any(base is Enum for base in mro):  # an IntEnum is a member first, and a number second
+            tag, read = _KNOWN[id(Enum)]
+        if place == 0:
+            return {TAG: tag, **read(self, value)}
+        tagged = {TAG: anatomy.type_name(mro[0]), "base": tag, **read(self, value)}
+        fields = {} if tag == "enum" else anatomy.fields(value, mro[:place])
+        return {**tagged, "fields": self.mapping(fields)} if fields else tagged
 
-
-def _instance_dict(value: Any, mro: tuple[type, ...]) -> dict[Any, Any] | None:
-    for base in mro:
-        member = _CLASS_DICT.__get__(base).get("__dict__")
-        if type(member) is types.GetSetDescriptorType:
-            found = member.__get__(value)
-            return found if type(found) is dict else None
-    return None
-
-
-def _inside(value: Any, mro: tuple[type, ...]) -> dict[str, Plain]:
-    """What a built-in type without fields says of itself: its repr without an address, its bytes' hash."""
-    inside: dict[str, Plain] = {}
-    for base in mro[:-1]:  # object's own repr says the type and the address
-        own = _CLASS_DICT.__get__(base).get("__repr__")
-        if own is not None:
-            if type(own) is types.WrapperDescriptorType:
-                shown = own(value)
-                if type(shown) is str and " at 0x" not in shown:
-                    inside["repr"] = _text(shown[:MAX_REPR])
-            break
-    try:
-        with memoryview(value) as view:
-            content = view.tobytes()
-    except (TypeError, ValueError, BufferError):
-        return inside
-    return {**inside, "length": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-
-
-def _type_name(kind: type) -> str:
-    module, name = _MODULE.__get__(kind), _QUALNAME.__get__(kind)
-    return _clean(f"{module if type(module) is str else '?'}.{name}")
-
-
-def _named(value: Any) -> str:
-    """Where a function, class or module is found; those are named, not looked into."""
-    if isinstance(value, type):
-        return _type_name(value)
-    if type(value) is types.MethodType:
-        return _named(value.__func__)
-    if isinstance(value, types.ModuleType):
-        name = types.ModuleType.__getattribute__(value, "__dict__").get("__name__")
-        return _clean(name) if type(name) is str else "?"
-    module, name = value.__module__, value.__qualname__
-    return _clean(f"{module if type(module) is str else '?'}.{name if type(name) is str else '?'}")
-
-
-def _clean(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
+    def thing(self, value: Any, mro: tuple[type, ...]) -> dict[str, Plain]:
+        """An instance of any other class, by its fields."""
+        name = anatomy.type_name(mro[0])
+        self.objects -= 1
+        if self.objects < 0:
+            return {TAG: name, "cut": True}
+        fields = anatomy.fields(value, mro)
+        return (
+            {TAG: name, "fields": self.mapping(fields)} if fields else {TAG: name, **anatomy.content(value)}
+        )
 
 
 def _is_text(text: str) -> bool:
@@ -253,7 +185,7 @@ def _is_text(text: str) -> bool:
 def _text(text: str) -> Plain:
     if _is_text(text):
         return text
-    return {TAG: "str", "escaped": _clean(text.replace("\\", "\\\\"))}
+    return {TAG: "str", "escaped": anatomy.printable(text.replace("\\", "\\\\"))}
 
 
 def _big(value: int) -> Plain:
@@ -271,11 +203,15 @@ def _binary(value: bytes) -> dict[str, Plain]:
 
 
 def _read_tuple(walk: _Walk, value: tuple[Any, ...]) -> dict[str, Plain]:
-    for base in _MRO.__get__(type(value)):
-        names = _CLASS_DICT.__get__(base).get("_fields")
-        if type(names) is tuple and len(names) == tuple.__len__(value):  # a namedtuple
-            return {"named": walk.mapping(dict(zip(names, tuple.__iter__(value), strict=True)))}
+    names = anatomy.class_attribute(type(value), "_fields")
+    if type(names) is tuple and len(names) == tuple.__len__(value):  # a namedtuple
+        return {"named": walk.mapping(dict(zip(names, tuple.__iter__(value), strict=True)))}
     return {"items": walk.items(tuple.__iter__(value))}
+
+
+def _read_enum(walk: _Walk, value: Enum) -> dict[str, Plain]:
+    member = anatomy.instance_dict(value)
+    return {"name": walk.plain(member.get("_name_")), "value": walk.plain(member.get("_value_"))}
 
 
 def _read_set(walk: _Walk, values: Iterable[Any]) -> dict[str, Plain]:
@@ -284,9 +220,10 @@ def _read_set(walk: _Walk, values: Iterable[Any]) -> dict[str, Plain]:
 
 
 def _read_timedelta(_: _Walk, value: timedelta) -> dict[str, Plain]:
-    return {"days": value.days, "seconds": value.seconds, "microseconds": value.microseconds}
+    return {name: timedelta.__dict__[name].__get__(value) for name in ("days", "seconds", "microseconds")}
 
 
+_args = BaseException.__dict__["args"]
 _Reader: TypeAlias = "Callable[[_Walk, Any], dict[str, Plain]]"
 
 
@@ -303,8 +240,8 @@ _KNOWN = _by_id(
         complex: (
             "complex",
             lambda walk, v: {
-                "real": walk.plain(complex.real.__get__(v)),  # type: ignore[attr-defined]
-                "imag": walk.plain(complex.imag.__get__(v)),  # type: ignore[attr-defined]
+                "real": walk.plain(complex.real.__get__(v)),
+                "imag": walk.plain(complex.imag.__get__(v)),
             },
         ),
         bytes: ("bytes", lambda _, v: _binary(bytes.__getitem__(v, slice(None)))),
@@ -323,8 +260,9 @@ _KNOWN = _by_id(
         timedelta: ("timedelta", _read_timedelta),
         Decimal: ("decimal", lambda _, v: {"value": Decimal.__str__(v)}),
         UUID: ("uuid", lambda _, v: {"value": UUID.__str__(v)}),
-        PurePath: ("path", lambda _, v: {"value": _text(PurePath.__str__(v))}),
-        BaseException: ("exception", lambda walk, v: {"items": walk.items(_ARGS.__get__(v))}),
+        PurePath: ("path", lambda walk, v: {"value": walk.plain(PurePath.__str__(v))}),
+        Enum: ("enum", _read_enum),
+        BaseException: ("exception", lambda walk, v: {"items": walk.items(_args.__get__(v))}),
     }
 )
 

@@ -1,15 +1,143 @@
-"""First version: see below."""
+"""The one redaction step: nothing leaves the process, to disk, telemetry or a terminal, but through here.
+
+A value is hidden when the name it goes by says that it is a secret (`password`, `apiKey`), or when it looks
+like one (`sk-live-...`, a card number, the password in a URL), alone or inside a longer text. The policy sees
+the originals.
+"""
 
 from __future__ import annotations
 
-from aegis_otel.encoding import Plain
+from base64 import b64decode
+from functools import lru_cache
 
-REDACTED = "[REDACTED]"
+import msgspec
+
+from aegis_otel.encoding import TAG, Plain, encode_plain
+from aegis_otel.secret_names import Held, held_by
+from aegis_otel.secret_text import MASK, REDACTED, hide_secrets, is_card_number, is_suspect
+
+__all__ = ["REDACTED", "redact", "redact_text"]
+
+_STRICTNESS: tuple[Held, ...] = ("no", "text", "any")
+_SHORT = 100  # characters of a key that is worth remembering
+_NAMING = ("name", "key", "field", "header")  # {"name": "API_KEY", "value": "..."}
 
 
 def redact(plain: Plain) -> Plain:
-    return plain
+    """`plain` without secrets; the value itself where it holds none. Redacting twice changes nothing more.
+
+    None and booleans stay under any name: they tell whether there is a secret, not which. What cannot be
+    worked through, because the stack is used up, is hidden as a whole.
+    """
+    try:
+        return _redact(plain) if is_suspect(encode_plain(plain)) else plain
+    except Exception:
+        return REDACTED
 
 
 def redact_text(text: str) -> str:
-    return text
+    """`text` without secrets, and without lone surrogates, so that it can be written anywhere."""
+    data = text.encode("utf-8", "backslashreplace")
+    try:
+        return _redact_bytes(data).decode("utf-8", "backslashreplace")
+    except Exception:
+        return REDACTED
+
+
+def _redact(plain: Plain, held: Held = "no") -> Plain:
+    """`plain` under a name that says `held` of it."""
+    if plain is None or isinstance(plain, bool):
+        return plain
+    if held == "any":
+        return REDACTED
+    if isinstance(plain, str):
+        if held == "text" and any(char.isalpha() for char in plain):
+            return REDACTED
+        return _redact_string(plain)
+    if isinstance(plain, list):
+        return [_redact(item, held) for item in plain]
+    if isinstance(plain, dict):
+        return _redact_dict(plain, held)
+    if type(plain) is int and plain > 10**12 and is_card_number(b"%d" % plain):
+        return REDACTED
+    return plain
+
+
+def _redact_string(text: str) -> str:
+    data = text.encode()
+    hidden = _redact_bytes(data)
+    return text if hidden is data else hidden.decode("utf-8", "backslashreplace")
+
+
+def _redact_bytes(data: bytes) -> bytes:
+    if not is_suspect(data):
+        return data
+    if data.lstrip()[:1] not in (b"{", b"["):
+        return hide_secrets(data)
+    try:
+        inner = msgspec.json.decode(data)
+    except (ValueError, RecursionError):  # no JSON after all
+        return hide_secrets(data)
+    try:
+        hidden = _redact(inner)
+        return data if hidden == inner else msgspec.json.encode(hidden)
+    except RecursionError:
+        return MASK
+
+
+def _redact_dict(plain: dict[str, Plain], held: Held) -> dict[str, Plain]:
+    redacted: dict[str, Plain] = {}
+    for key, item in plain.items():
+        shown, holds = _key(key) if len(key) <= _SHORT else _key.__wrapped__(key)
+        if shown in redacted:
+            shown = _another(shown, plain, redacted)
+        redacted[shown] = _redact(item, holds if holds != "no" else held)
+    if TAG in plain:
+        _redact_tagged(plain, redacted)
+    if "value" in plain:
+        for naming in _NAMING:
+            name = plain.get(naming)
+            if isinstance(name, str):
+                redacted["value"] = _redact(redacted["value"], held_by(name))
+    return redacted
+
+
+@lru_cache(maxsize=4096)
+def _key(key: str) -> tuple[str, Held]:
+    shown = _redact_string(key)
+    return shown, max(held_by(key), held_by(shown), key=_STRICTNESS.index)
+
+
+def _another(shown: str, plain: dict[str, Plain], redacted: dict[str, Plain]) -> str:
+    """A key for one more entry whose own key was hidden."""
+    number = 2
+    while (key := f"{shown} {number}") in redacted or key in plain:
+        number += 1
+    return key
+
+
+def _redact_tagged(plain: dict[str, Plain], redacted: dict[str, Plain]) -> None:
+    """What the encoding wrote in another shape: names beside their values, bytes that are no text."""
+    items, base64 = plain.get("items"), plain.get("base64")
+    if plain[TAG] == "dict" and isinstance(items, list):
+        redacted["items"] = [_redact_pair(item) for item in items]
+    if isinstance(base64, str) and _hides(base64):
+        redacted["base64"] = REDACTED
+
+
+def _redact_pair(pair: Plain) -> Plain:
+    if not (isinstance(pair, list) and len(pair) == 2):
+        return _redact(pair)
+    key, item = pair
+    name = key
+    if isinstance(key, dict):  # bytes, an instance of a str subclass, an enum
+        name = next((key[part] for part in ("utf8", "value", "escaped") if part in key), None)
+    return [_redact(key), _redact(item, held_by(name) if isinstance(name, str) else "no")]
+
+
+def _hides(base64: str) -> bool:
+    try:
+        data = b64decode(base64, validate=True)
+    except ValueError:
+        return False
+    return hide_secrets(data) is not data

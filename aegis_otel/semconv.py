@@ -93,7 +93,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
     Attribute(
         DECISION_REASON,
         "string",
-        "why, in one sentence without argument values; on the span only where the call was not let through",
+        "why, in one sentence without argument values; where the call was not let through",
     ),
     Attribute(POLICY_APPROVAL, "string", "what the rule asks for: `auto`, `approve` or `block`"),
     Attribute(
@@ -104,7 +104,9 @@ ATTRIBUTES: tuple[Attribute, ...] = (
     Attribute(POLICY_DIGEST, "string", "the digest of the policy in force"),
     Attribute(POLICY_SOURCE, "string[]", "the policy's file names"),
     Attribute(RISK_LEVEL, "string", "`low`, `medium`, `high` or `critical`"),
-    Attribute(ENFORCEMENT_MODE, "string", "`enforce` or `monitor`"),
+    Attribute(
+        ENFORCEMENT_MODE, "string", "`enforce` or `monitor`; on the span only where it is not `enforce`"
+    ),
     Attribute(ACTION_TYPE, "string", "what `match.type` saw, where it is not the tool's name"),
     Attribute(ACTION_TARGET, "string", "what `match.target` saw, where it is not `default`"),
     Attribute(
@@ -120,14 +122,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
 
 # --- the sets that signals share ---
 _CALL = (GEN_AI_TOOL_NAME, GEN_AI_TOOL_CALL_ID, GEN_AI_AGENT_NAME, GEN_AI_CONVERSATION_ID)
-_DECISION = (
-    DECISION_ID,
-    POLICY_APPROVAL,
-    RISK_LEVEL,
-    POLICY_RULE_NAME,
-    POLICY_DIGEST,
-    ENFORCEMENT_MODE,
-)
+_DECISION = (DECISION_ID, POLICY_APPROVAL, RISK_LEVEL, POLICY_RULE_NAME)
 
 SPANS: tuple[Span, ...] = (
     Span(
@@ -141,6 +136,7 @@ SPANS: tuple[Span, ...] = (
             ACTION_TYPE,
             ACTION_TARGET,
             ARGUMENTS_DIGEST,
+            ENFORCEMENT_MODE,
             DECISION_OUTCOME,
             DECISION_REASON,
             RESULT_STATUS,
@@ -192,7 +188,7 @@ SEVERITIES: dict[str, tuple[int, str]] = {
 }
 """Severity number and text of an event about a call, by `aegis.risk.level`."""
 
-MIRRORED = (DECISION_OUTCOME, RISK_LEVEL, POLICY_RULE_NAME)
+MIRRORED = (DECISION_OUTCOME, RISK_LEVEL)
 """What the span event that mirrors `aegis.tool.decision` carries: the rest is on the span around it."""
 
 _ASKED = (*_CALL, DECISION_ID, RISK_LEVEL, POLICY_RULE_NAME, APPROVAL_CHANNEL)
@@ -202,7 +198,16 @@ EVENTS: tuple[Event, ...] = (
         EVENT_DECISION,
         BY_RISK,
         "the final verdict on one call, exactly once, before the body runs",
-        (*_CALL, *_DECISION, DECISION_OUTCOME, DECISION_REASON, ARGUMENTS_DIGEST, ERROR_TYPE),
+        (
+            *_CALL,
+            *_DECISION,
+            POLICY_DIGEST,
+            ENFORCEMENT_MODE,
+            DECISION_OUTCOME,
+            DECISION_REASON,
+            ARGUMENTS_DIGEST,
+            ERROR_TYPE,
+        ),
     ),
     Event(EVENT_APPROVAL_REQUESTED, BY_RISK, "a human is asked", _ASKED),
     Event(

@@ -1,4 +1,4 @@
-"""Makes text safe to print: what a terminal would obey, or a reader could not see, becomes a visible escape."""
+"""Makes text safe to print: what a terminal would obey, or a reader not see, becomes a visible escape."""
 
 from __future__ import annotations
 

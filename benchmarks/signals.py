@@ -29,23 +29,23 @@ from aegis_otel.model import Action, Approval, Outcome, PolicyDecision, RiskLeve
 from aegis_otel.runtime.call import Call, Origin
 from aegis_otel.telemetry.recorder import Recorder
 
-BATCH = 200
+BATCH = 20
 """Calls between two readings of the clock."""
 
 
 class DropSpans(SpanExporter):
-    def export(self, spans: Sequence[Any]) -> SpanExportResult:
+    def export(self, _: Sequence[Any]) -> SpanExportResult:
         return SpanExportResult.SUCCESS
 
 
 class DropLogs(LogRecordExporter):
-    def export(self, batch: Sequence[Any]) -> LogRecordExportResult:
+    def export(self, _: Sequence[Any]) -> LogRecordExportResult:
         return LogRecordExportResult.SUCCESS
 
     def shutdown(self) -> None:
         pass
 
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+    def force_flush(self, _: int = 30_000) -> bool:
         return True
 
 
@@ -96,8 +96,7 @@ def make_call() -> Call:
     )
 
 
-def ours(with_: Recorder) -> None:
-    call = make_call()
+def ours(with_: Recorder, call: Call) -> None:
     with_.opened(call)
     with_.decided(call)
     with with_.executing(call):
@@ -106,11 +105,11 @@ def ours(with_: Recorder) -> None:
     with_.closed(call)
 
 
-governed = {f"govern.attribute.{n}": f"value {n}" for n in range(12)}
+governed = {f"govern.attribute.{n}": f"value {n}" for n in range(10)}
 executed = {f"execute.attribute.{n}": f"value {n}" for n in range(5)}
-mirrored = {f"mirror.attribute.{n}": f"value {n}" for n in range(3)}
+mirrored = {f"mirror.attribute.{n}": f"value {n}" for n in range(2)}
 closing = {f"closing.attribute.{n}": f"value {n}" for n in range(2)}
-event = {f"event.attribute.{n}": f"value {n}" for n in range(13)}
+event = {f"event.attribute.{n}": f"value {n}" for n in range(12)}
 labels = {f"label.{n}": f"value {n}" for n in range(2)}
 
 
@@ -121,14 +120,15 @@ def raw() -> None:
     inside = set_span_in_context(span, parent)
     now = time.time_ns()
     span.add_event("aegis.tool.decision", mirrored, now)
-    logger.emit(
-        timestamp=now,
-        context=inside,
-        severity_number=SeverityNumber.INFO,
-        severity_text="INFO",
-        attributes=event,
-        event_name="aegis.tool.decision",
-    )
+    if logger.enabled(context=inside, severity_number=SeverityNumber.INFO, event_name="aegis.tool.decision"):
+        logger.emit(
+            timestamp=now,
+            context=inside,
+            severity_number=SeverityNumber.INFO,
+            severity_text="INFO",
+            attributes=event,
+            event_name="aegis.tool.decision",
+        )
     body = tracer.start_span("execute_tool search", inside, attributes=executed)
     context = set_span_in_context(body)
     started = time.perf_counter()
@@ -144,21 +144,22 @@ def bare_span() -> None:
     tracer.start_span("bare").end()
 
 
-def microseconds(work: Callable[[], object]) -> float:
+def microseconds(work: Callable[[Call], object]) -> float:
+    """The mean of a batch; making the calls is the governor's work and not timed."""
+    calls = [make_call() for _ in range(BATCH)]
     start = time.perf_counter()
-    for _ in range(BATCH):
-        work()
+    while calls:
+        work(calls.pop())
     return (time.perf_counter() - start) / BATCH * 1e6
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 40
-    sides: dict[str, Callable[[], object]] = {
-        "our signals": lambda: ours(recorder),
-        "raw OTel calls": raw,
-        "bare span": bare_span,
-        "our signals, no SDK": lambda: ours(silent),
-        "making the Call (in ours)": make_call,
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 400
+    sides: dict[str, Callable[[Call], object]] = {
+        "our signals": lambda call: ours(recorder, call),
+        "raw OTel calls": lambda _: raw(),
+        "bare span": lambda _: bare_span(),
+        "our signals, no SDK": lambda call: ours(silent, call),
     }
     times: dict[str, list[float]] = {name: [] for name in sides}
     gc.disable()
@@ -167,18 +168,13 @@ def main() -> None:
             times[name].append(microseconds(work))
         gc.collect()
     gc.enable()
-    print(f"{'us per call':28}{'min':>8}{'median':>9}")
+    print(f"{'us per call':24}{'min':>8}{'median':>9}")
     for name, taken in times.items():
-        print(f"{name:28}{min(taken):8.1f}{statistics.median(taken):9.1f}")
-    ratios = [
-        (a - c) / b
-        for a, b, c in zip(
-            *(times[n] for n in ("our signals", "raw OTel calls", "making the Call (in ours)")), strict=True
-        )
-    ]
-    print(
-        f"\nours / raw, round by round: min {min(ratios):.2f}, median {statistics.median(ratios):.2f} (limit 1.3)"
-    )
+        print(f"{name:24}{min(taken):8.1f}{statistics.median(taken):9.1f}")
+    pairs = zip(times["our signals"], times["raw OTel calls"], strict=True)
+    median = statistics.median(signals / calls for signals, calls in pairs)
+    lowest = min(times["our signals"]) / min(times["raw OTel calls"])
+    print(f"\nours / raw: {lowest:.2f} of the minima, {median:.2f} the median of the rounds (limit 1.3)")
 
 
 if __name__ == "__main__":

@@ -51,7 +51,9 @@ def _read(path: Path) -> bytes:
     finally:
         os.close(descriptor)
     if len(key) != KEY_BYTES:
-        raise AuditError(f"the audit's key `{path}` is damaged (not {KEY_BYTES} bytes): restore it, or move it away")
+        raise AuditError(
+            f"the audit's key `{path}` is damaged (not {KEY_BYTES} bytes): restore it, or move it away"
+        )
     return key
 
 

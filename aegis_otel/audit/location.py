@@ -42,9 +42,9 @@ def locate(path: str | os.PathLike[str] | None = None) -> Path:
     return directory.with_suffix("") if directory.suffix in _DATABASE_SUFFIXES else directory
 
 
-def failure(verb: str, path: Path, error: OSError) -> AuditError:
+def failure(verb: str, path: Path, error: OSError, otherwise: str = _ELSEWHERE) -> AuditError:
     """What to raise when the system refuses something: the path, the cause, and how to mend it."""
-    mend = _MEND.get(error.errno or 0, _ELSEWHERE)
+    mend = _MEND.get(error.errno or 0, otherwise)
     return AuditError(f"cannot {verb} `{path}`: {(error.strerror or str(error)).lower()}; {mend}")
 
 
@@ -55,21 +55,11 @@ def exists(directory: Path) -> bool:
         AuditError: when something else stands there, or it cannot be looked at.
     """
     try:
-        entries = os.listdir(directory)
-    except FileNotFoundError:
-        return False
-    except NotADirectoryError:
-        raise AuditError(
-            f"`{directory}` is a file, not an audit directory: give another path, or move the file away"
-        ) from None
+        return _exists(directory)
+    except AuditError:
+        raise
     except OSError as error:
         raise failure("read the audit at", directory, error) from error
-    if entries and JOURNAL not in entries:
-        raise AuditError(
-            f"`{directory}` is not an audit directory (it has files, but no `{JOURNAL}`): "
-            "give the path of an audit, or of a new directory"
-        )
-    return True
 
 
 def prepare(directory: Path) -> Path:
@@ -83,7 +73,7 @@ def prepare(directory: Path) -> Path:
     """
     journal = directory / JOURNAL
     try:
-        if not exists(directory):
+        if not _exists(directory):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check(directory, directory.stat())
         journal.mkdir(mode=0o700, exist_ok=True)
@@ -93,6 +83,23 @@ def prepare(directory: Path) -> Path:
     except OSError as error:
         raise failure("write the audit at", directory, error) from error
     return journal
+
+
+def _exists(directory: Path) -> bool:
+    try:
+        entries = os.listdir(directory)
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError:
+        raise AuditError(
+            f"`{directory}` is a file, not an audit directory: give another path, or move the file away"
+        ) from None
+    if entries and JOURNAL not in entries:
+        raise AuditError(
+            f"`{directory}` is not an audit directory (it has files, but no `{JOURNAL}`): "
+            "give the path of an audit, or of a new directory"
+        )
+    return True
 
 
 def _check(directory: Path, state: os.stat_result) -> None:

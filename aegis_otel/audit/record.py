@@ -124,6 +124,8 @@ def encode_line(record: AuditRecord) -> bytes:
     try:
         return _encoder.encode(record) + b"\n"
     except UnicodeEncodeError:
-        texts = {name: value for name, value in msgspec.structs.asdict(record).items() if isinstance(value, str)}
+        texts = {
+            name: value for name, value in msgspec.structs.asdict(record).items() if isinstance(value, str)
+        }
         legible = {name: text.encode(errors="backslashreplace").decode() for name, text in texts.items()}
         return _encoder.encode(msgspec.structs.replace(record, **legible)) + b"\n"

@@ -13,7 +13,7 @@ import re
 import duckdb
 
 from aegis_otel.audit.location import JOURNAL, exists, locate
-from aegis_otel.audit.record import COLUMNS, RecordStatus
+from aegis_otel.audit.record import COLUMNS
 from aegis_otel.audit.writers import WRITER, ended_writers, largest_file
 from aegis_otel.errors import AuditError
 
@@ -23,6 +23,7 @@ _LONGEST_LINE = 16 << 20
 # Read as text and cast where they are shown, so that a value of the wrong kind costs its cell, not its line.
 _AS_TEXT = ("JSON", "TIMESTAMPTZ")
 
+# Of an empty list of files DuckDB makes a relation without our columns: hence the empty file at its head.
 _LINES = """
 CREATE VIEW journal.line AS
 SELECT
@@ -36,15 +37,15 @@ FROM (
         list_position(['decided', 'resolved', 'completed'], stage) AS step,
         regexp_extract(filename, '{writer}', 1) AS writer,
         row_number() OVER () AS place
-    FROM read_json('{files}', format = 'newline_delimited', columns = {columns}, filename = true,
-        ignore_errors = true, allow_empty = true, maximum_object_size = {longest})
+    FROM read_json(['/dev/null', '{files}'], allow_empty = true, filename = true, ignore_errors = true,
+        format = 'newline_delimited', records = 'true', columns = {columns}, maximum_object_size = {longest})
 )
 """
 
 # Lines of one call are ordered by what they say, then by their time, then by their place. Within a writer
 # that is their place, unless its clock was set back; across writers (a call that a second process took
 # over after an approval) places mean nothing.
-_LAST = 'last({0} ORDER BY step, moment, place) FILTER ({0} IS NOT NULL)'
+_LAST = "last({0} ORDER BY step, moment, place) FILTER ({0} IS NOT NULL)"
 
 _ROWS = """
 CREATE VIEW audit AS
@@ -55,10 +56,9 @@ FROM (
 """
 
 _SHOWN = {
-    "result_status": (
-        f"CASE WHEN result_status = '{RecordStatus.OPEN}' AND writer IN (SELECT writer FROM journal.ended) "
-        f"THEN '{RecordStatus.UNKNOWN}' ELSE result_status END"
-    ),
+    **{c.name: f"CASE WHEN isfinite({c.name}) THEN {c.name} END" for c in COLUMNS if c.sql_type == "DOUBLE"},
+    "result_status": "CASE WHEN result_status = 'open' AND writer IN (SELECT writer FROM journal.ended) "
+    "THEN 'unknown' ELSE result_status END",
     "action_params": "coalesce(try_cast(action_params AS JSON), to_json(action_params))",
 }
 _FOLDED = {
@@ -91,7 +91,7 @@ def connect(path: str | os.PathLike[str] | None = None) -> duckdb.DuckDBPyConnec
     if re.search(r"[\\\ud800-\udfff]", str(journal)):
         raise AuditError(f"cannot read the audit at {str(directory)!r}: DuckDB cannot read below such a path")
     ended = ended_writers(journal)
-    source = {name: "VARCHAR" for name in ("stage", "timestamp")} | {
+    source = {"stage": "VARCHAR"} | {
         column.name: "VARCHAR" if column.sql_type in _AS_TEXT else column.sql_type for column in COLUMNS
     }
     connection = duckdb.connect(":memory:")
@@ -109,7 +109,9 @@ def connect(path: str | os.PathLike[str] | None = None) -> duckdb.DuckDBPyConnec
     connection.execute(
         _ROWS.format(
             columns=", ".join(f'{_SHOWN.get(c.name, _quoted(c.name))} AS "{c.name}"' for c in COLUMNS),
-            folded=", ".join(f'{_FOLDED.get(c.name, _LAST.format(_quoted(c.name)))} AS "{c.name}"' for c in COLUMNS),
+            folded=", ".join(
+                f'{_FOLDED.get(c.name, _LAST.format(_quoted(c.name)))} AS "{c.name}"' for c in COLUMNS
+            ),
             writer=_LAST.format("writer"),
         )
     )

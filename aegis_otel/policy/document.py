@@ -44,34 +44,37 @@ def read_file(path: str | Path) -> PolicyDocument:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise PolicyError([Problem(f"policy file cannot be read: {reason.lower()}", source)]) from None
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        before = content[: error.start]
-        line = before.count(b"\n") + 1
-        column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
-        message = f"not UTF-8: byte 0x{content[error.start]:02x} has no meaning here"
-        raise PolicyError([Problem(message, source, line, column)]) from None
-    return read_text(text, source)
+    return read_text(content, source)
 
 
-def read_text(text: str, source: str = NO_TEXT) -> PolicyDocument:
-    """The policy written in `text`.
+def read_text(text: str | bytes, source: str = NO_TEXT) -> PolicyDocument:
+    """The policy written in `text`, or in the bytes of a file.
 
     Raises:
         PolicyNotMapping: the YAML is no mapping; also a TypeError.
         PolicyError: it is no valid policy.
     """
-    root, problems = yaml_tree.read(text, source)
+    root, problems = yaml_tree.read(_decoded(text, source) if isinstance(text, bytes) else text, source)
     if root is None:
         if not problems:
-            raise PolicyNotMapping([Problem("the policy is empty: it needs at least `rules`", source, 1, 1)])
+            raise PolicyNotMapping([Problem("the policy is empty: write at least `rules: []`", source, 1, 1)])
         raise _refusal(problems)
 
     def locate(location: Location, at_key: bool) -> Place:
         return Place(source, *_find(root, location, at_key))
 
     return _document(root.value, source, locate, problems, has_text=True)
+
+
+def _decoded(content: bytes, source: str) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        line = before.count(b"\n") + 1
+        column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
+        message = f"not UTF-8: byte 0x{content[error.start]:02x} has no meaning here"
+        raise PolicyError([Problem(message, source, line, column)]) from None
 
 
 def read_data(data: Any, source: str = NO_TEXT) -> PolicyDocument:
@@ -85,11 +88,13 @@ def read_data(data: Any, source: str = NO_TEXT) -> PolicyDocument:
     return _document(data, source, lambda _location, _at_key: place, [], has_text=False)
 
 
-def _document(data: Any, source: str, locate: Locate, problems: list[Problem], *, has_text: bool) -> PolicyDocument:
+def _document(
+    data: Any, source: str, locate: Locate, problems: list[Problem], *, has_text: bool
+) -> PolicyDocument:
     if not isinstance(data, dict) and data is not yaml_tree.REFUSED:
         place = locate((), False)
         message = f"a policy must be a mapping with `rules`, not {shown(data)}"
-        raise PolicyNotMapping([Problem(message, place.source, place.line, place.column)])
+        raise PolicyNotMapping([*problems, Problem(message, place.source, place.line, place.column)])
     try:
         valid = grammar.POLICY.validate_python(data)
     except ValidationError as error:
@@ -116,7 +121,7 @@ def _find(root: Node, location: Location, at_key: bool) -> tuple[int, int]:
         if isinstance(step, str) and step in keys:
             place = keys[step]
         try:
-            node = children[step]  # type: ignore[call-overload, index]
+            node = children[step]  # type: ignore[index]
         except (KeyError, IndexError, TypeError):
             return place
         if not at_key:
@@ -136,7 +141,8 @@ def _build(valid: Any, source: str, locate: Locate) -> PolicyDocument:
 
 
 def _verdict(section: Any) -> tuple[Approval, RiskLevel]:
-    return Approval(section.get("approval", "approve")), RiskLevel[section.get("risk_level", "medium").upper()]
+    risk_level = RiskLevel[section.get("risk_level", "medium").upper()]
+    return Approval(section.get("approval", "approve")), risk_level
 
 
 def _rule(rule: Any, index: int, locate: Locate) -> Rule:

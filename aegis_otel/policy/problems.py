@@ -39,7 +39,11 @@ def _message(error: Any, location: Location) -> tuple[str, str | None, bool]:
     match error["type"]:
         case "policy":
             context: Mapping[str, str] = error["ctx"]
-            return f"{_subject(location)} {context['message']}", context["suggestion"] or None, location[-1] == _KEY
+            return (
+                f"{_subject(location)} {context['message']}",
+                context["suggestion"] or None,
+                location[-1] == _KEY,
+            )
         case "extra_forbidden":
             return _unknown_key(location)
         case "invalid_key":

@@ -55,7 +55,9 @@ def resolve(text: str) -> Plain:
     if text in _WORDS:
         return _WORDS[text]
     if text in _OLD_BOOLEANS:
-        raise DisputedScalar("is a boolean to some YAML readers and text to others: write true or false, or quote it")
+        raise DisputedScalar(
+            "is a boolean to some YAML readers and text to others: write true or false, or quote it"
+        )
     if _INTEGER.fullmatch(text):
         if len(text) > _MAX_DIGITS:
             raise DisputedScalar(f"has more than {_MAX_DIGITS} digits: quote it if it is text")
@@ -65,5 +67,7 @@ def resolve(text: str) -> Plain:
     if _NOT_FINITE.fullmatch(text):
         return float(text.replace(".", "", 1))
     if _DISPUTED.fullmatch(text):
-        raise DisputedScalar("is a number or a date to some YAML readers and something else to others: quote it")
+        raise DisputedScalar(
+            "is a number or a date to some YAML readers and something else to others: quote it"
+        )
     return text

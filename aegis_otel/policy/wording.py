@@ -22,7 +22,9 @@ def shown(value: Any) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, str):
-        return quoted(value) if value else "empty text"
+        if not value:
+            return "empty text"
+        return f"the text {quoted(value)}" if value[0].isdigit() else quoted(value)
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, int) and abs(value) > _LARGEST:
@@ -43,6 +45,6 @@ def closest(word: str, choices: Iterable[str]) -> str | None:
 
 
 def listed(choices: Iterable[str]) -> str:
-    """"`a`, `b` or `c`"."""
+    """The choices in backticks, joined as a sentence joins alternatives."""
     *first, last = (f"`{choice}`" for choice in choices)
     return f"{', '.join(first)} or {last}" if first else last

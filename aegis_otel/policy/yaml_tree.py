@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from aegis_otel.errors import Problem
 from aegis_otel.policy.scalars import DisputedScalar, resolve
-from aegis_otel.policy.wording import shown
+from aegis_otel.policy.wording import quoted, shown
 
 MAX_CHARACTERS = 4 * 1024 * 1024
 MAX_DEPTH = 16
@@ -62,7 +62,9 @@ def read(text: str, source: str) -> tuple[Node | None, list[Problem]]:
     if found := _UNPRINTABLE.search(text):
         line = text.count("\n", 0, found.start()) + 1
         column = found.start() - text.rfind("\n", 0, found.start())
-        return None, [Problem(f"not valid YAML: unprintable character {shown(found[0])}", source, line, column)]
+        return None, [
+            Problem(f"not valid YAML: unprintable character {shown(found[0])}", source, line, column)
+        ]
     reader = _Reader(source)
     return reader.read(text), reader.problems
 
@@ -84,9 +86,7 @@ class _Reader:
             mark = error.problem_mark or error.context_mark
             line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
             parts = [part for part in (error.problem, error.context) if part]
-            self.problems.append(
-                Problem(f"not valid YAML: {', '.join(parts)}", self.source, line, column)
-            )
+            self.problems.append(Problem(f"not valid YAML: {', '.join(parts)}", self.source, line, column))
         except yaml.YAMLError as error:
             self.problems.append(Problem(f"not valid YAML: {error}", self.source))
         return None
@@ -106,7 +106,9 @@ class _Reader:
                 case "MappingEndEvent" | "SequenceEndEvent":
                     self.stack.pop()
                 case "AliasEvent":
-                    self._problem(event, f"alias `*{event.anchor}` is not supported: write the value out")
+                    self._problem(
+                        event, f"alias {quoted('*' + event.anchor)} is not supported: write the value out"
+                    )
                     self._add(Node(REFUSED, *_place(event)), event)
                 case "DocumentStartEvent":
                     documents += 1
@@ -122,7 +124,9 @@ class _Reader:
             try:
                 value = resolve(value)
             except DisputedScalar as error:
-                self._problem(event, f"`{value}` {error}", suggestion=f'"{value}"')
+                self._problem(
+                    event, f"{quoted(value)} {error}", suggestion=f'"{value}"' if len(value) < 60 else None
+                )
                 value = REFUSED
         self._add(Node(value, *_place(event)), event)
 
@@ -171,7 +175,8 @@ class _Reader:
 
     def _no_properties(self, event: Any) -> None:
         if event.anchor is not None:
-            self._problem(event, f"anchor `&{event.anchor}` is not supported: write values out where they are used")
+            anchor = quoted("&" + event.anchor)
+            self._problem(event, f"anchor {anchor} is not supported: write values out where they are used")
         if event.tag is not None:
             self._problem(event, f"tag {shown(event.tag)} is not supported: write the plain value")
 

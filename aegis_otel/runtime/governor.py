@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from aegis_otel.audit.record import SCHEMA_VERSION, AuditRecord, RecordStatus
@@ -31,6 +30,7 @@ from aegis_otel.runtime.call import NOWHERE, Approver, Call, Journal, Origin, Si
 from aegis_otel.runtime.hooks import RuntimeHooks, fire
 from aegis_otel.runtime.question import ask
 from aegis_otel.runtime.refusal import Refusal
+from aegis_otel.runtime.timestamps import timestamp, utc
 
 if TYPE_CHECKING:
     from aegis_otel.policy import Policy
@@ -42,6 +42,7 @@ LARGE_ARGUMENTS = 65_536
 """Characters of arguments from which on they are encoded, redacted and digested in a thread: the event
 loop must not be held (about 1 ms per 100 kB)."""
 
+_RISK_NAMES = {level: level.name for level in RiskLevel}
 _MAX_ERROR_TEXT = 2_000
 _FINAL = {
     RecordStatus.SUCCESS: ResultStatus.SUCCESS,
@@ -115,7 +116,7 @@ class Governor:
     async def run(self, call: Call, body: Callable[[], Awaitable[T]]) -> T:
         """Run the body of a permitted call and record how it ended. Its exceptions pass unchanged."""
         started = self._system.monotonic()
-        begun_at = self._now()
+        begun_ns = self._system.now_ns()
         try:
             with self._signals.executing(call):
                 value = await body()
@@ -128,10 +129,10 @@ class Governor:
         except BaseException as error:
             self._complete(call, RecordStatus.FAILED, started, f"{type(error).__name__}: {error}")
             if isinstance(error, Exception):
-                await self._executed(call, begun_at, None)
+                await self._executed(call, begun_ns, None)
             raise
         self._complete(call, RecordStatus.SUCCESS, started, None)
-        await self._executed(call, begun_at, value)
+        await self._executed(call, begun_ns, value)
         return value
 
     def abandon(self, call: Call, status: RecordStatus, why: str) -> None:
@@ -154,7 +155,7 @@ class Governor:
 
     def _assess(self, action: Action, origin: Origin, started_ns: int) -> Call:
         """Everything that needs only the arguments and the policy: runs in a thread for large arguments."""
-        decision = self.policy.evaluate(action, now=_utc(started_ns))
+        decision = self.policy.evaluate(action, now=utc(started_ns))
         plain = to_plain(action.params)
         arguments = encode_plain(plain)
         record = self._record(decision, origin, started_ns)
@@ -176,12 +177,12 @@ class Governor:
         return AuditRecord(
             stage="decided",
             decision_id=system.new_id(),
-            timestamp=_utc(started_ns).isoformat(timespec="microseconds"),
+            timestamp=timestamp(started_ns),
             session_id=self._session_id,
             action_type=str(action.type),
             action_target=str(action.target),
-            risk_level=verdict.risk_level.name,
-            approval=verdict.approval.value,
+            risk_level=_RISK_NAMES[verdict.risk_level],
+            approval=verdict.approval,
             matched_rule=verdict.matched_rule,
             reason=verdict.reason or None,
             policy_digest=verdict.policy_digest,
@@ -205,11 +206,12 @@ class Governor:
             self._refuse(call, refusal.blocked(call.decision.verdict.matched_rule))
         elif approval is Approval.AUTO:
             call.outcome, call.status = Outcome.ALLOWED, RecordStatus.OPEN
-        call.record.result_status = call.status.value
+        call.record.result_status = call.status
         self._signals.opened(call)
         if not self._write(call, call.record):
             self._refuse(call, refusal.UNAVAILABLE)
-        await fire(self._hooks.on_decision, self._signals.hook_failed, call.decision)
+        if self._hooks.on_decision is not None:
+            await fire(self._hooks.on_decision, self._signals.hook_failed, call.decision)
         if call.outcome is None:
             await self._ask(call)
         self._announce(call)
@@ -234,7 +236,7 @@ class Governor:
 
     def _refuse(self, call: Call, why: Refusal) -> None:
         call.outcome, call.status, call.refusal = why.outcome, why.status, why.text
-        call.record.result_status, call.record.result_error = why.status.value, why.error
+        call.record.result_status, call.record.result_error = why.status, why.error
         if why.cause is not None:
             call.record.reason = why.cause
         if why.outcome is Outcome.ERROR:
@@ -262,7 +264,7 @@ class Governor:
         action, approved = call.decision.action, call.decision.verdict
         try:
             unchanged = encode_plain(to_plain(action.params)) == call.arguments
-            now = self.policy.evaluate(action, now=self._now())
+            now = self.policy.evaluate(action, now=utc(self._system.now_ns()))
         except Exception:
             _log.exception("governance failed on `%s`; the call is refused", action.type)
             self._refuse(call, refusal.UNAVAILABLE)
@@ -272,7 +274,7 @@ class Governor:
             return
         call.decision, verdict = now, now.verdict
         record = call.record
-        record.approval, record.risk_level = verdict.approval.value, verdict.risk_level.name
+        record.approval, record.risk_level = verdict.approval, _RISK_NAMES[verdict.risk_level]
         record.matched_rule, record.policy_digest = verdict.matched_rule, verdict.policy_digest
         record.reason = verdict.reason or None
         something_else = (
@@ -282,7 +284,7 @@ class Governor:
             self._refuse(call, refusal.blocked(verdict.matched_rule))
         elif verdict.approval is Approval.AUTO or not something_else:
             call.outcome, call.status = Outcome.APPROVED, RecordStatus.OPEN
-            record.result_status = RecordStatus.OPEN.value
+            record.result_status = RecordStatus.OPEN
         # else the yes was to another question: the outcome stays open, and the human is asked again
 
     # --- recording ---
@@ -301,41 +303,38 @@ class Governor:
         return AuditRecord(
             stage=stage,  # type: ignore[arg-type]
             decision_id=call.record.decision_id,
-            timestamp=self._now().isoformat(timespec="microseconds"),
-            result_status=call.status.value,
+            timestamp=timestamp(self._system.now_ns()),
+            result_status=call.status,
             **changed,  # type: ignore[arg-type]
         )
 
     def _complete(self, call: Call, status: RecordStatus, started: float | None, error: str | None) -> None:
         call.status = status
         record = call.record
-        record.result_status = status.value
+        record.result_status = status
         record.result_error = None if error is None else redact_text(error)[:_MAX_ERROR_TEXT]
         record.duration_s = None if started is None else round(self._system.monotonic() - started, 6)
         line = self._line(call, "completed", result_error=record.result_error, duration_s=record.duration_s)
         self._write(call, line)
         self._signals.closed(call)
 
-    async def _executed(self, call: Call, begun_at: datetime | None, value: object) -> None:
+    async def _executed(self, call: Call, begun_ns: int | None, value: object) -> None:
         if self._hooks.on_execute is None or call.status not in _FINAL:
             return
-        result = value if isinstance(value, Result) else self.result(call, data=value, started_at=begun_at)
+        result = value if isinstance(value, Result) else self.result(call, data=value, begun_ns=begun_ns)
         await fire(self._hooks.on_execute, self._signals.hook_failed, result)
 
-    def result(self, call: Call, *, data: object = None, started_at: datetime | None = None) -> Result:
+    def result(self, call: Call, *, data: object = None, begun_ns: int | None = None) -> Result:
         """What came of a closed call, as the Runtime's callers and hooks see it."""
         return Result(
             action=call.decision.action,
             status=_FINAL[call.status],
             data=data,
             error=call.record.result_error,
-            started_at=started_at,
-            completed_at=self._now(),
+            started_at=None if begun_ns is None else utc(begun_ns),
+            completed_at=utc(self._system.now_ns()),
             decision_id=call.record.decision_id,
         )
-
-    def _now(self) -> datetime:
-        return _utc(self._system.now_ns())
 
 
 def _approval_columns(record: AuditRecord) -> dict[str, object]:
@@ -351,7 +350,3 @@ def _approval_columns(record: AuditRecord) -> dict[str, object]:
         "reason": record.reason,
         "result_error": record.result_error,
     }
-
-
-def _utc(ns: int) -> datetime:
-    return datetime.fromtimestamp(ns // 1000 / 1e6, UTC)

@@ -20,31 +20,40 @@ class IsolatedSignals:
         self._logged: set[str] = set()
 
     def opened(self, call: Call) -> None:
-        self._tell(self._signals.opened, call)
+        try:
+            self._signals.opened(call)
+        except Exception:
+            self.log("opened")
 
     def awaiting(self, call: Call) -> AbstractContextManager[None]:
         return _IsolatedContext(self, self._signals.awaiting, call)
 
     def decided(self, call: Call) -> None:
-        self._tell(self._signals.decided, call)
+        try:
+            self._signals.decided(call)
+        except Exception:
+            self.log("decided")
 
     def executing(self, call: Call) -> AbstractContextManager[None]:
         return _IsolatedContext(self, self._signals.executing, call)
 
     def closed(self, call: Call) -> None:
-        self._tell(self._signals.closed, call)
+        try:
+            self._signals.closed(call)
+        except Exception:
+            self.log("closed")
 
     def write_failed(self, call: Call, error: BaseException) -> None:
-        self._tell(self._signals.write_failed, call, error)
+        try:
+            self._signals.write_failed(call, error)
+        except Exception:
+            self.log("write_failed")
 
     def hook_failed(self) -> None:
-        self._tell(self._signals.hook_failed)
-
-    def _tell(self, method: Callable[..., None], *args: object) -> None:
         try:
-            method(*args)
+            self._signals.hook_failed()
         except Exception:
-            self.log(method.__name__)
+            self.log("hook_failed")
 
     def log(self, what: str) -> None:
         if what not in self._logged:

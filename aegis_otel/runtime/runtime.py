@@ -165,7 +165,7 @@ class Runtime:
             return self.governor.result(call)
         try:
             return await self.governor.run(call, lambda: _carry_out(executor, call))
-        except _ExecutorFailed as failure:
+        except ExecutorFailed as failure:
             return failure.result
         except Exception:
             return self.governor.result(call)
@@ -175,7 +175,7 @@ class Runtime:
         return Result(decision.action, _DRY[decision.approval])
 
 
-class _ExecutorFailed(BodyFailed):
+class ExecutorFailed(BodyFailed):
     """Carries an executor's own failed result past the governor."""
 
     def __init__(self, result: Result) -> None:
@@ -190,5 +190,5 @@ async def _carry_out(executor: BaseExecutor, call: Call) -> Result:
     if result.ok and not await executor.verify(call.decision.action, result):
         raise RuntimeError("Post-execution verification failed")
     if not result.ok:
-        raise _ExecutorFailed(result)
+        raise ExecutorFailed(result)
     return result

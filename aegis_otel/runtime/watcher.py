@@ -89,9 +89,10 @@ class PolicyWatcher:
         if _fingerprint(content) == self._seen:
             return
         await asyncio.sleep(min(_SETTLE_S, self._interval / 2))
-        if await asyncio.to_thread(self._read) != content:
+        fingerprint = _fingerprint(content)
+        if _fingerprint(await asyncio.to_thread(self._read)) != fingerprint:
             return  # still being written: the next look sees it whole
-        self._seen = _fingerprint(content)
+        self._seen = fingerprint
         try:
             policy = await asyncio.to_thread(self._load, content)
         except PolicyError as error:

@@ -16,6 +16,8 @@ from aegis_otel.telemetry.events import Events
 from aegis_otel.telemetry.instruments import Instruments
 from aegis_otel.telemetry.spans import Governed
 
+_ASKED = next(e.attributes for e in semconv.EVENTS if e.name == semconv.EVENT_APPROVAL_REQUESTED)
+
 
 class Awaiting:
     """`await_approval` is current for as long as this lasts, so that what a channel does is seen under it."""
@@ -23,16 +25,14 @@ class Awaiting:
     def __init__(
         self, tracer: Tracer, events: Events, instruments: Instruments, governed: Governed, call: Call
     ) -> None:
+        governed.refresh(call)
         self._events = events
         self._instruments = instruments
         self._call = call
         self._risk = risk(call.record)
         self._channel = call.channel or ""
         self._attributes: Attributes = {
-            **governed.call_attributes,
-            semconv.DECISION_ID: call.record.decision_id,
-            semconv.RISK_LEVEL: self._risk,
-            semconv.POLICY_RULE_NAME: call.record.matched_rule or "",
+            **{key: governed.facts[key] for key in _ASKED if key in governed.facts},
             semconv.APPROVAL_CHANNEL: self._channel,
         }
         self._span = tracer.start_span(

@@ -1,44 +1,51 @@
-"""Attribute sets, built once per call from its record and shared by its signals."""
+"""Attribute sets, built from the record of a call. An attribute that is not known is left out."""
 
 from __future__ import annotations
-
-from typing import cast
 
 from opentelemetry.util.types import AttributeValue
 
 from aegis_otel import semconv
 from aegis_otel.audit.record import AuditRecord
+from aegis_otel.model import Outcome
 from aegis_otel.runtime.call import Call
 
 Attributes = dict[str, AttributeValue]
 
+_LET_THROUGH = (Outcome.ALLOWED, Outcome.APPROVED)
+
 
 def of_call(call: Call) -> Attributes:
-    """Which tool, by whom, in which conversation; only what is known."""
+    """Which tool, by whom, in which conversation, and what the policy says of it as the record has it now.
+
+    Built once per call and shared by its signals: this is the hot path, so each is one dict and no more.
+    """
     record = call.record
-    attributes: Attributes = {semconv.GEN_AI_TOOL_NAME: text(call.tool)}
+    facts: Attributes = {
+        semconv.GEN_AI_TOOL_NAME: text(call.tool),
+        semconv.DECISION_ID: record.decision_id,
+        semconv.RISK_LEVEL: risk(record),
+        semconv.POLICY_APPROVAL: record.approval or "",
+        semconv.POLICY_RULE_NAME: record.matched_rule or "",
+    }
     if record.tool_call_id is not None:
-        attributes[semconv.GEN_AI_TOOL_CALL_ID] = text(record.tool_call_id)
+        facts[semconv.GEN_AI_TOOL_CALL_ID] = text(record.tool_call_id)
     if record.agent_name is not None:
-        attributes[semconv.GEN_AI_AGENT_NAME] = text(record.agent_name)
+        facts[semconv.GEN_AI_AGENT_NAME] = text(record.agent_name)
     if record.conversation_id is not None:
-        attributes[semconv.GEN_AI_CONVERSATION_ID] = text(record.conversation_id)
+        facts[semconv.GEN_AI_CONVERSATION_ID] = text(record.conversation_id)
+    if record.args_digest is not None:
+        facts[semconv.ARGUMENTS_DIGEST] = record.args_digest
+    return facts
+
+
+def of_refusal(call: Call) -> Attributes:
+    """Why the call was not let through, where it was not, and what failed, where something did."""
+    attributes: Attributes = {}
+    if call.record.reason and call.outcome not in _LET_THROUGH:
+        attributes[semconv.DECISION_REASON] = text(call.record.reason)
+    if call.error_type is not None:
+        attributes[semconv.ERROR_TYPE] = call.error_type
     return attributes
-
-
-def of_decision(record: AuditRecord) -> Attributes:
-    """What the policy says of the call, as far as the record has it now."""
-    return cast(
-        "Attributes",
-        {
-            semconv.DECISION_ID: record.decision_id,
-            semconv.POLICY_APPROVAL: record.approval,
-            semconv.RISK_LEVEL: risk(record),
-            semconv.POLICY_RULE_NAME: record.matched_rule,
-            semconv.POLICY_DIGEST: record.policy_digest,
-            semconv.ENFORCEMENT_MODE: record.mode,
-        },
-    )
 
 
 def risk(record: AuditRecord) -> str:

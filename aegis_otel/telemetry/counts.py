@@ -13,7 +13,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from aegis_otel.model import DEFAULT_RULE, ERROR_RULE, Approval, Outcome, RiskLevel
 
@@ -28,14 +28,8 @@ _PLAUSIBLE = {
 }
 
 
-class Labels(NamedTuple):
-    """The label set of one series of `aegis.decisions`; only values that a policy bounds."""
-
-    outcome: str
-    approval: str
-    risk: str
-    rule: str
-    mode: str
+Labels = tuple[str, str, str, str, str]
+"""Outcome, approval, risk, rule and mode: the labels of one series, and only values that a policy bounds."""
 
 
 class Verdicts(Protocol):
@@ -59,10 +53,10 @@ def plausible(rules: Iterable[Rule], default: Verdicts, mode: str) -> list[Label
     asked = [(rule.risk_level, rule.approval, rule.name) for rule in rules]
     asked.append((default.risk_level, default.approval, DEFAULT_RULE))
     asked.sort(key=lambda entry: -entry[0])
-    sets = [Labels(Outcome.ERROR.value, Approval.BLOCK.value, "critical", ERROR_RULE, mode)]
+    sets = [(Outcome.ERROR.value, Approval.BLOCK.value, "critical", ERROR_RULE, mode)]
     for risk, approval, rule in asked:
         level = risk.name.lower()
-        sets.extend(Labels(end.value, approval.value, level, rule, mode) for end in _PLAUSIBLE[approval])
+        sets.extend((end.value, approval.value, level, rule, mode) for end in _PLAUSIBLE[approval])
     return sets
 
 

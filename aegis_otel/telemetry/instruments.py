@@ -17,7 +17,7 @@ from opentelemetry.metrics import (
 )
 
 from aegis_otel import semconv
-from aegis_otel.telemetry.counts import Counts, Labels
+from aegis_otel.telemetry.counts import Counts
 from aegis_otel.version import __version__
 
 _METRICS = {metric.name: metric for metric in semconv.METRICS}
@@ -64,8 +64,12 @@ def _histogram(meter: Meter, name: str) -> Histogram:
 
 
 def _observe(meter: Meter, counts: Counts) -> None:
+    keys = _METRICS[semconv.METRIC_DECISIONS].attributes
+
     def decisions(_: CallbackOptions) -> Iterable[Observation]:
-        return [Observation(count, _attributes(labels)) for labels, count in counts.decisions()]
+        return [
+            Observation(count, dict(zip(keys, labels, strict=True))) for labels, count in counts.decisions()
+        ]
 
     def plain(read: Callable[[], int]) -> list[CallbackT]:
         return [lambda _: [Observation(read())]]
@@ -81,13 +85,3 @@ def _observe(meter: Meter, counts: Counts) -> None:
         (semconv.METRIC_HOOK_ERRORS, meter.create_observable_counter, plain(lambda: counts.hook_errors)),
     ):
         create(name, callbacks, _METRICS[name].unit, _METRICS[name].meaning)
-
-
-def _attributes(labels: Labels) -> dict[str, str]:
-    return {
-        semconv.DECISION_OUTCOME: labels.outcome,
-        semconv.POLICY_APPROVAL: labels.approval,
-        semconv.RISK_LEVEL: labels.risk,
-        semconv.POLICY_RULE_NAME: labels.rule,
-        semconv.ENFORCEMENT_MODE: labels.mode,
-    }

@@ -18,12 +18,12 @@ from opentelemetry.trace import TracerProvider, get_tracer_provider
 from aegis_otel import semconv
 from aegis_otel.runtime.call import Call
 from aegis_otel.telemetry.approval import Awaiting
-from aegis_otel.telemetry.attributes import Attributes, error_type, of_decision, risk, text
-from aegis_otel.telemetry.counts import Labels, Rule, Verdicts, plausible
+from aegis_otel.telemetry.attributes import Attributes, error_type, of_refusal, risk, text
+from aegis_otel.telemetry.counts import Rule, Verdicts, plausible
 from aegis_otel.telemetry.events import Events
 from aegis_otel.telemetry.flush import flusher
 from aegis_otel.telemetry.instruments import Instruments
-from aegis_otel.telemetry.spans import Executing, Governed, close_span, open_span, unopened
+from aegis_otel.telemetry.spans import Executing, Governed
 from aegis_otel.version import __version__
 
 _log = logging.getLogger("aegis_otel")
@@ -72,7 +72,8 @@ class Recorder:
 
     def opened(self, call: Call) -> None:
         """Start `govern_tool`; put its ids on the record."""
-        call.signal = open_span(self._tracer, call)
+        governed = call.signal = Governed(call)
+        governed.start(self._tracer, call)
 
     def awaiting(self, call: Call) -> AbstractContextManager[None]:
         """A human is asked for as long as this lasts; at its end `record.human_decision` is the answer."""
@@ -82,26 +83,24 @@ class Recorder:
         """The one decision event, its mirror on the span, and the one count."""
         record = call.record
         governed = _governed(call)
+        governed.refresh(call)
         outcome = "error" if call.outcome is None else call.outcome.value
-        decision = of_decision(record)
         level = risk(record)
+        digest, mode = record.policy_digest or "", record.mode or ""
         self._instruments.counts.decided(
-            Labels(outcome, record.approval or "", level, record.matched_rule or "", record.mode or "")
+            (outcome, record.approval or "", level, record.matched_rule or "", mode)
         )
-        attributes: Attributes = {**governed.call_attributes, **decision, semconv.DECISION_OUTCOME: outcome}
         now = time.time_ns()
-        span = governed.span
-        if span.is_recording():
-            if decision != governed.decision_attributes:  # asked again, under another rule or another policy
-                span.set_attributes(decision)
-            mirrored = {key: attributes[key] for key in semconv.MIRRORED}
-            span.add_event(semconv.EVENT_DECISION, mirrored, now)
-        if record.args_digest is not None:
-            attributes[semconv.ARGUMENTS_DIGEST] = record.args_digest
-        if record.reason:
-            attributes[semconv.DECISION_REASON] = text(record.reason)
-        if call.error_type is not None:
-            attributes[semconv.ERROR_TYPE] = call.error_type
+        if governed.span.is_recording():
+            mirrored = {semconv.DECISION_OUTCOME: outcome, semconv.RISK_LEVEL: level}
+            governed.span.add_event(semconv.EVENT_DECISION, mirrored, now)
+        attributes: Attributes = {
+            **governed.facts,
+            semconv.DECISION_OUTCOME: outcome,
+            semconv.POLICY_DIGEST: digest,
+            semconv.ENFORCEMENT_MODE: mode,
+            **of_refusal(call),
+        }
         self._events.emit(semconv.EVENT_DECISION, level, attributes, governed.context, now)
         if level == "critical":
             self._flush_metrics()
@@ -109,12 +108,13 @@ class Recorder:
     def executing(self, call: Call) -> AbstractContextManager[None]:
         """The body runs for as long as this lasts; sets `call.error_type` when it raises."""
         arguments = call.record.action_params if self._arguments_on_spans else None
-        return Executing(self._tracer, self._instruments, _governed(call), call, arguments)
+        duration = self._instruments.execute_tool_duration
+        return Executing(self._tracer, duration, _governed(call), call, arguments)
 
     def closed(self, call: Call) -> None:
         """End `govern_tool`. A second time does nothing."""
         if call.signal is not None:
-            close_span(call.signal, call)
+            call.signal.end(call)
 
     def write_failed(self, call: Call, error: BaseException) -> None:
         """The journal refused a line of this call."""
@@ -160,7 +160,7 @@ class Recorder:
 
 
 def _governed(call: Call) -> Governed:
-    return call.signal if call.signal is not None else unopened(call)
+    return call.signal if call.signal is not None else Governed(call)
 
 
 def _texts(values: Sequence[str]) -> tuple[str, ...]:

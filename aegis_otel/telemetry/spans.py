@@ -1,4 +1,4 @@
-"""The spans of one call: `govern_tool`, and under it `await_approval` and `execute_tool`.
+"""The spans of one call: `govern_tool`, and under it `execute_tool` (and `await_approval`, see `approval`).
 
 Spans are started with an explicit parent and all their attributes, and made current only where other code
 runs inside them. Context managers are classes: a generator-based one costs more than what it manages.
@@ -12,6 +12,7 @@ from contextvars import Token
 from types import TracebackType
 
 from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.metrics import Histogram
 from opentelemetry.trace import (
     INVALID_SPAN,
     Span,
@@ -27,8 +28,7 @@ from aegis_otel import semconv
 from aegis_otel.audit.record import RecordStatus
 from aegis_otel.model import Outcome
 from aegis_otel.runtime.call import Call
-from aegis_otel.telemetry.attributes import Attributes, error_type, of_call, of_decision, text
-from aegis_otel.telemetry.instruments import Instruments
+from aegis_otel.telemetry.attributes import Attributes, error_type, of_call, of_refusal, text
 
 _FOREIGN = {
     semconv.GEN_AI_OPERATION_NAME: semconv.EXECUTE_TOOL,
@@ -37,97 +37,91 @@ _FOREIGN = {
 }
 """How the instrumentations of others mark the span of a tool's body."""
 
-_DURATION_LABELS = (semconv.GEN_AI_TOOL_NAME, semconv.GEN_AI_AGENT_NAME)
-_LET_THROUGH = (Outcome.ALLOWED, Outcome.APPROVED)
-
 
 class Governed:
-    """The `govern_tool` span of a call, and what its other signals take from it."""
+    """The `govern_tool` span of a call, and what its other signals take from it.
 
-    __slots__ = ("call_attributes", "context", "decision_attributes", "in_foreign_tool", "span", "tool")
+    Without `start` it stands in for the span of a call that has none.
+    """
 
-    def __init__(self, call: Call, parent: Context, span: Span, decision: Attributes) -> None:
-        self.span = span
-        self.tool = text(call.tool)
-        self.call_attributes = of_call(call)
-        self.decision_attributes = decision
-        self.context = parent
-        """Where the signals of the call belong: under the span, or where it would have been."""
+    __slots__ = ("context", "decision", "facts", "in_foreign_tool", "span", "tool")
+
+    def __init__(self, call: Call) -> None:
+        self.span: Span = INVALID_SPAN
+        self.context = get_current()
+        """Where the signals of the call belong: under its span, or where that would have been."""
         self.in_foreign_tool = False
+        self.tool = text(call.tool)
+        self.decision = call.decision
+        self.facts = of_call(call)
 
+    def start(self, tracer: Tracer, call: Call) -> None:
+        """Start `govern_tool`, back-dated to the call, with the decision on it for a sampler to see."""
+        record = call.record
+        attributes: Attributes = {semconv.GEN_AI_OPERATION_NAME: semconv.GOVERN_TOOL, **self.facts}
+        if record.mode != "enforce":
+            attributes[semconv.ENFORCEMENT_MODE] = record.mode or ""
+        if record.action_type is not None and record.action_type != self.tool:
+            attributes[semconv.ACTION_TYPE] = text(record.action_type)
+        if record.action_target is not None and record.action_target != "default":
+            attributes[semconv.ACTION_TARGET] = text(record.action_target)
+        parent = self.context
+        span = self.span = tracer.start_span(
+            f"{semconv.GOVERN_TOOL} {self.tool}", parent, attributes=attributes, start_time=call.started_ns
+        )
+        ids = span.get_span_context()
+        if ids.is_valid:
+            around = get_current_span(parent)
+            self.in_foreign_tool = _is_foreign_tool(around)
+            record.trace_id = format_trace_id(ids.trace_id)
+            if ids.span_id != around.get_span_context().span_id:  # else there is no SDK: it is the parent's
+                record.span_id = format_span_id(ids.span_id)
+                self.context = set_span_in_context(span, parent)
 
-def open_span(tracer: Tracer, call: Call) -> Governed:
-    """Start `govern_tool`, back-dated to the call, with the decision on it for a sampler to see."""
-    record = call.record
-    parent = get_current()
-    around = get_current_span(parent)
-    governed = Governed(call, parent, INVALID_SPAN, of_decision(record))
-    attributes: Attributes = {
-        semconv.GEN_AI_OPERATION_NAME: semconv.GOVERN_TOOL,
-        **governed.call_attributes,
-        **governed.decision_attributes,
-    }
-    if record.args_digest is not None:
-        attributes[semconv.ARGUMENTS_DIGEST] = record.args_digest
-    if record.action_type is not None and record.action_type != call.tool:
-        attributes[semconv.ACTION_TYPE] = text(record.action_type)
-    if record.action_target is not None and record.action_target != "default":
-        attributes[semconv.ACTION_TARGET] = text(record.action_target)
-    span = governed.span = tracer.start_span(
-        f"{semconv.GOVERN_TOOL} {governed.tool}", parent, attributes=attributes, start_time=call.started_ns
-    )
-    governed.in_foreign_tool = _is_foreign_tool(around)
-    ids = span.get_span_context()
-    if ids.is_valid:
-        record.trace_id = format_trace_id(ids.trace_id)
-        if ids.span_id != around.get_span_context().span_id:  # else there is no SDK: the span is the parent
-            record.span_id = format_span_id(ids.span_id)
-            governed.context = set_span_in_context(span, parent)
-    return governed
+    def refresh(self, call: Call) -> None:
+        """Take over what the record says now, where the call was decided anew after an approval."""
+        if call.decision is not self.decision:
+            self.decision = call.decision
+            self.facts = of_call(call)
+            self.span.set_attributes(self.facts)
 
-
-def unopened(call: Call) -> Governed:
-    """What stands in for the span of a call that has none."""
-    return Governed(call, get_current(), INVALID_SPAN, {})
-
-
-def close_span(governed: Governed, call: Call) -> None:
-    """End `govern_tool` with the outcome on it. A call refused by policy or human is no error."""
-    span = governed.span
-    if not span.is_recording():
-        return
-    attributes: Attributes = {semconv.RESULT_STATUS: call.status.value}
-    if call.outcome is not None:
-        attributes[semconv.DECISION_OUTCOME] = call.outcome.value
-        if call.outcome not in _LET_THROUGH and call.record.reason:
-            attributes[semconv.DECISION_REASON] = text(call.record.reason)
-    if call.outcome is Outcome.ERROR or call.status is RecordStatus.FAILED:
-        attributes[semconv.ERROR_TYPE] = call.error_type or "_OTHER"
-        span.set_status(StatusCode.ERROR)
-    span.set_attributes(attributes)
-    span.end()
+    def end(self, call: Call) -> None:
+        """End the span with the outcome on it. A call refused by policy or human is no error."""
+        span = self.span
+        if not span.is_recording():
+            return
+        attributes = of_refusal(call)
+        attributes[semconv.RESULT_STATUS] = call.status.value
+        if call.outcome is not None:
+            attributes[semconv.DECISION_OUTCOME] = call.outcome.value
+        if call.outcome is Outcome.ERROR or call.status is RecordStatus.FAILED:
+            attributes.setdefault(semconv.ERROR_TYPE, "_OTHER")
+            span.set_status(StatusCode.ERROR)
+        span.set_attributes(attributes)
+        span.end()
 
 
 class Executing:
     """The body of a call: `execute_tool` is current, or `govern_tool` inside another's tool span."""
 
-    __slots__ = ("_call", "_context", "_governed", "_instruments", "_span", "_started", "_token")
+    __slots__ = ("_call", "_context", "_duration", "_governed", "_span", "_started", "_token")
 
     def __init__(
-        self, tracer: Tracer, instruments: Instruments, governed: Governed, call: Call, arguments: str | None
+        self, tracer: Tracer, duration: Histogram, governed: Governed, call: Call, arguments: str | None
     ) -> None:
-        self._instruments = instruments
+        self._duration = duration
         self._governed = governed
         self._call = call
-        self._span = governed.span
-        if not governed.in_foreign_tool:
+        self._token: Token[Context] | None = None
+        self._context = governed.context
+        if governed.in_foreign_tool:
+            self._span = governed.span
+        else:
             self._span = tracer.start_span(
                 f"{semconv.EXECUTE_TOOL} {governed.tool}",
                 governed.context,
-                attributes=_execute_attributes(governed.call_attributes, call, arguments),
+                attributes=_execute_attributes(governed, call, arguments),
             )
-        self._token: Token[Context] | None = None
-        self._context = governed.context
 
     def __enter__(self) -> None:
         if self._span.get_span_context().is_valid:
@@ -141,26 +135,33 @@ class Executing:
         seconds = time.perf_counter() - self._started
         if self._token is not None:
             detach(self._token)
-        failed = kind is not None and not issubclass(kind, asyncio.CancelledError)
-        if kind is not None and failed:
-            self._call.error_type = error_type(kind)
+        failure = None
+        if kind is not None and not issubclass(kind, asyncio.CancelledError):
+            failure = self._call.error_type = error_type(kind)
         if self._governed.in_foreign_tool:
             return
-        known = self._governed.call_attributes
-        labels = {key: known[key] for key in _DURATION_LABELS if key in known}
-        if kind is not None and failed:
-            labels[semconv.ERROR_TYPE] = error_type(kind)
-            self._span.set_attribute(semconv.ERROR_TYPE, error_type(kind))
+        labels: Attributes = {semconv.GEN_AI_TOOL_NAME: self._governed.tool}
+        agent = self._governed.facts.get(semconv.GEN_AI_AGENT_NAME)
+        if agent is not None:
+            labels[semconv.GEN_AI_AGENT_NAME] = agent
+        if failure is not None:
+            labels[semconv.ERROR_TYPE] = failure
+            self._span.set_attribute(semconv.ERROR_TYPE, failure)
             self._span.set_status(StatusCode.ERROR)
         self._span.end()
-        self._instruments.execute_tool_duration.record(seconds, labels, self._context)
+        self._duration.record(seconds, labels, self._context)
 
 
-def _execute_attributes(known: Attributes, call: Call, arguments: str | None) -> Attributes:
-    attributes: Attributes = {semconv.GEN_AI_OPERATION_NAME: semconv.EXECUTE_TOOL, **known}
-    attributes.pop(semconv.GEN_AI_CONVERSATION_ID, None)  # it is on `govern_tool`, one level up
+def _execute_attributes(governed: Governed, call: Call, arguments: str | None) -> Attributes:
+    attributes: Attributes = {
+        semconv.GEN_AI_OPERATION_NAME: semconv.EXECUTE_TOOL,
+        semconv.GEN_AI_TOOL_NAME: governed.tool,
+    }
     if call.record.tool_name is not None:
         attributes[semconv.GEN_AI_TOOL_TYPE] = "function"
+    for key in (semconv.GEN_AI_TOOL_CALL_ID, semconv.GEN_AI_AGENT_NAME):
+        if key in governed.facts:
+            attributes[key] = governed.facts[key]
     if arguments is not None:
         attributes[semconv.GEN_AI_TOOL_CALL_ARGUMENTS] = text(arguments)
     return attributes

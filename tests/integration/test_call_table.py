@@ -19,6 +19,7 @@ from agents import (
     function_tool,
 )
 from agents.testing import ScriptedModel, assistant_message, function_call
+from agents.tool_context import ToolContext
 from opentelemetry.trace import StatusCode
 
 from aegis_otel import Policy
@@ -352,9 +353,12 @@ async def test_arguments_that_are_no_json_object(bench: BENCH) -> None:
         bodies.append(item)
         return item
 
-    for arguments in ("[1, 2]", '{"item": ', '"password=hunter2"', "NaN", "[" * 100_000):
-        (output,) = await run_agent(tool, arguments=arguments)
-        assert output == "[AEGIS ERROR] Action not run: arguments are not a JSON object"
+    refused = "[AEGIS ERROR] Action not run: arguments are not a JSON object"
+    for arguments in ("[1, 2]", '{"item": ', '"password=hunter2"', "NaN"):
+        assert await run_agent(tool, arguments=arguments) == [refused]
+    deep = "[" * 100_000  # the Runner fails on these by itself, before any tool is called
+    context = ToolContext(None, tool_name="tool", tool_call_id="c", tool_arguments=deep)
+    assert await tool.on_invoke_tool(context, deep) == refused
     assert bodies == []
     assert [row["result_status"] for row in b.rows()] == ["blocked"] * 5
     assert {row["reason"] for row in b.rows()} == {"invalid_arguments"}

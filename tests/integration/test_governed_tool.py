@@ -297,7 +297,11 @@ def test_run_sync(bench: BENCH) -> None:
     b = bench()
     tool = governed_tool(runtime=b.runtime, action_type="delete_x")(returns("v"))
     model = ScriptedModel([[function_call("give", {}, call_id="c1")], [assistant_message("done")]])
-    assert Runner.run_sync(Agent(name="Clerk", model=model, tools=[tool]), "go").final_output == "done"
+    with asyncio.Runner() as loop:  # the SDK would make one of its own and leave it open
+        asyncio.set_event_loop(loop.get_loop())
+        result = Runner.run_sync(Agent(name="Clerk", model=model, tools=[tool]), "go")
+        asyncio.set_event_loop(None)
+    assert result.final_output == "done"
     assert b.row()["result_status"] == "blocked"
 
 
@@ -312,11 +316,14 @@ async def test_strange_arguments_are_recorded_and_run(arguments: str, bench: BEN
     lengths: list[int] = []
 
     @governed_tool(runtime=b.runtime, action_type="x")
-    async def tool(item: str) -> str:
+    @function_tool(strict_mode=False)
+    async def tool(item: Any) -> str:
         lengths.append(len(item))
         return "ran"
 
-    assert await run_agent(tool, arguments=arguments) == ["ran"]
+    # Not through the Runner: it fails by itself on a lone surrogate, before any tool is called.
+    context = ToolContext(None, tool_name="tool", tool_call_id="c", tool_arguments=arguments)
+    assert await tool.on_invoke_tool(context, arguments) == "ran"
     assert b.row()["result_status"] == "success"
     assert len(str(b.row()["action_params"])) >= lengths[0]
 
@@ -387,7 +394,8 @@ async def test_b37_the_row_is_on_disk_before_the_body(bench: BENCH) -> None:
 
     @governed_tool(runtime=b.runtime, action_type="x")
     def tool() -> str:
-        seen.append([line for path in (b.audit / "journal").glob("*.jsonl") for line in path.open()])
+        journal = (b.audit / "journal").glob("*.jsonl")
+        seen.append([line for path in journal for line in path.read_text().splitlines()])
         return "v"
 
     await run_agent(tool, arguments="{}")

@@ -7,6 +7,7 @@ import asyncio
 import inspect
 import json
 import re
+import runpy
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -103,13 +104,13 @@ def test_step_3_and_4(model: Callable[..., ScriptedModel], capsys: pytest.Captur
         [function_call("delete_document", {"document_id": "42"}, call_id="c2")],
         [assistant_message("not allowed")],
     )
-    asyncio.run(run("step3_governed_agent.py"))
+    runpy.run_path(str(SNIPPETS / "step3_governed_agent.py"))
     assert outputs(scripted) == [BLOCKED]
     printed = capsys.readouterr().out
     assert "delete_document | risk=CRITICAL | rule=block_deletes        | result=blocked" in printed
     assert "search | risk=LOW      | rule=search_auto          | result=success" in printed
 
-    asyncio.run(run("step4_audit.py"))
+    runpy.run_path(str(SNIPPETS / "step4_audit.py"))
     printed = capsys.readouterr().out
     assert re.search(
         r"\[\S+\+00:00\] delete_document -> storage: Action blocked by policy rule: block_deletes", printed

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from agents import FunctionTool, RunConfig
+from agents import FunctionTool
 from agents.tool_context import ToolContext
 
 from aegis_otel.model import Action
@@ -54,6 +54,6 @@ def origin_of(context: ToolContext[Any], arguments: str) -> Origin:
     return Origin(
         tool_name=context.tool_name,
         tool_call_id=context.tool_call_id,
-        conversation_id=run_config.group_id if isinstance(run_config, RunConfig) else None,
+        conversation_id=None if run_config is None else run_config.group_id,
         size=len(arguments),
     )

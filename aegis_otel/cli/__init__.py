@@ -1,0 +1,55 @@
+"""The command `aegis` (also `aegis-otel`, beside a program that owns the first name).
+
+Exit codes: 0 fine, 1 something was found or nothing was there, 2 wrong usage, 3 an invalid policy.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from io import TextIOWrapper
+from typing import Any
+
+import click
+
+from aegis_otel.errors import AegisError, ConfigError, PolicyError
+from aegis_otel.terminal import escape
+from aegis_otel.version import __version__
+
+_COMMANDS = ("audit", "policy")
+"""Each is the command of that name in the module of that name, here."""
+
+
+class _Commands(click.Group):
+    """Loads a command when it is asked for, and shows an error of ours as a line, not as a traceback."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except AegisError as error:
+            for line in str(error).splitlines():
+                click.echo(f"Error: {escape(line)}", err=True)
+            ctx.exit(3 if isinstance(error, PolicyError) else 2 if isinstance(error, ConfigError) else 1)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="aegis-otel")
+@click.option("--no-color", is_flag=True, help="Write no colours.")
+@click.pass_context
+def main(ctx: click.Context, no_color: bool) -> None:
+    """Policy and audit for the tool calls of AI agents."""
+    if no_color:
+        ctx.color = False
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

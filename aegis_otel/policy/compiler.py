@@ -1,0 +1,172 @@
+"""Validated documents in, a `CompiledPolicy` out: named rules, shared verdicts, a digest, an index.
+
+The stages, in the order in which each needs the one before: name the rules, find the defaults in
+force, digest what was written, make the verdicts, index by action type. Only the first can fail.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from aegis_otel.errors import PolicyError, Problem
+from aegis_otel.model import DEFAULT_RULE, Verdict
+from aegis_otel.policy.conditions import Condition, compile_conditions
+from aegis_otel.policy.fast import Applies, compile_applies
+from aegis_otel.policy.globs import Glob, compile_glob
+from aegis_otel.policy.index import TypeIndex
+from aegis_otel.policy.rules import Defaults, Patterns, PolicyDocument, Rule
+from aegis_otel.policy.wording import quoted
+
+_MAX_PLANS = 1024
+_LONGEST_KEPT = 256
+
+
+class CompiledRule:
+    """One rule with its name, its verdict, and its tests, which are made when they are first needed."""
+
+    def __init__(self, rule: Rule, name: str, digest: str) -> None:
+        self.rule = rule
+        self.name = name
+        self.verdict = Verdict(
+            rule.approval, rule.risk_level, name, f"rule {quoted(name)} matched", (), digest
+        )
+
+    @cached_property
+    def types(self) -> tuple[Glob, ...]:
+        return _globs(self.rule.types)
+
+    @cached_property
+    def targets(self) -> tuple[Glob, ...]:
+        return _globs(self.rule.targets)
+
+    @cached_property
+    def agents(self) -> tuple[Glob, ...]:
+        return _globs(self.rule.agents)
+
+    @cached_property
+    def conditions(self) -> tuple[Condition, ...]:
+        return tuple(compile_conditions(self.rule))
+
+    @cached_property
+    def applies(self) -> Applies | None:
+        """None when every action of the right type will do."""
+        return compile_applies(self.targets, self.agents, self.conditions)
+
+
+Step = tuple[Applies | None, Verdict, CompiledRule | None]
+"""A rule's plain test and its verdict; the last step of a plan has no test, the default's no rule."""
+
+Plan = tuple[tuple[Step, ...], bool]
+"""What to ask for one action type, in order, and whether any of it needs the time."""
+
+
+class CompiledPolicy:
+    """A policy ready to be evaluated. Only its cache of plans ever changes."""
+
+    def __init__(self, rules: tuple[CompiledRule, ...], defaults: Defaults, digest: str) -> None:
+        self.rules = rules
+        self.defaults = defaults
+        self.digest = digest
+        self.default_verdict = Verdict(*defaults, DEFAULT_RULE, "no rule matched", (), digest)
+        self.plans: dict[str, Plan] = {}
+
+    @cached_property
+    def _index(self) -> TypeIndex:
+        return TypeIndex([rule.types for rule in self.rules])
+
+    def matching(self, action_type: str) -> list[int]:
+        """The numbers of the rules whose type patterns match, in order."""
+        return self._index.find(action_type)
+
+    def plan(self, action_type: str) -> Plan:
+        """The plan for `action_type`, made on first use.
+
+        Action types come from a model, so the cache is bounded; a plan is cheap enough to make again.
+        """
+        plan = self.plans.get(action_type)
+        if plan is None:
+            plan = self._make_plan(action_type)
+            if len(action_type) <= _LONGEST_KEPT:
+                if len(self.plans) >= _MAX_PLANS:
+                    self.plans.clear()
+                self.plans[action_type] = plan
+        return plan
+
+    def _make_plan(self, action_type: str) -> Plan:
+        steps: list[Step] = []
+        needs_time = False
+        for number in self.matching(action_type):
+            rule = self.rules[number]
+            steps.append((rule.applies, rule.verdict, rule))
+            needs_time = needs_time or rule.rule.window is not None
+            if rule.applies is None:
+                break  # nothing after it can be reached
+        else:
+            steps.append((None, self.default_verdict, None))
+        return tuple(steps), needs_time
+
+
+def compile_policy(documents: Sequence[PolicyDocument]) -> CompiledPolicy:
+    """Compile `documents` as one policy, the first one's rules first.
+
+    Raises:
+        PolicyError: two rules have one name; every such pair is named.
+    """
+    rules = [rule for document in documents for rule in document.rules]
+    names = _name(rules)
+    defaults = next((doc.defaults for doc in documents if doc.defaults is not None), Defaults())
+    digest = _digest(rules, names, defaults)
+    return CompiledPolicy(
+        tuple(CompiledRule(rule, name, digest) for rule, name in zip(rules, names, strict=True)),
+        defaults,
+        digest,
+    )
+
+
+def _name(rules: Sequence[Rule]) -> list[str]:
+    """The names of `rules`; one without a name is called by its number, counted from 0."""
+    names = [rule.name or f"rule_{number}" for number, rule in enumerate(rules)]
+    first: dict[str, Rule] = {}
+    problems = []
+    for name, rule in zip(names, rules, strict=True):
+        if name in first:
+            message = f"duplicate rule name {quoted(name)}: it is already at {first[name].place}"
+            problems.append(Problem(message, *rule.place))
+        else:
+            first[name] = rule
+    if problems:
+        raise PolicyError(problems)
+    return names
+
+
+def _digest(rules: Sequence[Rule], names: Sequence[str], defaults: Defaults) -> str:
+    """`sha256:` and hex over all that can change a decision, and nothing else."""
+    content = [
+        defaults.approval.value,
+        defaults.risk_level.name,
+        [_content(rule, name) for rule, name in zip(rules, names, strict=True)],
+    ]
+    canonical = json.dumps(content, separators=(",", ":")).encode("ascii")
+    return f"sha256:{hashlib.sha256(canonical).hexdigest()}"
+
+
+def _content(rule: Rule, name: str) -> list[Any]:
+    window = rule.window
+    return [
+        name,
+        rule.approval.value,
+        rule.risk_level.name,
+        *([pattern.text for pattern in patterns] for patterns in (rule.types, rule.targets, rule.agents)),
+        window and [window.after, window.before, sorted(window.weekdays), window.timezone],
+        sorted(
+            [test.path, test.operator, type(test.expected).__name__, test.expected] for test in rule.tests
+        ),
+    ]
+
+
+def _globs(patterns: Patterns) -> tuple[Glob, ...]:
+    return tuple(compile_glob(pattern.text) for pattern in patterns)

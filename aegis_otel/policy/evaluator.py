@@ -1,0 +1,95 @@
+"""(compiled policy, action, now) -> verdict. Pure and total: never raises, reads nothing else.
+
+`Policy.evaluate` runs the plan for the action's type and is done when every rule it asks matches
+plainly or plainly does not. Where one does not (or the type is new, or anything raises), this module
+asks the three-valued tests of each rule: a rule whose match is unknown competes with what the rules
+after it say, and the strictest verdict wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from aegis_otel.model import ERROR_RULE, Action, Approval, RiskLevel, Verdict
+from aegis_otel.policy.compiler import CompiledPolicy, CompiledRule
+from aegis_otel.policy.globs import Glob
+
+_STRICTNESS = {approval: rank for rank, approval in enumerate(Approval)}
+
+
+def decide(policy: CompiledPolicy, action: Action, now: datetime) -> Verdict:
+    """What `policy` says about `action` at `now` (UTC when it has no zone)."""
+    try:
+        return _strictest(policy, action, now, _candidates(policy, action.type))
+    except Exception as error:
+        reason = f"the policy could not be evaluated: {type(error).__name__}"
+        return Verdict(Approval.BLOCK, RiskLevel.CRITICAL, ERROR_RULE, reason, (reason,), policy.digest)
+
+
+def _candidates(policy: CompiledPolicy, action_type: object) -> Sequence[CompiledRule]:
+    if type(action_type) is not str:
+        return policy.rules
+    return [rule for _, _, rule in policy.plan(action_type)[0] if rule is not None]
+
+
+def _strictest(
+    policy: CompiledPolicy, action: Action, now: datetime, rules: Sequence[CompiledRule]
+) -> Verdict:
+    certain = policy.default_verdict
+    doubts: list[tuple[CompiledRule, list[str]]] = []
+    for rule in rules:
+        unknown = _unknown(rule, action, now)
+        if unknown is None:
+            continue
+        if not unknown:
+            certain = rule.verdict
+            break
+        doubts.append((rule, unknown))
+    if not doubts:
+        return certain
+    verdict = max([*(rule.verdict for rule, _ in doubts), certain], key=_strictness)
+    errors = tuple(f"rule `{rule.name}`: {why}" for rule, unknown in doubts for why in unknown)
+    if verdict is certain:
+        reason = f"{certain.reason}, which is at least as strict as what is unknown: {errors[0]}"
+    else:
+        why = next(unknown[0] for rule, unknown in doubts if rule.verdict is verdict)
+        reason = f"rule `{verdict.matched_rule}` counts as a match: {why}"
+    return Verdict(verdict.approval, verdict.risk_level, verdict.matched_rule, reason, errors, policy.digest)
+
+
+def _strictness(verdict: Verdict) -> tuple[int, int]:
+    return _STRICTNESS[verdict.approval], verdict.risk_level
+
+
+def _unknown(rule: CompiledRule, action: Action, now: datetime) -> list[str] | None:
+    """Why it is unknown whether `rule` matches; empty when it does, None when it does not."""
+    unknown = []
+    for label, answer in _answers(rule, action, now):
+        if answer is False:
+            return None
+        if answer is not True:
+            unknown.append(f"{label} is unknown: {answer}")
+    return unknown
+
+
+def _answers(rule: CompiledRule, action: Action, now: datetime) -> Iterator[tuple[str, bool | str]]:
+    yield "`match.type`", _text_answer(rule.types, action.type)
+    yield "`match.target`", _text_answer(rule.targets, action.target)
+    yield "`match.agent`", _text_answer(rule.agents, action.agent)
+    for condition in rule.conditions:
+        try:
+            answer = condition.test(action, now)
+        except Exception as error:
+            answer = f"the comparison failed with {type(error).__name__}"
+        yield condition.label, answer
+
+
+def _text_answer(globs: Sequence[Glob], value: object) -> bool | str:
+    if any(glob.matches_all for glob in globs):
+        return True
+    if value is None:
+        return "it is not known"
+    if not isinstance(value, str):
+        return "it is not text"
+    return any(glob.matches(value) for glob in globs)

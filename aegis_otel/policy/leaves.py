@@ -1,0 +1,166 @@
+"""The leaves of a policy: checks of single values, each wording its own complaint.
+
+A check returns the value in the form in which the rest of the package uses it, or raises; pydantic
+calls it, and `problems.py` puts the key in front of the complaint.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import NoReturn
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic_core import PydanticCustomError
+
+from aegis_otel.model import DEFAULT_RULE, ERROR_RULE
+from aegis_otel.policy.regexes import MAX_REGEX, BadRegex, compile_regex
+from aegis_otel.policy.wording import closest, listed, shown
+
+VERSIONS = ("1", 1)
+APPROVALS = ("auto", "approve", "block")
+RISK_LEVELS = ("low", "medium", "high", "critical")
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+MAX_NAME = 200
+MAX_GLOB = 1000
+RESERVED = (DEFAULT_RULE, ERROR_RULE)
+LARGEST = 10**400
+"""Numbers beyond it are refused: whoever writes one means something else."""
+
+# Control characters, zero-width space, direction marks and overrides, line separators, byte order mark:
+# they make a name read as what it is not, in a terminal and in a review.
+DECEPTIVE = r"[\u0000-\u001f\u007f-\u009f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
+_DECEPTIVE = re.compile(DECEPTIVE + r"|[\ud800-\udfff]")
+TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
+_CLOCK = re.compile(r"(\d{1,2})(?::(\d{2}))?\s*([ap]m)?", re.IGNORECASE)
+PARAM_PATH = re.compile(r"[^.]+(\.[^.]+)*")
+
+
+def _refuse(message: str, suggestion: str | None = None) -> NoReturn:
+    """Fail the check; the message continues the sentence that begins with the key."""
+    raise PydanticCustomError("policy", "{message}", {"message": message, "suggestion": suggestion or ""})
+
+
+def version(value: object) -> str:
+    if isinstance(value, bool) or value not in VERSIONS:
+        _refuse(f'must be "1", not {shown(value)}', '"1"')
+    return "1"
+
+
+def approval(value: object) -> str:
+    if not isinstance(value, str) or value not in APPROVALS:
+        suggestion = closest(value, APPROVALS) if isinstance(value, str) else None
+        _refuse(f"must be {listed(APPROVALS)}, not {shown(value)}", suggestion)
+    return str(value)
+
+
+def risk_level(value: object) -> str:
+    if not isinstance(value, str) or value.lower() not in RISK_LEVELS:
+        suggestion = closest(value, RISK_LEVELS) if isinstance(value, str) else None
+        _refuse(f"must be {listed(RISK_LEVELS)}, not {shown(value)}", suggestion)
+    return value.lower()
+
+
+def _readable(value: object, longest: int) -> str:
+    if not isinstance(value, str):
+        _refuse(f"must be text, not {shown(value)}")
+    if not 0 < len(value) <= longest:
+        _refuse(f"must have 1 to {longest} characters, not {len(value)}")
+    if found := _DECEPTIVE.search(value):
+        _refuse(f"has a control or invisible character, {shown(found[0])}, in {shown(value)}")
+    return value
+
+
+def name(value: object) -> str:
+    name = _readable(value, MAX_NAME)
+    if name in RESERVED:
+        _refuse(f"{shown(name)} stands in signals where no rule decided: choose another name")
+    return name
+
+
+def glob(value: object) -> str:
+    return _readable(value, MAX_GLOB)
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def time_of_day(value: object) -> int:
+    """Minutes since midnight."""
+    if isinstance(value, str) and TIME_OF_DAY.fullmatch(value):
+        return int(value[:2]) * 60 + int(value[3:])
+    _refuse(f'must be a time of day in quotes, "00:00" to "23:59", not {shown(value)}', _meant_time(value))
+
+
+def _meant_time(value: object) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 24 * 60:
+        return f'"{value // 60:02}:{value % 60:02}"'  # YAML 1.1 reads an unquoted 18:00 as 1080
+    if not isinstance(value, str) or not (found := _CLOCK.fullmatch(value.strip())):
+        return None
+    hour, minute = int(found[1]), int(found[2] or 0)
+    if found[3] and 1 <= hour <= 12:
+        hour = hour % 12 + (12 if found[3].lower() == "pm" else 0)
+    return f'"{hour % 24:02}:{minute:02}"' if hour <= 24 and minute < 60 else None
+
+
+def weekday(value: object) -> int:
+    """ISO weekday, 1 is Monday."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value in range(1, 8):
+        return int(value)
+    suggestion = None
+    if isinstance(value, str):
+        for number, day in enumerate(WEEKDAYS, 1):
+            if value.lower() in (day, day[:3]):
+                return number
+        suggestion = value.strip() if value.strip() in "1234567" else closest(value, WEEKDAYS)
+    _refuse(f"must name days: 1 (Monday) to 7, or `mon` to `sun`, not {shown(value)}", suggestion)
+
+
+def timezone(value: object) -> str:
+    if not isinstance(value, str):
+        _refuse(f"must be the name of an IANA time zone, like `Europe/Berlin`, not {shown(value)}")
+    try:
+        # `localtime` and its kind exist on some machines and mean something else on each.
+        if value and "local" not in value and "posix" not in value:
+            ZoneInfo(value)
+            return value
+    except (OSError, ValueError, KeyError):
+        pass
+    zones = {zone.lower(): zone for zone in available_timezones()}
+    meant = zones.get(value.strip().lower()) or zones.get(closest(value, zones) or "")
+    _refuse(f"must be the name of an IANA time zone, like `Europe/Berlin`, not {shown(value)}", meant)
+
+
+def param_path(value: object) -> str:
+    path = _readable(value, MAX_NAME)
+    if not PARAM_PATH.fullmatch(path):
+        _refuse(f"needs parameter names between the dots, not {shown(path)}")
+    return path
+
+
+def _is_finite(value: float) -> bool:
+    return math.isfinite(value) if isinstance(value, float) else abs(value) < LARGEST
+
+
+def number(value: object) -> int | float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_finite(value):
+        suggestion = value if isinstance(value, str) and re.fullmatch(r"-?\d+(\.\d+)?", value) else None
+        _refuse(f"must be a finite number, not {shown(value)}", suggestion)
+    return value
+
+
+def scalar(value: object) -> str | int | float | bool:
+    if not isinstance(value, (str, int, float)) or not (isinstance(value, str) or _is_finite(value)):
+        _refuse(f"must be text, a finite number, true or false, not {shown(value)}")
+    return value
+
+
+def regex(value: object) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_REGEX:
+        _refuse(f"must be a regular expression of 1 to {MAX_REGEX} characters, not {shown(value)}")
+    try:
+        compile_regex(value)
+    except BadRegex as error:
+        _refuse(f"is not a regular expression in RE2 syntax: {error}")
+    return value

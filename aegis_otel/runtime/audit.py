@@ -1,0 +1,192 @@
+"""The audit as a program holds it: write records, read rows, export them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
+
+from aegis_otel.audit.export import write_jsonl
+from aegis_otel.audit.filters import STATUSES, Filters, compile_filters
+from aegis_otel.audit.journal import Journal
+from aegis_otel.audit.record import SCHEMA_VERSION, AuditRecord
+from aegis_otel.audit.rows import Row, count_rows, read_rows
+from aegis_otel.encoding import encode_plain, to_plain
+from aegis_otel.errors import ConfigError
+from aegis_otel.model import Approval, PolicyDecision, Result
+from aegis_otel.redaction import redact, redact_text
+from aegis_otel.runtime import refusal
+from aegis_otel.runtime.system import RealSystem
+
+if TYPE_CHECKING:
+    import duckdb
+
+_REFUSALS = {None: None, "approved": None, "denied": refusal.DENIED, "expired": refusal.EXPIRED}
+"""What a human can have decided, and how a call ends by it where nothing ran."""
+
+
+class AuditLogger:
+    """One audit directory, to write to and to read from. Safe to share by threads and Runtimes.
+
+    Making one touches no disk: the directory is made for the first record, and where there is none,
+    reading finds no rows. Reading loads DuckDB, takes tens of milliseconds and holds up no writer.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str] | None = None, *, db_path: str | os.PathLike[str] | None = None
+    ) -> None:
+        """
+        Args:
+            path: The directory; a suffix `.db` or `.duckdb` is dropped. Default: `AEGIS_AUDIT_DIR`, else
+                `aegis_audit`.
+            db_path: Another name of `path`.
+
+        Raises:
+            ConfigError: when no directory can have that name, or both names are given.
+        """
+        if path is not None and db_path is not None:
+            raise ConfigError("`path` and `db_path` are two names of one setting: give one of them")
+        self._journal = Journal(db_path if path is None else path)
+        self._system = RealSystem()
+
+    @property
+    def path(self) -> Path:
+        """The audit directory, absolute."""
+        return self._journal.path
+
+    def append(self, record: AuditRecord) -> None:
+        """Write one line of a call; see `audit.journal.Journal.append`."""
+        self._journal.append(record)
+
+    def digest(self, payload: bytes) -> str:
+        """Keyed digest of encoded arguments; see `audit.journal.Journal.digest`."""
+        return self._journal.digest(payload)
+
+    def log(
+        self,
+        session_id: str,
+        decision: PolicyDecision,
+        *,
+        result: Result | None = None,
+        human_decision: str | None = None,
+    ) -> str:
+        """Record a decision that was made outside a Runtime, redacted like every other.
+
+        Args:
+            session_id: Groups rows.
+            decision: What `Policy.evaluate` gave.
+            result: What came of it, where something was done.
+            human_decision: `approved`, `denied` or `expired`, where a human was asked.
+
+        Returns:
+            The decision id of the row.
+
+        Raises:
+            ConfigError: for another `human_decision`, or the result of a dry run.
+            AuditError: when it cannot be written.
+        """
+        if human_decision not in _REFUSALS:
+            expected = ", ".join(map(str, _REFUSALS))
+            raise ConfigError(f"`human_decision` is `{human_decision}`: expected one of {expected}")
+        if result is not None and result.status.value not in STATUSES:
+            raise ConfigError(f"a result `{result.status.value}` is of a dry run, which is not audited")
+        record = self._record(session_id, decision)
+        record.human_decision = human_decision
+        if result is not None:
+            record.stage, record.result_status = "completed", result.status.value
+            record.result_error = None if result.error is None else redact_text(str(result.error))
+            if result.started_at and result.completed_at:
+                record.duration_s = (result.completed_at - result.started_at).total_seconds()
+        else:
+            blocked = decision.approval is Approval.BLOCK
+            why = refusal.blocked(decision.matched_rule) if blocked else _REFUSALS[human_decision]
+            if why is not None:
+                record.result_status, record.result_error = why.status.value, why.error
+        self.append(record)
+        return record.decision_id
+
+    def get_log(
+        self, session_id: str | None = None, *, limit: int | None = None, **filters: Unpack[Filters]
+    ) -> list[Row]:
+        """The rows that match, newest first.
+
+        Args:
+            session_id: Only rows of this session.
+            limit: At most so many, the newest.
+            filters: See `audit.filters.Filters`; all must hold.
+
+        Raises:
+            ConfigError: for a filter value that can match nothing.
+            AuditError: when the audit cannot be read.
+        """
+        condition = compile_filters(session_id, filters)
+        with self._reading() as audit:
+            return list(read_rows(audit, condition, limit=limit))
+
+    def count(self, session_id: str | None = None, **filters: Unpack[Filters]) -> int:
+        """How many rows match; arguments and errors as for `get_log`."""
+        condition = compile_filters(session_id, filters)
+        with self._reading() as audit:
+            return count_rows(audit, condition)
+
+    def export_jsonl(
+        self,
+        path: str | os.PathLike[str],
+        session_id: str | None = None,
+        *,
+        limit: int | None = None,
+        **filters: Unpack[Filters],
+    ) -> int:
+        """Write the rows that match to a file of JSON lines, oldest first, and return how many.
+
+        The file can be read by this user only, and appears, or replaces an older one, only when it is
+        complete. Other arguments as for `get_log`.
+
+        Raises:
+            ConfigError: for a filter value that can match nothing.
+            AuditError: when the audit cannot be read, or the file not be written.
+        """
+        condition = compile_filters(session_id, filters)
+        with self._reading() as audit:
+            return write_jsonl(path, read_rows(audit, condition, limit=limit, oldest_first=True))
+
+    def close(self) -> None:
+        """Let the journal go. Reading goes on to work, and a later record begins a new file."""
+        self._journal.close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        from aegis_otel.audit.store import connect  # noqa: PLC0415 - DuckDB is loaded by the first who reads
+
+        audit = connect(self.path)
+        try:
+            yield audit
+        finally:
+            audit.close()
+
+    def _record(self, session_id: str, decision: PolicyDecision) -> AuditRecord:
+        action, system = decision.action, self._system
+        plain = to_plain(action.params)
+        return AuditRecord(
+            stage="decided",
+            decision_id=system.new_id(),
+            timestamp=datetime.now(UTC).isoformat(timespec="microseconds"),
+            session_id=session_id,
+            action_type=str(action.type),
+            action_target=str(action.target),
+            action_params=encode_plain(redact(plain)).decode(),
+            args_digest=self.digest(encode_plain(plain)),
+            risk_level=decision.risk_level.name,
+            approval=decision.approval.value,
+            matched_rule=decision.matched_rule,
+            reason=decision.reason or None,
+            policy_digest=decision.policy_digest or None,
+            agent_name=action.agent,
+            service=system.service,
+            host=system.host,
+            pid=system.pid(),
+            schema_version=SCHEMA_VERSION,
+        )

@@ -1,0 +1,137 @@
+"""Every snippet and command of the README and of docs/executors.md runs as it stands."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from click.testing import CliRunner
+
+from aegis_otel.cli import main as aegis
+from aegis_otel.config import SETTINGS
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = ["README.md", "docs/executors.md"]
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+class Block(NamedTuple):
+    document: str
+    language: str
+    text: str
+    then: str
+    """What follows the block in the document."""
+
+
+def blocks(*languages: str) -> list[Block]:
+    found = []
+    for document in DOCUMENTS:
+        text = (ROOT / document).read_text()
+        found += [
+            Block(document, match[1], match[2], text[match.end() :])
+            for match in _BLOCK.finditer(text)
+            if match[1] in languages
+        ]
+    return found
+
+
+def commands() -> list[str]:
+    return [line.removeprefix("$ ") for block in blocks("console") for line in block.text.splitlines()]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The reader's folder: the README's policy is in it."""
+    (policy,) = [block.text for block in blocks("yaml")]
+    (tmp_path / "policy.yaml").write_text(policy)
+    return tmp_path
+
+
+def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: f"{block.document}: {block.text[-40:]!r}")
+def test_python_snippets_run(block: Block, folder: Path) -> None:
+    """Each in a process of its own, without a warning, and it prints what the text says it prints."""
+    ran = python(folder, "-c", block.text)
+    assert ran.returncode == 0, ran.stderr
+    promised = re.match(r"\s*It prints:\s*```text\n(.*?)```", block.then, re.DOTALL)
+    if promised:
+        assert ran.stdout == promised[1]
+
+
+def test_every_command_is_of_a_kind_that_a_test_runs() -> None:
+    """`aegis` commands are run below, `make` and `pip` by test_package.py and `.ci/run`."""
+    assert {command.split()[0] for command in commands()} == {"aegis", "make", "pip"}
+
+
+def test_aegis_commands_run(folder: Path) -> None:
+    """In the README's order, after an agent that had a document to delete."""
+    (example,) = [block.text for block in blocks("python") if "delete_document" in block.text]
+    call = (
+        "\nimport asyncio\nfrom agents import Runner\n"
+        "from agents.testing import ScriptedModel, function_call, assistant_message\n"
+        "agent.model = ScriptedModel([[function_call('delete_document', {'document_id': '42'},"
+        " call_id='c')], [assistant_message('ok')]])\n"
+        "asyncio.run(Runner.run(agent, 'go'))\n"
+    )
+    ran = python(folder, "-c", example + call)
+    assert ran.returncode == 0, ran.stderr
+    outputs = {}
+    for command in commands():
+        if command.startswith("aegis "):
+            result = CliRunner().invoke(aegis, command.split()[1:])
+            assert result.exit_code == 0, (command, result.output)
+            outputs[command] = result.output
+    assert "block_deletes" in outputs["aegis audit"]
+    assert "block_deletes" in (folder / "audit_export.jsonl").read_text()
+
+
+def test_the_settings_table_is_the_settings() -> None:
+    """Each setting is in the README with its variable, default and meaning."""
+    readme = (ROOT / "README.md").read_text()
+    for setting in SETTINGS:
+        default = f"{setting.default:g}" if isinstance(setting.default, float) else setting.default
+        assert f"| `{setting.env}` | `{default}` | {setting.meaning} |" in readme
+
+
+def test_links_lead_somewhere() -> None:
+    """Every relative link of every document is a file of the repository."""
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_the_quickstart_example(tmp_path: Path) -> None:
+    """`make demo`'s program: three calls, the audit's table, and one id in row, span and event."""
+    shutil.copytree(ROOT / "examples" / "quickstart", tmp_path / "quickstart")
+    ran = python(tmp_path, "quickstart/main.py", "--show-signals")
+    assert ran.returncode == 0, ran.stderr
+    shown = ran.stdout
+    assert "scripted model, offline" in shown
+    assert "tool:  Search results for 'AI governance best practices'" in shown
+    assert "tool:  Report 'AI governance' saved" in shown
+    assert "tool:  [AEGIS BLOCKED] Action blocked by policy rule: block_deletes" in shown
+    spans, events = shown.split("Spans:")[1].split("Events:")
+    for tool, outcome in (("web_search", "allowed"), ("write_report", "approved"), ("delete_document", "blocked")):
+        (span,) = [line for line in spans.splitlines() if line.strip().startswith(f"govern_tool {tool}")]
+        (decision,) = re.findall(r"decision\.id=(\S+)", span)
+        assert f"decision.outcome={outcome}" in span
+        assert f"decision.id={decision}" in events
+    assert "aegis.decisions = 1" in events
+    assert "execute_tool delete_document" not in spans

@@ -1,0 +1,249 @@
+"""The import direction of docs/design.md, held by reading every module's imports."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = "aegis_otel"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A set of modules, the layers it may import from besides itself, and whether it is pure."""
+
+    modules: tuple[str, ...]
+    sees: tuple[str, ...] = ()
+    pure: bool = False
+
+
+# A new module belongs to exactly one layer: name it, or match it with a pattern. The first match counts.
+LAYERS = {
+    "words": Layer(("errors", "semconv", "version"), pure=True),
+    "nouns": Layer(("model", "audit.record"), ("words",), pure=True),
+    "secrets": Layer(
+        ("anatomy", "encoding", "secret_names", "secret_text", "redaction", "terminal"),
+        ("words", "nouns"),
+        pure=True,
+    ),
+    "policy": Layer(("policy", "policy.*"), ("words", "nouns"), pure=True),
+    "governor": Layer(
+        tuple(f"runtime.{name}" for name in "call governor hooks isolation plan question refusal".split()),
+        ("words", "nouns", "secrets", "policy"),
+        pure=True,
+    ),
+    "config": Layer(("config",), ("words",)),
+    "audit": Layer(("audit", "audit.*"), ("words", "nouns", "secrets", "config")),
+    "telemetry": Layer(("telemetry", "telemetry.*"), ("words", "nouns", "secrets", "governor", "config")),
+    "executors": Layer(("adapters", "adapters.base"), ("words", "nouns")),
+    "runtime": Layer(
+        ("runtime", "runtime.*"),
+        ("words", "nouns", "secrets", "policy", "governor", "config", "audit", "telemetry", "executors"),
+    ),
+    "agents": Layer(
+        ("adapters.openai_agents", "adapters.openai_agents.*"),
+        ("words", "nouns", "secrets", "governor", "telemetry", "runtime"),
+    ),
+    "surface": Layer(
+        ("__init__", "instrument", "testing", "cli", "cli.*", "__main__"),
+        (
+            *("words", "nouns", "secrets", "policy", "governor", "config"),
+            *("audit", "telemetry", "executors", "runtime", "agents"),
+        ),
+    ),
+}
+
+# Who may import what is not ours. The longest name that fits an import decides; what is not here is free.
+FOREIGN = {
+    "agents": ("adapters.openai_agents.*",),
+    "click": ("cli", "cli.*"),
+    "duckdb": ("audit.store", "audit.rows"),
+    "opentelemetry": ("telemetry.*",),
+    "opentelemetry.exporter": ("telemetry.otlp",),
+    "opentelemetry.sdk": ("telemetry.otlp", "testing"),
+    "rich": ("cli", "cli.*"),
+}
+IMPURE = {"fcntl", "os", "random", "secrets", "select", "shutil", "socket", "subprocess", "tempfile", "time"}
+CLOCKS = {"now", "today", "utcnow"}
+MAY_READ_THE_CLOCK = {"policy.policy"}  # the default of evaluate's `now`
+
+
+@dataclass(frozen=True)
+class Module:
+    name: str
+    """Inside the package: `policy.document`; a package's own file is `policy`, the root's `__init__`."""
+    path: Path
+    tree: ast.Module
+    imports: frozenset[str] = field(default_factory=frozenset)
+    """Everything imported anywhere in it, dotted, but for what is only there for types."""
+    at_load: frozenset[str] = field(default_factory=frozenset)
+    """The part of `imports` that runs when the module is imported."""
+
+
+@cache
+def modules() -> dict[str, Module]:
+    found: dict[str, Module] = {}
+    for path in sorted((ROOT / PACKAGE).rglob("*.py")):
+        parts = path.relative_to(ROOT / PACKAGE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts) or "__init__"
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        everywhere, at_load = frozenset(imported(tree, True)), frozenset(imported(tree, False))
+        found[name] = Module(name, path, tree, everywhere, at_load)
+    return found
+
+
+def imported(node: ast.AST, inside_functions: bool) -> Iterator[str]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert not child.level, "imports are absolute here"
+            yield from (f"{child.module}.{alias.name}" for alias in child.names)
+        elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        elif inside_functions or not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from imported(child, inside_functions)
+
+
+def own(imports: frozenset[str]) -> set[str]:
+    """The modules of the package among `imports`; `from aegis_otel.x import y` is x.y where that is one."""
+    names = set()
+    for name in imports:
+        inside = name.removeprefix(f"{PACKAGE}.")
+        if inside == name:
+            continue
+        while inside not in modules() and "." in inside:
+            inside = inside.rpartition(".")[0]
+        names.add(inside if inside in modules() else "__init__")
+    return names
+
+
+def matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def layer_of(name: str) -> str | None:
+    return next((layer for layer, its in LAYERS.items() if matches(name, its.modules)), None)
+
+
+each_module = pytest.mark.parametrize("module", modules().values(), ids=lambda module: module.name)
+
+
+@each_module
+def test_every_module_has_a_layer(module: Module) -> None:
+    """No module is outside the table."""
+    assert layer_of(module.name), f"`{module.name}` has no layer: add it to LAYERS in {Path(__file__).name}"
+
+
+@each_module
+def test_imports_point_down(module: Module) -> None:
+    """A module imports from its own layer and from those its layer sees, inside functions too."""
+    layer = layer_of(module.name)
+    assert layer is not None
+    allowed = {layer, *LAYERS[layer].sees}
+    wrong = {name for name in own(module.imports) if layer_of(name) not in allowed}
+    assert not wrong, f"`{module.name}` ({layer}) may import from {sorted(allowed)}, not {sorted(wrong)}"
+
+
+def test_layers_see_only_layers_above_them_in_the_table() -> None:
+    """The table itself has a direction."""
+    order = list(LAYERS)
+    assert all(order.index(seen) < order.index(name) for name, layer in LAYERS.items() for seen in layer.sees)
+
+
+@each_module
+def test_foreign_packages_have_their_place(module: Module) -> None:
+    """OpenTelemetry only in telemetry, its SDK only in one module, agents only in its adapter, and so on."""
+    for name in module.imports:
+        fitting = [owner for owner in FOREIGN if name == owner or name.startswith(f"{owner}.")]
+        if fitting:
+            places = FOREIGN[max(fitting, key=len)]
+            assert matches(module.name, places), f"`{module.name}` imports `{name}`; only {places} may"
+
+
+@each_module
+def test_the_core_is_pure(module: Module) -> None:
+    """No disk, no clock, no chance: `now` and `new_id` are parameters."""
+    layer = layer_of(module.name)
+    if layer is None or not LAYERS[layer].pure:
+        return
+    wrong = {name for name in module.imports if name.partition(".")[0] in IMPURE}
+    assert not wrong, f"`{module.name}` is part of the pure core and imports {sorted(wrong)}"
+    clocks = {
+        ast.unparse(node)
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Attribute) and node.attr in CLOCKS
+        if ast.unparse(node.value).rpartition(".")[2] in {"date", "datetime"}
+    }
+    assert not clocks or module.name in MAY_READ_THE_CLOCK, f"`{module.name}` reads a clock: {sorted(clocks)}"
+
+
+def test_no_import_cycle() -> None:
+    """Modules can be imported in some order."""
+    graph = {module.name: own(module.at_load) - {module.name} for module in modules().values()}
+    try:
+        list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(f"import cycle: {' -> '.join(error.args[1])}")
+
+
+@each_module
+def test_signal_names_are_spelled_once(module: Module) -> None:
+    """Only semconv.py holds the name of a signal."""
+    if module.name == "semconv":
+        return
+    spelled = {
+        node.value
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if re.fullmatch(r"(aegis|gen_ai)\.[a-z_.]+", node.value)
+    }
+    assert not spelled, f"`{module.name}` spells {sorted(spelled)}: use the constants of semconv.py"
+
+
+@each_module
+def test_modules_stay_small_and_about_something(module: Module) -> None:
+    """At most 400 lines, and no drawer for odds and ends."""
+    lines = len(module.path.read_text(encoding="utf-8").splitlines())
+    assert lines <= 400, f"`{module.name}` has {lines} lines: it is more than one idea"
+    assert module.path.stem not in {"utils", "util", "helpers", "common", "misc"}
+
+
+def test_import_is_free() -> None:
+    """Promise 9: importing the package starts no thread, opens no file and loads nothing heavy."""
+    program = """
+import os, sys, threading
+opened = set(os.listdir("/dev/fd"))
+import aegis_otel
+heavy = ("agents", "click", "duckdb", "msgspec", "opentelemetry", "pydantic", "re2", "rich", "yaml")
+print([name for name in heavy if name in sys.modules])
+print(threading.active_count(), sorted(set(os.listdir("/dev/fd")) - opened))
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert ran.stdout.splitlines() == ["[]", "1 []"]
+
+
+@pytest.mark.parametrize("name", ["encoding", "redaction", "terminal", "policy", "audit.record"])
+def test_the_core_loads_without_the_rim(name: str) -> None:
+    """Using a part of the core loads neither telemetry, the SDK, DuckDB nor a terminal library."""
+    program = f"""
+import sys, aegis_otel.{name}
+print([name for name in ("agents", "click", "duckdb", "opentelemetry", "rich") if name in sys.modules])
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert ran.stdout.strip() == "[]"

@@ -1,0 +1,112 @@
+"""The public names, pinned: a change here is a change for users."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+import aegis_otel
+from aegis_otel.adapters.base import BaseExecutor
+from aegis_otel.adapters.openai_agents import governed_tool
+from aegis_otel.runtime import approval
+from aegis_otel.runtime.audit import AuditLogger
+
+
+def test_top_level_names() -> None:
+    """Inventory 38, and each of them can be had."""
+    assert aegis_otel.__all__ == [
+        "Action",
+        "AegisError",
+        "Approval",
+        "AuditError",
+        "ConfigError",
+        "ExecutionPlan",
+        "Policy",
+        "PolicyDecision",
+        "PolicyError",
+        "PolicyWatcher",
+        "Result",
+        "ResultStatus",
+        "RiskLevel",
+        "Runtime",
+        "RuntimeHooks",
+        "__version__",
+        "configure_otlp",
+        "connect",
+    ]
+    assert all(getattr(aegis_otel, name) is not None for name in aegis_otel.__all__)
+    assert set(dir(aegis_otel)) == set(aegis_otel.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    """Lazy loading does not swallow typos."""
+    with pytest.raises(AttributeError, match="has no attribute `Polcy`"):
+        _ = aegis_otel.Polcy
+
+
+@pytest.mark.parametrize(
+    ("thing", "parameters"),
+    [
+        (
+            aegis_otel.Runtime,
+            "policy executor approval_handler audit_logger session_id hooks approval_timeout recorder",
+        ),
+        (governed_tool, "runtime action_type action_target description"),
+        (aegis_otel.PolicyWatcher, "runtime path interval on_reload"),
+        (aegis_otel.Action, "type target params description agent schema"),
+        (aegis_otel.Result, "action status data error started_at completed_at decision_id"),
+        (aegis_otel.RuntimeHooks, "on_decision on_approval on_execute"),
+        (AuditLogger, "path db_path"),
+        (aegis_otel.Policy.evaluate, "self action now"),
+        (aegis_otel.Policy.from_yaml, "path"),
+        (aegis_otel.Policy.from_yaml_files, "paths"),
+        (aegis_otel.Policy.from_dict, "data"),
+        (aegis_otel.Policy.merge, "self other"),
+        (aegis_otel.connect, "path"),
+    ],
+)
+def test_parameters(thing: object, parameters: str) -> None:
+    """The names by which arguments can be passed."""
+    assert list(inspect.signature(thing).parameters) == parameters.split()
+
+
+def test_extension_points() -> None:
+    """What users subclass, with the methods they implement."""
+    assert BaseExecutor.__abstractmethods__ == {"execute"}
+    assert approval.ApprovalHandler.__abstractmethods__ == {"request_approval"}
+    for name in ("AutoApprovalHandler", "DenyApprovalHandler", "CLIApprovalHandler"):
+        assert issubclass(getattr(approval, name), approval.ApprovalHandler)
+
+
+def test_values_as_users_spell_them() -> None:
+    """Inventory 3, 4, 37: what the enums are called and worth."""
+    assert [(level.name, level.value) for level in aegis_otel.RiskLevel] == [
+        ("LOW", 1),
+        ("MEDIUM", 2),
+        ("HIGH", 3),
+        ("CRITICAL", 4),
+    ]
+    assert [a.value for a in aegis_otel.Approval] == ["auto", "approve", "block"]
+    assert [s.value for s in aegis_otel.ResultStatus] == [
+        "success",
+        "failed",
+        "blocked",
+        "denied",
+        "skipped",
+        "would_run",
+        "would_ask",
+        "would_block",
+    ]
+
+
+def test_action() -> None:
+    """Inventory 33: frozen, with defaults, and printed as the tutorial prints it."""
+    action = aegis_otel.Action("search", target="web", params={"query": "x"})
+    assert str(action) == "Action(search -> web)"
+    assert aegis_otel.Action("search").target == "default"
+    assert action == aegis_otel.Action("search", "web", {"query": "x"})
+    with pytest.raises(AttributeError):
+        action.type = "other"  # type: ignore[misc]
+    with pytest.raises(TypeError, match="must be a mapping"):
+        aegis_otel.Action("search", params=["x"])  # type: ignore[arg-type]

@@ -1,0 +1,357 @@
+"""What is hidden before anything leaves, and what must not be."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pytest
+
+from aegis_otel.encoding import encode_plain, to_plain
+from aegis_otel.redaction import REDACTED, redact, redact_text
+from aegis_otel.secret_names import held_by
+
+INVENTORY_97 = "password secret token api_key apikey authorization credential private_key access_key".split()
+B41_NAMES = "passwd pwd ssn card_number auth cookie jwt".split()
+
+
+def spellings(name: str) -> list[str]:
+    words = name.split("_")
+    camel = words[0] + "".join(word.title() for word in words[1:])
+    kebab = name.replace("_", "-")
+    return [
+        *(name, name.upper(), kebab, kebab.title(), camel, camel[0].upper() + camel[1:]),
+        *(f"db_{name}", f"{name}_2", f"X-{kebab}", f"user{camel[0].upper()}{camel[1:]}", f"spring.{name}"),
+    ]
+
+
+@pytest.mark.parametrize("name", INVENTORY_97 + B41_NAMES)
+def test_inventory_97_and_b41_names_in_every_spelling(name: str) -> None:
+    """Inventory 97, B41: a value under such a name is hidden, at any depth and in any spelling."""
+    for key in spellings(name):
+        assert redact({"a": [{key: "v", "n": 1}]}) == {"a": [{key: REDACTED, "n": 1}]}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("dbpassword", "passphrase", "passCode", "pass_word", "password_hash", "clientSecret", "secrets"),
+        *("authToken", "access_token", "refreshToken", "api key", "x-api-key", "APIKey", "aws_access_key_id"),
+        *("Set-Cookie", "cookies", "sessionid", "session_id", "PHPSESSID", "csrf_token", "connection_string"),
+        *("DSN", "cvv", "cvc2", "pin", "user_pin", "pinCode", "otp", "mfa_code", "credit_card", "cardNo"),
+        *("oauth", "basic_auth", "auth_header", "credentials", "signing_key", "ssh_key", "recovery_codes"),
+    ],
+)
+def test_other_names_of_secrets(key: str) -> None:
+    """The names that people use for them."""
+    assert redact({key: "v"}) == {key: REDACTED}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *(
+            "max_tokens",
+            "tokenizer",
+            "prompt_tokens",
+            "tokens_used",
+            "token_count",
+            "token_type",
+            "maxTokens",
+        ),
+        *("author", "authority", "authors", "secretary", "passwordless", "password_policy", "cookies_policy"),
+        *("compass", "passenger", "bypass", "pinned", "spinning", "shipping", "design", "key", "public_key"),
+        *("primary_key", "monkey", "keyboard", "discard_number", "accountant", "assigned", "opinion"),
+    ],
+)
+@pytest.mark.parametrize("value", [4096, "4096"])
+def test_b41_names_that_only_look_like_it(key: str, value: object) -> None:
+    """B41: neither `max_tokens` nor `tokenizer` is a secret, in a structure or in a text."""
+    assert redact({key: value}) == {key: value}
+    assert redact_text(f"{key}={value}") == f"{key}={value}"
+
+
+def test_counts_of_tokens_stay_and_tokens_go() -> None:
+    """`tokens` is a number of them in one program, and the tokens themselves in another."""
+    usage: Any = {"total_tokens": 7, "tokens": 5, "prompt_tokens_details": {"cached_tokens": 2}}
+    assert redact(usage) == usage
+    assert redact({"tokens": ["abc"], "api_tokens": {"ci": "abc"}}) == {
+        "tokens": [REDACTED],
+        "api_tokens": {"ci": REDACTED},
+    }
+
+
+def test_the_absence_of_a_secret_stays() -> None:
+    """None and booleans tell whether there is one, which an auditor needs."""
+    assert redact({"password": None, "auth": True}) == {"password": None, "auth": True}
+    assert redact({"password": 1234, "token": ["a"], "secret": {"x": 1}}) == {
+        "password": REDACTED,
+        "token": REDACTED,
+        "secret": REDACTED,
+    }
+
+
+@dataclass
+class C:
+    password: str
+    user: str = "ann"
+
+
+class Pair(NamedTuple):
+    user: str
+    password: str
+
+
+class Config:
+    __slots__ = ("api_key", "host")
+
+    def __init__(self) -> None:
+        self.api_key, self.host = "p4ss", "db"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [C("p4ss"), Pair("ann", "p4ss"), Config(), {b"password": "p4ss"}, {1: "a", "password": "p4ss"}, ValueError(C("p4ss"))],
+    ids=["dataclass", "namedtuple", "slots", "bytes key", "mixed keys", "exception"],
+)  # fmt: skip
+def test_b41_fields_of_objects(value: object) -> None:
+    """B41: fields of any object are names too."""
+    encoded = encode_plain(redact(to_plain({"v": [value]})))
+    assert b"p4ss" not in encoded
+    assert REDACTED.encode() in encoded
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (repr(C("p4ss")), "C(password='[REDACTED]', user='ann')"),
+        ("failed with sk-live-abc123 today", "failed with [REDACTED] today"),
+        ("password=hunter2", "password=[REDACTED]"),
+        ("Authorization: Bearer x", "Authorization: [REDACTED]"),
+    ],
+)
+def test_b41_text(text: str, shown: str) -> None:
+    """B41: the repr of an object and a key in a sentence, as in `result_error` and `result_data`."""
+    assert redact_text(text) == shown
+    assert redact({"note": text}) == {"note": shown}
+
+
+def test_b08_url_in_an_error() -> None:
+    """B08: the password in a connection URL goes, what helps to find the fault stays."""
+    error = RuntimeError("postgres://admin:hunter2@db")
+    assert redact_text(str(error)) == "postgres://admin:[REDACTED]@db"
+    assert redact_text(repr(error)) == "RuntimeError('postgres://admin:[REDACTED]@db')"
+
+
+def test_b09_a_context_that_got_in() -> None:
+    """B09: even if an object with `db_password` became an argument, its secret would not leave."""
+
+    class Context:
+        def __init__(self) -> None:
+            self.context = {"db_password": "hunter2"}
+
+    assert b"hunter2" not in encode_plain(redact(to_plain({"ctx": Context()})))
+
+
+SHAPES = {
+    "OpenAI": "sk-proj-abcdefghijklmnop",
+    "OpenAI, old": "sk-1234567890abcdef",
+    "Anthropic": "sk-ant-api03-abcdefgh",
+    "Stripe": "sk_live_4eC39HqLyjWDarjt",
+    "GitHub": "ghp_abcdefghijklmnopqrstuvwxyz0123456789",
+    "GitHub, fine": "github_pat_11ABCDEFG0_abcdefghijkl",
+    "GitLab": "glpat-abcdefghijklmnop",
+    "Slack": "xoxb-123456789012-abcdef",
+    "AWS": "AKIAIOSFODNN7EXAMPLE",
+    "Google": "AIzaSyA-1234567890abcdefghijklmnopqrstu",
+    "npm": "npm_abcdefghijklmnopqrstuvwxyz0123456789",
+    "PyPI": "pypi-AgEIcHlwaS5vcmcCJDAwMDA",
+    "JWT": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
+    "PEM": "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----",
+    "PEM, cut": "-----BEGIN PRIVATE KEY-----\nMIIEow",
+    "Visa": "4111111111111111",
+    "Visa, spaced": "4111 1111 1111 1111",
+    "Mastercard": "5500-0000-0000-0004",
+    "Amex": "3782 822463 10005",
+    "SSN": "123-45-6789",
+}
+
+
+@pytest.mark.parametrize("secret", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize(
+    "around", ["{}", "use {} now", "({})", '"{}"', "a\n{}\nb", r"a\n{}\nb", "é{}", "x={}"]
+)
+def test_secrets_are_known_by_their_shape(secret: str, around: str) -> None:
+    """Whatever they are called, alone or in a text, and escaped inside one."""
+    if secret.endswith("MIIEow"):  # nothing tells where it ends, so all that follows goes
+        around = around.partition("}")[0] + "}"
+    assert redact_text(around.format(secret)) == around.format(REDACTED)
+    assert redact({"note": around.format(secret)}) == {"note": around.format(REDACTED)}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "550e8400-e29b-41d4-a716-446655440000",
+        "12345678-1234-1234-1234-123456789012",
+        "1700000000000",
+        "1700000000000000000",
+        "0.4111111111111111",
+        "4111111111111112",
+        "41111111111111111111111",
+        "2026-11-22 17:05:00",
+        "sk-learn and sk-estimators",
+        "task-1234567890 on disk-0123456789",
+        "Basic understanding, bearer token",
+        "https://user@host:8080/a:b@c",
+        "git@github.com:org/repo.git",
+        "4bf92f3577b34da6a3ce929d0e0e4736",
+        "the password is required",
+        "public: yes, author: Ann, pins: 3",
+    ],
+)
+def test_what_only_looks_like_a_secret_stays(text: str) -> None:
+    """Ids, times, hashes, words and prose."""
+    assert redact_text(text) == text
+    assert redact({"note": text}) == {"note": text}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://x/?a=1&token=abc&b=2", "https://x/?a=1&token=[REDACTED]&b=2"),
+        ("redis://:pw@host:6379/0", "redis://:[REDACTED]@host:6379/0"),
+        ("mysql --password hunter2 -u root", "mysql --password [REDACTED] -u root"),
+        ("CREATE USER x PASSWORD 'hun''ter'", "CREATE USER x PASSWORD '[REDACTED]''ter'"),
+        ('password: str = "hunter2"', 'password: [REDACTED] = "[REDACTED]"'),
+        (r"{\"password\": \"hun\\\"ter2\", \"a\": 1}", r"{\"password\": \"[REDACTED]\", \"a\": 1}"),
+        ("Cookie: a=b; c=d\nHost: x", "Cookie: [REDACTED]\nHost: x"),
+        ("-H 'X-Api-Key: abc' url", "-H 'X-Api-Key: [REDACTED]' url"),
+        ("os.environ['API_KEY'] = 'abc'", "os.environ['API_KEY'] = '[REDACTED]'"),
+        ("Server=db;Password=a,b;Timeout=1", "Server=db;Password=[REDACTED];Timeout=1"),
+        ("export AWS_SECRET_ACCESS_KEY=wJal/+d", "export AWS_SECRET_ACCESS_KEY=[REDACTED]"),
+        ("auth={'basic': ('u', 'p')}, x=1", "auth=[REDACTED], x=1"),
+        ("password='''a'b''' x", "password='''[REDACTED]''' x"),
+        ("secret key: abc, my API key: def", "secret key: [REDACTED], my API key: [REDACTED]"),
+        (r"line\napi_key=abc", r"line\napi_key=[REDACTED]"),
+        ("password='unclosed", "password='[REDACTED]"),
+        ("token: none, password=None", "token: none, password=None"),
+        ("Basic YWRtaW46aHVudGVyMg==", "Basic [REDACTED]"),
+        ("use Bearer abcdefgh", "use Bearer [REDACTED]"),
+    ],
+)
+def test_names_beside_values_in_text(text: str, shown: str) -> None:
+    """Query strings, headers, command lines, SQL, code, DSNs, reprs and JSON inside JSON."""
+    assert redact_text(text) == shown
+    assert redact_text(shown) == shown
+
+
+def test_json_inside_a_string() -> None:
+    """It is read as JSON, so that escapes and nesting hide nothing; without secrets it stays byte for byte."""
+    inner = '{"p\\u0061ssword": "hunter2", "env": [{"name": "API_KEY", "value": "x1"}], "n": 1.50}'
+    shown = '{"password":"[REDACTED]","env":[{"name":"API_KEY","value":"[REDACTED]"}],"n":1.5}'
+    assert redact({"body": inner}) == {"body": shown}
+    assert redact({"body": json.dumps({"body": inner})}) == {
+        "body": json.dumps({"body": shown}, separators=(",", ":"))
+    }
+    clean = '{ "author": "Ann",  "n": 1.50 }'
+    assert redact({"body": clean}) == {"body": clean}
+
+
+def test_a_secret_as_a_key() -> None:
+    """Keys leave too; entries whose keys are hidden stay apart."""
+    assert redact({"sk-live-abcdef": 1, "sk-live-ghijkl": 2, "[REDACTED] 2": 3}) == {
+        REDACTED: 1,
+        "[REDACTED] 3": 2,
+        "[REDACTED] 2": 3,
+    }
+
+
+def test_bytes_that_are_no_text() -> None:
+    """Base64 does not hide what is in them."""
+    assert redact(to_plain(b"\xff password=hunter2")) == {"$type": "bytes", "base64": REDACTED}
+    assert redact(to_plain(b"\xff\x00")) == to_plain(b"\xff\x00")
+
+
+def test_card_numbers_as_numbers() -> None:
+    """A number is not safe because it has no quotes."""
+    assert redact({"n": 4111111111111111, "id": 4111111111111112}) == {"n": REDACTED, "id": 4111111111111112}
+
+
+def test_nothing_is_mutated_and_clean_values_pass() -> None:
+    """The original stays what it was; a value without secrets is not even copied."""
+    dirty: Any = {"a": [{"password": "x"}]}
+    redact(dirty)
+    assert dirty == {"a": [{"password": "x"}]}
+    clean: Any = {"query": "weather", "n": [1, 2.5, None]}
+    assert redact(clean) is clean
+
+
+def test_lone_surrogates_in_text() -> None:
+    """An error text can always be written, and a surrogate does not end a secret."""
+    assert redact_text("a\ud800b") == r"a\ud800b"
+    assert redact_text("password='a\ud800b'") == "password='[REDACTED]'"
+
+
+def test_too_deep_to_walk_is_hidden() -> None:
+    """Fail closed: what cannot be looked through does not leave."""
+    deep: Any = "password=x"
+    for _ in range(5_000):
+        deep = [deep]
+    assert redact(deep) == REDACTED
+    assert redact({"body": "[" * 100_000 + '{"password": "hunter2"}'}) == {
+        "body": "[" * 100_000 + '{"password": "[REDACTED]"}'
+    }
+
+
+ADVERSARIAL = [
+    *(
+        "password=",
+        "password=x ",
+        "password='",
+        'token="\\"',
+        "author=",
+        "pass ",
+        "api" + "-" * 50,
+        "secret." * 3,
+    ),
+    *(
+        "://a:b/",
+        "://a:b@",
+        "eyJ-AKIAIOSFODNN7EXAMPLE.",
+        "-----BEGIN PRIVATE KEY-----",
+        "sk-",
+        "bearer ",
+        "4",
+    ),
+    *(
+        "4111 1111 1111 1111 ",
+        "auth=(",
+        "pwd=[",
+        "\\",
+        "a" * 10,
+        "{",
+        '{"a":',
+        "[[",
+        "token:=",
+        "--secret ",
+        "1-",
+    ),
+]
+
+
+@pytest.mark.parametrize("part", ADVERSARIAL)
+def test_b19_no_text_takes_long(part: str) -> None:
+    """B19: linear in the length of the text; anything quadratic would take minutes here."""
+    text = part * (500_000 // len(part))
+    start = time.perf_counter()
+    redact_text(text)
+    assert time.perf_counter() - start < 20
+
+
+def test_long_names() -> None:
+    """A name has no length at which it stops being one."""
+    assert held_by("a_" * 100_000 + "password") == "any"
+    assert redact({"x" * 1000 + "_api_key": "v"}) == {"x" * 1000 + "_api_key": REDACTED}

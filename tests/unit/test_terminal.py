@@ -1,0 +1,69 @@
+"""What may not reach a terminal as it is."""
+
+from __future__ import annotations
+
+import pytest
+
+from aegis_otel.terminal import escape
+
+
+def test_b44_escapes_and_forged_rows() -> None:
+    """B44: control sequences, OSC, newlines and bidi overrides are shown, not obeyed."""
+    assert (
+        escape("x\x1b[2K\x1b]0;title\x07\n| forged | row |") == r"x\x1b[2K\x1b]0;title\x07\n| forged | row |"
+    )
+    assert escape("a\u202eb\u2066c\u200fd\u061ce") == r"a\u202eb\u2066c\u200fd\u061ce"
+
+
+@pytest.mark.parametrize(
+    ("char", "shown"),
+    [
+        ("\t", r"\t"),
+        ("\r", r"\r"),
+        ("\x00", r"\x00"),
+        ("\x7f", r"\x7f"),
+        ("\x9b", r"\x9b"),
+        ("\u200b", r"\u200b"),
+        ("\u200d", r"\u200d"),
+        ("\ufeff", r"\ufeff"),
+        ("\u2028", r"\u2028"),
+        ("\u2029", r"\u2029"),
+        ("\ud800", r"\ud800"),
+        ("\u3164", r"\u3164"),
+        ("\ue000", r"\ue000"),
+        ("\U000e0041", r"\U000e0041"),
+        ("\U000e0100", r"\U000e0100"),
+    ],
+)
+def test_what_cannot_be_seen_is_escaped(char: str, shown: str) -> None:
+    """Controls, zero-width and blank characters, separators, surrogates, tags."""
+    assert escape(f"a{char}b") == f"a{shown}b"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "plain ~!",
+        "naïve",
+        "日本　語",
+        "नमस्ते",
+        "עברית",
+        "ไทย",
+        "été\u00a0!",
+        "👍🏽",
+        r"C:\x1b\new",
+        r"\d+",
+    ],
+)
+def test_text_of_any_language_stays(text: str) -> None:
+    """Letters, marks, symbols, spaces and backslashes are what they were."""
+    assert escape(text) == text
+
+
+def test_every_character_there_is() -> None:
+    """Whatever comes out is printable or a space of some width, and is no direction or format control."""
+    for code in range(0x110000):
+        for char in escape(chr(code)):
+            assert char.isprintable() or char.isspace()
+            assert char not in "\t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\u2028\u2029"
