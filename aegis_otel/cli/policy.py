@@ -32,7 +32,7 @@ def policy() -> None:
     "--tools",
     metavar="FILE",
     type=click.File("rb"),
-    help="Hold the policy against tools: a JSON object of tool names and the JSON Schemas of their parameters.",
+    help="Hold the policy against tools: JSON, a schema of the parameters by the name of each tool.",
 )
 @_FORMAT
 @click.pass_context
@@ -93,12 +93,12 @@ def _print_lines(lines: Iterable[Problem | Finding]) -> None:
         click.echo(escape(str(line)))
 
 
-def _print_summary(policy: Policy) -> None:
-    approval, risk_level = policy.default
-    count = len(policy.rules)
+def _print_summary(loaded: Policy) -> None:
+    approval, risk_level = loaded.default
+    count = len(loaded.rules)
     click.echo(
         f"policy valid: {count} rule{'' if count == 1 else 's'}, "
-        f"default {approval.value} at {risk_level.name.lower()} risk, {policy.digest}"
+        f"default {approval.value} at {risk_level.name.lower()} risk, {loaded.digest}"
     )
 
 
@@ -117,14 +117,14 @@ def _fields(problem: Problem) -> dict[str, Any]:
     }
 
 
-def _report(policy: Policy, findings: Iterable[Finding]) -> dict[str, Any]:
-    approval, risk_level = policy.default
+def _report(loaded: Policy, findings: Iterable[Finding]) -> dict[str, Any]:
+    approval, risk_level = loaded.default
     return {
         "valid": True,
-        "sources": policy.sources,
-        "rules": len(policy.rules),
+        "sources": loaded.sources,
+        "rules": len(loaded.rules),
         "defaults": {"approval": approval.value, "risk_level": risk_level.name.lower()},
-        "digest": policy.digest,
+        "digest": loaded.digest,
         "findings": [
             {
                 "severity": finding.severity.value,

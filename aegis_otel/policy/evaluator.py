@@ -89,7 +89,7 @@ def _text_answer(globs: Sequence[Glob], value: object) -> bool | str:
     if any(glob.matches_all for glob in globs):
         return True
     if value is None:
-        return "it is not known"
+        return "the action does not say"
     if not isinstance(value, str):
-        return "it is not text"
+        return "what the action says is not text"
     return any(glob.matches(value) for glob in globs)

@@ -80,7 +80,7 @@ def _never(rules: Sequence[CompiledRule]) -> Iterator[Finding]:
         window = rule.rule.window
         if window is not None and window.after is not None and window.after == window.before:
             yield _can_never_match(rule, "`time_after` and `time_before` are the same time")
-        if window is not None and window.after is window.before is None and not window.weekdays:
+        if window is not None and (window.after, window.before) == (None, None) and not window.weekdays:
             message = f"rule {quoted(rule.name)} has a `timezone` but no time or day it could apply to"
             yield Finding(Severity.WARNING, "timezone", message, window.place)
         for tests in _by_path(rule.rule).values():

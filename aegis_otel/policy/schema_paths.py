@@ -49,8 +49,10 @@ class _Walk:
 
     def presence(self, schema: Any, path: Sequence[str]) -> Presence:
         self._step()
-        if isinstance(schema, bool):
-            return Presence.OPEN if schema else Presence.LACKS
+        if schema is False:
+            return Presence.LACKS
+        if path and schema is True:
+            return Presence.OPEN
         if not path:
             return Presence.HAS_NULLABLE if self._allows_null(schema) else Presence.HAS
         found = [self._own(schema, path)]

@@ -182,7 +182,7 @@ class Governor:
             action_type=str(action.type),
             action_target=str(action.target),
             risk_level=_RISK_NAMES[verdict.risk_level],
-            approval=verdict.approval,
+            approval=verdict.approval.value,
             matched_rule=verdict.matched_rule,
             reason=verdict.reason or None,
             policy_digest=verdict.policy_digest,
@@ -206,7 +206,7 @@ class Governor:
             self._refuse(call, refusal.blocked(call.decision.verdict.matched_rule))
         elif approval is Approval.AUTO:
             call.outcome, call.status = Outcome.ALLOWED, RecordStatus.OPEN
-        call.record.result_status = call.status
+        call.record.result_status = call.status.value
         self._signals.opened(call)
         if not self._write(call, call.record):
             self._refuse(call, refusal.UNAVAILABLE)
@@ -236,7 +236,7 @@ class Governor:
 
     def _refuse(self, call: Call, why: Refusal) -> None:
         call.outcome, call.status, call.refusal = why.outcome, why.status, why.text
-        call.record.result_status, call.record.result_error = why.status, why.error
+        call.record.result_status, call.record.result_error = why.status.value, why.error
         if why.cause is not None:
             call.record.reason = why.cause
         if why.outcome is Outcome.ERROR:
@@ -274,7 +274,7 @@ class Governor:
             return
         call.decision, verdict = now, now.verdict
         record = call.record
-        record.approval, record.risk_level = verdict.approval, _RISK_NAMES[verdict.risk_level]
+        record.approval, record.risk_level = verdict.approval.value, _RISK_NAMES[verdict.risk_level]
         record.matched_rule, record.policy_digest = verdict.matched_rule, verdict.policy_digest
         record.reason = verdict.reason or None
         something_else = (
@@ -284,7 +284,7 @@ class Governor:
             self._refuse(call, refusal.blocked(verdict.matched_rule))
         elif verdict.approval is Approval.AUTO or not something_else:
             call.outcome, call.status = Outcome.APPROVED, RecordStatus.OPEN
-            record.result_status = RecordStatus.OPEN
+            record.result_status = RecordStatus.OPEN.value
         # else the yes was to another question: the outcome stays open, and the human is asked again
 
     # --- recording ---
@@ -304,14 +304,14 @@ class Governor:
             stage=stage,  # type: ignore[arg-type]
             decision_id=call.record.decision_id,
             timestamp=timestamp(self._system.now_ns()),
-            result_status=call.status,
+            result_status=call.status.value,
             **changed,  # type: ignore[arg-type]
         )
 
     def _complete(self, call: Call, status: RecordStatus, started: float | None, error: str | None) -> None:
         call.status = status
         record = call.record
-        record.result_status = status
+        record.result_status = status.value
         record.result_error = None if error is None else redact_text(error)[:_MAX_ERROR_TEXT]
         record.duration_s = None if started is None else round(self._system.monotonic() - started, 6)
         line = self._line(call, "completed", result_error=record.result_error, duration_s=record.duration_s)

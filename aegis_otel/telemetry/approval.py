@@ -56,10 +56,14 @@ class Awaiting:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        seconds = time.perf_counter() - self._started
+        record = self._call.record
+        if kind is None and record.approval_wait_s is not None:
+            seconds = record.approval_wait_s  # what the audit says
+        else:
+            seconds = time.perf_counter() - self._started
         detach(self._token)
         self._instruments.counts.answered()
-        answer = self._call.record.human_decision if kind is None else None
+        answer = record.human_decision if kind is None else None
         outcome = answer or "error"
         came: Attributes = {semconv.APPROVAL_OUTCOME: outcome, semconv.APPROVAL_WAIT: seconds}
         self._span.set_attributes(came)

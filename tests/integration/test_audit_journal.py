@@ -11,12 +11,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from aegis_otel.audit import journal as journal_module
 from aegis_otel.audit.journal import Journal
+from aegis_otel.audit.record import encode_line
 from aegis_otel.errors import AuditError
 from tests.records import completed, decided, files, python, select, statuses
 
@@ -66,7 +68,7 @@ def test_no_file_is_open_to_others_whatever_the_umask(audit: Path) -> None:
 
 
 def test_b37_kill_in_the_body_leaves_a_row_of_unknown_outcome(audit: Path) -> None:
-    """B37, inventory 99: an open call shows `open` while its process lives and `unknown` once it was killed."""
+    """B37: an open call shows `open` while its process lives, `unknown` once it was killed."""
     child = python(WRITE_AND_WAIT, audit)
     try:
         assert child.stdout is not None
@@ -210,12 +212,13 @@ class TestRotation:
         thread = threading.Thread(target=write)
         thread.start()
         try:
-            judgements = [ended_writers(audit / "journal") for _ in range(200)]
+            judgements = []
+            while len(files(audit)) < 200:
+                judgements.append(ended_writers(audit / "journal"))
         finally:
             stop.set()
             thread.join()
-        assert len(files(audit)) > 50
-        assert judgements == [[]] * 200
+        assert judgements == [[]] * len(judgements) != []
 
 
 class TestFailure:
@@ -225,12 +228,17 @@ class TestFailure:
             audit = disk / "aegis_audit"
             journal = Journal(audit)
             written = 0
-            with pytest.raises(
-                AuditError, match=rf"cannot write the audit at `{audit}`: no space left .*; free some space"
-            ):
+
+            def fill() -> None:
+                nonlocal written
                 while True:
                     journal.append(decided(decision_id=str(written), reason="x" * 3_000))
                     written += 1
+
+            with pytest.raises(
+                AuditError, match=rf"write the audit at `{audit}`: no space .*; free some space"
+            ):
+                fill()
             (file,) = files(audit)
             assert written > 5
             assert file.read_bytes().count(b"\n") == written
@@ -241,7 +249,7 @@ class TestFailure:
             journal.close()
 
     def test_a_file_size_limit_leaves_no_torn_line(self, audit: Path) -> None:
-        """EFBIG after a part of the line: the part is taken back, and the call after the limit is lifted is whole."""
+        """EFBIG after a part of the line: the part is taken back, and the line after it is whole."""
         code = """
 import resource, sys
 from aegis_otel.audit.journal import Journal
@@ -305,28 +313,32 @@ subprocess.run(["chattr", "-a", file], check=True)
         assert (out, err) == ("refused\n", "")
         assert statuses(audit) == {"small": "unknown", "last": "unknown"}
 
-    def test_an_interrupt_while_writing_leaves_no_part_of_the_line(self, audit: Path) -> None:
-        """The interrupt is passed on, and what was written of the line is gone."""
+    def test_an_interrupted_record_is_not_there(self, audit: Path) -> None:
+        """Ctrl-C while a line is written: it is passed on, and the line, of a call that will not run, is gone."""
         journal = Journal(audit)
-        journal.append(decided(decision_id="first"))
+        written = 0
 
         def interrupt(*_: object) -> None:
             raise KeyboardInterrupt
 
+        def write() -> None:
+            nonlocal written
+            while True:
+                journal.append(line)
+                written += 1
+
+        line = decided(reason="x" * 3_000_000)
         before = signal.signal(signal.SIGALRM, interrupt)
-        line = decided(decision_id="large", reason="x" * 200_000_000)
         try:
-            signal.setitimer(signal.ITIMER_REAL, 0.05, 0.01)
-            with pytest.raises(KeyboardInterrupt):
-                while True:
-                    journal.append(line)
+            for _ in range(20):
+                signal.setitimer(signal.ITIMER_REAL, 0.01)
+                with pytest.raises(KeyboardInterrupt):
+                    write()
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
-        journal.append(decided(decision_id="last"))
-        lines = b"".join(file.read_bytes() for file in files(audit)).splitlines()
-        assert all(line.endswith(b"}") and line.count(b'"stage"') == 1 for line in lines)
-        assert b'"last"' in lines[-1]
+        found = [line for file in files(audit) for line in file.read_bytes().splitlines()]
+        assert len(found) - written <= 2  # an interrupt may also come between the return and the count
+        assert {len(line) for line in found} == {len(encode_line(decided(reason="x" * 3_000_000))) - 1}
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
     def test_a_directory_that_cannot_be_written(self, tmp_path: Path) -> None:
@@ -410,8 +422,11 @@ def test_no_descriptor_reaches_a_program_that_is_started(audit: Path) -> None:
     journal.append(decided())
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False) as child:
         journal.close()
-        assert list(statuses(audit).values()) == ["unknown"]
-        child.communicate()
+        for _ in range(100):  # the system closes descriptors a moment after the program has started
+            if (found := list(statuses(audit).values())) == ["unknown"]:
+                break
+        child.communicate(b"\n")
+    assert found == ["unknown"]
 
 
 def test_writing_loads_neither_duckdb_nor_the_agents_sdk(audit: Path) -> None:

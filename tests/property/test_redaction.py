@@ -216,7 +216,7 @@ def test_the_structure_stays(plain: Any) -> None:
     assert fits(plain, redact(plain))
 
 
-plain_words = st.text("bcdfghjlmqrvxyz 0123é.,!?", max_size=11)
+plain_words = st.text("bdfghjlmqrxyz 0123é.,!?", max_size=11)
 
 
 @given(
