@@ -86,26 +86,46 @@ def _redact_bytes(data: bytes) -> bytes:
 
 
 def _redact_dict(plain: dict[str, Plain], held: Held) -> dict[str, Plain]:
+    names = [plain[naming] for naming in _NAMING if naming in plain] if "value" in plain else []
     redacted: dict[str, Plain] = {}
     for key, item in plain.items():
         shown, holds = _key(key) if len(key) <= _SHORT else _key.__wrapped__(key)
         if shown in redacted:
             shown = _another(shown, plain, redacted)
-        redacted[shown] = _redact(item, holds if holds != "no" else held)
-    if TAG in plain:
-        _redact_tagged(plain, redacted)
-    if "value" in plain:
-        for naming in _NAMING:
-            name = plain.get(naming)
-            if isinstance(name, str):
-                redacted["value"] = _redact(redacted["value"], held_by(name))
+        if key == "value":
+            holds = _strictest(holds, *(held_by(name) for name in names if isinstance(name, str)))
+        holds = _strictest(holds, held)
+        redacted[shown] = _redact_tagged(key, item, holds) if TAG in plain else _redact(item, holds)
     return redacted
+
+
+def _redact_tagged(key: str, item: Plain, held: Held) -> Plain:
+    """What the encoding wrote in another shape: names beside their values, bytes that are no text."""
+    if key == "items" and isinstance(item, list):
+        return REDACTED if held == "any" else [_redact_pair(entry, held) for entry in item]
+    if key == "base64" and isinstance(item, str) and _hides(item):
+        return REDACTED
+    return _redact(item, held)
+
+
+def _redact_pair(pair: Plain, held: Held) -> Plain:
+    if not (isinstance(pair, list) and len(pair) == 2):
+        return _redact(pair, held)
+    key, item = pair
+    name = key
+    if isinstance(key, dict):  # bytes, an instance of a str subclass, an enum
+        name = next((key[part] for part in ("utf8", "value", "escaped") if part in key), None)
+    return [_redact(key), _redact(item, _strictest(held, held_by(name) if isinstance(name, str) else "no"))]
 
 
 @lru_cache(maxsize=4096)
 def _key(key: str) -> tuple[str, Held]:
     shown = _redact_string(key)
-    return shown, max(held_by(key), held_by(shown), key=_STRICTNESS.index)
+    return shown, _strictest(held_by(key), held_by(shown))
+
+
+def _strictest(*held: Held) -> Held:
+    return max(held, key=_STRICTNESS.index)
 
 
 def _another(shown: str, plain: dict[str, Plain], redacted: dict[str, Plain]) -> str:
@@ -114,25 +134,6 @@ def _another(shown: str, plain: dict[str, Plain], redacted: dict[str, Plain]) ->
     while (key := f"{shown} {number}") in redacted or key in plain:
         number += 1
     return key
-
-
-def _redact_tagged(plain: dict[str, Plain], redacted: dict[str, Plain]) -> None:
-    """What the encoding wrote in another shape: names beside their values, bytes that are no text."""
-    items, base64 = plain.get("items"), plain.get("base64")
-    if plain[TAG] == "dict" and isinstance(items, list):
-        redacted["items"] = [_redact_pair(item) for item in items]
-    if isinstance(base64, str) and _hides(base64):
-        redacted["base64"] = REDACTED
-
-
-def _redact_pair(pair: Plain) -> Plain:
-    if not (isinstance(pair, list) and len(pair) == 2):
-        return _redact(pair)
-    key, item = pair
-    name = key
-    if isinstance(key, dict):  # bytes, an instance of a str subclass, an enum
-        name = next((key[part] for part in ("utf8", "value", "escaped") if part in key), None)
-    return [_redact(key), _redact(item, held_by(name) if isinstance(name, str) else "no")]
 
 
 def _hides(base64: str) -> bool:

@@ -163,7 +163,7 @@ def _hide_named(data: bytes) -> bytes:
 
 def _value_span(data: bytes, at: int, whole_line: bool) -> tuple[int, int]:
     """Where the secret part of the value at `at` is; one that is not closed goes to the end of the text."""
-    opening = None if data.startswith(MASK, at) else _opening.match(data, at)
+    opening = _opening.match(data, at)
     if opening is not None and opening.group(2) is not None:
         return opening.end(), _closing_quote(data, opening.end(), len(opening.group(1)), opening.group(2))
     closed = at if opening is None else _closing_bracket(data, at)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
@@ -71,15 +72,15 @@ def run_body(recorder: Recorder, call: Call, outcome: Outcome, raises: BaseExcep
     """The decision is final, and the body runs to its end."""
     call.outcome, call.status = outcome, RecordStatus.OPEN
     recorder.decided(call)
-    try:
+    if raises is None:
         with recorder.executing(call):
-            if raises is not None:
-                raise raises
-    except BaseException as error:
-        assert error is raises
-        call.status = RecordStatus.FAILED
-    else:
+            pass
         call.status = RecordStatus.SUCCESS
+    else:
+        with pytest.raises(type(raises)) as caught, recorder.executing(call):
+            raise raises
+        assert caught.value is raises
+        call.status = RecordStatus.FAILED
     recorder.closed(call)
 
 
@@ -142,19 +143,33 @@ class Sink:
         (found,) = [event for event in self.events() if event["name"] == name]
         return found
 
+    def _metric(self, name: str) -> Any:
+        data = self._reader.get_metrics_data()
+        found = [
+            metric
+            for resource in (data.resource_metrics if data else ())
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+            if metric.name == name
+        ]
+        return found[0] if found else None
+
     def points(self, metric: str) -> dict[tuple[Any, ...], Any]:
         """Label values, in the order of their keys, to value or count."""
-        data = self._reader.get_metrics_data()
+        found = self._metric(metric)
         return {
             tuple(value for _, value in sorted((point.attributes or {}).items())): getattr(
                 point, "value", getattr(point, "count", None)
             )
-            for resource in (data.resource_metrics if data else ())
-            for scope in resource.scope_metrics
-            for found in scope.metrics
-            if found.name == metric
-            for point in found.data.data_points
+            for point in (found.data.data_points if found else ())
         }
+
+    def keys(self, metric: str) -> set[str]:
+        """The keys of all labels of a metric."""
+        return {key for point in self._metric(metric).data.data_points for key in point.attributes or {}}
+
+    def unit(self, metric: str) -> str:
+        return str(self._metric(metric).unit)
 
     def decisions(self) -> dict[tuple[str, ...], int]:
         """What was counted, by outcome, mode, approval, rule and risk; zeros left out."""

@@ -39,7 +39,10 @@ LAYERS = {
     ),
     "policy": Layer(("policy", "policy.*"), ("words", "nouns"), pure=True),
     "governor": Layer(
-        tuple(f"runtime.{name}" for name in "call governor hooks isolation plan question refusal".split()),
+        tuple(
+            f"runtime.{name}"
+            for name in "call governor hooks isolation plan question refusal timestamps".split()
+        ),
         ("words", "nouns", "secrets", "policy"),
         pure=True,
     ),

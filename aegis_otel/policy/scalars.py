@@ -68,6 +68,7 @@ def resolve(text: str) -> Plain:
         return float(text.replace(".", "", 1))
     if _DISPUTED.fullmatch(text):
         raise DisputedScalar(
-            "is a number or a date to some YAML readers and something else to others: quote it"
+            "is a number or a date to some YAML readers and something else to others: "
+            "quote it, or write a plain number"
         )
     return text

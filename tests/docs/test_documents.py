@@ -65,7 +65,9 @@ def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: f"{block.document}: {block.text[-40:]!r}")
+@pytest.mark.parametrize(
+    "block", blocks("python"), ids=lambda block: f"{block.document}: {block.text[-40:]!r}"
+)
 def test_python_snippets_run(block: Block, folder: Path) -> None:
     """Each in a process of its own, without a warning, and it prints what the text says it prints."""
     ran = python(folder, "-c", block.text)
@@ -128,7 +130,11 @@ def test_the_quickstart_example(tmp_path: Path) -> None:
     assert "tool:  Report 'AI governance' saved" in shown
     assert "tool:  [AEGIS BLOCKED] Action blocked by policy rule: block_deletes" in shown
     spans, events = shown.split("Spans:")[1].split("Events:")
-    for tool, outcome in (("web_search", "allowed"), ("write_report", "approved"), ("delete_document", "blocked")):
+    for tool, outcome in (
+        ("web_search", "allowed"),
+        ("write_report", "approved"),
+        ("delete_document", "blocked"),
+    ):
         (span,) = [line for line in spans.splitlines() if line.strip().startswith(f"govern_tool {tool}")]
         (decision,) = re.findall(r"decision\.id=(\S+)", span)
         assert f"decision.outcome={outcome}" in span

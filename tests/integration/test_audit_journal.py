@@ -314,7 +314,7 @@ subprocess.run(["chattr", "-a", file], check=True)
         assert statuses(audit) == {"small": "unknown", "last": "unknown"}
 
     def test_an_interrupted_record_is_not_there(self, audit: Path) -> None:
-        """Ctrl-C while a line is written: it is passed on, and the line, of a call that will not run, is gone."""
+        """Ctrl-C while a line is written is passed on, and the line, of a call that will not run, is gone."""
         journal = Journal(audit)
         written = 0
 

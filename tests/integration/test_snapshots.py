@@ -164,7 +164,12 @@ async def test_an_approved_call(telemetry: Telemetry, audit: AuditLogger) -> Non
     (row,) = audit.get_log()
     assert row == {
         **dict.fromkeys(column.name for column in COLUMNS),
-        **{name: value for line in (decided, resolved, completed) for name, value in line.items() if name != "stage"},
+        **{
+            name: value
+            for line in (decided, resolved, completed)
+            for name, value in line.items()
+            if name != "stage"
+        },
         "timestamp": "2026-01-01T00:00:00.000000+00:00",
         "action_params": {"amount": 5, "token": "[REDACTED]"},
     }

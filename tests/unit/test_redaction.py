@@ -81,6 +81,7 @@ def test_counts_of_tokens_stay_and_tokens_go() -> None:
         "tokens": [REDACTED],
         "api_tokens": {"ci": REDACTED},
     }
+    assert b"abc" not in encode_plain(redact(to_plain({"tokens": {1: "abc"}})))
 
 
 def test_the_absence_of_a_secret_stays() -> None:
@@ -269,9 +270,15 @@ def test_a_secret_as_a_key() -> None:
     }
 
 
+def test_a_key_that_becomes_a_name() -> None:
+    """A key is read as it was and as it leaves, so that a second pass finds nothing new."""
+    assert redact({"password=name": 1}) == {"password=[REDACTED]": REDACTED}
+
+
 def test_bytes_that_are_no_text() -> None:
     """Base64 does not hide what is in them."""
     assert redact(to_plain(b"\xff password=hunter2")) == {"$type": "bytes", "base64": REDACTED}
+    assert redact(to_plain(b"token=\xfe\xff")) == {"$type": "bytes", "base64": REDACTED}
     assert redact(to_plain(b"\xff\x00")) == to_plain(b"\xff\x00")
 
 
@@ -293,6 +300,17 @@ def test_lone_surrogates_in_text() -> None:
     """An error text can always be written, and a surrogate does not end a secret."""
     assert redact_text("a\ud800b") == r"a\ud800b"
     assert redact_text("password='a\ud800b'") == "password='[REDACTED]'"
+
+
+def test_nests_are_walked_once() -> None:
+    """Names beside values at every level of a nest: each is looked at once, not twice as often as its holder."""
+    named: Any = "x"
+    pairs: Any = "x"
+    for _ in range(30):
+        named = {"name": "user", "value": named}
+        pairs = {1: pairs, "password": "hunter2"}
+    assert redact(named) == named
+    assert b"hunter2" not in encode_plain(redact(to_plain(pairs)))
 
 
 def test_too_deep_to_walk_is_hidden() -> None:

@@ -191,7 +191,7 @@ def test_a_governed_tool_in_a_governed_tool(seen: Sink) -> None:
 class KeepCritical(Sampler):
     """Drops everything that is not critical when it starts."""
 
-    def should_sample(
+    def should_sample(  # noqa: PLR0917
         self,
         parent_context: Context | None,
         trace_id: int,

@@ -243,7 +243,7 @@ def test_a_forked_worker_counts_its_own() -> None:
     counts.hook_failed()
     context = multiprocessing.get_context("fork")
     results = context.Queue()
-    child = context.Process(target=_counts_in_child, args=(counts, results))
+    child = context.Process(target=_counts_in_child, args=(counts, results), daemon=True)
     with counts._lock:
         child.start()
     decisions, pending, hook_errors = results.get(timeout=20)
@@ -280,7 +280,7 @@ class Flushed:
 
 
 def test_flushes_are_paced_and_never_on_the_callers_path() -> None:
-    """What is asked for during a flush is one more flush, a pause later, by the same thread, which then ends."""
+    """What is asked for during a flush is one more, a pause later, by the same thread, which then ends."""
     flusher, provider = Flusher(pause=0.05), Flushed()
     provider.go_on.clear()
     flusher.request(provider)  # type: ignore[arg-type]

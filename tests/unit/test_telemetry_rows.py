@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from aegis_otel import semconv
 from aegis_otel.audit.record import RecordStatus
 from aegis_otel.errors import AuditError
 from aegis_otel.model import Action, Approval, Outcome, PolicyDecision, RiskLevel, Verdict
-from aegis_otel.telemetry.recorder import Recorder
+from aegis_otel.telemetry.recorder import CAPTURE_CONTENT, Recorder
 from tests.telemetry import Signal, Sink, finish, make_call, run_body, sink
 
 ASK: dict[str, Any] = {"approval": Approval.APPROVE, "risk": RiskLevel.HIGH}
@@ -203,17 +204,19 @@ def test_an_approved_call(seen: Sink, recorder: Recorder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "resolved", "outcome", "reason"),
+    "ending",
     [
-        pytest.param("denied", "denied", Outcome.DENIED, "Because of `a_rule`", id="denied"),
-        pytest.param("expired", "expired", Outcome.EXPIRED, "Because of `a_rule`", id="expired"),
-        pytest.param(None, "error", Outcome.DENIED, "approval_error", id="approval error"),
+        ("denied", "denied", Outcome.DENIED, "Because of `a_rule`"),
+        ("expired", "expired", Outcome.EXPIRED, "Because of `a_rule`"),
+        (None, "error", Outcome.DENIED, "approval_error"),
     ],
+    ids=["denied", "expired", "approval error"],
 )
 def test_a_call_no_human_let_through(
-    answer: str | None, resolved: str, outcome: Outcome, reason: str, seen: Sink, recorder: Recorder
+    ending: tuple[str | None, str, Outcome, str], seen: Sink, recorder: Recorder
 ) -> None:
     """No body, no error: the span stays Unset, and says why."""
+    answer, resolved, outcome, reason = ending
     call = ask(recorder, seen, answer)
     call.record.reason = reason
     finish(recorder, call, outcome, RecordStatus.DENIED)
@@ -399,3 +402,41 @@ def test_severity_follows_the_risk(
     recorder.opened(call)
     finish(recorder, call, Outcome.ALLOWED, RecordStatus.SKIPPED)
     assert seen.event("aegis.tool.decision")["severity"] == severity
+
+
+def test_what_is_emitted_is_what_is_documented(seen: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over all endings of a call, each signal carries the attributes of its table in semconv, and no other."""
+    monkeypatch.setenv(CAPTURE_CONTENT, "SPAN_ONLY")
+    recorder = seen.recorder()
+    call = make_call(**ASK, action_type="db.read", action_target="orders", mode="monitor")
+    call.channel = "cli"
+    recorder.opened(call)
+    with recorder.awaiting(call):
+        call.record.human_decision = "approved"
+    run_body(recorder, call, Outcome.APPROVED, ValueError())
+    failed = make_call()
+    recorder.opened(failed)
+    recorder.write_failed(failed, OSError())
+    recorder.policy_loaded(NoRules())
+    recorder.policy_load_failed((), ValueError())
+    failed.error_type = "audit_unavailable"
+    finish(recorder, failed, Outcome.ERROR, RecordStatus.BLOCKED)
+
+    emitted: dict[str, set[str]] = {}
+    for span in seen.spans():
+        emitted.setdefault(span["name"].replace("search", "{tool}"), set()).update(span["attributes"])
+        for name, attributes in span["events"]:
+            assert (name, tuple(attributes)) == (semconv.EVENT_DECISION, semconv.MIRRORED)
+    for event in seen.events():
+        emitted.setdefault(event["name"], set()).update(event["attributes"])
+    assert emitted == {each.name: set(each.attributes) for each in (*semconv.SPANS, *semconv.EVENTS)}
+    for metric in semconv.METRICS:
+        assert seen.keys(metric.name) == set(metric.attributes), metric.name
+        assert seen.unit(metric.name) == metric.unit
+
+
+class NoRules:
+    digest = "sha256:p"
+    sources = ("policy.yaml",)
+    rules = ()
+    default = Verdict(Approval.AUTO, RiskLevel.LOW, "<default>")

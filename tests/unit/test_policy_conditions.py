@@ -1,0 +1,198 @@
+"""Conditions: what is true, what is false, what is unknown and why."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from aegis_otel import Action, Policy
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "n": {"type": "integer"},
+        "note": {"type": ["string", "null"]},
+        "order": {
+            "anyOf": [
+                {"type": "object", "properties": {"n": {"type": "integer"}}},
+                {"type": "null"},
+            ]
+        },
+    },
+    "additionalProperties": False,
+}
+
+
+def answer(condition: dict[str, Any], params: dict[str, Any], schema: Any = None, now: Any = None) -> Any:
+    """True, False, or why it is unknown: read from a decision on a rule with this condition."""
+    policy = Policy.from_dict(
+        {
+            "defaults": {"approval": "auto"},
+            "rules": [{"name": "r", "conditions": condition, "approval": "block"}],
+        }
+    )
+    decision = policy.evaluate(Action("t", params=params, schema=schema), now=now)
+    if decision.errors:
+        assert decision.approval == "block"
+        (error,) = decision.errors
+        return error.partition(" is unknown: ")[2]
+    assert decision.matched_rule == ("r" if decision.approval == "block" else "<default>")
+    return decision.approval == "block"
+
+
+@pytest.mark.parametrize(
+    ("operator", "expected", "value", "result"),
+    [
+        ("eq", "a", "a", True),
+        ("eq", "a", "A", False),
+        ("eq", "1", 1, "the value is a number, not text"),
+        ("eq", 1, "1", "the value is text, not a number"),
+        ("eq", 1, 1.0, True),
+        ("eq", 1.5, 1, False),
+        ("eq", 1, True, "the value is a boolean, not a number"),
+        ("eq", True, True, True),
+        ("eq", True, False, False),
+        ("eq", True, 1, "the value is a number, not a boolean"),
+        ("eq", False, None, "the value is null"),
+        ("eq", 1, Decimal(1), "the value is of a type that conditions cannot compare, not a number"),
+        ("eq", 0, float("nan"), "the value is not a number (NaN)"),
+        ("gt", 5, 6, True),
+        ("gt", 5, 5, False),
+        ("gt", 5, 10**1000, True),
+        ("gt", 5.5, -(10**1000), False),
+        ("gt", 5, float("inf"), True),
+        ("gt", 5, "9", "the value is text, not a number"),
+        ("lt", 5, 4.99, True),
+        ("lt", 5, 5, False),
+        ("gte", 5, 5.0, True),
+        ("gte", 5, 4, False),
+        ("lte", 5, 5, True),
+        ("lte", 5, 6, False),
+        ("contains", "b", "abc", True),
+        ("contains", "B", "abc", False),
+        ("contains", 1, "a1", "the value is text, not a number"),
+        ("contains", "b", ["a", "b"], True),
+        ("contains", "b", ["a", "c"], False),
+        ("contains", "b", [], False),
+        ("contains", "b", ("b",), True),
+        ("contains", "b", {"b", "c"}, True),
+        ("contains", 1, [1.0, 2], True),
+        ("contains", 1, [True, 2], "an item cannot be compared: the value is a boolean, not a number"),
+        ("contains", "b", ["a", 1], "an item cannot be compared: the value is a number, not text"),
+        ("contains", "b", [1, "b"], True),
+        ("contains", 1.5, [0.5, float("nan")], "an item cannot be compared: the value is not a number (NaN)"),
+        ("contains", "b", {"b": 1}, True),
+        ("contains", "c", {"b": 1}, False),
+        ("contains", 1, {"b": 1}, "a mapping has no key that is not text"),
+        ("contains", 1, 1, "the value is a number, which contains nothing"),
+        ("matches", "^a.c$", "abc", True),
+        ("matches", "b", "abc", True),
+        ("matches", "^b", "abc", False),
+        ("matches", "(?i)B", "abc", True),
+        ("matches", r"\p{Cyrillic}", "del\u0435te", True),
+        ("matches", "1", 1, "the value is a number, not text"),
+        ("matches", "a", ["a"], "the value is a list, not text"),
+    ],
+)
+def test_comparisons(operator: str, expected: Any, value: Any, result: bool | str) -> None:
+    """Inventory 14 to 20; every answer again through a dotted path, which is tested another way."""
+    assert answer({f"param_{operator}": {"p": expected}}, {"p": value}) == result
+    assert answer({f"param_{operator}": {"o.p": expected}}, {"o": {"p": value}}) == result
+
+
+@pytest.mark.parametrize(
+    ("path", "params", "schema", "result"),
+    [
+        ("n", {}, None, False),
+        ("n", {}, SCHEMA, False),
+        ("n", {}, {"type": "object"}, False),
+        ("n", {"n": None}, None, "the value is null"),
+        ("n", {"n": None}, SCHEMA, "the value is null"),
+        ("n", {"n": None}, {"type": "object"}, "the value is null"),
+        ("note", {"note": None}, SCHEMA, False),
+        ("m", {"n": 1}, SCHEMA, "the tool has no such parameter"),
+        ("m", {"n": 1}, None, False),
+        ("m", {}, {"$ref": "#/nowhere"}, "the tool's schema cannot be read"),
+        ("order.n", {}, SCHEMA, False),
+        ("order.n", {"order": {}}, SCHEMA, False),
+        ("order.n", {"order": {"n": 1}}, SCHEMA, True),
+        ("order.n", {"order": None}, SCHEMA, False),
+        ("order.n", {"order": None}, None, "the value is null"),
+        ("order.n", {"order": {"n": None}}, SCHEMA, "the value is null"),
+        ("order.m", {"order": {"n": 1}}, SCHEMA, "the tool has no such parameter"),
+        ("order.n", {"order": "1"}, SCHEMA, "the path leads through a value that is no mapping"),
+        ("order.n", {"order.n": 1}, None, True),
+        ("order.n", {"order.n": None}, None, "the value is null"),
+        (
+            "order.n",
+            {"order.n": 1, "order": {"n": 5}},
+            None,
+            "both the dotted name and the path it spells have a value",
+        ),
+        ("a.b.c", {"a": {"b": {"c": 1}}}, None, True),
+        ("a.b.c", {"a": {"b.c": 1}}, None, False),
+    ],
+)
+def test_absent_and_null(path: str, params: dict[str, Any], schema: Any, result: bool | str) -> None:
+    """DESIGN 3, which amends inventory 22."""
+    assert answer({"param_eq": {path: 1}}, params, schema) == result
+
+
+def test_several_parameters_and_conditions_are_all_required() -> None:
+    """Inventory 10 and 22."""
+    both = {"param_gt": {"a": 1, "b": 1}, "param_lt": {"a": 9}}
+    assert answer(both, {"a": 5, "b": 5}) is True
+    assert answer(both, {"a": 5, "b": 0}) is False
+    assert answer(both, {"a": 10, "b": 5}) is False
+
+
+def test_no_reason_repeats_a_value() -> None:
+    secret = "hunter2"
+    policy = Policy.from_dict({"rules": [{"conditions": {"param_gt": {"a": 1}, "param_eq": {"b": True}}}]})
+    decision = policy.evaluate(Action("t", params={"a": secret, "b": [secret]}))
+    assert len(decision.errors) == 2
+    assert secret not in decision.reason + "".join(decision.errors)
+
+
+def test_time_after_and_before() -> None:
+    """Inventory 11 and 12: from `time_after`, inclusive, until `time_before`, exclusive."""
+    late, early = {"time_after": "18:00"}, {"time_before": "08:00"}
+    day = datetime(2026, 3, 4, tzinfo=UTC)
+    assert [answer(late, {}, now=day.replace(hour=h)) for h in (17, 18, 23, 0)] == [False, True, True, False]
+    assert [answer(early, {}, now=day.replace(hour=h)) for h in (23, 0, 7, 8)] == [False, True, True, False]
+    assert answer(early, {}, now=day.replace(hour=7, minute=59, second=59, microsecond=999_999)) is True
+
+
+def test_weekdays() -> None:
+    """Inventory 13: 1 is Monday. 2026-03-02 is one."""
+    days = [datetime(2026, 3, 2 + n, 12, tzinfo=UTC) for n in range(7)]
+    assert [answer({"weekdays": [1, "sat"]}, {}, now=day) for day in days] == [
+        *(True, False, False, False, False),
+        *(True, False),
+    ]
+
+
+def test_a_window_that_does_not_wrap() -> None:
+    window = {"time_after": "09:00", "time_before": "17:00"}
+    day = datetime(2026, 3, 4, tzinfo=UTC)
+    assert [answer(window, {}, now=day.replace(hour=h)) for h in (8, 9, 16, 17)] == [False, True, True, False]
+
+
+def test_now_may_be_in_any_zone() -> None:
+    now = datetime(2026, 3, 4, 1, tzinfo=timezone(timedelta(hours=9)))  # 16:00 UTC the day before
+    assert answer({"time_after": "16:00", "weekdays": ["tue"]}, {}, now=now) is True
+
+
+def test_a_time_that_cannot_be_converted_is_unknown() -> None:
+    """The year 1 has no morning west of Greenwich."""
+    result = answer({"time_after": "08:00", "timezone": "America/New_York"}, {}, now=datetime.min)
+    assert result == "the comparison failed with OverflowError"
+
+
+def test_the_clock_is_read_when_a_rule_needs_it_and_no_time_is_given() -> None:
+    always = {"time_after": "00:00"}
+    assert answer(always, {}) is True
+    assert answer({"time_after": "12:00", "time_before": "12:00"}, {}) is False

@@ -1,0 +1,184 @@
+"""The linter: rules without effect are errors, what may be meant is a warning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from aegis_otel import Policy
+from aegis_otel.policy.lint import lint
+
+STEP_1 = """\
+version: "1"
+defaults:
+  risk_level: medium
+  approval: approve
+rules:
+  - name: search_tools
+    match: { type: "search*", target: "web" }
+    risk_level: low
+    approval: auto
+  - name: write_ops
+    match: { type: "write_*", target: "*" }
+    risk_level: high
+    approval: approve
+  - name: after_hours_write_block
+    match: { type: "write_*", target: "*" }
+    conditions: { time_after: "18:00" }
+    risk_level: critical
+    approval: block
+  - name: early_morning_write_block
+    match: { type: "write_*", target: "*" }
+    conditions: { time_before: "08:00" }
+    risk_level: critical
+    approval: block
+  - name: block_deletes
+    match: { type: "delete_*", target: "*" }
+    risk_level: critical
+    approval: block
+"""
+
+
+def found(policy: Policy, **options: Any) -> list[str]:
+    return [str(finding) for finding in lint(policy, **options)]
+
+
+def kinds(*rules: dict[str, Any], **options: Any) -> list[tuple[str, str]]:
+    policy = Policy.from_dict({"defaults": {}, "rules": list(rules)})
+    return [(finding.severity.value, finding.kind) for finding in lint(policy, **options)]
+
+
+def test_b05_the_tutorials_after_hours_rules_can_never_match() -> None:
+    """Its own order puts an unconditional rule for the same actions before them."""
+    assert found(Policy.from_text(STEP_1, source="policy.yaml")) == [
+        "policy.yaml:14:5: error: rule `after_hours_write_block` can never match: "
+        "shadowed by `write_ops` at policy.yaml:10:5",
+        "policy.yaml:19:5: error: rule `early_morning_write_block` can never match: "
+        "shadowed by `write_ops` at policy.yaml:10:5",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        ({}, {"type": "x"}),
+        ({"type": "a*"}, {"type": "ab*"}),
+        ({"type": ["b", "a*"]}, {"type": ["a1", "b"]}),
+        ({"type": "*_x", "target": "db*"}, {"type": "a_x", "target": "db?"}),
+        ({"agent": "a*"}, {"agent": "ab"}),
+        ({"type": "a?c"}, {"type": "abc"}),
+    ],
+)
+def test_shadowed(earlier: dict[str, Any], later: dict[str, Any]) -> None:
+    assert kinds({"match": earlier}, {"match": later}) == [("error", "shadowed")]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        ({"match": {"type": "a*"}}, {"match": {"type": "*"}}),
+        ({"match": {"type": "a"}}, {"match": {"type": ["a", "b"]}}),
+        ({"match": {"target": "db"}}, {"match": {"type": "a"}}),
+        ({"match": {"agent": "a"}}, {}),
+        ({"conditions": {"param_eq": {"a": 1}}}, {}),
+        ({"conditions": {"time_after": "18:00"}}, {"match": {"type": "a"}}),
+        ({"match": {"type": "A*"}}, {"match": {"type": "a*"}}),
+    ],
+)
+def test_not_shadowed(earlier: dict[str, Any], later: dict[str, Any]) -> None:
+    assert kinds(earlier, later) == []
+
+
+def test_a_rule_is_shadowed_across_files() -> None:
+    one = Policy.from_text("defaults: {}\nrules: [{ name: a }]\n", source="one")
+    two = Policy.from_text("rules: [{ name: b }]\n", source="two")
+    assert found(one.merge(two)) == ["two:1:11: error: rule `b` can never match: shadowed by `a` at one:2:11"]
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        {"param_gt": {"a": 5}, "param_lt": {"a": 5}},
+        {"param_gt": {"a": 5}, "param_lte": {"a": 5}},
+        {"param_gte": {"a": 6}, "param_lte": {"a": 5}},
+        {"param_eq": {"a": 5}, "param_gt": {"a": 5}},
+        {"param_eq": {"a": "x"}, "param_gt": {"a": 5}},
+        {"param_eq": {"a": "x"}, "param_matches": {"a": "y"}},
+        {"param_eq": {"a": "x"}, "param_contains": {"a": "y"}},
+        {"param_gt": {"a": 5}, "param_matches": {"a": "y"}},
+        {"time_after": "10:00", "time_before": "10:00"},
+    ],
+)
+def test_a_contradiction_can_never_match(conditions: dict[str, Any]) -> None:
+    assert kinds({"conditions": conditions}) == [("error", "never")]
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        {"param_gte": {"a": 5}, "param_lte": {"a": 5}},
+        {"param_gt": {"a": 5}, "param_lt": {"b": 5}},
+        {"param_eq": {"a": "xy"}, "param_matches": {"a": "y"}, "param_contains": {"a": "x"}},
+        {"time_after": "22:00", "time_before": "06:00"},
+    ],
+)
+def test_no_contradiction(conditions: dict[str, Any]) -> None:
+    assert kinds({"conditions": conditions}) == []
+
+
+@pytest.mark.parametrize("pattern", ["db[prod]", "\uff44b", "del\u0435te", " x", "x ", "ﬁle"])
+def test_a_pattern_that_may_deceive(pattern: str) -> None:
+    assert kinds({"match": {"target": pattern}}) == [("warning", "pattern")]
+
+
+@pytest.mark.parametrize("pattern", ["削除", "удалить", "a_1", "a]", "*"])
+def test_an_honest_pattern(pattern: str) -> None:
+    assert kinds({"match": {"target": pattern}}) == []
+
+
+def test_a_time_zone_without_a_time() -> None:
+    assert kinds({"conditions": {"timezone": "Europe/Berlin"}}) == [("warning", "timezone")]
+
+
+def test_a_file_without_rules() -> None:
+    policy = Policy.from_text("defaults: { approval: auto }\n", source="p")
+    assert found(policy) == ["p:1:1: warning: there is no `rules` key: was the file cut short?"]
+
+
+def test_the_tools_are_held_against_the_policy() -> None:
+    policy = Policy.from_text(
+        "defaults: {}\n"
+        "rules:\n"
+        "  - { name: pays, match: { type: 'pay*' }, conditions: { param_gt: { amuont: 5, a.b: 1 } } }\n"
+        "  - { name: typo, match: { type: 'delet_*' } }\n",
+        source="p",
+    )
+    tools: dict[str, Any] = {
+        "pay": {"properties": {"amount": {}}, "additionalProperties": False},
+        "payout": {"type": "object"},
+        "pay_broken": {"$ref": "#/nowhere"},
+        "delete_file": {"properties": {"path": {}}},
+    }
+    assert found(policy, tools=tools) == [
+        "<tools>: warning: tool `delete_file` is covered by no rule: the default decides, approve",
+        "p:3:70: warning: `param_gt` on `amuont` of rule `pays`: tool `pay` has no such parameter, "
+        "so it is always unknown (did you mean `amount`?)",
+        "p:3:70: warning: `param_gt` on `amuont` of rule `pays`: "
+        "the schema of tool `pay_broken` cannot be read",
+        "p:3:81: warning: `param_gt` on `a.b` of rule `pays`: tool `pay` has no such parameter, "
+        "so it is always unknown",
+        "p:3:81: warning: `param_gt` on `a.b` of rule `pays`: the schema of tool `pay_broken` cannot be read",
+        "p:4:34: warning: rule `typo` matches the name of no tool",
+    ]
+
+
+def test_the_corrected_order_has_no_findings() -> None:
+    rules = STEP_1[STEP_1.index("  - name: write_ops") : STEP_1.index("  - name: after_hours")]
+    assert found(Policy.from_text(STEP_1.replace(rules, "") + rules)) == []
+
+
+def test_a_thousand_rules_are_checked_quickly() -> None:
+    """Without an index, this compares half a million pairs, character by character."""
+    rules = [{"match": {"type": f"*_{number}_*", "target": f"{number}/*"}} for number in range(1000)]
+    assert kinds(*rules, {"match": {"type": "a_999_b", "target": "999/x"}}) == [("error", "shadowed")]

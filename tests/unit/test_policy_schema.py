@@ -1,0 +1,180 @@
+"""The published JSON Schema and the loader agree, because they are one model."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from aegis_otel import Policy, PolicyError
+from aegis_otel.policy.grammar import json_schema
+
+SCHEMA = json_schema()
+VALIDATOR = Draft202012Validator(SCHEMA)
+
+
+def rule(**keys: Any) -> dict[str, Any]:
+    return {"rules": [keys]}
+
+
+def when(**conditions: Any) -> dict[str, Any]:
+    return rule(conditions=conditions)
+
+
+GOOD: list[dict[str, Any]] = [
+    {},
+    {"version": "1"},
+    {"version": 1},
+    {"rules": []},
+    {"defaults": {}},
+    {"defaults": {"risk_level": "low", "approval": "block"}},
+    {"rules": [{}, {"name": "a"}, {"name": "b"}]},
+    rule(match={}),
+    rule(match={"type": "*", "target": "a?", "agent": "x"}),
+    rule(match={"type": ["a", "b*"]}),
+    rule(match={"type": "a" * 1000}),
+    rule(name="n" * 200),
+    rule(name="削除"),
+    rule(name="👩\u200d💻"),
+    rule(risk_level="CRITICAL"),
+    rule(risk_level="cRiTiCaL"),
+    rule(approval="auto"),
+    when(),
+    when(time_after="00:00", time_before="23:59"),
+    when(weekdays=[1, 7, "mon", "Sunday", "FRI"]),
+    when(weekdays=[1.0]),
+    when(timezone="Europe/Berlin"),
+    when(param_eq={"a": "x", "b": 1, "c": 1.5, "d": True, "e.f": ""}),
+    when(param_gt={"a": 1}, param_lt={"a": -1.5}, param_gte={"a": 0}, param_lte={"a": 10**30}),
+    when(param_contains={"a": "x", "b": 2}),
+    when(param_matches={"a": "(?i)^x"}),
+    when(param_eq={"a b": 1}),
+]
+
+BAD: list[Any] = [
+    None,
+    [],
+    "rules",
+    {"version": "2"},
+    {"version": True},
+    {"version": 1.5},
+    {"version": None},
+    {"rules": None},
+    {"rules": {}},
+    {"rules": [None]},
+    {"rule": []},
+    {"defaults": None},
+    {"defaults": {"approval": "yes"}},
+    {"defaults": {"aproval": "auto"}},
+    rule(name=""),
+    rule(name=5),
+    rule(name="n" * 201),
+    rule(name="a\n"),
+    rule(name="a\x1b[2J"),
+    rule(name="a\u202eb"),
+    rule(name="<default>"),
+    rule(name="<error>"),
+    rule(mach={}),
+    rule(match=None),
+    rule(match={"tpye": "x"}),
+    rule(match={"type": ""}),
+    rule(match={"type": []}),
+    rule(match={"type": [""]}),
+    rule(match={"type": None}),
+    rule(match={"type": "a\x00"}),
+    rule(match={"type": "a" * 1001}),
+    rule(match={"agent": {"a": 1}}),
+    rule(risk_level="hi"),
+    rule(risk_level="low\n"),
+    rule(risk_level=3),
+    rule(approval="AUTO"),
+    rule(approval=True),
+    rule(conditions=None),
+    rule(conditions=[]),
+    when(param_gtt={"n": 1}),
+    when(time_after="24:00"),
+    when(time_after="8:00"),
+    when(time_after="18:00\n"),
+    when(time_after=1080),
+    when(time_before="6 PM"),
+    when(weekdays=6),
+    when(weekdays=[]),
+    when(weekdays=[0]),
+    when(weekdays=[8]),
+    when(weekdays=["4"]),
+    when(weekdays=[True]),
+    when(weekdays=[1.5]),
+    when(weekdays=["mon\n"]),
+    when(timezone=""),
+    when(timezone=1),
+    when(param_gt={}),
+    when(param_gt=5),
+    when(param_gt={"a": "5"}),
+    when(param_gt={"a": True}),
+    when(param_gt={"": 1}),
+    when(param_gt={"a..b": 1}),
+    when(param_gt={".a": 1}),
+    when(param_gt={"a\x00": 1}),
+    when(param_gt={"a" * 201: 1}),
+    when(param_eq={"a": None}),
+    when(param_eq={"a": [1]}),
+    when(param_contains={"a": {}}),
+    when(param_matches={"a": ""}),
+    when(param_matches={"a": 1}),
+    when(param_matches={"a": "x" * 1001}),
+]
+
+BEYOND_JSON_SCHEMA: list[dict[str, Any]] = [
+    when(param_matches={"a": "(unclosed"}),
+    when(timezone="Mars/Olympus"),
+    {"rules": [{"name": "a"}, {"name": "a"}]},
+    when(param_gt={"a": float("inf")}),
+]
+
+
+def loads(data: Any) -> bool:
+    try:
+        Policy.from_dict(data)
+    except PolicyError:
+        return False
+    return True
+
+
+def test_the_schema_is_a_schema() -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+    assert json.loads(json.dumps(SCHEMA)) == SCHEMA
+    assert SCHEMA["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+
+
+@pytest.mark.parametrize("data", GOOD, ids=repr)
+def test_both_accept(data: Any) -> None:
+    """Inventory 1 to 22: every key of a policy."""
+    assert VALIDATOR.is_valid(data)
+    assert loads(data)
+
+
+@pytest.mark.parametrize("data", BAD, ids=lambda data: repr(data)[:60])
+def test_both_refuse(data: Any) -> None:
+    """B20 to B22: what a lenient loader takes."""
+    assert not VALIDATOR.is_valid(data)
+    assert not loads(data)
+
+
+@pytest.mark.parametrize("data", BEYOND_JSON_SCHEMA, ids=repr)
+def test_what_json_schema_cannot_say_the_loader_refuses(data: Any) -> None:
+    assert not loads(data)
+
+
+def test_every_key_is_described() -> None:
+    """Editors show it."""
+    sections = [SCHEMA, *SCHEMA["$defs"].values()]
+    undescribed = [
+        key
+        for section in sections
+        for key, value in section["properties"].items()
+        if "description" not in value and "$ref" not in value and "$ref" not in value.get("items", {})
+    ]
+    assert undescribed == []
+    assert all(section["additionalProperties"] is False for section in sections)
