@@ -95,14 +95,16 @@ def _redact_dict(plain: dict[str, Plain], held: Held) -> dict[str, Plain]:
         if key == "value":
             holds = _strictest(holds, *(held_by(name) for name in names if isinstance(name, str)))
         holds = _strictest(holds, held)
-        redacted[shown] = _redact_tagged(key, item, holds) if TAG in plain else _redact(item, holds)
+        redacted[shown] = (
+            _redact_tagged(plain[TAG], key, item, holds) if TAG in plain else _redact(item, holds)
+        )
     return redacted
 
 
-def _redact_tagged(key: str, item: Plain, held: Held) -> Plain:
+def _redact_tagged(tag: Plain, key: str, item: Plain, held: Held) -> Plain:
     """What the encoding wrote in another shape: names beside their values, bytes that are no text."""
-    if key == "items" and isinstance(item, list):
-        return REDACTED if held == "any" else [_redact_pair(entry, held) for entry in item]
+    if tag == "dict" and key == "items" and isinstance(item, list):
+        return [_redact_pair(entry, held) for entry in item]
     if key == "base64" and isinstance(item, str) and _hides(item):
         return REDACTED
     return _redact(item, held)

@@ -39,9 +39,9 @@ LAYERS = {
     ),
     "policy": Layer(("policy", "policy.*"), ("words", "nouns"), pure=True),
     "governor": Layer(
-        tuple(
-            f"runtime.{name}"
-            for name in "call governor hooks isolation plan question refusal timestamps".split()
+        (
+            *("runtime.call", "runtime.governor", "runtime.hooks", "runtime.isolation", "runtime.plan"),
+            *("runtime.question", "runtime.refusal", "runtime.timestamps"),
         ),
         ("words", "nouns", "secrets", "policy"),
         pure=True,

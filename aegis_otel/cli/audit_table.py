@@ -33,6 +33,10 @@ _STYLES = {
 }
 
 
+def _time(row: Row) -> str:
+    return (row["timestamp"] or "")[:19].replace("T", " ")
+
+
 class _Column(NamedTuple):
     header: str
     value: Callable[[Row], str | None]
@@ -44,7 +48,7 @@ class _Column(NamedTuple):
 
 _COLUMNS = (
     _Column("Time (UTC)", lambda row: _time(row)[5:], True, wide=False),
-    _Column("Time (UTC)", lambda row: _time(row), True, wide=True),
+    _Column("Time (UTC)", _time, True, wide=True),
     _Column("Session", lambda row: row["session_id"], wide=True),
     _Column("Agent", lambda row: row["agent_name"], wide=True),
     _Column("Action -> Target", lambda row: f"{row['action_type'] or '-'} -> {row['action_target'] or '-'}"),
@@ -64,7 +68,7 @@ def print_table(rows: Sequence[Row], total: int, *, color: bool) -> None:
         total: How many rows match.
         color: False for none; else there are colours on a terminal that has them.
     """
-    console = Console(markup=False, emoji=False, highlight=False, color_system="auto" if color else None)
+    console = Console(highlight=False, color_system="auto" if color else None)
     if not rows:
         console.print("No audit entries found.")
         return
@@ -79,10 +83,6 @@ def print_table(rows: Sequence[Row], total: int, *, color: bool) -> None:
         console.print(
             f"The newest {len(rows)} of {total} entries: more with --limit, all with --format json."
         )
-
-
-def _time(row: Row) -> str:
-    return (row["timestamp"] or "")[:19].replace("T", " ")
 
 
 def _cell(value: str) -> Text:

@@ -104,7 +104,7 @@ class CompiledPolicy:
             steps.append((rule.applies, rule.verdict, rule))
             needs_time = needs_time or rule.rule.window is not None
             if rule.applies is None:
-                pass  # nothing after it can be reached
+                break  # nothing after it can be reached
         else:
             steps.append((None, self.default_verdict, None))
         return tuple(steps), needs_time

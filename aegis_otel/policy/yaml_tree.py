@@ -55,7 +55,6 @@ class _Open:
 
 def read(text: str, source: str) -> tuple[Node | None, list[Problem]]:
     """The document in `text`, or None when it cannot be read to its end, and every problem found."""
-    text = text.removeprefix("\ufeff")
     if len(text) > MAX_CHARACTERS:
         limit = MAX_CHARACTERS // 1024 // 1024
         return None, [Problem(f"is longer than {limit} MiB: split the policy into several files", source)]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from aegis_otel.audit.record import SCHEMA_VERSION, AuditRecord, RecordStatus
 from aegis_otel.encoding import encode_plain, to_plain
 from aegis_otel.model import (
+    ERROR_RULE,
     Action,
     Approval,
     Outcome,
@@ -167,7 +168,7 @@ class Governor:
         """A call about which nothing could be found out: it carries no arguments at all."""
         reason = f"governance failed: {type(error).__name__}"
         verdict = Verdict(
-            Approval.BLOCK, RiskLevel.CRITICAL, "<error>", reason, policy_digest=self.policy.digest
+            Approval.BLOCK, RiskLevel.CRITICAL, ERROR_RULE, reason, policy_digest=self.policy.digest
         )
         decision = PolicyDecision(action, verdict)
         return Call(decision, origin, started_ns, self._record(decision, origin, started_ns), b"")

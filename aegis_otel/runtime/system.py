@@ -8,10 +8,6 @@ import time
 from urllib.parse import unquote
 
 
-_MARKS = 0x7 << 76 | 0x2 << 62
-_RANDOM = (1 << 76) - 1 & ~(0x3 << 62)
-
-
 def _service_name() -> str | None:
     """`service.name` as OpenTelemetry reads it: OTEL_SERVICE_NAME, else OTEL_RESOURCE_ATTRIBUTES."""
     if name := os.environ.get("OTEL_SERVICE_NAME"):
@@ -37,6 +33,6 @@ class RealSystem:
     @staticmethod
     def new_id() -> str:
         """A UUIDv7 (RFC 9562): milliseconds first, so ids sort by time; the rest is random."""
-        random = int.from_bytes(os.urandom(10)) & _RANDOM | _MARKS
-        text = f"{time.time_ns() // 1_000_000 << 80 | random:032x}"
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+        moment, random = f"{time.time_ns() // 1_000_000:012x}", os.urandom(10).hex()
+        variant = "89ab"[int(random[3], 16) & 3]
+        return f"{moment[:8]}-{moment[8:]}-7{random[:3]}-{variant}{random[4:7]}-{random[7:19]}"

@@ -209,7 +209,7 @@ class TestExport:
     def test_inventory_92_json_lines_oldest_first(self, logger: AuditLogger, tmp_path: Path) -> None:
         """Each line is the row as `get_log` gives it, and the number of lines is returned."""
         hours(logger, "a", "b", "c")
-        logger.log("other", decision(text="é\u2028\x7f\x9b\n"))
+        logger.log("é\u2028\x7f\x9b\n", decision())
         target = tmp_path / "out.jsonl"
         assert logger.export_jsonl(target) == 4
         lines = target.read_bytes().splitlines()
@@ -243,7 +243,7 @@ class TestExport:
         assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
 
     def test_a_place_that_cannot_be_written(self, logger: AuditLogger, tmp_path: Path) -> None:
-        """A clear error for a directory, a device (which must not be replaced) and a place without directory."""
+        """A clear error for a directory, a device (it must not be replaced) and a place that is not there."""
         logger.append(decided())
         with pytest.raises(AuditError, match=r"cannot export to .*: it is not a regular file"):
             logger.export_jsonl(tmp_path)

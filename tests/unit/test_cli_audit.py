@@ -50,11 +50,7 @@ def audit() -> AuditLogger:
         )
     ):
         time = f"2026-11-22T{12 + n}:00:00.000000+00:00"
-        logger.append(
-            decided(decision_id=f"{n}0000000-0000", timestamp=time)
-            if not values
-            else decided(**{"decision_id": f"id-{n}", "timestamp": time} | values)
-        )
+        logger.append(decided(**{"decision_id": f"id-{n}", "timestamp": time} | values))
     return logger
 
 
@@ -161,26 +157,30 @@ class TestFormat:
 
 class TestTable:
     def test_inventory_105_narrow(self, audit: AuditLogger) -> None:
-        """At 80 columns: what it was, how bad, why, and what came of it; nothing is wider than the terminal."""
+        """At 80 columns: what was to be done, how bad it is, by which rule, and what came of it."""
         assert table(80) == [
-            "Time (UTC)      Action -> Target   Risk      Rule           Result   ID",
-            "11-22 16:00:00  delete_document    MEDIUM    rule           pending  id-4",
-            "                -> storage",
-            "11-22 15:00:00  delete_document    CRITICAL  block_deletes  blocked  id-3",
-            "                -> storage",
-            "11-22 14:00:00  delete_document    HIGH      rule           denied   id-2",
-            "                -> storage",
-            "11-22 13:00:00  delete_document    HIGH      rule           success  id-1",
-            "                -> storage",
-            "11-22 12:00:00  web_search -> web  LOW       rule           success  id-0",
+            "Time (UTC)      Action -> Target        Risk      Rule           Result   ID",
+            "11-22 16:00:00  delete_document ->      MEDIUM    rule           pending  id-4",
+            "                storage",
+            "11-22 15:00:00  delete_document ->      CRITICAL  block_deletes  blocked  id-3",
+            "                storage",
+            "11-22 14:00:00  delete_document ->      HIGH      rule           denied   id-2",
+            "                storage",
+            "11-22 13:00:00  delete_document ->      HIGH      rule           success  id-1",
+            "                storage",
+            "11-22 12:00:00  web_search -> web       LOW       rule           success  id-0",
         ]
 
     def test_inventory_105_wide(self, audit: AuditLogger) -> None:
-        """At 120 columns: the year, session, agent and decision too."""
-        assert table(120)[:3] == [
-            "Time (UTC)           Session       Agent   Action -> Target    Risk      Decision  Rule           Result   ID",
-            "2026-11-22 16:00:00  a3f1b2c4d5e6  -       delete_document ->  MEDIUM    auto      rule           pending  id-4",
-            "                                           storage",
+        """With room for it: the year, session, agent and decision too."""
+        day, delete = "2026-11-22", "delete_document -> storage"
+        assert ["|".join(re.split(r"  +", line)) for line in table(140)] == [
+            "Time (UTC)|Session|Agent|Action -> Target|Risk|Decision|Rule|Result|ID",
+            f"{day} 16:00:00|a3f1b2c4d5e6|-|{delete}|MEDIUM|auto|rule|pending|id-4",
+            f"{day} 15:00:00|a3f1b2c4d5e6|-|{delete}|CRITICAL|auto|block_deletes|blocked|id-3",
+            f"{day} 14:00:00|other|-|{delete}|HIGH|denied|rule|denied|id-2",
+            f"{day} 13:00:00|a3f1b2c4d5e6|Writer|{delete}|HIGH|approved|rule|success|id-1",
+            f"{day} 12:00:00|a3f1b2c4d5e6|-|web_search -> web|LOW|auto|rule|success|id-0",
         ]
 
     def test_what_is_not_shown_is_said(self) -> None:
@@ -194,7 +194,7 @@ class TestTable:
         assert "The newest" not in aegis("audit", "--limit", "60").stdout
 
     def test_b44_nothing_in_a_value_acts_on_the_terminal(self) -> None:
-        """B44: escape sequences, bells, forged lines, bidirectional overrides and markup are shown as text."""
+        """B44: escape sequences, bells, forged lines, overrides of direction and markup are shown as text."""
         evil = "\x1b[2K\x1b]0;x\x07\x9b1A\u202e\u200b\r\n[bold]x[/] :boom: "
         AuditLogger().append(
             decided(
@@ -207,7 +207,9 @@ class TestTable:
             out = aegis("audit", "--format", form, env={"COLUMNS": "160"}).stdout
             assert not re.search(r"[^\n\x20-\x7e\u2500]", out), form
         shown = re.sub(r"\s", "", aegis("audit", env={"COLUMNS": "500"}).stdout)
-        assert shown.count(r"\x1b[2K\x1b]0;x\x07\x9b1A\u202e\u200b\r\n[bold]x[/]:boom:") == 5
+        assert (
+            shown.count(r"\x1b[2K\x1b]0;x\x07\x9b1A\u202e\u200b\r\n[bold]x[/]:boom:") == 4
+        )  # the target is cut
         assert len(aegis("audit", env={"COLUMNS": "500"}).stdout.strip().splitlines()) == 3
 
     def test_long_values_are_cut_in_the_table_only(self) -> None:
@@ -220,7 +222,7 @@ class TestTable:
         AuditLogger().append(
             decided(**dict.fromkeys(("timestamp", "action_type", "risk_level", "result_status"), ""))
         )
-        assert table(80)[1].split() == ["-", "->", "storage", "-", "rule", "-", "00000001"]
+        assert table(80)[1].split() == ["-", "-", "->", "storage", "-", "rule", "-", "00000001"]
 
     def test_an_ascii_terminal(self, audit: AuditLogger) -> None:
         """Where the output cannot hold a character, its escape stands for it."""

@@ -39,7 +39,10 @@ def decide(
     policy: Policy, schema: Any = None, now: str = "2026-03-04T12:00", **params: Any
 ) -> PolicyDecision:
     moment = datetime.fromisoformat(now).replace(tzinfo=UTC)
-    return policy.evaluate(Action("t", "x", params, schema=schema), now=moment)
+    action = Action("t", "x", params, schema=schema)
+    decision = policy.evaluate(action, now=moment)
+    assert policy.evaluate(action, now=moment) == decision  # the second time, by the plan
+    return decision
 
 
 def problems(text: str) -> list[str]:

@@ -34,7 +34,9 @@ def answer(condition: dict[str, Any], params: dict[str, Any], schema: Any = None
             "rules": [{"name": "r", "conditions": condition, "approval": "block"}],
         }
     )
-    decision = policy.evaluate(Action("t", params=params, schema=schema), now=now)
+    action = Action("t", params=params, schema=schema)
+    decision = policy.evaluate(action, now=now)
+    assert policy.evaluate(action, now=now) == decision  # the second time, by the plan
     if decision.errors:
         assert decision.approval == "block"
         (error,) = decision.errors

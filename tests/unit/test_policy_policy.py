@@ -219,6 +219,9 @@ def test_the_digest_depends_on_all_that_decides() -> None:
         {"time_before": "08:00"},
         {"time_after": "08:00", "timezone": "Europe/Berlin"},
         {"weekdays": [1]},
+        {"weekdays": [2]},
+        {"time_after": "09:00"},
+        {"param_eq": {"a": 2}},
     ]
     policies = [policy({"name": "n", "conditions": condition}) for condition in conditions]
     policies += [

@@ -13,8 +13,20 @@ from aegis_otel.encoding import encode_plain, to_plain
 from aegis_otel.redaction import REDACTED, redact, redact_text
 from aegis_otel.secret_names import held_by
 
-INVENTORY_97 = "password secret token api_key apikey authorization credential private_key access_key".split()
-B41_NAMES = "passwd pwd ssn card_number auth cookie jwt".split()
+INVENTORY_97 = [
+    *(
+        "password",
+        "secret",
+        "token",
+        "api_key",
+        "apikey",
+        "authorization",
+        "credential",
+        "private_key",
+        "access_key",
+    )
+]
+B41_NAMES = ["passwd", "pwd", "ssn", "card_number", "auth", "cookie", "jwt"]
 
 
 def spellings(name: str) -> list[str]:
@@ -114,8 +126,11 @@ class Config:
 
 @pytest.mark.parametrize(
     "value",
-    [C("p4ss"), Pair("ann", "p4ss"), Config(), {b"password": "p4ss"}, {1: "a", "password": "p4ss"}, ValueError(C("p4ss"))],
-    ids=["dataclass", "namedtuple", "slots", "bytes key", "mixed keys", "exception"],
+    [
+        *(C("p4ss"), Pair("ann", "p4ss"), Config(), ValueError(C("p4ss"))),
+        *({b"password": "p4ss"}, {1: "a", "password": "p4ss"}),
+    ],
+    ids=["dataclass", "namedtuple", "slots", "exception", "bytes key", "mixed keys"],
 )  # fmt: skip
 def test_b41_fields_of_objects(value: object) -> None:
     """B41: fields of any object are names too."""
@@ -254,9 +269,9 @@ def test_json_inside_a_string() -> None:
     inner = '{"p\\u0061ssword": "hunter2", "env": [{"name": "API_KEY", "value": "x1"}], "n": 1.50}'
     shown = '{"password":"[REDACTED]","env":[{"name":"API_KEY","value":"[REDACTED]"}],"n":1.5}'
     assert redact({"body": inner}) == {"body": shown}
-    assert redact({"body": json.dumps({"body": inner})}) == {
-        "body": json.dumps({"body": shown}, separators=(",", ":"))
-    }
+    twice = json.dumps({"body": shown}, separators=(",", ":"))
+    twice = json.dumps({"body": shown}, separators=(",", ":"))
+    assert redact({"body": json.dumps({"body": inner})}) == {"body": twice}
     clean = '{ "author": "Ann",  "n": 1.50 }'
     assert redact({"body": clean}) == {"body": clean}
 
@@ -303,7 +318,7 @@ def test_lone_surrogates_in_text() -> None:
 
 
 def test_nests_are_walked_once() -> None:
-    """Names beside values at every level of a nest: each is looked at once, not twice as often as its holder."""
+    """Names beside values at every level of a nest: each is looked at once, not twice a level."""
     named: Any = "x"
     pairs: Any = "x"
     for _ in range(30):

@@ -405,7 +405,7 @@ def test_severity_follows_the_risk(
 
 
 def test_what_is_emitted_is_what_is_documented(seen: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over all endings of a call, each signal carries the attributes of its table in semconv, and no other."""
+    """Over all endings of a call, a signal carries the attributes of its table in semconv, and no other."""
     monkeypatch.setenv(CAPTURE_CONTENT, "SPAN_ONLY")
     recorder = seen.recorder()
     call = make_call(**ASK, action_type="db.read", action_target="orders", mode="monitor")
