@@ -16,7 +16,6 @@ from typing import Any, NoReturn
 
 import msgspec
 
-
 DEFAULT_RULE = "<default>"
 """Stands where a rule's name does when no rule matched."""
 ERROR_RULE = "<error>"
@@ -96,6 +95,7 @@ class FrozenList(list[Any]):
         return (FrozenList, (list(self),))
 
 
+_MAX_DEPTH = 64
 _ATOMS = frozenset({str, int, float, bool, type(None), bytes})
 
 
@@ -103,12 +103,13 @@ def freeze(value: Any, _path: frozenset[int] = frozenset()) -> Any:
     """A deep copy of `value` whose dicts, lists and sets cannot be changed.
 
     Objects of other types are deep-copied where they can be and kept as they are where they cannot;
-    the digest taken before and after an approval catches a change to those.
+    the digest taken before and after an approval catches a change to those. So are cycles, and what is
+    nested deeper than the encoding looks.
     """
     kind = type(value)
     if kind in _ATOMS or kind is FrozenDict or kind is FrozenList:
         return value
-    if id(value) in _path:  # a cycle: the encoding marks it, so it need not be followed
+    if id(value) in _path or len(_path) > _MAX_DEPTH:
         return value
     if isinstance(value, dict):
         inner = _path | {id(value)}

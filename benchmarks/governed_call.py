@@ -36,7 +36,7 @@ RULES = {
 ARGUMENTS = '{"query": "governance", "limit": 5}'
 
 
-async def search(query: str, limit: int) -> str:
+async def search(query: str, limit: int) -> str:  # noqa: ARG001
     """Search."""
     return query
 

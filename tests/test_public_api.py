@@ -72,7 +72,7 @@ def test_parameters(thing: object, parameters: str) -> None:
 
 
 def test_extension_points() -> None:
-    """What users subclass, with the methods they implement."""
+    """Inventory 71, 81, 86: what users subclass, with the methods they implement."""
     assert BaseExecutor.__abstractmethods__ == {"execute"}
     assert approval.ApprovalHandler.__abstractmethods__ == {"request_approval"}
     for name in ("AutoApprovalHandler", "DenyApprovalHandler", "CLIApprovalHandler"):
@@ -110,3 +110,21 @@ def test_action() -> None:
         action.type = "other"  # type: ignore[misc]
     with pytest.raises(TypeError, match="must be a mapping"):
         aegis_otel.Action("search", params=["x"])  # type: ignore[arg-type]
+
+
+def test_policy_decision() -> None:
+    """Inventory 34, 35: what a decision tells; an action carries its agent's name."""
+    policy = aegis_otel.Policy.from_dict(
+        {"version": "1", "rules": [{"name": "r", "match": {"agent": "a*"}, "approval": "block"}]}
+    )
+    decision = policy.evaluate(aegis_otel.Action("t", agent="abe"))
+    assert isinstance(decision, aegis_otel.PolicyDecision)
+    assert (decision.action.type, decision.risk_level, decision.approval, decision.matched_rule) == (
+        "t",
+        aegis_otel.RiskLevel.MEDIUM,
+        aegis_otel.Approval.BLOCK,
+        "r",
+    )
+    assert decision.is_allowed is False
+    assert policy.evaluate(aegis_otel.Action("t", agent="bob")).is_allowed is True
+    assert (decision.policy_digest, decision.errors) == (policy.digest, ())

@@ -67,7 +67,7 @@ def read_rows(
 
 def to_json(row: Row) -> str:
     """The row as one line of ASCII JSON: nothing in it can act on a terminal or fail to be encoded."""
-    return json.dumps(row, allow_nan=False).replace("\x7f", "\\u007f")
+    return json.dumps(row, allow_nan=False)
 
 
 def _run(audit: duckdb.DuckDBPyConnection, sql: str, values: Sequence[str]) -> Iterator[tuple[Any, ...]]:

@@ -1,7 +1,7 @@
 """Validated documents in, a `CompiledPolicy` out: named rules, shared verdicts, a digest, an index.
 
 The stages, in the order in which each needs the one before: name the rules, find the defaults in
-force, digest what was written, make the verdicts, index by action type. Only the first can fail.
+force, digest what was written, compile the rules, index them by action type. Only the first can fail.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Any
 
 from aegis_otel.errors import PolicyError, Problem
@@ -25,36 +25,19 @@ _MAX_PLANS = 1024
 _LONGEST_KEPT = 256
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class CompiledRule:
-    """One rule with its name, its verdict, and its tests, which are made when they are first needed."""
+    """One rule with its name, its verdict and its tests."""
 
-    def __init__(self, rule: Rule, name: str, digest: str) -> None:
-        self.rule = rule
-        self.name = name
-        self.verdict = Verdict(
-            rule.approval, rule.risk_level, name, f"rule {quoted(name)} matched", (), digest
-        )
-
-    @cached_property
-    def types(self) -> tuple[Glob, ...]:
-        return _globs(self.rule.types)
-
-    @cached_property
-    def targets(self) -> tuple[Glob, ...]:
-        return _globs(self.rule.targets)
-
-    @cached_property
-    def agents(self) -> tuple[Glob, ...]:
-        return _globs(self.rule.agents)
-
-    @cached_property
-    def conditions(self) -> tuple[Condition, ...]:
-        return tuple(compile_conditions(self.rule))
-
-    @cached_property
-    def applies(self) -> Applies | None:
-        """None when every action of the right type will do."""
-        return compile_applies(self.targets, self.agents, self.conditions)
+    rule: Rule
+    name: str
+    verdict: Verdict
+    types: tuple[Glob, ...]
+    targets: tuple[Glob, ...]
+    agents: tuple[Glob, ...]
+    conditions: tuple[Condition, ...]
+    applies: Applies | None
+    """The plain test beyond the type; None when every action of the right type will do."""
 
 
 Step = tuple[Applies | None, Verdict, CompiledRule | None]
@@ -73,10 +56,7 @@ class CompiledPolicy:
         self.digest = digest
         self.default_verdict = Verdict(*defaults, DEFAULT_RULE, "no rule matched", (), digest)
         self.plans: dict[str, Plan] = {}
-
-    @cached_property
-    def _index(self) -> TypeIndex:
-        return TypeIndex([rule.types for rule in self.rules])
+        self._index = TypeIndex([rule.types for rule in rules])
 
     def matching(self, action_type: str) -> list[int]:
         """The numbers of the rules whose type patterns match, in order."""
@@ -121,7 +101,7 @@ def compile_policy(documents: Sequence[PolicyDocument]) -> CompiledPolicy:
     defaults = next((doc.defaults for doc in documents if doc.defaults is not None), Defaults())
     digest = _digest(rules, names, defaults)
     return CompiledPolicy(
-        tuple(CompiledRule(rule, name, digest) for rule, name in zip(rules, names, strict=True)),
+        tuple(_compile(rule, name, digest) for rule, name in zip(rules, names, strict=True)),
         defaults,
         digest,
     )
@@ -166,6 +146,22 @@ def _content(rule: Rule, name: str) -> list[Any]:
             [test.path, test.operator, type(test.expected).__name__, test.expected] for test in rule.tests
         ),
     ]
+
+
+def _compile(rule: Rule, name: str, digest: str) -> CompiledRule:
+    # All of it now: a decision must not be the one that pays, nor read a time zone from the disk.
+    targets, agents = _globs(rule.targets), _globs(rule.agents)
+    conditions = tuple(compile_conditions(rule))
+    return CompiledRule(
+        rule,
+        name,
+        Verdict(rule.approval, rule.risk_level, name, f"rule {quoted(name)} matched", (), digest),
+        _globs(rule.types),
+        targets,
+        agents,
+        conditions,
+        compile_applies(targets, agents, conditions),
+    )
 
 
 def _globs(patterns: Patterns) -> tuple[Glob, ...]:

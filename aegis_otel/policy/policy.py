@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple, NoReturn, final
 
 from aegis_otel.errors import PolicyError, Problem
 from aegis_otel.model import Action, Approval, PolicyDecision, RiskLevel
-from aegis_otel.policy.compiler import CompiledPolicy, compile_policy
+from aegis_otel.policy.compiler import CompiledPolicy, Plan, compile_policy
 from aegis_otel.policy.evaluator import decide
 from aegis_otel.policy.rules import Defaults, Place, PolicyDocument
 
@@ -37,11 +37,13 @@ class Policy:
     """What was written, for tools that look at a policy."""
     compiled: CompiledPolicy
     """What is in force."""
+    _plans: dict[str, Plan]
 
     def __init__(self, documents: Sequence[PolicyDocument]) -> None:
-        self.documents = tuple(documents)
-        self.compiled = compile_policy(self.documents)
-        self._plans = self.compiled.plans
+        compiled = compile_policy(documents)
+        object.__setattr__(self, "documents", tuple(documents))
+        object.__setattr__(self, "compiled", compiled)
+        object.__setattr__(self, "_plans", compiled.plans)
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Policy:
@@ -156,6 +158,12 @@ class Policy:
     def states_rules(self) -> bool:
         """False when no `rules` key was present at all, as in a file that was cut short."""
         return any(document.states_rules for document in self.documents)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"a Policy is immutable: make another one instead of setting `{name}`")
+
+    def __reduce__(self) -> tuple[type[Policy], tuple[tuple[PolicyDocument, ...]]]:
+        return Policy, (self.documents,)  # its tests are functions, which are made again
 
     def __eq__(self, other: object) -> bool:
         return self.digest == other.digest if isinstance(other, Policy) else NotImplemented

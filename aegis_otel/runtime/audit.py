@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from aegis_otel.audit.export import write_jsonl
 from aegis_otel.audit.filters import STATUSES, Filters, compile_filters
 from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.record import SCHEMA_VERSION, AuditRecord
+from aegis_otel.audit.record import AuditRecord
 from aegis_otel.audit.rows import Row, count_rows, read_rows
-from aegis_otel.encoding import encode_plain, to_plain
 from aegis_otel.errors import ConfigError
 from aegis_otel.model import Approval, PolicyDecision, Result
-from aegis_otel.redaction import redact, redact_text
+from aegis_otel.redaction import redact_text
 from aegis_otel.runtime import refusal
+from aegis_otel.runtime.decided import add_arguments, decided
 from aegis_otel.runtime.system import RealSystem
 
 if TYPE_CHECKING:
@@ -93,7 +92,8 @@ class AuditLogger:
             raise ConfigError(f"`human_decision` is `{human_decision}`: expected one of {expected}")
         if result is not None and result.status.value not in STATUSES:
             raise ConfigError(f"a result `{result.status.value}` is of a dry run, which is not audited")
-        record = self._record(session_id, decision)
+        record = decided(decision, self._system, session_id, self._system.now_ns())
+        add_arguments(record, decision.action.params, self.digest)
         record.human_decision = human_decision
         if result is not None:
             record.stage, record.result_status = "completed", result.status.value
@@ -166,27 +166,3 @@ class AuditLogger:
             yield audit
         finally:
             audit.close()
-
-    def _record(self, session_id: str, decision: PolicyDecision) -> AuditRecord:
-        action, system = decision.action, self._system
-        plain = to_plain(action.params)
-        return AuditRecord(
-            stage="decided",
-            decision_id=system.new_id(),
-            timestamp=datetime.now(UTC).isoformat(timespec="microseconds"),
-            session_id=session_id,
-            action_type=str(action.type),
-            action_target=str(action.target),
-            action_params=encode_plain(redact(plain)).decode(),
-            args_digest=self.digest(encode_plain(plain)),
-            risk_level=decision.risk_level.name,
-            approval=decision.approval.value,
-            matched_rule=decision.matched_rule,
-            reason=decision.reason or None,
-            policy_digest=decision.policy_digest or None,
-            agent_name=action.agent,
-            service=system.service,
-            host=system.host,
-            pid=system.pid(),
-            schema_version=SCHEMA_VERSION,
-        )

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from aegis_otel.audit.record import SCHEMA_VERSION, AuditRecord, RecordStatus
+from aegis_otel.audit.record import AuditRecord, RecordStatus
 from aegis_otel.encoding import encode_plain, to_plain
 from aegis_otel.model import (
     ERROR_RULE,
@@ -25,9 +25,10 @@ from aegis_otel.model import (
     RiskLevel,
     Verdict,
 )
-from aegis_otel.redaction import redact, redact_text
+from aegis_otel.redaction import redact_text
 from aegis_otel.runtime import refusal
 from aegis_otel.runtime.call import NOWHERE, Approver, Call, Journal, Origin, Signals, System
+from aegis_otel.runtime.decided import RISK_NAMES, add_arguments, decided
 from aegis_otel.runtime.hooks import RuntimeHooks, fire
 from aegis_otel.runtime.question import ask
 from aegis_otel.runtime.refusal import Refusal
@@ -43,7 +44,6 @@ LARGE_ARGUMENTS = 65_536
 """Characters of arguments from which on they are encoded, redacted and digested in a thread: the event
 loop must not be held (about 1 ms per 100 kB)."""
 
-_RISK_NAMES = {level: level.name for level in RiskLevel}
 _MAX_ERROR_TEXT = 2_000
 _FINAL = {
     RecordStatus.SUCCESS: ResultStatus.SUCCESS,
@@ -148,7 +148,7 @@ class Governor:
             call = self._assess(action, NOWHERE, started_ns)
         except Exception as error:
             call = self._unassessed(action, NOWHERE, started_ns, error)
-        call.record.result_status = RecordStatus.SKIPPED
+        call.record.result_status = RecordStatus.SKIPPED.value
         call.record.result_error = why
         self._write(call, call.record)
 
@@ -157,11 +157,8 @@ class Governor:
     def _assess(self, action: Action, origin: Origin, started_ns: int) -> Call:
         """Everything that needs only the arguments and the policy: runs in a thread for large arguments."""
         decision = self.policy.evaluate(action, now=utc(started_ns))
-        plain = to_plain(action.params)
-        arguments = encode_plain(plain)
-        record = self._record(decision, origin, started_ns)
-        record.action_params = encode_plain(redact(plain)).decode()
-        record.args_digest = self._journal.digest(arguments)
+        record = decided(decision, self._system, self._session_id, started_ns, origin)
+        arguments = add_arguments(record, action.params, self._journal.digest)
         return Call(decision, origin, started_ns, record, arguments)
 
     def _unassessed(self, action: Action, origin: Origin, started_ns: int, error: Exception) -> Call:
@@ -171,32 +168,8 @@ class Governor:
             Approval.BLOCK, RiskLevel.CRITICAL, ERROR_RULE, reason, policy_digest=self.policy.digest
         )
         decision = PolicyDecision(action, verdict)
-        return Call(decision, origin, started_ns, self._record(decision, origin, started_ns), b"")
-
-    def _record(self, decision: PolicyDecision, origin: Origin, started_ns: int) -> AuditRecord:
-        action, verdict, system = decision.action, decision.verdict, self._system
-        return AuditRecord(
-            stage="decided",
-            decision_id=system.new_id(),
-            timestamp=timestamp(started_ns),
-            session_id=self._session_id,
-            action_type=str(action.type),
-            action_target=str(action.target),
-            risk_level=_RISK_NAMES[verdict.risk_level],
-            approval=verdict.approval.value,
-            matched_rule=verdict.matched_rule,
-            reason=verdict.reason or None,
-            policy_digest=verdict.policy_digest,
-            mode="enforce",
-            agent_name=action.agent,
-            tool_name=origin.tool_name,
-            tool_call_id=origin.tool_call_id,
-            conversation_id=origin.conversation_id,
-            service=system.service,
-            host=system.host,
-            pid=system.pid(),
-            schema_version=SCHEMA_VERSION,
-        )
+        record = decided(decision, self._system, self._session_id, started_ns, origin)
+        return Call(decision, origin, started_ns, record, b"")
 
     async def _settle(self, call: Call, fault: Refusal | None) -> None:
         """From the policy's verdict to a final, recorded outcome."""
@@ -275,7 +248,7 @@ class Governor:
             return
         call.decision, verdict = now, now.verdict
         record = call.record
-        record.approval, record.risk_level = verdict.approval.value, _RISK_NAMES[verdict.risk_level]
+        record.approval, record.risk_level = verdict.approval.value, RISK_NAMES[verdict.risk_level]
         record.matched_rule, record.policy_digest = verdict.matched_rule, verdict.policy_digest
         record.reason = verdict.reason or None
         something_else = (
@@ -286,7 +259,8 @@ class Governor:
         elif verdict.approval is Approval.AUTO or not something_else:
             call.outcome, call.status = Outcome.APPROVED, RecordStatus.OPEN
             record.result_status = RecordStatus.OPEN.value
-        # else the yes was to another question: the outcome stays open, and the human is asked again
+        else:  # the yes was to another question: it does not count, and the human is asked again
+            record.human_decision = None
 
     # --- recording ---
 

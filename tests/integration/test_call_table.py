@@ -170,7 +170,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", CASES)
 async def test_table(name: str, bench: BENCH) -> None:
-    """Outcome, row, human decision, the model's text, hooks and span, for each row of the table."""
+    """Inventory 43, 44: outcome, row, the model's text, hooks and span, for each row of the table."""
     case = CASES[name]
     benches: list[Bench] = []
     answers = [to_block(benches) if a is to_block else a for a in case.get("answers", [])]
@@ -253,6 +253,23 @@ async def test_approved_then_another_rule_asks_again(bench: BENCH) -> None:
     assert_one_id(b, "denied")
 
 
+async def test_a_yes_to_another_question_leaves_no_trace_on_the_row(bench: BENCH) -> None:
+    """Approved under one rule, then the second question fails: no human decided what the row is about."""
+    holder: list[Bench] = []
+
+    def swap(decision: Any) -> bool:
+        rules = [
+            {"name": "stricter", "match": {"type": "*"}, "risk_level": "critical", "approval": "approve"}
+        ]
+        holder[0].runtime.update_policy(Policy.from_dict({"version": "1", "rules": rules}))
+        return True
+
+    b = bench(swap, OSError("503"))
+    holder.append(b)
+    await call_tool(b, "write_x")
+    assert (b.row()["human_decision"], b.row()["result_status"]) == (None, "denied")
+
+
 async def test_governance_fails_closed_when_the_audit_cannot_be_written(bench: BENCH, tmp_path: Path) -> None:
     """No row, no call: the body does not run, and the model reads why."""
     (tmp_path / "file").write_text("not a directory")
@@ -281,8 +298,8 @@ async def test_another_guardrail_rejects_after_us(bench: BENCH) -> None:
     assert_one_id(b, "allowed")
 
 
-async def test_cancelled_in_the_body(bench: BENCH) -> None:
-    """B38: a call cancelled half way has a row that says so."""
+async def test_b38_cancelled_in_the_body(bench: BENCH) -> None:
+    """A call cancelled half way has a row that says so."""
     b = bench()
     started = asyncio.Event()
 

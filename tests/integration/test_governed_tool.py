@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,9 +26,10 @@ from agents.tool_context import ToolContext
 
 from aegis_otel import ConfigError, Policy
 from aegis_otel.adapters.openai_agents import governed_tool
-from tests.kit import Bench
 from tests.integration.test_call_table import run_agent
+from tests.kit import Bench
 
+ROOT = Path(__file__).parents[2]
 BENCH = Callable[..., Bench]
 ALLOW = {"version": "1", "defaults": {"risk_level": "low", "approval": "auto"}}
 
@@ -37,7 +41,7 @@ async def run_calls(agent_tools: list[FunctionTool], calls: list[Any], **options
 
 
 async def test_b01_the_result_is_a_function_tool(bench: BENCH) -> None:
-    """Inventory 39, 41: it goes into Agent(tools=[...]) and runs; an existing FunctionTool is taken too."""
+    """Inventory 39, 41, 50: it goes into Agent(tools=[...]) and runs, made of a function or a FunctionTool."""
     b = bench(policy=ALLOW)
 
     @governed_tool(runtime=b.runtime, action_type="look")
@@ -307,8 +311,14 @@ def test_run_sync(bench: BENCH) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    ['{"item": "\\ud800"}', '{"item": "' + "x" * 1_000_000 + '"}', '{"item": "\\u0000\\u202e"}'],
-    ids=["lone surrogate", "1 MB", "control characters"],
+    [
+        '{"item": "\\ud800"}',
+        '{"item": "' + "x" * 1_000_000 + '"}',
+        '{"item": "\\u0000\\u202e"}',
+        '{"item": ' + "[" * 900 + "]" * 900 + "}",
+        '{"item": {"$type": "bytes", "": null}, "nobody asked for": 1e400}',
+    ],
+    ids=["lone surrogate", "1 MB", "control characters", "deep", "odd keys"],
 )
 async def test_strange_arguments_are_recorded_and_run(arguments: str, bench: BENCH) -> None:
     """Not UTF-8, a megabyte, control characters: encoded, recorded, and the body runs."""
@@ -325,6 +335,7 @@ async def test_strange_arguments_are_recorded_and_run(arguments: str, bench: BEN
     context = ToolContext(None, tool_name="tool", tool_call_id="c", tool_arguments=arguments)
     assert await tool.on_invoke_tool(context, arguments) == "ran"
     assert b.row()["result_status"] == "success"
+    assert lengths
     assert len(str(b.row()["action_params"])) >= lengths[0]
 
 
@@ -401,3 +412,38 @@ async def test_b37_the_row_is_on_disk_before_the_body(bench: BENCH) -> None:
     await run_agent(tool, arguments="{}")
     assert len(seen[0]) == 1
     assert '"result_status":"open"' in seen[0][0]
+
+
+HOLDS_THE_AUDIT = """
+import sys, time
+from aegis_otel import Action, Policy, connect
+from aegis_otel.runtime.audit import AuditLogger
+
+logger = AuditLogger(sys.argv[1])
+logger.log("other", Policy.from_dict({"version": "1", "rules": []}).evaluate(Action("x")))
+audit = connect(sys.argv[1])
+print(audit.sql("select count(*) from audit").fetchall()[0][0], flush=True)
+time.sleep(60)
+"""
+
+
+async def test_b39_another_process_that_holds_the_audit_stops_no_call(bench: BENCH) -> None:
+    """One writes and has the view open for as long as it lives; calls here run, and both are in the audit."""
+    b = bench(policy=ALLOW)
+    other = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        HOLDS_THE_AUDIT,
+        str(b.audit),
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert other.stdout is not None
+    try:
+        assert await other.stdout.readline() == b"1\n"
+        tool = governed_tool(runtime=b.runtime, action_type="x")(returns("v"))
+        assert await run_agent(*[tool], arguments="{}") == ["v"]
+        assert [row["session_id"] for row in b.rows()] == ["other", "session"]
+    finally:
+        other.kill()
+        await other.communicate()

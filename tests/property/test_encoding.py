@@ -62,7 +62,7 @@ def hostile(draw: st.DrawFn) -> Any:
     if base is object and draw(st.booleans()):
         body["__slots__"] = ("slot",)
     body["__hash__"] = bad if draw(st.booleans()) else object.__hash__
-    kind = type(draw(st.text(max_size=3)), (base,), body)
+    kind = type(draw(st.text("aé日", max_size=3)), (base,), body)
     made = base.__new__(kind, *args)  # type: ignore[call-overload]
     if base in (dict, list, set):
         base.__init__(made, *args)

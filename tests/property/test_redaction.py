@@ -231,14 +231,19 @@ fragments = st.lists(
     st.tuples(st.sampled_from(FRAGMENTS), st.sampled_from(["", " ", "\n", "=", '":"'])).map("".join),
     max_size=12,
 ).map("".join)
+plain_texts = fragments.map(lambda text: text.replace("\ud800", ""))
+finite = st.floats(allow_nan=False, allow_infinity=False)
 plains = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
-    | fragments.map(lambda text: text.replace("\ud800", "")),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(names | fragments.map(lambda text: text.replace("\ud800", "")), inner, max_size=3)
-    | st.fixed_dictionaries({"$type": st.sampled_from(["dict", "bytes"]), "items": inner, "base64": inner}),
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | finite | plain_texts,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(names | plain_texts, inner, max_size=3)
+        | st.fixed_dictionaries(
+            {"$type": st.sampled_from(["dict", "bytes"]), "items": inner, "base64": inner}
+        )
+    ),
     max_leaves=8,
-)  # fmt: skip
+)
 
 
 @given(fragments)

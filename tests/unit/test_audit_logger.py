@@ -68,6 +68,7 @@ class TestLog:
             "action_target": "storage",
             "action_params": {"document_id": "42"},
             "risk_level": "CRITICAL",
+            "mode": "enforce",
             "approval": "block",
             "matched_rule": "block_deletes",
             "reason": "deletes are blocked",

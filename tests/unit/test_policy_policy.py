@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -259,7 +260,16 @@ class _Liar(dict[str, Any]):
         raise RuntimeError("no")
 
 
-STRANGE_TYPES: list[Any] = [None, 5, b"delete_it", ["delete_it"], {}, pytest.param(object(), id="an object"), float("nan"), ("delete_it",)]
+STRANGE_TYPES: list[Any] = [
+    None,
+    5,
+    b"delete_it",
+    ["delete_it"],
+    {},
+    pytest.param(object(), id="an object"),
+    float("nan"),
+    ("delete_it",),
+]
 
 
 @pytest.mark.parametrize("strange", STRANGE_TYPES, ids=repr)
@@ -323,10 +333,21 @@ def test_names_that_a_model_invents_do_not_fill_the_memory() -> None:
     assert max(map(len, one.compiled.plans)) <= 256
 
 
-def test_a_policy_can_be_copied() -> None:
-    one = policy({"name": "a", "conditions": {"param_eq": {"a": 1}}})
-    assert one.evaluate(Action("t", params={"a": 1})).matched_rule == "a"
-    assert copy.deepcopy(one).evaluate(Action("t", params={"a": 1})).matched_rule == "a"
+def test_a_policy_can_be_copied_and_sent_to_another_process() -> None:
+    conditions = {"param_matches": {"a": "^x"}, "time_after": "00:00", "timezone": "Asia/Tokyo"}
+    one = policy({"name": "a", "match": {"type": "t*"}, "conditions": conditions})
+    for same in (copy.copy(one), copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
+        assert same == one
+        assert same.rules == one.rules
+        assert same.evaluate(Action("t", params={"a": "xy"})).matched_rule == "a"
+
+
+def test_a_policy_cannot_be_changed() -> None:
+    one = policy()
+    with pytest.raises(AttributeError, match="a Policy is immutable"):
+        one.documents = ()
+    with pytest.raises(AttributeError, match="a Policy is immutable"):
+        one.more = 1  # type: ignore[attr-defined]
 
 
 def test_the_time_is_a_parameter() -> None:

@@ -265,7 +265,7 @@ def test_names_beside_values_in_text(text: str, shown: str) -> None:
 
 
 def test_json_inside_a_string() -> None:
-    """It is read as JSON, so that escapes and nesting hide nothing; without secrets it stays byte for byte."""
+    """Read as JSON, so that escapes and nesting hide nothing; without secrets it stays as it is."""
     inner = '{"p\\u0061ssword": "hunter2", "env": [{"name": "API_KEY", "value": "x1"}], "n": 1.50}'
     shown = '{"password":"[REDACTED]","env":[{"name":"API_KEY","value":"[REDACTED]"}],"n":1.5}'
     assert redact({"body": inner}) == {"body": shown}
