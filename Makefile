@@ -51,6 +51,8 @@ docs: $(DEV)/.ready ## write the generated tables in docs/ anew
 bench: $(DEV)/.ready ## speed, as ratios to the peer in one process
 	$(DEV)/bin/python benchmarks/decision.py
 	$(DEV)/bin/python benchmarks/governed_call.py
+	$(DEV)/bin/python benchmarks/signals.py
+	$(DEV)/bin/python benchmarks/loop_stall.py
 
 clean: ## remove this checkout's environments and caches
 	rm -rf $(CACHE)

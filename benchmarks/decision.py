@@ -2,10 +2,8 @@
 
 Of the rules, 60 % have a literal type, 30 % `word.*`, 10 % `*_word_delete`; half of the targets are `*`,
 30 % literal, 20 % `prefix/*`; none overlap, and only the last rule matches (its type is of the third
-kind). A figure is the shortest of many batches with the collector off, the call of an empty function
-taken off nowhere; a machine's speed wanders, so only the ratio says something.
-
-`python benchmarks/decision.py [batches]`
+kind). A figure is the shortest of many batches, with the garbage collector off. The machine's speed
+wanders, so only the ratios say something. `python benchmarks/decision.py [batches]`
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ class Case(NamedTuple):
     """The target pattern of the rule that matches."""
     conditions: dict[str, Any]
     least: dict[int, float]
-    """The ratio that issue 1 of the project asks for, by number of rules."""
+    """The ratio to reach, by number of rules."""
 
 
 CASES = (
@@ -143,7 +141,7 @@ def loading(batches: int) -> list[float]:
 def main() -> None:
     batches = int(sys.argv[1]) if len(sys.argv) > 1 else 15
     gc.disable()
-    print(f"{'':44}{'rules':>7}{'ours, us':>10}{'agent-aegis, us':>17}{'ratio':>9}{'asked for':>11}")
+    print(f"{'':44}{'rules':>7}{'ours, us':>10}{'agent-aegis, us':>17}{'ratio':>9}{'to reach':>11}")
     for case in CASES:
         for size in SIZES:
             ours, peer = compare(case, size, batches)

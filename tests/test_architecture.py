@@ -40,7 +40,14 @@ LAYERS = {
     "policy": Layer(("policy", "policy.*"), ("words", "nouns"), pure=True),
     "governor": Layer(
         (
-            *("runtime.call", "runtime.decided", "runtime.governor", "runtime.hooks", "runtime.isolation", "runtime.plan"),
+            *(
+                "runtime.call",
+                "runtime.decided",
+                "runtime.governor",
+                "runtime.hooks",
+                "runtime.isolation",
+                "runtime.plan",
+            ),
             *("runtime.question", "runtime.refusal", "runtime.timestamps"),
         ),
         ("words", "nouns", "secrets", "policy"),

@@ -22,6 +22,8 @@ from aegis_otel.policy.rules import Defaults, Patterns, PolicyDocument, Rule
 from aegis_otel.policy.wording import quoted
 
 _MAX_PLANS = 1024
+_MAX_STEPS = 200_000
+"""Of all plans kept together: a policy of thousands of rules for every tool has long plans."""
 _LONGEST_KEPT = 256
 
 
@@ -56,6 +58,8 @@ class CompiledPolicy:
         self.digest = digest
         self.default_verdict = Verdict(*defaults, DEFAULT_RULE, "no rule matched", (), digest)
         self.plans: dict[str, Plan] = {}
+        self._kept_steps = 0
+        self._steps: list[Step] = [(rule.applies, rule.verdict, rule) for rule in rules]
         self._index = TypeIndex([rule.types for rule in rules])
 
     def matching(self, action_type: str) -> list[int]:
@@ -71,22 +75,25 @@ class CompiledPolicy:
         if plan is None:
             plan = self._make_plan(action_type)
             if len(action_type) <= _LONGEST_KEPT:
-                if len(self.plans) >= _MAX_PLANS:
-                    self.plans.clear()
-                self.plans[action_type] = plan
+                self._keep(action_type, plan)
         return plan
+
+    def _keep(self, action_type: str, plan: Plan) -> None:
+        self._kept_steps += len(plan[0])
+        if len(self.plans) >= _MAX_PLANS or self._kept_steps > _MAX_STEPS:
+            self.plans.clear()
+            self._kept_steps = len(plan[0])
+        self.plans[action_type] = plan
 
     def _make_plan(self, action_type: str) -> Plan:
         steps: list[Step] = []
-        needs_time = False
         for number in self.matching(action_type):
-            rule = self.rules[number]
-            steps.append((rule.applies, rule.verdict, rule))
-            needs_time = needs_time or rule.rule.window is not None
-            if rule.applies is None:
+            steps.append(self._steps[number])
+            if self.rules[number].applies is None:
                 break  # nothing after it can be reached
         else:
             steps.append((None, self.default_verdict, None))
+        needs_time = any(rule.rule.window is not None for _, _, rule in steps if rule is not None)
         return tuple(steps), needs_time
 
 

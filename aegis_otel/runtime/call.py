@@ -10,12 +10,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import msgspec
+
 from aegis_otel.audit.record import AuditRecord, RecordStatus
 from aegis_otel.model import Outcome, PolicyDecision
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True):
     """Where a call comes from: what the SDK knows of it."""
 
     tool_name: str | None = None

@@ -41,7 +41,7 @@ async def run_calls(agent_tools: list[FunctionTool], calls: list[Any], **options
 
 
 async def test_b01_the_result_is_a_function_tool(bench: BENCH) -> None:
-    """Inventory 39, 41, 50: it goes into Agent(tools=[...]) and runs, made of a function or a FunctionTool."""
+    """Inventory 39, 41, 50: in Agent(tools=[...]) it runs, made from a function or a FunctionTool."""
     b = bench(policy=ALLOW)
 
     @governed_tool(runtime=b.runtime, action_type="look")

@@ -14,11 +14,12 @@ from zoneinfo import ZoneInfo
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from aegis_otel import Action, Policy, PolicyError
 from aegis_otel.errors import Problem
 from aegis_otel.policy.globs import compile_glob, covers
-from aegis_otel.policy.grammar import KEYS
+from aegis_otel.policy.grammar import KEYS, json_schema
 
 law = partial(settings, deadline=None)  # the machine may be busy
 
@@ -98,6 +99,7 @@ actions = st.builds(
     schemas,
 )
 
+SCHEMA = Draft202012Validator(json_schema())
 ORDER = ["auto", "approve", "block"]
 
 
@@ -349,6 +351,13 @@ json_values = st.recursive(
 def test_the_loader_refuses_data_with_policy_errors_only(data: Any) -> None:
     problems = refusal(Policy.from_dict, data)
     assert problems is None or problems
+
+
+@given(st.one_of(json_values, policies, st.fixed_dictionaries({"rules": st.lists(json_values, max_size=2)})))
+@law(max_examples=300)
+def test_what_loads_is_valid_by_the_json_schema(data: Any) -> None:
+    if refusal(Policy.from_dict, data) is None:
+        SCHEMA.validate(data)
 
 
 @given(policies, policies, policies)

@@ -333,6 +333,15 @@ def test_names_that_a_model_invents_do_not_fill_the_memory() -> None:
     assert max(map(len, one.compiled.plans)) <= 256
 
 
+def test_long_plans_do_not_fill_the_memory_either() -> None:
+    rules = [{"conditions": {"param_eq": {"a": number}}} for number in range(2_000)]
+    one = policy(*rules)
+    for number in range(300):
+        one.compiled.plan(f"tool_{number}")
+    assert sum(len(steps) for steps, _ in one.compiled.plans.values()) <= 200_000
+    assert one.evaluate(Action("tool_1", params={"a": 1_999})).matched_rule == "rule_1999"
+
+
 def test_a_policy_can_be_copied_and_sent_to_another_process() -> None:
     conditions = {"param_matches": {"a": "^x"}, "time_after": "00:00", "timezone": "Asia/Tokyo"}
     one = policy({"name": "a", "match": {"type": "t*"}, "conditions": conditions})
