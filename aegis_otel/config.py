@@ -23,17 +23,18 @@ class Setting(NamedTuple, Generic[T]):
         """The value in force.
 
         Raises:
-            ConfigError: when the environment variable is set to something unusable.
+            ConfigError: when the argument, or the environment variable, is unusable.
         """
         if argument is not None:
-            return argument
-        text = os.environ.get(self.env, "").strip()
-        if not text:
-            return self.default
+            name, text = self.name, str(argument)
+        else:
+            name, text = self.env, os.environ.get(self.env, "").strip()
+            if not text:
+                return self.default
         try:
             return self.parse(text)
         except ValueError as error:
-            raise ConfigError(f"`{self.env}` is `{text}`: {error}") from None
+            raise ConfigError(f"`{name}` is `{text}`: {error}") from None
 
 
 def _seconds(text: str) -> float:

@@ -104,9 +104,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
     Attribute(POLICY_DIGEST, "string", "the digest of the policy in force"),
     Attribute(POLICY_SOURCE, "string[]", "the policy's file names"),
     Attribute(RISK_LEVEL, "string", "`low`, `medium`, `high` or `critical`"),
-    Attribute(
-        ENFORCEMENT_MODE, "string", "`enforce` or `monitor`; on the span only where it is not `enforce`"
-    ),
+    Attribute(ENFORCEMENT_MODE, "string", "`enforce`; on the span only where it is something else"),
     Attribute(ACTION_TYPE, "string", "what `match.type` saw, where it is not the tool's name"),
     Attribute(ACTION_TARGET, "string", "what `match.target` saw, where it is not `default`"),
     Attribute(
@@ -115,7 +113,11 @@ ATTRIBUTES: tuple[Attribute, ...] = (
         "keyed digest of the arguments (`hmac-sha256:` and hex), never their values",
     ),
     Attribute(APPROVAL_OUTCOME, "string", "`approved`, `denied`, `expired` or `error`"),
-    Attribute(APPROVAL_CHANNEL, "string", "where the human was asked: `auto`, `deny`, `cli` or `custom`"),
+    Attribute(
+        APPROVAL_CHANNEL,
+        "string",
+        "where the human was asked: `cli`, `auto`, `deny`, `none`, or what a handler calls itself",
+    ),
     Attribute(APPROVAL_WAIT, "double", "seconds the answer took"),
     Attribute(RESULT_STATUS, "string", "the audit row's `result_status` when the span ended"),
 )

@@ -38,7 +38,7 @@ def locate(path: str | os.PathLike[str] | None = None) -> Path:
     text = AUDIT_DIR.value(None if path is None else os.fsdecode(path))
     if not text.strip() or "\0" in text or text == ":memory:":
         raise ConfigError(f"an audit is a directory on disk and cannot be named {text!r}: give it a path")
-    directory = Path(os.path.abspath(text))
+    directory = Path(os.path.abspath(os.path.expanduser(text)))
     return directory.with_suffix("") if directory.suffix in _DATABASE_SUFFIXES else directory
 
 

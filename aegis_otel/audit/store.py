@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+from pathlib import Path
 
 import duckdb
 
@@ -75,16 +76,22 @@ def connect(path: str | os.PathLike[str] | None = None) -> duckdb.DuckDBPyConnec
     time of `connect` has the `result_status` `unknown`.
 
     Args:
-        path: The audit directory. Default: `AEGIS_AUDIT_DIR`, else `aegis_audit`. Where there is none
-            the view is empty, and shows the rows of one that is made later.
+        path: The audit directory. Default: `AEGIS_AUDIT_DIR`, else `aegis_audit`.
 
     Returns:
         A connection to an in-memory database of its own; nothing done in it changes the audit.
 
     Raises:
-        AuditError: when there is something else at that place, or it cannot be read.
+        AuditError: when there is no audit at that place, or it cannot be read.
     """
     directory = locate(path)
+    if not exists(directory):
+        raise AuditError(f"no audit at `{directory}`: it is made with the first record")
+    return open_view(directory)
+
+
+def open_view(directory: Path) -> duckdb.DuckDBPyConnection:
+    """`connect` for a directory that may not be there yet: the view is empty until it is."""
     exists(directory)
     journal = directory / JOURNAL
     # DuckDB takes a backslash for a separator and has no way to escape one; its text is UTF-8.

@@ -13,7 +13,7 @@ _TABLE_ROWS = 50
 _TIME = "ISO 8601, UTC unless it has an offset"
 
 
-@click.group(invoke_without_command=True)
+@click.group(invoke_without_command=True, subcommand_metavar="")
 @click.option(
     "--path",
     "--db",

@@ -32,6 +32,7 @@ LARGEST = 10**400
 DECEPTIVE = r"[\u0000-\u001f\u007f-\u009f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
 _DECEPTIVE = re.compile(DECEPTIVE + r"|[\ud800-\udfff]")
 TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _CLOCK = re.compile(r"(\d{1,2})(?::(\d{2}))?\s*([ap]m)?", re.IGNORECASE)
 PARAM_PATH = re.compile(r"[^.]+(\.[^.]+)*")
 
@@ -159,6 +160,9 @@ def scalar(value: object) -> str | int | float | bool:
 def regex(value: object) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= MAX_REGEX:
         _refuse(f"must be a regular expression of 1 to {MAX_REGEX} characters, not {shown(value)}")
+    if found := _CONTROL.search(value):
+        # In double quotes YAML turns \b into a backspace, and a rule that should block never matches.
+        _refuse(f"holds the control character {shown(found[0])}: write the pattern in single quotes")
     try:
         compile_regex(value)
     except BadRegex as error:

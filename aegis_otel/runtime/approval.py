@@ -19,6 +19,7 @@ from typing import TextIO
 from aegis_otel.encoding import to_plain
 from aegis_otel.model import PolicyDecision
 from aegis_otel.redaction import redact, redact_text
+from aegis_otel.runtime.question import NobodyToAsk
 from aegis_otel.terminal import escape
 
 _MAX_PARAMS = 2_000
@@ -52,7 +53,7 @@ class AutoApprovalHandler(ApprovalHandler):
 
 
 class DenyApprovalHandler(ApprovalHandler):
-    """Denies everything: what a process without a terminal gets when it names no handler."""
+    """Denies everything."""
 
     channel = "deny"
 
@@ -119,13 +120,22 @@ class CLIApprovalHandler(ApprovalHandler):
             out.write("  Please enter 'y' or 'n'.\n")
 
 
+class NoTerminal(ApprovalHandler):
+    """What a process without a terminal gets when it names no handler: every such call is denied."""
+
+    channel = "none"
+
+    async def request_approval(self, decision: PolicyDecision) -> bool:  # noqa: ARG002
+        raise NobodyToAsk("no terminal to ask at; pass `approval_handler=` to Runtime(...)")
+
+
 def default_handler() -> ApprovalHandler:
-    """The terminal if there is one, else a denial."""
+    """The terminal if there is one."""
     try:
         interactive = sys.stdin is not None and sys.stdin.isatty()
     except ValueError:  # closed
         interactive = False
-    return CLIApprovalHandler() if interactive else DenyApprovalHandler()
+    return CLIApprovalHandler() if interactive else NoTerminal()
 
 
 def _question(decision: PolicyDecision) -> str:

@@ -159,9 +159,9 @@ class AuditLogger:
 
     @contextmanager
     def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        from aegis_otel.audit.store import connect  # noqa: PLC0415 - DuckDB is loaded by the first who reads
+        from aegis_otel.audit.store import open_view  # noqa: PLC0415 - DuckDB is loaded by the first who reads
 
-        audit = connect(self.path)
+        audit = open_view(self.path)
         try:
             yield audit
         finally:

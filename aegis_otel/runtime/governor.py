@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from aegis_otel.audit.record import AuditRecord, RecordStatus
 from aegis_otel.encoding import encode_plain, to_plain
+from aegis_otel.errors import AegisError
 from aegis_otel.model import (
     ERROR_RULE,
     Action,
@@ -104,13 +105,17 @@ class Governor:
             else:
                 call = self._assess(action, origin, started_ns)
         except Exception as error:
-            _log.exception("governance failed on `%s`; the call is refused", action.type)
+            _log_failure(action, error)
             call = self._unassessed(action, origin, started_ns, error)
             fault = refusal.UNAVAILABLE
         try:
             await self._settle(call, fault)
-        except asyncio.CancelledError:
-            self._withdraw(call)
+        except Exception as error:
+            _log_failure(action, error)
+            self._close_unsettled(call, refusal.UNAVAILABLE)
+        except BaseException:
+            self._close_unsettled(call, refusal.WITHDRAWN)
+            self.abandon(call, RecordStatus.CANCELLED, "Cancelled before it started")
             raise
         return call
 
@@ -124,11 +129,9 @@ class Governor:
         except asyncio.CancelledError:
             self._complete(call, RecordStatus.CANCELLED, started, "Cancelled while running")
             raise
-        except BodyFailed as failure:
-            self._complete(call, RecordStatus.FAILED, started, str(failure))
-            raise
         except BaseException as error:
-            self._complete(call, RecordStatus.FAILED, started, f"{type(error).__name__}: {error}")
+            text = str(error) if isinstance(error, BodyFailed) else f"{type(error).__name__}: {error}"
+            self._complete(call, RecordStatus.FAILED, started, text)
             if isinstance(error, Exception):
                 await self._executed(call, begun_ns, None)
             raise
@@ -199,14 +202,13 @@ class Governor:
         if call.refusal is not None:
             self._signals.closed(call)
 
-    def _withdraw(self, call: Call) -> None:
-        """The caller was cancelled before the body could start: nothing runs, and the row says so."""
-        if call.outcome is None:
-            self._refuse(call, refusal.WITHDRAWN)
+    def _close_unsettled(self, call: Call, why: Refusal) -> None:
+        """Settling broke off, by a fault of ours or a cancellation: what is not decided yet is refused."""
+        if call.outcome is None or (why.outcome is Outcome.ERROR and call.refusal is None):
+            self._refuse(call, why)
             self._write(call, self._line(call, "resolved", **_approval_columns(call.record)))
         if not call.announced:
             self._announce(call)
-        self.abandon(call, RecordStatus.CANCELLED, "Cancelled before it started")
 
     def _refuse(self, call: Call, why: Refusal) -> None:
         call.outcome, call.status, call.refusal = why.outcome, why.status, why.text
@@ -241,8 +243,8 @@ class Governor:
         try:
             unchanged = encode_plain(to_plain(action.params)) == call.arguments
             now = self.policy.evaluate(action, now=utc(self._system.now_ns()))
-        except Exception:
-            _log.exception("governance failed on `%s`; the call is refused", action.type)
+        except Exception as error:
+            _log_failure(action, error)
             self._refuse(call, refusal.UNAVAILABLE)
             return
         if not unchanged:
@@ -312,6 +314,14 @@ class Governor:
             completed_at=utc(self._system.now_ns()),
             decision_id=call.record.decision_id,
         )
+
+
+def _log_failure(action: Action, error: Exception) -> None:
+    """An error that says how to mend it needs no traceback; one of ours does."""
+    known = isinstance(error, AegisError)
+    _log.error(
+        "governance failed on `%s`; refused: %s", action.type, error, exc_info=None if known else error
+    )
 
 
 def _approval_columns(record: AuditRecord) -> dict[str, object]:

@@ -13,6 +13,10 @@ from aegis_otel.runtime.refusal import Refusal
 _log = logging.getLogger("aegis_otel")
 
 
+class NobodyToAsk(Exception):
+    """A handler knows that it has nobody to ask; the message says how to change that."""
+
+
 async def ask(
     approver: Approver, call: Call, timeout: float, monotonic: Callable[[], float]
 ) -> Refusal | None:
@@ -24,18 +28,27 @@ async def ask(
     started = monotonic()
     record = call.record
     record.human_decision = None
-    task = asyncio.ensure_future(approver.request_approval(call.decision))
+    try:
+        # A handler that is no coroutine function has held the event loop and gave no answer that counts.
+        task = asyncio.ensure_future(approver.request_approval(call.decision))
+    except Exception:
+        _log.warning("`request_approval` must be `async def`; denied", exc_info=True)
+        return refusal.UNOBTAINABLE
     try:
         done, _ = await asyncio.wait({task}, timeout=timeout)
     finally:
         task.cancel()  # a handler that ignores this is left behind: nobody waits for it
-    record.approval_wait_s = round(monotonic() - started, 6)
+    waited = monotonic() - started
+    record.approval_wait_s = round(waited, 6)
     record.approver = approver.approver
-    if not done:
+    if not done or waited > timeout:  # a handler that holds the event loop is late without being stopped
         record.human_decision = "expired"
         return refusal.EXPIRED
     try:
         answer: object = task.result()
+    except NobodyToAsk as error:
+        _log.warning("denied: %s", error)
+        return refusal.UNOBTAINABLE
     except (Exception, asyncio.CancelledError):
         _log.warning("the approval handler failed; denied", exc_info=True)
         return refusal.UNOBTAINABLE

@@ -48,7 +48,7 @@ class Runtime:
         recorder: Telemetry through providers of your own; default: OpenTelemetry's global ones.
 
     Raises:
-        ConfigError: a setting in the environment is unusable.
+        ConfigError: a setting or an argument is unusable; the message says which.
     """
 
     def __init__(
@@ -63,6 +63,12 @@ class Runtime:
         approval_timeout: float | None = None,
         recorder: Recorder | None = None,
     ) -> None:
+        if not isinstance(policy, Policy):
+            raise ConfigError(f"`policy` is a `{type(policy).__name__}`: pass Policy.from_yaml(...)")
+        if approval_handler is not None and not isinstance(approval_handler, ApprovalHandler):
+            raise ConfigError(
+                "`approval_handler` is no ApprovalHandler: pass an instance of a subclass (docs/executors.md)"
+            )
         self.executor = executor
         self.approval = approval_handler or default_handler()
         self.audit = audit_logger or AuditLogger()
@@ -92,7 +98,14 @@ class Runtime:
         self.recorder.policy_loaded(policy)
 
     def plan(self, actions: Sequence[Action]) -> ExecutionPlan:
-        """What the policy says about each action now. Runs, asks and records nothing."""
+        """What the policy says about each action now. Runs, asks and records nothing.
+
+        Raises:
+            ConfigError: one of them is no Action.
+        """
+        for action in actions:
+            if not isinstance(action, Action):
+                raise ConfigError(f"a plan is made of Actions, not of `{type(action).__name__}`")
         return ExecutionPlan(tuple(self.policy.evaluate(action) for action in actions))
 
     async def execute(

@@ -110,9 +110,11 @@ def main() -> None:
         policy=Policy.from_yaml(Path(__file__).with_name("policy.yaml")),
         approval_handler=CLIApprovalHandler() if options.ask else AutoApprovalHandler(),
     )
+    if not options.ask:
+        print("Writes are approved automatically; with --ask you are asked.")
     asyncio.run(run(runtime, model))
 
-    print(f"\nThe audit of this run (aegis audit --session {runtime.session_id}):\n")
+    print(f"\nThe audit of this run, in aegis_audit/ (aegis audit --session {runtime.session_id}):\n")
     aegis(["audit", "--session", runtime.session_id], standalone_mode=False)
     if print_signals is not None:
         print_signals()

@@ -40,7 +40,9 @@ def show_signals() -> Callable[[], None]:
             for scope in resource.scope_metrics:
                 for metric in scope.metrics:
                     for point in metric.data.data_points:
-                        value = getattr(point, "value", getattr(point, "count", None))
+                        value = getattr(point, "value", None)
+                        if value is None:  # a histogram
+                            value = f"{point.count} in {point.sum:.6f} {metric.unit}"
                         if value:
                             print(f"  {metric.name} = {value}{_aegis(point.attributes)}")
 
@@ -48,6 +50,12 @@ def show_signals() -> Callable[[], None]:
 
 
 def _aegis(attributes: Mapping[str, Any] | None) -> str:
-    shown = ("decision.id", "decision.outcome", "risk.level", "policy.rule.name")
-    found = {name: attributes.get(f"aegis.{name}") for name in shown} if attributes else {}
-    return "".join(f"  {name}={value}" for name, value in found.items() if value is not None)
+    """The attributes that matter most, cut to a line: ids by their last eight digits, as `aegis audit`."""
+    found = attributes or {}
+    shown = {
+        "id": str(found.get("aegis.decision.id", ""))[-8:],
+        "outcome": found.get("aegis.decision.outcome"),
+        "risk": found.get("aegis.risk.level"),
+        "rule": found.get("aegis.policy.rule.name"),
+    }
+    return "".join(f"  {name}={value}" for name, value in shown.items() if value)

@@ -13,8 +13,10 @@ from typing import NamedTuple
 import pytest
 from click.testing import CliRunner
 
+from aegis_otel import Action, Policy
 from aegis_otel.cli import main as aegis
 from aegis_otel.config import SETTINGS
+from aegis_otel.runtime.audit import AuditLogger
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ["README.md", "docs/executors.md"]
@@ -47,9 +49,12 @@ def commands() -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The reader's folder: the README's policy is in it."""
+    """The reader's folder: the README's policy is in it, and an audit."""
     (policy,) = [block.text for block in blocks("yaml")]
     (tmp_path / "policy.yaml").write_text(policy)
+    audit = AuditLogger(tmp_path / "aegis_audit")
+    audit.log("earlier", Policy.from_text(policy).evaluate(Action("delete_document")))
+    audit.close()
     return tmp_path
 
 
@@ -85,15 +90,8 @@ def test_every_command_is_of_a_kind_that_a_test_runs() -> None:
 def test_aegis_commands_run(folder: Path) -> None:
     """In the README's order, after an agent that had a document to delete."""
     (example,) = [block.text for block in blocks("python") if "delete_document" in block.text]
-    call = (
-        "\nimport asyncio\nfrom agents import Runner\n"
-        "from agents.testing import ScriptedModel, function_call, assistant_message\n"
-        "agent.model = ScriptedModel([[function_call('delete_document', {'document_id': '42'},"
-        " call_id='c')], [assistant_message('ok')]])\n"
-        "asyncio.run(Runner.run(agent, 'go'))\n"
-    )
-    ran = python(folder, "-c", example + call)
-    assert ran.returncode == 0, ran.stderr
+    ran = python(folder, "-c", example)
+    assert (ran.returncode, ran.stdout) == (0, "I may not delete that.\n"), ran.stderr
     outputs = {}
     for command in commands():
         if command.startswith("aegis "):
@@ -136,8 +134,9 @@ def test_the_quickstart_example(tmp_path: Path) -> None:
         ("delete_document", "blocked"),
     ):
         (span,) = [line for line in spans.splitlines() if line.strip().startswith(f"govern_tool {tool}")]
-        (decision,) = re.findall(r"decision\.id=(\S+)", span)
-        assert f"decision.outcome={outcome}" in span
-        assert f"decision.id={decision}" in events
+        (decision,) = re.findall(r"id=(\S+)", span)
+        assert f"outcome={outcome}" in span
+        assert f"id={decision}" in events
+        assert decision in shown.split("Spans:")[0], "the id of the audit's table"
     assert "aegis.decisions = 1" in events
     assert "execute_tool delete_document" not in spans

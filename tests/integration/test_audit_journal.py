@@ -123,9 +123,9 @@ def test_threads_share_a_journal(audit: Path) -> None:
 
 def test_a_reader_sees_a_row_as_soon_as_it_is_written(audit: Path) -> None:
     """One connection, made before there is an audit, shows every later row of every later writer."""
-    from aegis_otel.audit.store import connect
+    from aegis_otel.audit.store import open_view
 
-    with connect(audit) as connection:
+    with open_view(audit) as connection:
         for n in range(3):
             journal = Journal(audit)
             journal.append(decided(decision_id=str(n)))

@@ -19,6 +19,7 @@ from agents import (
     RunContextWrapper,
     Runner,
     ToolOutputImage,
+    WebSearchTool,
     function_tool,
 )
 from agents.testing import ScriptedModel, assistant_message, function_call
@@ -227,6 +228,26 @@ async def test_needs_approval_of_the_tool_still_works(bench: BENCH) -> None:
     state.approve(paused.interruptions[0])
     assert (await Runner.run(agent, state)).final_output == "done"
     assert b.row()["result_status"] == "success"
+
+
+async def test_what_cannot_be_governed_is_named(bench: BENCH) -> None:
+    """A hosted tool, or a policy in place of the Runtime: said at once, with what to do."""
+    with pytest.raises(ConfigError, match="a `WebSearchTool` is neither a function nor a FunctionTool"):
+        governed_tool(runtime=bench().runtime)(WebSearchTool())  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="`runtime` is a `Policy`: pass Runtime"):
+        governed_tool(runtime=Policy.from_dict(ALLOW))  # type: ignore[arg-type]
+
+
+async def test_the_action_type_is_the_tools_name_by_default(bench: BENCH) -> None:
+    """Without `action_type` rules match the name the model calls."""
+    b = bench()
+    assert await run_agent(governed_tool(runtime=b.runtime)(delete_it), arguments="{}") == [
+        "[AEGIS BLOCKED] Action blocked by policy rule: block_deletes"
+    ]
+
+
+def delete_it() -> str:
+    raise AssertionError("must not run")
 
 
 async def test_governed_twice_is_refused(bench: BENCH) -> None:

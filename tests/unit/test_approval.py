@@ -19,6 +19,7 @@ from aegis_otel.runtime.approval import (
     AutoApprovalHandler,
     CLIApprovalHandler,
     DenyApprovalHandler,
+    NoTerminal,
     default_handler,
 )
 from tests.kit import POLICY
@@ -174,4 +175,4 @@ def test_the_default_follows_the_terminal(monkeypatch: pytest.MonkeyPatch, termi
     assert isinstance(default_handler(), CLIApprovalHandler)
     with open(os.devnull) as nothing:
         monkeypatch.setattr("sys.stdin", nothing)
-        assert isinstance(default_handler(), DenyApprovalHandler)
+        assert isinstance(default_handler(), NoTerminal)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,9 @@ from aegis_otel import (
     RuntimeHooks,
 )
 from aegis_otel.adapters.base import BaseExecutor
-from aegis_otel.runtime.approval import DenyApprovalHandler
+from aegis_otel.runtime.approval import ApprovalHandler, NoTerminal
 from aegis_otel.runtime.audit import AuditLogger
-from tests.kit import POLICY, Bench
+from tests.kit import POLICY, Bench, ScriptedApprover
 
 BENCH = Callable[..., Bench]
 
@@ -333,10 +334,103 @@ def test_b11_a_runtime_writes_nothing_until_it_records(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "file"])
 
 
-def test_without_a_terminal_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The default handler of a process without a terminal denies."""
+async def test_without_a_terminal_nobody_is_asked(
+    bench: BENCH, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such a call is denied, no human is said to have decided, and the log says what to do."""
     monkeypatch.setattr(sys, "stdin", None)
-    assert isinstance(Runtime(policy=Policy.from_dict(POLICY)).approval, DenyApprovalHandler)
+    approver = Runtime(policy=Policy.from_dict(POLICY)).approval
+    assert isinstance(approver, NoTerminal)
+    b = bench(approver=approver, executor=Executor())
+    assert (await b.runtime.run_one(Action("write_x"))).status is ResultStatus.DENIED
+    assert (b.row()["human_decision"], b.row()["reason"]) == (None, "approval_error")
+    assert "pass `approval_handler=`" in caplog.text
+
+
+class Sync(ApprovalHandler):
+    def request_approval(self, decision: Any) -> Any:
+        return True
+
+
+class Late(ApprovalHandler):
+    async def request_approval(self, decision: Any) -> bool:
+        time.sleep(0.1)
+        return True
+
+
+class Cancels(ApprovalHandler):
+    async def request_approval(self, decision: Any) -> bool:
+        raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize(
+    ("approver", "human_decision", "error"),
+    [
+        (Sync(), None, "Approval could not be obtained"),
+        (Late(), "expired", "Approval timed out"),
+        (Cancels(), None, "Approval could not be obtained"),
+    ],
+    ids=["not async", "holds the loop beyond its time", "cancels itself"],
+)
+async def test_faulty_handlers_deny(
+    approver: ApprovalHandler, human_decision: str | None, error: str, bench: BENCH
+) -> None:
+    """Whatever a handler does wrong, the call is denied and its row is closed."""
+    executor = Executor()
+    b = bench(approver=approver, executor=executor, timeout=0.05)
+    result = await b.runtime.run_one(Action("write_x"))
+    assert (result.status, result.error, executor.did) == (ResultStatus.DENIED, error, [])
+    assert (b.row()["result_status"], b.row()["human_decision"]) == ("denied", human_decision)
+
+
+async def test_a_fault_of_ours_while_asking_refuses_the_call(bench: BENCH) -> None:
+    """What nobody foresaw is a recorded refusal as well: here a channel that cannot be read."""
+
+    class Broken(ScriptedApprover):
+        @property
+        def channel(self) -> str:
+            raise RuntimeError("ours")
+
+    executor = Executor()
+    b = bench(approver=Broken(True), executor=executor)
+    result = await b.runtime.run_one(Action("write_x"))
+    assert (result.status, result.error) == (
+        ResultStatus.BLOCKED,
+        "Action not run: governance is unavailable",
+    )
+    assert (b.row()["result_status"], executor.did) == ("blocked", [])
+    (event,) = b.telemetry.events("aegis.tool.decision")
+    assert event["aegis.decision.outcome"] == "error"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"policy": "policy.yaml"}, "`policy` is a `str`: pass Policy.from_yaml"),
+        ({"approval_handler": Sync}, "pass an instance of a subclass"),
+        ({"approval_timeout": 0}, "`approval_timeout` is `0`: expected a number of seconds above 0"),
+        ({"approval_timeout": float("inf")}, "`approval_timeout` is `inf`"),
+        ({"approval_timeout": "soon"}, "`approval_timeout` is `soon`"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
+    """A newcomer's mistakes are answered with what to pass."""
+    with pytest.raises(ConfigError, match=message):
+        Runtime(**{"policy": Policy.from_dict(POLICY), **arguments})
+
+
+def test_a_plan_is_made_of_actions(bench: BENCH) -> None:
+    """A name is no action."""
+    with pytest.raises(ConfigError, match="a plan is made of Actions, not of `str`"):
+        bench().runtime.plan(["search"])  # type: ignore[list-item]
+
+
+async def test_hooks_hear_of_an_executors_failed_result(bench: BENCH) -> None:
+    """A FAILED result is an end like any other."""
+    bad = Result(Action("search"), ResultStatus.FAILED, error="no")
+    b = bench(executor=Executor(search=bad))
+    await b.runtime.run_one(Action("search"))
+    assert b.heard.results == [("search", "failed")]
 
 
 def test_a_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

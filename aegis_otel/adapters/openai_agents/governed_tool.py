@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -9,13 +10,14 @@ from agents import FunctionTool, function_tool
 
 from aegis_otel.adapters.openai_agents.arguments import ActionFactory
 from aegis_otel.adapters.openai_agents.capture import governed
+from aegis_otel.errors import ConfigError
 from aegis_otel.runtime.runtime import Runtime
 
 
 def governed_tool(
     *,
     runtime: Runtime,
-    action_type: str,
+    action_type: str | None = None,
     action_target: str = "default",
     description: str | None = None,
 ) -> Callable[[Callable[..., Any] | FunctionTool], FunctionTool]:
@@ -23,7 +25,7 @@ def governed_tool(
 
     The result is a `FunctionTool` for `Agent(tools=[...])`. A plain function is made into one as by the
     SDK's own `function_tool` (sync functions run in a thread; a `RunContextWrapper` first parameter is
-    passed and never captured). To set options of `function_tool`, apply it first:
+    passed and never captured). To set options of `function_tool`, apply it first, which is below:
 
         @governed_tool(runtime=runtime, action_type="charge", action_target="stripe")
         @function_tool(timeout=5, failure_error_function=None)
@@ -31,7 +33,7 @@ def governed_tool(
 
     Args:
         runtime: Policy, audit and approvals.
-        action_type: What rules match as `match.type`.
+        action_type: What rules match as `match.type`; the tool's name when None.
         action_target: What rules match as `match.target`.
         description: The action's description in place of the tool's, for approvers. The model still
             reads the tool's.
@@ -41,13 +43,19 @@ def governed_tool(
         with `[AEGIS BLOCKED]`, `[AEGIS DENIED]` or `[AEGIS ERROR]`. What the body returns is untouched.
 
     Raises:
-        ConfigError: (when applied) the tool is governed already.
+        ConfigError: `runtime` is no Runtime; or, when applied, the tool is governed already, or it is
+            neither a function nor a FunctionTool.
     """
+    if not isinstance(runtime, Runtime):
+        raise ConfigError(f"`runtime` is a `{type(runtime).__name__}`: pass Runtime(policy=...)")
 
     def decorate(tool: Callable[..., Any] | FunctionTool) -> FunctionTool:
         if not isinstance(tool, FunctionTool):
+            if not inspect.isroutine(tool):
+                raise ConfigError(f"a `{type(tool).__name__}` is neither a function nor a FunctionTool")
             tool = function_tool(tool)
         what = tool.description if description is None else description
-        return governed(tool, runtime.governor, ActionFactory(tool, action_type, action_target, what))
+        kind = tool.name if action_type is None else action_type
+        return governed(tool, runtime.governor, ActionFactory(tool, kind, action_target, what))
 
     return decorate
