@@ -140,8 +140,8 @@ class Action:
     """What is done, as rules match it (`match.type`); for a tool call, the tool's name by default."""
     target: str = "default"
     """What it is done to (`match.target`)."""
-    params: Mapping[str, Any] = field(default_factory=FrozenDict)
-    """The arguments, with the tool's defaults filled in; frozen."""
+    params: Mapping[str, Any] = field(default_factory=FrozenDict, repr=False)
+    """The arguments, with the tool's defaults filled in; frozen, and in no repr: they may hold secrets."""
     description: str = ""
     agent: str | None = field(default=None, kw_only=True)
     """The name of the agent that asks (`match.agent`); None when it is not known."""

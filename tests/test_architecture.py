@@ -43,6 +43,7 @@ LAYERS = {
             *(
                 "runtime.call",
                 "runtime.decided",
+                "runtime.describe",
                 "runtime.governor",
                 "runtime.hooks",
                 "runtime.isolation",

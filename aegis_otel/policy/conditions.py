@@ -11,9 +11,10 @@ from zoneinfo import ZoneInfo
 from aegis_otel.model import Action
 from aegis_otel.policy.comparisons import JUDGES, Answer
 from aegis_otel.policy.rules import ParamTest, Rule, TimeWindow
-from aegis_otel.policy.schema_paths import Presence, look_up
+from aegis_otel.policy.schema_paths import Presence, Reading
 
-Test = Callable[[Action, datetime], Answer]
+Test = Callable[[Action, datetime, Reading | None], Answer]
+"""The last argument reads the action's schema. Without it, what only the schema can tell is unknown."""
 
 
 class Condition(NamedTuple):
@@ -43,7 +44,7 @@ def _window_test(window: TimeWindow) -> Test:
     zone = ZoneInfo(window.timezone)
     after, before, weekdays, wraps = window.after, window.before, window.weekdays, window.wraps
 
-    def test(_action: Action, now: datetime) -> Answer:
+    def test(_action: Action, now: datetime, _schema: Reading | None) -> Answer:
         local = (now if now.tzinfo else now.replace(tzinfo=UTC)).astimezone(zone)
         minute = local.hour * 60 + local.minute
         if wraps:
@@ -63,12 +64,12 @@ def _window_test(window: TimeWindow) -> Test:
 def _param_test(spec: ParamTest) -> Test:
     judge, path, expected = JUDGES[spec.operator], spec.path, spec.expected
 
-    def test(action: Action, _now: datetime) -> Answer:
+    def test(action: Action, _now: datetime, schema: Reading | None) -> Answer:
         value = find(action.params, path)
         if value is None:
-            return _null(action, path)
+            return _null(action.params, path, schema)
         if value is _Missing.ABSENT:
-            return _absent(action.schema, path)
+            return action.schema is not None and _absent(schema, path)
         if isinstance(value, _Missing):
             return value.value
         return judge(value, expected)
@@ -97,10 +98,10 @@ def find(params: Mapping[str, Any], path: str) -> Any:
     return literal if value is _Missing.ABSENT else _Missing.CROSSED
 
 
-def _absent(schema: Mapping[str, Any] | None, path: str) -> Answer:
-    if schema is None:
-        return False
-    match look_up(schema, path):
+def _absent(schema: Reading | None, path: str) -> Answer:
+    match schema and schema.presence(path):
+        case None:
+            return "the tool's schema was not asked"
         case Presence.LACKS:
             return "the tool has no such parameter"
         case Presence.UNREADABLE:
@@ -108,10 +109,18 @@ def _absent(schema: Mapping[str, Any] | None, path: str) -> Answer:
     return False
 
 
-def _null(action: Action, path: str) -> Answer:
-    steps = path.split(".")
-    prefixes = (".".join(steps[: n + 1]) for n in range(len(steps)))
-    where = path if path in action.params else next(p for p in prefixes if find(action.params, p) is None)
-    if action.schema is not None and look_up(action.schema, where) is Presence.HAS_NULLABLE:
+def _null(params: Mapping[str, Any], path: str, schema: Reading | None) -> Answer:
+    if schema is not None and schema.allows_null((path,) if path in params else _steps_to_null(params, path)):
         return False
     return "the value is null"
+
+
+def _steps_to_null(params: Mapping[str, Any], path: str) -> tuple[str, ...]:
+    """The keys that lead to the null on the way along `path`, whatever keys with dots there are."""
+    steps = tuple(path.split("."))
+    value: Any = params
+    for number, step in enumerate(steps, 1):
+        value = value[step]
+        if value is None:
+            return steps[:number]
+    return steps

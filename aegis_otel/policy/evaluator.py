@@ -14,6 +14,7 @@ from datetime import datetime
 from aegis_otel.model import ERROR_RULE, Action, Approval, RiskLevel, Verdict
 from aegis_otel.policy.compiler import CompiledPolicy, CompiledRule
 from aegis_otel.policy.globs import Glob
+from aegis_otel.policy.schema_paths import Reading
 
 _STRICTNESS = {approval: rank for rank, approval in enumerate(Approval)}
 
@@ -37,9 +38,10 @@ def _strictest(
     policy: CompiledPolicy, action: Action, now: datetime, rules: Sequence[CompiledRule]
 ) -> Verdict:
     certain = policy.default_verdict
+    schema = None if action.schema is None else Reading(action.schema)
     doubts: list[tuple[CompiledRule, list[str]]] = []
     for rule in rules:
-        unknown = _unknown(rule, action, now)
+        unknown = _unknown(rule, action, now, schema)
         if unknown is None:
             continue
         if not unknown:
@@ -48,7 +50,7 @@ def _strictest(
         doubts.append((rule, unknown))
     if not doubts:
         return certain
-    verdict = max([*(rule.verdict for rule, _ in doubts), certain], key=_strictness)
+    verdict = max([*(rule.verdict for rule, _ in doubts), certain], key=strictness)
     errors = tuple(f"rule `{rule.name}`: {why}" for rule, unknown in doubts for why in unknown)
     if verdict is certain:
         reason = f"{certain.reason}, which is at least as strict as what is unknown: {errors[0]}"
@@ -58,14 +60,17 @@ def _strictest(
     return Verdict(verdict.approval, verdict.risk_level, verdict.matched_rule, reason, errors, policy.digest)
 
 
-def _strictness(verdict: Verdict) -> tuple[int, int]:
+def strictness(verdict: Verdict) -> tuple[int, int]:
+    """What the stricter of two verdicts has more of: approval, then risk."""
     return _STRICTNESS[verdict.approval], verdict.risk_level
 
 
-def _unknown(rule: CompiledRule, action: Action, now: datetime) -> list[str] | None:
+def _unknown(
+    rule: CompiledRule, action: Action, now: datetime, schema: Reading | None
+) -> list[str] | None:
     """Why it is unknown whether `rule` matches; empty when it does, None when it does not."""
     unknown = []
-    for label, answer in _answers(rule, action, now):
+    for label, answer in _answers(rule, action, now, schema):
         if answer is False:
             return None
         if answer is not True:
@@ -73,13 +78,15 @@ def _unknown(rule: CompiledRule, action: Action, now: datetime) -> list[str] | N
     return unknown
 
 
-def _answers(rule: CompiledRule, action: Action, now: datetime) -> Iterator[tuple[str, bool | str]]:
+def _answers(
+    rule: CompiledRule, action: Action, now: datetime, schema: Reading | None
+) -> Iterator[tuple[str, bool | str]]:
     yield "`match.type`", _text_answer(rule.types, action.type)
     yield "`match.target`", _text_answer(rule.targets, action.target)
     yield "`match.agent`", _text_answer(rule.agents, action.agent)
     for condition in rule.conditions:
         try:
-            answer = condition.test(action, now)
+            answer = condition.test(action, now, schema)
         except Exception as error:
             answer = f"the comparison failed with {type(error).__name__}"
         yield condition.label, answer

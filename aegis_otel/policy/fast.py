@@ -39,7 +39,7 @@ _NUMBER = (
     "(v {order} {expected} if type(v := params[{path}]) is int or type(v) is float and v == v else doubt())"
 )
 _OTHER = "(v == {expected} if type(v := params[{path}]) is {type} else doubt())"
-_GENERAL = "plain({test}(action, now))"
+_GENERAL = "plain({test}(action, now, None))"
 
 
 def compile_applies(

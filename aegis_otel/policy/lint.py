@@ -8,6 +8,7 @@ from typing import Any
 
 from aegis_otel.policy.comparisons import JUDGES
 from aegis_otel.policy.compiler import CompiledPolicy, CompiledRule
+from aegis_otel.policy.evaluator import strictness
 from aegis_otel.policy.findings import Finding, Severity
 from aegis_otel.policy.globs import Glob, covers
 from aegis_otel.policy.index import TypeIndex
@@ -45,18 +46,28 @@ def _shadowed(rules: Sequence[CompiledRule]) -> Iterator[Finding]:
     for rule in rules:
         # A rule that covers a pattern matches each text of it: one such text finds the few candidates.
         candidates = set(types.find(_example(rule.types[0]))) & set(targets.find(_example(rule.targets[0])))
-        for number in sorted(number for number in candidates if number < before):
-            earlier = open_rules[number]
-            if _covers(earlier, rule):
-                yield Finding(
-                    Severity.ERROR,
-                    "shadowed",
-                    f"rule {quoted(rule.name)} can never match: "
-                    f"shadowed by {quoted(earlier.name)} at {earlier.rule.place}",
-                    rule.rule.place,
-                )
-                break
+        numbers = sorted(number for number in candidates if number < before)
+        covering = [earlier for number in numbers if _covers(earlier := open_rules[number], rule)]
+        if covering:
+            yield _shadow(rule, next((earlier for earlier in covering if _hides(earlier, rule)), covering[0]))
         before += id(rule) in position
+
+
+def _shadow(rule: CompiledRule, earlier: CompiledRule) -> Finding:
+    by = f"shadowed by {quoted(earlier.name)} at {earlier.rule.place}"
+    if _hides(earlier, rule):
+        message = f"rule {quoted(rule.name)} can never match: {by}"
+        return Finding(Severity.ERROR, "shadowed", message, rule.rule.place)
+    message = f"rule {quoted(rule.name)} can never be true: {by}; it still decides where the agent is unknown"
+    return Finding(Severity.WARNING, "shadowed", message, rule.rule.place)
+
+
+def _hides(earlier: CompiledRule, later: CompiledRule) -> bool:
+    """Whether the covered rule never decides: an action need not name its agent, and of unknown rules
+    the strictest decides, of equals the first."""
+    return any(glob.matches_all for glob in earlier.agents) or (
+        strictness(earlier.verdict) >= strictness(later.verdict)
+    )
 
 
 def _example(glob: Glob) -> str:
@@ -79,19 +90,20 @@ def _never(rules: Sequence[CompiledRule]) -> Iterator[Finding]:
     for rule in rules:
         window = rule.rule.window
         if window is not None and window.after is not None and window.after == window.before:
-            yield _can_never_match(rule, "`time_after` and `time_before` are the same time")
+            why = "`time_after` and `time_before` are the same time"
+            message = f"rule {quoted(rule.name)} can never match: {why}"
+            yield Finding(Severity.ERROR, "never", message, rule.rule.place)
         if window is not None and (window.after, window.before) == (None, None) and not window.weekdays:
             message = f"rule {quoted(rule.name)} has a `timezone` but no time or day it could apply to"
             yield Finding(Severity.WARNING, "timezone", message, window.place)
         for tests in _by_path(rule.rule).values():
             if conflict := _conflict(tests):
-                yield _can_never_match(rule, "{} contradicts {}".format(*conflict))
-
-
-def _can_never_match(rule: CompiledRule, why: str) -> Finding:
-    return Finding(
-        Severity.ERROR, "never", f"rule {quoted(rule.name)} can never match: {why}", rule.rule.place
-    )
+                why = "{} contradicts {}".format(*conflict)
+                message = (
+                    f"rule {quoted(rule.name)} can never be true: {why}; "
+                    "it still decides where a value is unknown"
+                )
+                yield Finding(Severity.WARNING, "contradiction", message, rule.rule.place)
 
 
 def _by_path(rule: Rule) -> dict[str, list[ParamTest]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any
+from urllib.parse import unquote
 
 _MAX_STEPS = 2000
 
@@ -30,6 +31,9 @@ class _TooLarge(Exception):
     pass
 
 
+_UNREADABLE = (_TooLarge, RecursionError, TypeError, ValueError, AttributeError)
+
+
 def look_up(schema: Mapping[str, Any], path: str) -> Presence:
     """What `schema` says about the dotted `path`; a key that holds the dots itself comes first."""
     try:
@@ -38,8 +42,40 @@ def look_up(schema: Mapping[str, Any], path: str) -> Presence:
         if "." not in path or literal in (Presence.HAS, Presence.HAS_NULLABLE):
             return literal
         return walk.presence(schema, path.split("."))
-    except (_TooLarge, RecursionError, TypeError, ValueError, AttributeError):
+    except _UNREADABLE:
         return Presence.UNREADABLE
+
+
+class Reading:
+    """What one schema says, asked for many rules during one decision and looked up once for each path.
+
+    No longer than a decision: the schema is the tool's own, and may change in place.
+    """
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self._schema = schema
+        self._presences: dict[str, Presence] = {}
+        self._nullable: dict[tuple[str, ...], bool] = {}
+
+    def presence(self, path: str) -> Presence:
+        """What the schema says about the dotted `path`."""
+        known = self._presences.get(path)
+        if known is None:
+            known = self._presences[path] = look_up(self._schema, path)
+        return known
+
+    def allows_null(self, steps: tuple[str, ...]) -> bool:
+        """Whether null is a value of what these keys, and no other spelling of them, lead to."""
+        known = self._nullable.get(steps)
+        if known is None:
+            known = self._nullable[steps] = self._look_up_null(steps)
+        return known
+
+    def _look_up_null(self, steps: tuple[str, ...]) -> bool:
+        try:
+            return _Walk(self._schema).presence(self._schema, steps) is Presence.HAS_NULLABLE
+        except _UNREADABLE:
+            return False
 
 
 class _Walk:
@@ -96,13 +132,13 @@ class _Walk:
         yield from schema.get("allOf", ())
 
     def _resolve(self, reference: str) -> Any:
-        """The schema at a local JSON pointer; a reference out of the document tells nothing."""
+        """The schema at a local JSON pointer; any other reference leads where nothing can be read."""
         self._step()
-        if not reference.startswith("#"):
-            return True
+        if reference != "#" and not reference.startswith("#/"):
+            raise ValueError(reference)
         node: Any = self.root
-        for part in reference[1:].split("/")[1:]:
-            key = part.replace("~1", "/").replace("~0", "~")
+        for part in reference.split("/")[1:]:
+            key = unquote(part, errors="strict").replace("~1", "/").replace("~0", "~")
             if not isinstance(node, Mapping) or key not in node:
                 raise ValueError(reference)
             node = node[key]

@@ -18,9 +18,18 @@ from aegis_otel.policy.wording import quoted, shown
 
 MAX_CHARACTERS = 4 * 1024 * 1024
 MAX_DEPTH = 16
+MAX_NODES = 200_000
+"""Keys and values together; each takes hundreds of bytes and is validated."""
 
 # What YAML allows in a document, inverted: the parser's own complaint has no line.
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+# To YAML these may end a line, and with it a comment; to an editor and to a reviewer they do not.
+_HIDDEN_BREAK = re.compile("[\x85\u2028\u2029]|(?<!^)\ufeff|\r(?!\n)")
+_REFUSED_CHARACTERS = (
+    (_UNPRINTABLE, "not valid YAML: unprintable character {}"),
+    (_HIDDEN_BREAK, "{} may break the line or not, depending on who reads it: use plain line breaks"),
+)
 
 
 class Refused:
@@ -58,12 +67,11 @@ def read(text: str, source: str) -> tuple[Node | None, list[Problem]]:
     if len(text) > MAX_CHARACTERS:
         limit = MAX_CHARACTERS // 1024 // 1024
         return None, [Problem(f"is longer than {limit} MiB: split the policy into several files", source)]
-    if found := _UNPRINTABLE.search(text):
-        line = text.count("\n", 0, found.start()) + 1
-        column = found.start() - text.rfind("\n", 0, found.start())
-        return None, [
-            Problem(f"not valid YAML: unprintable character {shown(found[0])}", source, line, column)
-        ]
+    for refused, why in _REFUSED_CHARACTERS:
+        if found := refused.search(text):
+            line = text.count("\n", 0, found.start()) + 1
+            column = found.start() - text.rfind("\n", 0, found.start())
+            return None, [Problem(why.format(shown(found[0])), source, line, column)]
     reader = _Reader(source)
     return reader.read(text), reader.problems
 
@@ -92,8 +100,9 @@ class _Reader:
 
     def _consume(self, events: Iterator[Any]) -> bool:
         """Build the tree from the parser's events. Returns False when it had to stop."""
-        documents = 0
+        documents = nodes = 0
         for event in events:
+            nodes += isinstance(event, NODE_EVENTS)
             match type(event).__name__:
                 case "ScalarEvent":
                     self._scalar(event)

@@ -12,9 +12,12 @@ import json
 import os
 import select
 import sys
+import termios
 import threading
 from abc import ABC, abstractmethod
-from typing import TextIO
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, TextIO
 
 from aegis_otel.encoding import to_plain
 from aegis_otel.model import PolicyDecision
@@ -22,7 +25,8 @@ from aegis_otel.redaction import redact, redact_text
 from aegis_otel.runtime.question import NobodyToAsk
 from aegis_otel.terminal import escape
 
-_MAX_PARAMS = 2_000
+_MAX_PARAM = 500
+_MAX_PARAMS = 40
 _POLL_S = 0.1
 
 
@@ -100,12 +104,14 @@ class CLIApprovalHandler(ApprovalHandler):
             gone.set()
 
     def _prompt(self, decision: PolicyDecision, gone: threading.Event) -> bool:
-        out = self._stdout or sys.stdout
+        stdin, out = self._stdin or sys.stdin, self._stdout or sys.stdout
         out.write(_question(decision))
+        out.flush()
+        _forget_what_was_typed(stdin)
         while True:
             out.write("  Approve? [y/n]: ")
             out.flush()
-            line = _read_line(self._stdin or sys.stdin, gone)
+            line = _read_line(stdin, gone)
             if line is None:
                 out.write("\n  No longer waiting for an answer.\n")
                 return False
@@ -140,9 +146,6 @@ def default_handler() -> ApprovalHandler:
 
 def _question(decision: PolicyDecision) -> str:
     action = decision.action
-    params = json.dumps(redact(to_plain(action.params)), ensure_ascii=False)
-    if len(params) > _MAX_PARAMS:
-        params = f"{params[:_MAX_PARAMS]}... ({len(params)} characters)"
     rows = [
         ("Action", action.type),
         ("Target", action.target),
@@ -150,12 +153,35 @@ def _question(decision: PolicyDecision) -> str:
         ("Risk", decision.risk_level.name),
         ("Rule", decision.matched_rule),
         ("Reason", decision.reason),
-        ("Params", params if action.params else None),
-        ("Desc", redact_text(action.description)),
+        ("Params", _shown(action.params)),
+        ("Desc", action.description),
     ]
     bar = "=" * 60
-    lines = [f"  {label + ':':<8} {escape(str(value))}" for label, value in rows if value]
+    lines = [f"  {label + ':':<8} {escape(redact_text(str(value)))}" for label, value in rows if value]
     return "\n".join(["", bar, "  APPROVAL REQUIRED", bar, *lines, bar, ""])
+
+
+def _shown(params: Mapping[str, Any]) -> str | None:
+    """The redacted arguments as JSON, each cut for itself: a long one must not hide the others."""
+    plain = redact(to_plain(params))
+    if not params or not isinstance(plain, dict):
+        return None
+    parts = []
+    for name, value in list(plain.items())[:_MAX_PARAMS]:
+        text = json.dumps(value, ensure_ascii=False)
+        if len(text) > _MAX_PARAM:
+            text = f"{text[:_MAX_PARAM]}... ({len(text)} characters)"
+        parts.append(f"{json.dumps(name[:_MAX_PARAM], ensure_ascii=False)}: {text}")
+    if len(plain) > _MAX_PARAMS:
+        parts.append(f"... and {len(plain) - _MAX_PARAMS} more")
+    return "{" + ", ".join(parts) + "}"
+
+
+def _forget_what_was_typed(stdin: TextIO) -> None:
+    """What was typed before the question was shown is no answer to it."""
+    # Where it is no terminal, a program wrote the answers, for these questions in this order.
+    with suppress(termios.error, OSError, ValueError, AttributeError):
+        termios.tcflush(stdin.fileno(), termios.TCIFLUSH)
 
 
 def _read_line(stdin: TextIO, gone: threading.Event) -> str | None:

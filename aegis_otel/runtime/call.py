@@ -58,8 +58,8 @@ class Call:
 
     @property
     def tool(self) -> str:
-        """The name signals use for the tool: the SDK's, or the action type outside the SDK."""
-        return self.origin.tool_name or self.decision.action.type
+        """The name signals use for the tool: the SDK's, or the action type outside the SDK; redacted."""
+        return self.record.tool_name or self.record.action_type or ""
 
 
 class System(Protocol):

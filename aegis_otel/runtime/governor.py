@@ -26,10 +26,10 @@ from aegis_otel.model import (
     RiskLevel,
     Verdict,
 )
-from aegis_otel.redaction import redact_text
 from aegis_otel.runtime import refusal
 from aegis_otel.runtime.call import NOWHERE, Approver, Call, Journal, Origin, Signals, System
 from aegis_otel.runtime.decided import RISK_NAMES, add_arguments, decided
+from aegis_otel.runtime.describe import describe, safe_text, traced
 from aegis_otel.runtime.hooks import RuntimeHooks, fire
 from aegis_otel.runtime.question import ask
 from aegis_otel.runtime.refusal import Refusal
@@ -41,11 +41,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _log = logging.getLogger("aegis_otel")
 
-LARGE_ARGUMENTS = 8_192
+LARGE_ARGUMENTS = 4_096
 """Characters of arguments from which on they are encoded, redacted and digested in a thread: the event
 loop must not be held. Plain text takes 1 ms per 300 kB; text that is nothing but secrets, 1 ms per 2 kB."""
 
-_MAX_ERROR_TEXT = 2_000
 _FINAL = {
     RecordStatus.SUCCESS: ResultStatus.SUCCESS,
     RecordStatus.FAILED: ResultStatus.FAILED,
@@ -75,7 +74,7 @@ class Governor:
         session_id: str,
     ) -> None:
         self.policy = policy
-        """In force for every call that has not started its body. Replaced as a whole."""
+        """In force for every call that is not decided yet, or waits for a human. Replaced as a whole."""
         self._journal = journal
         self._signals = signals
         self._approver = approver
@@ -105,13 +104,13 @@ class Governor:
             else:
                 call = self._assess(action, origin, started_ns)
         except Exception as error:
-            _log_failure(action, error)
+            _log_failure(error)
             call = self._unassessed(action, origin, started_ns, error)
             fault = refusal.UNAVAILABLE
         try:
             await self._settle(call, fault)
         except Exception as error:
-            _log_failure(action, error)
+            _log_failure(error)
             self._close_unsettled(call, refusal.UNAVAILABLE)
         except BaseException:
             self._close_unsettled(call, refusal.WITHDRAWN)
@@ -130,7 +129,7 @@ class Governor:
             self._complete(call, RecordStatus.CANCELLED, started, "Cancelled while running")
             raise
         except BaseException as error:
-            text = str(error) if isinstance(error, BodyFailed) else f"{type(error).__name__}: {error}"
+            text = safe_text(str(error)) if isinstance(error, BodyFailed) else describe(error)
             self._complete(call, RecordStatus.FAILED, started, text)
             if isinstance(error, Exception):
                 await self._executed(call, begun_ns, None)
@@ -226,8 +225,7 @@ class Governor:
         while call.outcome is None:
             with self._signals.awaiting(call):
                 why = await ask(self._approver, call, self._approval_timeout, self._system.monotonic)
-            yes = why is None
-            await fire(self._hooks.on_approval, self._signals.hook_failed, call.decision, yes)
+            asked = call.decision
             if why is not None:
                 self._refuse(call, why)
             elif call.origin.size >= LARGE_ARGUMENTS:
@@ -236,6 +234,9 @@ class Governor:
                 self._recheck(call)
             if not self._write(call, self._line(call, "resolved", **_approval_columns(call.record))):
                 self._refuse(call, refusal.UNAVAILABLE)
+            await fire(self._hooks.on_approval, self._signals.hook_failed, asked, why is None)
+            if call.decision.verdict is not asked.verdict:
+                await fire(self._hooks.on_decision, self._signals.hook_failed, call.decision)
 
     def _recheck(self, call: Call) -> None:
         """A human said yes: to these arguments, and to what the policy still asks for?"""
@@ -244,7 +245,7 @@ class Governor:
             unchanged = encode_plain(to_plain(action.params)) == call.arguments
             now = self.policy.evaluate(action, now=utc(self._system.now_ns()))
         except Exception as error:
-            _log_failure(action, error)
+            _log_failure(error)
             self._refuse(call, refusal.UNAVAILABLE)
             return
         if not unchanged:
@@ -273,7 +274,7 @@ class Governor:
         try:
             self._journal.append(line)
         except Exception as error:
-            _log.error("audit of decision %s failed: %s", line.decision_id, error)
+            _log.error("audit of decision %s failed: %s", line.decision_id, describe(error))
             self._signals.write_failed(call, error)
             return False
         return True
@@ -291,7 +292,7 @@ class Governor:
         call.status = status
         record = call.record
         record.result_status = status.value
-        record.result_error = None if error is None else redact_text(error)[:_MAX_ERROR_TEXT]
+        record.result_error = error
         record.duration_s = None if started is None else round(self._system.monotonic() - started, 6)
         line = self._line(call, "completed", result_error=record.result_error, duration_s=record.duration_s)
         self._write(call, line)
@@ -316,12 +317,10 @@ class Governor:
         )
 
 
-def _log_failure(action: Action, error: Exception) -> None:
-    """An error that says how to mend it needs no traceback; one of ours does."""
-    known = isinstance(error, AegisError)
-    _log.error(
-        "governance failed on `%s`; refused: %s", action.type, error, exc_info=None if known else error
-    )
+def _log_failure(error: Exception) -> None:
+    """An error that says how to mend it needs no places; one of ours does."""
+    what = describe(error) if isinstance(error, AegisError) else traced(error)
+    _log.error("governance failed; the call is refused: %s", what)
 
 
 def _approval_columns(record: AuditRecord) -> dict[str, object]:

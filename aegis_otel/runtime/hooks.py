@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
@@ -9,20 +10,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from aegis_otel.model import PolicyDecision, Result
+from aegis_otel.runtime.describe import traced
 
 _log = logging.getLogger("aegis_otel")
 
 
 @dataclass(frozen=True, slots=True)
 class RuntimeHooks:
-    """Callbacks, sync or async. One that raises is logged and counted; the call goes on."""
+    """Callbacks, sync or async. One that raises is logged and counted; the call goes on.
+
+    A call waits for its hooks: one that never returns holds its call for ever.
+    """
 
     on_decision: Callable[[PolicyDecision], Awaitable[None] | None] | None = None
     """After every policy evaluation of a call, before anything runs."""
     on_approval: Callable[[PolicyDecision, bool], Awaitable[None] | None] | None = None
     """After every question to a human; the flag says whether the answer was yes."""
     on_execute: Callable[[Result], Awaitable[None] | None] | None = None
-    """After every call, whether it ran or was refused."""
+    """After every call, whether it ran or was refused; a cancelled one has no result."""
 
 
 async def fire(callback: Callable[..., Any] | None, failed: Callable[[], None], *args: object) -> None:
@@ -37,6 +42,9 @@ async def fire(callback: Callable[..., Any] | None, failed: Callable[[], None], 
         returned = callback(*args)
         if inspect.isawaitable(returned):
             await returned
-    except Exception:
-        _log.warning("hook `%s` raised; ignored", getattr(callback, "__name__", callback), exc_info=True)
+    except (Exception, asyncio.CancelledError) as error:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise  # the call is cancelled, not the hook
+        _log.warning("hook `%s` raised; ignored: %s", getattr(callback, "__name__", "?"), traced(error))
         failed()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
 
 from aegis_otel.runtime.call import Call, Signals
+from aegis_otel.runtime.describe import traced
 
 _log = logging.getLogger("aegis_otel")
 
@@ -58,7 +60,9 @@ class IsolatedSignals:
     def log(self, what: str) -> None:
         if what not in self._logged:
             self._logged.add(what)
-            _log.warning("telemetry failed in `%s`; governance goes on", what, exc_info=True)
+            error = sys.exception()
+            why = "" if error is None else traced(error)
+            _log.warning("telemetry failed in `%s`; governance goes on: %s", what, why)
 
 
 class _IsolatedContext:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from aegis_otel.runtime import refusal
 from aegis_otel.runtime.call import Approver, Call
+from aegis_otel.runtime.describe import traced
 from aegis_otel.runtime.refusal import Refusal
 
 _log = logging.getLogger("aegis_otel")
@@ -31,8 +32,8 @@ async def ask(
     try:
         # A handler that is no coroutine function has held the event loop and gave no answer that counts.
         task = asyncio.ensure_future(approver.request_approval(call.decision))
-    except Exception:
-        _log.warning("`request_approval` must be `async def`; denied", exc_info=True)
+    except Exception as error:
+        _log.warning("`request_approval` must be `async def`; denied: %s", traced(error))
         return refusal.UNOBTAINABLE
     try:
         done, _ = await asyncio.wait({task}, timeout=timeout)
@@ -40,7 +41,6 @@ async def ask(
         task.cancel()  # a handler that ignores this is left behind: nobody waits for it
     waited = monotonic() - started
     record.approval_wait_s = round(waited, 6)
-    record.approver = approver.approver
     if not done or waited > timeout:  # a handler that holds the event loop is late without being stopped
         record.human_decision = "expired"
         return refusal.EXPIRED
@@ -49,9 +49,12 @@ async def ask(
     except NobodyToAsk as error:
         _log.warning("denied: %s", error)
         return refusal.UNOBTAINABLE
-    except (Exception, asyncio.CancelledError):
-        _log.warning("the approval handler failed; denied", exc_info=True)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        _log.warning("the approval handler failed; denied: %s", traced(error))
         return refusal.UNOBTAINABLE
+    record.approver = approver.approver
     if answer is True:
         record.human_decision = "approved"
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -15,7 +16,8 @@ from aegis_otel.model import Action, Approval, PolicyDecision, Result, ResultSta
 from aegis_otel.policy import Policy
 from aegis_otel.runtime.approval import ApprovalHandler, default_handler
 from aegis_otel.runtime.audit import AuditLogger
-from aegis_otel.runtime.call import Call
+from aegis_otel.runtime.call import Call, Origin
+from aegis_otel.runtime.decided import rough_size
 from aegis_otel.runtime.governor import BodyFailed, Governor
 from aegis_otel.runtime.hooks import RuntimeHooks
 from aegis_otel.runtime.isolation import IsolatedSignals
@@ -63,8 +65,7 @@ class Runtime:
         approval_timeout: float | None = None,
         recorder: Recorder | None = None,
     ) -> None:
-        if not isinstance(policy, Policy):
-            raise ConfigError(f"`policy` is a `{type(policy).__name__}`: pass Policy.from_yaml(...)")
+        _check_policy(policy)
         if approval_handler is not None and not isinstance(approval_handler, ApprovalHandler):
             raise ConfigError(
                 "`approval_handler` is no ApprovalHandler: pass an instance of a subclass (docs/executors.md)"
@@ -93,7 +94,12 @@ class Runtime:
         return self.governor.policy
 
     def update_policy(self, policy: Policy) -> None:
-        """Replace the policy at once. A body that runs goes on; a call that waits is decided anew."""
+        """Replace the policy at once. A body that runs goes on; a call that waits is decided anew.
+
+        Raises:
+            ConfigError: it is no Policy; the one in force stays.
+        """
+        _check_policy(policy)
         self.governor.policy = policy
         self.recorder.policy_loaded(policy)
 
@@ -173,19 +179,28 @@ class Runtime:
         return self.executor
 
     async def _execute(self, action: Action, executor: BaseExecutor) -> Result:
-        call = await self.governor.authorize(action)
+        call = await self.governor.authorize(action, Origin(size=rough_size(action.params)))
         if call.refusal is not None:
             return self.governor.result(call)
         try:
-            return await self.governor.run(call, lambda: _carry_out(executor, call))
+            result = await self.governor.run(call, lambda: _carry_out(executor, call))
         except ExecutorFailed as failure:
-            return failure.result
+            result = failure.result
         except Exception:
             return self.governor.result(call)
+        ours = self.governor.result(call, data=result.data)
+        return replace(
+            ours, started_at=result.started_at, completed_at=result.completed_at or ours.completed_at
+        )
 
     @staticmethod
     def _dry(decision: PolicyDecision) -> Result:
         return Result(decision.action, _DRY[decision.approval])
+
+
+def _check_policy(policy: object) -> None:
+    if not isinstance(policy, Policy):
+        raise ConfigError(f"`policy` is a `{type(policy).__name__}`: pass Policy.from_yaml(...)")
 
 
 class ExecutorFailed(BodyFailed):

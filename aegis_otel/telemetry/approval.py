@@ -48,10 +48,11 @@ class Awaiting:
 
     def __enter__(self) -> None:
         self._context = set_span_in_context(self._span)
+        # First what can fail: a context that was not entered is not left, and must have changed nothing.
+        self._events.emit(semconv.EVENT_APPROVAL_REQUESTED, self._risk, self._attributes, self._context)
         self._token: Token[Context] = attach(self._context)
         self._instruments.counts.asked()
         self._started = time.perf_counter()
-        self._events.emit(semconv.EVENT_APPROVAL_REQUESTED, self._risk, self._attributes, self._context)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

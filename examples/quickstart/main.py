@@ -71,7 +71,7 @@ def scripted_model() -> ScriptedModel:
                     call_id="call_2",
                 )
             ],
-            [assistant_message("The report is saved.")],
+            [assistant_message("That is what the storage answered.")],
             [function_call("delete_document", {"document_id": "42"}, call_id="call_3")],
             [assistant_message("I may not delete documents: the policy blocks it (block_deletes).")],
         ]

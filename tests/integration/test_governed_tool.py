@@ -24,6 +24,7 @@ from agents import (
 )
 from agents.testing import ScriptedModel, assistant_message, function_call
 from agents.tool_context import ToolContext
+from pydantic import BaseModel
 
 from aegis_otel import ConfigError, Policy
 from aegis_otel.adapters.openai_agents import governed_tool
@@ -468,3 +469,81 @@ async def test_b39_another_process_that_holds_the_audit_stops_no_call(bench: BEN
     finally:
         other.kill()
         await other.communicate()
+
+
+class Order(BaseModel):
+    amount: float = 1_000_000
+    tags: list[str] = ["none"]
+
+
+async def test_defaults_are_filled_in_at_every_depth(bench: BENCH) -> None:
+    """A nested default that the model leaves out is what the body gets, so it is what is judged."""
+    policy = {
+        "version": "1",
+        "defaults": {"risk_level": "low", "approval": "auto"},
+        "rules": [{"name": "big", "conditions": {"param_gt": {"order.amount": 1000}}, "approval": "block"}],
+    }
+    b = bench(policy=policy)
+
+    @governed_tool(runtime=b.runtime, action_type="pay")
+    @function_tool(strict_mode=False)
+    async def pay(order: Order, more: list[Order] | None = None) -> str:
+        return f"paid {order.amount}"
+
+    blocked = "[AEGIS BLOCKED] Action blocked by policy rule: big"
+    assert await run_agent(pay, arguments='{"order": {}}') == [blocked]
+    assert await run_agent(pay, arguments='{"order": {"amount": 5}, "more": [{}]}') == ["paid 5.0"]
+    assert b.rows()[0]["action_params"]["order"] == {"amount": 1000000, "tags": ["none"]}
+    assert b.rows()[1]["action_params"]["more"] == [{"amount": 1000000, "tags": ["none"]}]
+
+
+async def test_a_tool_that_calls_itself_or_another_is_governed_each_time(bench: BENCH) -> None:
+    """An admission is for one call of one tool: what a body calls inside is decided on its own."""
+    b = bench(policy=ALLOW)
+
+    @governed_tool(runtime=b.runtime, action_type="inner")
+    @function_tool(strict_mode=False)
+    async def inner(item: str = "") -> str:
+        return "inner"
+
+    @governed_tool(runtime=b.runtime, action_type="outer")
+    @function_tool(strict_mode=False)
+    async def outer(ctx: ToolContext[Any], item: str = "") -> str:
+        if item == "deep":
+            await inner.on_invoke_tool(ctx, ctx.tool_arguments)
+            await outer.on_invoke_tool(ctx, "{}")
+        return "outer"
+
+    assert await run_agent(outer, arguments='{"item": "deep"}') == ["outer"]
+    assert sorted((row["action_type"], row["result_status"]) for row in b.rows()) == [
+        ("inner", "success"),
+        ("outer", "success"),
+        ("outer", "success"),
+    ]
+
+
+async def test_the_needs_approval_trap_is_avoided(bench: BENCH) -> None:
+    """A callable needs_approval is asked even where arguments rely on defaults, and its no counts."""
+    b = bench(policy=ALLOW)
+    asked: list[dict[str, Any]] = []
+
+    async def needs(context: Any, arguments: dict[str, Any], call_id: str) -> bool:
+        asked.append(arguments)
+        return False
+
+    @governed_tool(runtime=b.runtime, action_type="x")
+    @function_tool(strict_mode=False, needs_approval=needs)
+    async def tool(item: str, note: str = "n") -> str:
+        return note
+
+    assert await run_agent(tool) == ["n"]
+    assert asked == [{"item": "x"}]
+
+
+async def test_the_users_tool_is_left_as_it_was(bench: BENCH) -> None:
+    """The governed tool is a copy: the original still runs without a row."""
+    b = bench(policy=ALLOW)
+    original = function_tool(returns("v"))
+    governed_tool(runtime=b.runtime, action_type="x")(original)
+    assert await run_agent(original, arguments="{}") == ["v"]
+    assert b.rows() == []

@@ -7,7 +7,7 @@ import os
 import pty
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,23 @@ class Terminal:
         self.stdin = os.fdopen(inside, "r")
         self._reader, writer = os.pipe()
         self.stdout = os.fdopen(writer, "w")
+        self.shown = ""
 
     def type(self, text: str) -> None:
         os.write(self.keyboard, text.encode())
+
+    async def answer(self, asking: Awaitable[bool], *typed: str) -> bool:
+        """Type each line when the question, or the next one, is on the screen."""
+        task = asyncio.ensure_future(asking)
+        for n, line in enumerate(typed, 1):
+            while self.shown.count("Approve? [y/n]:") < n:
+                self.shown += self.screen()
+                await asyncio.sleep(0.005)
+            await asyncio.sleep(0.02)  # what is typed while it is being shown may be dropped
+            self.type(f"{line}\n")
+        given = await task
+        self.shown += self.screen()
+        return given
 
     def screen(self) -> str:
         self.stdout.flush()
@@ -70,9 +84,9 @@ def handler(terminal: Terminal) -> CLIApprovalHandler:
 @pytest.mark.parametrize(("typed", "expected"), [("y", True), ("YES", True), ("n", False), ("no", False)])
 async def test_inventory_82_the_question(typed: str, expected: bool, terminal: Terminal) -> None:
     """Action, target, agent, risk, rule, params and description are shown; y/yes/n/no answer."""
-    terminal.type(f"{typed}\n")
-    assert await handler(terminal).request_approval(decision(table="users")) is expected
-    shown = [line for line in terminal.screen().splitlines() if "Reason:" not in line]
+    asking = handler(terminal).request_approval(decision(table="users"))
+    assert await terminal.answer(asking, typed) is expected
+    shown = [line for line in terminal.shown.splitlines() if "Reason:" not in line]
     assert shown == [
         "",
         "=" * 60,
@@ -92,9 +106,8 @@ async def test_inventory_82_the_question(typed: str, expected: bool, terminal: T
 
 async def test_another_answer_is_asked_for_again(terminal: Terminal) -> None:
     """Neither yes nor no is not an answer."""
-    terminal.type("maybe\n\ny\n")
-    assert await handler(terminal).request_approval(decision()) is True
-    assert terminal.screen().count("Please enter 'y' or 'n'.") == 2
+    assert await terminal.answer(handler(terminal).request_approval(decision()), "maybe", "", "y") is True
+    assert terminal.shown.count("Please enter 'y' or 'n'.") == 2
 
 
 async def test_end_of_input_denies(tmp_path: Path) -> None:
@@ -109,13 +122,12 @@ async def test_end_of_input_denies(tmp_path: Path) -> None:
 
 async def test_b44_hostile_parameters_reach_no_terminal(terminal: Terminal) -> None:
     """Escape sequences and bidi controls are shown, not obeyed; secrets are redacted."""
-    terminal.type("n\n")
     asked = PolicyDecision(
         Action("write_x\x1b[2J", "st\nRule: fake", {"password": "hunter2", "q": "\x1b]0;pwn\x07\u202e"}),
         decision().verdict,
     )
-    await handler(terminal).request_approval(asked)
-    shown = terminal.screen()
+    await terminal.answer(handler(terminal).request_approval(asked), "n")
+    shown = terminal.shown
     assert not any(control in shown for control in ("\x1b", "\x07", "\u202e", "hunter2", "st\nRule"))
     assert "[REDACTED]" in shown
 
@@ -145,9 +157,8 @@ async def test_b29_prompts_come_one_at_a_time(terminal: Terminal) -> None:
     assert terminal.screen().count("APPROVAL REQUIRED") == 1
     terminal.type("y\n")
     assert await first is True
-    terminal.type("n\n")
-    assert await second is False
-    assert terminal.screen().count("APPROVAL REQUIRED") == 1
+    assert await terminal.answer(second, "n") is False
+    assert terminal.shown.count("APPROVAL REQUIRED") == 1
 
 
 async def test_a_question_nobody_waits_for_is_taken_back(terminal: Terminal) -> None:
@@ -159,8 +170,22 @@ async def test_a_question_nobody_waits_for_is_taken_back(terminal: Terminal) -> 
     for thread in terminal_thread:
         await asyncio.to_thread(thread.join, 5)
     assert "No longer waiting" in terminal.screen()
-    terminal.type("y\n")
-    assert await ask(decision()) is True
+    assert await terminal.answer(ask(decision()), "y") is True
+
+
+async def test_what_was_typed_before_the_question_is_no_answer(terminal: Terminal) -> None:
+    """A line typed ahead approves nothing: the question is still open when it is shown."""
+    terminal.type("y\ny\n")
+    await asyncio.sleep(0.05)
+    assert await terminal.answer(handler(terminal).request_approval(decision()), "n") is False
+
+
+async def test_a_long_parameter_hides_no_other(terminal: Terminal) -> None:
+    """Each is cut for itself."""
+    asking = handler(terminal).request_approval(decision(a="x" * 10_000, z_to="evil@example.com"))
+    await terminal.answer(asking, "n")
+    assert "(10002 characters)" in terminal.shown
+    assert "evil@example.com" in terminal.shown
 
 
 async def test_inventory_83_auto_and_deny() -> None:

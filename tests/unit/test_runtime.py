@@ -481,3 +481,107 @@ def test_b37_kill_in_the_body_leaves_a_row_shown_as_unknown(tmp_path: Path) -> N
         "unknown",
         {"amount": 5},
     )
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+async def test_an_exception_without_text_is_recorded_by_its_name(bench: BENCH) -> None:
+    """Whatever the body raises, its row is closed as failed."""
+    b = bench(executor=Executor(search=Unprintable()))
+    result = await b.runtime.run_one(Action("search"))
+    assert (result.status, result.error) == (ResultStatus.FAILED, "Unprintable")
+    assert (b.row()["result_status"], b.row()["result_error"]) == ("failed", "Unprintable")
+
+
+async def test_a_long_error_is_cut(bench: BENCH) -> None:
+    """A megabyte of error text is neither stored nor read through."""
+    b = bench(executor=Executor(search=RuntimeError("password=hunter2 " * 60_000)))
+    result = await b.runtime.run_one(Action("search"))
+    assert len(result.error or "") == len(b.row()["result_error"]) <= 2_000
+    assert "hunter2" not in b.row()["result_error"]
+
+
+async def test_executors_results_are_ours(bench: BENCH) -> None:
+    """Its data is kept; status, redacted error and decision id are what the audit says."""
+    odd = Result(Action("other"), ResultStatus.WOULD_RUN, error="password=hunter22")
+    b = bench(executor=Executor(search={"n": 1}, search_odd=odd))
+    fine = await b.runtime.run_one(Action("search"))
+    assert (fine.data, fine.decision_id) == ({"n": 1}, b.row()["decision_id"])
+    bad = await b.runtime.run_one(Action("search_odd"))
+    assert (bad.status, bad.error) == (ResultStatus.FAILED, "password=[REDACTED]")
+    assert bad.decision_id == b.rows()[1]["decision_id"]
+
+
+async def test_secrets_in_names_reach_nothing(bench: BENCH, caplog: pytest.LogCaptureFixture) -> None:
+    """Type, target and agent are redacted in row, span and event; hooks' and handlers' errors in the log."""
+
+    def raising(*args: Any) -> None:
+        raise ValueError(f"{args} password=hunter2hunter2")
+
+    b = bench(
+        OSError("https://u:hunter2hunter2@hooks"),
+        executor=Executor(),
+        hooks=RuntimeHooks(on_decision=raising),
+    )
+    secret = "postgres://admin:hunter2hunter2@db/x"
+    action = Action("write_x", secret, {"password": "hunter2hunter2"}, agent=f"agent {secret}")
+    await b.runtime.run_one(action)
+    (journal,) = (b.audit / "journal").iterdir()
+    spans = [span.to_json() for span in b.telemetry.spans()]
+    events = b.telemetry.events("aegis.tool.decision")
+    for place in (journal.read_text(), str(spans), str(events)):
+        assert "admin" in place
+        assert "hunter2hunter2" not in place
+    assert "hunter2hunter2" not in caplog.text
+    assert "password" not in repr(action)
+
+
+async def test_update_policy_refuses_what_is_no_policy(bench: BENCH) -> None:
+    """And the policy in force stays."""
+    b = bench(executor=Executor())
+    with pytest.raises(ConfigError, match="`policy` is a `dict`"):
+        b.runtime.update_policy({"version": "1"})  # type: ignore[arg-type]
+    assert (await b.runtime.run_one(Action("delete_x"))).status is ResultStatus.BLOCKED
+
+
+@pytest.mark.parametrize("hook", ["on_decision", "on_execute"])
+async def test_a_hook_that_cancels_itself_cancels_no_call(hook: str, bench: BENCH) -> None:
+    """A CancelledError of a hook's own is its failure, not the call's."""
+
+    async def cancels(*args: Any) -> None:
+        raise asyncio.CancelledError
+
+    b = bench(executor=Executor(), hooks=RuntimeHooks(**{hook: cancels}))
+    assert (await b.runtime.run_one(Action("search"))).ok
+
+
+async def test_the_answer_is_on_disk_before_the_hook_hears_of_it(bench: BENCH) -> None:
+    """A hook that hangs must not keep a human's yes from the audit."""
+    seen: list[Any] = []
+    b = bench(True, executor=Executor(), hooks=RuntimeHooks(on_approval=lambda *_: seen.append(b.row())))
+    await b.runtime.run_one(Action("write_x"))
+    assert (seen[0]["human_decision"], seen[0]["approver"]) == ("approved", "someone")
+
+
+async def test_a_yes_that_cannot_be_recorded_runs_nothing(
+    bench: BENCH, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The audit fails between the question and the answer: no row of the yes, no call."""
+    executor = Executor()
+    holder: list[Bench] = []
+
+    def yes(decision: Any) -> bool:
+        (journal,) = (holder[0].audit / "journal").iterdir()
+        journal.unlink()
+        (holder[0].audit / "journal").rmdir()
+        (holder[0].audit / "journal").write_text("in the way")
+        return True
+
+    b = bench(yes, executor=executor)
+    holder.append(b)
+    result = await b.runtime.run_one(Action("write_x"))
+    assert (result.status, executor.did) == (ResultStatus.BLOCKED, [])
+    assert result.error == "Action not run: governance is unavailable"

@@ -9,6 +9,7 @@ from typing import Any
 from agents import FunctionTool
 from agents.tool_context import ToolContext
 
+from aegis_otel.adapters.openai_agents.defaults import fill_defaults
 from aegis_otel.model import Action
 from aegis_otel.runtime.call import Origin
 from aegis_otel.runtime.refusal import NOT_AN_OBJECT, Refusal
@@ -22,11 +23,6 @@ class ActionFactory:
         self._target = action_target
         self._description = description
         self._schema: Mapping[str, Any] = tool.params_json_schema
-        self._defaults = {
-            name: prop["default"]
-            for name, prop in self._schema.get("properties", {}).items()
-            if isinstance(prop, dict) and "default" in prop
-        }
 
     def make(self, arguments: str, agent: str | None) -> tuple[Action, Refusal | None]:
         """The action, and why it must be refused if its arguments are no JSON object.
@@ -40,8 +36,7 @@ class ActionFactory:
                 raise TypeError
         except (ValueError, TypeError, RecursionError):
             return self._action({"": arguments}, agent), NOT_AN_OBJECT
-        for name, default in self._defaults.items():
-            params.setdefault(name, default)
+        fill_defaults(params, self._schema, self._schema)
         return self._action(params, agent), None
 
     def _action(self, params: dict[str, Any], agent: str | None) -> Action:

@@ -27,6 +27,7 @@ from aegis_otel.runtime.governor import LARGE_ARGUMENTS, Governor
 
 Invoke = Callable[[ToolContext[Any], str], Awaitable[Any]]
 
+_NOT_STARTED = "Its body was not started: stopped by another guardrail or a hook"
 _SDK_INVOKER = "_FailureHandlingFunctionToolInvoker"
 _SDK_IMPLEMENTATION = "_invoke_tool_impl"
 
@@ -71,6 +72,7 @@ class Gate:
             admission is not None
             and admission.gate is self
             and not admission.used
+            and admission.call.status is RecordStatus.OPEN
             and admission.arguments == arguments
             and admission.call.origin.tool_call_id == context.tool_call_id
         ):
@@ -96,9 +98,7 @@ class Gate:
             if task.cancelled():
                 self._governor.abandon(call, RecordStatus.CANCELLED, "Cancelled before it started")
             else:
-                self._governor.abandon(
-                    call, RecordStatus.SKIPPED, "Not started: stopped by another guardrail"
-                )
+                self._governor.abandon(call, RecordStatus.SKIPPED, _NOT_STARTED)
 
         task = asyncio.current_task()
         if task is not None:
@@ -147,11 +147,30 @@ def _gated(invoker: Invoke, gate: Gate) -> Invoke:
         )
     inside = copy.copy(invoker)
     setattr(inside, _SDK_IMPLEMENTATION, _wrapped(implementation, gate))
-    return inside
+    return _Invoker(inside)
+
+
+class _Invoker:
+    """The SDK's invoker behind a plain call.
+
+    Where the SDK knows its own invoker, it forces a manual approval instead of asking a callable
+    `needs_approval` whenever arguments rely on defaults or coercion. Behind this it asks.
+    """
+
+    def __init__(self, invoker: Any) -> None:
+        self._invoker = invoker
+        vars(self).update({name: value for name, value in vars(invoker).items() if name.startswith("__")})
+
+    def __agents_bind_function_tool__(self, tool: FunctionTool) -> _Invoker:
+        """The SDK's way to tell an invoker which copy of a tool it belongs to."""
+        return _Invoker(self._invoker.__agents_bind_function_tool__(tool))
+
+    async def __call__(self, context: ToolContext[Any], arguments: str) -> Any:
+        return await self._invoker(context, arguments)
 
 
 def _wrapped(body: Invoke, gate: Gate) -> Invoke:
-    @functools.wraps(body)  # also copies the marks by which the SDK prepares arguments for approval
+    @functools.wraps(body)
     async def invoke(context: ToolContext[Any], arguments: str) -> Any:
         return await gate.invoke(body, context, arguments)
 

@@ -1,0 +1,31 @@
+"""Exceptions of other people's code as text that may leave: total, bounded and redacted."""
+
+from __future__ import annotations
+
+import traceback
+
+from aegis_otel.redaction import redact_text
+
+_LONGEST = 2_000
+_MARGIN = 500
+"""Redacted beyond what is kept, so that a secret is not cut in two and missed."""
+
+
+def safe_text(text: str) -> str:
+    """The beginning of `text`, redacted."""
+    return redact_text(text[: _LONGEST + _MARGIN])[:_LONGEST]
+
+
+def describe(error: BaseException) -> str:
+    """`TypeName: message`. An exception whose own `__str__` raises is only named."""
+    try:
+        return safe_text(f"{type(error).__name__}: {error}")
+    except Exception:
+        return type(error).__name__
+
+
+def traced(error: BaseException) -> str:
+    """What it was and where it was raised, one frame a line; for logs."""
+    frames = traceback.extract_tb(error.__traceback__)[-5:]
+    places = "".join(f"\n  at {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)
+    return describe(error) + places
