@@ -203,6 +203,7 @@ async def test_body_raises(action_type: str, answers: list[Any], bench: BENCH) -
     assert row["result_error"] == "RuntimeError: postgres://admin:[REDACTED]@db refused"
     assert ran.outputs == ["An error occurred while running the tool. Please try again."]
     assert_one_id(b, "approved" if answers else "allowed")
+    assert b.heard.results == [(action_type, "failed")]
     (span,) = b.telemetry.spans("govern_tool")
     assert span.status.status_code is StatusCode.ERROR
     assert span.attributes["error.type"] == "RuntimeError"
@@ -228,29 +229,33 @@ async def test_b08_failure_error_function_is_honoured(bench: BENCH) -> None:
     assert [row["result_status"] for row in b.rows()] == ["failed", "failed"]
 
 
-async def test_approved_then_another_rule_asks_again(bench: BENCH) -> None:
-    """A yes to one rule is no yes to another: the human is asked anew, and that answer counts."""
+@pytest.mark.parametrize(
+    ("changed", "asked"),
+    [
+        ({"name": "another", "risk_level": "high"}, ["write_asks", "another"]),
+        ({"name": "write_asks", "risk_level": "critical"}, ["write_asks", "write_asks"]),
+        ({"name": "write_asks", "risk_level": "low"}, ["write_asks"]),
+    ],
+    ids=["another rule", "a higher risk", "the same rule at a lower risk"],
+)
+async def test_a_yes_holds_only_for_what_was_asked(changed: Any, asked: list[str], bench: BENCH) -> None:
+    """Another rule or a higher risk asks anew, and that answer counts; less than was approved does not."""
     holder: list[Bench] = []
 
     def swap(decision: Any) -> bool:
-        rules = [
-            {"name": "stricter", "match": {"type": "*"}, "risk_level": "critical", "approval": "approve"}
-        ]
-        holder[0].runtime.update_policy(Policy.from_dict({"version": "1", "rules": rules}))
+        holder[0].runtime.update_policy(Policy.from_dict({"rules": [{**changed, "approval": "approve"}]}))
         return True
 
     b = bench(swap, False)
     holder.append(b)
     ran = await call_tool(b, "write_x")
-    assert ran.bodies == []
-    assert [d.matched_rule for d in b.approver.asked] == ["write_asks", "stricter"]
+    assert [decision.matched_rule for decision in b.approver.asked] == asked
+    assert ran.bodies == (["x"] if len(asked) == 1 else [])
     row = b.row()
-    assert (row["matched_rule"], row["risk_level"], row["human_decision"]) == (
-        "stricter",
-        "CRITICAL",
-        "denied",
-    )
-    assert_one_id(b, "denied")
+    assert (row["matched_rule"], row["risk_level"]) == (changed["name"], changed["risk_level"].upper())
+    assert row["human_decision"] == ("approved" if len(asked) == 1 else "denied")
+    assert b.heard.decisions == ["write_asks", changed["name"]]
+    assert_one_id(b, "approved" if len(asked) == 1 else "denied")
 
 
 async def test_a_yes_to_another_question_leaves_no_trace_on_the_row(bench: BENCH) -> None:

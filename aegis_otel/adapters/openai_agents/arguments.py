@@ -23,6 +23,8 @@ class ActionFactory:
         self._target = action_target
         self._description = description
         self._schema: Mapping[str, Any] = tool.params_json_schema
+        # Most tools have none, and walking a schema on each call costs more than deciding.
+        self._has_defaults = '"default"' in json.dumps(self._schema, default=str)
 
     def make(self, arguments: str, agent: str | None) -> tuple[Action, Refusal | None]:
         """The action, and why it must be refused if its arguments are no JSON object.
@@ -36,7 +38,8 @@ class ActionFactory:
                 raise TypeError
         except (ValueError, TypeError, RecursionError):
             return self._action({"": arguments}, agent), NOT_AN_OBJECT
-        fill_defaults(params, self._schema, self._schema)
+        if self._has_defaults:
+            fill_defaults(params, self._schema, self._schema)
         return self._action(params, agent), None
 
     def _action(self, params: dict[str, Any], agent: str | None) -> Action:
