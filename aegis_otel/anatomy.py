@@ -11,7 +11,14 @@ import types
 from typing import Any
 
 MAX_REPR = 1_000
-"""Characters of a built-in type's own repr that are kept."""
+"""Characters of a repr that are kept; beyond them its hash is."""
+_SHOWN = frozenset(
+    (
+        *("pydantic_core._pydantic_core.Url", "pydantic_core._pydantic_core.MultiHostUrl"),
+        *("numpy.datetime64", "numpy.timedelta64"),
+    )
+)
+"""Types in C that hold no other objects, so that their own repr runs no code and is all of them."""
 
 _MRO = type.__dict__["__mro__"]
 _CLASS_DICT = type.__dict__["__dict__"]
@@ -78,17 +85,22 @@ def place_of(value: Any) -> str:
     return type_name(type(value))
 
 
-def content(value: Any) -> dict[str, str | int]:
-    """What a built-in type without fields tells: its repr unless that is an address, its buffer's hash."""
-    told: dict[str, str | int] = {}
-    show = class_attribute(type(value), "__repr__")
-    if type(show) is types.WrapperDescriptorType:
-        shown = show(value)
-        if type(shown) is str and " at 0x" not in shown[:MAX_REPR] and show is not object.__repr__:
-            told["repr"] = printable(shown[:MAX_REPR])
+def content(value: Any) -> dict[str, Any]:
+    """What a type without fields tells: its repr if that is known to run no code, its buffer's hash."""
+    kind = type(value)
+    told: dict[str, Any] = {}
+    show = _CLASS_DICT.__get__(kind).get("__repr__")
+    if type(show) is types.WrapperDescriptorType and type_name(kind) in _SHOWN:
+        shown = printable(show(value))
+        told["repr"] = shown[:MAX_REPR]
+        if len(shown) > MAX_REPR:
+            told["repr_sha256"] = hashlib.sha256(shown.encode()).hexdigest()
     try:
         with memoryview(value) as view:
+            if "O" in view.format:  # references, of which the bytes are addresses
+                return told
             data = view.tobytes()
+            told |= {"format": view.format, "shape": list(view.shape or ())}
     except (TypeError, ValueError, BufferError):
         return told
     return {**told, "length": len(data), "sha256": hashlib.sha256(data).hexdigest()}

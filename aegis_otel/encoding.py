@@ -8,9 +8,10 @@ values do not look alike in an audit row or in a digest:
     {1: "a"}           {"$type": "dict", "items": [[1, "a"]]}
     Login(user="a")    {"$type": "shop.Login", "fields": {"user": "a"}}
 
-A set and a frozenset, and a dict and its frozen copy, are the same value and encode alike. What cannot be
-told apart are objects that hold nothing readable (a generator, a lock) and what lies below `MAX_DEPTH`,
-beyond `MAX_NODES` or beyond `MAX_OBJECTS`; the tag says so.
+A set and a frozenset, and a dict and its frozen copy, are the same value and encode alike, and the order of
+a dict's entries is not part of it. Not told apart are objects that hold nothing readable (a generator, a
+lock), functions and classes of one name, and what lies below `MAX_DEPTH`, beyond `MAX_NODES` or beyond
+`MAX_OBJECTS`; the tag says so.
 
 The encoding is total, and it does not run an argument's own code: fields are read as `anatomy` does, and the
 content of a subclass of a built-in type through the built-in type's methods.
@@ -18,17 +19,20 @@ content of a subclass of a built-in type through the built-in type's methods.
 
 from __future__ import annotations
 
+import gc
 import types
 from base64 import b64encode
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
 from itertools import chain
-from pathlib import PurePath
+from pathlib import PosixPath, PurePath, PurePosixPath, PureWindowsPath, WindowsPath
+from re import Pattern
 from typing import Any, TypeAlias
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -70,7 +74,11 @@ def encode_plain(plain: Plain) -> bytes:
 
 
 def encode(value: object) -> bytes:
-    """Canonical JSON of any value; equal bytes mean equal values. What the digest is taken of."""
+    """Canonical JSON of any value. What the digest is taken of.
+
+    Equal bytes mean equal values for JSON and for the types in the table above; for any other object, that
+    its type has the same name and its fields are equal.
+    """
     return encode_plain(to_plain(value))
 
 
@@ -204,7 +212,11 @@ def _binary(value: bytes) -> dict[str, Plain]:
 
 def _read_tuple(walk: _Walk, value: tuple[Any, ...]) -> dict[str, Plain]:
     names = anatomy.class_attribute(type(value), "_fields")
-    if type(names) is tuple and len(names) == tuple.__len__(value):  # a namedtuple
+    if (  # a namedtuple
+        type(names) is tuple
+        and len(names) == tuple.__len__(value)
+        and all(type(name) is str for name in names)
+    ):
         return {"named": walk.mapping(dict(zip(names, tuple.__iter__(value), strict=True)))}
     return {"items": walk.items(tuple.__iter__(value))}
 
@@ -223,6 +235,58 @@ def _read_timedelta(_: _Walk, value: timedelta) -> dict[str, Plain]:
     return {name: timedelta.__dict__[name].__get__(value) for name in ("days", "seconds", "microseconds")}
 
 
+def _read_datetime(walk: _Walk, value: datetime) -> dict[str, Plain]:
+    naive = f"{date.isoformat(value)}T{time.isoformat(datetime.time(value))}"
+    return _zoned(walk, value, datetime, naive)
+
+
+def _read_time(walk: _Walk, value: time) -> dict[str, Plain]:
+    parts = (time.hour, time.minute, time.second, time.microsecond)
+    naive = time.isoformat(time(*(part.__get__(value) for part in parts)))
+    return _zoned(walk, value, time, naive)
+
+
+def _zoned(walk: _Walk, value: Any, kind: Any, naive: str) -> dict[str, Plain]:
+    """With its offset if a time zone of Python's own says it; any other zone is code of the argument."""
+    zone = kind.tzinfo.__get__(value)
+    if zone is None or type(zone) is timezone:
+        return {"value": kind.isoformat(value)}
+    shown = kind.isoformat(value) if type(zone) is ZoneInfo else naive
+    return {"value": shown, "tzinfo": walk.plain(zone), "fold": kind.fold.__get__(value)}
+
+
+def _read_uuid(walk: _Walk, value: UUID) -> dict[str, Plain]:
+    number = _uuid_int.__get__(value)
+    return {"value": str(UUID(int=number)) if type(number) is int else walk.plain(number)}
+
+
+def _read_path(walk: _Walk, value: PurePath) -> dict[str, Plain]:
+    """As text; a subclass may make that with code of its own, so of it what the text is made of."""
+    if type(value) in _PATHS:
+        return {"value": walk.plain(PurePath.__str__(value))}
+    return {"parts": walk.items(part.__get__(value) for part in _path_parts)}
+
+
+def _inside(view: Any) -> Any:
+    """What a view of a mapping shows, which for a view of a `Mapping` only the collector can tell."""
+    (inside,) = gc.get_referents(view)
+    return inside
+
+
+def _read_keys(walk: _Walk, view: Any) -> dict[str, Plain]:
+    return _read_set(walk, dict.__iter__(_inside(view)))
+
+
+def _read_proxy(walk: _Walk, proxy: Any) -> dict[str, Plain]:
+    return {"entries": walk.plain(_inside(proxy))}
+
+
+_PATHS = (PurePosixPath, PureWindowsPath, PosixPath, WindowsPath)
+_path_parts = [
+    PurePath.__dict__[n] for n in ("_drv", "_root", "_parts", "_raw_paths") if n in PurePath.__dict__
+]
+_zone_key = ZoneInfo.__dict__["key"]
+_uuid_int = UUID.__dict__["int"]
 _args = BaseException.__dict__["args"]
 _Reader: TypeAlias = "Callable[[_Walk, Any], dict[str, Plain]]"
 
@@ -253,14 +317,22 @@ _KNOWN = _by_id(
         tuple: ("tuple", _read_tuple),
         set: ("set", lambda walk, v: _read_set(walk, set.__iter__(v))),
         frozenset: ("set", lambda walk, v: _read_set(walk, frozenset.__iter__(v))),
+        type({}.keys()): ("dict_keys", _read_keys),
+        type({}.values()): ("dict_values", lambda walk, v: {"items": walk.items(dict.values(_inside(v)))}),
+        type({}.items()): ("dict_items", lambda walk, v: {"entries": walk.mapping(_inside(v))}),
+        types.MappingProxyType: ("mappingproxy", _read_proxy),
+        range: ("range", lambda walk, v: {"items": walk.items((v.start, v.stop, v.step))}),
         slice: ("slice", lambda walk, v: {"items": walk.items((v.start, v.stop, v.step))}),
-        datetime: ("datetime", lambda _, v: {"value": datetime.isoformat(v)}),
+        datetime: ("datetime", _read_datetime),
         date: ("date", lambda _, v: {"value": date.isoformat(v)}),
-        time: ("time", lambda _, v: {"value": time.isoformat(v)}),
+        time: ("time", _read_time),
+        timezone: ("timezone", lambda walk, v: {"offset": walk.plain(timezone.utcoffset(v, None))}),
+        ZoneInfo: ("zoneinfo", lambda walk, v: {"key": walk.plain(_zone_key.__get__(v))}),
         timedelta: ("timedelta", _read_timedelta),
         Decimal: ("decimal", lambda _, v: {"value": Decimal.__str__(v)}),
-        UUID: ("uuid", lambda _, v: {"value": UUID.__str__(v)}),
-        PurePath: ("path", lambda walk, v: {"value": walk.plain(PurePath.__str__(v))}),
+        UUID: ("uuid", _read_uuid),
+        PurePath: ("path", _read_path),
+        Pattern: ("pattern", lambda walk, v: {"pattern": walk.plain(v.pattern), "flags": v.flags}),
         Enum: ("enum", _read_enum),
         BaseException: ("exception", lambda walk, v: {"items": walk.items(_args.__get__(v))}),
     }

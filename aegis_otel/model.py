@@ -99,33 +99,42 @@ _MAX_DEPTH = 64
 _ATOMS = frozenset({str, int, float, bool, type(None), bytes})
 
 
-def freeze(value: Any, _path: frozenset[int] = frozenset()) -> Any:
+def freeze(value: Any) -> Any:
     """A deep copy of `value` whose dicts, lists and sets cannot be changed.
 
     Objects of other types are deep-copied where they can be and kept as they are where they cannot;
     the digest taken before and after an approval catches a change to those. So are cycles, and what is
-    nested deeper than the encoding looks.
+    nested deeper than the encoding looks. What is shared stays shared.
     """
+    return _freeze(value, 0, {})
+
+
+def _freeze(value: Any, depth: int, known: dict[int, tuple[int, Any, Any]]) -> Any:
+    """`known`: by id, the least depth at which a value was met, the value (kept alive), and its copy."""
     kind = type(value)
-    if kind in _ATOMS or kind is FrozenDict or kind is FrozenList:
+    if kind in _ATOMS or kind is FrozenDict or kind is FrozenList or depth > _MAX_DEPTH:
         return value
-    if id(value) in _path or len(_path) > _MAX_DEPTH:
-        return value
+    me = id(value)
+    if me in known and known[me][0] <= depth:  # else the copy may have been cut too early for this place
+        return known[me][2]
+    known[me] = (depth, value, value)  # inside itself it stays as it is
+    inner = depth + 1
+    frozen: Any
     if isinstance(value, dict):
-        inner = _path | {id(value)}
-        return FrozenDict((freeze(k, inner), freeze(v, inner)) for k, v in value.items())
-    if isinstance(value, list):
-        inner = _path | {id(value)}
-        return FrozenList(freeze(v, inner) for v in value)
-    if kind is tuple:
-        inner = _path | {id(value)}
-        return tuple(freeze(v, inner) for v in value)
-    if kind is set:
-        return frozenset(value)
-    try:
-        return copy.deepcopy(value)
-    except Exception:
-        return value
+        frozen = FrozenDict([(_freeze(k, inner, known), _freeze(v, inner, known)) for k, v in value.items()])
+    elif isinstance(value, list):
+        frozen = FrozenList([_freeze(v, inner, known) for v in value])
+    elif kind is tuple:
+        frozen = tuple([_freeze(v, inner, known) for v in value])
+    elif kind is set:
+        frozen = frozenset(value)
+    else:
+        try:
+            frozen = copy.deepcopy(value)
+        except Exception:
+            frozen = value
+    known[me] = (depth, value, frozen)
+    return frozen
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,9 @@ __all__ = ["REDACTED", "redact", "redact_text"]
 
 _STRICTNESS: tuple[Held, ...] = ("no", "text", "any")
 _SHORT = 100  # characters of a key that is worth remembering
-_NAMING = ("name", "key", "field", "header")  # {"name": "API_KEY", "value": "..."}
+_NAMING = frozenset(
+    ("name", "key", "field", "header", "type", "label", "id")
+)  # {"name": "API_KEY", "value": "..."}
 
 
 def redact(plain: Plain) -> Plain:
@@ -55,12 +57,32 @@ def _redact(plain: Plain, held: Held = "no") -> Plain:
             return REDACTED
         return _redact_string(plain)
     if isinstance(plain, list):
-        return [_redact(item, held) for item in plain]
+        return _redact_list(plain, held)
     if isinstance(plain, dict):
         return _redact_dict(plain, held)
     if type(plain) is int and plain > 10**12 and is_card_number(b"%d" % plain):
         return REDACTED
     return plain
+
+
+def _redact_list(plain: list[Plain], held: Held) -> list[Plain]:
+    """Also `["password", "x"]`, a name and its value, and `["--password", "x"]` in a command."""
+    redacted: list[Plain] = []
+    before: Plain = None
+    for item in plain:
+        holds = held
+        if isinstance(before, str) and (len(plain) == 2 or before.startswith("-")) and _bare(before):
+            holds = _strictest(held, held_by(before))
+            if isinstance(item, str) and item.startswith("--"):
+                holds = held
+        redacted.append(_redact(item, holds))
+        before = item
+    return redacted
+
+
+def _bare(text: str) -> bool:
+    """Whether a text is one name, and no sentence that has one in it."""
+    return len(text) <= _SHORT and text.isascii() and all(char.isalnum() or char in "_-." for char in text)
 
 
 def _redact_string(text: str) -> str:
@@ -86,14 +108,15 @@ def _redact_bytes(data: bytes) -> bytes:
 
 
 def _redact_dict(plain: dict[str, Plain], held: Held) -> dict[str, Plain]:
-    names = [plain[naming] for naming in _NAMING if naming in plain] if "value" in plain else []
+    names = [item for key, item in plain.items() if isinstance(item, str) and key.lower() in _NAMING]
     redacted: dict[str, Plain] = {}
+    numbers: dict[str, int] = {}
     for key, item in plain.items():
         shown, holds = _key(key) if len(key) <= _SHORT else _key.__wrapped__(key)
         if shown in redacted:
-            shown = _another(shown, plain, redacted)
-        if key == "value":
-            holds = _strictest(holds, *(held_by(name) for name in names if isinstance(name, str)))
+            shown = _another(shown, plain, redacted, numbers)
+        if len(key) == 5 and key.lower() == "value":
+            holds = _strictest(holds, *map(held_by, names))
         holds = _strictest(holds, held)
         redacted[shown] = (
             _redact_tagged(plain[TAG], key, item, holds) if TAG in plain else _redact(item, holds)
@@ -130,11 +153,12 @@ def _strictest(*held: Held) -> Held:
     return max(held, key=_STRICTNESS.index)
 
 
-def _another(shown: str, plain: dict[str, Plain], redacted: dict[str, Plain]) -> str:
-    """A key for one more entry whose own key was hidden."""
-    number = 2
+def _another(shown: str, plain: dict[str, Plain], redacted: dict[str, Plain], numbers: dict[str, int]) -> str:
+    """A key for one more entry whose own key was hidden; `numbers` are the last ones given."""
+    number = numbers.get(shown, 1) + 1
     while (key := f"{shown} {number}") in redacted or key in plain:
         number += 1
+    numbers[shown] = number
     return key
 
 

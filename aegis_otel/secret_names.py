@@ -37,7 +37,7 @@ _GLUED = (  # also at the end of a longer word: dbpassword, authtoken
 _LAST = r"o?auth(?: (?:header|data|string|value|info|key))?|pin(?: (?:code|number))?|sig"  # only at the end
 _COUNTED = r"tokens|pass"  # numbers of things, unless they hold text
 
-NAME_PART = rf"(?i:{_WORDS}|{_GLUED}|{_LAST}|{_COUNTED})".replace(" ", r"[ _.\-0-9]*")
+NAME_PART = rf"(?:(?i:{_WORDS}|{_GLUED}|{_LAST}|{_COUNTED})|[A-Z0-9]_KEY)".replace(" ", r"[ _.\-0-9]*")
 """A pattern found in every name that `held_by` does not say "no" to, and in some others."""
 
 _name = re2.compile(
@@ -57,10 +57,14 @@ _ABOUT_LAST = frozenset(
     (
         *("count", "counts", "limit", "limits", "budget", "usage", "length", "len", "size", "type", "types"),
         *("policy", "policies", "method", "methods", "mode", "enabled", "required", "scope", "scopes"),
+        *("file", "path", "dir", "url", "uri", "endpoint", "consent"),
         *("expiry", "expiration", "expires", "ttl", "at", "in", "version", "name", "names"),
     )
 )
 _ABOUT_FIRST = frozenset(("max", "min", "num", "total", "is", "has"))
+_ABOUT_PAIR = (["page", "token"], ["continuation", "token"], ["key", "id"])
+_variable = compile_fixed(r"[A-Z0-9_]+_KEY")  # of an environment: STRIPE_KEY
+_NO_VARIABLE = frozenset(("public", "primary", "foreign", "unique", "sort", "partition", "cache", "index"))
 _SHORT = 100  # characters of a name that is worth remembering
 
 
@@ -74,9 +78,10 @@ def _held_by(name: str) -> Held:
     normal = _other.sub("|", "_".join(words).lower())
     found = _name.search(normal.encode())
     if found is None:
-        return "no"
+        named = _variable.fullmatch(name) is not None and _NO_VARIABLE.isdisjoint(normal.split("_"))
+        return "text" if named else "no"
     parts = normal.replace("|", "_").strip("_").split("_")
-    if parts[-1] in _ABOUT_LAST or parts[0] in _ABOUT_FIRST:
+    if parts[-1] in _ABOUT_LAST or parts[0] in _ABOUT_FIRST or parts[-2:] in _ABOUT_PAIR:
         return "no"
     return "text" if found.group(1) is None else "any"
 

@@ -36,8 +36,13 @@ _TOKENS = "|".join(
         r"whsec_\w{8,}|SG\.[\w\-]{16,}(?:\.[\w\-]+)?|shp(?:at|ca|pa|ss)_[0-9A-Fa-f]{16,}|sq0[a-z]{3}-[\w\-]{16,}",
         r"gsk_\w{20,}|glsa_\w{16,}|glc_[\w=]{16,}|dop_v1_[0-9a-f]{16,}|hvs\.[\w\-]{16,}|lin_api_\w{16,}",
         r"AGE-SECRET-KEY-1[0-9A-Z]{20,}",
+        r"(?:dckr_pat_|sntrys_|nvapi-|xai-|pplx-|r8_|figd_|ntn_|rubygems_|xkeysib-|ATATT)[\w\-=]{16,}",
+        r"tskey-[\w\-]{12,}",
+        r"\d{8,10}:AA[\w\-]{30,}",  # Telegram
     )
 )
+
+_GAP = r"(?:\s|\\[nrt])+"  # also as an escape inside a repr or JSON
 
 _card = re2.compile(
     rb"4\d{12}(?:\d{3}){0,2}|5[0-8]\d{14}|2[2-7]\d{14}|3[47]\d{13}|3[0689]\d{12}|35\d{14}|6\d{15}(?:\d{3})?",
@@ -105,6 +110,11 @@ _FAMILIES = (
     _Family(r"()(-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----(?s:.*?)"
             r"(?:-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|\z))"),
     _Family(r"(://[^\s/:@\"'<>]*:)([^\s/\"'<>]+|[^\s@/\"'<>]*[^\s@/\"'<>0-9][^\s@/\"'<>]*/[^\s@\"'<>]*)@"),
+    _Family(r"(://)([\w\-]{20,})@"),
+    _Family(r"(hooks\.slack\.com/[a-z]+/|discord(?:app)?\.com/api/webhooks/\d+/)([\w\-/]+)"),
+    _Family(r"(\bcurl [^\n|;&]*?-u ?[\"']?[^\s:\"']+:|\bsshpass -p ?[\"']?"
+            r"|\b(?:mysql|mysqldump|mysqladmin|mariadb) (?:[^\n|;&]*? )?-p[\"']?)([^\s\"']+)"),
+    _Family(rf"((?i:identified{_GAP}by){_GAP}')([^']+)"),
     _Family(r"()(eyJ[\w\-]+\.[\w\-]+(?:\.[\w\-]*)*)"),  # JSON Web Token
     _Family(rf"({_EDGE})({_TOKENS})", _accept_token),
     _Family(rf"({_EDGE}(?i:bearer)(?:\s|\\[nrt]|%20){{1,8}})([\w.~+/=\-]{{6,}})", _accept_bearer),
@@ -115,11 +125,11 @@ _FAMILIES = (
 
 # --- a name and its value inside a text ----------------------------------------------------------------
 
-# `api_key = x`, `"api_key": x`, `x['api_key'] = x`; `--api-key x`; and SQL's `PASSWORD 'x'`.
+# `api_key = x`, `"api_key": x`, `x['api_key'] = x`; `--api-key x`; SQL's `PASSWORD 'x'`; `<password>x<`.
 _NAME = rf"[\w.\-]*{NAME_PART}[\w.\-]*"
 _NAMED = (
     rf"({_NAME})([\"'\\\])]*[ \t]{{0,8}}(?:=>|:=|=+|:)[ \t]{{0,8}})"
-    rf"|(--{_NAME})([ \t]{{1,4}})|(\w*(?i:pass)\w*)([ \t]{{1,4}})[\"']"
+    rf"|(--{_NAME})([ \t]{{1,4}})|(\w*(?i:pass)\w*)([ \t]{{1,4}})[\"']|<({_NAME})(>)"
 )
 _named = re2.compile(_NAMED.encode(), OPTIONS)
 _opening = re2.compile(rb"[bBrRuUfF]{0,2}(\\*)(\"\"\"|'''|\"|')|[\[({]", OPTIONS)
@@ -128,14 +138,17 @@ _rest_of_line = re2.compile(rb"[^\r\n\"'<>]+", OPTIONS)
 _run = re2.compile(rb"(?:(?i:bearer|basic|digest|token|apikey|negotiate)[ \t]+)?[^\s&;\"'<>]+", OPTIONS)
 _annotated = re2.compile(rb"[\])}]*[ \t]{0,8}=[ \t]{0,8}", OPTIONS)
 _letter = re2.compile(rb"[A-Za-z\x80-\xff]", OPTIONS)
+_block = re2.compile(rb"[|>][+\-0-9]{0,2}[ \t]*\r?\n([ \t]+)", OPTIONS)
 _NOTHING = frozenset([b"", b"true", b"false", b"null", b"none"])
+_TYPES = frozenset([b"str", b"string", b"bytes"])  # password: str
+_PROSE = frozenset(b"click please enter visit see follow contact".split())  # reset your password: click ...
 
 
 def _hide_named(data: bytes) -> bytes:
     parts: list[bytes] = []
     done = at = 0
     while (found := _named.search(data, at)) is not None:
-        group = next(group for group in (1, 3, 5) if found.start(group) >= 0)
+        group = next(group for group in (1, 3, 5, 7) if found.start(group) >= 0)
         start, end = found.span(group)
         if data[start - 1 : start] == b"\\" and data[start] in b"nrt":  # an escaped line break, no letter
             start += 1
@@ -146,11 +159,17 @@ def _hide_named(data: bytes) -> bytes:
             continue
         at = found.end(group + 1)
         colon = b":" in data[end:at]
-        whole_line = colon and name.lower().endswith(("authorization", "cookie"))
+        whole_line = group == 7 or (colon and name.lower().endswith(("authorization", "cookie")))
+        if b"==" in data[found.end(group) : at] and data[at : at + 1] not in (b"'", b'"'):  # a comparison
+            continue
         while True:
             start, end = _value_span(data, at, whole_line)
             value = data[start:end]
-            if value.lower() not in _NOTHING and (held == "any" or _letter.search(value) is not None):
+            if (
+                not (colon and _is_word(data, start, end))
+                and value.lower() not in _NOTHING
+                and (held == "any" or _letter.search(value) is not None)
+            ):
                 parts += (data[done:start], MASK)
                 done = end
             at = max(at, end)
@@ -161,8 +180,19 @@ def _hide_named(data: bytes) -> bytes:
     return b"".join((*parts, data[done:])) if parts else data
 
 
+def _is_word(data: bytes, start: int, end: int) -> bool:
+    """Whether what follows a name and a colon is a type, or the next word of a sentence."""
+    if data[start - 1 : start] in (b"'", b'"'):
+        return False
+    word = data[start:end]
+    return word in _TYPES or (word in _PROSE and data[end : end + 1] == b" ")
+
+
 def _value_span(data: bytes, at: int, whole_line: bool) -> tuple[int, int]:
     """Where the secret part of the value at `at` is; one that is not closed goes to the end of the text."""
+    block = _block.match(data, at)
+    if block is not None:  # YAML's text in lines of their own
+        return block.end(), _end_of_block(data, block.end(), block.group(1))
     opening = _opening.match(data, at)
     if opening is not None and opening.group(2) is not None:
         return opening.end(), _closing_quote(data, opening.end(), len(opening.group(1)), opening.group(2))
@@ -172,6 +202,13 @@ def _value_span(data: bytes, at: int, whole_line: bool) -> tuple[int, int]:
     while end > closed and data[end - 1] in b",.)]} \t" and not data.endswith(MASK, at, end):
         end -= 1
     return at, end
+
+
+def _end_of_block(data: bytes, at: int, indent: bytes) -> int:
+    """Where the lines that begin with `indent` end, of which the first goes on at `at`."""
+    while (end := data.find(b"\n", at)) >= 0 and data.startswith(indent, end + 1):
+        at = end + 1
+    return len(data) if end < 0 else end
 
 
 def _closing_bracket(data: bytes, at: int) -> int:
@@ -211,7 +248,8 @@ _SUSPECT = "|".join(
         *(family.source for family in _FAMILIES),
         _NAMED,
         rf"{NAME_PART}(?:[^\"\\]|\\.)*\":",  # anywhere in a key
-        r"\"\$type\":|value\\*\":|\\u00[2-7]",
+        rf"{NAME_PART}[\w.\-]*\",",  # before its value in a list
+        r"\"\$type\":|(?i:value)\\*\":|\\u00[2-7]",
     )
 )
 _gate = re2.Options()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -39,6 +40,12 @@ def locate(path: str | os.PathLike[str] | None = None) -> Path:
     if not text.strip() or "\0" in text or text == ":memory:":
         raise ConfigError(f"an audit is a directory on disk and cannot be named {text!r}: give it a path")
     directory = Path(os.path.abspath(os.path.expanduser(text)))
+    # DuckDB takes a backslash for a separator and has no way to escape one; its text is UTF-8.
+    if re.search(r"[\\\ud800-\udfff]", str(directory)):
+        raise ConfigError(
+            f"an audit cannot be at {str(directory)!r}: DuckDB cannot read below a name with a backslash "
+            f"or with bytes that are not UTF-8; {_ELSEWHERE}"
+        )
     return directory.with_suffix("") if directory.suffix in _DATABASE_SUFFIXES else directory
 
 

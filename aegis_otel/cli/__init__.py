@@ -5,6 +5,8 @@ Exit codes: 0 fine, 1 something was found or nothing was there, 2 wrong usage, 3
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import sys
 from importlib import import_module
 from io import TextIOWrapper
@@ -40,6 +42,17 @@ class _Commands(click.Group):
             for line in str(error).splitlines():
                 click.echo(f"Error: {escape(line)}", err=True)
             ctx.exit(3 if isinstance(error, PolicyError) else 2 if isinstance(error, ConfigError) else 1)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # nobody reads on: click ends in silence
+                raise
+            with contextlib.suppress(OSError):  # or Python would try again at its end
+                sys.stdout.close()
+            click.echo(f"Error: {escape((error.strerror or str(error)).lower())}", err=True)
+            ctx.exit(1)
+        except RuntimeError as error:
+            if str(error) == "Query interrupted":  # what DuckDB makes of Ctrl-C
+                raise click.Abort from None
+            raise
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -33,7 +33,7 @@ _TIME = "ISO 8601, UTC unless it has an offset"
 @click.option("--until", metavar="TIME", help="Before this time.")
 @click.option(
     "--limit",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 2**63 - 1),
     help=f"At most so many, the newest.  [default for a table: {_TABLE_ROWS}]",
 )
 @click.option("--format", "form", type=click.Choice(["table", "json", "jsonl"]), help="[default: table]")

@@ -37,6 +37,8 @@ class CompiledRule:
     types: tuple[Glob, ...]
     targets: tuple[Glob, ...]
     agents: tuple[Glob, ...]
+    texts: tuple[tuple[str, tuple[Glob, ...]], ...]
+    """The attributes of an action that the rule is particular about, and their globs."""
     conditions: tuple[Condition, ...]
     applies: Applies | None
     """The plain test beyond the type; None when every action of the right type will do."""
@@ -157,15 +159,17 @@ def _content(rule: Rule, name: str) -> list[Any]:
 
 def _compile(rule: Rule, name: str, digest: str) -> CompiledRule:
     # All of it now: a decision must not be the one that pays, nor read a time zone from the disk.
-    targets, agents = _globs(rule.targets), _globs(rule.agents)
+    types, targets, agents = _globs(rule.types), _globs(rule.targets), _globs(rule.agents)
+    texts = (("type", types), ("target", targets), ("agent", agents))
     conditions = tuple(compile_conditions(rule))
     return CompiledRule(
         rule,
         name,
         Verdict(rule.approval, rule.risk_level, name, f"rule {quoted(name)} matched", (), digest),
-        _globs(rule.types),
+        types,
         targets,
         agents,
+        tuple((name, globs) for name, globs in texts if not any(glob.matches_all for glob in globs)),
         conditions,
         compile_applies(targets, agents, conditions),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 from aegis_otel.errors import PolicyError, PolicyNotFound, PolicyNotMapping, Problem
 from aegis_otel.model import Approval, RiskLevel
 from aegis_otel.policy import grammar, yaml_tree
-from aegis_otel.policy.problems import Locate, Location, explain
+from aegis_otel.policy.problems import Locate, Location, explain, follows
 from aegis_otel.policy.rules import (
     Defaults,
     ParamTest,
@@ -37,6 +38,9 @@ def read_file(path: str | Path) -> PolicyDocument:
     """
     source = str(path)
     try:
+        mode = Path(path).stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe would wait for its other end
+            raise PolicyError([Problem("policy file cannot be read: not a regular file", source)])
         with open(path, "rb") as file:
             content = file.read(4 * yaml_tree.MAX_CHARACTERS + 1)
     except FileNotFoundError:
@@ -98,17 +102,20 @@ def _document(
     try:
         valid = grammar.POLICY.validate_python(data)
     except ValidationError as error:
-        problems = problems + explain(error.errors(include_url=False), locate, has_text=has_text)
-        raise _refusal(problems) from None
+        errors = [found for found in error.errors(include_url=False) if not follows(found)]
+        # Only what is shown is explained: a suggestion is looked for among hundreds of names.
+        explained = explain(errors[:_MAX_PROBLEMS], locate, has_text=has_text)
+        raise _refusal(problems + explained, more=len(errors) - len(explained)) from None
     if problems:
         raise _refusal(problems)
     return _build(valid, source, locate)
 
 
-def _refusal(problems: list[Problem]) -> PolicyError:
+def _refusal(problems: list[Problem], more: int = 0) -> PolicyError:
+    """The error with the first of `problems`; `more` is how many there are beside them."""
     problems = sorted(problems, key=lambda problem: (problem.line, problem.column))
-    if len(problems) > _MAX_PROBLEMS:
-        rest = len(problems) - _MAX_PROBLEMS
+    rest = more + len(problems[_MAX_PROBLEMS:])
+    if rest:
         problems = [*problems[:_MAX_PROBLEMS], Problem(f"and {rest} more problems", problems[0].source)]
     return PolicyError(problems)
 

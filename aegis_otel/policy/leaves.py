@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from typing import NoReturn
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any, NoReturn
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic_core import PydanticCustomError
@@ -32,14 +34,22 @@ LARGEST = 10**400
 DECEPTIVE = r"[\u0000-\u001f\u007f-\u009f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
 _DECEPTIVE = re.compile(DECEPTIVE + r"|[\ud800-\udfff]")
 TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _CLOCK = re.compile(r"(\d{1,2})(?::(\d{2}))?\s*([ap]m)?", re.IGNORECASE)
 PARAM_PATH = re.compile(r"[^.]+(\.[^.]+)*")
 
 
-def _refuse(message: str, suggestion: str | None = None) -> NoReturn:
-    """Fail the check; the message continues the sentence that begins with the key."""
-    raise PydanticCustomError("policy", "{message}", {"message": message, "suggestion": suggestion or ""})
+def _refuse(message: str, suggestion: str | Callable[[Any], str | None] | None = None) -> NoReturn:
+    """Fail the check; the message continues the sentence that begins with the key.
+
+    A suggestion that takes long to find is a function of the value, for when the problem is shown.
+    """
+    raise PydanticCustomError("policy", "{message}", {"message": message, "suggestion": suggestion})
+
+
+def _meant(choices: Iterable[str]) -> Callable[[object], str | None]:
+    return lambda value: closest(value, choices) if isinstance(value, str) else None
 
 
 def version(value: object) -> str:
@@ -50,15 +60,18 @@ def version(value: object) -> str:
 
 def approval(value: object) -> str:
     if not isinstance(value, str) or value not in APPROVALS:
-        suggestion = closest(value, APPROVALS) if isinstance(value, str) else None
-        _refuse(f"must be {listed(APPROVALS)}, not {shown(value)}", suggestion)
+        _refuse(f"must be {listed(APPROVALS)}, not {shown(value)}", _meant_approval)
     return str(value)
+
+
+def _meant_approval(value: object) -> str | None:
+    known = {"allow": "auto", "deny": "block"}.get(value.lower()) if isinstance(value, str) else None
+    return known or _meant(APPROVALS)(value)
 
 
 def risk_level(value: object) -> str:
     if not isinstance(value, str) or value.lower() not in RISK_LEVELS:
-        suggestion = closest(value, RISK_LEVELS) if isinstance(value, str) else None
-        _refuse(f"must be {listed(RISK_LEVELS)}, not {shown(value)}", suggestion)
+        _refuse(f"must be {listed(RISK_LEVELS)}, not {shown(value)}", _meant(RISK_LEVELS))
     return value.lower()
 
 
@@ -109,13 +122,17 @@ def weekday(value: object) -> int:
     """ISO weekday, 1 is Monday."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and value in range(1, 8):
         return int(value)
-    suggestion = None
     if isinstance(value, str):
         for number, day in enumerate(WEEKDAYS, 1):
             if value.lower() in (day, day[:3]):
                 return number
-        suggestion = value.strip() if value.strip() in "1234567" else closest(value, WEEKDAYS)
-    _refuse(f"must name days: 1 (Monday) to 7, or `mon` to `sun`, not {shown(value)}", suggestion)
+    _refuse(f"must name days: 1 (Monday) to 7, or `mon` to `sun`, not {shown(value)}", _meant_day)
+
+
+def _meant_day(value: object) -> str | None:
+    if isinstance(value, str) and value.strip() in "1234567":
+        return value.strip()
+    return _meant(WEEKDAYS)(value)
 
 
 def timezone(value: object) -> str:
@@ -128,9 +145,18 @@ def timezone(value: object) -> str:
             return value
     except (OSError, ValueError, KeyError):
         pass
-    zones = {zone.lower(): zone for zone in available_timezones()}
-    meant = zones.get(value.strip().lower()) or zones.get(closest(value, zones) or "")
-    _refuse(f"must be the name of an IANA time zone, like `Europe/Berlin`, not {shown(value)}", meant)
+    _refuse(f"must be the name of an IANA time zone, like `Europe/Berlin`, not {shown(value)}", _meant_zone)
+
+
+def _meant_zone(value: str) -> str | None:
+    zones = _zones()
+    return zones.get(value.strip().lower()) or zones.get(closest(value, zones) or "")
+
+
+@cache
+def _zones() -> dict[str, str]:
+    """The names of all time zones, by what they are in small letters; listing them reads the disk."""
+    return {zone.lower(): zone for zone in available_timezones()}
 
 
 def param_path(value: object) -> str:
@@ -152,6 +178,8 @@ def number(value: object) -> int | float:
 
 
 def scalar(value: object) -> str | int | float | bool:
+    if isinstance(value, str) and (found := _SURROGATE.search(value)):
+        _refuse(f"must be valid Unicode, not text with {shown(found[0])}")
     if not isinstance(value, (str, int, float)) or not (isinstance(value, str) or _is_finite(value)):
         _refuse(f"must be text, a finite number, true or false, not {shown(value)}")
     return value

@@ -42,10 +42,13 @@ def _shadowed(rules: Sequence[CompiledRule]) -> Iterator[Finding]:
     position = {id(rule): number for number, rule in enumerate(open_rules)}
     types = TypeIndex([rule.types for rule in open_rules])
     targets = TypeIndex([rule.targets for rule in open_rules])
+    agents = TypeIndex([rule.agents for rule in open_rules])
     before = 0
     for rule in rules:
         # A rule that covers a pattern matches each text of it: one such text finds the few candidates.
-        candidates = set(types.find(_example(rule.types[0]))) & set(targets.find(_example(rule.targets[0])))
+        candidates = set(types.find(_example(rule.types[0])))
+        candidates.intersection_update(targets.find(_example(rule.targets[0])))
+        candidates.intersection_update(agents.find(_example(rule.agents[0])))
         numbers = sorted(number for number in candidates if number < before)
         covering = [earlier for number in numbers if _covers(earlier := open_rules[number], rule)]
         if covering:

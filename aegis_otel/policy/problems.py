@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from aegis_otel.errors import Problem
@@ -15,15 +15,21 @@ Location = tuple[str | int, ...]
 Locate = Callable[[Location, bool], Place]
 """(where in the data, whether its key is meant rather than its value) -> where in the text."""
 
+_OTHER_WORDS = {"param_regex": "param_matches"}
+"""Keys of other policy languages, whose nearest spelling here means something else."""
+
 _KEY = "[key]"  # pydantic's last step to the key of a mapping instead of its value
 
 
+def follows(error: Any) -> bool:
+    """Whether `error` only follows from a problem that the reader of the YAML has reported."""
+    return error["input"] is REFUSED
+
+
 def explain(errors: list[Any], locate: Locate, *, has_text: bool) -> list[Problem]:
-    """The problems in `errors`, without those that follow from one reported already."""
+    """What `errors` say, in their order."""
     problems = []
     for error in errors:
-        if error["input"] is REFUSED:
-            continue
         location: Location = error["loc"]
         message, suggestion, at_key = _message(error, location)
         place = locate(location, at_key)
@@ -38,12 +44,9 @@ def _message(error: Any, location: Location) -> tuple[str, str | None, bool]:
     value = error["input"]
     match error["type"]:
         case "policy":
-            context: Mapping[str, str] = error["ctx"]
-            return (
-                f"{_subject(location)} {context['message']}",
-                context["suggestion"] or None,
-                location[-1] == _KEY,
-            )
+            message, suggestion = error["ctx"]["message"], error["ctx"]["suggestion"]
+            meant = suggestion(value) if callable(suggestion) else suggestion
+            return f"{_subject(location)} {message}", meant, location[-1] == _KEY
         case "extra_forbidden":
             return _unknown_key(location)
         case "invalid_key":
@@ -68,11 +71,13 @@ def _unknown_key(location: Location) -> tuple[str, str | None, bool]:
     section = next((str(step) for step in reversed(location[:-1]) if isinstance(step, str)), "")
     where = {"": "a policy", "rules": "a rule"}.get(section, f"`{section}`")
     known = KEYS[section]
-    suggestion = closest(key, known)
+    suggestion = _OTHER_WORDS[key] if _OTHER_WORDS.get(key) in known else closest(key, known)
     if suggestion is None:
         home = next((name for name, keys in KEYS.items() if key in keys), None)
+        if home == "":
+            return f"{quoted(key)} does not belong in {where}: it is a key of the policy itself", None, True
         if home is not None:
-            return f"{quoted(key)} does not belong in {where}", f"{home}.{key}" if home else key, True
+            return f"{quoted(key)} does not belong in {where}", f"{home}.{key}", True
     return f"unknown key {quoted(key)} in {where}", suggestion, True
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any
 
 _LONGEST = 60
@@ -40,7 +41,12 @@ def shown(value: Any) -> str:
 
 def closest(word: str, choices: Iterable[str]) -> str | None:
     """The choice that was probably meant."""
-    found = get_close_matches(word[:_LONGEST].strip().lower(), list(choices), n=1)
+    return _closest(word[:_LONGEST].strip().lower(), tuple(choices))
+
+
+@lru_cache(maxsize=1024)
+def _closest(word: str, choices: tuple[str, ...]) -> str | None:
+    found = get_close_matches(word, choices, n=1)
     return found[0] if found else None
 
 

@@ -82,6 +82,7 @@ class _Reader:
         self.problems: list[Problem] = []
         self.stack: list[_Open] = []
         self.root: Node | None = None
+        self.nodes = 0
 
     def read(self, text: str) -> Node | None:
         import yaml  # noqa: PLC0415 - only who loads a policy file pays for the parser
@@ -100,9 +101,13 @@ class _Reader:
 
     def _consume(self, events: Iterator[Any]) -> bool:
         """Build the tree from the parser's events. Returns False when it had to stop."""
-        documents = nodes = 0
+        documents = 0
         for event in events:
-            nodes += isinstance(event, NODE_EVENTS)
+            if self.nodes > MAX_NODES:
+                self._problem(
+                    event, f"more than {MAX_NODES} keys and values: split the policy into several files"
+                )
+                return False
             match type(event).__name__:
                 case "ScalarEvent":
                     self._scalar(event)
@@ -147,6 +152,7 @@ class _Reader:
 
     def _add(self, node: Node, event: Any) -> None:
         """Put a finished or opening node where it belongs: the root, an item, a key or its value."""
+        self.nodes += 1
         if not self.stack:
             self.root = node
             return

@@ -264,8 +264,8 @@ def test_structures_twice_is_once(plain: Any) -> None:
 @given(plains)
 def test_the_gate_lets_nothing_pass(plain: Any) -> None:
     """A structure comes out the same alone and beside a secret, which opens the gate for all of it."""
-    beside: Any = redact([plain, "password=x"])
-    assert beside == [redact(plain), "password=[REDACTED]"]
+    beside: Any = redact([plain, None, "password=x"])  # two would be a name and its value
+    assert beside == [redact(plain), None, "password=[REDACTED]"]
 
 
 @given(fragments)

@@ -49,6 +49,13 @@ def test_a_name_that_no_directory_can_have(name: str) -> None:
         locate(name)
 
 
+@pytest.mark.parametrize("name", [r"a\b", "a/\\/b", b"\xff", "x/\udcff.db"])
+def test_a_name_that_could_be_written_and_never_read(name: str | bytes) -> None:
+    """DuckDB reads neither: better known before the first record than after the last."""
+    with pytest.raises(ConfigError, match="DuckDB cannot read below a name with a backslash"):
+        locate(name)  # type: ignore[arg-type]
+
+
 def test_a_journal_stays_where_it_was_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A relative name is resolved once: a program that changes its directory keeps one audit."""
     journal = Journal("audit")

@@ -260,7 +260,8 @@ class TestFailure:
             (("--status", "bogus"), "'pending', 'open', 'success', 'failed', 'blocked', 'denied'"),
             (("--since", "yesterday"), "expected an ISO 8601 time such as `2026-11-22T14:30:00+01:00`"),
             (("--until", "\x1b[2J"), r"`until` is `\x1b[2J`"),
-            (("--limit", "0"), "0 is not in the range x>=1"),
+            (("--limit", "0"), "0 is not in the range 1<=x<=9223372036854775807"),
+            (("--limit", str(2**63)), "is not in the range 1<=x<=9223372036854775807"),
             (("--format", "xml"), "'table', 'json', 'jsonl'"),
             (("--path", ""), "cannot be named ''"),
             (("--nonsense",), "No such option"),
@@ -290,6 +291,19 @@ class TestFailure:
             command, shell=True, capture_output=True, text=True, env=environment(), check=True
         )
         assert (done.stdout.count("\n"), done.stderr) == (1, "")
+
+    @pytest.mark.parametrize("form", ["table", "json", "jsonl"])
+    def test_an_output_that_is_full(self, audit: AuditLogger, form: str) -> None:
+        """One line that says why, and an exit code; no traceback."""
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "aegis_otel", "audit", "--format", form],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment(),
+            )
+        assert (done.returncode, done.stderr) == (1, "Error: no space left on device\n")
 
 
 class TestFrame:

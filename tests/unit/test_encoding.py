@@ -6,6 +6,7 @@ import collections
 import copy
 import enum
 import functools
+import itertools
 import re
 import threading
 import time as clock
@@ -16,7 +17,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pydantic
@@ -24,7 +27,7 @@ import pytest
 
 from aegis_otel import encoding
 from aegis_otel.encoding import encode, encode_plain, to_plain
-from aegis_otel.model import freeze
+from aegis_otel.model import FrozenDict, FrozenList, freeze
 
 HERE = f"{__name__}."
 
@@ -106,8 +109,26 @@ FORMS: list[tuple[Any, Any]] = [
     (len, {"$type": "function", "name": "builtins.len"}),
     (Login, {"$type": "class", "name": HERE + "Login"}),
     (re, {"$type": "module", "name": "re"}),
-    (re.compile("a"), {"$type": "re.Pattern", "repr": "re.compile('a')"}),
-    (..., {"$type": "builtins.ellipsis", "repr": "Ellipsis"}),
+    (re.compile("a", re.I), {"$type": "pattern", "pattern": "a", "flags": 34}),
+    (range(1, 5), {"$type": "range", "items": [1, 5, 1]}),
+    ({"b": 1, "a": 2}.keys(), {"$type": "dict_keys", "items": ["a", "b"]}),
+    ({"a": 2}.values(), {"$type": "dict_values", "items": [2]}),
+    ({"a": 2}.items(), {"$type": "dict_items", "entries": {"a": 2}}),
+    (MappingProxyType({"a": 2}), {"$type": "mappingproxy", "entries": {"a": 2}}),
+    (
+        datetime(2026, 1, 2, 3, tzinfo=ZoneInfo("Europe/Berlin")),
+        {
+            "$type": "datetime",
+            "value": "2026-01-02T03:00:00+01:00",
+            "tzinfo": {"$type": "zoneinfo", "key": "Europe/Berlin"},
+            "fold": 0,
+        },
+    ),
+    (
+        UTC,
+        {"$type": "timezone", "offset": {"$type": "timedelta", "days": 0, "seconds": 0, "microseconds": 0}},
+    ),
+    (..., {"$type": "builtins.ellipsis"}),
     (threading.Lock(), {"$type": "_thread.lock"}),
     (object(), {"$type": "builtins.object"}),
     (functools.partial(function), {"$type": "functools.partial"}),
@@ -172,6 +193,38 @@ def test_depth_is_bounded() -> None:
         deep = [deep]
     assert encode(deep).count(b"[") == encoding.MAX_DEPTH
     assert b"too_deep" in encode(deep)
+
+
+@pytest.mark.parametrize("wrap", [lambda v: [v, v], lambda v: {"a": v, "b": v}, lambda v: (v, v)])
+def test_what_is_shared_is_frozen_once(wrap: Any) -> None:
+    """2**40 paths lead to one value: it is copied for the first of them."""
+    inner = value = [1]
+    for _ in range(40):
+        value = wrap(value)
+    frozen = freeze(value)
+    for _ in range(40):
+        frozen = list(frozen.values() if isinstance(frozen, dict) else frozen)
+        assert frozen[0] is frozen[1]
+        frozen = frozen[0]
+    inner.append(2)
+    assert (type(frozen), frozen) == (FrozenList, [1])
+
+
+def test_what_is_too_deep_in_one_place_is_frozen_in_another() -> None:
+    """A copy that was cut below the bound does not stand for the same value near the top."""
+    shared: Any = [[[1]]]
+    deep = shared
+    for _ in range(63):
+        deep = [deep]
+    frozen = freeze([deep, shared])
+    assert [type(frozen[1]), type(frozen[1][0]), type(frozen[1][0][0])] == [FrozenList] * 3
+
+
+def test_a_cycle_can_be_frozen() -> None:
+    cycle: list[Any] = [1]
+    cycle.append({"again": cycle})
+    frozen = freeze(cycle)
+    assert (type(frozen), type(frozen[1]), frozen[1]["again"]) == (FrozenList, FrozenDict, cycle)
 
 
 @pytest.mark.parametrize("wrap", [lambda v: [v, v], lambda v: {"a": v, 1: v}, lambda v: (v, v)])
@@ -280,26 +333,80 @@ def test_a_hostile_metaclass_is_not_asked() -> None:
     assert not RAN
 
 
-def test_user_code_that_cannot_be_avoided_may_fail() -> None:
-    """A tzinfo is asked for its offset: what it raises becomes part of the record."""
+class Zone(tzinfo):
+    def __init__(self, hours: int) -> None:
+        self.hours = hours
 
-    class Broken(tzinfo):
-        def utcoffset(self, _: datetime | None) -> timedelta:
-            raise RuntimeError
-
-    plain = to_plain([datetime(2026, 1, 1, tzinfo=Broken())])
-    assert plain == [{"$type": "datetime.datetime", "error": "builtins.RuntimeError"}]
+    utcoffset = Hostile._trap  # type: ignore[assignment]
 
 
-def test_interrupts_are_not_swallowed() -> None:
+class OddPath(PurePosixPath):
+    __slots__ = ()
+    __str__ = __fspath__ = _format_parsed_parts = Hostile._trap  # type: ignore[assignment]
+
+
+class OddUUID(uuid.UUID):
+    int = hex = property(Hostile._trap)  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        (datetime(2026, 1, 1, tzinfo=Zone(1)), datetime(2026, 1, 1, tzinfo=Zone(2))),
+        (time(1, tzinfo=Zone(1)), time(1, tzinfo=Zone(2))),
+        (OddPath("/a/b"), OddPath("/a/c")),
+        ({"a": Hostile()}.keys(), {"b": Hostile()}.keys()),
+        ({"a": Hostile()}.values(), {"a": [Hostile()]}.values()),
+        (MappingProxyType({"a": Hostile()}), MappingProxyType({"b": Hostile()})),
+        (collections.OrderedDict(a=Hostile()).items(), collections.OrderedDict(b=Hostile()).items()),
+    ],
+    ids=["datetime", "time", "path", "keys", "values", "proxy", "ordered items"],
+)
+def test_what_holds_or_asks_foreign_code_is_read_without_it(one: object, two: object) -> None:
+    """Told apart by what they hold, and nothing of them is asked."""
+    RAN.clear()
+    first = encode(one)
+    assert b"error" not in first
+    assert encode(one) == first != encode(two)
+    assert not RAN
+
+
+def test_a_subclass_of_uuid_is_not_asked() -> None:
+    value = OddUUID.__new__(OddUUID)
+    uuid.UUID.__dict__["int"].__set__(value, 1)
+    RAN.clear()
+    plain: Any = to_plain(value)
+    assert plain["value"] == "00000000-0000-0000-0000-000000000001"
+    assert not RAN
+
+
+def test_a_repr_that_would_ask_is_not_asked() -> None:
+    """Types in C show what they hold by the repr of it."""
+    RAN.clear()
+    assert to_plain(itertools.repeat(Hostile())) == {"$type": "itertools.repeat"}
+    assert not RAN
+
+
+def test_long_patterns_and_addresses_are_told_apart() -> None:
+    """Whatever is cut for reading is not cut for the digest."""
+    pairs: list[tuple[Any, Any]] = [
+        (re.compile("a" * 5000 + "b"), re.compile("a" * 5000 + "c")),
+        (pydantic.HttpUrl(f"http://x/{'a' * 1500}b"), pydantic.HttpUrl(f"http://x/{'a' * 1500}c")),
+        (array("i", [0]), array("f", [0])),
+    ]
+    for one, two in pairs:
+        assert encode(one) != encode(two)
+
+
+def test_interrupts_are_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C while arguments are encoded is still Ctrl-C."""
 
-    class Interrupt(tzinfo):
-        def utcoffset(self, _: datetime | None) -> timedelta:
-            raise KeyboardInterrupt
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
 
+    monkeypatch.setattr(encoding.anatomy, "bases", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        to_plain(datetime(2026, 1, 1, tzinfo=Interrupt()))
+        to_plain(Slotted(1))
 
 
 def test_lone_surrogates_anywhere() -> None:

@@ -143,6 +143,63 @@ def test_absent_and_null(path: str, params: dict[str, Any], schema: Any, result:
     assert answer({"param_eq": {path: 1}}, params, schema) == result
 
 
+NESTED = {
+    "properties": {
+        "a": {
+            "type": "object",
+            "properties": {"n": {"type": "object", "properties": {"m": {"type": ["integer", "null"]}}}},
+        }
+    }
+}
+
+
+@pytest.mark.parametrize("extra", [{}, {"a.n": 1}, {"a.n": {"m": None}}, {"a.n": None}])
+def test_an_extra_parameter_does_not_hide_where_the_null_is(extra: dict[str, Any]) -> None:
+    """`a.n` may not be null, `a.n.m` may; a key named `a.n` is neither."""
+    assert answer({"param_gt": {"a.n.m": 5}}, {"a": {"n": None}, **extra}, NESTED) == "the value is null"
+    assert answer({"param_gt": {"a.n.m": 5}}, {"a": {"n": {"m": None}}, **extra}, NESTED) is False
+
+
+def test_a_null_is_allowed_only_as_it_is_spelled() -> None:
+    """The schema allows null for the key with a dot, not for what the dots lead to."""
+    schema = {"properties": {"a.n": {"type": "null"}, "a": {"properties": {"n": {"type": "object"}}}}}
+    assert answer({"param_gt": {"a.n": 5}}, {"a.n": None}, schema) is False
+    assert answer({"param_gt": {"a.n": 5}}, {"a": {"n": None}}, schema) == "the value is null"
+
+
+def test_a_schema_that_changes_in_place_is_read_anew() -> None:
+    """What a schema said is not kept from one decision to the next."""
+    schema: dict[str, Any] = {"properties": {"a": {}}}
+    policy = Policy.from_dict(
+        {"defaults": {"approval": "auto"}, "rules": [{"conditions": {"param_gt": {"a": 1}}}]}
+    )
+    assert policy.evaluate(Action("t", schema=schema)).errors == ()
+    schema["properties"] = {"b": {}}
+    assert len(policy.evaluate(Action("t", schema=schema)).errors) == 1
+
+
+class CountedSchema(dict[str, Any]):
+    """A schema that knows how often its properties were looked at."""
+
+    looks = 0
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.looks += key == "properties"
+        return super().get(key, default)
+
+
+@pytest.mark.parametrize("operator", ["eq", "contains", "matches"])
+@pytest.mark.parametrize("params", [{}, {"p": None}])
+def test_a_schema_is_read_once_for_all_rules_of_a_decision(operator: str, params: dict[str, Any]) -> None:
+    rules = [{"conditions": {f"param_{operator}": {"p": f"x{n}"}}, "approval": "block"} for n in range(50)]
+    policy = Policy.from_dict({"defaults": {"approval": "auto"}, "rules": rules})
+    schema = CountedSchema(properties={"p": {"type": ["string", "null"]}})
+    for _ in range(2):
+        schema.looks = 0
+        assert policy.evaluate(Action("t", params=params, schema=schema)).matched_rule == "<default>"
+        assert schema.looks == 1
+
+
 def test_several_parameters_and_conditions_are_all_required() -> None:
     """Inventory 10 and 22."""
     both = {"param_gt": {"a": 1, "b": 1}, "param_lt": {"a": 9}}

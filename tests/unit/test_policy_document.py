@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tracemalloc
 from collections import UserDict
@@ -13,7 +14,7 @@ import yaml
 
 from aegis_otel import Approval, Policy, PolicyError, RiskLevel
 from aegis_otel.errors import PolicyNotFound, PolicyNotMapping
-from aegis_otel.policy import yaml_tree
+from aegis_otel.policy import leaves, wording, yaml_tree
 from aegis_otel.policy.document import read_data, read_text
 
 FAULTY = """\
@@ -92,6 +93,11 @@ def test_problems_carry_their_parts() -> None:
         ("rules:\n\t- name: a\n", ["2:1: not valid YAML: found character"]),
         ("rules: []\n# \x1b[2J\n", ["2:3: not valid YAML: unprintable character `\\x1b`"]),
         ("rules: []\n\x00", ["2:1: not valid YAML: unprintable character `\\x00`"]),
+        ("rules: [] # ok\u2028- name: a\n", ["1:15: `\\u2028` may break the line or not"]),
+        ("rules: [] # ok\u2029- name: a\n", ["1:15: `\\u2029` may break"]),
+        ("rules: [] # ok\x85- name: a\n", ["1:15: `\\x85` may break"]),
+        ("rules: []\n# ok\rdefaults: {}\n", ["2:5: `\\r` may break"]),
+        ("rules: []\n\ufeff# x\n", ["2:1: `\\ufeff` may break"]),
         ("rules: []\nx: \ud800\n", ["2:4: not valid YAML: unprintable character `\\ud800`"]),
         ('rules: [{name: "\\ud800"}]\n', ["1:19: not valid YAML: found invalid Unicode"]),
         ("rules:\n", ["1:7: `rules` must be a list, not nothing (did you mean `[]`?)"]),
@@ -160,6 +166,13 @@ def test_a_missing_file_is_also_a_file_not_found_error(tmp_path: Path) -> None:
 def test_a_directory_is_no_policy(tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match="policy file cannot be read: is a directory"):
         Policy.from_yaml(tmp_path)
+
+
+def test_a_pipe_is_no_policy_and_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    os.mkfifo(path)
+    with pytest.raises(PolicyError, match="policy file cannot be read: not a regular file"):
+        Policy.from_yaml(path)
 
 
 def test_a_path_with_a_nul_is_no_policy() -> None:
@@ -278,6 +291,57 @@ def test_problems_stop_at_a_hundred() -> None:
     problems = refused("rules:\n" + "  - aproval: block\n" * 500)
     assert len(problems) == 101
     assert problems[-1] == "p.yaml: and 400 more problems"
+
+
+@pytest.mark.parametrize(
+    ("rule", "problem"),
+    [
+        (
+            "approval: allow",
+            "`approval` must be `auto`, `approve` or `block`, not `allow` (did you mean `auto`?)",
+        ),
+        (
+            "approval: Deny",
+            "`approval` must be `auto`, `approve` or `block`, not `Deny` (did you mean `block`?)",
+        ),
+        ("rules: []", "`rules` does not belong in a rule: it is a key of the policy itself"),
+        ("type: x", "`type` does not belong in a rule (did you mean `match.type`?)"),
+        (
+            "conditions: { param_regex: { a: x } }",
+            "unknown key `param_regex` in `conditions` (did you mean `param_matches`?)",
+        ),
+    ],
+)
+def test_what_is_said_otherwise_elsewhere_has_a_hint(rule: str, problem: str) -> None:
+    (found,) = refused(f"rules: [{{ {rule} }}]\n")
+    assert found.split(": ", 1)[1] == problem
+
+
+def test_what_is_not_shown_is_not_explained() -> None:
+    """A suggestion is looked for among hundreds of time zones: for tens of thousands it took minutes."""
+    looked_for, listed = wording._closest.cache_info().misses, leaves._zones.cache_info().misses
+    lines = "".join(f"  - conditions: {{ timezone: Europ/Berlin{n} }}\n" for n in range(500))
+    problems = refused(f"rules:\n{lines}")
+    assert (len(problems), problems[-1]) == (101, "p.yaml: and 400 more problems")
+    assert problems[0].endswith("(did you mean `Europe/Berlin`?)")
+    assert wording._closest.cache_info().misses - looked_for <= 100
+    assert leaves._zones.cache_info().misses - listed <= 1
+
+
+def test_a_policy_of_too_many_values_is_refused_before_they_are_validated() -> None:
+    text = "rules: [" + "a," * yaml_tree.MAX_NODES + "]\n"
+    limit = yaml_tree.MAX_NODES
+    assert refused(text) == [
+        f"p.yaml:1:{2 * limit + 5}: more than {limit} keys and values: split the policy into several files"
+    ]
+
+
+@pytest.mark.parametrize("value", ["\ud800", "\ud83d\ude00", "x\udfff"])
+@pytest.mark.parametrize("condition", ["param_eq", "param_contains"])
+def test_text_that_is_not_valid_unicode_is_refused(condition: str, value: str) -> None:
+    """Two lone surrogates would have the digest of the character they are halves of."""
+    with pytest.raises(PolicyError, match=f"`{condition}` on `a` must be valid Unicode, not text with"):
+        Policy.from_dict({"rules": [{"conditions": {condition: {"a": value}}}]})
 
 
 def test_the_depth_allowed_is_more_than_a_policy_needs() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from aegis_otel import Policy
+from aegis_otel import Action, Policy
 from aegis_otel.policy.lint import lint
 
 STEP_1 = """\
@@ -107,11 +107,62 @@ def test_a_rule_is_shadowed_across_files() -> None:
         {"param_eq": {"a": "x"}, "param_matches": {"a": "y"}},
         {"param_eq": {"a": "x"}, "param_contains": {"a": "y"}},
         {"param_gt": {"a": 5}, "param_matches": {"a": "y"}},
-        {"time_after": "10:00", "time_before": "10:00"},
     ],
 )
-def test_a_contradiction_can_never_match(conditions: dict[str, Any]) -> None:
-    assert kinds({"conditions": conditions}) == [("error", "never")]
+def test_a_contradiction_is_never_true_and_still_decides(conditions: dict[str, Any]) -> None:
+    """No value passes both conditions, but one that cannot be compared lets the rule decide."""
+    rule = {"name": "r", "conditions": conditions, "approval": "block"}
+    assert kinds(rule) == [("warning", "contradiction")]
+    policy = Policy.from_dict({"defaults": {"approval": "auto"}, "rules": [rule]})
+    assert policy.evaluate(Action("t", params={"a": None})).matched_rule == "r"
+
+
+def test_a_contradiction_is_worded_as_what_it_is() -> None:
+    policy = Policy.from_text(
+        "rules: [{ name: r, conditions: { param_gt: { n: 5 }, param_lt: { n: 3 } } }]\ndefaults: {}\n",
+        source="p",
+    )
+    assert found(policy) == [
+        "p:1:11: warning: rule `r` can never be true: `param_gt` on `n` contradicts `param_lt` on `n`; "
+        "it still decides where a value is unknown"
+    ]
+
+
+def test_an_empty_time_window_can_never_match() -> None:
+    assert kinds({"conditions": {"time_after": "10:00", "time_before": "10:00"}}) == [("error", "never")]
+
+
+def test_a_stricter_rule_behind_one_for_the_same_agents_decides_where_the_agent_is_unknown() -> None:
+    bots = {"name": "bots", "match": {"agent": "bot*"}, "approval": "auto"}
+    bot1 = {"name": "bot1", "match": {"agent": "bot1"}, "approval": "block"}
+    policy = Policy.from_dict({"defaults": {"approval": "auto"}, "rules": [bots, bot1]})
+    assert policy.evaluate(Action("t")).matched_rule == "bot1"
+    assert found(policy) == [
+        "<policy>: warning: rule `bot1` can never be true: shadowed by `bots` at <policy>; "
+        "it still decides where the agent is unknown"
+    ]
+
+
+@pytest.mark.parametrize("agent", [None, "bot1", "bot2", "x"])
+@pytest.mark.parametrize("earlier", [{"agent": "bot*"}, {}])
+def test_a_rule_reported_as_shadowed_never_decides(earlier: dict[str, Any], agent: str | None) -> None:
+    """The earlier rule is asked of every agent, or is as strict as the later one."""
+    rules = [
+        {"name": "a", "match": earlier, "approval": "block" if earlier else "auto"},
+        {"name": "b", "match": {"agent": "bot1"}, "approval": "block"},
+    ]
+    assert kinds(*rules) == [("error", "shadowed")]
+    policy = Policy.from_dict({"defaults": {"approval": "auto"}, "rules": rules})
+    assert policy.evaluate(Action("t", agent=agent)).matched_rule != "b"
+
+
+def test_of_two_rules_that_shadow_the_one_that_hides_counts() -> None:
+    rules = [
+        {"match": {"agent": "bot*"}, "approval": "auto"},
+        {"match": {"type": "pay*"}, "approval": "auto"},
+        {"match": {"type": "pay", "agent": "bot1"}, "approval": "block"},
+    ]
+    assert kinds(*rules) == [("error", "shadowed")]
 
 
 @pytest.mark.parametrize(
@@ -182,3 +233,9 @@ def test_a_thousand_rules_are_checked_quickly() -> None:
     """Without an index, this compares half a million pairs, character by character."""
     rules = [{"match": {"type": f"*_{number}_*", "target": f"{number}/*"}} for number in range(1000)]
     assert kinds(*rules, {"match": {"type": "a_999_b", "target": "999/x"}}) == [("error", "shadowed")]
+
+
+def test_two_thousand_rules_for_as_many_agents_are_checked_quickly() -> None:
+    """Without an index of agents, this compares two million pairs."""
+    rules = [{"match": {"type": "pay", "agent": f"agent_{number}"}} for number in range(2000)]
+    assert kinds(*rules, {"match": {"type": "pay", "agent": "agent_7"}}) == [("error", "shadowed")]
