@@ -158,6 +158,7 @@ async def test_a_raising_on_reload_does_not_end_the_watch(bench: BENCH, tmp_path
         await rule_becomes(b, "any")
         (tmp_path / "p.yaml").write_text(BLOCKING)
         await rule_becomes(b, "all")
+        assert sum(b.telemetry.points("aegis.hook.errors").values()) >= 1
 
 
 def test_an_interval_must_be_positive(bench: BENCH, tmp_path: Path) -> None:

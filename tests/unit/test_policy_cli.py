@@ -1,4 +1,4 @@
-"""`aegis policy`: what it prints, and its exit codes."""
+"""`aegis policy`: what it prints, and its exit codes. Inventory 106, 107."""
 
 from __future__ import annotations
 
