@@ -96,10 +96,6 @@ def glob(value: object) -> str:
     return _readable(value, MAX_GLOB)
 
 
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
 def time_of_day(value: object) -> int:
     """Minutes since midnight."""
     if isinstance(value, str) and TIME_OF_DAY.fullmatch(value):

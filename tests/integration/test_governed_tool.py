@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -538,6 +539,14 @@ async def test_the_needs_approval_trap_is_avoided(bench: BENCH) -> None:
 
     assert await run_agent(tool) == ["n"]
     assert asked == [{"item": "x"}]
+
+
+async def test_a_time_limit_on_a_sync_tool_is_still_refused(bench: BENCH) -> None:
+    """The SDK cannot stop a thread, and says so; behind the gate it still knows a sync tool."""
+    b = bench(policy=ALLOW)
+    tool = governed_tool(runtime=b.runtime, action_type="x")(returns("v"))
+    with pytest.raises(ValueError, match="timeout"):
+        replace(tool, timeout_seconds=1.0)
 
 
 async def test_the_users_tool_is_left_as_it_was(bench: BENCH) -> None:

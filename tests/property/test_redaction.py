@@ -171,7 +171,7 @@ def test_no_password_in_a_url_survives(secret: str, scheme: str, before: str) ->
     """The user and the host stay."""
     shown = redact_text(f"{before} {scheme}://admin:{secret}@db.example/x")
     assert secret not in shown
-    assert shown.endswith(f"{scheme}://admin:{REDACTED}@db.example/x") or REDACTED in shown
+    assert shown.endswith(f"{scheme}://admin:{REDACTED}@db.example/x")
 
 
 FRAGMENTS = (

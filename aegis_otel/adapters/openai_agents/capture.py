@@ -159,6 +159,7 @@ class _Invoker:
 
     def __init__(self, invoker: Any) -> None:
         self._invoker = invoker
+        # The mark by which the SDK refuses a time limit on a sync function, which it could not stop.
         vars(self).update({name: value for name, value in vars(invoker).items() if name.startswith("__")})
 
     def __agents_bind_function_tool__(self, tool: FunctionTool) -> _Invoker:
