@@ -1,12 +1,7 @@
-"""Who is asked when a rule says `approve`.
-
-A handler answers True or False; anything else, an exception or silence is a denial. The governor holds
-the time limit, so a handler need not.
-"""
+"""Asks at the terminal."""
 
 from __future__ import annotations
 
-import asyncio
 import getpass
 import json
 import os
@@ -14,7 +9,6 @@ import select
 import sys
 import termios
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, TextIO
@@ -22,47 +16,13 @@ from typing import Any, TextIO
 from aegis_otel.encoding import to_plain
 from aegis_otel.model import PolicyDecision
 from aegis_otel.redaction import redact, redact_text
-from aegis_otel.runtime.question import NobodyToAsk
+from aegis_otel.runtime.approval.handler import ApprovalHandler, NoTerminal
+from aegis_otel.runtime.approval.thread import in_thread
 from aegis_otel.terminal import escape
 
 _MAX_PARAM = 500
 _MAX_PARAMS = 40
 _POLL_S = 0.1
-
-
-class ApprovalHandler(ABC):
-    """Base of all approval handlers: subclass it and implement `request_approval`."""
-
-    channel: str = "custom"
-    """Where the human is asked, as signals name it; low cardinality."""
-    approver: str | None = None
-    """Who answers, where the handler knows; goes to the audit row only."""
-
-    @abstractmethod
-    async def request_approval(self, decision: PolicyDecision) -> bool:
-        """Ask about one decision.
-
-        Returns:
-            True to let the action run, False to deny it. Any other value counts as no answer.
-        """
-
-
-class AutoApprovalHandler(ApprovalHandler):
-    """Approves everything. For demos and tests only."""
-
-    channel = "auto"
-
-    async def request_approval(self, decision: PolicyDecision) -> bool:  # noqa: ARG002
-        return True
-
-
-class DenyApprovalHandler(ApprovalHandler):
-    """Denies everything."""
-
-    channel = "deny"
-
-    async def request_approval(self, decision: PolicyDecision) -> bool:  # noqa: ARG002
-        return False
 
 
 class CLIApprovalHandler(ApprovalHandler):
@@ -79,29 +39,20 @@ class CLIApprovalHandler(ApprovalHandler):
 
     async def request_approval(self, decision: PolicyDecision) -> bool:
         gone = threading.Event()
-        answer = asyncio.get_running_loop().create_future()
-        loop = asyncio.get_running_loop()
-
-        def ask() -> None:
-            # Released with a short poll, so that a question nobody waits for any more is never asked.
-            while not self._one_at_a_time.acquire(timeout=_POLL_S):
-                if gone.is_set():
-                    return
-            try:
-                given = self._prompt(decision, gone)
-            except Exception as error:
-                _deliver(loop, answer, error)
-            else:
-                _deliver(loop, answer, given)
-            finally:
-                self._one_at_a_time.release()
-
-        # Not asyncio.to_thread: its pool would be used up by prompts that wait, and holds up exit.
-        threading.Thread(target=ask, name="aegis-approval", daemon=True).start()
         try:
-            return bool(await answer)
+            return await in_thread(lambda: self._in_turn(decision, gone))
         finally:
             gone.set()
+
+    def _in_turn(self, decision: PolicyDecision, gone: threading.Event) -> bool:
+        # Waits in short steps, so that a question nobody waits for any more is never asked.
+        while not self._one_at_a_time.acquire(timeout=_POLL_S):
+            if gone.is_set():
+                return False
+        try:
+            return self._prompt(decision, gone)
+        finally:
+            self._one_at_a_time.release()
 
     def _prompt(self, decision: PolicyDecision, gone: threading.Event) -> bool:
         stdin, out = self._stdin or sys.stdin, self._stdout or sys.stdout
@@ -124,15 +75,6 @@ class CLIApprovalHandler(ApprovalHandler):
             if answer in ("n", "no"):
                 return False
             out.write("  Please enter 'y' or 'n'.\n")
-
-
-class NoTerminal(ApprovalHandler):
-    """What a process without a terminal gets when it names no handler: every such call is denied."""
-
-    channel = "none"
-
-    async def request_approval(self, decision: PolicyDecision) -> bool:  # noqa: ARG002
-        raise NobodyToAsk("no terminal to ask at; pass `approval_handler=` to Runtime(...)")
 
 
 def default_handler() -> ApprovalHandler:
@@ -199,18 +141,6 @@ def _read_line(stdin: TextIO, gone: threading.Event) -> str | None:
                 return buffered.decode(errors="replace") + byte.decode()
             buffered += byte
     return None
-
-
-def _deliver(loop: asyncio.AbstractEventLoop, answer: asyncio.Future[bool], given: bool | Exception) -> None:
-    def settle() -> None:
-        if not answer.done():
-            if isinstance(given, Exception):
-                answer.set_exception(given)
-            else:
-                answer.set_result(given)
-
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(settle)
 
 
 def _user() -> str | None:

@@ -1,0 +1,45 @@
+"""Who is asked when a rule says `approve`: the terminal, a function, a web service, or a class of yours.
+
+A handler answers True, False, or an `ApprovalAnswer` that also says who and why; anything else, an
+exception or silence is a denial. The governor holds the time limit, so a handler need not.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from aegis_otel.runtime.approval.callback import CallbackApprovalHandler
+from aegis_otel.runtime.approval.cli import CLIApprovalHandler, default_handler
+from aegis_otel.runtime.approval.handler import (
+    ApprovalHandler,
+    AutoApprovalHandler,
+    DenyApprovalHandler,
+    NoTerminal,
+)
+from aegis_otel.runtime.question import ApprovalAnswer, NobodyToAsk, Question, current_question
+
+if TYPE_CHECKING:
+    from aegis_otel.runtime.approval.webhook import WebhookApprovalHandler
+
+__all__ = [
+    "ApprovalAnswer",
+    "ApprovalHandler",
+    "AutoApprovalHandler",
+    "CLIApprovalHandler",
+    "CallbackApprovalHandler",
+    "DenyApprovalHandler",
+    "NoTerminal",
+    "NobodyToAsk",
+    "Question",
+    "WebhookApprovalHandler",
+    "current_question",
+    "default_handler",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Every Runtime loads this package, and an HTTP client takes longer to load than all the rest of it.
+    if name != "WebhookApprovalHandler":
+        raise AttributeError(f"module `{__name__}` has no attribute `{name}`")
+    return import_module(f"{__name__}.webhook").WebhookApprovalHandler

@@ -1,0 +1,39 @@
+"""Asks a function."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from aegis_otel.errors import ConfigError
+from aegis_otel.model import PolicyDecision
+from aegis_otel.runtime.approval.handler import ApprovalHandler
+from aegis_otel.runtime.approval.thread import in_thread
+
+
+class CallbackApprovalHandler(ApprovalHandler):
+    """Asks `callback(decision)`, which may block, be `async def`, or return an awaitable.
+
+    It is called in a thread, so that the event loop stays free; what it returns is awaited on the loop
+    where it can be. The value must be True, False or an `ApprovalAnswer`; any other denies.
+
+    Args:
+        callback: Takes a `PolicyDecision`. `current_question()` works inside it.
+        approver: Who answers, where that is always the same; for the audit row.
+
+    Raises:
+        ConfigError: `callback` cannot be called.
+    """
+
+    channel = "callback"
+
+    def __init__(self, callback: Callable[[PolicyDecision], Any], *, approver: str | None = None) -> None:
+        if not callable(callback):
+            raise ConfigError(f"`callback` is a `{type(callback).__name__}`: pass a function of one decision")
+        self._callback = callback
+        self.approver = approver
+
+    async def request_approval(self, decision: PolicyDecision) -> Any:
+        answer = await in_thread(lambda: self._callback(decision))
+        return await answer if inspect.isawaitable(answer) else answer

@@ -1,0 +1,163 @@
+"""Asks a web service, such as the backend of a chat bot, which asks the human.
+
+The service is sent the question again, under the same id, until it has an answer. So it needs one endpoint
+and a place to keep answers by id; no connection has to outlive a proxy's patience, and there is no second
+address to be sent to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+import uuid
+from collections.abc import Mapping
+from ipaddress import ip_address
+from typing import Any
+
+import httpx2
+import msgspec
+
+from aegis_otel.errors import ConfigError
+from aegis_otel.model import PolicyDecision
+from aegis_otel.runtime.approval.handler import ApprovalHandler
+from aegis_otel.runtime.approval.signature import ID, SIGNATURE, TIMESTAMP, Signer
+from aegis_otel.runtime.question import ApprovalAnswer, Question, current_question
+from aegis_otel.runtime.timestamps import timestamp
+
+_AGAIN_S = 1.0
+_LARGEST_QUESTION = 1_000_000
+_LARGEST_ANSWER = 65_536
+
+
+class WebhookError(Exception):
+    """What the service answered is no answer."""
+
+
+class WebhookApprovalHandler(ApprovalHandler):
+    """Asks by POST to `url`; docs/approvals.md has the messages.
+
+    Redirects are not followed, and the proxies of the environment are not used. Certificates are checked
+    against the system's, or `SSL_CERT_FILE`.
+
+    Args:
+        url: Where to ask: https, or http on this machine.
+        secret: Shared with the service (`whsec_...`): the question is signed with it, and so must the
+            answer be. Required for http.
+        headers: More headers, such as a gateway's `Authorization`.
+        timeout: Seconds to connect, and seconds that the service may take for one response. One that
+            takes longer is asked again; how long the human has is the Runtime's `approval_timeout`.
+
+    Raises:
+        ConfigError: one of them is unusable.
+    """
+
+    channel = "webhook"
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        secret: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 30.0,
+    ) -> None:
+        self._url = _checked(url, signed=secret is not None)
+        self._signer = None if secret is None else Signer(secret)
+        if not 0 < timeout < math.inf:
+            raise ConfigError(f"`timeout` is `{timeout}`: expected a number of seconds above 0, such as 30")
+        self._headers = httpx2.Headers(headers)
+        self._headers.update({"content-type": "application/json", "accept-encoding": "identity"})
+        self._timeout = timeout
+        self._tls = httpx2.create_ssl_context()  # takes 30 ms: not in a call, on the event loop
+
+    async def request_approval(self, decision: PolicyDecision) -> ApprovalAnswer:  # noqa: ARG002
+        body = _payload(current_question())
+        message_id = f"msg_{uuid.uuid4().hex}"
+        async with httpx2.AsyncClient(verify=self._tls, trust_env=False, timeout=self._timeout) as client:
+            while (answer := await self._ask(client, message_id, body)) is None:
+                await asyncio.sleep(_AGAIN_S)
+            return answer
+
+    async def _ask(self, client: httpx2.AsyncClient, message_id: str, body: bytes) -> ApprovalAnswer | None:
+        """One request; None when the human has not answered yet."""
+        headers = self._headers.copy()
+        headers[ID], headers[TIMESTAMP] = message_id, str(int(time.time()))
+        if self._signer is not None:
+            headers[SIGNATURE] = self._signer.sign(message_id, headers[TIMESTAMP], body)
+        try:
+            async with client.stream("POST", self._url, content=body, headers=headers) as response:
+                if response.status_code == 202:
+                    return None
+                answer = await _read(response)
+        except httpx2.ReadTimeout:
+            return None
+        if self._signer is not None and not self._signer.has_signed(message_id, response.headers, answer):
+            raise WebhookError("the webhook's answer is not signed with the secret")
+        return _parsed(answer)
+
+
+def _checked(url: str, *, signed: bool) -> httpx2.URL:
+    """The address, if what it answers can be trusted. No message quotes it: it may hold a password."""
+    try:
+        parsed = httpx2.URL(url)
+    except (httpx2.InvalidURL, TypeError):
+        raise ConfigError("`url` is no URL: expected one such as https://approvals.example.com/ask") from None
+    if parsed.userinfo:
+        raise ConfigError("`url` has a user or password in it, and URLs get logged: pass it in `headers`")
+    if not parsed.host or not (
+        parsed.scheme == "https" or (parsed.scheme == "http" and _is_here(parsed.host))
+    ):
+        raise ConfigError("`url` must be https://..., or http://... on this machine")
+    if parsed.scheme == "http" and not signed:
+        raise ConfigError("`url` is http, so its answers prove nothing: pass a `secret`, or use https")
+    return parsed
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _payload(question: Question) -> bytes:
+    """The question as JSON. It is never cut: what a human cannot see, they cannot approve."""
+    told: dict[str, Any] = msgspec.structs.asdict(question)
+    told["action_params"] = msgspec.Raw(question.action_params.encode())
+    told["expires_at"] = timestamp(time.time_ns() + int(told.pop("timeout") * 1e9))
+    body = msgspec.json.encode(told)
+    if len(body) > _LARGEST_QUESTION:
+        raise WebhookError(
+            f"the question has {len(body)} bytes; the webhook is sent {_LARGEST_QUESTION} at most"
+        )
+    return body
+
+
+async def _read(response: httpx2.Response) -> bytes:
+    """The body of a response that can be an answer."""
+    if response.status_code != 200:
+        raise WebhookError(f"the webhook answered with status {response.status_code}")
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" or "content-encoding" in response.headers:
+        raise WebhookError("the webhook answered with something else than plain application/json")
+    body = b""
+    async for part in response.aiter_raw():
+        body += part
+        if len(body) > _LARGEST_ANSWER:
+            raise WebhookError(f"the webhook's answer is larger than {_LARGEST_ANSWER} bytes")
+    return body
+
+
+def _parsed(body: bytes) -> ApprovalAnswer:
+    """Strict: `approved` is a JSON boolean and nothing else, and is said once."""
+    said = json.loads(body.decode(), object_pairs_hook=_once)
+    return msgspec.convert(said, ApprovalAnswer)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    said = dict(pairs)
+    if len(said) < len(pairs):
+        raise WebhookError("the webhook's answer has a key twice")
+    return said
