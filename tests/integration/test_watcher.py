@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from aegis_otel import Action, ConfigError, Policy, PolicyWatcher
+from aegis_otel import Action, ConfigError, Policy, PolicyWatcher, Result, ResultStatus
+from aegis_otel.adapters.base import BaseExecutor
 from tests.kit import Bench
 
 BENCH = Callable[..., Bench]
@@ -114,6 +115,50 @@ async def test_b48_a_missing_file_is_told_once(
         await rule_becomes(b, "any")
 
 
+async def test_b49_all_files_of_a_merged_policy_are_watched(bench: BENCH, tmp_path: Path) -> None:
+    """Touching base keeps prod's rules; without prod, nothing of base comes into force."""
+    prod, base = tmp_path / "prod.yaml", tmp_path / "base.yaml"
+    prod.write_text(BLOCKING.replace("name: all", "name: no_deletes, match: {type: delete_*}"))
+    base.write_text(ALLOWING)
+    b = bench(policy=Policy.from_yaml_files(prod, base))
+    async with PolicyWatcher(b.runtime, [prod, base], interval=0.02):
+        base.write_text(ALLOWING.replace("any", "more"))
+        await rule_becomes(b, "more")
+        assert b.runtime.policy.evaluate(Action("delete_x")).matched_rule == "no_deletes"
+        prod.unlink()
+        base.write_text(ALLOWING.replace("any", "less"))
+        await load_failures(b, 1)
+        assert [rule.name for rule in b.runtime.policy.rules] == ["no_deletes", "more"]
+
+
+async def test_b50_every_decision_says_which_policy_it_was(bench: BENCH, tmp_path: Path) -> None:
+    """The digest in the audit and on the decision event is that of the last event about a policy."""
+
+    class Succeeds(BaseExecutor):
+        async def execute(self, action: Action) -> Result:
+            return Result(action, ResultStatus.SUCCESS)
+
+    path = tmp_path / "p.yaml"
+    path.write_text(BLOCKING)
+    b = bench(policy=Policy.from_yaml(path), executor=Succeeds())
+    async with PolicyWatcher(b.runtime, path, interval=0.02):
+        await b.runtime.run_one(Action("x"))
+        path.write_text("{")
+        await load_failures(b, 1)
+        await b.runtime.run_one(Action("x"))
+        path.write_text(ALLOWING)
+        await rule_becomes(b, "any")
+        await b.runtime.run_one(Action("x"))
+    first, second = (event["aegis.policy.digest"] for event in b.telemetry.events("aegis.policy.loaded"))
+    assert [row["policy_digest"] for row in b.rows()] == [first, first, second]
+    decisions = b.telemetry.events("aegis.tool.decision")
+    assert [event["aegis.policy.digest"] for event in decisions] == [first, first, second]
+    assert set(b.telemetry.points("aegis.policy.reloads").items()) == {
+        ((("aegis.policy.reload.outcome", "loaded"),), 1),
+        ((("aegis.policy.reload.outcome", "refused"),), 1),
+    }
+
+
 async def test_a_file_that_is_being_written_is_waited_for(bench: BENCH, tmp_path: Path) -> None:
     """Growing content is not loaded half way, though its first half is a valid policy."""
     path = tmp_path / "p.yaml"
@@ -145,6 +190,18 @@ async def test_inventory_78_start_and_stop_are_idempotent(bench: BENCH, tmp_path
     path.write_text(ALLOWING)
     await asyncio.sleep(0.1)
     assert b.runtime.policy.evaluate(Action("x")).matched_rule == "all"
+
+
+async def test_a_policy_in_code_stays_until_the_file_changes(bench: BENCH, tmp_path: Path) -> None:
+    """The file is known as it was when the watch began."""
+    path = tmp_path / "p.yaml"
+    path.write_text(ALLOWING)
+    b = bench(policy=Policy.from_text(BLOCKING))
+    async with PolicyWatcher(b.runtime, path, interval=0.02):
+        await asyncio.sleep(0.1)
+        assert b.runtime.policy.evaluate(Action("x")).matched_rule == "all"
+        path.write_text(ALLOWING.replace("any", "new"))
+        await rule_becomes(b, "new")
 
 
 async def test_a_raising_on_reload_does_not_end_the_watch(bench: BENCH, tmp_path: Path) -> None:

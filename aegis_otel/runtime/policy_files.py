@@ -1,0 +1,176 @@
+"""The files of a running policy: what changed in them comes into force whole, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import stat
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from aegis_otel.errors import ConfigError, PolicyError, PolicyNotFound, Problem
+from aegis_otel.policy import Policy
+from aegis_otel.policy.rules import PolicyDocument
+from aegis_otel.runtime.describe import traced
+from aegis_otel.runtime.runtime import Runtime
+
+OnReload = Callable[[Policy], Awaitable[None] | None]
+
+_log = logging.getLogger("aegis_otel")
+_SETTLE_S = 0.25
+"""How long a change must stay as it is: longer than an editor, or a copy of several files, pauses."""
+_LONGEST = 32 * 1024 * 1024
+"""Bytes looked at of one file; beyond what a policy may have, so that too long a file is refused as such."""
+
+Fingerprint = tuple[str, ...]
+
+
+class Change(NamedTuple):
+    """What the files say since they last changed, and what that makes of the policy."""
+
+    fingerprint: Fingerprint
+    outcome: Policy | Exception
+    """Why it is refused, where it is."""
+
+
+class PolicyFiles:
+    """The files of one policy, looked at by content; what drives it waits `pause` seconds between looks.
+
+    Args:
+        path: The policy file, or several in their order of precedence (`Policy.from_yaml_files`).
+        interval: Seconds after which a change that is complete has been found.
+
+    Raises:
+        ConfigError: no file is given, or `interval` is no time that can be waited for.
+    """
+
+    def __init__(self, path: str | Path | Sequence[str | Path], interval: float) -> None:
+        if not 0 < interval <= threading.TIMEOUT_MAX:
+            most = f"{threading.TIMEOUT_MAX:.0f}"
+            raise ConfigError(f"interval is `{interval}`: expected seconds above 0 and up to {most}")
+        paths = [path] if isinstance(path, str | Path) else path
+        if not paths:
+            raise ConfigError("`path` names no policy file to watch")
+        self.sources = tuple(str(each) for each in paths)
+        self._places = [Path(each).absolute() for each in paths]  # the program may change its directory
+        self._settle = min(_SETTLE_S, interval / 2)
+        self._interval = interval
+        self._seen: Fingerprint | None = None
+        self._unsettled: Fingerprint | None = None
+
+    def begin(self, in_force: Policy) -> None:
+        """Take the files as known, unless the policy in force is made of them and may be older than they."""
+        foreign = {_key(source) for source in self.sources}.isdisjoint(map(_key, in_force.sources))
+        self._seen = _fingerprint(self._read()) if foreign else None
+        self._unsettled = None
+
+    @property
+    def pause(self) -> float:
+        """Seconds until the next look: the settling time is part of the interval."""
+        return self._interval - self._settle if self._unsettled is None else self._settle
+
+    def look(self, in_force: Policy) -> Change | None:
+        """A change that two looks found alike, so that a half-written file is none; else None."""
+        contents = self._read()
+        fingerprint = _fingerprint(contents)
+        settled = fingerprint == self._unsettled
+        self._unsettled = None if settled or fingerprint == self._seen else fingerprint
+        if not settled:
+            return None
+        try:
+            outcome: Policy | Exception = self._load(contents, in_force)
+        except Exception as error:
+            outcome = error
+        if self._seen is None and outcome == in_force:
+            self._seen = fingerprint
+            return None
+        return Change(fingerprint, outcome)
+
+    def take(self, change: Change, runtime: Runtime) -> Policy | None:
+        """Put a change in force, or say why it is not; returns what is in force now because of it."""
+        policy, names = change.outcome, ", ".join(self.sources)
+        try:
+            if isinstance(policy, Policy):
+                runtime.recorder.policy_reloaded()  # first: what follows has metrics flushed
+                runtime.update_policy(policy)
+                _log.info("policy `%s` is in force: %s", names, policy.digest)
+                return policy
+            reason = policy if isinstance(policy, PolicyError) else traced(policy)
+            _log.warning("policy `%s` was refused; the one in force stays:\n%s", names, reason)
+            runtime.recorder.policy_load_failed(self.sources, policy)
+            return None
+        finally:  # last, so that a process forked before this looks again
+            self._seen = change.fingerprint
+
+    def _read(self) -> list[bytes | PolicyError]:
+        return [_read(place, source) for place, source in zip(self._places, self.sources, strict=True)]
+
+    def _load(self, contents: list[bytes | PolicyError], in_force: Policy) -> Policy:
+        from aegis_otel.policy.document import read_text  # noqa: PLC0415 - pydantic is not free
+
+        documents: list[PolicyDocument] = []
+        refused: list[PolicyError] = []
+        for content, source in zip(contents, self.sources, strict=True):
+            try:
+                if isinstance(content, PolicyError):
+                    raise content
+                documents.append(read_text(content, source))
+            except PolicyError as error:
+                refused.append(error)
+        if refused:
+            kind = type(refused[0]) if len(refused) == 1 else PolicyError
+            raise kind([problem for error in refused for problem in error.problems])
+        policy = Policy(_beside_the_rest(documents, in_force))
+        _refuse_the_cut_short(documents, policy, in_force)
+        return policy
+
+
+def _beside_the_rest(documents: list[PolicyDocument], in_force: Policy) -> Sequence[PolicyDocument]:
+    """Where only some of the policy's files are watched, the rules of the others stay, in their place."""
+    fresh = {_key(document.source): document for document in documents}
+    known = {_key(source) for source in in_force.sources}
+    if known.isdisjoint(fresh) or known <= fresh.keys():
+        return documents
+    kept = [fresh.pop(_key(document.source), document) for document in in_force.documents]
+    return [*kept, *fresh.values()]
+
+
+def _refuse_the_cut_short(documents: list[PolicyDocument], policy: Policy, in_force: Policy) -> None:
+    """A file that loses all its rules was cut short while it was saved: what is left of it lets more through.
+
+    One that never had any, as overrides of nothing but `defaults`, may go on without.
+    """
+    had = {_key(document.source) for document in in_force.documents if document.rules}
+    lost = [each for each in documents if not each.rules and _key(each.source) in had]
+    if in_force.rules and not policy.rules:
+        lost = documents
+    message = "no `rules` are left in it: was it cut short? To drop all rules of a file, restart"
+    if lost:
+        raise PolicyError([Problem(message, document.source) for document in lost])
+
+
+def _key(source: str) -> str:
+    return os.path.abspath(source)
+
+
+def _read(path: Path, source: str) -> bytes | PolicyError:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its other end
+            return PolicyError([Problem("policy file cannot be read: not a regular file", source)])
+        with path.open("rb") as file:
+            return file.read(_LONGEST)
+    except FileNotFoundError:
+        return PolicyNotFound([Problem("policy file not found", source)])
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        return PolicyError([Problem(f"policy file cannot be read: {reason.lower()}", source)])
+
+
+def _fingerprint(contents: list[bytes | PolicyError]) -> Fingerprint:
+    return tuple(
+        hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else str(content)
+        for content in contents
+    )
