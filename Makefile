@@ -5,13 +5,17 @@ PYTHON ?= python3
 CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/aegis-otel/$(shell printf %s '$(CURDIR)' | cksum | cut -d' ' -f1)
 RUN := $(CACHE)/run
 DEV := $(CACHE)/dev
+OLDEST := $(CACHE)/oldest
+# What depends on how the SDK behaves.
+SDK_TESTS := tests/tutorial $(addprefix tests/integration/test_,$(addsuffix .py,call_table coverage govern_agent \
+	governed_tool instrument matrix realtime sdk_approvals tool_kinds tracing_bridge zero_code))
 export RUFF_CACHE_DIR := $(CACHE)/ruff
 export MYPY_CACHE_DIR := $(CACHE)/mypy
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
 export PYTHONPYCACHEPREFIX := $(CACHE)/pycache
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check format docs bench clean
+.PHONY: help demo test test-matrix check format docs bench clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,11 +34,22 @@ $(DEV)/.ready: pyproject.toml
 	$(DEV)/bin/pip install --quiet --editable . --group dev --group bench
 	@touch $@
 
+$(OLDEST)/.ready: pyproject.toml
+	@mkdir -p $(CACHE)
+	$(PYTHON) -m venv --clear $(OLDEST)
+	$(OLDEST)/bin/pip install --quiet --upgrade pip
+	$(OLDEST)/bin/pip install --quiet --editable . --group test 'openai-agents==0.21.*'
+	@touch $@
+
 demo: $(RUN)/.ready ## a governed agent, offline: what runs, what is asked, what is blocked, and its trail
 	@$(RUN)/bin/python examples/quickstart/main.py --show-signals
 
 test: $(DEV)/.ready ## the test suite (under 15 minutes on two cores)
 	$(DEV)/bin/python -m pytest -n 2 -q
+
+test-matrix: $(OLDEST)/.ready $(DEV)/.ready ## what touches the SDK, on the oldest supported and on the newest
+	$(OLDEST)/bin/python -m pytest -n 2 -q $(SDK_TESTS)
+	$(DEV)/bin/python -m pytest -n 2 -q $(SDK_TESTS)
 
 check: $(DEV)/.ready ## formatting, lint and types
 	$(DEV)/bin/ruff format --check .
@@ -53,6 +68,7 @@ bench: $(DEV)/.ready ## speed, as ratios to the peer in one process
 	$(DEV)/bin/python benchmarks/governed_call.py
 	$(DEV)/bin/python benchmarks/signals.py
 	$(DEV)/bin/python benchmarks/loop_stall.py
+	$(DEV)/bin/python benchmarks/agent_run.py
 
 clean: ## remove this checkout's environments and caches
 	rm -rf $(CACHE)

@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any
 from aegis_otel.version import __version__
 
 if TYPE_CHECKING:
+    from aegis_otel.adapters.openai_agents.govern_agent import govern_agent
+    from aegis_otel.adapters.openai_agents.instrumentation import Instrumentation, instrument
+    from aegis_otel.adapters.openai_agents.instrumentor import AegisInstrumentor
+    from aegis_otel.adapters.openai_agents.processor import AegisTracingProcessor
     from aegis_otel.audit.store import connect
     from aegis_otel.errors import AegisError, AuditError, ConfigError, PolicyError
     from aegis_otel.model import Action, Approval, PolicyDecision, Result, ResultStatus, RiskLevel
@@ -24,10 +28,13 @@ if TYPE_CHECKING:
 _HOME = {
     "Action": "model",
     "AegisError": "errors",
+    "AegisInstrumentor": "adapters.openai_agents.instrumentor",
+    "AegisTracingProcessor": "adapters.openai_agents.processor",
     "Approval": "model",
     "AuditError": "errors",
     "ConfigError": "errors",
     "ExecutionPlan": "runtime.plan",
+    "Instrumentation": "adapters.openai_agents.instrumentation",
     "Policy": "policy",
     "PolicyDecision": "model",
     "PolicyError": "errors",
@@ -39,15 +46,20 @@ _HOME = {
     "RuntimeHooks": "runtime.hooks",
     "configure_otlp": "telemetry.otlp",
     "connect": "audit.store",
+    "govern_agent": "adapters.openai_agents.govern_agent",
+    "instrument": "adapters.openai_agents.instrumentation",
 }
 
 __all__ = [
     "Action",
     "AegisError",
+    "AegisInstrumentor",
+    "AegisTracingProcessor",
     "Approval",
     "AuditError",
     "ConfigError",
     "ExecutionPlan",
+    "Instrumentation",
     "Policy",
     "PolicyDecision",
     "PolicyError",
@@ -60,6 +72,8 @@ __all__ = [
     "__version__",
     "configure_otlp",
     "connect",
+    "govern_agent",
+    "instrument",
 ]
 
 

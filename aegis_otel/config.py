@@ -47,7 +47,72 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _one_of(*allowed: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in allowed:
+            raise ValueError(f"expected {' or '.join(allowed)}")
+        return text
+
+    return parse
+
+
+POLICY = Setting(
+    "policy",
+    "AEGIS_POLICY",
+    "",
+    str,
+    "the policy file; several, separated by `:`, are merged, and the first has precedence",
+)
+MODE = Setting(
+    "mode",
+    "AEGIS_MODE",
+    "enforce",
+    _one_of("enforce", "monitor"),
+    "`monitor` decides and records and stops nothing",
+)
+APPROVALS = Setting(
+    "approvals",
+    "AEGIS_APPROVALS",
+    "handler",
+    _one_of("handler", "sdk"),
+    "who asks: the approval handler in this process, or the SDK's interruptions (`RunState`)",
+)
+ON_UNGOVERNED = Setting(
+    "on_ungoverned",
+    "AEGIS_ON_UNGOVERNED",
+    "warn",
+    _one_of("allow", "warn", "refuse"),
+    "what an agent's tool that cannot be governed leads to; `refuse` ends the run",
+)
+ON_AUDIT_FAILURE = Setting(
+    "on_audit_failure",
+    "AEGIS_ON_AUDIT_FAILURE",
+    "block",
+    _one_of("block", "allow"),
+    "what a call comes to whose verdict cannot be written",
+)
+DURABILITY = Setting(
+    "durability",
+    "AEGIS_DURABILITY",
+    "process",
+    _one_of("process", "power"),
+    "what a verdict survives before its tool runs: the end of the process, or a power cut",
+)
+RELOAD_INTERVAL = Setting(
+    "reload_interval",
+    "AEGIS_RELOAD_INTERVAL",
+    2.0,
+    _seconds,
+    "seconds between looks at the policy files, to take over what changed",
+)
 AUDIT_DIR = Setting("audit_dir", "AEGIS_AUDIT_DIR", "aegis_audit", str, "the directory of the audit")
+SEAL_KEY = Setting(
+    "seal_key",
+    "AEGIS_SEAL_KEY",
+    "",
+    str,
+    "a PEM file with the Ed25519 private key that signs what is sealed",
+)
 APPROVAL_TIMEOUT = Setting(
     "approval_timeout",
     "AEGIS_APPROVAL_TIMEOUT",
@@ -56,4 +121,15 @@ APPROVAL_TIMEOUT = Setting(
     "seconds a human has to answer; then the call is denied as expired",
 )
 
-SETTINGS: tuple[Setting[str] | Setting[float], ...] = (AUDIT_DIR, APPROVAL_TIMEOUT)
+SETTINGS: tuple[Setting[str] | Setting[float], ...] = (
+    POLICY,
+    MODE,
+    APPROVALS,
+    APPROVAL_TIMEOUT,
+    AUDIT_DIR,
+    DURABILITY,
+    ON_AUDIT_FAILURE,
+    ON_UNGOVERNED,
+    RELOAD_INTERVAL,
+    SEAL_KEY,
+)

@@ -39,6 +39,14 @@ class Approval(StrEnum):
     BLOCK = "block"
 
 
+class Mode(StrEnum):
+    """What a verdict is for."""
+
+    ENFORCE = "enforce"
+    MONITOR = "monitor"
+    """Decide and record, and stop nothing: what would have happened."""
+
+
 class Outcome(StrEnum):
     """How the decision about one call ended: the value on its event and its counter."""
 

@@ -16,23 +16,26 @@ from aegis_otel.encoding import TAG, Plain, encode_plain
 from aegis_otel.secret_names import Held, held_by
 from aegis_otel.secret_text import MASK, REDACTED, hide_secrets, is_card_number, is_suspect
 
-__all__ = ["REDACTED", "redact", "redact_text"]
+__all__ = ["REDACTED", "redact", "redact_name", "redact_text"]
 
 _STRICTNESS: tuple[Held, ...] = ("no", "text", "any")
 _SHORT = 100  # characters of a key that is worth remembering
+_LONGEST_KEPT = 200  # and of a name
 _NAMING = frozenset(
     ("name", "key", "field", "header", "type", "label", "id")
 )  # {"name": "API_KEY", "value": "..."}
 
 
-def redact(plain: Plain) -> Plain:
+def redact(plain: Plain, encoded: bytes | None = None) -> Plain:
     """`plain` without secrets; the value itself where it holds none. Redacting twice changes nothing more.
+
+    `encoded` is its JSON, where that is at hand.
 
     None and booleans stay under any name: they tell whether there is a secret, not which. What cannot be
     worked through, because the stack is used up, is hidden as a whole.
     """
     try:
-        return _redact(plain) if is_suspect(encode_plain(plain)) else plain
+        return _redact(plain) if is_suspect(encoded or encode_plain(plain)) else plain
     except Exception:
         return REDACTED
 
@@ -44,6 +47,16 @@ def redact_text(text: str) -> str:
         return _redact_bytes(data).decode("utf-8", "backslashreplace")
     except Exception:
         return REDACTED
+
+
+def redact_name(value: object) -> str:
+    """The name of a tool, an agent or the like as it may leave. They repeat, so most are redacted once."""
+    if type(value) is not str:
+        return f"<{type(value).__name__}>"
+    return _redact_short(value) if len(value) <= _LONGEST_KEPT else redact_text(value)
+
+
+_redact_short = lru_cache(maxsize=2048)(redact_text)
 
 
 def _redact(plain: Plain, held: Held = "no") -> Plain:

@@ -42,10 +42,16 @@ class Span(NamedTuple):
 
 SCOPE = "aegis_otel"
 
-# --- operations (span names are "{operation} {tool}") ---
+# --- operations (span names are "{operation} {what}") ---
 GOVERN_TOOL = "govern_tool"
 AWAIT_APPROVAL = "await_approval"
 EXECUTE_TOOL = "execute_tool"
+INVOKE_WORKFLOW = "invoke_workflow"
+INVOKE_AGENT = "invoke_agent"
+CHAT = "chat"
+HANDOFF = "handoff"
+RUN_GUARDRAIL = "run_guardrail"
+MCP_LIST_TOOLS = "tools/list"  # a method of MCP, and the span's name by its conventions
 
 # --- attribute keys: GenAI conventions ---
 GEN_AI_OPERATION_NAME = "gen_ai.operation.name"
@@ -55,6 +61,17 @@ GEN_AI_TOOL_CALL_ID = "gen_ai.tool.call.id"
 GEN_AI_TOOL_CALL_ARGUMENTS = "gen_ai.tool.call.arguments"
 GEN_AI_AGENT_NAME = "gen_ai.agent.name"
 GEN_AI_CONVERSATION_ID = "gen_ai.conversation.id"
+GEN_AI_WORKFLOW_NAME = "gen_ai.workflow.name"
+GEN_AI_PROVIDER_NAME = "gen_ai.provider.name"
+GEN_AI_REQUEST_MODEL = "gen_ai.request.model"
+GEN_AI_RESPONSE_MODEL = "gen_ai.response.model"
+GEN_AI_RESPONSE_ID = "gen_ai.response.id"
+GEN_AI_INPUT_TOKENS = "gen_ai.usage.input_tokens"
+GEN_AI_OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
+GEN_AI_CACHE_READ_TOKENS = "gen_ai.usage.cache_read.input_tokens"
+GEN_AI_CACHE_CREATION_TOKENS = "gen_ai.usage.cache_creation.input_tokens"
+GEN_AI_REASONING_TOKENS = "gen_ai.usage.reasoning.output_tokens"
+MCP_METHOD_NAME = "mcp.method.name"
 ERROR_TYPE = "error.type"
 
 # --- attribute keys: ours ---
@@ -65,6 +82,7 @@ POLICY_APPROVAL = "aegis.policy.approval"
 POLICY_RULE_NAME = "aegis.policy.rule.name"
 POLICY_DIGEST = "aegis.policy.digest"
 POLICY_SOURCE = "aegis.policy.source"
+POLICY_RELOAD_OUTCOME = "aegis.policy.reload.outcome"
 RISK_LEVEL = "aegis.risk.level"
 ENFORCEMENT_MODE = "aegis.enforcement.mode"
 ACTION_TYPE = "aegis.action.type"
@@ -74,9 +92,19 @@ APPROVAL_OUTCOME = "aegis.approval.outcome"
 APPROVAL_CHANNEL = "aegis.approval.channel"
 APPROVAL_WAIT = "aegis.approval.wait_time"
 RESULT_STATUS = "aegis.result.status"
+AUDIT_ID = "aegis.audit.id"
+AUDIT_SEAL = "aegis.audit.seal"
+AUDIT_CHAIN = "aegis.audit.chain"
+AUDIT_PREVIOUS_CHAIN = "aegis.audit.previous_chain"
+AUDIT_ROWS = "aegis.audit.rows"
+SDK_TRACE_ID = "aegis.sdk.trace.id"
+HANDOFF_TARGET = "aegis.handoff.target"
+GUARDRAIL_NAME = "aegis.guardrail.name"
+GUARDRAIL_TRIGGERED = "aegis.guardrail.triggered"
+MCP_SERVER_NAME = "aegis.mcp.server.name"
 
 ATTRIBUTES: tuple[Attribute, ...] = (
-    Attribute(GEN_AI_OPERATION_NAME, "string", "`govern_tool`, `await_approval` or `execute_tool`"),
+    Attribute(GEN_AI_OPERATION_NAME, "string", "the first word of the span's name"),
     Attribute(GEN_AI_TOOL_NAME, "string", "the tool as the model calls it"),
     Attribute(GEN_AI_TOOL_TYPE, "string", "`function`, for a tool of the SDK"),
     Attribute(GEN_AI_TOOL_CALL_ID, "string", "the model's id of the call"),
@@ -85,8 +113,21 @@ ATTRIBUTES: tuple[Attribute, ...] = (
         "string",
         "redacted arguments as JSON; only when GenAI content capture is on",
     ),
-    Attribute(GEN_AI_AGENT_NAME, "string", "the agent that asked"),
+    Attribute(GEN_AI_AGENT_NAME, "string", "the agent that asked; of a `handoff`, the one that hands over"),
     Attribute(GEN_AI_CONVERSATION_ID, "string", "the conversation or group the run belongs to"),
+    Attribute(GEN_AI_WORKFLOW_NAME, "string", "`RunConfig.workflow_name`, or the name given to `trace()`"),
+    Attribute(
+        GEN_AI_PROVIDER_NAME, "string", "`openai`, whose API the SDK speaks; the server may be another's"
+    ),
+    Attribute(GEN_AI_REQUEST_MODEL, "string", "the model asked for, where the SDK tells it"),
+    Attribute(GEN_AI_RESPONSE_MODEL, "string", "the model that answered, where the SDK tells it"),
+    Attribute(GEN_AI_RESPONSE_ID, "string", "the provider's id of the answer"),
+    Attribute(GEN_AI_INPUT_TOKENS, "int", "tokens in, cached ones included; of an agent, all its turns"),
+    Attribute(GEN_AI_OUTPUT_TOKENS, "int", "tokens out; of an agent, all its turns"),
+    Attribute(GEN_AI_CACHE_READ_TOKENS, "int", "tokens in that came from the provider's cache"),
+    Attribute(GEN_AI_CACHE_CREATION_TOKENS, "int", "tokens in that were written to the provider's cache"),
+    Attribute(GEN_AI_REASONING_TOKENS, "int", "tokens out that were spent on reasoning"),
+    Attribute(MCP_METHOD_NAME, "string", "`tools/list`"),
     Attribute(ERROR_TYPE, "string", "the exception's class, or what failed; low cardinality"),
     Attribute(DECISION_ID, "string", "the one id of a call: in the audit row, on the span, on the event"),
     Attribute(DECISION_OUTCOME, "string", "`allowed`, `approved`, `blocked`, `denied`, `expired` or `error`"),
@@ -103,8 +144,13 @@ ATTRIBUTES: tuple[Attribute, ...] = (
     ),
     Attribute(POLICY_DIGEST, "string", "the digest of the policy in force"),
     Attribute(POLICY_SOURCE, "string[]", "the policy's file names"),
+    Attribute(POLICY_RELOAD_OUTCOME, "string", "`loaded` or `refused`"),
     Attribute(RISK_LEVEL, "string", "`low`, `medium`, `high` or `critical`"),
-    Attribute(ENFORCEMENT_MODE, "string", "`enforce`; on the span only where it is something else"),
+    Attribute(
+        ENFORCEMENT_MODE,
+        "string",
+        "`enforce` or `monitor` (nothing is stopped, the outcome is what would have been); on the span only `monitor`",
+    ),
     Attribute(ACTION_TYPE, "string", "what `match.type` saw, where it is not the tool's name"),
     Attribute(ACTION_TARGET, "string", "what `match.target` saw, where it is not `default`"),
     Attribute(
@@ -116,15 +162,33 @@ ATTRIBUTES: tuple[Attribute, ...] = (
     Attribute(
         APPROVAL_CHANNEL,
         "string",
-        "where the human was asked: `cli`, `auto`, `deny`, `none`, or what a handler calls itself",
+        "where the human was asked: `cli`, `sdk`, `auto`, `deny`, `none`, or what a handler calls itself",
     ),
     Attribute(APPROVAL_WAIT, "double", "seconds the answer took"),
     Attribute(RESULT_STATUS, "string", "the audit row's `result_status` when the span ended"),
+    Attribute(AUDIT_ID, "string", "which audit it is; tells nothing of the audit's key"),
+    Attribute(AUDIT_SEAL, "int", "the number of a seal, from 1 without a gap"),
+    Attribute(
+        AUDIT_CHAIN, "string", "the chain value of a seal, which stands for all that was sealed until then"
+    ),
+    Attribute(AUDIT_PREVIOUS_CHAIN, "string", "the chain value that the seal follows"),
+    Attribute(AUDIT_ROWS, "int", "rows in the segments that a seal adds, those of merged segments too"),
+    Attribute(SDK_TRACE_ID, "string", "the SDK's own trace id, the same before and after an interruption"),
+    Attribute(HANDOFF_TARGET, "string", "the agent that takes over"),
+    Attribute(GUARDRAIL_NAME, "string", "the agent's input or output guardrail"),
+    Attribute(GUARDRAIL_TRIGGERED, "boolean", "whether its tripwire stopped the run"),
+    Attribute(MCP_SERVER_NAME, "string", "the MCP server that was asked for its tools"),
 )
 
 # --- the sets that signals share ---
 _CALL = (GEN_AI_TOOL_NAME, GEN_AI_TOOL_CALL_ID, GEN_AI_AGENT_NAME, GEN_AI_CONVERSATION_ID)
 _DECISION = (DECISION_ID, POLICY_APPROVAL, RISK_LEVEL, POLICY_RULE_NAME)
+_TOKENS = (
+    GEN_AI_INPUT_TOKENS,
+    GEN_AI_OUTPUT_TOKENS,
+    GEN_AI_CACHE_READ_TOKENS,
+    GEN_AI_CACHE_CREATION_TOKENS,
+)
 
 SPANS: tuple[Span, ...] = (
     Span(
@@ -172,6 +236,58 @@ SPANS: tuple[Span, ...] = (
             ERROR_TYPE,
         ),
     ),
+    Span(
+        f"{INVOKE_WORKFLOW} {{workflow}}",
+        "INTERNAL",
+        "one trace of the SDK: a run, or what `trace()` groups; a resumed run has one of its own",
+        (GEN_AI_OPERATION_NAME, GEN_AI_WORKFLOW_NAME, GEN_AI_CONVERSATION_ID, SDK_TRACE_ID),
+    ),
+    Span(
+        f"{INVOKE_AGENT} {{agent}}",
+        "INTERNAL",
+        "an agent at work, until it is done or hands over",
+        (GEN_AI_OPERATION_NAME, GEN_AI_AGENT_NAME, GEN_AI_CONVERSATION_ID, *_TOKENS, ERROR_TYPE),
+    ),
+    Span(
+        f"{CHAT} {{model}}",
+        "CLIENT",
+        "one call of a model, where its implementation tells the SDK's tracing",
+        (
+            GEN_AI_OPERATION_NAME,
+            GEN_AI_PROVIDER_NAME,
+            GEN_AI_REQUEST_MODEL,
+            GEN_AI_RESPONSE_MODEL,
+            GEN_AI_RESPONSE_ID,
+            GEN_AI_CONVERSATION_ID,
+            *_TOKENS,
+            GEN_AI_REASONING_TOKENS,
+            ERROR_TYPE,
+        ),
+    ),
+    Span(
+        f"{HANDOFF} {{agent}}",
+        "INTERNAL",
+        "an agent hands over to another",
+        (GEN_AI_OPERATION_NAME, GEN_AI_AGENT_NAME, HANDOFF_TARGET, GEN_AI_CONVERSATION_ID, ERROR_TYPE),
+    ),
+    Span(
+        f"{RUN_GUARDRAIL} {{guardrail}}",
+        "INTERNAL",
+        "an agent's guardrail at work (a tool's guardrails have no span)",
+        (
+            GEN_AI_OPERATION_NAME,
+            GUARDRAIL_NAME,
+            GUARDRAIL_TRIGGERED,
+            GEN_AI_CONVERSATION_ID,
+            ERROR_TYPE,
+        ),
+    ),
+    Span(
+        MCP_LIST_TOOLS,
+        "CLIENT",
+        "an MCP server is asked for its tools, or the SDK's cache is",
+        (MCP_METHOD_NAME, MCP_SERVER_NAME, GEN_AI_CONVERSATION_ID, ERROR_TYPE),
+    ),
 )
 
 EVENT_DECISION = "aegis.tool.decision"
@@ -180,6 +296,7 @@ EVENT_APPROVAL_RESOLVED = "aegis.approval.resolved"
 EVENT_POLICY_LOADED = "aegis.policy.loaded"
 EVENT_POLICY_LOAD_FAILED = "aegis.policy.load_failed"
 EVENT_AUDIT_WRITE_FAILED = "aegis.audit.write_failed"
+EVENT_AUDIT_SEALED = "aegis.audit.sealed"
 
 BY_RISK = "by risk"
 SEVERITIES: dict[str, tuple[int, str]] = {
@@ -231,6 +348,12 @@ EVENTS: tuple[Event, ...] = (
         "a record could not be written; a call that had not begun did not run",
         (DECISION_ID, GEN_AI_TOOL_NAME, ERROR_TYPE),
     ),
+    Event(
+        EVENT_AUDIT_SEALED,
+        "INFO",
+        "part of the audit was sealed; kept elsewhere, it is a witness for `aegis audit verify --witness`",
+        (AUDIT_ID, AUDIT_SEAL, AUDIT_CHAIN, AUDIT_PREVIOUS_CHAIN, AUDIT_ROWS),
+    ),
 )
 
 METRIC_DECISIONS = "aegis.decisions"
@@ -239,6 +362,7 @@ METRIC_APPROVAL_PENDING = "aegis.approval.pending"
 METRIC_EXECUTE_TOOL_DURATION = "gen_ai.execute_tool.duration"
 METRIC_AUDIT_ERRORS = "aegis.audit.errors"
 METRIC_HOOK_ERRORS = "aegis.hook.errors"
+METRIC_POLICY_RELOADS = "aegis.policy.reloads"
 
 METRICS: tuple[Metric, ...] = (
     Metric(
@@ -284,5 +408,12 @@ METRICS: tuple[Metric, ...] = (
         "{error}",
         "exceptions raised by user hooks, isolated and counted",
         (),
+    ),
+    Metric(
+        METRIC_POLICY_RELOADS,
+        "observable counter",
+        "{reload}",
+        "changes of watched policy files that came into force or were refused; the first load is none",
+        (POLICY_RELOAD_OUTCOME,),
     ),
 )

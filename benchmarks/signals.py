@@ -13,15 +13,16 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from opentelemetry._logs import SeverityNumber
+from opentelemetry._logs import NoOpLoggerProvider, SeverityNumber
 from opentelemetry.context import attach, detach, get_current
+from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExporter, LogRecordExportResult
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.trace import set_span_in_context
+from opentelemetry.trace import NoOpTracerProvider, set_span_in_context
 
 from aegis_otel import semconv
 from aegis_otel.audit.record import AuditRecord, RecordStatus
@@ -63,7 +64,12 @@ histogram = meter_provider.get_meter("raw").create_histogram(
 recorder = Recorder(
     tracer_provider=tracer_provider, meter_provider=meter_provider, logger_provider=logger_provider
 )
-silent = Recorder()
+silent = Recorder(
+    tracer_provider=NoOpTracerProvider(),
+    meter_provider=NoOpMeterProvider(),
+    logger_provider=NoOpLoggerProvider(),
+)
+"""What a program without an SDK has, whatever provider is the global one."""
 
 verdict = Verdict(
     Approval.AUTO, RiskLevel.LOW, "allow_search", "Matched rule `allow_search`", (), "sha256:" + "1" * 64

@@ -49,6 +49,7 @@ LAYERS = {
                 "runtime.isolation",
                 "runtime.plan",
             ),
+            *("runtime.interruptions", "runtime.paused"),
             *("runtime.question", "runtime.refusal", "runtime.timestamps"),
         ),
         ("words", "nouns", "secrets", "policy"),
@@ -64,7 +65,7 @@ LAYERS = {
     ),
     "agents": Layer(
         ("adapters.openai_agents", "adapters.openai_agents.*"),
-        ("words", "nouns", "secrets", "governor", "telemetry", "runtime"),
+        ("words", "nouns", "secrets", "policy", "governor", "config", "telemetry", "runtime"),
     ),
     "surface": Layer(
         ("__init__", "instrument", "testing", "cli", "cli.*", "__main__"),
@@ -79,9 +80,15 @@ LAYERS = {
 FOREIGN = {
     "agents": ("adapters.openai_agents.*",),
     "click": ("cli", "cli.*"),
-    "duckdb": ("audit.store", "audit.rows"),
+    "cryptography": ("audit.signing", "audit.verify_seals"),
+    "duckdb": (
+        *("audit.export", "audit.rows", "audit.sandbox", "audit.sealing"),
+        *("audit.segments", "audit.stats", "audit.store", "audit.verify_rows"),
+    ),
+    "httpx2": ("runtime.approval.webhook",),
     "opentelemetry": ("telemetry.*",),
     "opentelemetry.exporter": ("telemetry.otlp",),
+    "opentelemetry.instrumentation": ("adapters.openai_agents.instrumentor",),
     "opentelemetry.sdk": ("telemetry.otlp", "testing"),
     "rich": ("cli", "cli.*"),
 }

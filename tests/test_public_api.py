@@ -18,10 +18,13 @@ def test_top_level_names() -> None:
     assert aegis_otel.__all__ == [
         "Action",
         "AegisError",
+        "AegisInstrumentor",
+        "AegisTracingProcessor",
         "Approval",
         "AuditError",
         "ConfigError",
         "ExecutionPlan",
+        "Instrumentation",
         "Policy",
         "PolicyDecision",
         "PolicyError",
@@ -34,6 +37,8 @@ def test_top_level_names() -> None:
         "__version__",
         "configure_otlp",
         "connect",
+        "govern_agent",
+        "instrument",
     ]
     assert all(getattr(aegis_otel, name) is not None for name in aegis_otel.__all__)
     assert set(dir(aegis_otel)) == set(aegis_otel.__all__)
@@ -50,14 +55,17 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     [
         (
             aegis_otel.Runtime,
-            "policy executor approval_handler audit_logger session_id hooks approval_timeout recorder",
+            "policy executor approval_handler audit_logger session_id hooks approval_timeout mode "
+            "on_audit_failure recorder",
         ),
+        (aegis_otel.instrument, "policy runtime settings"),
+        (aegis_otel.AegisTracingProcessor, "policy runtime settings"),
         (governed_tool, "runtime action_type action_target description"),
         (aegis_otel.PolicyWatcher, "runtime path interval on_reload"),
         (aegis_otel.Action, "type target params description agent schema"),
         (aegis_otel.Result, "action status data error started_at completed_at decision_id"),
         (aegis_otel.RuntimeHooks, "on_decision on_approval on_execute"),
-        (AuditLogger, "path db_path"),
+        (AuditLogger, "path db_path durability"),
         (aegis_otel.Policy.evaluate, "self action now"),
         (aegis_otel.Policy.from_yaml, "path"),
         (aegis_otel.Policy.from_yaml_files, "paths"),
@@ -75,8 +83,8 @@ def test_extension_points() -> None:
     """Inventory 71, 81, 86: what users subclass, with the methods they implement."""
     assert BaseExecutor.__abstractmethods__ == {"execute"}
     assert approval.ApprovalHandler.__abstractmethods__ == {"request_approval"}
-    for name in ("AutoApprovalHandler", "DenyApprovalHandler", "CLIApprovalHandler"):
-        assert issubclass(getattr(approval, name), approval.ApprovalHandler)
+    for kind in ("Auto", "Deny", "CLI", "Callback", "Webhook"):
+        assert issubclass(getattr(approval, f"{kind}ApprovalHandler"), approval.ApprovalHandler)
 
 
 def test_values_as_users_spell_them() -> None:

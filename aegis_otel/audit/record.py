@@ -68,6 +68,30 @@ class AuditRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     schema_version: int | None = None
 
 
+class Waiting(msgspec.Struct, frozen=True):
+    """A call that waits for a human, and that no process need be holding."""
+
+    row: AuditRecord
+    """Its lines so far, folded; `result_status` is `pending`."""
+    answer: str | None
+    """`approved`, where the last question was answered; a yes to an earlier one does not count."""
+
+    @property
+    def started(self) -> bool:
+        """Whether its body has begun: the human is asked about a call inside of it."""
+        return self.row.duration_s is not None
+
+
+def same_call(one: AuditRecord, other: AuditRecord) -> bool:
+    """Whether two records are of the same call: its id, its arguments and its agent."""
+    return (
+        one.args_digest is not None
+        and one.args_digest == other.args_digest
+        and one.tool_call_id == other.tool_call_id
+        and one.agent_name == other.agent_name
+    )
+
+
 class Column(NamedTuple):
     name: str
     sql_type: str

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from copy import copy
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Unpack
 
 from aegis_otel.audit.export import write_jsonl
 from aegis_otel.audit.filters import STATUSES, Filters, compile_filters
 from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.record import AuditRecord
+from aegis_otel.audit.location import JOURNAL, failure
+from aegis_otel.audit.pending import taking_over, waiting
+from aegis_otel.audit.record import AuditRecord, RecordStatus, Waiting, same_call
 from aegis_otel.audit.rows import Row, count_rows, read_rows
+from aegis_otel.audit.seals import Seal
 from aegis_otel.errors import ConfigError
 from aegis_otel.model import Approval, PolicyDecision, Result
 from aegis_otel.redaction import redact_text
@@ -22,6 +28,8 @@ from aegis_otel.runtime.system import RealSystem
 
 if TYPE_CHECKING:
     import duckdb
+
+_log = logging.getLogger("aegis_otel")
 
 _REFUSALS = {None: None, "approved": None, "denied": refusal.DENIED, "expired": refusal.EXPIRED}
 """What a human can have decided, and how a call ends by it where nothing ran."""
@@ -35,34 +43,113 @@ class AuditLogger:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str] | None = None, *, db_path: str | os.PathLike[str] | None = None
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        db_path: str | os.PathLike[str] | None = None,
+        durability: str | None = None,
     ) -> None:
         """
         Args:
             path: The directory; a suffix `.db` or `.duckdb` is dropped. Default: `AEGIS_AUDIT_DIR`, else
                 `aegis_audit`.
             db_path: Another name of `path`.
+            durability: What a verdict survives before its tool runs: `process`, its death, or `power`, that
+                of the machine; default `AEGIS_DURABILITY`, else `process`.
 
         Raises:
-            ConfigError: when no directory can have that name, or both names are given.
+            ConfigError: when no directory can have that name, both names are given, or there is no such
+                durability.
         """
         if path is not None and db_path is not None:
             raise ConfigError("`path` and `db_path` are two names of one setting: give one of them")
-        self._journal = Journal(db_path if path is None else path)
+        self._journal = Journal(db_path if path is None else path, durability=durability)
         self._system = RealSystem()
+        self._subscribers: list[Callable[[AuditRecord], object]] = []
 
     @property
     def path(self) -> Path:
         """The audit directory, absolute."""
         return self._journal.path
 
+    def check(self) -> None:
+        """Make the directory and its key, and see that a journal could be written.
+
+        Raises:
+            AuditError: it could not; the message names the path and the cause.
+        """
+        self.digest(b"")
+        journal = self.path / JOURNAL
+        try:
+            with TemporaryFile(dir=journal):
+                pass
+        except OSError as error:
+            raise failure("write the audit at", journal, error) from error
+
     def append(self, record: AuditRecord) -> None:
         """Write one line of a call; see `audit.journal.Journal.append`."""
         self._journal.append(record)
+        for callback in tuple(self._subscribers):
+            try:
+                callback(copy(record))
+            except Exception:
+                _log.warning("a subscriber to the audit failed", exc_info=True)
+
+    def mark(self) -> int:
+        """Where the journal is; see `audit.journal.Journal.mark`."""
+        return self._journal.mark()
+
+    async def sync(self, mark: int) -> None:
+        """Wait until lines are as durable as asked for; see `audit.journal.Journal.sync`."""
+        await self._journal.sync(mark)
+
+    def subscribe(self, callback: Callable[[AuditRecord], object]) -> None:
+        """Have `callback` told every record that is written from now on, once it is on disk.
+
+        It is called by whoever writes, so it should be quick. Its record is a copy, and what it raises is
+        logged: it can change nothing.
+        """
+        self._subscribers.append(callback)
+
+    def unsubscribe(self, callback: Callable[[AuditRecord], object]) -> None:
+        """Tell `callback` no more; nothing happens where it was not told anyway."""
+        with suppress(ValueError):
+            self._subscribers.remove(callback)
+
+    def tell_seals(self, callback: Callable[[Seal], None]) -> None:
+        """Have `callback`, and no other, told the seals that are made for this process, in another thread."""
+        self._journal.on_seal = callback
 
     def digest(self, payload: bytes) -> str:
         """Keyed digest of encoded arguments; see `audit.journal.Journal.digest`."""
         return self._journal.digest(payload)
+
+    def waiting(self, call_id: str) -> list[Waiting]:
+        """The calls of that id that wait for a human; see `audit.pending.waiting`."""
+        return waiting(self.path, call_id)
+
+    def take_over(self, record: AuditRecord) -> Waiting | None:
+        """Take up the waiting call that `record` is of, where a human said yes or its body has begun.
+
+        It is then open, so that nobody takes it up a second time.
+
+        Raises:
+            AuditError: when the journal cannot be read or written.
+        """
+        with taking_over(self.path):
+            for found in waiting(self.path, record.tool_call_id or ""):
+                if same_call(found.row, record) and (found.started or found.answer == "approved"):
+                    self.append(
+                        AuditRecord(
+                            stage="resolved",
+                            decision_id=found.row.decision_id,
+                            timestamp=record.timestamp,
+                            human_decision=found.row.human_decision,
+                            result_status=RecordStatus.OPEN.value,
+                        )
+                    )
+                    return found
+        return None
 
     def log(
         self,

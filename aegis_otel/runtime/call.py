@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from aegis_otel.audit.record import AuditRecord, RecordStatus
+from aegis_otel.audit.record import AuditRecord, RecordStatus, Waiting
 from aegis_otel.model import Outcome, PolicyDecision
 
 
@@ -53,6 +53,8 @@ class Call:
     """Where a human was asked; None when nobody was."""
     announced: bool = False
     """Whether the final decision was told to the signals: it is told once."""
+    prior: Waiting | None = None
+    """What it goes on from, where it has waited for a human; its id is then that one's."""
     signal: Any = field(default=None, repr=False)
     """What the signals rim keeps with the call (its span)."""
 
@@ -90,7 +92,7 @@ class Approver(Protocol):
     def channel(self) -> str: ...
     @property
     def approver(self) -> str | None: ...
-    async def request_approval(self, decision: PolicyDecision) -> bool: ...
+    async def request_approval(self, decision: PolicyDecision) -> object: ...
 
 
 class Journal(Protocol):
@@ -103,8 +105,28 @@ class Journal(Protocol):
             AuditError: nothing, or nothing readable, was written.
         """
 
+    def mark(self) -> int:
+        """Taken before lines are appended, it says to `sync` which of them matter."""
+
+    async def sync(self, mark: int) -> None:
+        """Wait until what was appended since `mark` survives what the user asked for.
+
+        Raises:
+            AuditError: it may not.
+        """
+
     def digest(self, payload: bytes) -> str:
         """Keyed digest of `payload` (`hmac-sha256:` and hex). Raises AuditError without a key."""
+
+    def waiting(self, call_id: str) -> list[Waiting]:
+        """The calls of that id, as records have it, that wait for a human. Raises AuditError."""
+
+    def take_over(self, record: AuditRecord) -> Waiting | None:
+        """Take the waiting call that `record` is of and that may go on: it is then open, and nobody else's.
+
+        Raises:
+            AuditError: the journal cannot be read, or the taking not be written.
+        """
 
 
 class Signals(Protocol):
@@ -118,6 +140,12 @@ class Signals(Protocol):
 
     def decided(self, call: Call) -> None:
         """The decision is final: the one event, the one count."""
+
+    def suspended(self, call: Call) -> None:
+        """A human is asked, and no process waits for the answer."""
+
+    def answered(self, call: Call) -> None:
+        """The answer to such a question has come; it is on the record."""
 
     def executing(self, call: Call) -> AbstractContextManager[None]:
         """The body runs for as long as this lasts, with our span current."""

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any
 
 from aegis_otel.audit.record import SCHEMA_VERSION, AuditRecord
 from aegis_otel.encoding import encode_plain, to_plain
-from aegis_otel.model import PolicyDecision, RiskLevel
-from aegis_otel.redaction import redact, redact_text
+from aegis_otel.model import Mode, PolicyDecision, RiskLevel
+from aegis_otel.redaction import redact, redact_name
 from aegis_otel.runtime.call import NOWHERE, Origin, System
 from aegis_otel.runtime.timestamps import timestamp
-
-_LONGEST_KEPT = 200
 
 RISK_NAMES = {level: level.name for level in RiskLevel}
 """An enum's own `.name` costs ten times a look-up."""
@@ -25,6 +22,7 @@ def decided(
     session_id: str,
     started_ns: int,
     origin: Origin = NOWHERE,
+    mode: Mode = Mode.ENFORCE,
 ) -> AuditRecord:
     """The record of a decision, still without its arguments."""
     action, verdict = decision.action, decision.verdict
@@ -33,14 +31,14 @@ def decided(
         decision_id=system.new_id(),
         timestamp=timestamp(started_ns),
         session_id=session_id,
-        action_type=_text(action.type),
-        action_target=_text(action.target),
+        action_type=redact_name(action.type),
+        action_target=redact_name(action.target),
         risk_level=RISK_NAMES[verdict.risk_level],
         approval=verdict.approval.value,
         matched_rule=verdict.matched_rule,
         reason=verdict.reason or None,
         policy_digest=verdict.policy_digest or None,
-        mode="enforce",
+        mode=mode.value,
         agent_name=_optional(action.agent),
         tool_name=_optional(origin.tool_name),
         tool_call_id=_optional(origin.tool_call_id),
@@ -53,20 +51,12 @@ def decided(
 
 
 def _optional(value: str | None) -> str | None:
-    return None if value is None else _text(value)
+    return None if value is None else redact_name(value)
 
 
-def _text(value: object) -> str:
-    """A name as it may leave. Names repeat, so most of them are redacted once."""
-    if type(value) is not str:
-        return f"<{type(value).__name__}>"
-    return _redacted(value) if len(value) <= _LONGEST_KEPT else redact_text(value)
-
-
-_redacted = lru_cache(maxsize=2048)(redact_text)
-
-
-def add_arguments(record: AuditRecord, params: Mapping[str, Any], digest: Callable[[bytes], str]) -> bytes:
+def add_arguments(
+    record: AuditRecord, params: Mapping[str, Any], digest: Callable[[bytes], str | None]
+) -> bytes:
     """Put the redacted arguments and the digest of the real ones on `record`.
 
     Returns:
@@ -74,7 +64,8 @@ def add_arguments(record: AuditRecord, params: Mapping[str, Any], digest: Callab
     """
     plain = to_plain(params)
     encoded = encode_plain(plain)
-    record.action_params = encode_plain(redact(plain)).decode()
+    redacted = redact(plain, encoded)
+    record.action_params = (encoded if redacted is plain else encode_plain(redacted)).decode()
     record.args_digest = digest(encoded)
     return encoded
 

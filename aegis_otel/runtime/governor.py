@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from aegis_otel.audit.record import AuditRecord, RecordStatus
 from aegis_otel.encoding import encode_plain, to_plain
-from aegis_otel.errors import AegisError
+from aegis_otel.errors import AegisError, AuditError
 from aegis_otel.model import (
     ERROR_RULE,
     Action,
     Approval,
+    Mode,
     Outcome,
     PolicyDecision,
     Result,
@@ -31,6 +32,8 @@ from aegis_otel.runtime.call import NOWHERE, Approver, Call, Journal, Origin, Si
 from aegis_otel.runtime.decided import RISK_NAMES, add_arguments, decided
 from aegis_otel.runtime.describe import describe, safe_text, traced
 from aegis_otel.runtime.hooks import RuntimeHooks, fire
+from aegis_otel.runtime.interruptions import Interruptions
+from aegis_otel.runtime.paused import answers, resolved
 from aegis_otel.runtime.question import ask
 from aegis_otel.runtime.refusal import Refusal
 from aegis_otel.runtime.timestamps import timestamp, utc
@@ -72,19 +75,38 @@ class Governor:
         hooks: RuntimeHooks,
         system: System,
         session_id: str,
+        mode: Mode = Mode.ENFORCE,
+        block_on_audit_failure: bool = True,
     ) -> None:
         self.policy = policy
         """In force for every call that is not decided yet, or waits for a human. Replaced as a whole."""
-        self._journal = journal
-        self._signals = signals
+        self.journal = journal
+        self.signals = signals
         self._approver = approver
         self._approval_timeout = approval_timeout
-        self._hooks = hooks
-        self._system = system
+        self.hooks = hooks
+        self.system = system
         self._session_id = session_id
+        self.mode = mode
+        """Whether a refusal stops the body, or is only recorded."""
+        self.interruptions = Interruptions(self)
+        """Those of its calls that the SDK pauses."""
+        self.unavailable: Refusal | None = None
+        """Why governance could not start, where it could not: every call is refused with it."""
+        self._block_on_audit_failure = block_on_audit_failure and mode is Mode.ENFORCE
+
+    @property
+    def needs_audit(self) -> bool:
+        """Whether a call is refused because its verdict cannot be written."""
+        return self._block_on_audit_failure and self.unavailable is None
 
     async def authorize(
-        self, action: Action, origin: Origin = NOWHERE, *, fault: Refusal | None = None
+        self,
+        action: Action,
+        origin: Origin = NOWHERE,
+        *,
+        fault: Refusal | None = None,
+        resumed: bool = False,
     ) -> Call:
         """Decide on one action; on return its verdict is on disk and final.
 
@@ -92,22 +114,27 @@ class Governor:
             action: What is about to be done.
             origin: Where the call comes from.
             fault: A reason found before the policy was asked, which refuses the call whatever it says.
+            resumed: Whether the call comes out of an interruption; it goes on from there, if the audit
+                knows of that.
 
         Returns:
             The call. Its body may run exactly when `refusal` is None, and then must be run by `run`, or
             given up by `abandon`.
         """
-        started_ns = self._system.now_ns()
+        started_ns = self.system.now_ns()
+        fault = self.unavailable or fault
         try:
             if origin.size >= LARGE_ARGUMENTS:
-                call = await asyncio.to_thread(self._assess, action, origin, started_ns)
+                call = await asyncio.to_thread(self.assess, action, origin, started_ns)
             else:
-                call = self._assess(action, origin, started_ns)
+                call = self.assess(action, origin, started_ns)
         except Exception as error:
             _log_failure(error)
             call = self._unassessed(action, origin, started_ns, error)
-            fault = refusal.UNAVAILABLE
+            fault = self.unavailable or refusal.UNAVAILABLE
         try:
+            if resumed and fault is None:
+                fault = await self.interruptions.resume(call)
             await self._settle(call, fault)
         except Exception as error:
             _log_failure(error)
@@ -118,12 +145,21 @@ class Governor:
             raise
         return call
 
-    async def run(self, call: Call, body: Callable[[], Awaitable[T]]) -> T:
-        """Run the body of a permitted call and record how it ended. Its exceptions pass unchanged."""
-        started = self._system.monotonic()
-        begun_ns = self._system.now_ns()
+    async def run(
+        self, call: Call, body: Callable[[], Awaitable[T]], *, paused: Callable[[T], bool] | None = None
+    ) -> T:
+        """Run the body of a permitted call and record how it ended. Its exceptions pass unchanged.
+
+        Args:
+            call: From `authorize`.
+            body: What to run.
+            paused: Whether a body that has returned this has not ended: a call inside of it waits for a
+                human.
+        """
+        started = self.system.monotonic()
+        begun_ns = self.system.now_ns()
         try:
-            with self._signals.executing(call):
+            with self.signals.executing(call):
                 value = await body()
         except asyncio.CancelledError:
             self._complete(call, RecordStatus.CANCELLED, started, "Cancelled while running")
@@ -132,36 +168,46 @@ class Governor:
             text = safe_text(str(error)) if isinstance(error, BodyFailed) else describe(error)
             self._complete(call, RecordStatus.FAILED, started, text)
             if isinstance(error, Exception):
-                await self._executed(call, begun_ns, None)
+                await self.executed(call, begun_ns, None)
             raise
-        self._complete(call, RecordStatus.SUCCESS, started, None)
-        await self._executed(call, begun_ns, value)
+        ended = paused is None or not paused(value)
+        self._complete(call, RecordStatus.SUCCESS if ended else RecordStatus.PENDING, started, None)
+        await self.executed(call, begun_ns, value)
         return value
 
-    def abandon(self, call: Call, status: RecordStatus, why: str) -> None:
-        """Close a permitted call whose body never started. Does nothing to one that was closed."""
+    def abandon(self, call: Call, status: RecordStatus, why: str | None) -> None:
+        """Close a permitted call whose body was not run by `run`. Does nothing to one that was closed."""
         if call.status is RecordStatus.OPEN:
             self._complete(call, status, None, why)
 
     def skip(self, action: Action, why: str) -> None:
         """Record an action of a plan that was never decided on, because an earlier one failed."""
-        started_ns = self._system.now_ns()
+        started_ns = self.system.now_ns()
         try:
-            call = self._assess(action, NOWHERE, started_ns)
+            call = self.assess(action, NOWHERE, started_ns)
         except Exception as error:
             call = self._unassessed(action, NOWHERE, started_ns, error)
         call.record.result_status = RecordStatus.SKIPPED.value
         call.record.result_error = why
-        self._write(call, call.record)
+        self.write(call, call.record)
 
     # --- deciding ---
 
-    def _assess(self, action: Action, origin: Origin, started_ns: int) -> Call:
+    def assess(self, action: Action, origin: Origin, started_ns: int) -> Call:
         """Everything that needs only the arguments and the policy: runs in a thread for large arguments."""
         decision = self.policy.evaluate(action, now=utc(started_ns))
-        record = decided(decision, self._system, self._session_id, started_ns, origin)
-        arguments = add_arguments(record, action.params, self._journal.digest)
+        record = decided(decision, self.system, self._session_id, started_ns, origin, self.mode)
+        arguments = add_arguments(record, action.params, self._digest)
         return Call(decision, origin, started_ns, record, arguments)
+
+    def _digest(self, payload: bytes) -> str | None:
+        try:
+            return self.journal.digest(payload)
+        except AuditError as error:
+            if self.needs_audit:
+                raise
+            _log_failure(error)
+            return None
 
     def _unassessed(self, action: Action, origin: Origin, started_ns: int, error: Exception) -> Call:
         """A call about which nothing could be found out: it carries no arguments at all."""
@@ -170,52 +216,67 @@ class Governor:
             Approval.BLOCK, RiskLevel.CRITICAL, ERROR_RULE, reason, policy_digest=self.policy.digest
         )
         decision = PolicyDecision(action, verdict)
-        record = decided(decision, self._system, self._session_id, started_ns, origin)
+        record = decided(decision, self.system, self._session_id, started_ns, origin, self.mode)
         return Call(decision, origin, started_ns, record, b"")
 
     async def _settle(self, call: Call, fault: Refusal | None) -> None:
         """From the policy's verdict to a final, recorded outcome."""
-        approval = call.decision.verdict.approval
+        verdict = call.decision.verdict
         if fault is not None:
-            self._refuse(call, fault)
-        elif approval is Approval.BLOCK:
-            self._refuse(call, refusal.blocked(call.decision.verdict.matched_rule))
-        elif approval is Approval.AUTO:
+            self.refuse(call, fault)
+        elif call.outcome is not None:
+            pass  # under way: a policy that changed since does not reach it
+        elif verdict.approval is Approval.BLOCK:
+            self.refuse(call, refusal.blocked(verdict.matched_rule))
+        elif call.prior is not None and (verdict.approval is Approval.AUTO or answers(call.prior, verdict)):
+            call.outcome, call.status = Outcome.APPROVED, RecordStatus.OPEN
+        elif verdict.approval is Approval.AUTO or self.mode is Mode.MONITOR:
             call.outcome, call.status = Outcome.ALLOWED, RecordStatus.OPEN
         call.record.result_status = call.status.value
-        self._signals.opened(call)
-        if not self._write(call, call.record):
-            self._refuse(call, refusal.UNAVAILABLE)
-        if self._hooks.on_decision is not None:
-            await fire(self._hooks.on_decision, self._signals.hook_failed, call.decision)
+        self.signals.opened(call)
+        mark = self.journal.mark()
+        if not self.write(call, call.record) and self.needs_audit:
+            self.refuse(call, refusal.UNAVAILABLE)
+        if self.hooks.on_decision is not None:
+            await fire(self.hooks.on_decision, self.signals.hook_failed, call.decision)
         if call.outcome is None:
             await self._ask(call)
-        self._announce(call)
+        if call.refusal is None and not await self._synced(call, mark) and self.needs_audit:
+            self._close_unsettled(call, refusal.UNAVAILABLE)
+        if not call.announced:
+            self.announce(call)
+        elif call.refusal is not None:
+            self.signals.closed(call)
         if call.refusal is not None:
-            await self._executed(call, None, None)
+            await self.executed(call, None, None)
 
-    def _announce(self, call: Call) -> None:
+    def announce(self, call: Call) -> None:
         """The outcome is final: the one event, the one count."""
         call.announced = True
-        self._signals.decided(call)
+        self.signals.decided(call)
         if call.refusal is not None:
-            self._signals.closed(call)
+            self.signals.closed(call)
 
     def _close_unsettled(self, call: Call, why: Refusal) -> None:
         """Settling broke off, by a fault of ours or a cancellation: what is not decided yet is refused."""
         if call.outcome is None or (why.outcome is Outcome.ERROR and call.refusal is None):
-            self._refuse(call, why)
-            self._write(call, self._line(call, "resolved", **_approval_columns(call.record)))
+            self.refuse(call, why)
+            self.write(call, self.line(call, "resolved", **resolved(call.record)))
         if not call.announced:
-            self._announce(call)
+            self.announce(call)
 
-    def _refuse(self, call: Call, why: Refusal) -> None:
-        call.outcome, call.status, call.refusal = why.outcome, why.status, why.text
-        call.record.result_status, call.record.result_error = why.status.value, why.error
+    def refuse(self, call: Call, why: Refusal) -> None:
+        """The one place where a call is stopped; in monitor mode it is only said that it would have been."""
+        call.outcome = why.outcome
         if why.cause is not None:
             call.record.reason = why.cause
         if why.outcome is Outcome.ERROR:
             call.error_type = why.cause
+        if self.mode is Mode.MONITOR:
+            call.status = RecordStatus.OPEN
+            return
+        call.status, call.refusal = why.status, why.text
+        call.record.result_status, call.record.result_error = why.status.value, why.error
 
     # --- asking a human ---
 
@@ -223,33 +284,34 @@ class Governor:
         """Ask until the answer is no, or yes to what the policy says at that moment."""
         call.channel = self._approver.channel
         while call.outcome is None:
-            with self._signals.awaiting(call):
-                why = await ask(self._approver, call, self._approval_timeout, self._system.monotonic)
+            with self.signals.awaiting(call):
+                why = await ask(self._approver, call, self._approval_timeout, self.system.monotonic)
             asked = call.decision
             if why is not None:
-                self._refuse(call, why)
+                self.refuse(call, why)
             elif call.origin.size >= LARGE_ARGUMENTS:
                 await asyncio.to_thread(self._recheck, call)
             else:
                 self._recheck(call)
-            if not self._write(call, self._line(call, "resolved", **_approval_columns(call.record))):
-                self._refuse(call, refusal.UNAVAILABLE)
-            await fire(self._hooks.on_approval, self._signals.hook_failed, asked, why is None)
+            written = self.write(call, self.line(call, "resolved", **resolved(call.record)))
+            if not written and self.needs_audit:
+                self.refuse(call, refusal.UNAVAILABLE)
+            await fire(self.hooks.on_approval, self.signals.hook_failed, asked, why is None)
             if call.decision.verdict is not asked.verdict:
-                await fire(self._hooks.on_decision, self._signals.hook_failed, call.decision)
+                await fire(self.hooks.on_decision, self.signals.hook_failed, call.decision)
 
     def _recheck(self, call: Call) -> None:
         """A human said yes: to these arguments, and to what the policy still asks for?"""
         action, approved = call.decision.action, call.decision.verdict
         try:
             unchanged = encode_plain(to_plain(action.params)) == call.arguments
-            now = self.policy.evaluate(action, now=utc(self._system.now_ns()))
+            now = self.policy.evaluate(action, now=utc(self.system.now_ns()))
         except Exception as error:
             _log_failure(error)
-            self._refuse(call, refusal.UNAVAILABLE)
+            self.refuse(call, refusal.UNAVAILABLE)
             return
         if not unchanged:
-            self._refuse(call, refusal.CHANGED)
+            self.refuse(call, refusal.CHANGED)
             return
         call.decision, verdict = now, now.verdict
         record = call.record
@@ -260,30 +322,41 @@ class Governor:
             verdict.matched_rule != approved.matched_rule or verdict.risk_level > approved.risk_level
         )
         if verdict.approval is Approval.BLOCK:
-            self._refuse(call, refusal.blocked(verdict.matched_rule))
+            self.refuse(call, refusal.blocked(verdict.matched_rule))
         elif verdict.approval is Approval.AUTO or not something_else:
             call.outcome, call.status = Outcome.APPROVED, RecordStatus.OPEN
             record.result_status = RecordStatus.OPEN.value
         else:  # the yes was to another question: it does not count, and the human is asked again
-            record.human_decision = None
+            record.human_decision = record.approver = record.approval_reason = None
 
     # --- recording ---
 
-    def _write(self, call: Call, line: AuditRecord) -> bool:
+    def write(self, call: Call, line: AuditRecord) -> bool:
         """Append to the journal; whether it is on disk. A refused line is told, never raised."""
         try:
-            self._journal.append(line)
+            self.journal.append(line)
         except Exception as error:
-            _log.error("audit of decision %s failed: %s", line.decision_id, describe(error))
-            self._signals.write_failed(call, error)
-            return False
+            return self._write_failed(call, error)
         return True
 
-    def _line(self, call: Call, stage: str, **changed: object) -> AuditRecord:
+    async def _synced(self, call: Call, mark: int) -> bool:
+        """Wait until what was written since `mark` is as durable as asked for; whether it is."""
+        try:
+            await self.journal.sync(mark)
+        except Exception as error:
+            return self._write_failed(call, error)
+        return True
+
+    def _write_failed(self, call: Call, error: Exception) -> bool:
+        _log.error("audit of decision %s failed: %s", call.record.decision_id, describe(error))
+        self.signals.write_failed(call, error)
+        return False
+
+    def line(self, call: Call, stage: str, **changed: object) -> AuditRecord:
         return AuditRecord(
             stage=stage,  # type: ignore[arg-type]
             decision_id=call.record.decision_id,
-            timestamp=timestamp(self._system.now_ns()),
+            timestamp=timestamp(self.system.now_ns()),
             result_status=call.status.value,
             **changed,  # type: ignore[arg-type]
         )
@@ -293,16 +366,19 @@ class Governor:
         record = call.record
         record.result_status = status.value
         record.result_error = error
-        record.duration_s = None if started is None else round(self._system.monotonic() - started, 6)
-        line = self._line(call, "completed", result_error=record.result_error, duration_s=record.duration_s)
-        self._write(call, line)
-        self._signals.closed(call)
+        if started is not None:
+            before = call.prior.row.duration_s or 0.0 if call.prior else 0.0
+            record.duration_s = round(before + self.system.monotonic() - started, 6)
+        stage = "resolved" if status is RecordStatus.PENDING else "completed"
+        line = self.line(call, stage, result_error=record.result_error, duration_s=record.duration_s)
+        self.write(call, line)
+        self.signals.closed(call)
 
-    async def _executed(self, call: Call, begun_ns: int | None, value: object) -> None:
-        if self._hooks.on_execute is None or call.status not in _FINAL:
+    async def executed(self, call: Call, begun_ns: int | None, value: object) -> None:
+        if self.hooks.on_execute is None or call.status not in _FINAL:
             return
         result = value if isinstance(value, Result) else self.result(call, data=value, begun_ns=begun_ns)
-        await fire(self._hooks.on_execute, self._signals.hook_failed, result)
+        await fire(self.hooks.on_execute, self.signals.hook_failed, result)
 
     def result(self, call: Call, *, data: object = None, begun_ns: int | None = None) -> Result:
         """What came of a closed call, as the Runtime's callers and hooks see it."""
@@ -312,27 +388,11 @@ class Governor:
             data=data,
             error=call.record.result_error,
             started_at=None if begun_ns is None else utc(begun_ns),
-            completed_at=utc(self._system.now_ns()),
+            completed_at=utc(self.system.now_ns()),
             decision_id=call.record.decision_id,
         )
 
 
 def _log_failure(error: Exception) -> None:
     """An error that says how to mend it needs no places; one of ours does."""
-    what = describe(error) if isinstance(error, AegisError) else traced(error)
-    _log.error("governance failed; the call is refused: %s", what)
-
-
-def _approval_columns(record: AuditRecord) -> dict[str, object]:
-    """What an answer can change of the row."""
-    return {
-        "human_decision": record.human_decision,
-        "approver": record.approver,
-        "approval_wait_s": record.approval_wait_s,
-        "approval": record.approval,
-        "risk_level": record.risk_level,
-        "matched_rule": record.matched_rule,
-        "policy_digest": record.policy_digest,
-        "reason": record.reason,
-        "result_error": record.result_error,
-    }
+    _log.error("governance failed: %s", describe(error) if isinstance(error, AegisError) else traced(error))

@@ -36,6 +36,18 @@ class IsolatedSignals:
         except Exception:
             self.log("decided")
 
+    def suspended(self, call: Call) -> None:
+        try:
+            self._signals.suspended(call)
+        except Exception:
+            self.log("suspended")
+
+    def answered(self, call: Call) -> None:
+        try:
+            self._signals.answered(call)
+        except Exception:
+            self.log("answered")
+
     def executing(self, call: Call) -> AbstractContextManager[None]:
         return _IsolatedContext(self, self._signals.executing, call)
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aegis_otel.audit.record import RecordStatus
 from aegis_otel.model import Outcome
@@ -52,6 +52,13 @@ UNAVAILABLE = Refusal(
     RecordStatus.BLOCKED,
     "governance_unavailable",
 )
+
+
+def unavailable(why: str) -> Refusal:
+    """Governance could not start."""
+    return replace(UNAVAILABLE, error=f"{UNAVAILABLE.error}: {why}")
+
+
 NOT_AN_OBJECT = Refusal(
     "ERROR",
     "Action not run: arguments are not a JSON object",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,9 +11,9 @@ from types import TracebackType
 from typing import Self
 
 from aegis_otel.adapters.base import BaseExecutor
-from aegis_otel.config import APPROVAL_TIMEOUT
-from aegis_otel.errors import ConfigError
-from aegis_otel.model import Action, Approval, PolicyDecision, Result, ResultStatus
+from aegis_otel.config import APPROVAL_TIMEOUT, MODE, ON_AUDIT_FAILURE
+from aegis_otel.errors import AuditError, ConfigError
+from aegis_otel.model import Action, Approval, Mode, PolicyDecision, Result, ResultStatus
 from aegis_otel.policy import Policy
 from aegis_otel.runtime.approval import ApprovalHandler, default_handler
 from aegis_otel.runtime.audit import AuditLogger
@@ -25,6 +26,7 @@ from aegis_otel.runtime.plan import ExecutionPlan
 from aegis_otel.runtime.system import RealSystem
 from aegis_otel.telemetry.recorder import Recorder
 
+_log = logging.getLogger("aegis_otel")
 _SKIPPED = "Skipped due to prior failure"
 _DRY = {
     Approval.AUTO: ResultStatus.WOULD_RUN,
@@ -47,6 +49,10 @@ class Runtime:
         session_id: Groups the rows of this Runtime. Default: 12 random hex digits.
         hooks: Callbacks that observe.
         approval_timeout: Seconds a human has; default `AEGIS_APPROVAL_TIMEOUT`, else 300.
+        mode: `enforce` or `monitor` (decide and record, stop nothing, ask nobody); default `AEGIS_MODE`,
+            else `enforce`.
+        on_audit_failure: What a call comes to whose verdict cannot be written: `block` or `allow`;
+            default `AEGIS_ON_AUDIT_FAILURE`, else `block`.
         recorder: Telemetry through providers of your own; default: OpenTelemetry's global ones.
 
     Raises:
@@ -63,12 +69,14 @@ class Runtime:
         session_id: str | None = None,
         hooks: RuntimeHooks | None = None,
         approval_timeout: float | None = None,
+        mode: Mode | str | None = None,
+        on_audit_failure: str | None = None,
         recorder: Recorder | None = None,
     ) -> None:
         _check_policy(policy)
         if approval_handler is not None and not isinstance(approval_handler, ApprovalHandler):
             raise ConfigError(
-                "`approval_handler` is no ApprovalHandler: pass an instance of a subclass (docs/executors.md)"
+                "`approval_handler` is no ApprovalHandler: pass an instance of a subclass (docs/approvals.md)"
             )
         self.executor = executor
         self.approval = approval_handler or default_handler()
@@ -76,6 +84,7 @@ class Runtime:
         self.session_id = session_id or uuid.uuid4().hex[:12]
         self.hooks = hooks or RuntimeHooks()
         self.recorder = recorder or Recorder()
+        self.mode = Mode(MODE.value(mode))
         self.governor = Governor(
             policy=policy,
             journal=self.audit,
@@ -85,8 +94,11 @@ class Runtime:
             hooks=self.hooks,
             system=RealSystem(),
             session_id=self.session_id,
+            mode=self.mode,
+            block_on_audit_failure=ON_AUDIT_FAILURE.value(on_audit_failure) == "block",
         )
-        self.recorder.policy_loaded(policy)
+        self.audit.tell_seals(self.recorder.audit_sealed)
+        self.recorder.policy_loaded(policy, self.mode.value)
 
     @property
     def policy(self) -> Policy:
@@ -101,7 +113,20 @@ class Runtime:
         """
         _check_policy(policy)
         self.governor.policy = policy
-        self.recorder.policy_loaded(policy)
+        self.recorder.policy_loaded(policy, self.mode.value)
+
+    def check(self) -> None:
+        """See that the audit can be written, before the first call finds that it cannot.
+
+        Raises:
+            AuditError: it cannot, and calls would be refused for that; otherwise it is only logged.
+        """
+        try:
+            self.audit.check()
+        except AuditError as error:
+            if self.governor.needs_audit:
+                raise
+            _log.error("%s; no audit is kept", error)
 
     def plan(self, actions: Sequence[Action]) -> ExecutionPlan:
         """What the policy says about each action now. Runs, asks and records nothing.

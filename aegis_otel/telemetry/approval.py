@@ -31,10 +31,7 @@ class Awaiting:
         self._call = call
         self._risk = risk(call.record)
         self._channel = call.channel or ""
-        self._attributes: Attributes = {
-            **{key: governed.facts[key] for key in _ASKED if key in governed.facts},
-            semconv.APPROVAL_CHANNEL: self._channel,
-        }
+        self._attributes = _question(governed, call)
         self._span = tracer.start_span(
             f"{semconv.AWAIT_APPROVAL} {governed.tool}",
             governed.context,
@@ -76,3 +73,33 @@ class Awaiting:
         )
         resolved = {**self._attributes, **came}
         self._events.emit(semconv.EVENT_APPROVAL_RESOLVED, self._risk, resolved, self._context)
+
+
+def suspended(events: Events, governed: Governed, call: Call) -> None:
+    """A question whose answer no process waits for."""
+    attributes = _question(governed, call)
+    events.emit(semconv.EVENT_APPROVAL_REQUESTED, risk(call.record), attributes, governed.context)
+
+
+def answered(events: Events, instruments: Instruments, governed: Governed, call: Call) -> None:
+    """The answer to such a question."""
+    record = call.record
+    outcome, seconds = record.human_decision or "error", record.approval_wait_s or 0.0
+    attributes = _question(governed, call)
+    instruments.approval_duration.record(
+        seconds,
+        {
+            semconv.APPROVAL_OUTCOME: outcome,
+            semconv.APPROVAL_CHANNEL: attributes[semconv.APPROVAL_CHANNEL],
+        },
+        governed.context,
+    )
+    attributes |= {semconv.APPROVAL_OUTCOME: outcome, semconv.APPROVAL_WAIT: seconds}
+    events.emit(semconv.EVENT_APPROVAL_RESOLVED, risk(record), attributes, governed.context)
+
+
+def _question(governed: Governed, call: Call) -> Attributes:
+    return {
+        **{key: governed.facts[key] for key in _ASKED if key in governed.facts},
+        semconv.APPROVAL_CHANNEL: call.channel or "",
+    }

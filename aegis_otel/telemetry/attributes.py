@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from opentelemetry.util.types import AttributeValue
 
 from aegis_otel import semconv
@@ -10,6 +12,22 @@ from aegis_otel.model import Outcome
 from aegis_otel.runtime.call import Call
 
 Attributes = dict[str, AttributeValue]
+
+
+class Sealed(Protocol):
+    """A seal as far as telemetry needs it."""
+
+    @property
+    def audit(self) -> str: ...
+    @property
+    def seal(self) -> int: ...
+    @property
+    def chain(self) -> str: ...
+    @property
+    def previous(self) -> str: ...
+    @property
+    def rows(self) -> int: ...
+
 
 _LET_THROUGH = (Outcome.ALLOWED, Outcome.APPROVED)
 
@@ -46,6 +64,17 @@ def of_refusal(call: Call) -> Attributes:
     if call.error_type is not None:
         attributes[semconv.ERROR_TYPE] = call.error_type
     return attributes
+
+
+def of_seal(seal: Sealed) -> Attributes:
+    """Everything a witness needs."""
+    return {
+        semconv.AUDIT_ID: seal.audit,
+        semconv.AUDIT_SEAL: seal.seal,
+        semconv.AUDIT_CHAIN: seal.chain,
+        semconv.AUDIT_PREVIOUS_CHAIN: seal.previous,
+        semconv.AUDIT_ROWS: seal.rows,
+    }
 
 
 def risk(record: AuditRecord) -> str:

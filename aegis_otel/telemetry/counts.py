@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from aegis_otel.model import DEFAULT_RULE, ERROR_RULE, Approval, Outcome, RiskLevel
+from aegis_otel.model import DEFAULT_RULE, ERROR_RULE, Approval, Mode, Outcome, RiskLevel
 
 ZERO_LIMIT = 1_500
 """How many label sets a policy may start at zero. The SDK keeps 2,000 per instrument and adds up the rest in
@@ -26,7 +26,12 @@ _PLAUSIBLE = {
     Approval.APPROVE: (Outcome.APPROVED, Outcome.DENIED, Outcome.EXPIRED, Outcome.ERROR),
     Approval.BLOCK: (Outcome.BLOCKED, Outcome.ERROR),
 }
+_PLAUSIBLE_UNASKED = {**_PLAUSIBLE, Approval.APPROVE: (Outcome.ALLOWED, Outcome.ERROR)}
+"""In monitor mode nobody is asked."""
 
+
+LOADED, REFUSED = "loaded", "refused"
+"""What becomes of a change of the policy's files."""
 
 Labels = tuple[str, str, str, str, str]
 """Outcome, approval, risk, rule and mode: the labels of one series, and only values that a policy bounds."""
@@ -53,10 +58,11 @@ def plausible(rules: Iterable[Rule], default: Verdicts, mode: str) -> list[Label
     asked = [(rule.risk_level, rule.approval, rule.name) for rule in rules]
     asked.append((default.risk_level, default.approval, DEFAULT_RULE))
     asked.sort(key=lambda entry: -entry[0])
+    ends = _PLAUSIBLE_UNASKED if mode == Mode.MONITOR else _PLAUSIBLE
     sets = [(Outcome.ERROR.value, Approval.BLOCK.value, "critical", ERROR_RULE, mode)]
     for risk, approval, rule in asked:
         level = risk.name.lower()
-        sets.extend((end.value, approval.value, level, rule, mode) for end in _PLAUSIBLE[approval])
+        sets.extend((end.value, approval.value, level, rule, mode) for end in ends[approval])
     return sets
 
 
@@ -70,6 +76,7 @@ class Counts:
         """Calls that wait for a human now."""
         self.audit_errors = 0
         self.hook_errors = 0
+        self.reloads = {LOADED: 0, REFUSED: 0}
         _every.add(self)
 
     def decided(self, labels: Labels) -> None:
@@ -92,6 +99,10 @@ class Counts:
         with self._lock:
             self.hook_errors += 1
 
+    def reloaded(self, outcome: str) -> None:
+        with self._lock:
+            self.reloads[outcome] += 1
+
     def start_at_zero(self, sets: Sequence[Labels]) -> None:
         """Give each of `sets` a series, in their order and up to `ZERO_LIMIT` series in all."""
         with self._lock:
@@ -108,6 +119,7 @@ class Counts:
         self._lock = threading.Lock()  # another thread may have held it when the process forked
         self._decisions = dict.fromkeys(self._decisions, 0)
         self.pending = self.audit_errors = self.hook_errors = 0
+        self.reloads = dict.fromkeys(self.reloads, 0)
 
 
 _every: weakref.WeakSet[Counts] = weakref.WeakSet()

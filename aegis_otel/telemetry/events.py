@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from opentelemetry._logs import LoggerProvider, SeverityNumber, get_logger_provider
+from opentelemetry._logs import LoggerProvider, LogRecord, SeverityNumber, get_logger_provider
 from opentelemetry.context import Context
 
 from aegis_otel import semconv
@@ -42,11 +42,13 @@ class Events:
         if self._logger.enabled(context=context, severity_number=number, event_name=name):
             now = timestamp or time.time_ns()
             self._logger.emit(
-                timestamp=now,
-                observed_timestamp=now,
-                context=context,
-                severity_number=number,
-                severity_text=text,
-                attributes=attributes,
-                event_name=name,
+                LogRecord(
+                    timestamp=now,
+                    observed_timestamp=now,
+                    context=context,
+                    severity_number=number,
+                    severity_text=text,
+                    attributes=attributes,
+                    event_name=name,
+                )
             )

@@ -22,7 +22,8 @@ from aegis_otel.version import __version__
 
 _METRICS = {metric.name: metric for metric in semconv.METRICS}
 _lock = threading.Lock()
-_counts_of: weakref.WeakKeyDictionary[MeterProvider, Counts] = weakref.WeakKeyDictionary()
+_counts_of: list[tuple[weakref.ref[MeterProvider], Counts]] = []
+"""By identity: a provider of others may have no hash."""
 _global_counts: list[Counts] = []
 """At most one: what the global provider reads. Registered before a provider is installed, it is handed on to
 the provider by the API, and must not be registered there again."""
@@ -45,14 +46,19 @@ class Instruments:
 
 def _shared_counts(provider: MeterProvider, meter: Meter) -> Counts:
     with _lock:
-        counts = _counts_of.get(provider)
-        if counts is None and provider is get_meter_provider() and _global_counts:
-            counts = _counts_of[provider] = _global_counts[0]
-        if counts is None:
-            counts = _counts_of[provider] = Counts()
-            if provider is get_meter_provider():
+        _counts_of[:] = [entry for entry in _counts_of if entry[0]() is not None]
+        known = [counts for reference, counts in _counts_of if reference() is provider]
+        if known:
+            return known[0]
+        is_global = provider is get_meter_provider()
+        if is_global and _global_counts:
+            counts = _global_counts[0]
+        else:
+            counts = Counts()
+            if is_global:
                 _global_counts.append(counts)
             _observe(meter, counts)
+        _counts_of.append((weakref.ref(provider), counts))
         return counts
 
 
@@ -71,6 +77,12 @@ def _observe(meter: Meter, counts: Counts) -> None:
             Observation(count, dict(zip(keys, labels, strict=True))) for labels, count in counts.decisions()
         ]
 
+    def reloads(_: CallbackOptions) -> Iterable[Observation]:
+        return [
+            Observation(count, {semconv.POLICY_RELOAD_OUTCOME: outcome})
+            for outcome, count in counts.reloads.items()
+        ]
+
     def plain(read: Callable[[], int]) -> list[CallbackT]:
         return [lambda _: [Observation(read())]]
 
@@ -83,5 +95,6 @@ def _observe(meter: Meter, counts: Counts) -> None:
         ),
         (semconv.METRIC_AUDIT_ERRORS, meter.create_observable_counter, plain(lambda: counts.audit_errors)),
         (semconv.METRIC_HOOK_ERRORS, meter.create_observable_counter, plain(lambda: counts.hook_errors)),
+        (semconv.METRIC_POLICY_RELOADS, meter.create_observable_counter, [reloads]),
     ):
         create(name, callbacks, _METRICS[name].unit, _METRICS[name].meaning)

@@ -10,16 +10,16 @@ from contextlib import AbstractContextManager
 from functools import cache
 from typing import Protocol
 
-from opentelemetry._logs import LoggerProvider
+from opentelemetry._logs import LoggerProvider, get_logger_provider
 from opentelemetry.context import get_current
 from opentelemetry.metrics import MeterProvider, get_meter_provider
 from opentelemetry.trace import TracerProvider, get_tracer_provider
 
 from aegis_otel import semconv
 from aegis_otel.runtime.call import Call
-from aegis_otel.telemetry.approval import Awaiting
-from aegis_otel.telemetry.attributes import Attributes, error_type, of_refusal, risk, text
-from aegis_otel.telemetry.counts import Rule, Verdicts, plausible
+from aegis_otel.telemetry.approval import Awaiting, answered, suspended
+from aegis_otel.telemetry.attributes import Attributes, Sealed, error_type, of_refusal, of_seal, risk, text
+from aegis_otel.telemetry.counts import LOADED, REFUSED, Rule, Verdicts, plausible
 from aegis_otel.telemetry.events import Events
 from aegis_otel.telemetry.flush import flusher
 from aegis_otel.telemetry.instruments import Instruments
@@ -67,6 +67,7 @@ class Recorder:
         self._tracer = (tracer_provider or get_tracer_provider()).get_tracer(semconv.SCOPE, __version__)
         self._events = Events(logger_provider)
         self._meter_provider = meter_provider
+        self._providers = (tracer_provider, meter_provider, logger_provider)
         self._instruments = Instruments(meter_provider)
         self._arguments_on_spans = _captured_on_spans(os.environ.get(CAPTURE_CONTENT, ""))
 
@@ -78,6 +79,14 @@ class Recorder:
     def awaiting(self, call: Call) -> AbstractContextManager[None]:
         """A human is asked for as long as this lasts; at its end `record.human_decision` is the answer."""
         return Awaiting(self._tracer, self._events, self._instruments, _governed(call), call)
+
+    def suspended(self, call: Call) -> None:
+        """A human is asked, and no process waits: the event alone, for the span would never end."""
+        suspended(self._events, _governed(call), call)
+
+    def answered(self, call: Call) -> None:
+        """The answer came, perhaps in another process: its event and how long it took."""
+        answered(self._events, self._instruments, _governed(call), call)
 
     def decided(self, call: Call) -> None:
         """The one decision event, its mirror on the span, and the one count."""
@@ -140,13 +149,35 @@ class Recorder:
         )
         self._flush_metrics()
 
+    def policy_reloaded(self) -> None:
+        """A change of the policy's files came into force; `policy_loaded` tells which policy."""
+        self._instruments.counts.reloaded(LOADED)
+
     def policy_load_failed(self, sources: Sequence[str], error: BaseException) -> None:
         """A changed policy was refused, and the one in force stays. Never raises."""
+        self._instruments.counts.reloaded(REFUSED)
         self._tell(
             semconv.EVENT_POLICY_LOAD_FAILED,
             "ERROR",
             {semconv.POLICY_SOURCE: _texts(sources), semconv.ERROR_TYPE: error_type(type(error))},
         )
+
+    def audit_sealed(self, seal: Sealed) -> None:
+        """Part of the audit was sealed: its event, which is a witness where it is kept. Never raises."""
+        self._tell(semconv.EVENT_AUDIT_SEALED, "INFO", of_seal(seal))
+
+    def flush(self, timeout_s: float) -> bool:
+        """Have every signal sent; False where one was not within its `timeout_s` seconds. Never raises."""
+        current = (get_tracer_provider, get_meter_provider, get_logger_provider)
+        sent = True
+        for given, find in zip(self._providers, current, strict=True):
+            force_flush = getattr(given or find(), "force_flush", None)
+            try:
+                sent = (force_flush is None or force_flush(int(timeout_s * 1_000)) is not False) and sent
+            except Exception:
+                _log.warning("signals could not be flushed", exc_info=True)
+                sent = False
+        return sent
 
     def _tell(self, name: str, severity: str, attributes: Attributes) -> None:
         """An event outside of any call, and so outside of the governor's isolation."""

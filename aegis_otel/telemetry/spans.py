@@ -72,7 +72,7 @@ class Governed:
         ids = span.get_span_context()
         if ids.is_valid:
             around = get_current_span(parent)
-            self.in_foreign_tool = _is_foreign_tool(around)
+            self.in_foreign_tool = is_foreign_tool(around)
             record.trace_id = format_trace_id(ids.trace_id)
             if ids.span_id != around.get_span_context().span_id:  # else there is no SDK: it is the parent's
                 record.span_id = format_span_id(ids.span_id)
@@ -167,7 +167,7 @@ def _execute_attributes(governed: Governed, call: Call, arguments: str | None) -
     return attributes
 
 
-def _is_foreign_tool(span: Span) -> bool:
+def is_foreign_tool(span: Span) -> bool:
     """Whether `span` is the span of a tool's body that somebody else made.
 
     Ours is told apart by its scope: a governed tool that calls another has our `execute_tool` around it.

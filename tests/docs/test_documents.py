@@ -1,9 +1,10 @@
-"""Every snippet and command of the README and of docs/executors.md runs as it stands."""
+"""Every snippet and command of the README, docs/approvals.md and docs/executors.md runs as it stands."""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from aegis_otel.config import SETTINGS
 from aegis_otel.runtime.audit import AuditLogger
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ["README.md", "docs/executors.md"]
+DOCUMENTS = ["README.md", "docs/approvals.md", "docs/executors.md"]
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -83,8 +84,11 @@ def test_python_snippets_run(block: Block, folder: Path) -> None:
 
 
 def test_every_command_is_of_a_kind_that_a_test_runs() -> None:
-    """`aegis` commands are run below, `make` and `pip` by test_package.py and `.ci/run`."""
-    assert {command.split()[0] for command in commands()} == {"aegis", "make", "pip"}
+    """`aegis` is run below, `make` and `pip` by test_package.py and `.ci/run`, the loader by test_zero_code.py."""
+    assert {command.split()[0] for command in commands()} == {
+        *("aegis", "make", "pip"),
+        *("export", "opentelemetry-instrument"),
+    }
 
 
 def test_aegis_commands_run(folder: Path) -> None:
@@ -95,7 +99,7 @@ def test_aegis_commands_run(folder: Path) -> None:
     outputs = {}
     for command in commands():
         if command.startswith("aegis "):
-            result = CliRunner().invoke(aegis, command.split()[1:])
+            result = CliRunner().invoke(aegis, shlex.split(command)[1:])
             assert result.exit_code == 0, (command, result.output)
             outputs[command] = result.output
     assert "block_deletes" in outputs["aegis audit"]
@@ -107,7 +111,7 @@ def test_the_settings_table_is_the_settings() -> None:
     readme = (ROOT / "README.md").read_text()
     for setting in SETTINGS:
         default = f"{setting.default:g}" if isinstance(setting.default, float) else setting.default
-        assert f"| `{setting.env}` | `{default}` | {setting.meaning} |" in readme
+        assert f"| `{setting.env}` | {f'`{default}`' if default else ''} | {setting.meaning} |" in readme
 
 
 def test_links_lead_somewhere() -> None:

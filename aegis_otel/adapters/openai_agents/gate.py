@@ -1,35 +1,46 @@
-"""The capture point: where a tool call of the SDK meets the governor.
+"""A gate: where a call of one function tool meets the governor.
 
 It is the tool's first input guardrail, because the SDK runs that right before the body, outside the
 tool's own timeout, gives it the agent and the call id, and hands its text to the model. The body's
-invoker is wrapped too: it is where the body's end is seen, and it decides itself when user code calls
-`tool.on_invoke_tool` directly and no guardrail ran.
+invoker is wrapped too (`invoker`): it is where the body's end is seen, and it decides itself when user
+code calls `tool.on_invoke_tool` directly and no guardrail ran.
 """
 
 from __future__ import annotations
 
 import asyncio
-import copy
 import dataclasses
-import functools
+import logging
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
 from agents import FunctionTool, ToolGuardrailFunctionOutput, ToolInputGuardrail, ToolInputGuardrailData
 from agents.tool_context import ToolContext
 
-from aegis_otel.adapters.openai_agents.arguments import ActionFactory, origin_of
+from aegis_otel.adapters.openai_agents.actions import look_origin, origin_of
+from aegis_otel.adapters.openai_agents.look import Look, last_look
+from aegis_otel.adapters.openai_agents.nested import waits_inside
 from aegis_otel.audit.record import RecordStatus
-from aegis_otel.errors import ConfigError
+from aegis_otel.model import Action, Approval, Mode
+from aegis_otel.runtime import refusal
 from aegis_otel.runtime.call import Call
+from aegis_otel.runtime.describe import traced
 from aegis_otel.runtime.governor import LARGE_ARGUMENTS, Governor
+from aegis_otel.runtime.refusal import Refusal
 
 Invoke = Callable[[ToolContext[Any], str], Awaitable[Any]]
+Guard = Callable[[ToolInputGuardrailData], Awaitable[ToolGuardrailFunctionOutput]]
 
+_log = logging.getLogger("aegis_otel")
 _NOT_STARTED = "Its body was not started: stopped by another guardrail or a hook"
-_SDK_INVOKER = "_FailureHandlingFunctionToolInvoker"
-_SDK_IMPLEMENTATION = "_invoke_tool_impl"
+
+
+class Actions(Protocol):
+    """Makes the Action of each call of one tool."""
+
+    def make(self, arguments: str, agent: str | None) -> tuple[Action, Refusal | None]:
+        """The action, and why it must be refused whatever the policy says."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -38,6 +49,7 @@ class _Admission:
 
     gate: Gate
     call: Call
+    call_id: str
     arguments: str
     used: bool = False
 
@@ -45,134 +57,180 @@ class _Admission:
 _admission: ContextVar[_Admission | None] = ContextVar("aegis_otel_admission", default=None)
 
 
+class GovernanceGuardrail(ToolInputGuardrail[Any]):
+    """Our guardrail, told apart from others by its type."""
+
+    def __init__(self, guard: Guard, governor: Governor) -> None:
+        super().__init__(guard, name="aegis")
+        self.governor = governor
+
+
 class Gate:
     """One tool's way to the governor."""
 
-    def __init__(self, governor: Governor, actions: ActionFactory) -> None:
-        self._governor = governor
+    def __init__(self, governor: Governor, actions: Actions) -> None:
+        self.governor = governor
         self._actions = actions
+        self.needs_approval: object = False
+        """The tool's own setting, as far as the gate was told."""
+        self.guardrail = GovernanceGuardrail(self.guard, governor)
 
     async def guard(self, data: ToolInputGuardrailData) -> ToolGuardrailFunctionOutput:
         """The input guardrail: the refusal's text is the tool's output, and the run goes on."""
         context = data.context
         arguments = context.tool_arguments
-        call = await self._authorize(context, arguments, getattr(data.agent, "name", None))
+        agent = getattr(data.agent, "name", None)
+        look = last_look(context.tool_call_id, arguments)
+        resumed = look is not None and look.resumed
+        if look.paused if look is not None and look.judge is not None else self._is_preview(context, agent):
+            return ToolGuardrailFunctionOutput.allow()
+        call = await self._authorize(context, arguments, agent, resumed=resumed)
+        told = {"decision_id": call.record.decision_id}
         if call.refusal is not None:
-            return ToolGuardrailFunctionOutput.reject_content(
-                call.refusal, output_info={"decision_id": call.record.decision_id}
-            )
-        _admission.set(_Admission(self, call, arguments))
+            return ToolGuardrailFunctionOutput.reject_content(call.refusal, output_info=told)
+        _admission.set(_Admission(self, call, context.tool_call_id, arguments))
         self._close_with_task(call)
-        return ToolGuardrailFunctionOutput.allow(output_info={"decision_id": call.record.decision_id})
+        return ToolGuardrailFunctionOutput.allow(output_info=told)
 
     async def invoke(self, body: Invoke, context: ToolContext[Any], arguments: str) -> Any:
         """Run the body of an admitted call; decide first where no guardrail did."""
         admission = _admission.get()
         if (
             admission is not None
-            and admission.gate is self
+            and admission.gate.leads_to(self)
             and not admission.used
             and admission.call.status is RecordStatus.OPEN
             and admission.arguments == arguments
-            and admission.call.origin.tool_call_id == context.tool_call_id
+            # Without an id it is the plainer context that the SDK gives to invokers that ask for it.
+            and getattr(context, "tool_call_id", admission.call_id) == admission.call_id
         ):
             admission.used = True
             call = admission.call
         else:
-            call = await self._authorize(context, arguments, getattr(context.agent, "name", None))
+            look = last_look(getattr(context, "tool_call_id", ""), arguments)
+            resumed = waits_inside(context) or (look is not None and look.resumed)
+            call = await self._authorize(context, arguments, _agent_name(context), resumed=resumed)
             if call.refusal is not None:
                 return call.refusal
-        return await self._governor.run(call, lambda: body(context, arguments))
+        return await self.governor.run(
+            call,
+            lambda: body(context, arguments),
+            paused=lambda value: value is None and waits_inside(context),
+        )
 
-    async def _authorize(self, context: ToolContext[Any], arguments: str, agent: str | None) -> Call:
+    async def judge(self, look: Look, wants: Callable[[], Awaitable[bool]]) -> bool | None:
+        """What the SDK is told of a call before it runs it: see `Look.verdict`.
+
+        Args:
+            look: At the call.
+            wants: Whether the tool asks for approval by itself.
+        """
+        wanted = look.status is None and await wants()
+        action, fault = self._action(look.item.tool_name, look.arguments, look.agent)
+        interruptions, origin = self.governor.interruptions, look_origin(look)
+        try:
+            if fault is not None or self.governor.unavailable is not None:
+                return True
+            if look.status is None:
+                return await interruptions.consider(action, origin, wanted)
+            return await interruptions.reconsider(action, origin, look.status)
+        except Exception as error:
+            return _left_to_the_gate(error)
+
+    def judge_now(self, look: Look, wanted: bool) -> bool | None:
+        """`judge`, where the SDK waits for nothing."""
+        action, fault = self._action(look.item.tool_name, look.arguments, look.agent)
+        interruptions, origin = self.governor.interruptions, look_origin(look)
+        try:
+            if fault is not None or self.governor.unavailable is not None:
+                return True
+            if look.status is None:
+                return interruptions.consider_now(action, origin, wanted)
+            return interruptions.reconsider_now(action, origin, look.status)
+        except Exception as error:
+            return _left_to_the_gate(error)
+
+    def own_approval(self) -> object:
+        """The tool's own `needs_approval`."""
+        return self.needs_approval
+
+    def leads_to(self, gate: Gate) -> bool:
+        """Whether what this gate admitted may pass `gate`, which stands before the body."""
+        return gate is self
+
+    def _is_preview(self, context: ToolContext[Any], agent: str | None) -> bool:
+        """Whether the SDK shows the call to guardrails before a human, and comes back with it after that.
+
+        Its decision is made the second time. A call that the policy blocks is refused at once, so that
+        nobody is asked about it. Where it cannot be told which time it is, the invoker decides.
+        """
+        own = self.own_approval()
+        if own is False or context.is_tool_approved(context.tool_name, context.tool_call_id):
+            return False
+        if own is not True and not _guardrails_may_come_first(context):
+            return False
+        action, fault = self._action(context.tool_name, context.tool_arguments, agent)
+        governor = self.governor
+        blocked = governor.policy.evaluate(action).approval is Approval.BLOCK
+        return fault is None and not (blocked and governor.mode is Mode.ENFORCE)
+
+    async def _authorize(
+        self, context: ToolContext[Any], arguments: str, agent: str | None, *, resumed: bool
+    ) -> Call:
+        name = getattr(context, "tool_name", None)
         if len(arguments) >= LARGE_ARGUMENTS:
-            action, fault = await asyncio.to_thread(self._actions.make, arguments, agent)
+            action, fault = await asyncio.to_thread(self._action, name, arguments, agent)
         else:
-            action, fault = self._actions.make(arguments, agent)
-        return await self._governor.authorize(action, origin_of(context, arguments), fault=fault)
+            action, fault = self._action(name, arguments, agent)
+        origin = origin_of(context, arguments)
+        return await self.governor.authorize(action, origin, fault=fault, resumed=resumed)
+
+    def _action(self, name: str | None, arguments: str, agent: str | None) -> tuple[Action, Refusal | None]:
+        try:
+            return self._actions.make(arguments, agent)
+        except Exception as error:
+            _log.error("the call of `%s` could not be understood: %s", name, traced(error))
+            return Action(name or "unknown", params={"": arguments}, agent=agent), refusal.UNAVAILABLE
 
     def _close_with_task(self, call: Call) -> None:
         """Close the row of a call whose body never starts: another guardrail rejects, a hook raises."""
 
         def close(task: asyncio.Task[Any]) -> None:
             if task.cancelled():
-                self._governor.abandon(call, RecordStatus.CANCELLED, "Cancelled before it started")
+                self.governor.abandon(call, RecordStatus.CANCELLED, "Cancelled before it started")
             else:
-                self._governor.abandon(call, RecordStatus.SKIPPED, _NOT_STARTED)
+                self.governor.abandon(call, RecordStatus.SKIPPED, _NOT_STARTED)
 
         task = asyncio.current_task()
         if task is not None:
             task.add_done_callback(close)
 
 
-def governed(tool: FunctionTool, governor: Governor, actions: ActionFactory) -> FunctionTool:
-    """A copy of `tool` behind a gate. Everything else of it stays as it was.
-
-    Raises:
-        ConfigError: the tool is governed already, or this SDK's tools are built in a way not known here.
-    """
-    guardrails = tool.tool_input_guardrails or []
-    if is_governed(tool):
-        raise ConfigError(f"tool `{tool.name}` is governed already: remove one `governed_tool`")
-    gate = Gate(governor, actions)
-    return dataclasses.replace(
-        tool,
-        tool_input_guardrails=[GovernanceGuardrail(gate.guard, name="aegis"), *guardrails],
-        on_invoke_tool=_gated(tool.on_invoke_tool, gate),
-    )
+def _left_to_the_gate(error: Exception) -> bool:
+    """Nobody is asked about what could not be judged; the gate refuses it."""
+    _log.error("whether a call needs an approval could not be found out: %s", traced(error))
+    return True
 
 
-class GovernanceGuardrail(ToolInputGuardrail[Any]):
-    """Our guardrail, told apart from others by its type."""
+def _agent_name(context: ToolContext[Any]) -> str | None:
+    return getattr(getattr(context, "agent", None), "name", None)
+
+
+def _guardrails_may_come_first(context: ToolContext[Any]) -> bool:
+    config = getattr(context, "run_config", None)
+    if config is None:
+        return True  # a realtime session does not say
+    return bool(getattr(config.tool_execution, "pre_approval_tool_input_guardrails", False))
 
 
 def is_governed(tool: FunctionTool) -> bool:
     """Whether `tool` carries a gate of its own."""
-    return any(isinstance(guardrail, GovernanceGuardrail) for guardrail in tool.tool_input_guardrails or [])
+    return own_guardrail(tool) is not None
 
 
-def _gated(invoker: Invoke, gate: Gate) -> Invoke:
-    """The invoker with the gate as close to the body as it can be.
-
-    The SDK's own invoker turns the body's exceptions into text for the model (`failure_error_function`).
-    The gate goes inside of it, so that a failure is seen and recorded, and then handled as without us.
-    """
-    if type(invoker).__name__ != _SDK_INVOKER:
-        return _wrapped(invoker, gate)
-    implementation = getattr(invoker, _SDK_IMPLEMENTATION, None)
-    if implementation is None:
-        raise ConfigError(
-            "this version of openai-agents builds function tools in a way aegis-otel does not know: "
-            "pin openai-agents to a version named in the README"
-        )
-    inside = copy.copy(invoker)
-    setattr(inside, _SDK_IMPLEMENTATION, _wrapped(implementation, gate))
-    return _Invoker(inside)
-
-
-class _Invoker:
-    """The SDK's invoker behind a plain call.
-
-    Where the SDK knows its own invoker, it forces a manual approval instead of asking a callable
-    `needs_approval` whenever arguments rely on defaults or coercion. Behind this it asks.
-    """
-
-    def __init__(self, invoker: Any) -> None:
-        self._invoker = invoker
-        # The mark by which the SDK refuses a time limit on a sync function, which it could not stop.
-        vars(self).update({name: value for name, value in vars(invoker).items() if name.startswith("__")})
-
-    def __agents_bind_function_tool__(self, tool: FunctionTool) -> _Invoker:
-        """The SDK's way to tell an invoker which copy of a tool it belongs to."""
-        return _Invoker(self._invoker.__agents_bind_function_tool__(tool))
-
-    async def __call__(self, context: ToolContext[Any], arguments: str) -> Any:
-        return await self._invoker(context, arguments)
-
-
-def _wrapped(body: Invoke, gate: Gate) -> Invoke:
-    @functools.wraps(body)
-    async def invoke(context: ToolContext[Any], arguments: str) -> Any:
-        return await gate.invoke(body, context, arguments)
-
-    return invoke
+def own_guardrail(tool: FunctionTool) -> GovernanceGuardrail | None:
+    """The guardrail of a gate that `tool` carries of its own."""
+    guardrails = vars(tool).get("tool_input_guardrails")
+    if not guardrails:  # most often, and the SDK asks ten times a call
+        return None
+    return next((each for each in guardrails if isinstance(each, GovernanceGuardrail)), None)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable
 from typing import Any
 
 from agents import FunctionTool, function_tool
 
-from aegis_otel.adapters.openai_agents.arguments import ActionFactory
-from aegis_otel.adapters.openai_agents.capture import governed
+from aegis_otel.adapters.openai_agents.actions import DEFAULT_TARGET, ActionFactory
+from aegis_otel.adapters.openai_agents.gate import Gate, is_governed
+from aegis_otel.adapters.openai_agents.invoker import gated, ungated
 from aegis_otel.errors import ConfigError
 from aegis_otel.runtime.runtime import Runtime
 
@@ -18,7 +20,7 @@ def governed_tool(
     *,
     runtime: Runtime,
     action_type: str | None = None,
-    action_target: str = "default",
+    action_target: str = DEFAULT_TARGET,
     description: str | None = None,
 ) -> Callable[[Callable[..., Any] | FunctionTool], FunctionTool]:
     """Put a tool under the policy of `runtime`.
@@ -56,6 +58,23 @@ def governed_tool(
             tool = function_tool(tool)
         what = tool.description if description is None else description
         kind = tool.name if action_type is None else action_type
-        return governed(tool, runtime.governor, ActionFactory(tool, kind, action_target, what))
+        actions = ActionFactory(tool.params_json_schema, kind, action_target, what)
+        return behind_gate(tool, Gate(runtime.governor, actions))
 
     return decorate
+
+
+def behind_gate(tool: FunctionTool, gate: Gate) -> FunctionTool:
+    """A copy of `tool` behind a gate of its own. Everything else of it stays as it was.
+
+    Raises:
+        ConfigError: it has one.
+    """
+    if is_governed(tool):
+        raise ConfigError(f"tool `{tool.name}` is governed already: remove one `governed_tool`")
+    governed = copy.copy(tool)  # not made anew: a subclass may have a constructor of its own
+    own = vars(governed)  # past whatever is installed on the class
+    own["tool_input_guardrails"] = [gate.guardrail, *(own["tool_input_guardrails"] or ())]
+    gate.needs_approval = own["needs_approval"]
+    own["on_invoke_tool"] = gated(ungated(own["on_invoke_tool"]), gate, inspectable=False)
+    return governed

@@ -1,0 +1,189 @@
+"""`govern_agent`: a governed copy of one agent, for those who want no class of the SDK patched.
+
+The copy is of a subclass of the agent's own class. The SDK asks every agent for its tools on each turn,
+and this one answers with governed ones: whatever was added later, and the tools of MCP servers, too.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import inspect
+import weakref
+from typing import Any, TypeVar
+
+import agents
+from agents import ComputerProvider, ComputerTool, FunctionTool, Handoff
+from agents.agent import AgentBase
+
+from aegis_otel.adapters.openai_agents.actions import ActionFactory, target_of
+from aegis_otel.adapters.openai_agents.coverage import MODE, coverage
+from aegis_otel.adapters.openai_agents.gate import Gate, is_governed
+from aegis_otel.adapters.openai_agents.governed_tool import behind_gate
+from aegis_otel.adapters.openai_agents.install import CapturePoint
+from aegis_otel.adapters.openai_agents.local_gate import LocalGate, gate_of, own_of
+from aegis_otel.adapters.openai_agents.local_tools import LOCAL
+from aegis_otel.adapters.openai_agents.stand_ins import Computer
+from aegis_otel.adapters.openai_agents.tool_kinds import AGENT, kind_of, name_of
+from aegis_otel.adapters.openai_agents.ungoverned import Ungoverned
+from aegis_otel.config import ON_UNGOVERNED
+from aegis_otel.errors import ConfigError
+from aegis_otel.runtime.runtime import Runtime
+
+AgentT = TypeVar("AgentT", bound=AgentBase[Any])
+
+
+def govern_agent(agent: AgentT, *, runtime: Runtime, on_ungoverned: str | None = None) -> AgentT:
+    """A copy of `agent` whose tools are under the policy of `runtime`; the agent itself is left as it is.
+
+    So are, recursively, the agents it hands off to. What runs inside a tool made by `agent.as_tool()` is
+    out of reach: govern the agent first, `govern_agent(inner, runtime=runtime).as_tool(...)`; otherwise it
+    is treated as a tool that cannot be governed.
+
+    Args:
+        agent: An Agent or RealtimeAgent. Tools governed already stay as they are.
+        runtime: Policy, audit and approvals.
+        on_ungoverned: What a tool that cannot be governed leads to, when the agent runs: `allow`, `warn`
+            or `refuse`; default `AEGIS_ON_UNGOVERNED`, else `warn`.
+
+    Raises:
+        ConfigError: an argument is unusable, or `agent` is such a copy already.
+    """
+    if not isinstance(runtime, Runtime):
+        raise ConfigError(f"`runtime` is a `{type(runtime).__name__}`: pass Runtime(policy=...)")
+    if not isinstance(agent, AgentBase):
+        raise ConfigError(f"`agent` is a `{type(agent).__name__}`: pass an Agent or RealtimeAgent")
+    if hasattr(type(agent), MODE):
+        raise ConfigError(f"agent `{agent.name}` is governed already: remove one `govern_agent`")
+    return _Governance(runtime, ON_UNGOVERNED.value(on_ungoverned)).agent(agent)
+
+
+class _Governance:
+    """The copies that were made of agents which lead to each other."""
+
+    def __init__(self, runtime: Runtime, reaction: str) -> None:
+        self.runtime = runtime
+        self.ungoverned = Ungoverned(reaction, runtime.mode)
+        # By id of the agent, which its copy keeps alive.
+        self._copies: weakref.WeakValueDictionary[int, AgentBase[Any]] = weakref.WeakValueDictionary()
+
+    def agent(self, agent: AgentT) -> AgentT:
+        """The governed copy of `agent`: always the same."""
+        known: Any = self._copies.get(id(agent))
+        if known is not None or hasattr(type(agent), MODE):
+            return known or agent
+        governed = copy.copy(agent)
+        object.__setattr__(governed, "__class__", _governed_class(agent, self))
+        self._copies[id(agent)] = governed  # before its handoffs, which may lead back
+        governed.tools = list(agent.tools)
+        if hasattr(governed, "handoffs"):
+            governed.handoffs = [self._handoff(each) for each in governed.handoffs]
+        return governed
+
+    def _handoff(self, handoff: Any) -> Any:
+        if isinstance(handoff, AgentBase):
+            return self.agent(handoff)
+        if not isinstance(handoff, Handoff):
+            return handoff
+        invoke = handoff.on_invoke_handoff
+        reference = handoff._agent_ref
+        target = None if reference is None else reference()
+        known = None if target is None else self.agent(target)
+
+        async def governed(context: Any, arguments: str) -> Any:
+            reached = await invoke(context, arguments)
+            return known if known is not None and reached is target else self.agent(reached)
+
+        replaced = copy.copy(handoff)
+        replaced.on_invoke_handoff = governed
+        replaced._agent_ref = None if known is None else weakref.ref(known)
+        return replaced
+
+
+def _governed_class(agent: AgentBase[Any], governance: _Governance) -> type:
+    base = type(agent)
+    tools = _Tools(governance, agent)
+
+    class Governed(base):  # type: ignore[misc, valid-type]
+        """Its tools are governed."""
+
+        async def get_all_tools(self, run_context: Any) -> list[Any]:
+            return tools.governed(self, await super().get_all_tools(run_context))
+
+    Governed.__name__, Governed.__qualname__ = base.__name__, base.__qualname__
+    setattr(Governed, MODE, governance.runtime.mode)
+    return Governed
+
+
+class _Tools:
+    """The governed copy of each tool of one agent: the same each turn, and gone with the tool."""
+
+    def __init__(self, governance: _Governance, agent: AgentBase[Any]) -> None:
+        self._governance = governance
+        self._original = agent  # kept for `_Governance.agent`
+        self._copies: dict[int, tuple[weakref.ref[Any], Any]] = {}
+
+    def governed(self, agent: AgentBase[Any], tools: list[Any]) -> list[Any]:
+        """What the SDK gets in place of `tools`."""
+        name = name_of(agent)
+        self._governance.ungoverned.look(name, tools)
+        for tool in tools:
+            if kind_of(tool) is AGENT:
+                inside: Any = getattr(tool, "_agent_instance", None)
+                self._governance.ungoverned.react(coverage(inside, installed=CapturePoint.installed).gaps)
+        return [self._copy(name, tool) for tool in tools]
+
+    def _copy(self, agent: str, tool: Any) -> Any:
+        key = id(tool)
+        known = self._copies.get(key)
+        if known is None or known[0]() is not tool:
+            reference = weakref.ref(tool, lambda _: self._copies.pop(key, None))
+            known = self._copies[key] = (reference, self._made(agent, tool))
+        return known[1]
+
+    def _made(self, agent: str, tool: Any) -> Any:
+        governor = self._governance.runtime.governor
+        if isinstance(tool, FunctionTool):
+            if is_governed(tool):
+                return tool
+            target, description = target_of(tool, {}), tool.description
+            return behind_gate(
+                tool, Gate(governor, ActionFactory(tool.params_json_schema, tool.name, target, description))
+            )
+        gate = LocalGate(governor, {}, agent)
+        if isinstance(tool, ComputerTool):
+            return dataclasses.replace(tool, computer=_computer(tool.computer, gate))
+        for owner, local in LOCAL.items():
+            part = own_of(vars(tool).get(local.attribute)) if isinstance(tool, owner) else None
+            if part is not None:
+                governed = copy.copy(tool)
+                vars(governed)[local.attribute] = local.stand_in(part, gate, tool.name)
+                return governed
+        return tool
+
+
+def _computer(computer: Any, gate: LocalGate) -> Any:
+    """The computer, or what makes one for each run, with `gate` before it."""
+    if gate_of(computer) is not None:
+        return computer
+    if isinstance(computer, agents.Computer | agents.AsyncComputer):
+        return Computer(computer, gate)
+    if callable(create := getattr(computer, "create", None)):
+        dispose = getattr(computer, "dispose", None)
+        return ComputerProvider(create=_maker(create, gate), dispose=dispose and _disposer(dispose))
+    return _maker(computer, gate)
+
+
+def _maker(create: Any, gate: LocalGate) -> Any:
+    async def governed(*, run_context: Any) -> Any:
+        made = create(run_context=run_context)
+        return Computer(await made if inspect.isawaitable(made) else made, gate)
+
+    return governed
+
+
+def _disposer(dispose: Any) -> Any:
+    def of_own(*, run_context: Any, computer: Any) -> Any:
+        return dispose(run_context=run_context, computer=own_of(computer))
+
+    return of_own

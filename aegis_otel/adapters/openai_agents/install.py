@@ -1,0 +1,89 @@
+"""The capture point, installed in the SDK's classes: at most one in a process."""
+
+from __future__ import annotations
+
+import threading
+from typing import ClassVar, NoReturn
+
+from agents import Runner
+from agents.realtime import RealtimeRunner
+
+from aegis_otel.adapters.openai_agents import function_tools, local_tools, sdk_approvals, ungoverned
+from aegis_otel.adapters.openai_agents.actions import Targets
+from aegis_otel.adapters.openai_agents.function_tools import Gates
+from aegis_otel.adapters.openai_agents.patches import Patches
+from aegis_otel.adapters.openai_agents.self_test import self_test
+from aegis_otel.adapters.openai_agents.ungoverned import Ungoverned
+from aegis_otel.errors import ConfigError
+from aegis_otel.model import Mode
+from aegis_otel.runtime.governor import Governor
+from aegis_otel.runtime.refusal import UNAVAILABLE
+
+
+class CapturePoint:
+    """What is between the SDK and every tool, for as long as it is installed."""
+
+    _lock = threading.Lock()
+    installed: ClassVar[CapturePoint | None] = None
+
+    def __init__(
+        self, governor: Governor, targets: Targets, *, approvals: str = "handler", on_ungoverned: str = "warn"
+    ) -> None:
+        self.governor = governor
+        self._approvals = approvals
+        self._on_ungoverned = on_ungoverned
+        self._targets = targets
+        self._gates = Gates(governor, targets)
+        self._patches = Patches()
+
+    @property
+    def mode(self) -> Mode | None:
+        """What it is there for; None where it is not, or no longer."""
+        return self.governor.mode if CapturePoint.installed is self else None
+
+    def install(self) -> None:
+        """Put it between, and see that it is.
+
+        Raises:
+            ConfigError: another one is installed; or the SDK does not look where this one stands, and then
+                nothing is left installed.
+        """
+        with CapturePoint._lock:
+            if CapturePoint.installed is not None:
+                raise ConfigError(
+                    "tool calls are governed already, with other settings: `uninstrument()` first"
+                )
+            try:
+                function_tools.install(self._gates, self._patches)
+                interrupts = self._approvals == "sdk" and self.governor.mode is Mode.ENFORCE
+                if interrupts:
+                    sdk_approvals.install(self._gates, self._patches)
+                local_tools.install(self.governor, self._targets, self._patches)
+                ungoverned.install(Ungoverned(self._on_ungoverned, self.governor.mode), self._patches)
+                self_test(self._gates, interrupts=interrupts)
+            except BaseException:
+                self._patches.undo()
+                raise
+            CapturePoint.installed = self
+
+    def uninstall(self) -> None:
+        """Take it away: the SDK's classes are as they were. A call under way is recorded to its end."""
+        with CapturePoint._lock:
+            self._patches.undo()
+            if CapturePoint.installed is self:
+                CapturePoint.installed = None
+
+
+def refuse_runs(why: str) -> None:
+    """Let no agent run at all, for the life of the process: what is left where calls cannot be refused."""
+
+    def refuse(*args: object, **kwargs: object) -> NoReturn:  # noqa: ARG001
+        raise ConfigError(f"{UNAVAILABLE.text}: {why}")
+
+    for owner, name in (
+        (Runner, "run"),
+        (Runner, "run_sync"),
+        (Runner, "run_streamed"),
+        (RealtimeRunner, "run"),
+    ):
+        setattr(owner, name, staticmethod(refuse))

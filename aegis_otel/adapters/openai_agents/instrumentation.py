@@ -1,0 +1,203 @@
+"""`instrument()`: one line that puts every tool call of a program under a policy, and takes it back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+from agents import Agent, add_trace_processor
+from agents.tracing import get_trace_provider
+
+from aegis_otel.adapters.openai_agents.coverage import Coverage, coverage
+from aegis_otel.adapters.openai_agents.install import CapturePoint
+from aegis_otel.adapters.openai_agents.tracing import SpanBridge
+from aegis_otel.config import APPROVALS, ON_UNGOVERNED, POLICY, RELOAD_INTERVAL
+from aegis_otel.errors import ConfigError
+from aegis_otel.model import Mode
+from aegis_otel.policy import Policy
+from aegis_otel.runtime.approval import ApprovalHandler
+from aegis_otel.runtime.audit import AuditLogger
+from aegis_otel.runtime.hooks import RuntimeHooks
+from aegis_otel.runtime.runtime import Runtime
+from aegis_otel.runtime.watch_thread import PolicyWatchThread
+
+PolicySource = Policy | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+
+class Settings(TypedDict, total=False):
+    """What `instrument` can be told. What is not comes from the environment, and then from a default."""
+
+    mode: Mode | str | None
+    """`enforce` or `monitor`."""
+    approvals: str | None
+    """`handler` or `sdk` (docs/approvals.md)."""
+    approval_handler: ApprovalHandler | None
+    """Asked where a rule says `approve`; the terminal by default."""
+    approval_timeout: float | None
+    """Seconds a human has."""
+    audit_dir: str | os.PathLike[str] | None
+    """The directory of the audit. It is made at once, to see that it can be written."""
+    durability: str | None
+    """`process` or `power`: what a verdict survives before its tool runs."""
+    on_audit_failure: str | None
+    """`block` or `allow`."""
+    on_ungoverned: str | None
+    """`allow`, `warn` or `refuse`."""
+    reload_interval: float | None
+    """Seconds between looks at the policy files."""
+    targets: Mapping[str, str] | None
+    """By tool name, or pattern with `*` and `?`: what rules match as `match.target`."""
+    hooks: RuntimeHooks | None
+    """Callbacks that observe."""
+
+
+_OF_A_RUNTIME = (
+    "mode",
+    "approval_handler",
+    "approval_timeout",
+    "audit_dir",
+    "durability",
+    "on_audit_failure",
+    "hooks",
+)
+
+
+def instrument(
+    policy: PolicySource | None = None, *, runtime: Runtime | None = None, **settings: Unpack[Settings]
+) -> Instrumentation:
+    """Govern every tool call of every agent in this process, and bridge the SDK's traces to OpenTelemetry.
+
+    Agents and tools may be made before or after. Called again with the same settings, it gives what is
+    there.
+
+    Args:
+        policy: A Policy; or a file, or several in their order of precedence, which are then watched: what
+            changes in them comes into force whole or not at all. Default: `AEGIS_POLICY`.
+        runtime: A Runtime of your own in place of `policy` and of the settings that a Runtime has.
+        settings: See `Settings`.
+
+    Raises:
+        PolicyError: the policy cannot be loaded.
+        AuditError: the audit cannot be written, in enforce mode with `on_audit_failure="block"`.
+        ConfigError: a setting is unusable; other settings are in force already; or the self-test of the
+            capture point failed. In each case nothing is installed.
+    """
+    instrumentation = govern(policy, runtime=runtime, **settings)
+    if instrumentation.bridge is None:
+        instrumentation.bridge = SpanBridge()
+        add_trace_processor(
+            instrumentation.bridge
+        )  # behind every other processor: their tool span goes around
+    return instrumentation
+
+
+def govern(
+    policy: PolicySource | None = None, *, runtime: Runtime | None = None, **settings: Unpack[Settings]
+) -> Instrumentation:
+    """`instrument` without the bridge."""
+    if unknown := settings.keys() - Settings.__annotations__.keys():
+        raise TypeError(f"unknown setting `{min(unknown)}`: expected {', '.join(Settings.__annotations__)}")
+    given = {name: value for name, value in settings.items() if value is not None}
+    if runtime is not None:
+        doubled = [name for name in _OF_A_RUNTIME if name in given]
+        if policy is not None or doubled:
+            name = doubled[0] if doubled else "policy"
+            raise ConfigError(f"`runtime` has a `{name}` of its own: give that to Runtime(...)")
+    files = () if runtime is not None or isinstance(policy, Policy) else _files(policy)
+    asked = (runtime, files or policy, given)
+    current = Instrumentation.current
+    if current is not None and current.asked == asked:
+        return current
+    if CapturePoint.installed is not None:
+        raise ConfigError("tool calls are governed already, with other settings: `uninstrument()` first")
+    if runtime is None:
+        runtime = Runtime(
+            policy=policy if isinstance(policy, Policy) else Policy.from_yaml_files(*files),
+            mode=settings.get("mode"),
+            approval_handler=settings.get("approval_handler"),
+            approval_timeout=settings.get("approval_timeout"),
+            audit_logger=AuditLogger(settings.get("audit_dir"), durability=settings.get("durability")),
+            on_audit_failure=settings.get("on_audit_failure"),
+            hooks=settings.get("hooks"),
+        )
+    point = CapturePoint(
+        runtime.governor,
+        settings.get("targets") or {},
+        approvals=APPROVALS.value(settings.get("approvals")),
+        on_ungoverned=ON_UNGOVERNED.value(settings.get("on_ungoverned")),
+    )
+    interval = RELOAD_INTERVAL.value(settings.get("reload_interval"))
+    watch = PolicyWatchThread(runtime, files, interval) if files else None
+    runtime.check()
+    point.install()
+    if watch is not None:
+        watch.start()
+    Instrumentation.current = Instrumentation(runtime, point, watch, asked)
+    return Instrumentation.current
+
+
+class Instrumentation:
+    """What `instrument()` put in place."""
+
+    current: Instrumentation | None = None
+    """The one in force in this process."""
+
+    def __init__(
+        self, runtime: Runtime, point: CapturePoint, watch: PolicyWatchThread | None, asked: object
+    ) -> None:
+        self.runtime = runtime
+        self.asked = asked
+        """With what; asking again for the same gives the same."""
+        self._point = point
+        self._watch = watch
+        self.bridge: SpanBridge | None = None
+        """What brings the SDK's traces to OpenTelemetry; registered with the SDK."""
+
+    def coverage(self, agent: Agent[Any]) -> Coverage:
+        """For each tool that `agent` can reach: enforced, observed, or not governable, and why."""
+        return coverage(agent, installed=self._point)
+
+    def flush(self, timeout_s: float = 5.0) -> bool:
+        """Have every signal sent; False where one was not within `timeout_s` seconds."""
+        return self.runtime.recorder.flush(timeout_s)
+
+    def uninstrument(self) -> None:
+        """Take everything back; the SDK is as it was. Tool calls then run ungoverned. Twice is once."""
+        if Instrumentation.current is self:
+            Instrumentation.current = None
+        if self._watch is not None:
+            self._watch.stop()
+        if self.bridge is not None:
+            _unregister(self.bridge)
+            self.bridge = None
+        self._point.uninstall()
+
+    def shutdown(self, timeout_s: float = 5.0) -> bool:
+        """`uninstrument`, `flush`, and let the audit go."""
+        self.uninstrument()
+        sent = self.flush(timeout_s)
+        self.runtime.audit.close()
+        return sent
+
+
+def _unregister(bridge: SpanBridge) -> None:
+    """The SDK can replace its processors as a whole only, and tells nobody which there are."""
+    provider = get_trace_provider()
+    registered = getattr(getattr(provider, "_multi_processor", None), "_processors", ())
+    if bridge in registered:
+        provider.set_processors([each for each in registered if each is not bridge])
+    bridge.shutdown()
+
+
+def _files(policy: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None) -> tuple[Path, ...]:
+    if policy is None:
+        named: Sequence[str | os.PathLike[str]] = [p for p in POLICY.value().split(os.pathsep) if p]
+    elif isinstance(policy, str | os.PathLike):
+        named = [policy]
+    else:
+        named = policy
+    if not named:
+        raise ConfigError(f'no policy: pass `policy="policy.yaml"` or set `{POLICY.env}`')
+    return tuple(Path(each) for each in named)

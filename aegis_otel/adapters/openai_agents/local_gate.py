@@ -1,0 +1,137 @@
+"""The gate of the tools whose body is a part the user gave them: an executor, an editor, a computer.
+
+These tools have no guardrails. The SDK asks for approval where the user wants one, then calls the part;
+so what it calls is a stand-in that decides first. The part itself is never changed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+from aegis_otel.adapters.openai_agents.actions import (
+    DEFAULT_TARGET,
+    Targets,
+    conversation_of,
+    named_target,
+)
+from aegis_otel.adapters.openai_agents.local_actions import Schema
+from aegis_otel.adapters.openai_agents.tracing import at_current_span
+from aegis_otel.model import Action
+from aegis_otel.runtime import refusal
+from aegis_otel.runtime.call import Origin
+from aegis_otel.runtime.decided import rough_size
+from aegis_otel.runtime.describe import traced
+from aegis_otel.runtime.governor import Governor
+
+_log = logging.getLogger("aegis_otel")
+
+
+class Turn(NamedTuple):
+    """Whose call it is that the SDK carries out, where the part is told nothing of it."""
+
+    agent: str | None = None
+    call_id: str | None = None
+    run_config: Any = None
+
+
+turn: ContextVar[Turn | None] = ContextVar("aegis_otel_turn", default=None)
+closed: ContextVar[str | None] = ContextVar("aegis_otel_closed", default=None)
+"""Where it is set, no body is run, and this given in its place, without a record: for the self-test."""
+
+
+class LocalGate:
+    """The way of local tools to the governor."""
+
+    def __init__(self, governor: Governor, targets: Targets, agent: str | None = None) -> None:
+        """
+        Args:
+            governor: Decides.
+            targets: What rules match as `match.target`, by tool name.
+            agent: Whose tools these are, where no turn tells.
+        """
+        self._governor = governor
+        self._targets = targets
+        self._agent = agent
+
+    async def through(
+        self,
+        tool: str,
+        schema: Schema,
+        params: Callable[[], Mapping[str, Any]],
+        body: Callable[[], Any],
+        refused: Callable[[str], Any],
+        *,
+        call_id: str | None = None,
+    ) -> Any:
+        """Decide, then run `body` and give what it gives; else what `refused` makes of the reason.
+
+        Args:
+            tool: Its name, the type of the action.
+            schema: Of `params`.
+            params: What a rule sees.
+            body: May give an awaitable. Its exceptions pass.
+            refused: Called with the text for the model.
+            call_id: Of the model's call, where the part is told.
+        """
+        if closed.get() is not None:
+            return closed.get()
+        now = turn.get() or Turn(self._agent)
+        fault = None
+        target = named_target(tool, self._targets) or DEFAULT_TARGET
+        try:
+            action = Action(tool, target, params(), agent=now.agent, schema=schema)
+        except Exception as error:
+            _log.error("the call of `%s` could not be understood: %s", tool, traced(error))
+            action, fault = Action(tool, target, agent=now.agent), refusal.UNAVAILABLE
+        origin = Origin(
+            tool_name=tool,
+            tool_call_id=call_id or now.call_id,
+            conversation_id=conversation_of(now.run_config),
+            size=rough_size(action.params),
+        )
+
+        async def run() -> Any:
+            value = body()
+            return await value if inspect.isawaitable(value) else value
+
+        with at_current_span():
+            call = await self._governor.authorize(action, origin, fault=fault)
+            if call.refusal is not None:
+                return refused(call.refusal)
+            return await self._governor.run(call, run)
+
+
+class StandIn:
+    """Something of the user's with a gate before it. It equals what it stands for."""
+
+    def __init__(self, own: Any, gate: LocalGate, tool: str) -> None:
+        self._aegis_own = own
+        self._aegis_gate = gate
+        self._aegis_tool = tool
+
+    def __eq__(self, other: object) -> bool:
+        return bool(own_of(self) == own_of(other))
+
+    def __hash__(self) -> int:
+        return hash(self._aegis_own)
+
+    def __repr__(self) -> str:
+        return repr(self._aegis_own)
+
+
+def own_of(value: Any) -> Any:
+    """What the user gave, whether or not something stands in for it."""
+    return value._aegis_own if isinstance(value, StandIn) else value
+
+
+def gate_of(value: Any) -> LocalGate | None:
+    """The gate before it, if there is one."""
+    return value._aegis_gate if isinstance(value, StandIn) else None
+
+
+Part = Callable[[Any, LocalGate, str], StandIn]
+"""Makes the stand-in for what the user gave: it, its gate, the tool's name."""

@@ -1,0 +1,166 @@
+"""The capture point on the classes of local tools: shell, local shell, apply_patch, custom, computer.
+
+As with function tools, what the user set stays in the instance, and what the SDK reads is the stand-in
+with the gate. A computer may be made for each run by a factory and never be read from its tool, so it is
+met where the SDK acts on it. Who asks, and with which call, is known only to the SDK's own classes.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import weakref
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+from agents import ApplyPatchTool, CustomTool, LocalShellTool, ShellTool
+from agents.run_internal import tool_actions
+
+from aegis_otel.adapters.openai_agents.actions import Targets
+from aegis_otel.adapters.openai_agents.local_gate import (
+    LocalGate,
+    Part,
+    StandIn,
+    Turn,
+    gate_of,
+    own_of,
+    turn,
+)
+from aegis_otel.adapters.openai_agents.patches import Patches
+from aegis_otel.adapters.openai_agents.stand_ins import Computer, Custom, Editor, LocalShell, Shell
+from aegis_otel.errors import ConfigError
+from aegis_otel.runtime.governor import Governor
+
+Execute = Callable[..., Awaitable[Any]]
+
+
+class Local(NamedTuple):
+    """Where the part is that a kind of local tool runs, and what stands in for it."""
+
+    attribute: str
+    stand_in: Part
+
+
+LOCAL: dict[type, Local] = {
+    ShellTool: Local("executor", Shell),
+    LocalShellTool: Local("executor", LocalShell),
+    ApplyPatchTool: Local("editor", Editor),
+    CustomTool: Local("on_invoke_tool", Custom),
+}
+"""Every local kind but the computer."""
+
+_EXECUTE = "execute"
+_EXECUTES = (
+    tool_actions.ShellAction,
+    tool_actions.LocalShellAction,
+    tool_actions.ApplyPatchAction,
+    tool_actions.CustomToolAction,
+    tool_actions.ComputerAction,
+)
+_ACT = "_execute_action_and_capture"
+
+
+def install(governor: Governor, targets: Targets, patches: Patches) -> None:
+    """Put the capture point on the local tools.
+
+    Raises:
+        ConfigError: this SDK keeps their parts somewhere else.
+    """
+    gate = LocalGate(governor, targets)
+    for owner, local in LOCAL.items():
+        if local.attribute not in getattr(owner, "__dataclass_fields__", ()):
+            raise _moved(owner, local.attribute)
+        patches.set(owner, local.attribute, _Part(owner, local, gate))
+    for action in _EXECUTES:
+        execute = _own_classmethod(action, _EXECUTE)
+        patches.set(action, _EXECUTE, classmethod(_telling(execute)))
+    act = _own_classmethod(tool_actions.ComputerAction, _ACT)
+    patches.set(tool_actions.ComputerAction, _ACT, classmethod(_governing(act, gate)))
+
+
+class StandIns:
+    """The stand-in of each tool's part: the same object each time, and gone with the tool."""
+
+    def __init__(self) -> None:
+        # By id, because tools are compared by value and have no hash.
+        self._made: dict[int, tuple[weakref.ref[Any], Any, StandIn]] = {}
+
+    def of(self, tool: Any, own: Any, make: Part, gate: LocalGate) -> StandIn:
+        """What stands in for `own`, a part of `tool`."""
+        key, name = id(tool), str(tool.name)
+        known = self._made.get(key)
+        if known is not None and known[0]() is tool and known[1] == (id(own), name):
+            return known[2]
+        stand_in = make(own, gate, name)  # keeps `own`, so its id stays its own
+        reference = weakref.ref(tool, lambda gone: self._forget(key, gone))
+        self._made[key] = (reference, (id(own), name), stand_in)
+        return stand_in
+
+    def _forget(self, key: int, gone: weakref.ref[Any]) -> None:
+        if key in self._made and self._made[key][0] is gone:
+            del self._made[key]
+
+
+class _Part:
+    """The attribute of a local tool that holds its part."""
+
+    def __init__(self, owner: type, local: Local, gate: LocalGate) -> None:
+        self._name = local.attribute
+        self._make = local.stand_in
+        self._gate = gate
+        self._made = StandIns()
+        self._default = (local.attribute in vars(owner), vars(owner).get(local.attribute))
+
+    def __get__(self, tool: Any, owner: type) -> Any:
+        has_default, default = self._default
+        own = default if tool is None else vars(tool).get(self._name, default)
+        if own is None and not has_default:
+            raise AttributeError(self._name)
+        if own is None or gate_of(own) is not None:  # nothing runs here; or it has a gate of its own
+            return own
+        return self._made.of(tool, own, self._make, self._gate)
+
+    def __set__(self, tool: Any, part: Any) -> None:
+        vars(tool)[self._name] = own_of(part) if gate_of(part) is self._gate else part
+
+
+def _telling(execute: Execute) -> Execute:
+    """`execute`, with the agent and the call known to the gate for as long as it lasts."""
+
+    @functools.wraps(execute)
+    async def told(cls: type, **given: Any) -> Any:
+        asked = getattr(given.get("call") or given.get("action"), "tool_call", None)
+        call_id = asked.get("call_id") if isinstance(asked, dict) else getattr(asked, "call_id", None)
+        name = getattr(given.get("agent"), "name", None)
+        token = turn.set(Turn(name, call_id, given.get("config")))
+        try:
+            return await execute(cls, **given)
+        finally:
+            turn.reset(token)
+
+    return told
+
+
+def _governing(act: Execute, gate: LocalGate) -> Execute:
+    """The SDK's way to act on a computer, on its stand-in."""
+
+    @functools.wraps(act)
+    async def governed(cls: type, computer: Any, tool_call: Any) -> Any:
+        computer = computer if gate_of(computer) is not None else Computer(computer, gate)
+        return await act(cls, computer, tool_call)
+
+    return governed
+
+
+def _own_classmethod(owner: type, name: str) -> Execute:
+    found = vars(owner).get(name)
+    if not isinstance(found, classmethod) or not inspect.iscoroutinefunction(found.__func__):
+        raise _moved(owner, name)
+    return found.__func__
+
+
+def _moved(owner: type, name: str) -> ConfigError:
+    return ConfigError(
+        f"this version of openai-agents has no `{owner.__name__}.{name}`, where aegis-otel governs it: "
+        "pin openai-agents to a version named in the README"
+    )

@@ -1,0 +1,85 @@
+"""Governance as nothing but an object: an input guardrail to put on tools, with no class patched."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from agents import FunctionTool, ToolGuardrailFunctionOutput, ToolInputGuardrail, ToolInputGuardrailData
+from agents.tool_context import ToolContext
+
+from aegis_otel.adapters.openai_agents.actions import DEFAULT_TARGET, ActionFactory
+from aegis_otel.adapters.openai_agents.function_tools import Gates, SharedGuardrail, ToolGate
+from aegis_otel.adapters.openai_agents.gate import Actions, Gate
+from aegis_otel.audit.record import RecordStatus
+from aegis_otel.errors import ConfigError
+from aegis_otel.runtime.call import Call
+from aegis_otel.runtime.describe import describe
+from aegis_otel.runtime.runtime import Runtime
+
+
+def governance_guardrail(runtime: Runtime) -> ToolInputGuardrail[Any]:
+    """A guardrail for `tool_input_guardrails=[...]` of tools and MCP servers.
+
+    Put it last: what a later guardrail rejects is recorded as if it had run. A guardrail does not see its
+    tool's body. So a call is recorded as failed only if an exception leaves the tool (the SDK turns most
+    into text), its duration is unknown, and `RuntimeHooks.on_execute` is called for refused calls only.
+    `governed_tool`, `govern_agent` and `instrument` see all of that; beside them, no call is decided twice.
+
+    Args:
+        runtime: Policy, audit and approvals.
+
+    Raises:
+        ConfigError: `runtime` is no Runtime.
+    """
+    if not isinstance(runtime, Runtime):
+        raise ConfigError(f"`runtime` is a `{type(runtime).__name__}`: pass Runtime(policy=...)")
+    gates = _WatchingGates(runtime.governor, {})
+
+    async def guard(data: ToolInputGuardrailData) -> ToolGuardrailFunctionOutput:
+        return await gates.met(data).guard(data)
+
+    return SharedGuardrail(guard, gates)
+
+
+class _WatchingGates(Gates):
+    def met(self, data: ToolInputGuardrailData) -> Gate:
+        """The gate of the tool that is called; without its schema where the agent does not list it (MCP)."""
+        name = data.context.tool_name
+        for tool in getattr(data.agent, "tools", ()):
+            if isinstance(tool, FunctionTool) and tool.name == name:
+                return self.of(tool)
+        gate = self._make(ActionFactory({}, name, DEFAULT_TARGET, ""))
+        gate.unseen = name
+        return gate
+
+    def _make(self, actions: Actions) -> _WatchingGate:
+        return _WatchingGate(self, self.governor, actions)
+
+
+class _WatchingGate(ToolGate):
+    """Sees the end of the SDK's task for the call, where it does not see the body."""
+
+    unseen: str | None = None
+    """The name of the tool, where it could not be found; the gate before its body may be another then."""
+
+    def leads_to(self, gate: Gate) -> bool:
+        if self.unseen is None or not isinstance(gate, ToolGate):
+            return gate is self
+        return gate.among is self.among and gate.tool_name == self.unseen
+
+    def _is_preview(self, context: ToolContext[Any], agent: str | None) -> bool:  # noqa: ARG002
+        return False  # nothing stands behind it that could still decide
+
+    def _close_with_task(self, call: Call) -> None:
+        def close(task: asyncio.Task[Any]) -> None:
+            if task.cancelled():
+                self.governor.abandon(call, RecordStatus.CANCELLED, "Cancelled while running")
+            elif (error := task.exception()) is not None:
+                self.governor.abandon(call, RecordStatus.FAILED, describe(error))
+            else:
+                self.governor.abandon(call, RecordStatus.SUCCESS, None)
+
+        task = asyncio.current_task()
+        if task is not None:
+            task.add_done_callback(close)

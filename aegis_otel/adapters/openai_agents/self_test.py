@@ -1,0 +1,123 @@
+"""Whether the capture point captures: a real run on a written model, whose tool must not be reached.
+
+Other people's classes are changed, and an SDK that no longer looks where we stand would run tools as if
+nothing were installed. So before anything is trusted, two calls are made to be stopped: one by the
+guardrail, one by the invoker behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from agents import Agent, FunctionTool, RunConfig, Runner, ToolGuardrailFunctionOutput, ToolInputGuardrailData
+from agents.testing import ScriptedModel, assistant_message, function_call
+from agents.tool_context import ToolContext
+
+from aegis_otel.adapters.openai_agents.actions import LiveActions
+from aegis_otel.adapters.openai_agents.function_tools import Gates, ToolGate
+from aegis_otel.adapters.openai_agents.gate import Invoke
+from aegis_otel.adapters.openai_agents.local_self_test import local_fault
+from aegis_otel.adapters.openai_agents.look import Look
+from aegis_otel.errors import ConfigError
+
+_NAME = "aegis_self_test"
+_PATIENCE_S = 10.0
+_STOPPED = ["stopped by the guardrail", "stopped by the invoker"]
+
+
+def self_test(gates: Gates, *, interrupts: bool = False) -> None:
+    """Check that the SDK asks the installed capture point before it runs a tool's body.
+
+    Nothing is decided, recorded or traced.
+
+    Args:
+        gates: What is installed.
+        interrupts: Whether it pauses runs too, and that is to be seen.
+
+    Raises:
+        ConfigError: it does not; the message says what was seen.
+    """
+    attempt = _Attempt(gates, interrupts)
+    thread = threading.Thread(target=attempt.run, name="aegis-self-test", daemon=True)
+    thread.start()  # a loop of its own: the caller may be inside one
+    thread.join(_PATIENCE_S)
+    if attempt.fault is not None:
+        raise ConfigError(
+            f"the self-test of the capture point failed, so tools would run ungoverned: {attempt.fault}; "
+            "pin openai-agents to a version named in the README"
+        )
+
+
+class _Attempt:
+    def __init__(self, gates: Gates, interrupts: bool) -> None:
+        self._gates = gates
+        self._interrupts = interrupts
+        self.fault: str | None = f"it did not end within {_PATIENCE_S:g} s"
+
+    def run(self) -> None:
+        try:
+            self.fault = asyncio.run(self._look())
+        except Exception as error:
+            self.fault = f"{type(error).__name__}: {error}"
+
+    async def _look(self) -> str | None:
+        return await self._calls() or await local_fault()
+
+    async def _calls(self) -> str | None:
+        reached = False
+
+        async def body(context: ToolContext[Any], arguments: str) -> str:  # noqa: ARG001
+            nonlocal reached
+            reached = True
+            return "reached"
+
+        schema = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
+        tool = FunctionTool(name=_NAME, description="", params_json_schema=schema, on_invoke_tool=body)
+        actions = LiveActions(weakref.ref(tool), {})
+        closed = _Closed(self._gates, self._gates.governor, actions)
+        self._gates.put(tool, closed)
+        model = ScriptedModel(
+            [
+                [function_call(_NAME, {}, call_id="guardrail")],
+                [function_call(_NAME, {}, call_id="invoker")],
+                [assistant_message("done")],
+            ]
+        )
+        agent = Agent(name=_NAME, tools=[tool], model=model)
+        quiet = RunConfig(tracing_disabled=True)
+        result = await Runner.run(agent, "", run_config=quiet)
+        for closed.open_questions in (1, 0) if self._interrupts else ():
+            if len(result.interruptions) != 1:
+                return "a call was not put to a human, or not again when only the SDK knew of an answer"
+            state = result.to_state()
+            state.approve(result.interruptions[0])
+            result = await Runner.run(agent, state, run_config=quiet)
+        read = [
+            item["output"]
+            for item in model.calls[-1].input
+            if isinstance(item, dict) and item.get("type") == "function_call_output"
+        ]
+        if reached:
+            return "the body of a tool was reached"
+        return None if read == _STOPPED else f"the model read {read}"
+
+
+class _Closed(ToolGate):
+    """Lets nothing through: the first call not past the guardrail, the second not past the invoker."""
+
+    open_questions = 2
+
+    async def judge(self, look: Look, wants: Callable[[], Awaitable[bool]]) -> bool | None:  # noqa: ARG002
+        return None if self.open_questions else True
+
+    async def guard(self, data: ToolInputGuardrailData) -> ToolGuardrailFunctionOutput:
+        if data.context.tool_call_id == "guardrail":
+            return ToolGuardrailFunctionOutput.reject_content(_STOPPED[0])
+        return ToolGuardrailFunctionOutput.allow()
+
+    async def invoke(self, body: Invoke, context: ToolContext[Any], arguments: str) -> Any:  # noqa: ARG002
+        return _STOPPED[1]

@@ -1,0 +1,230 @@
+"""`aegis doctor`: whether governance could start here, and what it would govern of an agent."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.metadata
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from aegis_otel.config import APPROVALS, MODE, ON_UNGOVERNED, POLICY, SETTINGS
+from aegis_otel.errors import AegisError, ConfigError, PolicyError
+from aegis_otel.redaction import redact_text
+from aegis_otel.terminal import escape
+
+if TYPE_CHECKING:
+    from aegis_otel.adapters.openai_agents.coverage import Coverage
+
+OK, WARNING, FAILED, INVALID = "ok", "warning", "failed", "invalid"
+_WORST_FIRST = [INVALID, FAILED, WARNING, OK]
+_PACKAGES = ("openai-agents", "opentelemetry-api", "opentelemetry-sdk", "duckdb")
+_ENDPOINT = re.compile(r"OTEL_EXPORTER_OTLP_((TRACES|METRICS|LOGS)_)?ENDPOINT")
+
+
+class Check(NamedTuple):
+    """What was looked at, how it is, and what to know about it."""
+
+    name: str
+    status: str
+    detail: str
+
+
+@click.command()
+@click.argument("target", metavar="[MODULE:AGENT]", required=False)
+@click.option(
+    "--policy",
+    "files",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help=f"The policy; repeat it to merge several.  [default: {POLICY.env}]",
+)
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.pass_context
+def doctor(ctx: click.Context, target: str | None, files: tuple[Path, ...], form: str) -> None:
+    """Look whether tool calls can be governed here, with the environment's settings.
+
+    The capture point is installed for a moment and tried on a scripted model, offline. The audit
+    directory is made if there is none.
+
+    With MODULE:AGENT, such as `shop.agents:clerk`, it also says for each tool that the agent can reach
+    whether it is enforced, observed or not governable. That imports MODULE, and so runs its code.
+
+    \b
+    Exit codes:
+      0  all is well; there may be warnings
+      1  something failed, or the agent has tools that are not governed
+      2  wrong usage
+      3  the policy is not valid
+    """
+    agent = None if target is None else _agent(target)
+    checks = [_tried(name, look) for name, look in _looks(files)]
+    with _capture_point() as check:
+        checks.append(check)
+        rows = None if target is None else _coverage(agent)
+    checks.sort(key=lambda each: _WORST_FIRST.index(each.status))
+    if form == "json":
+        click.echo(json.dumps(_report(checks, rows), indent=2))
+    else:
+        for check in checks:
+            click.echo(f"{check.status:<8} {check.name}: {escape(redact_text(check.detail))}")
+        if rows is not None:
+            click.echo(f"\n{redact_text(str(rows))}")
+    worst = checks[0].status
+    ctx.exit(3 if worst == INVALID else 1 if worst == FAILED or (rows is not None and rows.gaps) else 0)
+
+
+def _looks(files: tuple[Path, ...]) -> Iterator[tuple[str, Callable[[], Check]]]:
+    yield "versions", _versions
+    yield "settings", _settings
+    yield "policy", lambda: _policy(files)
+    yield "audit", _audit
+    yield "approvals", _approvals
+    yield "export", _export
+
+
+def _tried(name: str, look: Callable[[], Check]) -> Check:
+    try:
+        return look()
+    except PolicyError as error:
+        return Check(name, INVALID, str(error))
+    except AegisError as error:
+        return Check(name, FAILED, str(error))
+
+
+def _versions() -> Check:
+    found, missing = [], []
+    for package in _PACKAGES:
+        try:
+            found.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(package)
+    if missing:
+        return Check("versions", FAILED, f"not installed: {', '.join(missing)}; install `aegis-otel` anew")
+    return Check("versions", OK, ", ".join(found))
+
+
+def _settings() -> Check:
+    changed = [setting.env for setting in SETTINGS if setting.value() != setting.default]
+    mode = f"mode `{MODE.value()}`, on_ungoverned `{ON_UNGOVERNED.value()}`"
+    return Check("settings", OK, f"{mode}; set by environment: {', '.join(changed) or 'none'}")
+
+
+def _policy(files: tuple[Path, ...]) -> Check:
+    from aegis_otel.policy import Policy
+    from aegis_otel.policy.findings import Severity
+    from aegis_otel.policy.lint import lint
+
+    named = files or tuple(Path(each) for each in POLICY.value().split(os.pathsep) if each)
+    if not named:
+        raise ConfigError(f"no policy: set `{POLICY.env}`, or pass `--policy FILE`")
+    policy = Policy.from_yaml_files(*named)
+    findings = lint(policy)
+    if not findings:
+        return Check("policy", OK, f"valid, rules: {len(policy.rules)}, {policy.digest}")
+    errors = any(finding.severity is Severity.ERROR for finding in findings)
+    return Check("policy lint", FAILED if errors else WARNING, "; ".join(map(str, findings)))
+
+
+def _audit() -> Check:
+    from aegis_otel.runtime.audit import AuditLogger
+
+    audit = AuditLogger()
+    audit.check()
+    return Check("audit", OK, f"`{audit.path}` can be written")
+
+
+def _approvals() -> Check:
+    from aegis_otel.runtime.approval import NoTerminal, default_handler
+
+    if APPROVALS.value() == "sdk":
+        return Check("approvals", OK, "asked for by the SDK's interruptions")
+    if isinstance(default_handler(), NoTerminal):
+        return Check(
+            "approvals",
+            WARNING,
+            "no terminal here: without an `approval_handler`, calls that need approval are denied",
+        )
+    return Check("approvals", OK, "asked for at this terminal")
+
+
+def _export() -> Check:
+    names = sorted(name for name, value in os.environ.items() if _ENDPOINT.fullmatch(name) and value.strip())
+    if not names:
+        return Check(
+            "export", WARNING, "no OTLP endpoint: signals go nowhere unless the program installs providers"
+        )
+    return Check("export", OK, f"OTLP, by {', '.join(names)}")
+
+
+@contextlib.contextmanager
+def _capture_point() -> Iterator[Check]:
+    """The result of the self-test, with the capture point installed for as long as this lasts."""
+    from aegis_otel.adapters.openai_agents.install import CapturePoint
+    from aegis_otel.policy import Policy
+    from aegis_otel.runtime.runtime import Runtime
+
+    name = "capture point"
+    if CapturePoint.installed is not None:
+        yield Check(name, OK, "installed by the program, its self-test passed")
+        return
+    try:
+        runtime = Runtime(policy=Policy.from_dict({"version": "1", "rules": []}))
+        point = CapturePoint(runtime.governor, {})
+        point.install()
+    except AegisError as error:
+        yield Check(name, FAILED, str(error))
+        return
+    try:
+        yield Check(name, OK, "its self-test passed")
+    finally:
+        point.uninstall()
+
+
+def _agent(target: str) -> Any:
+    from aegis_otel.adapters.openai_agents.coverage import is_agent
+    from aegis_otel.runtime.describe import describe
+
+    module, _, path = target.partition(":")
+    if not module or not path:
+        raise click.UsageError(f"`{escape(target)}` is not MODULE:AGENT, such as `shop.agents:clerk`")
+    found: Any
+    sys.path.insert(0, "")  # as `python -m` does
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # what it prints is no part of the report
+            found = importlib.import_module(module)
+        for name in path.split("."):
+            found = getattr(found, name)
+    except Exception as error:
+        raise click.UsageError(f"`{escape(target)}` cannot be had: {escape(describe(error))}") from None
+    finally:
+        sys.path.remove("")
+    if not is_agent(found):
+        raise click.UsageError(f"`{escape(target)}` is a `{type(found).__name__}`, not an agent")
+    return found
+
+
+def _coverage(agent: Any) -> Coverage:
+    from aegis_otel.adapters.openai_agents.coverage import coverage
+    from aegis_otel.adapters.openai_agents.install import CapturePoint
+
+    return coverage(agent, installed=CapturePoint.installed)
+
+
+def _report(checks: list[Check], rows: Coverage | None) -> dict[str, Any]:
+    report: dict[str, Any] = {
+        "checks": [{**check._asdict(), "detail": redact_text(check.detail)} for check in checks]
+    }
+    if rows is not None:
+        report["coverage"] = [
+            {name: redact_text(value) for name, value in row._asdict().items()} for row in rows
+        ]
+    return report

@@ -1,0 +1,241 @@
+"""Calls that an agent SDK pauses for a human, and takes up again in this process or another.
+
+Nothing is kept in memory: a paused call is a `pending` row in the journal, an answer is a line behind it,
+and a resumed call takes up the row that has its id, its arguments and its agent. What the SDK's own saved
+state says counts for nothing here: an approval is one only if it is in the audit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from aegis_otel.audit.record import RecordStatus, Waiting, same_call
+from aegis_otel.encoding import encode_plain, to_plain
+from aegis_otel.errors import AuditError
+from aegis_otel.model import Action, Approval
+from aegis_otel.redaction import redact_text
+from aegis_otel.runtime import refusal
+from aegis_otel.runtime.call import Call, Origin
+from aegis_otel.runtime.describe import safe_text
+from aegis_otel.runtime.hooks import fire
+from aegis_otel.runtime.paused import (
+    ANSWER,
+    APPROVED,
+    CHANNEL,
+    DENIED,
+    answers,
+    reopened,
+    same_question,
+    take_up,
+)
+from aegis_otel.runtime.refusal import Refusal
+from aegis_otel.runtime.timestamps import timestamp, utc
+
+if TYPE_CHECKING:
+    from aegis_otel.runtime.governor import Governor
+
+_log = logging.getLogger("aegis_otel")
+
+
+class Interruptions:
+    """The paused calls of one governor."""
+
+    def __init__(self, governor: Governor) -> None:
+        self._governor = governor
+
+    # What the SDK is told before it runs a call: True, the call goes on to its gate, which decides;
+    # None, it is paused for a human, and is on disk as `pending`; False, it is rejected.
+
+    async def consider(self, action: Action, origin: Origin, wanted: bool) -> bool | None:
+        """What becomes of a call that nobody was asked about.
+
+        Args:
+            action: What is about to be done.
+            origin: Where the call comes from.
+            wanted: Whether the tool asks for approval by itself, whatever the policy says.
+        """
+        if not self._asks(action, wanted):
+            return True
+        return self._suspend(await asyncio.to_thread(self._assess, action, origin))
+
+    def consider_now(self, action: Action, origin: Origin, wanted: bool) -> bool | None:
+        """`consider`, for where the SDK waits for nothing."""
+        return self._suspend(self._assess(action, origin)) if self._asks(action, wanted) else True
+
+    async def reconsider(self, action: Action, origin: Origin, approved: bool) -> bool | None:
+        """What becomes of a call that the SDK holds for approved, or for rejected.
+
+        It is paused again where the audit knows of no yes, or of a yes to another question than the
+        policy asks now. A rejection is believed: it comes from an answer to an earlier call.
+        """
+        return self._judge(*await asyncio.to_thread(self._look_up, action, origin), approved)
+
+    def reconsider_now(self, action: Action, origin: Origin, approved: bool) -> bool | None:
+        """`reconsider`, for where the SDK waits for nothing."""
+        return self._judge(*self._look_up(action, origin), approved)
+
+    def _asks(self, action: Action, wanted: bool) -> bool:
+        approval = self._governor.policy.evaluate(action, now=utc(self._governor.system.now_ns())).approval
+        return approval is Approval.APPROVE or (wanted and approval is Approval.AUTO)
+
+    def _look_up(self, action: Action, origin: Origin) -> tuple[Call, list[Waiting]]:
+        call = self._assess(action, origin)
+        return call, self._governor.journal.waiting(call.record.tool_call_id or "")
+
+    def _judge(self, call: Call, found: list[Waiting], approved: bool) -> bool | None:
+        verdict = call.decision.verdict
+        if verdict.approval is Approval.BLOCK:
+            return True
+        if not approved:
+            call.channel, call.record.human_decision = CHANNEL, DENIED
+            self._close(call)
+            return False
+        if verdict.approval is Approval.AUTO:
+            return True
+        mine = [each for each in found if same_call(each.row, call.record)]
+        if any(each.started or answers(each, verdict) for each in mine):
+            return True
+        if found and not mine:
+            return True  # approved with other arguments: the gate refuses it
+        if not any(each.answer for each in mine):
+            _log.warning(
+                "call `%s` is approved in the saved run, but not in this audit, so a human is asked again: "
+                "approve in a process that is governed and shares the audit directory",
+                call.record.tool_call_id,
+            )
+        if mine and mine[0].answer is None and same_question(mine[0], verdict):
+            return None  # as it was asked
+        if mine:
+            take_up(call, mine[0])
+            call.record.human_decision = call.record.approver = call.record.approval_reason = None
+        return self._suspend(call)
+
+    async def resume(self, call: Call) -> Refusal | None:
+        """Let a call go on from where it was paused, under the id it had.
+
+        One that the audit does not know stays a call of its own, for which somebody has to be asked.
+
+        Returns:
+            Why it must be refused, if it must: it is known with other arguments only.
+        """
+        governor = self._governor
+        taking = asyncio.ensure_future(asyncio.to_thread(governor.journal.take_over, call.record))
+        try:
+            found = await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            found = await taking  # it is taken now, and must be closed as what it is
+            if found is not None:
+                take_up(call, found)
+            raise
+        if found is not None:
+            take_up(call, found)
+        elif call.decision.approval is Approval.APPROVE:
+            known = await asyncio.to_thread(governor.journal.waiting, call.record.tool_call_id or "")
+            if known and not any(same_call(each.row, call.record) for each in known):
+                return refusal.CHANGED
+        return None
+
+    def find(self, call_id: str, agent: str | None, arguments: str) -> Waiting | None:
+        """The paused call that an answer is about; None if the audit has none.
+
+        Raises:
+            AuditError: the journal cannot be read.
+        """
+        name = None if agent is None else redact_text(agent)
+        found = [
+            each
+            for each in self._governor.journal.waiting(redact_text(call_id))
+            if each.row.agent_name == name and not each.started
+        ]
+        digest = self._digest(arguments)
+        found.sort(key=lambda each: (each.row.args_digest != digest, each.answer is not None))
+        return found[0] if found else None
+
+    def answer(
+        self,
+        waiting: Waiting,
+        arguments: str,
+        *,
+        approved: bool,
+        approver: str | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Record what a human said. A yes is put to the policy when the call is resumed; a no is final.
+
+        Raises:
+            AuditError: it cannot be written, and so does not count.
+        """
+        governor = self._governor
+        call = reopened(waiting, arguments, governor.system.now_ns())
+        record = call.record
+        record.human_decision = APPROVED if approved else DENIED
+        record.approver = None if approver is None else safe_text(approver)
+        record.approval_reason = None if reason is None else safe_text(reason)
+        asked, record.timestamp = datetime.fromisoformat(record.timestamp), timestamp(call.started_ns)
+        record.approval_wait_s = round(max(0.0, (utc(call.started_ns) - asked).total_seconds()), 6)
+        decision = call.decision
+        if approved:
+            line = governor.line(call, "resolved", **{name: getattr(record, name) for name in ANSWER})
+            written = governor.write(call, line)
+        else:
+            written = self._close(call)
+        if not written:
+            raise AuditError("the answer could not be written to the audit, so it does not count")
+        governor.signals.answered(call)
+        self._tell(governor.hooks.on_approval, decision, approved)
+
+    def _assess(self, action: Action, origin: Origin) -> Call:
+        return self._governor.assess(action, origin, self._governor.system.now_ns())
+
+    def _suspend(self, call: Call) -> bool | None:
+        """Put a call to a human; one that cannot be recorded is not, and its gate refuses it."""
+        governor = self._governor
+        call.channel = CHANNEL
+        call.record.result_status = RecordStatus.PENDING.value
+        if not governor.write(call, call.record):
+            return True
+        governor.signals.suspended(call)
+        self._tell(governor.hooks.on_decision, call.decision)
+        return None
+
+    def _close(self, call: Call) -> bool:
+        """The no is final: the whole of a refused call at once."""
+        governor = self._governor
+        governor.refuse(call, refusal.DENIED)
+        governor.signals.opened(call)
+        written = governor.write(call, call.record)
+        governor.announce(call)
+        self._tell(governor.hooks.on_execute, governor.result(call))
+        return written
+
+    def _tell(self, hook: Callable[..., Any] | None, *about: object) -> None:
+        """Call a hook from code that cannot wait for it: on the loop there is, else to its end."""
+        if hook is None:
+            return
+        telling = fire(hook, self._governor.signals.hook_failed, *about)
+        try:
+            task = asyncio.get_running_loop().create_task(telling)
+        except RuntimeError:
+            loop = asyncio.new_event_loop()  # not `asyncio.run`, which leaves the thread without a loop
+            try:
+                loop.run_until_complete(telling)
+            finally:
+                loop.close()
+        else:
+            _telling.add(task)
+            task.add_done_callback(_telling.discard)
+
+    def _digest(self, arguments: str) -> str | None:
+        try:
+            return self._governor.journal.digest(encode_plain(to_plain(json.loads(arguments or "{}"))))
+        except (ValueError, RecursionError):
+            return None
+
+
+_telling: set[asyncio.Task[None]] = set()
+"""Kept from the garbage collector until they are done."""

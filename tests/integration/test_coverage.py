@@ -1,0 +1,291 @@
+"""What `coverage()` says of each kind of tool is what happens to its calls, and `on_ungoverned` heeds it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from agents import (
+    Agent,
+    CodeInterpreterTool,
+    CustomTool,
+    FileSearchTool,
+    FunctionTool,
+    HostedMCPTool,
+    ImageGenerationTool,
+    ProgrammaticToolCallingTool,
+    RunContextWrapper,
+    ShellTool,
+    ToolSearchTool,
+    WebSearchTool,
+    handoff,
+)
+from agents.mcp import MCPServerStdio
+from agents.realtime import RealtimeAgent
+from agents.sandbox import SandboxAgent
+from agents.testing import ScriptedModel, assistant_message
+
+from aegis_otel import ConfigError, govern_agent
+from aegis_otel.adapters.openai_agents import governed_tool
+from aegis_otel.adapters.openai_agents.coverage import Coverage, Row, Status, coverage
+from aegis_otel.adapters.openai_agents.install import CapturePoint
+from aegis_otel.adapters.openai_agents.plain_guardrail import governance_guardrail
+from tests.integration.local_kinds import KINDS, Body, a_call, a_function, an_agent, run
+from tests.integration.test_tool_kinds import policy
+from tests.kit import Bench
+
+MAKE = Callable[..., Bench]
+
+HOSTED: dict[str, Any] = {
+    "web search": WebSearchTool(),
+    "file search": FileSearchTool(vector_store_ids=["v"]),
+    "code interpreter": CodeInterpreterTool(
+        tool_config={"type": "code_interpreter", "container": {"type": "auto"}}
+    ),
+    "image generation": ImageGenerationTool(tool_config={"type": "image_generation"}),
+    "hosted MCP": HostedMCPTool(
+        tool_config={
+            "type": "mcp",
+            "server_label": "s",
+            "server_url": "https://mcp.example",
+            "require_approval": "never",
+        }
+    ),
+    "hosted shell": ShellTool(environment={"type": "container_auto"}),
+}
+
+
+def rows(agent: Any) -> Coverage:
+    return coverage(agent, installed=CapturePoint.installed)
+
+
+def told(agent: Any) -> dict[str, Status]:
+    return {row.kind: row.status for row in rows(agent)}
+
+
+def every_kind() -> Agent[Any]:
+    inner = Agent(name="Inner")
+    return Agent(
+        name="Clerk",
+        tools=[
+            *(kind.make(Body()) for kind in KINDS.values()),
+            inner.as_tool("ask", "Asks."),
+            *HOSTED.values(),
+        ],
+        handoffs=[inner],
+        mcp_servers=[MCPServerStdio(params={"command": "true"}, name="files")],
+    )
+
+
+ENFORCEABLE = {
+    *("function", "shell", "local shell", "apply_patch", "custom", "computer", "agent as tool", "MCP server"),
+}
+
+
+def test_every_kind_has_its_status(installed: MAKE) -> None:
+    """Enforced what is ours to stop; hosted tools not governable, each with what to do instead."""
+    installed()
+    agent = every_kind()
+    assert told(agent) == {
+        **dict.fromkeys(ENFORCEABLE, Status.ENFORCED),
+        **dict.fromkeys(HOSTED, Status.NOT_GOVERNABLE),
+        "handoff": Status.OBSERVED,
+    }
+    assert {row.kind for row in rows(agent).gaps} == set(HOSTED)
+    assert all(row.reason for row in rows(agent) if row.status is not Status.ENFORCED)
+
+
+def test_monitor_mode_enforces_nothing(installed: MAKE, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would be enforced is observed, and the reason says why."""
+    monkeypatch.setenv("AEGIS_MODE", "monitor")
+    installed()
+    assert told(every_kind()) == {
+        **dict.fromkeys(ENFORCEABLE, Status.OBSERVED),
+        **dict.fromkeys(HOSTED, Status.NOT_GOVERNABLE),
+        "handoff": Status.OBSERVED,
+    }
+    assert all("monitor mode" in row.reason for row in rows(every_kind()) if row.kind in ENFORCEABLE)
+
+
+def test_with_nothing_installed_nothing_is_governed() -> None:
+    """And it is said how to change that."""
+    statuses = told(every_kind())
+    assert {statuses[kind] for kind in ENFORCEABLE} == {Status.NOT_GOVERNED}
+    assert statuses["handoff"] is Status.NOT_GOVERNED
+    assert {row.reason for row in rows(every_kind()) if row.kind in ENFORCEABLE} == {
+        "nothing governs it: call `aegis_otel.instrument()`"
+    }
+
+
+def test_after_uninstrumenting(bench: MAKE) -> None:
+    """A capture point that is no longer installed enforces nothing."""
+    point = CapturePoint(bench().runtime.governor, {})
+    point.install()
+    point.uninstall()
+    (row,) = coverage(Agent(name="A", tools=[a_function(Body())]), installed=point)
+    assert row.status is Status.NOT_GOVERNED
+
+
+def test_gates_of_their_own(bench: MAKE, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A governed tool, a guarded tool and a governed agent are enforced with nothing installed."""
+    runtime = bench().runtime
+    tool = governed_tool(runtime=runtime)(a_function(Body()))
+    guarded = a_function(Body())
+    guarded.tool_input_guardrails = [governance_guardrail(runtime)]
+    assert [row.status for row in rows(Agent(name="A", tools=[tool, guarded]))] == [Status.ENFORCED] * 2
+    statuses = told(govern_agent(every_kind(), runtime=runtime))
+    assert {statuses[kind] for kind in ENFORCEABLE} == {Status.ENFORCED}
+    monkeypatch.setenv("AEGIS_MODE", "monitor")
+    watched = governed_tool(runtime=bench().runtime)(a_function(Body()))
+    assert [row.status for row in rows(Agent(name="A", tools=[watched]))] == [Status.OBSERVED]
+
+
+def test_agents_are_walked_once_each(installed: MAKE) -> None:
+    """By handoffs of both spellings and agents as tools, in circles too; what is unknown is named."""
+    installed()
+    one, two, three = (Agent(name=name, tools=[a_function(Body())]) for name in ("One", "Two", "Three"))
+    one.handoffs, two.handoffs = [two], [handoff(one)]
+    two.tools.append(three.as_tool("ask", "Asks."))
+    three.handoffs = [one]
+    elsewhere = handoff(Agent(name="Elsewhere"))
+    elsewhere._agent_ref = None
+    one.handoffs.append(elsewhere)
+    assert [(row.agent, row.tool) for row in rows(one)] == [
+        *(("One", "greet"), ("One", "to `Two`"), ("One", "to `Elsewhere`")),
+        *(("Two", "greet"), ("Two", "ask"), ("Two", "to `One`")),
+        *(("Three", "greet"), ("Three", "to `One`")),
+    ]
+
+
+def test_tools_that_only_lead_to_others(installed: MAKE) -> None:
+    """They have no effect of their own."""
+    installed()
+    agent = Agent(name="A", tools=[ToolSearchTool(), ProgrammaticToolCallingTool()])
+    assert {row.status for row in rows(agent)} == {Status.OBSERVED}
+
+
+def test_a_class_that_answers_for_itself_is_not_governable(installed: MAKE) -> None:
+    """A subclass whose attribute hides the capture point is called past it, and is not called enforced."""
+
+    class Past(CustomTool):
+        async def on_invoke_tool(self, context: Any, text: str) -> str:  # type: ignore[override]
+            return "ran"
+
+        def __init__(self) -> None:
+            self.name = "past"
+
+    class PastFunction(FunctionTool):
+        tool_input_guardrails = ()  # type: ignore[assignment]
+
+    installed()
+    past = PastFunction.__new__(PastFunction)
+    past.name = "past"
+    found = rows(Agent(name="A", tools=[Past(), past]))
+    assert {row.status for row in found} == {Status.NOT_GOVERNABLE}
+    assert "`Past` overrides `on_invoke_tool`" in found[0].reason
+    assert "`PastFunction` overrides `tool_input_guardrails`" in found[1].reason
+
+
+def test_realtime_and_sandbox_agents(installed: MAKE) -> None:
+    """Agents of other classes are walked alike; tools made for each run are named as such."""
+    installed()
+    other = RealtimeAgent(name="Other", tools=[a_function(Body())])
+    assert [row.agent for row in rows(RealtimeAgent(name="Voice", handoffs=[other]))] == ["Voice", "Other"]
+    (row,) = rows(SandboxAgent(name="Box"))
+    assert (row.kind, row.status) == ("sandbox", Status.ENFORCED)
+
+
+class Odd:
+    @property
+    def name(self) -> str:
+        raise RuntimeError("no name")
+
+    @property
+    def tools(self) -> Any:
+        raise RuntimeError("no tools")
+
+
+@pytest.mark.parametrize("odd", [Odd(), None, 5, type("T", (), {"tools": 7, "handoffs": [None, 3]})()])
+def test_odd_objects_are_said_not_raised(odd: Any, installed: MAKE) -> None:
+    """Whatever an agent is, and whatever its tools are."""
+    installed()
+    assert all(row.status is not Status.ENFORCED for row in rows(odd))
+    broken = ShellTool(executor=print)
+    broken.environment = 5  # type: ignore[assignment]
+    found = rows(Agent(name="A", tools=[odd, Odd(), broken]))
+    assert [row.status for row in found] == [Status.NOT_GOVERNABLE] * 3
+
+
+def test_as_text_it_is_a_table_that_harms_no_terminal(installed: MAKE) -> None:
+    """One line a tool under the names of the columns, with control characters escaped."""
+    installed()
+    lines = str(rows(Agent(name="A\x1b[31m\n", tools=[a_function(Body())]))).splitlines()
+    assert lines[0].split() == list(Row._fields)
+    assert len(lines) == 2
+    assert lines[1].startswith("A\\x1b[31m")
+
+
+class TestOnUngoverned:
+    """What tools that cannot be governed lead to, when an agent runs."""
+
+    @staticmethod
+    def agent() -> tuple[Agent[Any], ScriptedModel]:
+        return an_agent(a_function(Body()), HOSTED["web search"], calls=[a_call(KINDS["function"])])
+
+    async def test_refuse_ends_the_run_before_the_model_is_asked(self, installed: MAKE) -> None:
+        """The error names tool, agent, reason and way out."""
+        b = installed(policy=policy("auto"), on_ungoverned="refuse")
+        agent, model = self.agent()
+        with pytest.raises(ConfigError) as caught:
+            await run(agent)
+        assert str(caught.value).startswith(
+            "tools that cannot be governed: `web_search` of agent `Clerk` runs in the model's service"
+        )
+        assert "AEGIS_ON_UNGOVERNED" in str(caught.value)
+        assert (len(model.calls), b.rows()) == (0, [])
+
+    async def test_warn_says_so_once_for_each_tool_of_each_agent(
+        self, installed: MAKE, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """One line, however many turns and runs there are."""
+        b = installed(policy=policy("auto"))
+        agent, _ = self.agent()
+        with caplog.at_level(logging.WARNING, "aegis_otel"):
+            await run(agent)
+            agent.model = ScriptedModel([[assistant_message("done")]])
+            await run(agent)
+            await run(agent.clone(name="Other", model=ScriptedModel([[assistant_message("done")]])))
+        assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+        first, second = (record.getMessage() for record in caplog.records)
+        assert first.startswith(
+            "tool `web_search` of agent `Clerk` runs ungoverned: runs in the model's service"
+        )
+        assert "`Other`" in second
+        assert len(b.rows()) == 1
+
+    async def test_allow_is_silent(self, installed: MAKE, caplog: pytest.LogCaptureFixture) -> None:
+        """No word, and the run goes on."""
+        installed(policy=policy("auto"), on_ungoverned="allow")
+        agent, model = self.agent()
+        with caplog.at_level(logging.WARNING, "aegis_otel"):
+            await run(agent)
+        assert (len(model.calls), caplog.records) == (2, [])
+
+    async def test_monitor_mode_refuses_nothing(
+        self, installed: MAKE, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It warns instead: monitor mode never stops anything."""
+        monkeypatch.setenv("AEGIS_MODE", "monitor")
+        installed(policy=policy("auto"), on_ungoverned="refuse")
+        agent, model = self.agent()
+        with caplog.at_level(logging.WARNING, "aegis_otel"):
+            await run(agent)
+        assert (len(model.calls), len(caplog.records)) == (2, 1)
+
+    async def test_governed_tools_are_no_matter(self, installed: MAKE) -> None:
+        """Every kind that can be governed passes `refuse`."""
+        installed(on_ungoverned="refuse")
+        agent = Agent(name="A", tools=[kind.make(Body()) for kind in KINDS.values()])
+        assert len(await agent.get_all_tools(RunContextWrapper(None))) == len(KINDS)

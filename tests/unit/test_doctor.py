@@ -1,0 +1,209 @@
+"""`aegis doctor`: each thing it looks at, well and unwell, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agents import FunctionTool
+from click.testing import CliRunner, Result
+
+from aegis_otel.adapters.openai_agents.install import CapturePoint
+from aegis_otel.cli import main as aegis
+
+POLICY = "version: '1'\ndefaults: { approval: auto, risk_level: low }\nrules: [{ name: a }]\n"
+
+AGENT = """
+print("imported")
+from agents import Agent, WebSearchTool, function_tool
+
+@function_tool
+def look(x: int) -> str:
+    return ""
+
+safe = Agent(name="Safe", tools=[look])
+class shop:
+    clerk = Agent(name="Clerk", tools=[look, WebSearchTool()])
+number = 5
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where all is well: a policy, an endpoint, and a module of agents."""
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    (tmp_path / "doctor_agents.py").write_text(AGENT)
+    monkeypatch.setenv("AEGIS_POLICY", "policy.yaml")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:hunter2@collector:4318")
+    monkeypatch.setenv("AEGIS_APPROVALS", "sdk")
+    before = set(sys.modules), list(sys.path)
+    yield tmp_path
+    for name in set(sys.modules) - before[0]:
+        if name.startswith("doctor_"):
+            del sys.modules[name]
+    assert sys.path == before[1]
+
+
+def run(*arguments: str) -> Result:
+    result = CliRunner().invoke(aegis, ["doctor", *arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def checks(*arguments: str) -> dict[str, tuple[str, str]]:
+    report = json.loads(run("--format", "json", *arguments).stdout)
+    return {check["name"]: (check["status"], check["detail"]) for check in report["checks"]}
+
+
+def test_all_is_well(folder: Path) -> None:
+    """Everything ok, exit 0, nothing secret shown, and the SDK is as it was."""
+    before = dict(vars(FunctionTool))
+    result = run()
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["ok"] * 7
+    assert "hunter2" not in result.output
+    assert (CapturePoint.installed, dict(vars(FunctionTool))) == (None, before)
+    assert set(checks()) == {
+        *("versions", "settings", "policy", "audit", "approvals", "export", "capture point")
+    }
+
+
+def test_versions_and_settings_are_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is installed, and what the environment changed; values of variables are not shown."""
+    monkeypatch.setenv("AEGIS_MODE", "monitor")
+    found = checks()
+    assert "openai-agents 0." in found["versions"][1]
+    assert found["settings"] == (
+        "ok",
+        "mode `monitor`, on_ungoverned `warn`; set by environment: AEGIS_POLICY, AEGIS_MODE, AEGIS_APPROVALS",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "status", "detail"),
+    [
+        ("rules: [{ aproval: block }]", 3, "invalid", "did you mean `approval`?"),
+        ("rules:\n  - name: a\n  - name: b\n", 1, "failed", "can never match"),
+        ("defaults: {}\nrules: [{ match: { type: 'x[1]' } }]", 0, "warning", "has a `[`"),
+    ],
+    ids=["invalid", "a rule without effect", "a warning"],
+)
+def test_the_policy(folder: Path, text: str, code: int, status: str, detail: str) -> None:
+    """An invalid one is exit 3; what the linter finds counts as in `aegis policy check`."""
+    (folder / "other.yaml").write_text(text)
+    assert run("--policy", "other.yaml").exit_code == code
+    found = checks("--policy", "other.yaml")
+    got = found.get("policy lint") or found["policy"]
+    assert got[0] == status
+    assert detail in got[1]
+
+
+def test_no_policy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not an invalid one, but nothing to govern by; the worst is shown first."""
+    monkeypatch.delenv("AEGIS_POLICY")
+    result = run()
+    assert result.exit_code == 1
+    assert result.stdout.startswith(
+        "failed   policy: no policy: set `AEGIS_POLICY`, or pass `--policy FILE`\n"
+    )
+
+
+def test_an_audit_that_cannot_be_written(folder: Path) -> None:
+    (folder / "aegis_audit").write_text("in the way")
+    result = run()
+    assert result.exit_code == 1
+    assert "failed   audit: `" in result.stdout
+    assert "is a file, not an audit directory" in result.stdout
+
+
+def test_a_setting_that_cannot_be_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AEGIS_ON_UNGOVERNED", "maybe")
+    status, detail = checks()["settings"]
+    assert (status, run().exit_code) == ("failed", 1)
+    assert "`AEGIS_ON_UNGOVERNED` is `maybe`" in detail
+
+
+def test_no_secret_is_shown(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even one in a wrong variable."""
+    monkeypatch.setenv("AEGIS_ON_UNGOVERNED", "https://me:hunter2@host")
+    assert "failed   settings" in run().output
+    assert "hunter2" not in run().output
+    assert "hunter2" not in run("--format", "json").output
+
+
+def test_nobody_to_ask_and_nowhere_to_send(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Warnings: a program may bring its own handler and providers."""
+    monkeypatch.delenv("AEGIS_APPROVALS")
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT")
+    found = checks()
+    assert [found[name][0] for name in ("approvals", "export")] == ["warning"] * 2
+    assert run().exit_code == 0
+
+
+def test_an_sdk_that_does_not_look_where_the_capture_point_stands(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The self-test's finding is shown, and nothing is left installed."""
+    from aegis_otel.adapters.openai_agents import function_tools
+
+    monkeypatch.setattr(function_tools, "install", lambda gates, patches: None)
+    status, detail = checks()["capture point"]
+    assert (status, run().exit_code) == ("failed", 1)
+    assert "the body of a tool was reached" in detail
+    assert CapturePoint.installed is None
+
+
+def test_the_coverage_of_an_agent(folder: Path) -> None:
+    """A table under the checks; a tool that is not governed is exit 1."""
+    result = run("doctor_agents:shop.clerk")
+    assert result.exit_code == 1
+    table = result.stdout.partition("\n\n")[2].splitlines()
+    assert [line.split()[:4] for line in table[1:]] == [
+        ["Clerk", "look", "function", "enforced"],
+        ["Clerk", "web_search", "web", "search"],
+    ]
+    assert run("doctor_agents:safe").exit_code == 0
+
+
+def test_the_coverage_as_json(folder: Path) -> None:
+    """What the imported module prints is no part of the report."""
+    report: dict[str, Any] = json.loads(run("doctor_agents:safe", "--format", "json").stdout)
+    assert report["coverage"] == [
+        {"agent": "Safe", "tool": "look", "kind": "function", "status": "enforced", "reason": ""}
+    ]
+
+
+def test_a_program_that_instruments_itself(folder: Path) -> None:
+    """Its capture point is the one that is looked at."""
+    (folder / "doctor_own.py").write_text(
+        AGENT + "import aegis_otel\nmine = aegis_otel.instrument(policy='policy.yaml', mode='monitor')\n"
+    )
+    try:
+        report = json.loads(run("doctor_own:safe", "--format", "json").stdout)
+    finally:
+        sys.modules["doctor_own"].mine.shutdown()
+    assert [row["status"] for row in report["coverage"]] == ["observed"]
+    details = {check["name"]: check["detail"] for check in report["checks"]}
+    assert "installed by the program" in details["capture point"]
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("doctor_agents", "is not MODULE:AGENT"),
+        ("doctor_none:agent", "ModuleNotFoundError"),
+        ("doctor_agents:nobody", "AttributeError"),
+        ("doctor_agents:number", "is a `int`, not an agent"),
+        ("doctor_broken:agent", "ZeroDivisionError"),
+    ],
+)
+def test_wrong_targets(folder: Path, target: str, message: str) -> None:
+    """Exit 2, and the reason."""
+    (folder / "doctor_broken.py").write_text("1 / 0")
+    result = run(target)
+    assert result.exit_code == 2
+    assert message in result.stderr
