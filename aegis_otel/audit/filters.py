@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import NamedTuple, TypedDict
 
@@ -15,6 +15,8 @@ RISK_LEVELS = tuple(level.name for level in RiskLevel)
 STATUSES = tuple(status.value for status in RecordStatus)
 
 _NOT_UTF8 = re.compile(r"[\ud800-\udfff]")
+_AGO = re.compile(r"([0-9]{1,9})([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 class Filters(TypedDict, total=False):
@@ -26,9 +28,11 @@ class Filters(TypedDict, total=False):
     result_status: RecordStatus | ResultStatus | str | None
     """A status, or its value in any case."""
     agent_name: str | None
+    tool_name: str | None
     matched_rule: str | None
     since: datetime | str | None
-    """Rows of this time or later: a datetime or ISO 8601 text; without an offset, UTC."""
+    """Rows of this time or later: a datetime or ISO 8601 text (without an offset, UTC), or how long ago
+    that is, a number and `s`, `m`, `h`, `d` or `w`."""
     until: datetime | str | None
     """Rows before this time; given like `since`."""
 
@@ -55,6 +59,7 @@ def compile_filters(session_id: str | None, filters: Filters) -> Condition:
         ("session_id", session_id),
         ("action_type", filters.get("action_type")),
         ("agent_name", filters.get("agent_name")),
+        ("tool_name", filters.get("tool_name")),
         ("matched_rule", filters.get("matched_rule")),
     ):
         if text is not None:
@@ -86,17 +91,21 @@ def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> str:
 
 def _time(name: str, value: object) -> str:
     """A point in time as ISO 8601 in UTC."""
-    time = value
-    if isinstance(value, str):
-        try:
-            time = datetime.fromisoformat(value.strip())
-        except ValueError:
-            time = None
-    if not isinstance(time, datetime):
-        raise ConfigError(
-            f"`{name}` is `{value}`: expected an ISO 8601 time such as `2026-11-22T14:30:00+01:00`"
-        )
     try:
-        return (time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)).isoformat()
+        time = _read(value.strip()) if isinstance(value, str) else value
+        if isinstance(time, datetime):
+            return (time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)).isoformat()
     except OverflowError:
         raise ConfigError(f"`{name}` is `{value}`: expected a time within the years 1 to 9999") from None
+    except ValueError:
+        pass
+    raise ConfigError(
+        f"`{name}` is `{value}`: expected an ISO 8601 time such as `2026-11-22T14:30:00+01:00`, "
+        "or how long ago, such as `90s`, `30m`, `2h` or `7d`"
+    )
+
+
+def _read(text: str) -> datetime:
+    if ago := _AGO.fullmatch(text):
+        return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    return datetime.fromisoformat(text)

@@ -4,6 +4,12 @@ Nobody else writes to a process's file, so no two lines can mix and no reader is
 newest file of a writer is held by flock for as long as its process lives: a free lock is how a reader
 knows that a call it finds open can no longer be completed. A file gets its name only when it is locked,
 and its predecessor is let go only after that, so a living writer is never seen without a held file.
+
+Each line is chained to the one before it, across the files of a writer (see `audit.chain`). Files that are
+complete are sealed by another process, which the journal starts now and then (see `audit.sealer`).
+
+With `durability="power"`, `sync` waits until all that was appended is on the disk itself, and the descriptors
+belong to `audit.group_commit`, because a file may not be closed before that.
 """
 
 from __future__ import annotations
@@ -14,17 +20,30 @@ import os
 import re
 import socket
 import threading
+import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 
-from aegis_otel.audit.key import load_key
+from aegis_otel.audit.chain import journal_origin, link
+from aegis_otel.audit.group_commit import GroupCommit
+from aegis_otel.audit.key import audit_id, load_key
 from aegis_otel.audit.location import failure, locate, prepare
 from aegis_otel.audit.record import AuditRecord, encode_line
+from aegis_otel.audit.sealer import Sealer
+from aegis_otel.audit.seals import Seal
+from aegis_otel.config import DURABILITY
 from aegis_otel.errors import AuditError
 
 ROTATE_BYTES = 4 << 20
 """Size from which on the next line goes to a new file: some 5,000 calls, which is what a reader folds in
 milliseconds and what is worth sealing at a time."""
+ROTATE_S = 3_600.0
+"""Seconds after which the next line goes to a new file, so that a quiet process is sealed too."""
+SEAL_BYTES = 4 << 20
+"""So much in complete files is worth a sealing."""
+LITTER = 64
+"""So many files of writers that came and went are worth one too."""
 
 
 class Journal:
@@ -33,10 +52,13 @@ class Journal:
     Making one touches no disk; the directory, the key and the file are made for the first record.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None = None, *, durability: str | None = None) -> None:
         self._descriptor = -1
+        self._power = DURABILITY.value(durability) == "power"
         self._directory = locate(path)
         self._key: bytes | None = None
+        self.on_seal: Callable[[Seal], None] | None = None
+        """Told of every seal that this journal had made, in a thread of its own; what it raises is logged."""
         self._begin()
         _journals.add(self)
 
@@ -45,7 +67,12 @@ class Journal:
         self._lock = threading.Lock()
         self._writer = f"{_host()}-{os.getpid()}-{os.urandom(4).hex()}"
         self._number = 0
+        self._chain = ""
         self._torn = False
+        self._rotate_at = 0.0
+        self._unsealed = 0
+        self._sealer = Sealer(self._directory)
+        self._commit = GroupCommit(self._directory) if self._power else None
 
     @property
     def path(self) -> Path:
@@ -59,20 +86,37 @@ class Journal:
             AuditError: nothing was written; the message names the path and the cause.
         """
         try:
-            line = encode_line(record)
+            body = encode_line(record)[:-1]
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise AuditError(f"the record of decision `{record.decision_id}` has no JSON: {error}") from error
         with self._lock:
             start = self._ready()
             try:
+                chain, line = link(self._chain, body)
                 written = 0
                 while written < len(line):  # a second round only where the system took a part
                     written += os.write(self._descriptor, line[written:])
+                self._chain = chain  # last, and no call after it: an interrupt comes before it or not at all
             except BaseException as error:
                 self._take_back(start)
                 if isinstance(error, OSError):
                     raise failure("write the audit at", self._directory, error) from error
                 raise
+            if self._commit is not None:
+                self._commit.written()
+
+    def mark(self) -> int:
+        """Taken before lines are appended, it says to `sync` which of them matter."""
+        return 0 if self._commit is None else self._commit.lost
+
+    async def sync(self, mark: int) -> None:
+        """Wait until what was appended since `mark` survives what `durability` says.
+
+        Raises:
+            AuditError: it may not; the message names the path and the cause.
+        """
+        if self._commit is not None:
+            await self._commit.wait(mark)
 
     def digest(self, payload: bytes) -> str:
         """Keyed digest of `payload`: `hmac-sha256:` and 64 hex digits.
@@ -97,13 +141,16 @@ class Journal:
 
     def _ready(self) -> int:
         """Have a file to write to; returns its size."""
-        if self._descriptor >= 0 and not self._torn:
+        broken = self._torn or (self._commit is not None and self._commit.broken)
+        if self._descriptor >= 0 and not broken:
             state = os.fstat(self._descriptor)
             # Without a link the file was deleted under us, and a line in it would be no record.
-            if state.st_nlink and state.st_size < ROTATE_BYTES:
+            if state.st_nlink and state.st_size < ROTATE_BYTES and time.monotonic() < self._rotate_at:
                 return state.st_size
+            self._unsealed += state.st_size
         journal = prepare(self._directory)
         self._key = load_key(self._directory, self._key)
+        self._chain = self._chain or journal_origin(audit_id(self._key), self._writer)
         self._number += 1
         try:
             descriptor = _create_held(journal / f"{self._writer}-{self._number:06d}.jsonl")
@@ -111,7 +158,19 @@ class Journal:
             raise failure("write the audit at", journal, error) from error
         self._release()
         self._descriptor, self._torn = descriptor, False
+        if self._commit is not None:
+            self._commit.use(descriptor)
+        self._have_sealed(journal)
         return 0
+
+    def _have_sealed(self, journal: Path) -> None:
+        """At a new file: have what is complete sealed, where that is worth starting a process."""
+        now = time.monotonic()
+        late = self._rotate_at and now >= self._rotate_at
+        if self._unsealed >= SEAL_BYTES or late or (self._number == 1 and _many_files(journal)):
+            self._unsealed = 0
+            self._sealer.start(self.on_seal)
+        self._rotate_at = now + ROTATE_S
 
     def _take_back(self, start: int) -> None:
         """Cut off what was written of a line that could not be written whole."""
@@ -123,10 +182,13 @@ class Journal:
     def _release(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
-            os.close(descriptor)
+            (os.close if self._commit is None else self._commit.let_go)(descriptor)
 
     def _forget_parent(self) -> None:
-        """After a fork: close our copy of the parent's file, or its lock would outlive the parent."""
+        """After a fork: close our copy of the parent's files, or their locks would outlive the parent."""
+        if self._commit is not None:
+            self._commit.forget()
+            self._commit = None
         self._release()
         self._begin()
 
@@ -144,6 +206,11 @@ def _create_held(path: Path) -> int:
         os.unlink(draft)
         raise
     return descriptor
+
+
+def _many_files(journal: Path) -> bool:
+    with os.scandir(journal) as entries:
+        return sum(1 for _ in entries) > LITTER
 
 
 def _host() -> str:

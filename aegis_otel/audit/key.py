@@ -6,6 +6,7 @@ by somebody who holds only the rows or the signals.
 
 from __future__ import annotations
 
+import hmac
 import os
 import stat
 from pathlib import Path
@@ -37,6 +38,11 @@ def load_key(directory: Path, known: bytes | None = None) -> bytes:
         raise
     except OSError as error:
         raise failure("use the audit's key", path, error) from error
+
+
+def audit_id(key: bytes) -> str:
+    """The name of the audit with this key, in chains and seals: 32 hex digits, which do not tell the key."""
+    return hmac.digest(key, b"aegis audit", "sha256").hex()[:32]
 
 
 def _read(path: Path) -> bytes:

@@ -12,6 +12,8 @@ from aegis_otel.config import AUDIT_DIR
 from aegis_otel.errors import AuditError, ConfigError
 
 JOURNAL = "journal"
+LAKE = "lake"
+SEALS = "seals.jsonl"
 KEY = "key"
 
 _DATABASE_SUFFIXES = (".db", ".duckdb")

@@ -22,6 +22,8 @@ Row = dict[str, Any]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BATCH = 1_000
+_FEW = 20_000
+"""So many sealed rows are not worth a guess."""
 _READ_AS = {"timestamp": "epoch_us(timestamp)", "action_params": "action_params::VARCHAR"}
 _SELECTED = ", ".join(_READ_AS.get(column.name, column.name) for column in COLUMNS)
 _NEWEST_FIRST = "timestamp DESC NULLS LAST, decision_id DESC"
@@ -57,12 +59,39 @@ def read_rows(
     """
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
         raise ConfigError(f"`limit` is `{limit}`: expected a number of rows, 0 or more")
-    found = f"SELECT * FROM audit WHERE {condition.sql} ORDER BY {_NEWEST_FIRST}"  # noqa: S608
-    if limit is not None:
-        found += f" LIMIT {limit:d}"
     order = _OLDEST_FIRST if oldest_first else _NEWEST_FIRST
-    sql = f"SELECT {_SELECTED} FROM ({found}) ORDER BY {order}"  # noqa: S608
-    return map(_row, _run(audit, sql, condition.values))
+    if limit is None:
+        sql = f"SELECT {_SELECTED} FROM audit WHERE {condition.sql} ORDER BY {order}"  # noqa: S608
+        return map(_row, _run(audit, sql, condition.values))
+    for since in _recent_times(audit, limit):
+        recent = f"{condition.sql} AND timestamp >= ?::TIMESTAMPTZ"
+        found = list(_run(audit, _newest(recent, limit, order), [*condition.values, since]))
+        if len(found) == limit:
+            return map(_row, found)
+    return map(_row, _run(audit, _newest(condition.sql, limit, order), condition.values))
+
+
+def _newest(condition: str, limit: int, order: str) -> str:
+    found = f"SELECT * FROM audit WHERE {condition} ORDER BY {_NEWEST_FIRST} LIMIT {limit:d}"  # noqa: S608
+    return f"SELECT {_SELECTED} FROM ({found}) ORDER BY {order}"  # noqa: S608
+
+
+def _recent_times(audit: duckdb.DuckDBPyConnection, limit: int) -> Iterator[str]:
+    """Times so long ago that the newest `limit` rows are perhaps younger, each further back.
+
+    To sort everything for its newest rows would decode everything; a span of time is found by the statistics
+    of the segments. The first guess is by how dense the newest segment is.
+    """
+    sql = 'SELECT rows, epoch_us("first"), epoch_us("last") FROM journal.segment WHERE "last" IS NOT NULL'
+    segments = list(_run(audit, sql, []))
+    if limit == 0 or sum(rows for rows, _, _ in segments) <= _FEW + limit:
+        return
+    rows, first, newest = max(segments, key=lambda segment: segment[2])
+    oldest = min(first for _, first, _ in segments)
+    span = (newest - first + 1_000_000) * 2 * limit // rows
+    while newest - span > oldest:
+        yield (_EPOCH + timedelta(microseconds=newest - span)).isoformat()
+        span *= 32
 
 
 def to_json(row: Row) -> str:

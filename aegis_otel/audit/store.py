@@ -1,7 +1,8 @@
 """The audit as SQL: an in-memory DuckDB whose view `audit` has one row for each call, live.
 
-Nothing is copied and no database file exists: the view reads the journal whenever it is queried, so it
-shows a call as soon as it is decided, and no reader stands in the way of a writer or of another reader.
+Nothing is copied and no database file exists: the view reads the sealed segments and the journal whenever it
+is queried, so it shows a call as soon as it is decided, and no reader stands in the way of a writer, of a
+sealer or of another reader. docs/design.md, "The audit lake", says why each call is seen once.
 """
 
 from __future__ import annotations
@@ -12,59 +13,68 @@ from pathlib import Path
 
 import duckdb
 
-from aegis_otel.audit.location import JOURNAL, exists, locate
+from aegis_otel.audit.fold import BEGUN, lines, literal, quoted, rows, shown
+from aegis_otel.audit.lake import PATTERN, SCHEMA, Lake, has_schema, look
+from aegis_otel.audit.location import JOURNAL, LAKE, SEALS, exists, locate
 from aegis_otel.audit.record import COLUMNS
-from aegis_otel.audit.writers import WRITER, ended_writers, largest_file
+from aegis_otel.audit.views import create_views
+from aegis_otel.audit.writers import ended_writers, largest_file
 from aegis_otel.errors import AuditError
 
-_LONGEST_LINE = 16 << 20
-"""DuckDB's own bound on a line in bytes; raised where a file is larger, and so a line could be."""
+# `now()` is when the query began: what a seal of before names was in place when files were listed, and the
+# second covers the moment between the time of a seal and its line. In a transaction that is long open `now()`
+# stands still; then the seals of up to 30 s ago count, since what they cover may be gone 30 s later.
+_SEALS = """
+SELECT * FROM read_json(['/dev/null', {file}], allow_empty = true, ignore_errors = true,
+    format = 'newline_delimited', records = 'true', columns = {{
+        'seal': 'BIGINT', 'sealed_at': 'TIMESTAMPTZ', 'segments': 'STRUCT(segment BIGINT)[]',
+        'replaces': 'BIGINT[]', 'journals': 'STRUCT(file VARCHAR)[]'}})
+WHERE seal IS NOT NULL AND sealed_at < greatest(now() - INTERVAL 1 SECOND,
+    uuid_extract_timestamp(uuidv7()) - INTERVAL 30 SECOND)
+"""
 
-# Read as text and cast where they are shown, so that a value of the wrong kind costs its cell, not its line.
-_AS_TEXT = ("JSON", "TIMESTAMPTZ")
+_LIVE = """
+SELECT unnest(segments).segment AS segment FROM journal.seal
+EXCEPT SELECT unnest(replaces) FROM journal.seal
+"""
 
-# Of an empty list of files DuckDB makes a relation without our columns: hence the empty file at its head.
-_LINES = """
-CREATE VIEW journal.line AS
-SELECT
-    * REPLACE (CASE WHEN moment BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'
-        THEN moment END AS moment),
-    decision_id <> '' AND step IS NOT NULL AS readable
+# What `closed` names is not even opened: a file that is about to be removed, or that is damaged.
+_LINE = """
+SELECT * FROM ({lines})
+WHERE parse_filename(filename) NOT IN (SELECT unnest(journals).file FROM journal.seal)
+"""
+
+# The number of the segment comes first, because it is all that a count reads.
+_LAKE = """
+SELECT segment, {columns}
 FROM (
-    SELECT
-        *,
-        try_cast("timestamp" AS TIMESTAMPTZ) AS moment,
-        list_position(['decided', 'resolved', 'completed'], stage) AS step,
-        regexp_extract(filename, '{writer}', 1) AS writer,
-        row_number() OVER () AS place
-    FROM read_json(['/dev/null', '{files}'], allow_empty = true, filename = true, ignore_errors = true,
-        format = 'newline_delimited', records = 'true', columns = {columns}, maximum_object_size = {longest})
+    SELECT {empty} WHERE false
+    UNION ALL BY NAME
+    SELECT * FROM read_parquet({files}, allow_empty = true, hive_partitioning = false, filename = true)
+)
+WHERE filename NOT IN ({closed}) AND segment IN (SELECT segment FROM journal.live)
+"""
+
+# Lines without the first of their call: it was sealed before they came, and the next seal works them in; or
+# the first is lost, and they are all there is.
+_ORPHANS = """
+CREATE TABLE journal.orphan AS
+WITH late AS MATERIALIZED (
+    SELECT decision_id FROM journal.line WHERE readable GROUP BY decision_id HAVING NOT {begun}
+)
+SELECT decision_id FROM late WHERE decision_id NOT IN (
+    SELECT decision_id FROM journal.lake WHERE decision_id IN (SELECT decision_id FROM late)
 )
 """
 
-# Lines of one call are ordered by what they say, then by their time, then by their place. Within a writer
-# that is their place, unless its clock was set back; across writers (a call that a second process took
-# over after an approval) places mean nothing.
-_LAST = "last({0} ORDER BY step, moment, place) FILTER ({0} IS NOT NULL)"
-
-_ROWS = """
-CREATE VIEW audit AS
-SELECT {columns}
-FROM (
-    SELECT {folded}, {writer} AS writer FROM journal.line WHERE readable GROUP BY decision_id
+_AUDIT = """
+SELECT {columns} FROM (
+    SELECT segment, {columns} FROM journal.lake
+    UNION ALL
+    SELECT 0, {shown} FROM journal.call
+    WHERE begun OR decision_id IN (SELECT decision_id FROM journal.orphan)
 )
 """
-
-_SHOWN = {
-    **{c.name: f"CASE WHEN isfinite({c.name}) THEN {c.name} END" for c in COLUMNS if c.sql_type == "DOUBLE"},
-    "result_status": "CASE WHEN result_status = 'open' AND writer IN (SELECT writer FROM journal.ended) "
-    "THEN 'unknown' ELSE result_status END",
-    "action_params": "coalesce(try_cast(action_params AS JSON), to_json(action_params))",
-}
-_FOLDED = {
-    "decision_id": "decision_id",
-    "timestamp": "first(moment ORDER BY step, moment, place) FILTER (moment IS NOT NULL)",
-}
 
 
 def connect(path: str | os.PathLike[str] | None = None) -> duckdb.DuckDBPyConnection:
@@ -72,7 +82,10 @@ def connect(path: str | os.PathLike[str] | None = None) -> duckdb.DuckDBPyConnec
 
     The view `audit` has the columns of `audit.record.COLUMNS`, in that order; times are UTC. It shows
     rows as they are written, also by other processes. A call found open whose process was gone by the
-    time of `connect` has the `result_status` `unknown`.
+    time of `connect` has the `result_status` `unknown`. Beside it are the ready views of `audit.views.VIEWS`.
+
+    Files that are sealed or merged are removed after a minute. A query that takes longer, or that begins on
+    an older connection in that very moment, may find one gone: it then fails, and is to be run again.
 
     Args:
         path: The audit directory. Default: `AEGIS_AUDIT_DIR`, else `aegis_audit`.
@@ -86,38 +99,51 @@ def connect(path: str | os.PathLike[str] | None = None) -> duckdb.DuckDBPyConnec
     directory = locate(path)
     if not exists(directory):
         raise AuditError(f"no audit at `{directory}`: it is made with the first record")
-    return open_view(directory)
+    connection = open_view(directory)
+    create_views(connection)
+    return connection
 
 
 def open_view(directory: Path) -> duckdb.DuckDBPyConnection:
-    """`connect` for a directory that may not be there yet: the view is empty until it is."""
+    """`connect` for a directory that may not be there yet, in which case the view is empty until it is.
+
+    It has no ready views: to make them takes longer than most queries.
+    """
     exists(directory)
+    lake = look(directory)
     journal = directory / JOURNAL
     ended = ended_writers(journal)
-    source = {"stage": "VARCHAR"} | {
-        column.name: "VARCHAR" if column.sql_type in _AS_TEXT else column.sql_type for column in COLUMNS
-    }
     connection = duckdb.connect(":memory:")
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("CREATE SCHEMA journal")
     connection.execute("CREATE TABLE journal.ended AS SELECT unnest(?::VARCHAR[]) AS writer", [ended])
+    connection.execute("CREATE TABLE journal.problem AS SELECT unnest(?::VARCHAR[]) AS text", [lake.problems])
     connection.execute(
-        _LINES.format(
-            files=f"{glob.escape(str(journal))}/*.jsonl".replace("'", "''"),
-            columns="{" + ", ".join(f"'{name}': '{sql_type}'" for name, sql_type in source.items()) + "}",
-            longest=max(_LONGEST_LINE, largest_file(journal)),
-            writer=WRITER,
-        )
+        "CREATE TABLE journal.segment AS SELECT unnest(?::BIGINT[]) AS rows, "
+        'unnest(?::TIMESTAMPTZ[]) AS "first", unnest(?::TIMESTAMPTZ[]) AS "last"',
+        [[each.rows for each in lake.segments], *_times(lake)],
     )
-    connection.execute(
-        _ROWS.format(
-            columns=", ".join(f'{_SHOWN.get(c.name, _quoted(c.name))} AS "{c.name}"' for c in COLUMNS),
-            folded=", ".join(
-                f'{_FOLDED.get(c.name, _LAST.format(_quoted(c.name)))} AS "{c.name}"' for c in COLUMNS
-            ),
-            writer=_LAST.format("writer"),
-        )
-    )
+    names = ", ".join(quoted(column.name) for column in COLUMNS)
+    closed = ["", *(str(directory / file) for file in lake.closed)]
+    gone = "writer IN (SELECT writer FROM journal.ended)"
+    for view, sql in {
+        "journal.seal": _SEALS.format(file=literal(_inside(directory, SEALS.replace("l", "[l]")))),
+        "journal.live": _LIVE,
+        "journal.line": _LINE.format(
+            lines=lines([_inside(journal, "*.jsonl")], largest_file(journal), closed)
+        ),
+        "journal.call": rows("journal.line"),
+        "journal.lake": _LAKE.format(
+            columns=names, empty=_EMPTY, files=_files(directory), closed=", ".join(map(literal, closed))
+        ),
+        "audit": _AUDIT.format(
+            columns=names,
+            shown=", ".join(f"{shown(c.name, c.sql_type, gone)} AS {quoted(c.name)}" for c in COLUMNS),
+        ),
+    }.items():
+        if view == "audit":
+            connection.execute(_ORPHANS.format(begun=BEGUN))
+        connection.execute(f"CREATE VIEW {view} AS {sql}")
     return connection
 
 
@@ -127,5 +153,30 @@ def unreadable_lines(connection: duckdb.DuckDBPyConnection) -> int:
     return found[0] if found else 0
 
 
-def _quoted(name: str) -> str:
-    return f'"{name}"'
+def problems(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """What of the sealed part was missing, damaged or foreign by the time of `connect`, and is not shown."""
+    return [text for (text,) in connection.execute("SELECT text FROM journal.problem").fetchall()]
+
+
+_EMPTY = ", ".join(
+    f"NULL::{sql_type} AS {quoted(name)}"
+    for name, sql_type in (
+        ("segment", "BIGINT"),
+        ("filename", "VARCHAR"),
+        *((column.name, column.sql_type) for column in COLUMNS),
+    )
+)
+
+
+def _files(directory: Path) -> str:
+    lake = directory / LAKE
+    patterns = [_inside(lake, SCHEMA)] if has_schema(lake) else []
+    return "[" + ", ".join(map(literal, [*patterns, _inside(lake, PATTERN)])) + "]"
+
+
+def _inside(directory: Path, pattern: str) -> str:
+    return f"{glob.escape(str(directory))}/{pattern}"
+
+
+def _times(lake: Lake) -> tuple[list[str | None], list[str | None]]:
+    return [each.first for each in lake.segments], [each.last for each in lake.segments]

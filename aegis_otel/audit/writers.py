@@ -27,6 +27,15 @@ def largest_file(journal: Path) -> int:
     return max((entry.stat(follow_symlinks=False).st_size for entry in _entries(journal)), default=0)
 
 
+def journal_files(journal: Path) -> list[Path]:
+    """The journal files there are, by name.
+
+    Raises:
+        AuditError: when the journal cannot be listed, or holds what is no file.
+    """
+    return sorted(journal / entry.name for entry in _entries(journal))
+
+
 def ended_writers(journal: Path) -> list[str]:
     """The writers whose process is gone, or has let the audit go: what they left open stays open.
 

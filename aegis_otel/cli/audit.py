@@ -2,98 +2,125 @@
 
 from __future__ import annotations
 
-import click
+from importlib import import_module
+from importlib.util import find_spec
 
-from aegis_otel.audit.filters import RISK_LEVELS, STATUSES, Filters, compile_filters
-from aegis_otel.audit.location import exists, locate
-from aegis_otel.config import AUDIT_DIR
-from aegis_otel.terminal import escape
+import click
+from click.core import ParameterSource
+
+from aegis_otel.cli.audit_options import (
+    filter_options,
+    find_audit,
+    limit_option,
+    matching,
+    open_audit,
+    path_option,
+)
 
 _TABLE_ROWS = 50
-_TIME = "ISO 8601, UTC unless it has an offset"
+_FOLLOWED_ROWS = 10
+_COMMANDS = ("export", "prune", "seal", "show", "sql", "stats", "verify")
+"""Each is the command of that name in the module `audit_` and that name."""
 
 
-@click.group(invoke_without_command=True, subcommand_metavar="")
+class _Audit(click.Group):
+    """Loads a command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return [name for name in _COMMANDS if find_spec(f"{__name__}_{name}")]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command = getattr(import_module(f"{__name__}_{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_Audit, invoke_without_command=True, subcommand_metavar="[COMMAND]")
+@path_option
+@filter_options
+@limit_option
 @click.option(
-    "--path",
-    "--db",
-    metavar="DIR",
-    help=f"The audit directory.  [default: {AUDIT_DIR.env}, else {AUDIT_DIR.default}]",
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "jsonl", "csv", "parquet"]),
+    help="[default: table; for a file its suffix, else jsonl]",
 )
 @click.option(
-    "--risk",
-    type=click.Choice([r.lower() for r in RISK_LEVELS], case_sensitive=False),
-    help="Only this risk.",
+    "-o",
+    "--output",
+    "--export",
+    metavar="FILE",
+    help="Write all entries to a file, oldest first, as `export` does.",
 )
-@click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only this result.")
-@click.option("--session", metavar="ID", help="Only this session.")
-@click.option("--rule", metavar="NAME", help="Decided by this rule.")
-@click.option("--agent", metavar="NAME", help="Asked for by this agent.")
-@click.option("--since", metavar="TIME", help=f"Of this time or later ({_TIME}).")
-@click.option("--until", metavar="TIME", help="Before this time.")
 @click.option(
-    "--limit",
-    type=click.IntRange(1, 2**63 - 1),
-    help=f"At most so many, the newest.  [default for a table: {_TABLE_ROWS}]",
+    "-f", "--follow", "--tail", is_flag=True, help="Go on with what is new or changes, until Ctrl-C."
 )
-@click.option("--format", "form", type=click.Choice(["table", "json", "jsonl"]), help="[default: table]")
-@click.option("--export", metavar="FILE", help="Write the entries to a file, as JSON lines, oldest first.")
 @click.pass_context
 def audit(
     ctx: click.Context,
+    /,
     *,
     path: str | None,
-    risk: str | None,
-    status: str | None,
-    session: str | None,
-    rule: str | None,
-    agent: str | None,
-    since: str | None,
-    until: str | None,
     limit: int | None,
     form: str | None,
-    export: str | None,
+    output: str | None,
+    follow: bool,
+    **filters: str | None,
 ) -> None:
-    """Show the audit, newest entries first; all filters given must hold."""
-    if ctx.invoked_subcommand is not None:
-        return
-    if form is not None and export is not None:
-        raise click.UsageError("--export always writes JSON lines: leave out --format")
-    filters: Filters = {
-        "risk_level": risk,
-        "result_status": status,
-        "matched_rule": rule,
-        "agent_name": agent,
-        "since": since,
-        "until": until,
-    }
-    condition = compile_filters(session, filters)
-    directory = locate(path)
-    if not exists(directory):
-        click.echo(f"no audit at `{escape(str(directory))}`", err=True)
-        ctx.exit(1)
+    """Show the audit, newest entries first; all filters given must hold.
 
-    from aegis_otel.audit.export import write_jsonl
-    from aegis_otel.audit.rows import count_rows, read_rows, to_json
-    from aegis_otel.audit.store import connect, unreadable_lines
+    A table has the newest 50 where no --limit says otherwise.
+    """
+    if ctx.invoked_subcommand is not None:
+        _hand_down(ctx, ctx.invoked_subcommand)
+        return
+    if output is not None and (form == "table" or follow):
+        raise click.UsageError(f"--output does not go with {'--follow' if follow else '--format table'}")
+    if output is None and form == "parquet":
+        raise click.UsageError("--format parquet is a file: say where with --output FILE")
+    if follow and form not in (None, "table", "jsonl"):
+        raise click.UsageError("--follow prints lines: its formats are table and jsonl")
+    condition = matching(**filters)
+    directory = find_audit(ctx, path)
+    if follow:
+        from aegis_otel.cli.audit_follow import print_feed
+
+        print_feed(
+            directory, condition, limit or _FOLLOWED_ROWS, form or "table", color=ctx.color is not False
+        )
+        return
+
+    from aegis_otel.audit.record import COLUMNS
+    from aegis_otel.audit.rows import count_rows, read_rows
+    from aegis_otel.cli.audit_export import print_text, write_entries
     from aegis_otel.cli.audit_table import print_table
 
-    connection = connect(directory)
-    if unreadable := unreadable_lines(connection):
-        click.echo(f"Journal lines left out because they cannot be read: {unreadable}", err=True)
-    if export is not None:
-        count = write_jsonl(export, read_rows(connection, condition, limit=limit, oldest_first=True))
-        click.echo(f"Exported {count} {'entry' if count == 1 else 'entries'} to {escape(export)}")
-    elif form == "json":
-        before = "[\n"
-        for row in read_rows(connection, condition, limit=limit):
-            click.echo(before + to_json(row), nl=False)
-            before = ",\n"
-        click.echo("[]" if before == "[\n" else "\n]")
-    elif form == "jsonl":
-        for row in read_rows(connection, condition, limit=limit):
-            click.echo(to_json(row))
-    else:
+    connection = open_audit(directory)
+    if output is not None:
+        write_entries(connection, condition, output, form, limit)
+    elif form is None or form == "table":
         total = count_rows(connection, condition)
         rows = read_rows(connection, condition, limit=limit or _TABLE_ROWS)
         print_table(list(rows), total, color=ctx.color is not False)
+    else:
+        rows = read_rows(connection, condition, limit=limit)
+        print_text(form, rows, [column.name for column in COLUMNS])
+
+
+def _hand_down(ctx: click.Context, name: str) -> None:
+    """Options given before a command are the command's: `aegis audit --path DIR show ID`."""
+    command = ctx.command
+    assert isinstance(command, click.Group)
+    chosen = command.get_command(ctx, name)
+    assert chosen is not None
+    known = {option.name for option in chosen.params}
+    given = {}
+    for option in command.params:
+        assert option.name is not None
+        if ctx.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
+            if option.name not in known:
+                raise click.UsageError(f"{option.opts[-1]} does not go with `{name}`")
+            given[option.name] = ctx.params[option.name]
+    ctx.default_map = {name: given}

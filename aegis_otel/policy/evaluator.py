@@ -8,11 +8,13 @@ after it say, and the strictest verdict wins.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from aegis_otel.model import ERROR_RULE, Action, Approval, RiskLevel, Verdict
+from aegis_otel.policy.comparisons import Answer
 from aegis_otel.policy.compiler import CompiledPolicy, CompiledRule
+from aegis_otel.policy.conditions import Condition
 from aegis_otel.policy.globs import Glob
 from aegis_otel.policy.schema_paths import Reading
 
@@ -22,7 +24,9 @@ _STRICTNESS = {approval: rank for rank, approval in enumerate(Approval)}
 def decide(policy: CompiledPolicy, action: Action, now: datetime) -> Verdict:
     """What `policy` says about `action` at `now` (UTC when it has no zone)."""
     try:
-        return _strictest(policy, action, now, _candidates(policy, action.type))
+        schema = None if action.schema is None else Reading(action.schema)
+        rules = _candidates(policy, action.type)
+        return strictest(policy, ((rule, unknowns(tests(rule, action, now, schema))) for rule in rules))
     except Exception as error:
         reason = f"the policy could not be evaluated: {type(error).__name__}"
         return Verdict(Approval.BLOCK, RiskLevel.CRITICAL, ERROR_RULE, reason, (reason,), policy.digest)
@@ -34,14 +38,11 @@ def _candidates(policy: CompiledPolicy, action_type: object) -> Sequence[Compile
     return [rule for _, _, rule in policy.plan(action_type)[0] if rule is not None]
 
 
-def _strictest(
-    policy: CompiledPolicy, action: Action, now: datetime, rules: Sequence[CompiledRule]
-) -> Verdict:
+def strictest(policy: CompiledPolicy, judged: Iterable[tuple[CompiledRule, list[str] | None]]) -> Verdict:
+    """The verdict, from what `unknowns` says of each rule; rules after a certain match are not asked."""
     certain = policy.default_verdict
-    schema = None if action.schema is None else Reading(action.schema)
     doubts: list[tuple[CompiledRule, list[str]]] = []
-    for rule in rules:
-        unknown = _unknown(rule, action, now, schema)
+    for rule, unknown in judged:
         if unknown is None:
             continue
         if not unknown:
@@ -65,28 +66,32 @@ def strictness(verdict: Verdict) -> tuple[int, int]:
     return _STRICTNESS[verdict.approval], verdict.risk_level
 
 
-def _unknown(rule: CompiledRule, action: Action, now: datetime, schema: Reading | None) -> list[str] | None:
-    """Why it is unknown whether `rule` matches; empty when it does, None when it does not."""
-    unknown = []
+def tests(
+    rule: CompiledRule, action: Action, now: datetime, schema: Reading | None
+) -> Iterator[tuple[str, Condition | tuple[Glob, ...], Answer]]:
+    """Every test of `rule` in order: what messages call it, the test itself, its answer."""
     for name, globs in rule.texts:
-        answer = _text_answer(globs, getattr(action, name))
-        if answer is False:
-            return None
-        if answer is not True:
-            unknown.append(f"`match.{name}` is unknown: {answer}")
+        yield f"`match.{name}`", globs, _text_answer(globs, getattr(action, name))
     for condition in rule.conditions:
         try:
             answer = condition.test(action, now, schema)
         except Exception as error:
             answer = f"the comparison failed with {type(error).__name__}"
+        yield condition.label, condition, answer
+
+
+def unknowns(tested: Iterable[tuple[str, object, Answer]]) -> list[str] | None:
+    """Why it is unknown whether a rule matches; empty when it does, None when it does not."""
+    unknown = []
+    for label, _, answer in tested:
         if answer is False:
             return None
         if answer is not True:
-            unknown.append(f"{condition.label} is unknown: {answer}")
+            unknown.append(f"{label} is unknown: {answer}")
     return unknown
 
 
-def _text_answer(globs: Sequence[Glob], value: object) -> bool | str:
+def _text_answer(globs: Sequence[Glob], value: object) -> Answer:
     if value is None:
         return "the action does not say"
     if not isinstance(value, str):

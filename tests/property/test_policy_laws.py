@@ -18,6 +18,7 @@ from jsonschema import Draft202012Validator
 
 from aegis_otel import Action, Policy, PolicyError
 from aegis_otel.errors import Problem
+from aegis_otel.policy.explain import Match, explain
 from aegis_otel.policy.globs import compile_glob, covers
 from aegis_otel.policy.grammar import KEYS, json_schema
 
@@ -379,3 +380,16 @@ def test_the_digest_survives_layout(policy: dict[str, Any], flow: bool) -> None:
     assert from_json.digest == commented.digest == Policy.from_dict(policy).digest
     if not flow:
         assert Policy.from_text(written).digest == from_json.digest
+
+
+@law(max_examples=300)
+@given(policies, actions, moments)
+def test_an_explanation_comes_to_the_same_end(policy: Any, action: Action, now: datetime) -> None:
+    """What is explained is what was decided; the first certain match is where asking ends."""
+    loaded = Policy.from_dict(policy)
+    explained = explain(loaded, action, now)
+    assert explained.verdict == loaded.evaluate(action, now=now).verdict
+    matches = [trace.match for trace in explained.rules]
+    asked = matches.index(Match.YES) + 1 if Match.YES in matches else len(matches)
+    assert Match.NOT_ASKED not in matches[:asked]
+    assert set(matches[asked:]) <= {Match.NOT_ASKED}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aegis_otel.audit.filters import compile_filters
+from aegis_otel.audit.filters import Filters, compile_filters
 from aegis_otel.audit.record import RecordStatus
 from aegis_otel.errors import ConfigError
 from aegis_otel.model import ResultStatus, RiskLevel
@@ -18,9 +18,10 @@ def test_no_filter_is_every_row() -> None:
 
 
 def test_all_filters_must_hold() -> None:
-    assert compile_filters("s", {"matched_rule": "r'", "agent_name": "a", "action_type": "t"}) == (
-        "session_id = ? AND action_type = ? AND agent_name = ? AND matched_rule = ?",
-        ["s", "t", "a", "r'"],
+    filters: Filters = {"matched_rule": "r'", "agent_name": "a", "tool_name": "o", "action_type": "t"}
+    assert compile_filters("s", filters) == (
+        "session_id = ? AND action_type = ? AND agent_name = ? AND tool_name = ? AND matched_rule = ?",
+        ["s", "t", "a", "o", "r'"],
     )
 
 
@@ -73,6 +74,32 @@ def test_b45_nonsense_is_refused(filters: Any, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         compile_filters(None, filters)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("ago", "expected"),
+    [
+        ("90s", timedelta(seconds=90)),
+        (" 30m ", timedelta(minutes=30)),
+        ("2h", timedelta(hours=2)),
+        ("7d", timedelta(days=7)),
+        ("1w", timedelta(weeks=1)),
+        ("0s", timedelta(0)),
+    ],
+)
+def test_how_long_ago(ago: str, expected: timedelta) -> None:
+    """A time can be given as its distance from now."""
+    before = datetime.now(UTC)
+    (value,) = compile_filters(None, {"since": ago}).values
+    assert before - expected <= datetime.fromisoformat(value) <= datetime.now(UTC) - expected
+
+
+@pytest.mark.parametrize(
+    "value", ["2", "h", "-2h", "2 h", "1.5h", "2y", "2h30m", "999999999w", "9999999999s"]
+)
+def test_what_is_no_time_ago_is_refused(value: str) -> None:
+    with pytest.raises(ConfigError, match="expected a"):
+        compile_filters(None, {"until": value})
 
 
 def test_an_unknown_filter_is_refused() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -32,6 +33,7 @@ def audit() -> AuditLogger:
                 "result_status": "success",
                 "action_type": "web_search",
                 "action_target": "web",
+                "tool_name": "search",
             },
             {
                 "risk_level": "HIGH",
@@ -83,6 +85,11 @@ def shown(*arguments: str) -> str:
         (("--db", "aegis_audit.db"), "43210"),
         (("--path", "aegis_audit", "--risk", "low"), "0"),
         (("--rule", "none"), ""),
+        (("--tool", "search"), "0"),
+        (("--risk-level", "medium"), "4"),
+        (("--type", "web_search"), "0"),
+        (("--action-type", "delete_document", "--since", "2026-11-22T14:00"), "432"),
+        (("--until", "52w"), ""),
     ],
 )
 def test_b04_inventory_100_to_104_flags(audit: AuditLogger, arguments: tuple[str, ...], found: str) -> None:
@@ -127,10 +134,10 @@ class TestExport:
             f"Error: cannot export to `{tmp_path}`: it is not a regular file\n",
         )
 
-    def test_a_format_beside_it_is_wrong_usage(self, audit: AuditLogger) -> None:
-        result = aegis("audit", "--export", "out", "--format", "json")
+    def test_a_table_is_no_file(self, audit: AuditLogger) -> None:
+        result = aegis("audit", "--export", "out", "--format", "table")
         assert result.exit_code == 2
-        assert "--export always writes JSON lines" in result.stderr
+        assert "--output does not go with --format table" in result.stderr
         assert not Path("out").exists()
 
 
@@ -203,7 +210,7 @@ class TestTable:
                 )
             )
         )
-        for form in ("table", "json", "jsonl"):
+        for form in ("table", "json", "jsonl", "csv"):
             out = aegis("audit", "--format", form, env={"COLUMNS": "160"}).stdout
             assert not re.search(r"[^\n\x20-\x7e\u2500]", out), form
         shown = re.sub(r"\s", "", aegis("audit", env={"COLUMNS": "500"}).stdout)
@@ -262,7 +269,9 @@ class TestFailure:
             (("--until", "\x1b[2J"), r"`until` is `\x1b[2J`"),
             (("--limit", "0"), "0 is not in the range 1<=x<=9223372036854775807"),
             (("--limit", str(2**63)), "is not in the range 1<=x<=9223372036854775807"),
-            (("--format", "xml"), "'table', 'json', 'jsonl'"),
+            (("--format", "xml"), "'table', 'json', 'jsonl', 'csv', 'parquet'"),
+            (("--since", "2 hours"), "or how long ago, such as `90s`, `30m`, `2h` or `7d`"),
+            (("--since", "999999999w"), "expected a time within the years 1 to 9999"),
             (("--path", ""), "cannot be named ''"),
             (("--nonsense",), "No such option"),
         ],
@@ -281,6 +290,49 @@ class TestFailure:
         assert (result.exit_code, result.stdout) == (1, "")
         assert result.stderr.startswith(f"Error: `{tmp_path}` is not an audit directory")
         assert result.stderr.count("\n") == 1
+
+    def test_a_newer_schema(self, audit: AuditLogger) -> None:
+        """Rows that this version may misread are not shown as if they were understood."""
+        audit.append(decided(decision_id="new", schema_version=99))
+        for command in ((), ("show", "id-0"), ("stats",), ("export", "out"), ("--output", "out")):
+            result = aegis("audit", *command)
+            assert (result.exit_code, result.stdout) == (1, "")
+            assert re.fullmatch(
+                r"Error: the audit at `.*` has rows of schema 99, .* a newer one\n", result.stderr
+            )
+        assert not Path("out").exists()
+
+    def test_half_of_an_audit(self, audit: AuditLogger) -> None:
+        """Where a part was deleted, that is said, and nothing is made in its place."""
+        audit.digest(b"")
+        shutil.rmtree(audit.path / "journal")
+        result = aegis("audit")
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.count("\n") == 1
+        assert "journal" in result.stderr
+        assert [path.name for path in audit.path.iterdir()] == ["key"]
+
+    def test_an_empty_directory_has_no_entries(self, tmp_path: Path) -> None:
+        (tmp_path / "empty").mkdir()
+        result = aegis("audit", "--path", "empty")
+        assert (result.exit_code, result.stdout) == (0, "No audit entries found.\n")
+        assert list((tmp_path / "empty").iterdir()) == []
+
+    @pytest.mark.parametrize("command", [("show", "x"), ("sql", "FROM audit"), ("stats",), ("export", "out")])
+    def test_every_command_refuses_what_is_no_audit(self, tmp_path: Path, command: tuple[str, ...]) -> None:
+        """Missing, foreign, or a file: one line, exit code 1, nothing made."""
+        (tmp_path / "foreign").mkdir()
+        (tmp_path / "foreign" / "file").write_text("")
+        (tmp_path / "file").write_text("")
+        for path, told in (
+            ("missing", "no audit at"),
+            ("foreign", "not an audit directory"),
+            ("file", "is a file"),
+        ):
+            result = aegis("audit", *command, "--path", path)
+            assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+            assert told in result.stderr
+        assert {path.name for path in tmp_path.rglob("*")} == {"foreign", "file"}
 
     def test_a_reader_that_goes_away(self, audit: AuditLogger) -> None:
         """`aegis audit | head` ends in silence, whatever is left to write."""
@@ -324,6 +376,22 @@ print([name for name in ("duckdb", "agents", "opentelemetry", "rich") if name in
         assert err == ""
         assert re.search(r"audit +Show the audit", out)
         assert re.search(r"policy +\S", out)
+        assert out.endswith("[]\n")
+
+    def test_every_command_of_the_audit_is_there_and_loads_little(self) -> None:
+        """Their help neither needs DuckDB nor a terminal library."""
+        code = """
+import sys
+from click.testing import CliRunner
+from aegis_otel.cli import main
+for name in ("export", "show", "sql", "stats"):
+    assert CliRunner().invoke(main, ["audit", name, "--help"]).exit_code == 0
+print(CliRunner().invoke(main, ["audit", "--help"]).output)
+print([name for name in ("duckdb", "agents", "opentelemetry", "rich", "pydantic") if name in sys.modules])
+"""
+        out, err = python(code).communicate()
+        assert err == ""
+        assert {"export", "show", "sql", "stats"} <= set(re.findall(r"^  (\w+)  ", out, re.MULTILINE))
         assert out.endswith("[]\n")
 
     def test_an_unknown_command_is_wrong_usage(self) -> None:

@@ -1,0 +1,59 @@
+"""Chained lines: each ends with a digest of itself and of the line before it.
+
+A line is a JSON object whose last member is `chain`: the SHA-256 of the chain value before it and of the
+line without that member. So a line cannot be edited, removed, moved or brought from elsewhere without a
+break that shows where; docs/design.md, "The audit lake", has the format.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from hashlib import sha256
+
+_MARK = b',"chain":"'
+_END = b'"}'
+_TAIL = len(_MARK) + 64 + len(_END)
+_STATED = re.compile(rb',"chain":"([0-9a-f]{64})"\}\Z')
+
+
+def journal_origin(audit: str, writer: str) -> str:
+    """What the first line of a writer follows."""
+    return _hex(f"aegis journal {audit} {writer}".encode())
+
+
+def seals_origin(audit: str) -> str:
+    """What the first seal of an audit follows."""
+    return _hex(f"aegis seals {audit}".encode())
+
+
+def link(previous: str, body: bytes) -> tuple[str, bytes]:
+    """The chain value of `body`, a JSON object that is not empty, after `previous`; and its whole line."""
+    value = sha256(previous.encode() + body).hexdigest()
+    return value, b"%b%b%b%b\n" % (body[:-1], _MARK, value.encode(), _END)
+
+
+def check(previous: str, line: bytes) -> str | None:
+    """The chain value of a line, without its newline, if it follows `previous`; None if it does not."""
+    value = sha256(previous.encode() + without_chain(line)).hexdigest()
+    return value if line[-_TAIL:] == b"%b%b%b" % (_MARK, value.encode(), _END) else None
+
+
+def without_chain(line: bytes) -> bytes:
+    """What the chain value of a line is of."""
+    return line[:-_TAIL] + b"}"
+
+
+def stated(line: bytes) -> str | None:
+    """The chain value that a line says it has; None where it says none."""
+    match = _STATED.search(line)
+    return match[1].decode() if match else None
+
+
+def whole_lines(content: bytes) -> Iterator[bytes]:
+    """The lines of a file, without newlines; what follows the last newline is a torn write, not a line."""
+    yield from content.split(b"\n")[:-1]
+
+
+def _hex(text: bytes) -> str:
+    return sha256(text).hexdigest()

@@ -1,0 +1,129 @@
+"""Which journal files are complete, so that they can be sealed, and whether their chains hold."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from aegis_otel.audit.chain import check, journal_origin, whole_lines
+from aegis_otel.audit.seals import CARRIED_FILE, Book
+from aegis_otel.audit.writers import WRITER, ended_writers, journal_files
+
+_BATCH_BYTES = 64 << 20
+"""So much is sealed at a time; what is beyond comes with the next seal."""
+
+
+class File(NamedTuple):
+    """A complete journal file, checked."""
+
+    path: Path
+    writer: str
+    """Empty for a carried file."""
+    lines: list[bytes]
+    """Without newlines."""
+    chain: str
+    """Of the last line; empty for a carried file."""
+
+
+@dataclass
+class Complete:
+    """What can be sealed together."""
+
+    files: list[File] = field(default_factory=list)
+    elsewhere: list[Path] = field(default_factory=list)
+    """All other journal files that no seal covers."""
+    later: int = 0
+    """So many of them are complete too, and come with a later seal."""
+    alive: list[str] = field(default_factory=list)
+    """The writers that may still write."""
+    problems: list[str] = field(default_factory=list)
+
+    def without_unreadable(self, readable: dict[str, int]) -> Complete:
+        """This without files that have lines which are no records, and without what follows such a file.
+
+        Args:
+            readable: How many lines of each path are records.
+        """
+        wrong = [file for file in self.files if readable.get(str(file.path), 0) < len(file.lines)]
+        if not wrong:
+            return self
+        writers = {file.writer for file in wrong}
+        kept = [file for file in self.files if file.writer not in writers]
+        left = [file.path for file in self.files if file.writer in writers]
+        problems = [f"`{file.path}` has lines that are no records: it is not sealed" for file in wrong]
+        self.problems.extend(problems)
+        return replace(self, files=kept, elsewhere=self.elsewhere + left)
+
+
+def find_complete(journal: Path, book: Book) -> Complete:
+    """The complete files of a journal that no seal covers, as many as are sealed at a time.
+
+    Raises:
+        AuditError: the journal cannot be read.
+        OSError: a file of it cannot be read.
+    """
+    # First who is gone, then what there is: so what a writer wrote before it went is seen.
+    ended = set(ended_writers(journal))
+    covered = {file.file for seal in book.seals for file in seal.journals}
+    writers: dict[str, list[tuple[int, Path]]] = {}
+    found = Complete()
+    for path in journal_files(journal):
+        if path.name in covered:
+            continue
+        if CARRIED_FILE.fullmatch(path.name):
+            _add_carried(path, book, found)
+        elif match := re.fullmatch(WRITER, path.name, re.DOTALL):
+            writers.setdefault(match[1], []).append((int(match[2] or 0), path))
+    heads = {
+        match[1]: file.chain
+        for seal in book.seals
+        for file in seal.journals
+        if file.chain and (match := re.fullmatch(WRITER, file.file, re.DOTALL))
+    }
+    size = 0
+    for writer, files in writers.items():
+        files.sort()
+        chain: str | None = heads.get(writer) or journal_origin(book.audit, writer)
+        if writer not in ended:
+            found.alive.append(writer)
+            found.elsewhere.append(files.pop()[1])
+        for _, path in files:
+            if chain is None or size >= _BATCH_BYTES:
+                found.elsewhere.append(path)
+                found.later += chain is not None
+                continue
+            content = path.read_bytes()
+            lines = list(whole_lines(content))
+            start = chain
+            for number, line in enumerate(lines, 1):
+                chain = check(start, line)
+                if chain is None:
+                    found.problems.append(
+                        f"line {number} of `{path}` does not follow the line before it: "
+                        "neither this file nor a later one of its writer is sealed"
+                    )
+                    found.elsewhere.append(path)
+                    break
+                start = chain
+            else:
+                size += len(content)
+                found.files.append(File(path, writer, lines, start))
+    return found
+
+
+def _add_carried(path: Path, book: Book, found: Complete) -> None:
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    for seal in book.seals:
+        if seal.carried is not None and seal.carried.file == path.name:
+            if seal.carried.sha256 == digest:
+                found.files.append(File(path, "", list(whole_lines(content)), ""))
+                return
+            found.problems.append(f"`{path}` is not as seal {seal.seal} made it: it is not sealed")
+            break
+    else:
+        found.problems.append(f"`{path}` belongs to no seal: it is not sealed")
+    found.elsewhere.append(path)

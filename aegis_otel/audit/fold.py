@@ -1,0 +1,112 @@
+"""Lines of the journal as rows of the audit, in SQL: what the live view and the sealer have in common.
+
+The row of a call is the fold of its lines: of each column the last value, of `timestamp` the first. Lines are
+ordered by what they say, then by their time, then by their place. Within a writer that is their place, unless
+its clock was set back; across writers (a call that a second process took over after an approval) places mean
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from aegis_otel.audit.record import COLUMNS
+from aegis_otel.audit.writers import WRITER
+
+_LONGEST_LINE = 16 << 20
+"""DuckDB's own bound on a line in bytes; raised where a file is larger, and so a line could be."""
+
+# Read as text and cast where they are shown, so that a value of the wrong kind costs its cell, not its line.
+_AS_TEXT = ("JSON", "TIMESTAMPTZ")
+_STAGES = ("decided", "resolved", "completed")
+
+# Of an empty list of files DuckDB makes a relation without our columns: hence the empty file at its head.
+_LINES = """
+SELECT
+    *,
+    (step::HUGEINT << 100) + ((coalesce(epoch_us(moment), 1 << 58) + (1 << 57))::HUGEINT << 40) + place AS rank
+FROM (
+    SELECT
+        * EXCLUDE (writer),
+        CASE WHEN try_cast("timestamp" AS TIMESTAMPTZ) BETWEEN '0001-01-01 00:00:00+00' AND
+            '9999-12-31 23:59:59.999999+00' THEN try_cast("timestamp" AS TIMESTAMPTZ) END AS moment,
+        list_position({stages}, stage) AS step,
+        row_number() OVER () AS place,
+        coalesce(writer, regexp_extract(filename, '{writer}', 1)) AS writer,
+        decision_id <> '' AND step IS NOT NULL AS readable
+    FROM read_json({files}, allow_empty = true, filename = true, ignore_errors = true,
+        format = 'newline_delimited', records = 'true', columns = {columns}, maximum_object_size = {longest})
+    WHERE filename NOT IN ({closed})
+)
+"""
+
+_LAST = "arg_max({0}, rank)"  # passes over nulls
+
+BEGUN = "bool_or(stage = 'decided' OR action_type IS NOT NULL)"
+"""Whether the first line of a call is among its lines."""
+
+_FOLDED = {
+    "decision_id": "decision_id",
+    "timestamp": "arg_min(moment, rank)",
+}
+
+
+def lines(files: Iterable[str], largest: int, closed: Iterable[str] = ("",)) -> str:
+    """A query for the lines of journal files.
+
+    Args:
+        files: Paths, or patterns of such.
+        largest: Bytes of the largest of them.
+        closed: Paths that are not to be opened though they match.
+    """
+    source = {"stage": "VARCHAR", "writer": "VARCHAR"} | {
+        column.name: "VARCHAR" if column.sql_type in _AS_TEXT else column.sql_type for column in COLUMNS
+    }
+    return _LINES.format(
+        files="[" + ", ".join(map(literal, ("/dev/null", *files))) + "]",
+        columns="{" + ", ".join(f"'{name}': '{sql_type}'" for name, sql_type in source.items()) + "}",
+        longest=max(_LONGEST_LINE, largest),
+        closed=", ".join(map(literal, closed)),
+        stages=list(_STAGES),
+        writer=WRITER,
+    )
+
+
+def rows(source: str) -> str:
+    """A query for the rows that the readable lines of a relation fold to.
+
+    Beside the columns of the audit it has `writer`, the last of the call's, and `begun`, whether its first
+    line is among them.
+    """
+    columns = ", ".join(
+        f'{_FOLDED.get(column.name, _LAST.format(quoted(column.name)))} AS "{column.name}"'
+        for column in COLUMNS
+    )
+    return (
+        f"SELECT {columns}, {_LAST.format('writer')} AS writer, "  # noqa: S608
+        f"{BEGUN} AS begun FROM {source} WHERE readable GROUP BY decision_id"
+    )
+
+
+def shown(name: str, sql_type: str, gone: str) -> str:
+    """A column of a row as the audit shows it.
+
+    Args:
+        gone: A condition on `writer`, which says that it has ended.
+    """
+    if sql_type == "DOUBLE":
+        return f"CASE WHEN isfinite({name}) THEN {name} END"
+    if name == "result_status":
+        return f"CASE WHEN result_status = 'open' AND {gone} THEN 'unknown' ELSE result_status END"
+    if sql_type == "JSON":
+        return f"coalesce(try_cast({name} AS JSON), to_json({name}))"
+    return quoted(name)
+
+
+def literal(text: str | Path) -> str:
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+def quoted(name: str) -> str:
+    return f'"{name}"'

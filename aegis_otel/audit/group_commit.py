@@ -1,0 +1,156 @@
+"""Group commit: what is written is put on the disk itself, and calls that wait at once share one fdatasync.
+
+A thread of its own does it, which ends when it has had no work for a moment: neither an event loop nor a pool
+that may be full of tool bodies is held up. Of one journal, and of one process: the child of a fork makes its
+own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from aegis_otel.audit.location import JOURNAL, KEY, failure
+
+LINGER_S = 0.05
+"""So long a line that nobody waits for may be on its way, and the thread stays without work."""
+
+_log = logging.getLogger("aegis_otel")
+
+
+class GroupCommit:
+    """Owns the journal's descriptors while they are written to, and closes them when all is on disk."""
+
+    def __init__(self, directory: Path) -> None:
+        """
+        Args:
+            directory: The audit's.
+        """
+        self._directory = directory
+        self.lost = 0
+        """How often a sync has failed. What was written before one may be gone, and no later sync tells."""
+        self.broken = False
+        """Whether the file in use was part of such a sync, and must not be written to any more."""
+        self._error = OSError()
+        self._changed = threading.Condition()
+        self._running = False
+        self._written = False
+        self._waiting: list[asyncio.Future[None]] = []
+        self._current = -1
+        self._let_go: list[int] = []
+        self._unnamed = False
+
+    def use(self, descriptor: int) -> None:
+        """Lines go to a new file from now on; its name has to last as well."""
+        with self._changed:
+            self._current, self._unnamed, self.broken = descriptor, True, False
+
+    def written(self) -> None:
+        """A line was written: sync it soon. Never raises."""
+        if not self._written:
+            with self._changed, suppress(RuntimeError):  # the interpreter ends, and the system writes it
+                self._written = True
+                self._start()
+
+    def let_go(self, descriptor: int) -> None:
+        """Give up a file, at once for its readers, and for good once it is synced."""
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        with self._changed, suppress(RuntimeError):
+            self._let_go.append(descriptor)
+            if descriptor == self._current:
+                self._current = -1
+            self._start()
+
+    async def wait(self, lost: int) -> None:
+        """Wait until every line written so far is on disk.
+
+        Args:
+            lost: What `lost` was before the first line that matters.
+
+        Raises:
+            AuditError: one of them may not be.
+        """
+        future = asyncio.get_running_loop().create_future()
+        with self._changed:
+            self._start()
+            self._waiting.append(future)
+            self._changed.notify()
+        await future
+        if self.lost != lost:
+            raise failure("sync the audit at", self._directory, self._error)
+
+    def forget(self) -> None:
+        """In the child of a fork: close what is the parent's to sync."""
+        while self._let_go:
+            os.close(self._let_go.pop())
+
+    def _start(self) -> None:
+        if not self._running:
+            threading.Thread(target=self._run, name="aegis-group-commit", daemon=True).start()
+            self._running = True
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                if not self._waiting:
+                    self._changed.wait(LINGER_S)
+                if not (self._waiting or self._written or self._let_go):
+                    self._running = False
+                    return
+                waiting, self._waiting = self._waiting, []
+                closing, self._let_go = self._let_go, []
+                current, unnamed, self._unnamed = self._current, self._unnamed, False
+                self._written = False
+            try:
+                for descriptor in (*closing, *([current] if current >= 0 else [])):
+                    _sync(descriptor)
+                if unnamed:
+                    self._sync_names()
+            except OSError as error:
+                if not waiting:  # else they tell
+                    _log.error("cannot sync the audit at `%s`: %s", self._directory, error)
+                with self._changed:
+                    self._error = error
+                    self.broken, self.lost = True, self.lost + 1
+            for descriptor in closing:
+                os.close(descriptor)
+            _wake(waiting)
+
+    def _sync_names(self) -> None:
+        """A new file is lost with its directory's entry, and what it says means little without the key."""
+        audit = self._directory
+        for path in (audit / KEY, audit / JOURNAL, audit, audit.parent):
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def _sync(descriptor: int) -> None:
+    if sys.platform == "darwin":
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)  # what the others leave in the drive's cache
+    else:
+        os.fdatasync(descriptor)
+
+
+def _wake(waiting: list[asyncio.Future[None]]) -> None:
+    """Once for each loop, however many wait on it."""
+    loops: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    for future in waiting:
+        loops.setdefault(future.get_loop(), []).append(future)
+    for loop, futures in loops.items():
+        with suppress(RuntimeError):  # closed: nobody waits there any more
+            loop.call_soon_threadsafe(_resolve, futures)
+
+
+def _resolve(futures: list[asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.done():  # cancelled meanwhile
+            future.set_result(None)

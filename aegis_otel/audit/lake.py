@@ -1,0 +1,92 @@
+"""What of an audit is sealed, and which of its files are not to be opened. Does not need DuckDB."""
+
+from __future__ import annotations
+
+import os
+import stat
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from aegis_otel.audit.location import JOURNAL, LAKE, failure
+from aegis_otel.audit.seals import SEGMENT_FILE, Segment, live_segments, read_seals
+from aegis_otel.audit.writers import journal_files
+
+SETTLED = timedelta(seconds=1)
+"""A seal of so long ago counts for every query that begins now: see `audit.store`."""
+PATTERN = "date=[0-9]*/[0-9]*-*.parquet"
+"""What segments match below `lake/`, and drafts do not."""
+SCHEMA = "_schema.parquet"
+"""The file without rows that stands first in a list of segments: the first is opened to see its columns."""
+
+
+class Lake(NamedTuple):
+    """The sealed part of an audit, as it was found."""
+
+    segments: list[Segment]
+    """Those that can be read, in the order of their numbers."""
+    closed: list[str]
+    """Files below `lake/` and `journal/` that no query of later reads: damaged, foreign, or needless, and
+    thus perhaps about to be removed."""
+    problems: list[str]
+    """What is missing, damaged or foreign, a sentence for each."""
+
+
+def look(directory: Path) -> Lake:
+    """See what is sealed and whether it is there, by names and sizes; nothing is read but the seals.
+
+    Raises:
+        AuditError: the seals or the directory cannot be read, or are of a newer version.
+    """
+    seals = read_seals(directory)  # before the files: so what is sealed meanwhile is not taken for missing
+    found = _sizes(directory / LAKE)
+    live = live_segments(seals)
+    named = {segment.file: segment for seal in seals for segment in seal.segments}
+    last = max((segment.segment for segment in named.values()), default=0)
+    closed, problems = [], []
+    for segment in live:
+        if segment.file not in found:
+            problems.append(f"the sealed file `{segment.file}` with {segment.rows} rows is missing")
+        elif found[segment.file] != segment.bytes:
+            problems.append(f"the sealed file `{segment.file}` with {segment.rows} rows is damaged")
+            closed.append(f"{LAKE}/{segment.file}")
+    for file in sorted(found.keys() - named.keys()):
+        match = SEGMENT_FILE.fullmatch(file)
+        if match is None or int(match[1]) <= last:
+            problems.append(f"`{LAKE}/{file}` belongs to no seal and is not read")
+            closed.append(f"{LAKE}/{file}")
+    readable = [segment for segment in live if found.get(segment.file) == segment.bytes]
+    before = datetime.now(UTC) - SETTLED
+    settled = [seal for seal in seals if datetime.fromisoformat(seal.sealed_at) < before]
+    needless = {number for seal in settled for number in seal.replaces}
+    closed += [f"{LAKE}/{name}" for name, each in named.items() if name in found and each.segment in needless]
+    covered = {file.file for seal in settled for file in seal.journals}
+    closed += [
+        f"{JOURNAL}/{path.name}" for path in journal_files(directory / JOURNAL) if path.name in covered
+    ]
+    return Lake(readable, closed, problems)
+
+
+def has_schema(lake: Path) -> bool:
+    """Whether the file of that name is there and whole."""
+    path = lake / SCHEMA
+    if path.is_symlink() or not path.is_file():
+        return False
+    content = path.read_bytes()
+    return len(content) > 12 and content.startswith(b"PAR1") and content.endswith(b"PAR1")
+
+
+def _sizes(lake: Path) -> dict[str, int]:
+    """Bytes of each file that matches `PATTERN`; -1 for what is no regular file."""
+    sizes = {}
+    try:
+        for path in lake.glob(PATTERN):
+            try:
+                state = path.lstat()
+            except FileNotFoundError:  # just replaced
+                continue
+            size = state.st_size if stat.S_ISREG(state.st_mode) else -1
+            sizes[str(path.relative_to(lake)).replace(os.sep, "/")] = size
+    except OSError as error:
+        raise failure("read the audit at", lake, error) from error
+    return sizes

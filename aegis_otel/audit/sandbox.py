@@ -1,0 +1,244 @@
+"""Other people's SQL, which may read the audit and do nothing else.
+
+It runs in a process of its own, so that it can be stopped at any moment: DuckDB alone is bounded neither in
+memory nor in time while it is inside of one function, such as `repeat('x', 4000000000)`. In there
+
+- the text is an argument of DuckDB's `query()`, which takes one SELECT and refuses whatever changes
+  something, also inside of WITH (where a COPY has the statement type SELECT);
+- the transaction is read only, the configuration locked, and no file can be opened but the audit's own;
+- the operating system bounds memory and processor time.
+
+Rows come back as lines of JSON: the names of the columns, then a list a row, then how many there were.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import selectors
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from datetime import date, datetime, timedelta
+from datetime import time as time_of_day
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aegis_otel.audit.location import JOURNAL, LAKE, SEALS
+from aegis_otel.errors import AuditError, ConfigError
+
+if TYPE_CHECKING:
+    import duckdb
+
+TIMEOUT = 60.0
+MEMORY_MB = 1_000
+_OVERHEAD_MB = 1_000
+"""What a process has beside DuckDB's buffers, such as the values of one function."""
+_BATCH = 1_000
+
+
+class Answer(NamedTuple):
+    columns: list[str]
+    rows: Generator[list[Any]]
+    """Plain JSON values, in the order of the columns."""
+
+
+def select(directory: Path, sql: str, *, timeout: float = TIMEOUT) -> Answer:
+    """Run one SELECT over the views of an audit.
+
+    Args:
+        directory: The audit's.
+        sql: Also WITH, FROM, DESCRIBE, SUMMARIZE or SHOW.
+        timeout: Seconds that may be spent waiting for it, its rows included.
+
+    Raises:
+        ConfigError: it is no such statement, or names what is not there or may not be read.
+        AuditError: the audit cannot be read, or it took too long or too much memory; also while the rows
+            are read.
+    """
+    lines = _run({"directory": str(directory), "sql": sql}, timeout)
+    return Answer(next(lines), lines)
+
+
+def select_parquet(directory: Path, sql: str, draft: Path, *, timeout: float = TIMEOUT) -> int:
+    """As `select`, into the Parquet file `draft`, which must exist; returns how many rows."""
+    (count,) = _run({"directory": str(directory), "sql": sql, "draft": str(draft)}, timeout)
+    return int(count)
+
+
+def _run(order: dict[str, str], timeout: float) -> Generator[Any]:
+    """What the other process writes, line by line, until it says that it is done."""
+    command = [sys.executable, "-P", "-m", __name__]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as process:  # noqa: S603 - ours
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            with suppress(BrokenPipeError):  # then it is gone, as its output will show
+                process.stdin.write(json.dumps(order | {"timeout": timeout}).encode())
+                process.stdin.close()
+            for line in _lines(process.stdout.fileno(), timeout):
+                answer = json.loads(line)
+                if isinstance(answer, dict):
+                    if "wrong" in answer:
+                        raise ConfigError(answer["wrong"])
+                    if "failed" in answer:
+                        raise AuditError(answer["failed"])
+                    return
+                yield answer
+        finally:
+            process.kill()
+    raise AuditError("the query was stopped: it needs more memory or processor time than it may use")
+
+
+def _lines(descriptor: int, timeout: float) -> Iterator[bytes]:
+    """Lines of a pipe; only the time spent waiting for them counts."""
+    rest, left = b"", timeout
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        while True:
+            begun = time.monotonic()
+            ready = selector.select(max(left, 0))
+            left -= time.monotonic() - begun
+            if not ready:
+                raise AuditError(
+                    f"the query took longer than {timeout:g} s and was stopped: narrow it or give it more"
+                )
+            chunk = os.read(descriptor, 1 << 20)
+            if not chunk:
+                return
+            *lines, rest = (rest + chunk).split(b"\n")
+            yield from lines
+
+
+# --- in the process of its own ---
+
+
+def _main() -> None:
+    order = json.load(sys.stdin)
+    _bound(order["timeout"])
+
+    import duckdb  # noqa: PLC0415 - never in the process that asks
+
+    try:
+        draft = order.get("draft")
+        audit, asked = locked(Path(order["directory"]), draft), only_read(order["sql"])
+        if draft:
+            form = "(FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false)"
+            ((count,),) = audit.execute(f"COPY ({asked}) TO {_literal(draft)} {form}").fetchall()
+            _say(count)
+        else:
+            _send(audit, asked)
+        _say({})
+    except AuditError as error:
+        _say({"failed": str(error)})
+    except duckdb.OutOfMemoryException:
+        _say({"failed": f"the query needs more than the {MEMORY_MB} MB of memory that it may use"})
+    except (duckdb.ProgrammingError, duckdb.NotSupportedError, duckdb.PermissionException) as error:
+        _say({"wrong": _wording(error)})
+    except Exception as error:
+        _say({"failed": _wording(error)})
+
+
+def _bound(timeout: float) -> None:
+    import resource  # noqa: PLC0415 - not on every system, and only of use in here
+
+    memory = (MEMORY_MB + _OVERHEAD_MB) << 20
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    # Should whoever asked be gone: nobody else would stop it.
+    seconds = int(timeout * (os.cpu_count() or 1)) + 10
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+
+
+def only_read(sql: str) -> str:
+    """`sql` as a statement that is refused if it is anything but one SELECT that changes nothing."""
+    # A literal and no parameter, which the text could read.
+    return f"FROM query({_literal(sql)})"
+
+
+def locked(directory: Path, draft: str | None = None) -> duckdb.DuckDBPyConnection:
+    """The audit's views on a connection that opens no file but the audit's, and `draft`."""
+    from aegis_otel.audit.store import connect  # noqa: PLC0415
+
+    audit = connect(directory)
+    # The views name files by patterns, and what may be opened is compared with both.
+    names = {str(directory), glob.escape(str(directory))}
+    inside = [f"{name}/{part}/" for name in names for part in (JOURNAL, LAKE)]
+    seals = [f"{name}/{file}" for name in names for file in (SEALS, SEALS.replace("l", "[l]"))]
+    for name, value in {
+        "allowed_directories": inside,  # not the audit's own: its key is in there
+        "allowed_paths": ["/dev/null", *seals, *([draft] if draft else [])],
+        "temp_directory": "",
+        "memory_limit": f"{MEMORY_MB}MB",
+        "threads": min(4, os.cpu_count() or 1),
+        "enable_external_access": False,
+        "lock_configuration": True,
+    }.items():
+        audit.execute(f"SET {name} = {_literal(value)}")
+    audit.execute("BEGIN TRANSACTION READ ONLY")
+    return audit
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_literal, value))}]"
+    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
+
+
+def _send(audit: duckdb.DuckDBPyConnection, sql: str) -> None:
+    answer = audit.execute(sql)
+    types = [(str(column[1]), column[0]) for column in answer.description]
+    _say([name for _, name in types])
+    while batch := answer.fetchmany(_BATCH):
+        for row in batch:
+            _say([_plain(value, sql_type) for value, (sql_type, _) in zip(row, types, strict=True)])
+
+
+def _plain(value: Any, sql_type: str = "") -> Any:
+    """A value as JSON has it: numbers and truth as they are, everything else as readable text."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if value - value == 0 else str(value)
+    if isinstance(value, str):
+        return _parsed(value) if sql_type == "JSON" else value
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="microseconds")
+    if isinstance(value, date | time_of_day):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return str(value)
+    if isinstance(value, dict):
+        return {str(_plain(key)): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _wording(error: Exception) -> str:
+    """DuckDB's first line, which says it, without what it calls the kind of error."""
+    first, *_ = str(error).splitlines() or [type(error).__name__]
+    if "Expected a single SELECT" in first:
+        return "the statement is not one SELECT: only reading is possible here"
+    return first.partition("Error: ")[2] or first
+
+
+def _say(line: object) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+
+
+if __name__ == "__main__":
+    _main()

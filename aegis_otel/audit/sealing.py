@@ -1,0 +1,149 @@
+"""Sealing: complete journal files become Parquet, and their open calls are carried over.
+
+docs/design.md, "The audit lake", has the order of the steps and why it is safe to be killed between any two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import duckdb
+import msgspec
+
+from aegis_otel.audit.complete import Complete, find_complete
+from aegis_otel.audit.drafts import Drafts
+from aegis_otel.audit.key import audit_id, load_key
+from aegis_otel.audit.lake import look
+from aegis_otel.audit.leftovers import clear
+from aegis_otel.audit.location import JOURNAL, LAKE, exists, failure, prepare
+from aegis_otel.audit.seals import VERSION, Book, Covered, Seal, Segment, locked
+from aegis_otel.audit.segments import Workshop, opened
+from aegis_otel.audit.signing import load_signer
+from aegis_otel.errors import AuditError
+
+SMALL = 250_000
+"""Rows from which on a segment is left as it is."""
+MANY = 8
+"""So many smaller segments of today are merged; of a day that is over, two."""
+
+
+class Report(NamedTuple):
+    """What a sealing did."""
+
+    seals: list[Seal]
+    problems: list[str]
+    """What was left out, and why, a sentence for each."""
+    busy: bool = False
+    """Somebody else was sealing, and nothing was done."""
+
+
+class _Line(msgspec.Struct):
+    decision_id: str = ""
+
+
+def seal(
+    directory: Path, *, wait: bool = False, progress: Callable[[int, int], None] | None = None
+) -> Report:
+    """Seal what is complete in an audit; safe to be killed, and beside writers, readers and other sealers.
+
+    Args:
+        directory: The audit's.
+        wait: Until nobody else is sealing.
+        progress: Told after every seal how many journal files are done, and of how many.
+
+    Raises:
+        AuditError: the audit cannot be read or written, or the chain of its seals is broken.
+        ConfigError: there is to be a signature, and its key cannot be used.
+    """
+    if not exists(directory) or not (directory / JOURNAL).is_dir():
+        return Report([], [])
+    try:
+        prepare(directory)
+        audit = audit_id(load_key(directory))
+        with locked(directory, audit, wait=wait, sign=load_signer()) as book:
+            return Report([], [], busy=True) if book is None else _seal(directory, book, progress)
+    except OSError as error:
+        raise failure("seal the audit at", directory, error, "nothing is lost by it") from error
+    except duckdb.Error as error:
+        raise AuditError(f"cannot seal the audit at `{directory}`: {error}") from error
+
+
+def _seal(directory: Path, book: Book, progress: Callable[[int, int], None] | None) -> Report:
+    problems = clear(directory, book)
+    made: list[Seal] = []
+    done = 0
+    while True:
+        found = find_complete(directory / JOURNAL, book)
+        new = _next_seal(directory, book, found)
+        if new is not None:
+            made.append(new)
+            done += len(new.journals)
+            if progress is not None:
+                progress(done, done + found.later)
+        # What has become complete meanwhile is for the next time, or a busy agent would keep us for ever.
+        if new is None or not found.later:
+            return Report(made, problems + found.problems + look(directory).problems)
+
+
+def _next_seal(directory: Path, book: Book, found: Complete) -> Seal | None:
+    """Make one seal; None where there is nothing to seal."""
+    lake = {segment.segment: segment for segment in look(directory).segments}
+    paths = {number: directory / LAKE / segment.file for number, segment in lake.items()}
+    drafts = Drafts(directory, book)
+    with opened() as connection, drafts.taken_back():
+        journals = [file.path for file in found.files]
+        workshop = Workshop(connection, journals, found.elsewhere, found.alive, list(paths.values()))
+        legible = found.without_unreadable(workshop.readable())
+        if legible is not found:
+            return _next_seal(directory, book, legible)
+        plan = _plan(workshop, lake)
+        if not plan and not any(file.writer for file in found.files):
+            return None
+        segments = [
+            drafts.segment(workshop, day, [paths[number] for number in sorted(replaced)])
+            for day, replaced in sorted(plan.items())
+        ]
+        carried = drafts.carried(_lines_to_carry(found, workshop.ended()))
+        drafts.publish()
+    return book.append(
+        Seal(
+            seal=len(book.seals) + 1,
+            version=VERSION,
+            audit=book.audit,
+            sealed_at=book.time(),
+            segments=tuple(segments),
+            replaces=tuple(sorted(number for replaced in plan.values() for number in replaced)),
+            journals=tuple(Covered(file.path.name, len(file.lines), file.chain) for file in found.files),
+            carried=carried,
+        )
+    )
+
+
+def _plan(workshop: Workshop, lake: dict[int, Segment]) -> dict[str, set[int]]:
+    """For each day that gets a new segment, the numbers of those that it replaces."""
+    plan: dict[str, set[int]] = {day: set() for day in workshop.days()}
+    amended = workshop.amended()
+    days: dict[str, list[Segment]] = {}
+    for segment in lake.values():
+        days.setdefault(segment.day, []).append(segment)
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    for day, segments in days.items():
+        small = {each.segment for each in segments if each.rows < SMALL}
+        many = len(small) + (day in plan) >= (MANY if day >= today else 2)
+        replaced = (small if many else set()) | (amended & {each.segment for each in segments})
+        if replaced:
+            plan.setdefault(day, set()).update(replaced)
+    return plan
+
+
+def _lines_to_carry(found: Complete, ended: set[str]) -> list[bytes]:
+    """The lines of calls that are not sealed, as they are, each with the name of its writer."""
+    return [
+        b'{"writer":%b,%b' % (msgspec.json.encode(file.writer), line[1:]) if file.writer else line
+        for file in found.files
+        for line in file.lines
+        if msgspec.json.decode(line, type=_Line).decision_id not in ended
+    ]

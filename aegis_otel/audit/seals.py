@@ -1,0 +1,263 @@
+"""`seals.jsonl`: one chained line for each seal, append only. A seal takes effect with its line.
+
+docs/design.md, "The audit lake", says what a seal means to a reader. The file's lock is that of who seals.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from aegis_otel.audit.chain import check, link, seals_origin, whole_lines
+from aegis_otel.audit.location import SEALS, failure
+from aegis_otel.audit.signing import Signer
+from aegis_otel.errors import AuditError
+
+VERSION = 1
+"""Of this format and of the table. A reader refuses a newer one rather than misread it."""
+
+TAG = 8
+"""So many digits of the chain value that a seal follows stand in the names of its files."""
+
+SEGMENT_FILE = re.compile(r"date=[0-9]{4}-[0-9]{2}-[0-9]{2}/([0-9]{8,})-([0-9a-f]{8})\.parquet")
+CARRIED_FILE = re.compile(r"carried-([0-9]{8,})-([0-9a-f]{8})\.jsonl")
+
+
+class Segment(msgspec.Struct, frozen=True):
+    """A file of sealed rows, of one day."""
+
+    segment: int
+    """Its number; no two segments of an audit have the same."""
+    file: str
+    """Below `lake/`."""
+    rows: int
+    bytes: int
+    sha256: str
+    first: str | None
+    """Timestamps of its oldest and newest row, ISO 8601 in UTC; None where no row has one."""
+    last: str | None
+
+    @property
+    def day(self) -> str:
+        """`YYYY-MM-DD`."""
+        return self.file[5:15]
+
+
+class Covered(msgspec.Struct, frozen=True):
+    """A journal file whose calls are sealed, or carried over."""
+
+    file: str
+    """In `journal/`."""
+    lines: int
+    chain: str
+    """Of its last line; empty for a carried file, which is no writer's."""
+
+
+class Carried(msgspec.Struct, frozen=True):
+    """The journal file of lines whose calls had not ended."""
+
+    file: str
+    lines: int
+    sha256: str
+
+
+class Removed(msgspec.Struct, frozen=True):
+    """What retention took away: a gap that is stated, in a seal that replaces segments by nothing."""
+
+    segments: tuple[int, ...]
+    rows: int
+    first: str | None
+    """Timestamps of the oldest and newest row removed."""
+    last: str | None
+    why: str
+
+
+class Seal(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one sealing did."""
+
+    seal: int
+    """Its number, from 1 without a gap."""
+    version: int
+    audit: str
+    """See `audit.key.audit_id`."""
+    sealed_at: str
+    """ISO 8601 in UTC."""
+    segments: tuple[Segment, ...]
+    replaces: tuple[int, ...]
+    """Numbers of segments that these take the place of."""
+    journals: tuple[Covered, ...]
+    carried: Carried | None
+    removed: Removed | None = None
+    signature: str = ""
+    """See `audit.signing`; empty where no key was given."""
+    chain: str = ""
+    """Of its line: what a witness holds."""
+    previous: str = ""
+    """The chain value that its line follows; not in the line."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of the segments that it adds."""
+        return sum(each.rows for each in self.segments)
+
+
+class _Version(msgspec.Struct):
+    version: int
+
+
+def read_seals(directory: Path) -> list[Seal]:
+    """All seals, oldest first, and nothing said about whether their chain holds. A torn last line is none.
+
+    Raises:
+        AuditError: the file cannot be read, has a line that is no seal, or is of a newer version.
+    """
+    path = directory / SEALS
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise failure("read the audit at", path, error) from error
+    seals: list[Seal] = []
+    for number, line in enumerate(whole_lines(content), 1):
+        try:
+            seal = decode_seal(path, line)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise AuditError(
+                f"line {number} of `{path}` is no seal ({error}): see what `aegis audit verify` says of it"
+            ) from None
+        previous = seals[-1].chain if seals else seals_origin(seal.audit)
+        seals.append(msgspec.structs.replace(seal, previous=previous))
+    return seals
+
+
+def live_segments(seals: list[Seal]) -> list[Segment]:
+    """The segments that no seal replaced, in the order of their numbers."""
+    replaced = {number for seal in seals for number in seal.replaces}
+    return [each for seal in seals for each in seal.segments if each.segment not in replaced]
+
+
+class Book:
+    """`seals.jsonl` in the hands of whoever holds its lock."""
+
+    def __init__(self, directory: Path, descriptor: int, audit: str, sign: Signer | None) -> None:
+        self._path = directory / SEALS
+        self._descriptor = descriptor
+        self._sign = sign
+        self.audit = audit
+        self.seals = read_seals(directory)
+        if self.seals and self.seals[0].audit != audit:
+            raise AuditError(
+                f"the key of the audit at `{directory}` is not the one that it was begun with: "
+                "restore the file `key`"
+            )
+        self.head = self._verified_head()
+
+    @property
+    def segments(self) -> int:
+        """The highest number that a segment has; 0 without any."""
+        return max((each.segment for seal in self.seals for each in seal.segments), default=0)
+
+    @property
+    def tag(self) -> str:
+        """What stands in the names of the files of the next seal."""
+        return self.head[:TAG]
+
+    def time(self) -> str:
+        """That of the next seal: never before that of the last, should the clock have been set back."""
+        now = datetime.now(UTC)
+        if self.seals:
+            now = max(now, datetime.fromisoformat(self.seals[-1].sealed_at))
+        return now.isoformat(timespec="microseconds")
+
+    def append(self, seal: Seal) -> Seal:
+        """Write the seal's line: from here on it is in force.
+
+        Raises:
+            OSError: it is not in force.
+        """
+        value, line = link(self.head, msgspec.json.encode(seal))
+        if self._sign is not None:
+            seal = msgspec.structs.replace(seal, signature=self._sign(seal.audit, value))
+            value, line = link(self.head, msgspec.json.encode(seal))
+        end = os.lseek(self._descriptor, 0, os.SEEK_END)
+        try:
+            if os.write(self._descriptor, line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self._descriptor)
+        except BaseException:
+            os.ftruncate(self._descriptor, end)
+            raise
+        sealed = msgspec.structs.replace(seal, chain=value, previous=self.head)
+        self.seals.append(sealed)
+        self.head = value
+        return sealed
+
+    def _verified_head(self) -> str:
+        """The last chain value, once every line was checked; a torn last line is cut off."""
+        content = self._path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.ftruncate(self._descriptor, whole)
+        head = seals_origin(self.audit)
+        for number, line in enumerate(whole_lines(content), 1):
+            found = check(head, line)
+            if found is None:
+                raise AuditError(
+                    f"line {number} of `{self._path}` does not follow the line before it: nothing is sealed "
+                    "until `aegis audit verify` was looked into"
+                )
+            head = found
+        return head
+
+
+@contextmanager
+def locked(directory: Path, audit: str, *, wait: bool, sign: Signer | None = None) -> Iterator[Book | None]:
+    """Be the one who seals, as long as this lasts; None where somebody else is, and there is no waiting.
+
+    Args:
+        sign: Signs every seal that is made.
+
+    Raises:
+        AuditError: the seals cannot be read or their chain is broken.
+        OSError: the file cannot be opened or written to.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(directory / SEALS, flags, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield None
+            return
+        yield Book(directory, descriptor, audit, sign)
+    finally:
+        os.close(descriptor)
+
+
+def segment_name(day: str, number: int, tag: str) -> str:
+    return f"date={day}/{number:08d}-{tag}.parquet"
+
+
+def carried_name(number: int, tag: str) -> str:
+    return f"carried-{number:08d}-{tag}.jsonl"
+
+
+def decode_seal(path: Path, line: bytes) -> Seal:
+    """What a line says; nothing is said about whether its chain holds.
+
+    Raises:
+        AuditError: it is of a newer version.
+        MsgspecError, UnicodeDecodeError: it is no seal.
+    """
+    if msgspec.json.decode(line, type=_Version).version > VERSION:
+        raise AuditError(f"`{path}` was written by a newer version of aegis-otel: upgrade this one")
+    return msgspec.json.decode(line, type=Seal)

@@ -1,0 +1,174 @@
+"""Sealed rows: lines of journal files folded into Parquet, a file a day, by DuckDB."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from aegis_otel.audit.fold import lines, literal, quoted, rows, shown
+from aegis_otel.audit.record import COLUMNS
+
+ROW_GROUP = 16_384
+"""Rows that are compressed together: small enough to find one session, large enough for a full scan."""
+
+_NAMES = ", ".join(quoted(column.name) for column in COLUMNS)
+
+# A call is sealed when nothing more can come of it, and nothing of it lies elsewhere.
+_CALLS = """
+CREATE TABLE call AS
+SELECT {shown}, coalesce(timestamp::DATE, current_date)::VARCHAR AS day
+FROM ({rows})
+WHERE decision_id NOT IN (SELECT decision_id FROM elsewhere)
+    AND (coalesce(result_status, '') NOT IN ('open', 'pending')
+        OR (result_status = 'open' AND writer NOT IN (SELECT writer FROM alive)))
+"""
+
+# What came for a call after it was sealed as unknown says what became of it.
+_AMENDED = (
+    ", ".join(
+        quoted(column.name)
+        if column.name in ("decision_id", "timestamp")
+        else f"CASE WHEN late.decision_id IS NOT NULL AND sealed.result_status = 'unknown' THEN "
+        f"coalesce(late.{quoted(column.name)}, sealed.{quoted(column.name)}) "
+        f"ELSE sealed.{quoted(column.name)} END AS {quoted(column.name)}"
+        for column in COLUMNS
+    )
+    .replace('"decision_id"', 'sealed."decision_id"', 1)
+    .replace('"timestamp"', 'sealed."timestamp"', 1)
+)
+
+_COPY = """
+COPY (
+    SELECT {names}, {number}::BIGINT AS segment FROM (
+        SELECT {names} FROM call WHERE day = {day} AND decision_id NOT IN (SELECT decision_id FROM known)
+        UNION ALL
+        {replaced}
+    ) ORDER BY "timestamp", decision_id
+) TO {draft} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {group}, USE_TMP_FILE false,
+    KV_METADATA {{{metadata}}})
+"""
+_REPLACED = """
+SELECT {amended} FROM read_parquet({files}, hive_partitioning = false) AS sealed
+LEFT JOIN (SELECT * FROM call WHERE decision_id IN (SELECT decision_id FROM known)) AS late
+    ON late.decision_id = sealed.decision_id
+"""
+
+
+class Workshop:
+    """The calls of some complete journal files, in an in-memory DuckDB, on their way into segments."""
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        files: Sequence[Path],
+        elsewhere: Sequence[Path],
+        alive: Sequence[str],
+        lake: Sequence[Path],
+    ) -> None:
+        """
+        Args:
+            files: Complete journal files.
+            elsewhere: All others: a call with a line in one of them is not sealed.
+            alive: Writers that may still end what they left open.
+            lake: The segments there are.
+        """
+        self._db = connection
+        execute = connection.execute
+        execute(f"CREATE TABLE line AS {lines(_escaped(files), _largest(files))}")
+        execute(
+            f"CREATE TABLE elsewhere AS SELECT DISTINCT decision_id "  # noqa: S608
+            f"FROM ({lines(_escaped(elsewhere), _largest(elsewhere))}) WHERE decision_id IS NOT NULL"
+        )
+        execute("CREATE TABLE alive AS SELECT unnest(?::VARCHAR[]) AS writer", [list(alive)])
+        columns = ", ".join(f"{shown(c.name, c.sql_type, 'true')} AS {quoted(c.name)}" for c in COLUMNS)
+        execute(_CALLS.format(shown=columns, rows=rows("line")))
+        execute("CREATE TABLE known (decision_id VARCHAR, segment BIGINT, result_status VARCHAR)")
+        if lake:
+            execute(
+                f"INSERT INTO known SELECT decision_id, segment, result_status "  # noqa: S608
+                f"FROM read_parquet({_list(lake)}, hive_partitioning = false) "
+                "WHERE decision_id IN (SELECT decision_id FROM call)"
+            )
+
+    def readable(self) -> dict[str, int]:
+        """How many lines of each file are records."""
+        found = self._db.execute("SELECT filename, count(*) FROM line WHERE readable GROUP BY ALL").fetchall()
+        return dict(found)
+
+    def ended(self) -> set[str]:
+        """The calls that are sealed."""
+        return {row for (row,) in self._db.execute("SELECT decision_id FROM call").fetchall()}
+
+    def days(self) -> set[str]:
+        """The days of which there are new rows."""
+        sql = "SELECT DISTINCT day FROM call WHERE decision_id NOT IN (SELECT decision_id FROM known)"
+        return {day for (day,) in self._db.execute(sql).fetchall()}
+
+    def amended(self) -> set[int]:
+        """Numbers of the segments with a row of unknown outcome of which more is known now."""
+        sql = "SELECT DISTINCT segment FROM known WHERE result_status = 'unknown'"
+        return {number for (number,) in self._db.execute(sql).fetchall()}
+
+    def write_schema(self, draft: Path) -> None:
+        """Write no rows to a file that exists: the columns of a segment."""
+        self._db.execute(
+            f"COPY (SELECT {_NAMES}, 0::BIGINT AS segment FROM call WHERE false) "  # noqa: S608
+            f"TO {literal(draft)} (FORMAT parquet, USE_TMP_FILE false)"
+        )
+
+    def write(
+        self, draft: Path, day: str, number: int, replaced: Sequence[Path], metadata: dict[str, str]
+    ) -> tuple[int, str | None, str | None]:
+        """Write a day's new rows, and those of the segments that it replaces, to a file that exists.
+
+        Returns:
+            How many, and the timestamps of the oldest and the newest, ISO 8601 in UTC.
+        """
+        sealed = f"SELECT {_NAMES} FROM call WHERE false"  # noqa: S608
+        if replaced:
+            sealed = _REPLACED.format(amended=_AMENDED, files=_list(replaced))
+        pairs = ", ".join(f"{literal(key)}: {literal(value)}" for key, value in metadata.items())
+        self._db.execute(
+            _COPY.format(
+                names=_NAMES,
+                number=number,
+                day=literal(day),
+                replaced=sealed,
+                draft=literal(draft),
+                group=ROW_GROUP,
+                metadata=pairs,
+            )
+        )
+        time = "strftime({}(\"timestamp\"), '%Y-%m-%dT%H:%M:%S.%f+00:00')"
+        ((count, first, last),) = self._db.execute(
+            f"SELECT count(*), {time.format('min')}, {time.format('max')} "  # noqa: S608
+            f"FROM read_parquet({_list([draft])}, hive_partitioning = false)"
+        ).fetchall()
+        return count, first, last
+
+
+@contextmanager
+def opened() -> Iterator[duckdb.DuckDBPyConnection]:
+    """An empty DuckDB in memory that writes nothing beside what it is told to."""
+    with duckdb.connect(":memory:") as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET temp_directory = ''")
+        yield connection
+
+
+def _largest(files: Sequence[Path]) -> int:
+    return max((os.stat(file).st_size for file in files), default=0)
+
+
+def _list(files: Sequence[Path]) -> str:
+    return "[" + ", ".join(map(literal, _escaped(files))) + "]"
+
+
+def _escaped(files: Sequence[Path]) -> list[str]:
+    """Paths that no part of is taken for a pattern."""
+    return [glob.escape(str(file)) for file in files]

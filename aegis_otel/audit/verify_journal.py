@@ -1,0 +1,131 @@
+"""Whether the journal holds: every writer's chain, also through files that are sealed, and carried files."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import msgspec
+
+from aegis_otel.audit.chain import journal_origin
+from aegis_otel.audit.location import JOURNAL, failure
+from aegis_otel.audit.proof import Proof
+from aegis_otel.audit.record import AuditRecord
+from aegis_otel.audit.seals import CARRIED_FILE
+from aegis_otel.audit.verify_seals import Ledger
+from aegis_otel.audit.writers import WRITER
+
+_DRAFT = re.compile(r"\..*\.(new|draft)")
+_decoder = msgspec.json.Decoder(AuditRecord)
+
+
+def check_journal(proof: Proof, ledger: Ledger) -> None:
+    """Check every file of the journal; what is wrong is added to the proof.
+
+    Raises:
+        AuditError: one of them cannot be read.
+    """
+    writers: dict[str, dict[int, str]] = {}
+    carried = {name for name in ledger.carried if name not in ledger.covered}
+    for name in _names(proof) | ledger.covered.keys() | carried:
+        match = re.fullmatch(WRITER, name, re.DOTALL)
+        if CARRIED_FILE.fullmatch(name):
+            _check_carried(proof, ledger, name)
+        elif match and match[2]:
+            other = writers.setdefault(match[1], {}).setdefault(int(match[2]), name)
+            if other != name:
+                proof.found(f"{JOURNAL}/{name}", f"has the number of `{other}`")
+        elif match:
+            proof.found(
+                f"{JOURNAL}/{name}", "does not belong to the audit: it is not named as a journal file is"
+            )
+        elif _DRAFT.fullmatch(name):
+            proof.notes.append(f"{JOURNAL}/{name}: left behind when a process was killed; it is not read")
+        else:
+            proof.notes.append(f"{JOURNAL}/{name}: does not belong to the audit; it is not read")
+    for writer, files in sorted(writers.items()):
+        _check_writer(proof, ledger, writer, files)
+    if proof.journals:
+        proof.unproven.append(
+            "that no line was cut off at the end of a journal file, and no writer's last files were removed: "
+            f"{proof.lines} lines in {proof.journals} files are not sealed yet (`aegis audit seal`)"
+        )
+
+
+def _check_writer(proof: Proof, ledger: Ledger, writer: str, files: dict[int, str]) -> None:
+    """Follow one writer through its files; of a sealed one that is gone, its seal has the end."""
+    chain = journal_origin(proof.audit, writer)
+    sealed = max((number for number, name in files.items() if name in ledger.covered), default=0)
+    before, last = "the beginning of its writer", 0
+    for number, name in sorted(files.items()):
+        file = f"{JOURNAL}/{name}"
+        covered = ledger.covered.get(name)
+        if number > last + 1:
+            gap = f"{last + 1}" if number == last + 2 else f"{last + 1} to {number - 1}"
+            before += f" (there is no file {gap} of its writer)"
+        end, lines, wrong = _follow(proof, file, chain, before)
+        if lines is None and covered is None:
+            continue
+        if covered is None:
+            proof.journals += 1
+            proof.lines += lines or 0
+            if number < sealed:
+                proof.found(file, "is not sealed, and a later file of its writer is: it was brought here")
+        elif lines is not None and not wrong and (lines, end) != (covered.lines, covered.chain):
+            proof.found(file, f"has {lines} lines, and its seal covers {covered.lines} that end otherwise")
+        chain = end if covered is None else covered.chain
+        before, last = f"`{name}`", number
+
+
+def _follow(proof: Proof, file: str, chain: str, before: str) -> tuple[str, int | None, bool]:
+    """The chain value after a file, its lines (None where there is no file), and whether one was wrong."""
+    count, wrong = 0, False
+    if not os.path.lexists(proof.directory / file):
+        return chain, None, False
+    for line in proof.chained(file, chain, before):
+        chain = line.chain
+        count += 1
+        wrong = wrong or not line.intact
+        if line.intact:
+            try:
+                _decoder.decode(line.content)
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                proof.found(file, f"is no record ({error})", line.number, line.byte)
+    return chain, count, wrong
+
+
+def _check_carried(proof: Proof, ledger: Ledger, name: str) -> None:
+    file = f"{JOURNAL}/{name}"
+    digest = proof.digest(file)
+    if name not in ledger.carried:
+        match = CARRIED_FILE.fullmatch(name)
+        assert match is not None
+        if match[2] == ledger.tag:
+            proof.notes.append(f"{file}: of a sealing that did not end; the next one removes it")
+        else:
+            proof.found(file, "belongs to no seal")
+        return
+    stated, intact = ledger.carried[name]
+    if digest is None:
+        if name not in ledger.covered:
+            proof.found(file, f"is missing, with {stated.lines} lines of calls that had not ended")
+    elif intact and digest[1] != stated.sha256:
+        proof.found(
+            file, f"was changed: its {digest[0]} bytes are not the {stated.lines} lines that were sealed"
+        )
+
+
+def _names(proof: Proof) -> set[str]:
+    journal = proof.directory / JOURNAL
+    try:
+        return set(os.listdir(journal)) if not Path(journal).is_symlink() else _linked(proof)
+    except FileNotFoundError:
+        return set()
+    except OSError as error:
+        raise failure("read the audit at", journal, error) from error
+
+
+def _linked(proof: Proof) -> set[str]:
+    proof.found(JOURNAL, "is a link, not a directory of the audit")
+    return set()

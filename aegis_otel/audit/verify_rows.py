@@ -1,0 +1,88 @@
+"""Whether sealed rows can be true, and are those that their seal speaks of."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+
+import duckdb
+
+from aegis_otel.audit.fold import literal
+from aegis_otel.audit.location import LAKE
+from aegis_otel.audit.proof import Proof
+from aegis_otel.audit.seals import VERSION
+from aegis_otel.audit.segments import opened
+from aegis_otel.audit.verify_lake import SCHEMA_FILE
+from aegis_otel.audit.verify_seals import Sealed
+
+_REFUSED = "coalesce(mode, '') <> 'monitor' AND result_status IN ('success', 'failed')"
+CONTRADICTIONS = {
+    "was blocked by policy, and its tool ran": f"approval = 'block' AND {_REFUSED}",
+    "was refused by a human, and its tool ran": f"human_decision IN ('denied', 'expired') AND {_REFUSED}",
+    "is sealed and has not ended": "result_status IN ('open', 'pending')",
+    "has the number of another segment": "segment IS DISTINCT FROM {number}",
+    "has no id": "coalesce(decision_id, '') = ''",
+}
+"""What no row can be, and a condition that finds it."""
+
+_ROWS = """
+SELECT count(*), strftime(min("timestamp"), '%Y-%m-%dT%H:%M:%S.%f+00:00'),
+    strftime(max("timestamp"), '%Y-%m-%dT%H:%M:%S.%f+00:00'), {counts}
+FROM read_parquet({file}, hive_partitioning = false)
+"""
+
+
+def check_rows(proof: Proof, intact: Sequence[Sealed]) -> None:
+    """Check the rows of segments that are as they were sealed; what is wrong is added to the proof."""
+    with opened() as connection:
+        if os.path.lexists(proof.directory / LAKE / SCHEMA_FILE):
+            _check_schema(proof, connection)
+        for each in intact:
+            try:
+                for what in _wrong(proof, connection, each):
+                    proof.found(f"{LAKE}/{each.segment.file}", what)
+            except duckdb.Error as error:
+                what = str(error).partition("\n")[0]
+                proof.found(f"{LAKE}/{each.segment.file}", f"is no segment of this audit: {what}")
+
+
+def _check_schema(proof: Proof, connection: duckdb.DuckDBPyConnection) -> None:
+    path = literal(glob.escape(str(proof.directory / LAKE / SCHEMA_FILE)))
+    try:
+        if connection.execute(f"SELECT * FROM read_parquet({path}) LIMIT 1").fetchall():  # noqa: S608
+            proof.found(f"{LAKE}/{SCHEMA_FILE}", "has rows, and is only there for its columns")
+    except duckdb.Error as error:
+        what = str(error).partition("\n")[0]
+        proof.found(
+            f"{LAKE}/{SCHEMA_FILE}", f"cannot be read ({what}): remove it, the next sealing makes it anew"
+        )
+
+
+def _wrong(proof: Proof, connection: duckdb.DuckDBPyConnection, sealed: Sealed) -> Iterator[str]:
+    segment, seal, _ = sealed
+    pattern = literal(glob.escape(str(proof.directory / LAKE / segment.file)))
+    conditions = [each.format(number=segment.segment) for each in CONTRADICTIONS.values()]
+    counts = ", ".join(f"min(decision_id) FILTER ({c}), count(*) FILTER ({c})" for c in conditions)
+    ((rows, first, last, *found),) = connection.execute(_ROWS.format(counts=counts, file=pattern)).fetchall()
+    if (rows, first, last) != (segment.rows, segment.first, segment.last):
+        stated = f"{segment.rows} of {segment.first} to {segment.last}"
+        yield f"has {rows} rows of {first} to {last}, and its seal says {stated}"
+    for what, (call, count) in zip(CONTRADICTIONS, zip(found[::2], found[1::2], strict=True), strict=True):
+        if count:
+            more = f" (and {count - 1} more rows like it)" if count > 1 else ""
+            yield f"the call `{call}` {what}{more}"
+    metadata = {
+        "aegis_version": str(VERSION),
+        "aegis_audit": seal.audit,
+        "aegis_seal": str(seal.seal),
+        "aegis_segment": str(segment.segment),
+        "aegis_previous": seal.previous,
+    }
+    pairs = connection.execute(
+        f"SELECT decode(key), decode(value) FROM parquet_kv_metadata({pattern}) "  # noqa: S608
+        "WHERE starts_with(decode(key), 'aegis_')"
+    ).fetchall()
+    for key, value in metadata.items():
+        if dict(pairs).get(key) != value:
+            yield f"says `{key}` is `{dict(pairs).get(key)}`, and its seal says `{value}`"

@@ -1,0 +1,200 @@
+"""Whether `seals.jsonl` holds: its chain, what its seals say of one another, and their signatures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from aegis_otel.audit.chain import seals_origin
+from aegis_otel.audit.location import SEALS
+from aegis_otel.audit.proof import Line, Proof
+from aegis_otel.audit.seals import (
+    TAG,
+    Carried,
+    Covered,
+    Seal,
+    Segment,
+    carried_name,
+    decode_seal,
+    segment_name,
+)
+from aegis_otel.audit.signing import is_signed
+from aegis_otel.errors import AuditError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+
+class Sealed(NamedTuple):
+    """A segment, and whether the line that names it can be believed."""
+
+    segment: Segment
+    seal: Seal
+    intact: bool
+
+
+@dataclass
+class Ledger:
+    """What all seals together say."""
+
+    seals: list[Seal] = field(default_factory=list)
+    segments: dict[int, Sealed] = field(default_factory=dict)
+    replaced: set[int] = field(default_factory=set)
+    covered: dict[str, Covered] = field(default_factory=dict)
+    carried: dict[str, tuple[Carried, bool]] = field(default_factory=dict)
+    """And whether the line that names it can be believed."""
+    head: str = ""
+    """The chain value after the last line."""
+
+    @property
+    def tag(self) -> str:
+        """What stands in the names of the files of the next seal."""
+        return self.head[:TAG]
+
+    def add(self, seal: Seal, intact: bool) -> None:
+        self.seals.append(seal)
+        self.segments |= {each.segment: Sealed(each, seal, intact) for each in seal.segments}
+        self.replaced.update(seal.replaces)
+        self.covered |= {file.file: file for file in seal.journals}
+        if seal.carried is not None:
+            self.carried[seal.carried.file] = (seal.carried, intact)
+
+
+def check_seals(proof: Proof, keys: Sequence[Ed25519PublicKey]) -> Ledger:
+    """Check every line of `seals.jsonl`; what is wrong is added to the proof.
+
+    Raises:
+        AuditError: it cannot be read, or is of a newer version.
+    """
+    ledger = Ledger(head=seals_origin(proof.audit))
+    signed: list[bool] = []
+    for line in proof.chained(SEALS, ledger.head, "the beginning of this audit"):
+        ledger.head = proof.chain = line.chain
+        proof.seals += 1
+
+        def found(what: str, line: Line = line) -> None:
+            proof.found(SEALS, what, line.number, line.byte)
+
+        try:
+            seal = decode_seal(proof.directory / SEALS, line.content)
+        except (AuditError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            if isinstance(error, AuditError) and line.intact:
+                raise
+            if line.intact:
+                found(f"is no seal ({error})")
+            continue
+        seal = msgspec.structs.replace(seal, chain=line.chain, previous=line.previous)
+        if line.intact:
+            for what in _contradictions(seal, line.number, proof.audit, ledger):
+                found(what)
+            signed.append(_is_signed(seal, line, keys, any(signed), found))
+        ledger.add(seal, line.intact)
+    _report_signatures(proof, ledger, keys, signed)
+    return ledger
+
+
+def _is_signed(
+    seal: Seal,
+    line: Line,
+    keys: Sequence[Ed25519PublicKey],
+    before: bool,
+    found: Callable[[str], None],
+) -> bool:
+    """Whether the signature holds; without keys, whether there is one."""
+    if not keys:
+        return bool(seal.signature)
+    if is_signed(line.previous, line.content, seal.audit, seal.signature, keys):
+        return True
+    if seal.signature:
+        found("its signature is not of the key given")
+    elif before:
+        found("is not signed, and seals before it are")
+    return False
+
+
+def _report_signatures(
+    proof: Proof, ledger: Ledger, keys: Sequence[Ed25519PublicKey], signed: list[bool]
+) -> None:
+    count = sum(signed)
+    if keys and not count:
+        proof.found(SEALS, "no seal is signed with the key given")
+    elif keys and not signed[0]:
+        first = signed.index(True) + 1
+        proof.notes.append(
+            f"{SEALS}: the seals before {first} are not signed; the signature of {first} is of them too"
+        )
+    elif count and not keys:
+        proof.unproven.append(f"that the signatures of {count} seals are genuine: give --public-key")
+    for seal in ledger.seals:
+        if seal.removed is not None:
+            gap = seal.removed
+            proof.notes.append(
+                f"{SEALS}: seal {seal.seal} removed {len(gap.segments)} segments with {gap.rows} rows, of "
+                f"{gap.first} to {gap.last}: {gap.why}"
+            )
+
+
+def _contradictions(seal: Seal, number: int, audit: str, ledger: Ledger) -> Iterator[str]:
+    """What a seal says that cannot be, after those before it."""
+    if seal.seal != number:
+        yield f"has number {seal.seal}, and {number} is due"
+    if seal.audit != audit:
+        yield f"is of another audit, `{seal.audit}`"
+    before = ledger.seals[-1].sealed_at if ledger.seals else None
+    if not _in_order(before, seal.sealed_at):
+        yield f"was made at {seal.sealed_at}, before the seal before it"
+    last = max(ledger.segments, default=0)
+    tag = seal.previous[:TAG]
+    for each in seal.segments:
+        if each.segment <= last or each.file != segment_name(each.day, each.segment, tag):
+            yield f"segment {each.segment} in `{each.file}` does not come after segment {last}"
+        if any(time is not None and time[:10] != each.day for time in (each.first, each.last)):
+            yield f"segment {each.segment} of {each.day} has rows of {each.first} to {each.last}"
+        last = max(last, each.segment)
+    yield from _replaced(seal, ledger)
+    for file in seal.journals:
+        if file.file in ledger.covered:
+            yield f"covers `{file.file}`, which a seal before it does"
+    if seal.carried is not None and seal.carried.file != carried_name(number, tag):
+        yield f"carries lines over to `{seal.carried.file}`, which is no name for it"
+
+
+def _replaced(seal: Seal, ledger: Ledger) -> Iterator[str]:
+    """Whether what is replaced was there, and went into other segments or is stated to be removed."""
+    gone = [ledger.segments[each].segment for each in seal.replaces if each in ledger.segments]
+    for each in seal.replaces:
+        if each not in ledger.segments:
+            yield f"replaces segment {each}, which no seal before it has"
+        elif each in ledger.replaced:
+            yield f"replaces segment {each}, which a seal before it does"
+    if seal.removed is not None:
+        stated = seal.removed
+        times = [time for each in gone for time in (each.first, each.last) if time is not None]
+        if (
+            *(stated.segments, stated.rows, stated.first, stated.last),
+            *(seal.segments, seal.journals, seal.carried),
+        ) != (
+            *(seal.replaces, sum(each.rows for each in gone), min(times, default=None)),
+            *(max(times, default=None), (), (), None),
+        ):
+            yield "states a removal that is not of the segments it names"
+        if not seal.signature:
+            yield f"removes {stated.rows} rows and is not signed"
+        return
+    for day in sorted({each.day for each in gone}):
+        rows = sum(each.rows for each in gone if each.day == day)
+        kept = sum(each.rows for each in seal.segments if each.day == day)
+        if kept < rows:
+            yield f"replaces {rows} rows of {day} by {kept}"
+
+
+def _in_order(before: str | None, time: str) -> bool:
+    try:
+        parsed = datetime.fromisoformat(time)
+        return parsed.tzinfo is not None and (before is None or datetime.fromisoformat(before) <= parsed)
+    except (TypeError, ValueError):
+        return False

@@ -1,0 +1,123 @@
+"""What the commands of `aegis audit` have in common: which audit, which rows, and how it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from aegis_otel.audit.filters import RISK_LEVELS, STATUSES, Condition, compile_filters
+from aegis_otel.audit.location import exists, locate
+from aegis_otel.audit.record import SCHEMA_VERSION
+from aegis_otel.config import AUDIT_DIR
+from aegis_otel.errors import AuditError
+from aegis_otel.terminal import escape
+
+if TYPE_CHECKING:
+    import duckdb
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_TIME = "ISO 8601, UTC unless it has an offset, or how long ago: 30m, 2h, 7d"
+_LARGEST = 2**63 - 1
+
+path_option = click.option(
+    "--path",
+    "--db",
+    metavar="DIR",
+    help=f"The audit directory.  [default: {AUDIT_DIR.env}, else {AUDIT_DIR.default}]",
+)
+limit_option = click.option("--limit", type=click.IntRange(1, _LARGEST), help="At most so many, the newest.")
+
+_FILTERS = (
+    click.option(
+        "--risk",
+        "--risk-level",
+        type=click.Choice([r.lower() for r in RISK_LEVELS], case_sensitive=False),
+        help="Only this risk.",
+    ),
+    click.option("--status", type=click.Choice(STATUSES, case_sensitive=False), help="Only this result."),
+    click.option("--session", metavar="ID", help="Only this session."),
+    click.option("--rule", metavar="NAME", help="Decided by this rule."),
+    click.option("--agent", metavar="NAME", help="Asked for by this agent."),
+    click.option("--tool", metavar="NAME", help="Calls of this tool."),
+    click.option("--type", "--action-type", "kind", metavar="TYPE", help="Actions of this type."),
+    click.option("--since", metavar="TIME", help=f"Of this time or later ({_TIME})."),
+    click.option("--until", metavar="TIME", help="Before this time."),
+)
+
+
+def filter_options(command: Command) -> Command:
+    """The options that say which rows; their values make a condition by `matching`."""
+    for option in reversed(_FILTERS):
+        command = option(command)
+    return command
+
+
+def matching(
+    *,
+    risk: str | None,
+    status: str | None,
+    session: str | None,
+    rule: str | None,
+    agent: str | None,
+    tool: str | None,
+    kind: str | None,
+    since: str | None,
+    until: str | None,
+) -> Condition:
+    """The rows that the filter options mean.
+
+    Raises:
+        ConfigError: for a value that no row can have.
+    """
+    return compile_filters(
+        session,
+        {
+            "risk_level": risk,
+            "result_status": status,
+            "matched_rule": rule,
+            "agent_name": agent,
+            "tool_name": tool,
+            "action_type": kind,
+            "since": since,
+            "until": until,
+        },
+    )
+
+
+def find_audit(ctx: click.Context, path: str | None) -> Path:
+    """The audit's directory; where there is none, that is said and the command ends.
+
+    Raises:
+        AuditError: when something else stands there.
+    """
+    directory = locate(path)
+    if not exists(directory):
+        click.echo(f"no audit at `{escape(str(directory))}`", err=True)
+        ctx.exit(1)
+    return directory
+
+
+def open_audit(directory: Path) -> duckdb.DuckDBPyConnection:
+    """The audit as SQL; what cannot be read in it is said beside the data.
+
+    Raises:
+        AuditError: when it cannot be read, or was written by a newer version.
+    """
+    from aegis_otel.audit.store import open_view, problems, unreadable_lines
+
+    audit = open_view(directory)
+    for problem in problems(audit):
+        click.echo(escape(problem), err=True)
+    if unreadable := unreadable_lines(audit):
+        click.echo(f"Journal lines left out because they cannot be read: {unreadable}", err=True)
+    ((version,),) = audit.execute("SELECT max(schema_version) FROM audit").fetchall()
+    if version is not None and version > SCHEMA_VERSION:
+        raise AuditError(
+            f"the audit at `{directory}` has rows of schema {version}, and this version of aegis-otel "
+            f"knows {SCHEMA_VERSION}: read it with a newer one"
+        )
+    return audit

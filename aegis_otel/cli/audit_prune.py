@@ -1,0 +1,72 @@
+"""`aegis audit prune`: let go of what is too old or too much, and say so for good."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import click
+
+from aegis_otel.cli.audit_options import find_audit, path_option
+from aegis_otel.terminal import escape
+
+_DAYS = {"h": 1 / 24, "d": 1, "w": 7}
+_BYTES = {"MB": 1e6, "GB": 1e9, "TB": 1e12}
+
+
+class _Amount(click.ParamType[float]):
+    """A number and a unit, as a multiple of what the units are given in."""
+
+    def __init__(self, name: str, units: dict[str, float], example: str) -> None:
+        self.name, self._units, self._example = name, units, example
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        match = re.fullmatch(rf"([0-9]{{1,6}})({'|'.join(self._units)})", value)
+        if match is None:
+            self.fail(f"`{value}` is no {self.name}: write it as `{self._example}`", param, ctx)
+        return int(match[1]) * self._units[match[2]]
+
+
+@click.command()
+@path_option
+@click.option(
+    "--keep", type=_Amount("age", _DAYS, "90d"), metavar="AGE", help="Keep what is younger: 12h, 90d, 52w."
+)
+@click.option(
+    "--max-size", type=_Amount("size", _BYTES, "10GB"), metavar="SIZE", help="Keep so much: 500MB, 10GB, 2TB."
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.pass_context
+def prune(
+    ctx: click.Context, /, *, path: str | None, keep: float | None, max_size: float | None, dry_run: bool
+) -> None:
+    """Remove the oldest sealed rows, by files: those older than --keep, and the oldest beyond --max-size.
+
+    A signed seal says for good what was removed, which needs the key of AEGIS_SEAL_KEY. The files themselves
+    go with the next sealing or pruning, a minute later at the earliest.
+    """
+    if keep is None and max_size is None:
+        raise click.UsageError("say what to keep, with --keep or --max-size")
+    directory = find_audit(ctx, path)
+
+    from aegis_otel.audit.retention import oldest
+    from aegis_otel.audit.retention import prune as prune_audit
+    from aegis_otel.audit.seals import live_segments, read_seals
+    from aegis_otel.cli.audit_seal import tell_witness
+
+    limits: dict[str, Any] = {
+        "keep": None if keep is None else timedelta(days=keep),
+        "max_bytes": None if max_size is None else int(max_size),
+    }
+    if dry_run:
+        for each in oldest(live_segments(read_seals(directory)), **limits):
+            click.echo(f"would remove {each.rows} rows of {each.first} to {each.last}: {escape(each.file)}")
+        return
+    seal = prune_audit(directory, **limits)
+    if seal is None or seal.removed is None:
+        click.echo("nothing to remove")
+        return
+    gone = seal.removed
+    click.echo(f"seal {seal.seal}: removed {gone.rows} rows of {gone.first} to {gone.last} ({gone.why})")
+    tell_witness([seal])

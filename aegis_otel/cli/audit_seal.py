@@ -1,0 +1,59 @@
+"""`aegis audit seal`: move what is complete from the journal to Parquet."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from aegis_otel.cli.audit_options import find_audit, path_option
+from aegis_otel.terminal import escape
+
+if TYPE_CHECKING:
+    from aegis_otel.audit.seals import Seal
+
+
+@click.command()
+@path_option
+@click.pass_context
+def seal(ctx: click.Context, /, *, path: str | None) -> None:
+    """Seal the calls that have ended, which agents else do by themselves.
+
+    Calls that are running or wait for a human stay in the journal. What cannot be sealed stays too, is named,
+    and makes the exit code 1.
+    """
+    directory = find_audit(ctx, path)
+
+    from aegis_otel.audit.sealing import seal as seal_audit
+
+    shown = sys.stderr.isatty()
+    bar = click.progressbar(length=0, label="Sealing", file=sys.stderr, hidden=not shown)
+
+    def progress(done: int, total: int) -> None:
+        bar.length = total
+        bar.update(done - bar.pos)
+
+    with bar:
+        report = seal_audit(directory, wait=True, progress=progress)
+    for each in report.seals:
+        for segment in each.segments:
+            click.echo(f"seal {each.seal}: {segment.rows} rows in {segment.file}")
+        carried = f", {each.carried.lines} lines carried over" if each.carried else ""
+        click.echo(f"seal {each.seal}: {len(each.journals)} journal files{carried}")
+    if report.seals:
+        tell_witness(report.seals)
+    else:
+        click.echo("nothing to seal")
+    for problem in report.problems:
+        click.echo(escape(problem), err=True)
+    ctx.exit(1 if report.problems else 0)
+
+
+def tell_witness(seals: Sequence[Seal]) -> None:
+    """Send the events of the seals over OTLP, or say that nobody was told."""
+    from aegis_otel.telemetry.witness import send_seals
+
+    if not send_seals(seals):
+        click.echo("no OTLP endpoint is set: the seals were sent to no witness", err=True)

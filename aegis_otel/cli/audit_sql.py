@@ -1,0 +1,97 @@
+"""`aegis audit sql`: any question to the audit, and nothing but questions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
+from typing import Any
+
+import click
+
+from aegis_otel.audit import sandbox
+from aegis_otel.cli.audit_export import form_of, print_text, told, write_text
+from aegis_otel.cli.audit_options import find_audit, path_option
+
+_TABLE_ROWS = 1_000
+
+
+@click.command()
+@path_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "jsonl", "csv", "parquet"]),
+    help="[default: table; for a file its suffix, else jsonl]",
+)
+@click.option("-o", "--output", metavar="FILE", help="Write the answer to a file.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, 1e6, min_open=True),
+    default=sandbox.TIMEOUT,
+    show_default=True,
+    help="Seconds that the query may take.",
+)
+@click.option("--views", is_flag=True, help="Print SQL that makes the same views in any DuckDB.")
+@click.argument("query", required=False)
+@click.pass_context
+def sql(
+    ctx: click.Context,
+    /,
+    *,
+    path: str | None,
+    form: str | None,
+    output: str | None,
+    timeout: float,
+    views: bool,
+    query: str | None,
+) -> None:
+    """Answer QUERY, one SELECT in DuckDB's SQL; also FROM, WITH, DESCRIBE, SUMMARIZE, SHOW.
+
+    The view `audit` has a row for each call (`describe audit`), and `show tables` lists the ready views
+    beside it. The query can read the audit and nothing else: no other file, no network, no settings.
+    """
+    if (query is None) is not views:
+        raise click.UsageError("give one query, in quotes" if query is None else "--views takes no query")
+    if output is None and form == "parquet":
+        raise click.UsageError("--format parquet is a file: say where with --output FILE")
+    if output is not None and form == "table":
+        raise click.UsageError("--output does not go with --format table")
+    directory = find_audit(ctx, path)
+    if query is None:
+        from aegis_otel.audit.store import connect
+        from aegis_otel.audit.views import views_sql
+
+        click.echo(views_sql(connect(directory)), nl=False)
+        return
+    if output is not None and form_of(output, form) == "parquet":
+        from aegis_otel.audit.export import parquet_draft
+
+        with parquet_draft(output) as draft:
+            count = sandbox.select_parquet(directory, query, draft, timeout=timeout)
+        told(count, output)
+        return
+    answer = sandbox.select(directory, query, timeout=timeout)
+    with closing(answer.rows):
+        if output is not None:
+            from aegis_otel.audit.export import write_file
+
+            rows = _named(answer)
+            count = write_file(
+                output, lambda file: write_text(file, form_of(output, form), rows, answer.columns)
+            )
+            told(count, output)
+        elif form in (None, "table"):
+            from aegis_otel.cli.audit_table import print_grid
+
+            found = list(islice(answer.rows, _TABLE_ROWS + 1))
+            print_grid(answer.columns, found[:_TABLE_ROWS], color=ctx.color is not False)
+            if len(found) > _TABLE_ROWS:
+                click.echo(f"The first {_TABLE_ROWS} rows: all with --format jsonl or --output.")
+        else:
+            assert form is not None
+            print_text(form, _named(answer), answer.columns)
+
+
+def _named(answer: sandbox.Answer) -> Iterator[dict[str, Any]]:
+    return (dict(zip(answer.columns, row, strict=True)) for row in answer.rows)

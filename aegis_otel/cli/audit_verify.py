@@ -1,0 +1,110 @@
+"""`aegis audit verify`: is the audit as it was written?"""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from aegis_otel.cli.audit_options import find_audit, path_option
+from aegis_otel.terminal import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aegis_otel.audit.proof import Proof
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command()
+@path_option
+@click.option(
+    "--witness",
+    type=_FILE,
+    multiple=True,
+    metavar="FILE",
+    help="What an OpenTelemetry Collector wrote of the sealings (OTLP/JSON); may be repeated.",
+)
+@click.option(
+    "--public-key",
+    "public_keys",
+    type=_FILE,
+    multiple=True,
+    metavar="FILE",
+    help="The key (PEM) that seals are signed with; may be repeated, where it was changed.",
+)
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.argument("directory", metavar="[DIR]", required=False)
+@click.pass_context
+def verify(
+    ctx: click.Context,
+    /,
+    *,
+    path: str | None,
+    witness: tuple[Path, ...],
+    public_keys: tuple[Path, ...],
+    form: str,
+    directory: str | None,
+) -> None:
+    """Check that nothing in the audit was edited, removed, moved or brought from elsewhere.
+
+    Says what is wrong and where, and what could not be proven. Nothing is changed; agents go on meanwhile.
+    The exit code is 0 where nothing was found, 1 where something was.
+    """
+    if path is not None and directory is not None:
+        raise click.UsageError("give one directory, as DIR or with --path")
+    found = find_audit(ctx, path if directory is None else directory)
+
+    from aegis_otel.audit.verify import verify as verify_audit
+
+    with ExitStack() as stack:
+        proof = verify_audit(
+            found, witness=witness, public_keys=public_keys, progress=_bar(stack, ctx.color is not False)
+        )
+    click.echo(json.dumps(_report(proof), indent=2) if form == "json" else _text(proof))
+    ctx.exit(1 if proof.findings else 0)
+
+
+def _bar(stack: ExitStack, color: bool) -> Callable[[int, int], None]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True, color_system="auto" if color else None)
+    bar = stack.enter_context(Progress(console=console, transient=True, disable=not console.is_terminal))
+    task = bar.add_task("Verifying", total=None)
+    return lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _report(proof: Proof) -> dict[str, object]:
+    return {
+        "audit": proof.audit,
+        "findings": [each._asdict() for each in proof.findings],
+        "notes": proof.notes,
+        "not_proven": proof.unproven,
+        "seals": proof.seals,
+        "chain": proof.chain,
+        "segments": proof.segments,
+        "rows": proof.rows,
+        "journals": proof.journals,
+        "lines": proof.lines,
+    }
+
+
+def _text(proof: Proof) -> str:
+    text = [escape(str(each)) for each in proof.findings]
+    for title, sentences in (("Noted:", proof.notes), ("Not proven:", proof.unproven)):
+        if sentences:
+            text += ["", title, *(f"  {escape(each)}" for each in sentences)]
+    count = len(proof.findings)
+    text += [
+        "",
+        f"Audit {proof.audit}: {proof.seals} seals (the last is {proof.chain or 'none'})",
+        f"Intact: {proof.rows} sealed rows in {proof.segments} files, and read {proof.lines} lines in "
+        f"{proof.journals} journal files",
+        f"FAILED: {count} finding{'' if count == 1 else 's'}" if count else "PASSED",
+    ]
+    return "\n".join(text).strip("\n")

@@ -1,0 +1,132 @@
+"""Why a policy says what it says: every rule that was asked, and the test that told. Pure.
+
+It asks the evaluator's own tests in the evaluator's own order, so the two cannot come to different ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from aegis_otel.model import Action, Verdict
+from aegis_otel.policy.comparisons import Answer
+from aegis_otel.policy.compiler import CompiledRule
+from aegis_otel.policy.conditions import Condition, find
+from aegis_otel.policy.evaluator import strictest, tests, unknowns
+from aegis_otel.policy.globs import Glob
+from aegis_otel.policy.policy import Policy
+from aegis_otel.policy.rules import ParamTest, Place
+from aegis_otel.policy.schema_paths import Reading
+from aegis_otel.policy.wording import listed, shown
+
+_WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+IsHidden = Callable[[object], bool]
+"""Whether a value, or a part of it, is only a stand-in for the one that was decided on."""
+
+
+class Match(StrEnum):
+    """What became of a rule."""
+
+    YES = "matches"
+    NO = "does not match"
+    UNKNOWN = "unknown"
+    NOT_ASKED = "not asked"
+    """A rule before it matched."""
+
+
+class Check(NamedTuple):
+    """One test of a rule."""
+
+    label: str
+    """What is tested: `match.target`, a parameter, the time window."""
+    wanted: str
+    """What it is tested for, as the policy has it."""
+    answer: Answer
+    """True, False, or why neither is known."""
+
+
+class RuleTrace(NamedTuple):
+    rule: str
+    place: Place
+    verdict: Verdict
+    """What the rule would say."""
+    match: Match
+    checks: tuple[Check, ...]
+    """The tests in order, up to the first that is false; none where the rule asks for nothing."""
+
+
+class Explanation(NamedTuple):
+    verdict: Verdict
+    """What the policy says."""
+    rules: tuple[RuleTrace, ...]
+    """All rules, in the order in which they are asked."""
+
+
+def explain(
+    policy: Policy, action: Action, now: datetime, *, is_hidden: IsHidden = lambda _: False
+) -> Explanation:
+    """What `policy` says about `action` at `now`, as `Policy.evaluate` does, and why.
+
+    Args:
+        now: UTC when it has no zone.
+        is_hidden: Tells redacted values; what a rule asks of one is unknown.
+    """
+    schema = None if action.schema is None else Reading(action.schema)
+    traces: list[RuleTrace] = []
+    judged: list[tuple[CompiledRule, list[str] | None]] = []
+    certain = False
+    for rule in policy.compiled.rules:
+        checks: tuple[Check, ...] = ()
+        match = Match.NOT_ASKED
+        if not certain:
+            checks = tuple(_until_false(rule, action, now, schema, is_hidden))
+            unknown = unknowns((check.label, None, check.answer) for check in checks)
+            judged.append((rule, unknown))
+            certain = unknown == []
+            match = Match.NO if unknown is None else Match.UNKNOWN if unknown else Match.YES
+        traces.append(RuleTrace(rule.name, rule.rule.place, rule.verdict, match, checks))
+    return Explanation(strictest(policy.compiled, judged), tuple(traces))
+
+
+def _until_false(
+    rule: CompiledRule, action: Action, now: datetime, schema: Reading | None, is_hidden: IsHidden
+) -> Iterator[Check]:
+    for label, test, answer in tests(rule, action, now, schema):
+        hides = any(map(is_hidden, _looked_at(label, test, action)))
+        check = Check(label, _wanted(test), "the value it looks at is redacted" if hides else answer)
+        yield check
+        if check.answer is False:
+            return
+
+
+def _wanted(test: Condition | tuple[Glob, ...]) -> str:
+    if not isinstance(test, Condition):
+        return listed(glob.text for glob in test)
+    if isinstance(test.spec, ParamTest):
+        return shown(test.spec.expected)
+    window = test.spec
+    parts = (
+        None if window.after is None else f"from {_clock(window.after)}",
+        None if window.before is None else f"to {_clock(window.before)}",
+        ", ".join(_WEEKDAYS[day - 1] for day in sorted(window.weekdays)),
+        window.timezone,
+    )
+    return " ".join(part for part in parts if part)
+
+
+def _clock(minutes: int) -> str:
+    return f"{minutes // 60:02}:{minutes % 60:02}"
+
+
+def _looked_at(label: str, test: Condition | tuple[Glob, ...], action: Action) -> Iterator[object]:
+    """The values an answer depends on."""
+    if not isinstance(test, Condition):
+        yield getattr(action, label.strip("`").removeprefix("match."))
+    elif isinstance(test.spec, ParamTest):
+        yield find(action.params, test.spec.path)
+        value: Any = action.params
+        for step in test.spec.path.split("."):
+            value = value.get(step) if isinstance(value, Mapping) else None
+            yield value if isinstance(value, str) else None

@@ -1,0 +1,330 @@
+"""Reading sealed segments and the live journal together, while they change and when they are damaged."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aegis_otel.audit import journal as journal_module
+from aegis_otel.audit import rows as rows_module
+from aegis_otel.audit.journal import Journal
+from aegis_otel.audit.sealing import seal
+from aegis_otel.audit.seals import read_seals
+from aegis_otel.audit.store import connect, problems
+from aegis_otel.errors import AuditError
+from aegis_otel.runtime.audit import AuditLogger
+from tests.records import completed, decided, files, python, statuses
+
+SEAL_ALL_THE_TIME = """
+import sys, time
+from datetime import timedelta
+from pathlib import Path
+from aegis_otel.audit import leftovers
+from aegis_otel.audit.sealing import seal
+leftovers.GRACE = timedelta(seconds=float(sys.argv[2]))
+while True:
+    report = seal(Path(sys.argv[1]))
+    assert not report.problems, report.problems
+    print(len(report.seals), flush=True)
+    time.sleep(0.05)
+"""
+
+
+@pytest.fixture
+def audit(tmp_path: Path) -> Path:
+    return tmp_path / "aegis_audit"
+
+
+@pytest.fixture(autouse=True)
+def no_descriptor_is_left_open() -> Iterator[None]:
+    yield
+    for journal in list(journal_module._journals):
+        journal.close()
+
+
+def write(audit: Path, *names: str, **first: Any) -> None:
+    """Calls of a writer that is gone afterwards."""
+    journal = Journal(audit)
+    for name in names:
+        journal.append(decided(**{"decision_id": name, "timestamp": datetime.now(UTC).isoformat()} | first))
+        journal.append(completed(decision_id=name))
+    journal.close()
+
+
+def wait_until_seen(audit: Path) -> None:
+    """Until queries take the last seal into account, which is a second after it was made."""
+    last = datetime.fromisoformat(read_seals(audit)[-1].sealed_at)
+    while (datetime.now(UTC) - last).total_seconds() < 1.1:
+        time.sleep(0.05)
+
+
+def test_no_row_is_double_or_missing_at_any_moment_of_sealing(
+    audit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On older connections and new ones, and in transactions, while files are sealed, merged, removed."""
+    monkeypatch.setattr(journal_module, "ROTATE_BYTES", 4_000)
+    day = {
+        "timestamp": "2025-01-01T10:00:00+00:00"
+    }  # is over: each new segment is merged into the one before
+    journal = Journal(audit)
+    written = 0
+
+    def add() -> None:
+        nonlocal written
+        journal.append(decided(decision_id=str(written), **day))
+        journal.append(completed(decision_id=str(written), **day))
+        written += 1
+
+    add()
+    sealer = python(SEAL_ALL_THE_TIME, audit, 8)
+    looks = 0
+
+    def check(connection: Any) -> None:
+        nonlocal looks
+        before = written
+        found = connection.execute(
+            "SELECT count(*), count(DISTINCT decision_id), count(*) FILTER (result_status = 'success'), "
+            "count(DISTINCT decision_id) FILTER (decision_id::BIGINT < ?) FROM audit",
+            [before],
+        ).fetchone()
+        assert found is not None
+        count, distinct, ended, earlier = found
+        assert count == distinct
+        assert earlier == before
+        assert before <= ended <= count <= written + 1
+        looks += 1
+
+    def removed() -> int:
+        """How many segments are gone that once were read."""
+        segments = [segment for each in read_seals(audit) for segment in each.segments]
+        return sum(not (audit / "lake" / segment.file).exists() for segment in segments)
+
+    stop = threading.Event()
+    failed: list[BaseException] = []
+
+    def write_on() -> None:
+        while not stop.is_set():
+            add()
+            time.sleep(0.02)
+
+    def read_on() -> None:
+        try:
+            while not stop.is_set():
+                with connect(audit) as old:
+                    end = time.monotonic() + 2
+                    while not stop.is_set() and time.monotonic() < end:
+                        check(old)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=run) for run in (write_on, read_on)]
+    for thread in threads:
+        thread.start()
+    try:
+        while (removed() < 2 or looks < 20) and not failed:
+            with connect(audit) as new:
+                check(new)
+                new.execute("BEGIN")
+                check(new)
+                time.sleep(0.1)
+                assert new.execute("SELECT count(*) = count(DISTINCT decision_id) FROM audit").fetchone() == (
+                    True,
+                )
+                new.execute("COMMIT")
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        sealer.kill()
+        _, err = sealer.communicate()
+    assert err == ""
+    assert not failed, failed
+    made = read_seals(audit)
+    assert sum(len(each.journals) for each in made) > len(files(audit))
+
+
+def test_a_long_transaction_sees_what_was_sealed_since(audit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There time stands still; what a seal of half a minute ago covers may be gone soon."""
+    write(audit, "x")
+    with connect(audit) as connection:
+        connection.execute("BEGIN")
+        assert connection.execute("SELECT count(*) FROM audit").fetchone() == (1,)
+        (made,) = seal(audit).seals
+        line = (audit / "seals.jsonl").read_text()
+        earlier = (datetime.fromisoformat(made.sealed_at) - timedelta(seconds=31)).isoformat()
+        connection.execute("COMMIT")
+        connection.execute("BEGIN")
+        connection.execute("SELECT now()").fetchall()
+        (audit / "seals.jsonl").write_text(line.replace(made.sealed_at, earlier))
+        files(audit)[0].unlink()
+        assert connection.execute("SELECT count(*) FROM audit").fetchone() == (1,)
+
+
+class TestDamage:
+    @pytest.fixture
+    def lake(self, audit: Path) -> list[Path]:
+        """Two segments of two days, and a row in the journal."""
+        for n in range(2):
+            write(audit, f"{n}a", f"{n}b", timestamp=f"2025-01-0{n + 1}T00:00:00+00:00")
+            seal(audit)
+        write(audit, "live")
+        wait_until_seen(audit)
+        assert len(statuses(audit)) == 5
+        return sorted(audit.glob("lake/date=*/*.parquet"))
+
+    def test_a_file_cut_in_half_is_named_and_the_rest_is_read(self, audit: Path, lake: list[Path]) -> None:
+        content = lake[0].read_bytes()
+        lake[0].write_bytes(content[: len(content) // 2])
+        with connect(audit) as connection:
+            assert problems(connection) == [
+                f"the sealed file `{lake[0].relative_to(audit / 'lake')}` with 2 rows is damaged"
+            ]
+            names = connection.execute("SELECT decision_id FROM audit ORDER BY 1").fetchall()
+        assert names == [("1a",), ("1b",), ("live",)]
+        assert "is damaged" in seal(audit).problems[0]
+
+    def test_a_missing_file_is_named_and_the_rest_is_read(self, audit: Path, lake: list[Path]) -> None:
+        lake[1].unlink()
+        with connect(audit) as connection:
+            assert "with 2 rows is missing" in problems(connection)[0]
+            assert connection.execute("SELECT count(*) FROM audit").fetchone() == (3,)
+
+    def test_all_files_missing(self, audit: Path, lake: list[Path]) -> None:
+        for path in lake:
+            path.unlink()
+        with connect(audit) as connection:
+            assert len(problems(connection)) == 2
+            assert connection.execute("SELECT count(*) FROM audit").fetchone() == (1,)
+
+    @pytest.mark.parametrize("name", ["00000001-00000000.parquet", "1-copy.parquet"])
+    def test_a_foreign_file_is_named_and_not_read(self, audit: Path, lake: list[Path], name: str) -> None:
+        """Such as a copy of a segment, whose rows would be there twice."""
+        (lake[0].parent / name).write_bytes(lake[0].read_bytes())
+        with connect(audit) as connection:
+            assert problems(connection) == [
+                f"`lake/{lake[0].parent.name}/{name}` belongs to no seal and is not read"
+            ]
+            assert connection.execute("SELECT count(*) FROM audit").fetchone() == (5,)
+
+    @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/etc/passwd", path)])
+    def test_what_is_no_file_is_not_opened(self, audit: Path, lake: list[Path], make: Any) -> None:
+        lake[0].unlink()
+        make(lake[0])
+        with connect(audit) as connection:
+            assert "is damaged" in problems(connection)[0]
+            assert connection.execute("SELECT count(*) FROM audit").fetchone() == (3,)
+
+    def test_a_connection_to_a_damaged_audit_goes_on(self, audit: Path, lake: list[Path]) -> None:
+        """It shows what is sealed after it was made, as any other."""
+        lake[0].write_bytes(b"PAR1")
+        with connect(audit) as connection:
+            write(audit, "later")
+            seal(audit)
+            wait_until_seen(audit)
+            for file in files(audit):
+                file.unlink()
+            names = connection.execute("SELECT decision_id FROM audit ORDER BY 1").fetchall()
+        assert names == [("1a",), ("1b",), ("later",), ("live",)]
+
+    @pytest.mark.parametrize("content", [b"", b"PAR1", None])
+    def test_the_file_without_rows_is_not_needed(
+        self, audit: Path, lake: list[Path], content: bytes | None
+    ) -> None:
+        """It spares a query the race with a merge, and is written anew by the next seal."""
+        schema = audit / "lake" / "_schema.parquet"
+        schema.unlink()
+        if content is not None:
+            schema.write_bytes(content)
+        assert len(statuses(audit)) == 5
+        seal(audit)
+        assert schema.stat().st_size > 100
+        assert len(statuses(audit)) == 5
+
+    def test_a_half_deleted_audit(self, audit: Path, lake: list[Path]) -> None:
+        """What is left is shown; without the journal's directory it is not taken for an audit."""
+        (audit / "seals.jsonl").unlink()
+        assert statuses(audit) == {"0a": "success", "0b": "success", "1a": "success", "1b": "success"} | {
+            "live": "success"
+        }
+        for file in files(audit):
+            file.unlink()
+        with connect(audit) as connection:
+            assert connection.execute("SELECT count(*) FROM audit").fetchone() == (0,)
+        (audit / "journal").rmdir()
+        with pytest.raises(AuditError, match="is not an audit directory"):
+            connect(audit)
+
+    def test_seals_that_are_none(self, audit: Path, lake: list[Path]) -> None:
+        (audit / "seals.jsonl").write_bytes(b"\xff\x00nonsense\n")
+        with pytest.raises(AuditError, match=r"line 1 of `.*seals.jsonl` is no seal"):
+            connect(audit)
+
+    def test_a_newer_version_is_refused(self, audit: Path, lake: list[Path]) -> None:
+        path = audit / "seals.jsonl"
+        line = json.loads(path.read_text().splitlines()[-1]) | {"version": 2, "segments": "elsewhere"}
+        path.write_text(json.dumps(line) + "\n")
+        with pytest.raises(
+            AuditError, match="was written by a newer version of aegis-otel: upgrade this one"
+        ):
+            connect(audit)
+
+
+@pytest.mark.parametrize("name", ["it's", 'say "x"', "[1]", "a*b?", "日本 é", "{a,b}", "new\nline"])
+def test_the_path_may_have_any_characters(tmp_path: Path, name: str) -> None:
+    """Sealing and reading take no part of it for SQL or for a pattern."""
+    for place in (name, "ab"):
+        write(tmp_path / place, place)
+        assert seal(tmp_path / place).problems == []
+        wait_until_seen(tmp_path / place)
+        for file in files(tmp_path / place):
+            file.unlink()
+    assert statuses(tmp_path / name) == {name: "success"}
+
+
+class TestNewest:
+    @pytest.fixture
+    def audit(self, tmp_path: Path) -> Path:
+        """300 calls over 30 days in segments, 10 in the journal, and one without a time."""
+        audit = tmp_path / "aegis_audit"
+        start = datetime(2025, 1, 1, tzinfo=UTC)
+        journal = Journal(audit)
+        for n in range(310):
+            if n == 300:
+                journal.close()
+                seal(audit)
+            time = (start + timedelta(hours=2.4 * n)).isoformat()
+            rare = "rare" if n == 3 else "common"
+            journal.append(
+                decided(decision_id=f"{n:03}", timestamp=time, session_id=str(n // 10), agent_name=rare)
+            )
+        journal.append(decided(decision_id="no time", timestamp="never"))
+        journal.close()
+        wait_until_seen(audit)
+        return audit
+
+    @pytest.fixture(autouse=True)
+    def guess(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(rows_module, "_FEW", 0)
+
+    @pytest.mark.parametrize("limit", [0, 1, 5, 10, 11, 12, 100, 310, 311, 400])
+    def test_the_newest_are_the_newest(self, audit: Path, limit: int) -> None:
+        """However few files are looked into; rows without a time come last."""
+        expected = [f"{n:03}" for n in reversed(range(310))] + ["no time"]
+        rows = AuditLogger(audit).get_log(limit=limit)
+        assert [row["decision_id"] for row in rows] == expected[:limit]
+
+    def test_the_newest_that_match(self, audit: Path) -> None:
+        logger = AuditLogger(audit)
+        assert [row["decision_id"] for row in logger.get_log("7", limit=3)] == ["079", "078", "077"]
+        assert [row["decision_id"] for row in logger.get_log(agent_name="rare", limit=100)] == ["003"]
+        assert logger.get_log(agent_name="nobody", limit=100) == []
+        found = logger.get_log(until="2025-01-10T00:00:00+00:00", limit=2)
+        assert [row["decision_id"] for row in found] == ["089", "088"]
