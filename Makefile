@@ -15,7 +15,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
 export PYTHONPYCACHEPREFIX := $(CACHE)/pycache
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-matrix check format docs bench clean
+.PHONY: help demo test test-matrix soak check format docs bench clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -51,6 +51,10 @@ test-matrix: $(OLDEST)/.ready $(DEV)/.ready ## what touches the SDK, on the olde
 	$(OLDEST)/bin/python -m pytest -n 2 -q $(SDK_TESTS)
 	$(DEV)/bin/python -m pytest -n 2 -q $(SDK_TESTS)
 
+soak: $(DEV)/.ready ## the audit under 200 kills, killed at every step, and 40,000 calls of 8 processes
+	KILLS=200 STEPS=all CALLS=5000 $(DEV)/bin/python -m pytest -n 2 -q --timeout 3600 \
+		tests/integration/test_audit_crash.py tests/integration/test_audit_processes.py
+
 check: $(DEV)/.ready ## formatting, lint and types
 	$(DEV)/bin/ruff format --check .
 	$(DEV)/bin/ruff check .
@@ -69,6 +73,7 @@ bench: $(DEV)/.ready ## speed, as ratios to the peer in one process
 	$(DEV)/bin/python benchmarks/signals.py
 	$(DEV)/bin/python benchmarks/loop_stall.py
 	$(DEV)/bin/python benchmarks/agent_run.py
+	$(DEV)/bin/python benchmarks/audit.py
 
 clean: ## remove this checkout's environments and caches
 	rm -rf $(CACHE)

@@ -13,10 +13,10 @@ from aegis_otel.version import __version__
 if TYPE_CHECKING:
     from aegis_otel.adapters.openai_agents.govern_agent import govern_agent
     from aegis_otel.adapters.openai_agents.instrumentation import Instrumentation, instrument
-    from aegis_otel.adapters.openai_agents.instrumentor import AegisInstrumentor
     from aegis_otel.adapters.openai_agents.processor import AegisTracingProcessor
     from aegis_otel.audit.store import connect
     from aegis_otel.errors import AegisError, AuditError, ConfigError, PolicyError
+    from aegis_otel.instrumentor import AegisInstrumentor
     from aegis_otel.model import Action, Approval, PolicyDecision, Result, ResultStatus, RiskLevel
     from aegis_otel.policy import Policy
     from aegis_otel.runtime.hooks import RuntimeHooks
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Action": "model",
     "AegisError": "errors",
-    "AegisInstrumentor": "adapters.openai_agents.instrumentor",
+    "AegisInstrumentor": "instrumentor",
     "AegisTracingProcessor": "adapters.openai_agents.processor",
     "Approval": "model",
     "AuditError": "errors",

@@ -105,7 +105,20 @@ RELOAD_INTERVAL = Setting(
     _seconds,
     "seconds between looks at the policy files, to take over what changed",
 )
-AUDIT_DIR = Setting("audit_dir", "AEGIS_AUDIT_DIR", "aegis_audit", str, "the directory of the audit")
+AUDIT_DIR = Setting(
+    "audit_dir",
+    "AEGIS_AUDIT_DIR",
+    "aegis_audit",
+    str,
+    "the directory of the audit, or `s3://bucket/prefix` (docs/audit-storage.md)",
+)
+AUDIT_SPOOL = Setting(
+    "audit_spool",
+    "AEGIS_AUDIT_SPOOL",
+    "",
+    str,
+    "with `s3://`: the local directory of the journal; by default one that is named after the address",
+)
 SEAL_KEY = Setting(
     "seal_key",
     "AEGIS_SEAL_KEY",
@@ -127,9 +140,18 @@ SETTINGS: tuple[Setting[str] | Setting[float], ...] = (
     APPROVALS,
     APPROVAL_TIMEOUT,
     AUDIT_DIR,
+    AUDIT_SPOOL,
     DURABILITY,
     ON_AUDIT_FAILURE,
     ON_UNGOVERNED,
     RELOAD_INTERVAL,
     SEAL_KEY,
 )
+
+
+def monitors(mode: str | None = None) -> bool:
+    """Whether nothing is to be stopped; a mode that does not exist is none in which calls run."""
+    try:
+        return MODE.value(mode) == "monitor"
+    except ConfigError:
+        return False

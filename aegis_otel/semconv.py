@@ -7,38 +7,7 @@ docs/telemetry.md is generated from this module.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-
-class Attribute(NamedTuple):
-    key: str
-    type: str
-    meaning: str
-
-
-class Event(NamedTuple):
-    name: str
-    severity: str
-    """Severity text, or `by risk`: see `SEVERITIES`."""
-    meaning: str
-    attributes: tuple[str, ...]
-
-
-class Metric(NamedTuple):
-    name: str
-    instrument: str
-    unit: str
-    meaning: str
-    attributes: tuple[str, ...]
-    buckets: tuple[float, ...] = ()
-
-
-class Span(NamedTuple):
-    name: str
-    kind: str
-    meaning: str
-    attributes: tuple[str, ...]
-
+from aegis_otel.semconv_kinds import Attribute, Event, Metric, Span
 
 SCOPE = "aegis_otel"
 
@@ -149,7 +118,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
     Attribute(
         ENFORCEMENT_MODE,
         "string",
-        "`enforce` or `monitor` (nothing is stopped, the outcome is what would have been); on the span only `monitor`",
+        "`enforce` or `monitor`: what would have been, nothing is stopped; on the span only `monitor`",
     ),
     Attribute(ACTION_TYPE, "string", "what `match.type` saw, where it is not the tool's name"),
     Attribute(ACTION_TARGET, "string", "what `match.target` saw, where it is not `default`"),
@@ -361,6 +330,7 @@ METRIC_APPROVAL_DURATION = "aegis.approval.duration"
 METRIC_APPROVAL_PENDING = "aegis.approval.pending"
 METRIC_EXECUTE_TOOL_DURATION = "gen_ai.execute_tool.duration"
 METRIC_AUDIT_ERRORS = "aegis.audit.errors"
+METRIC_AUDIT_RECORDS = "aegis.audit.records"
 METRIC_HOOK_ERRORS = "aegis.hook.errors"
 METRIC_POLICY_RELOADS = "aegis.policy.reloads"
 
@@ -394,6 +364,13 @@ METRICS: tuple[Metric, ...] = (
         "how long tool bodies took (GenAI conventions; only where the span is ours)",
         (GEN_AI_TOOL_NAME, GEN_AI_AGENT_NAME, ERROR_TYPE),
         (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92),
+    ),
+    Metric(
+        METRIC_AUDIT_RECORDS,
+        "observable counter",
+        "{record}",
+        "calls whose row was begun in the audit journal; fewer than decisions means decisions without a row",
+        (),
     ),
     Metric(
         METRIC_AUDIT_ERRORS,

@@ -21,11 +21,16 @@ _LONGEST_LINE = 16 << 20
 _AS_TEXT = ("JSON", "TIMESTAMPTZ")
 _STAGES = ("decided", "resolved", "completed")
 
+# In a rank a moment has 60 bits, in microseconds since before the year 1; one that is not known comes last.
+_ANCIENT = 1 << 57
+_NEVER = 1 << 58
+
 # Of an empty list of files DuckDB makes a relation without our columns: hence the empty file at its head.
 _LINES = """
 SELECT
     *,
-    (step::HUGEINT << 100) + ((coalesce(epoch_us(moment), 1 << 58) + (1 << 57))::HUGEINT << 40) + place AS rank
+    (step::HUGEINT << 100) + ((coalesce(epoch_us(moment), {never}) + {ancient})::HUGEINT << 40) + place
+        AS rank
 FROM (
     SELECT
         * EXCLUDE (writer),
@@ -69,6 +74,8 @@ def lines(files: Iterable[str], largest: int, closed: Iterable[str] = ("",)) -> 
         longest=max(_LONGEST_LINE, largest),
         closed=", ".join(map(literal, closed)),
         stages=list(_STAGES),
+        ancient=_ANCIENT,
+        never=_NEVER,
         writer=WRITER,
     )
 

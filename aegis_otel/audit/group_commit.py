@@ -22,6 +22,7 @@ LINGER_S = 0.05
 """So long a line that nobody waits for may be on its way, and the thread stays without work."""
 
 _log = logging.getLogger("aegis_otel")
+_Futures = list[asyncio.Future[None]]
 
 
 class GroupCommit:
@@ -41,7 +42,8 @@ class GroupCommit:
         self._changed = threading.Condition()
         self._running = False
         self._written = False
-        self._waiting: list[asyncio.Future[None]] = []
+        self._arriving: dict[asyncio.AbstractEventLoop, _Futures] = {}
+        self._waiting: list[tuple[asyncio.AbstractEventLoop, _Futures]] = []
         self._current = -1
         self._let_go: list[int] = []
         self._unnamed = False
@@ -76,11 +78,12 @@ class GroupCommit:
         Raises:
             AuditError: one of them may not be.
         """
-        future = asyncio.get_running_loop().create_future()
-        with self._changed:
-            self._start()
-            self._waiting.append(future)
-            self._changed.notify()
+        loop = asyncio.get_running_loop()
+        if loop not in self._arriving:
+            self._arriving[loop] = []
+            loop.call_soon(self._arrived, loop)
+        future = loop.create_future()
+        self._arriving[loop].append(future)
         await future
         if self.lost != lost:
             raise failure("sync the audit at", self._directory, self._error)
@@ -89,6 +92,19 @@ class GroupCommit:
         """In the child of a fork: close what is the parent's to sync."""
         while self._let_go:
             os.close(self._let_go.pop())
+
+    def _arrived(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Everybody on this loop who was about to write has written: a sync is worth its while."""
+        futures = self._arriving.pop(loop)
+        try:
+            with self._changed:
+                self._start()
+                self._waiting.append((loop, futures))
+                self._changed.notify()
+        except RuntimeError as error:  # there can be no further thread
+            for future in futures:
+                if not future.done():
+                    future.set_exception(error)
 
     def _start(self) -> None:
         if not self._running:
@@ -140,17 +156,13 @@ def _sync(descriptor: int) -> None:
         os.fdatasync(descriptor)
 
 
-def _wake(waiting: list[asyncio.Future[None]]) -> None:
-    """Once for each loop, however many wait on it."""
-    loops: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
-    for future in waiting:
-        loops.setdefault(future.get_loop(), []).append(future)
-    for loop, futures in loops.items():
+def _wake(waiting: list[tuple[asyncio.AbstractEventLoop, _Futures]]) -> None:
+    for loop, futures in waiting:
         with suppress(RuntimeError):  # closed: nobody waits there any more
             loop.call_soon_threadsafe(_resolve, futures)
 
 
-def _resolve(futures: list[asyncio.Future[None]]) -> None:
+def _resolve(futures: _Futures) -> None:
     for future in futures:
         if not future.done():  # cancelled meanwhile
             future.set_result(None)

@@ -28,20 +28,19 @@ from pathlib import Path
 from aegis_otel.audit.chain import journal_origin, link
 from aegis_otel.audit.group_commit import GroupCommit
 from aegis_otel.audit.key import audit_id, load_key
-from aegis_otel.audit.location import failure, locate, prepare
+from aegis_otel.audit.location import address, failure, locate, prepare
 from aegis_otel.audit.record import AuditRecord, encode_line
 from aegis_otel.audit.sealer import Sealer
 from aegis_otel.audit.seals import Seal
 from aegis_otel.config import DURABILITY
 from aegis_otel.errors import AuditError
 
-ROTATE_BYTES = 4 << 20
-"""Size from which on the next line goes to a new file: some 5,000 calls, which is what a reader folds in
-milliseconds and what is worth sealing at a time."""
+ROTATE_BYTES = 1 << 20
+"""Size from which on the next line goes to a new file: readers take files in parallel, lines one by one."""
 ROTATE_S = 3_600.0
 """Seconds after which the next line goes to a new file, so that a quiet process is sealed too."""
 SEAL_BYTES = 4 << 20
-"""So much in complete files is worth a sealing."""
+"""So much in complete files is worth a sealing: some 5,000 calls, which a reader folds in milliseconds."""
 LITTER = 64
 """So many files of writers that came and went are worth one too."""
 
@@ -55,7 +54,7 @@ class Journal:
     def __init__(self, path: str | os.PathLike[str] | None = None, *, durability: str | None = None) -> None:
         self._descriptor = -1
         self._power = DURABILITY.value(durability) == "power"
-        self._directory = locate(path)
+        self._directory, self._url = locate(path), address(path)
         self._key: bytes | None = None
         self.on_seal: Callable[[Seal], None] | None = None
         """Told of every seal that this journal had made, in a thread of its own; what it raises is logged."""
@@ -127,7 +126,7 @@ class Journal:
         key = self._key
         if key is None:
             with self._lock:
-                prepare(self._directory)
+                prepare(self._directory, self._url)
                 key = self._key = load_key(self._directory)
         return "hmac-sha256:" + hmac.digest(key, payload, "sha256").hex()
 
@@ -148,7 +147,7 @@ class Journal:
             if state.st_nlink and state.st_size < ROTATE_BYTES and time.monotonic() < self._rotate_at:
                 return state.st_size
             self._unsealed += state.st_size
-        journal = prepare(self._directory)
+        journal = prepare(self._directory, self._url)
         self._key = load_key(self._directory, self._key)
         self._chain = self._chain or journal_origin(audit_id(self._key), self._writer)
         self._number += 1

@@ -17,7 +17,8 @@ SETTLED = timedelta(seconds=1)
 PATTERN = "date=[0-9]*/[0-9]*-*.parquet"
 """What segments match below `lake/`, and drafts do not."""
 SCHEMA = "_schema.parquet"
-"""The file without rows that stands first in a list of segments: the first is opened to see its columns."""
+"""Stands first in a list of segments, since DuckDB takes the columns, and a guess at the number of rows, from
+the first file. Its own rows are nulls of segment 0, which there is not."""
 
 
 class Lake(NamedTuple):

@@ -8,13 +8,17 @@ import re
 import stat
 from pathlib import Path
 
-from aegis_otel.config import AUDIT_DIR
+from aegis_otel.config import AUDIT_DIR, AUDIT_SPOOL
 from aegis_otel.errors import AuditError, ConfigError
 
 JOURNAL = "journal"
 LAKE = "lake"
 SEALS = "seals.jsonl"
 KEY = "key"
+REMOTE = "remote"
+"""The file that says where on object storage the sealed part goes as well."""
+MIRROR = "mirror"
+"""Below it are the sealed parts of the other audits at that place, as they were fetched."""
 
 _DATABASE_SUFFIXES = (".db", ".duckdb")
 _ELSEWHERE = f"choose another directory with `{AUDIT_DIR.env}` or `AuditLogger(path)`"
@@ -39,6 +43,11 @@ def locate(path: str | os.PathLike[str] | None = None) -> Path:
         ConfigError: when no directory can have that name.
     """
     text = AUDIT_DIR.value(None if path is None else os.fsdecode(path))
+    url = address(text)
+    if url is not None:
+        text = (
+            AUDIT_SPOOL.value() or f"{AUDIT_DIR.default}-{re.sub('[^A-Za-z0-9]+', '-', url[5:]).strip('-')}"
+        )
     if not text.strip() or "\0" in text or text == ":memory:":
         raise ConfigError(f"an audit is a directory on disk and cannot be named {text!r}: give it a path")
     directory = Path(os.path.abspath(os.path.expanduser(text)))
@@ -49,6 +58,35 @@ def locate(path: str | os.PathLike[str] | None = None) -> Path:
             f"or with bytes that are not UTF-8; {_ELSEWHERE}"
         )
     return directory.with_suffix("") if directory.suffix in _DATABASE_SUFFIXES else directory
+
+
+def address(path: str | os.PathLike[str] | None = None) -> str | None:
+    """The place on object storage that a name stands for; None where it is a directory.
+
+    Raises:
+        ConfigError: it is at no such place that is known here.
+    """
+    text = AUDIT_DIR.value(None if path is None else os.fsdecode(path))
+    if not re.match("[A-Za-z][A-Za-z0-9+.-]*://", text):
+        return None
+    if not re.fullmatch("s3://[A-Za-z0-9][A-Za-z0-9.-]+(/[!-.0-~]+)*/?", text):
+        raise ConfigError(f"an audit cannot be at `{text}`: expected a directory, or `s3://bucket/prefix`")
+    return text.rstrip("/")
+
+
+def address_of(directory: Path) -> str | None:
+    """Where on object storage the sealed part of this audit goes as well; None where it does not.
+
+    Raises:
+        AuditError: the directory says, and it cannot be read.
+    """
+    path = directory / REMOTE
+    try:
+        return address(path.read_text(encoding="utf-8").strip())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise failure("read the audit at", path, error) from error
 
 
 def failure(verb: str, path: Path, error: OSError, otherwise: str = _ELSEWHERE) -> AuditError:
@@ -71,14 +109,19 @@ def exists(directory: Path) -> bool:
         raise failure("read the audit at", directory, error) from error
 
 
-def prepare(directory: Path) -> Path:
+def prepare(directory: Path, url: str | None = None) -> Path:
     """Make the directory and its journal, or see that nobody else can tamper with them.
+
+    Args:
+        directory: The audit's.
+        url: Where on object storage its sealed part goes as well.
 
     Returns:
         The journal's directory.
 
     Raises:
-        AuditError: when they cannot be made, or belong to others, or others may write to them.
+        AuditError: when they cannot be made, or belong to others, or others may write to them; or the
+            directory is the local part of an audit at another `url`.
     """
     journal = directory / JOURNAL
     try:
@@ -87,6 +130,8 @@ def prepare(directory: Path) -> Path:
         _check(directory, directory.stat())
         journal.mkdir(mode=0o700, exist_ok=True)
         _check(journal, journal.lstat())
+        if url is not None:
+            _state(directory, url)
     except AuditError:
         raise
     except OSError as error:
@@ -109,6 +154,20 @@ def _exists(directory: Path) -> bool:
             "give the path of an audit, or of a new directory"
         )
     return True
+
+
+def _state(directory: Path, url: str) -> None:
+    path = directory / REMOTE
+    stated = address_of(directory)
+    if stated is None:
+        draft = path.with_name(f".{REMOTE}-{os.urandom(8).hex()}")
+        draft.write_text(url + "\n", encoding="utf-8")
+        os.replace(draft, path)
+    elif stated != url:
+        raise AuditError(
+            f"`{directory}` is the local part of the audit at `{stated}`, not of that at `{url}`: "
+            f"choose another one with `{AUDIT_SPOOL.env}`"
+        )
 
 
 def _check(directory: Path, state: os.stat_result) -> None:

@@ -163,6 +163,6 @@ class Proof:
             self.found(name, "the newline at its end was changed", number, byte)
         else:
             self.notes.append(
-                f"{name}: its last {len(tail)} bytes are no whole line: a write that a crash cut off, or that "
-                "is under way; nothing counts as recorded before its line is whole"
+                f"{name}: its last {len(tail)} bytes are no whole line: a write that a crash cut off, or "
+                "that is under way; nothing counts as recorded before its line is whole"
             )

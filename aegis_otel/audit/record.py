@@ -66,6 +66,8 @@ class AuditRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     host: str | None = None
     pid: int | None = None
     schema_version: int | None = None
+    shown_digest: str | None = None
+    """No column: of a paused call's arguments as a human is shown them, where defaults were filled in."""
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -83,13 +85,12 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 def same_call(one: AuditRecord, other: AuditRecord) -> bool:
-    """Whether two records are of the same call: its id, its arguments and its agent."""
-    return (
-        one.args_digest is not None
-        and one.args_digest == other.args_digest
-        and one.tool_call_id == other.tool_call_id
-        and one.agent_name == other.agent_name
-    )
+    """Whether two records are of the same call: its id, what it does with which arguments, and its agent."""
+    return one.args_digest is not None and all(getattr(one, name) == getattr(other, name) for name in _CALL)
+
+
+_CALL = ("tool_call_id", "tool_name", "action_type", "action_target", "args_digest", "agent_name")
+"""The columns of what a human says yes to, and of what a run continues."""
 
 
 class Column(NamedTuple):

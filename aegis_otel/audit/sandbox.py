@@ -28,7 +28,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aegis_otel.audit.location import JOURNAL, LAKE, SEALS
+from aegis_otel.audit.location import JOURNAL, LAKE, MIRROR, SEALS
 from aegis_otel.errors import AuditError, ConfigError
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def locked(directory: Path, draft: str | None = None) -> duckdb.DuckDBPyConnecti
     audit = connect(directory)
     # The views name files by patterns, and what may be opened is compared with both.
     names = {str(directory), glob.escape(str(directory))}
-    inside = [f"{name}/{part}/" for name in names for part in (JOURNAL, LAKE)]
+    inside = [f"{name}/{part}/" for name in names for part in (JOURNAL, LAKE, MIRROR)]
     seals = [f"{name}/{file}" for name in names for file in (SEALS, SEALS.replace("l", "[l]"))]
     for name, value in {
         "allowed_directories": inside,  # not the audit's own: its key is in there

@@ -2,7 +2,8 @@
 
 Sealing is DuckDB's work, and DuckDB has no place in an agent: importing it holds up the event loop, and its
 threads do not survive a fork. The process inherits the import path and nothing else: no descriptor, no
-secret of the environment, no `sitecustomize` that would instrument it. If it fails, that is logged once, and
+secret of the environment but those of object storage where that is used, no `sitecustomize` that would
+instrument it. If it fails, that is logged once, and
 the journal stays as it is: a record never depends on its being sealed.
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 
+from aegis_otel.audit.location import address_of
 from aegis_otel.audit.seals import Seal
 from aegis_otel.config import SEAL_KEY
 from aegis_otel.errors import AegisError
@@ -27,6 +29,9 @@ _log = logging.getLogger(__name__)
 
 _LONGEST_S = 600.0
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR", "LANG", "LC_ALL", SEAL_KEY.env)
+
+
+_NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
 
 class Sealer:
@@ -73,7 +78,8 @@ class Sealer:
         if getattr(sys, "frozen", False) or not Path(sys.executable).name.startswith(("python", "pypy")):
             raise RuntimeError("there is no Python interpreter to start: run `aegis audit seal` now and then")
         place = Path(__file__).parents[2]
-        environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        kept = _KEPT if address_of(self._directory) is None else (*_KEPT, *_of_object_storage())
+        environment = {name: os.environ[name] for name in kept if name in os.environ}
         environment["PYTHONPATH"] = os.pathsep.join([str(place), *filter(None, sys.path)])
         ran = subprocess.run(  # noqa: S603 - our own module, by this very interpreter
             [sys.executable, "-S", "-P", "-m", __name__, str(self._directory)],
@@ -91,19 +97,31 @@ class Sealer:
         return [msgspec.json.decode(line, type=Seal) for line in ran.stdout.splitlines()]
 
 
+def _of_object_storage() -> list[str]:
+    return [name for name in os.environ if name.startswith("AWS_") or name in _NETWORK]
+
+
 def main() -> None:
     """The process: seals one directory, writes its seals to stdout and what was wrong to stderr."""
+    from aegis_otel.audit.remote import push  # noqa: PLC0415 - nor obstore
     from aegis_otel.audit.sealing import seal  # noqa: PLC0415 - DuckDB, in this process only
 
+    directory = Path(sys.argv[1])
     with contextlib.suppress(OSError):
         os.nice(10)
     try:
-        report = seal(Path(sys.argv[1]))
+        report = seal(directory)
     except AegisError as error:
         sys.exit(str(error))
     for each in report.seals:
         sys.stdout.write(msgspec.json.encode(each).decode() + "\n")
     for problem in report.problems:
+        sys.stderr.write(f"{problem}\n")
+    try:
+        problems = push(directory)
+    except AegisError as error:
+        problems = [str(error)]  # the seals are made and told; what was not sent is sent next time
+    for problem in problems:
         sys.stderr.write(f"{problem}\n")
 
 

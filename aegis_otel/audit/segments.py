@@ -115,10 +115,11 @@ class Workshop:
         return {number for (number,) in self._db.execute(sql).fetchall()}
 
     def write_schema(self, draft: Path) -> None:
-        """Write no rows to a file that exists: the columns of a segment."""
+        """Write the columns of a segment, with as many rows of nulls as a large one has, to `draft`."""
         self._db.execute(
-            f"COPY (SELECT {_NAMES}, 0::BIGINT AS segment FROM call WHERE false) "  # noqa: S608
-            f"TO {literal(draft)} (FORMAT parquet, USE_TMP_FILE false)"
+            f"COPY (SELECT {_NAMES}, 0::BIGINT AS segment "  # noqa: S608
+            "FROM range(100_000) LEFT JOIN call ON false) "
+            f"TO {literal(draft)} (FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false)"
         )
 
     def write(
@@ -158,6 +159,7 @@ def opened() -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect(":memory:") as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute("SET temp_directory = ''")
+        connection.execute("SET enable_progress_bar = false")  # stdout is for the seals
         yield connection
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 import duckdb
 
 from aegis_otel.audit.fold import BEGUN, lines, literal, quoted, rows, shown
-from aegis_otel.audit.lake import PATTERN, SCHEMA, Lake, has_schema, look
-from aegis_otel.audit.location import JOURNAL, LAKE, SEALS, exists, locate
+from aegis_otel.audit.lake import PATTERN, SCHEMA, has_schema, look
+from aegis_otel.audit.location import JOURNAL, LAKE, MIRROR, SEALS, address, exists, locate, prepare
 from aegis_otel.audit.record import COLUMNS
+from aegis_otel.audit.remote import fetch
 from aegis_otel.audit.views import create_views
 from aegis_otel.audit.writers import ended_writers, largest_file
 from aegis_otel.errors import AuditError
@@ -73,8 +74,12 @@ SELECT {columns} FROM (
     UNION ALL
     SELECT 0, {shown} FROM journal.call
     WHERE begun OR decision_id IN (SELECT decision_id FROM journal.orphan)
+    {mirrored}
 )
 """
+
+
+_MIRRORED = "UNION ALL SELECT 0, {columns} FROM read_parquet({files}, hive_partitioning = false)"
 
 
 def connect(path: str | os.PathLike[str] | None = None) -> duckdb.DuckDBPyConnection:
@@ -88,7 +93,8 @@ def connect(path: str | os.PathLike[str] | None = None) -> duckdb.DuckDBPyConnec
     an older connection in that very moment, may find one gone: it then fails, and is to be run again.
 
     Args:
-        path: The audit directory. Default: `AEGIS_AUDIT_DIR`, else `aegis_audit`.
+        path: The audit directory. Default: `AEGIS_AUDIT_DIR`, else `aegis_audit`. For `s3://bucket/prefix`,
+            the sealed part of every audit there is fetched, and this machine's own shown beside it.
 
     Returns:
         A connection to an in-memory database of its own; nothing done in it changes the audit.
@@ -97,9 +103,14 @@ def connect(path: str | os.PathLike[str] | None = None) -> duckdb.DuckDBPyConnec
         AuditError: when there is no audit at that place, or it cannot be read.
     """
     directory = locate(path)
+    unfetched: list[str] = []
+    if (url := address(path)) is not None:
+        prepare(directory, url)
+        unfetched = fetch(directory)
     if not exists(directory):
         raise AuditError(f"no audit at `{directory}`: it is made with the first record")
     connection = open_view(directory)
+    connection.execute("INSERT INTO journal.problem SELECT unnest(?::VARCHAR[])", [unfetched])
     create_views(connection)
     return connection
 
@@ -111,17 +122,27 @@ def open_view(directory: Path) -> duckdb.DuckDBPyConnection:
     """
     exists(directory)
     lake = look(directory)
+    mirrored = [(mirror, look(mirror)) for mirror in sorted((directory / MIRROR).glob("*"))]
+    copies = [mirror / LAKE / each.file for mirror, its in mirrored for each in its.segments]
+    segments = lake.segments + [each for _, its in mirrored for each in its.segments]
+    problems = lake.problems + [f"`{mirror}`: {text}" for mirror, its in mirrored for text in its.problems]
     journal = directory / JOURNAL
     ended = ended_writers(journal)
     connection = duckdb.connect(":memory:")
     connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET parquet_metadata_cache = true")  # segments never change
+    connection.execute("SET enable_progress_bar = false")  # it goes to stdout, among the rows
     connection.execute("CREATE SCHEMA journal")
     connection.execute("CREATE TABLE journal.ended AS SELECT unnest(?::VARCHAR[]) AS writer", [ended])
-    connection.execute("CREATE TABLE journal.problem AS SELECT unnest(?::VARCHAR[]) AS text", [lake.problems])
+    connection.execute("CREATE TABLE journal.problem AS SELECT unnest(?::VARCHAR[]) AS text", [problems])
     connection.execute(
         "CREATE TABLE journal.segment AS SELECT unnest(?::BIGINT[]) AS rows, "
         'unnest(?::TIMESTAMPTZ[]) AS "first", unnest(?::TIMESTAMPTZ[]) AS "last"',
-        [[each.rows for each in lake.segments], *_times(lake)],
+        [
+            [each.rows for each in segments],
+            [each.first for each in segments],
+            [each.last for each in segments],
+        ],
     )
     names = ", ".join(quoted(column.name) for column in COLUMNS)
     closed = ["", *(str(directory / file) for file in lake.closed)]
@@ -139,6 +160,7 @@ def open_view(directory: Path) -> duckdb.DuckDBPyConnection:
         "audit": _AUDIT.format(
             columns=names,
             shown=", ".join(f"{shown(c.name, c.sql_type, gone)} AS {quoted(c.name)}" for c in COLUMNS),
+            mirrored=_MIRRORED.format(columns=names, files=_list(copies)) if copies else "",
         ),
     }.items():
         if view == "audit":
@@ -178,5 +200,5 @@ def _inside(directory: Path, pattern: str) -> str:
     return f"{glob.escape(str(directory))}/{pattern}"
 
 
-def _times(lake: Lake) -> tuple[list[str | None], list[str | None]]:
-    return [each.first for each in lake.segments], [each.last for each in lake.segments]
+def _list(files: list[Path]) -> str:
+    return "[" + ", ".join(literal(glob.escape(str(file))) for file in files) + "]"

@@ -12,12 +12,13 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from aegis_otel.audit.chain import check, seals_origin
 from aegis_otel.audit.key import KEY_BYTES, audit_id
-from aegis_otel.audit.location import KEY, SEALS, failure
+from aegis_otel.audit.location import JOURNAL, KEY, SEALS, failure
 from aegis_otel.audit.proof import Proof
 from aegis_otel.audit.signing import load_public_key
 from aegis_otel.audit.verify_journal import check_journal
@@ -25,6 +26,10 @@ from aegis_otel.audit.verify_lake import check_lake
 from aegis_otel.audit.verify_rows import check_rows
 from aegis_otel.audit.verify_seals import check_seals
 from aegis_otel.audit.witness import Witness, compare, read_witness
+from aegis_otel.errors import AuditError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 
 class _First(msgspec.Struct):
@@ -51,7 +56,21 @@ def verify(
         ConfigError: a public key is none, or the package for it is missing.
     """
     keys = [load_public_key(path) for path in public_keys]
-    proof = Proof(directory)
+    try:
+        return _verify(Proof(directory), witness, keys, progress)
+    except AuditError:
+        raise
+    except OSError as error:
+        raise failure("read the audit at", directory, error, "restore it from a copy") from error
+
+
+def _verify(
+    proof: Proof,
+    witness: Sequence[Path],
+    keys: Sequence[Ed25519PublicKey],
+    progress: Callable[[int, int], None] | None,
+) -> Proof:
+    directory = proof.directory
     with _at_rest(directory):
         if progress is not None:
             proof.tell = _adding_up(progress, _size(directory) + sum(map(os.path.getsize, witness)))
@@ -60,7 +79,10 @@ def verify(
         _identify(proof, known_otherwise=bool(witness or keys))
         ledger = check_seals(proof, keys)
         intact = check_lake(proof, ledger)
-        check_journal(proof, ledger)
+        if (directory / JOURNAL).exists() or not (witness or keys):
+            check_journal(proof, ledger)
+        else:
+            proof.notes.append(f"{JOURNAL}: is not there, so this was checked as a copy of what is sealed")
         if not proof.findings:  # of what was tampered with, rows say nothing
             check_rows(proof, intact)
     if witness:

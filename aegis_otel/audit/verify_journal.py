@@ -32,10 +32,8 @@ def check_journal(proof: Proof, ledger: Ledger) -> None:
         match = re.fullmatch(WRITER, name, re.DOTALL)
         if CARRIED_FILE.fullmatch(name):
             _check_carried(proof, ledger, name)
-        elif match and match[2]:
-            other = writers.setdefault(match[1], {}).setdefault(int(match[2]), name)
-            if other != name:
-                proof.found(f"{JOURNAL}/{name}", f"has the number of `{other}`")
+        elif match and name == _name(match[1], int(match[2] or 0)):
+            writers.setdefault(match[1], {})[int(match[2])] = name
         elif match:
             proof.found(
                 f"{JOURNAL}/{name}", "does not belong to the audit: it is not named as a journal file is"
@@ -45,12 +43,24 @@ def check_journal(proof: Proof, ledger: Ledger) -> None:
         else:
             proof.notes.append(f"{JOURNAL}/{name}: does not belong to the audit; it is not read")
     for writer, files in sorted(writers.items()):
+        _complete(proof, writer, files)
         _check_writer(proof, ledger, writer, files)
     if proof.journals:
         proof.unproven.append(
             "that no line was cut off at the end of a journal file, and no writer's last files were removed: "
             f"{proof.lines} lines in {proof.journals} files are not sealed yet (`aegis audit seal`)"
         )
+
+
+def _complete(proof: Proof, writer: str, files: dict[int, str]) -> None:
+    """Add what a listing left out: of files that are made while it goes on, it may have a later one alone."""
+    for number in sorted(files):
+        following = number + 1
+        while following not in files and os.path.lexists(
+            proof.directory / JOURNAL / _name(writer, following)
+        ):
+            files[following] = _name(writer, following)
+            following += 1
 
 
 def _check_writer(proof: Proof, ledger: Ledger, writer: str, files: dict[int, str]) -> None:
@@ -76,6 +86,10 @@ def _check_writer(proof: Proof, ledger: Ledger, writer: str, files: dict[int, st
             proof.found(file, f"has {lines} lines, and its seal covers {covered.lines} that end otherwise")
         chain = end if covered is None else covered.chain
         before, last = f"`{name}`", number
+
+
+def _name(writer: str, number: int) -> str:
+    return f"{writer}-{number:06d}.jsonl"
 
 
 def _follow(proof: Proof, file: str, chain: str, before: str) -> tuple[str, int | None, bool]:

@@ -6,13 +6,11 @@ import os
 import re
 from collections.abc import Iterator
 
-from aegis_otel.audit.location import LAKE, failure
+from aegis_otel.audit.lake import SCHEMA
+from aegis_otel.audit.location import LAKE, SEALS, failure
 from aegis_otel.audit.proof import Proof
 from aegis_otel.audit.seals import SEGMENT_FILE
 from aegis_otel.audit.verify_seals import Ledger, Sealed
-
-SCHEMA_FILE = "_schema.parquet"
-"""Has no rows and belongs to no seal; see `audit.lake`."""
 
 _DRAFT = re.compile(r"\..*\.draft")
 
@@ -29,14 +27,16 @@ def check_lake(proof: Proof, ledger: Ledger) -> list[Sealed]:
     known = {each.segment.file: each for each in ledger.segments.values()}
     last = max(ledger.segments, default=0)
     found = set(_files(proof))
+    if found and not os.path.lexists(proof.directory / SEALS):
+        proof.found(SEALS, f"is missing, and `{LAKE}/` has files")
     for name in sorted(found - known.keys()):
         file = f"{LAKE}/{name}"
         match = SEGMENT_FILE.fullmatch(name)
         if match and int(match[1]) > last and match[2] == ledger.tag:
             proof.notes.append(f"{file}: of a sealing that did not end; the next one removes it")
-        elif name.endswith(".parquet") and name != SCHEMA_FILE:
+        elif name.endswith(".parquet") and name != SCHEMA:
             proof.found(file, "belongs to no seal")
-        elif name != SCHEMA_FILE:
+        elif name != SCHEMA:
             left = _DRAFT.fullmatch(name.rpartition("/")[2])
             what = "left behind when a process was killed" if left else "does not belong to the audit"
             proof.notes.append(f"{file}: {what}; it is not read")

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 import duckdb
 
 from aegis_otel.audit.fold import literal
+from aegis_otel.audit.lake import SCHEMA
 from aegis_otel.audit.location import LAKE
 from aegis_otel.audit.proof import Proof
 from aegis_otel.audit.seals import VERSION
 from aegis_otel.audit.segments import opened
-from aegis_otel.audit.verify_lake import SCHEMA_FILE
 from aegis_otel.audit.verify_seals import Sealed
 
 _REFUSED = "coalesce(mode, '') <> 'monitor' AND result_status IN ('success', 'failed')"
@@ -36,7 +36,7 @@ FROM read_parquet({file}, hive_partitioning = false)
 def check_rows(proof: Proof, intact: Sequence[Sealed]) -> None:
     """Check the rows of segments that are as they were sealed; what is wrong is added to the proof."""
     with opened() as connection:
-        if os.path.lexists(proof.directory / LAKE / SCHEMA_FILE):
+        if os.path.lexists(proof.directory / LAKE / SCHEMA):
             _check_schema(proof, connection)
         for each in intact:
             try:
@@ -48,15 +48,14 @@ def check_rows(proof: Proof, intact: Sequence[Sealed]) -> None:
 
 
 def _check_schema(proof: Proof, connection: duckdb.DuckDBPyConnection) -> None:
-    path = literal(glob.escape(str(proof.directory / LAKE / SCHEMA_FILE)))
+    path = literal(glob.escape(str(proof.directory / LAKE / SCHEMA)))
     try:
-        if connection.execute(f"SELECT * FROM read_parquet({path}) LIMIT 1").fetchall():  # noqa: S608
-            proof.found(f"{LAKE}/{SCHEMA_FILE}", "has rows, and is only there for its columns")
+        sql = f"SELECT segment FROM read_parquet({path}) WHERE segment <> 0 LIMIT 1"  # noqa: S608
+        if connection.execute(sql).fetchall():
+            proof.found(f"{LAKE}/{SCHEMA}", "has rows of a segment, and is only there for its columns")
     except duckdb.Error as error:
         what = str(error).partition("\n")[0]
-        proof.found(
-            f"{LAKE}/{SCHEMA_FILE}", f"cannot be read ({what}): remove it, the next sealing makes it anew"
-        )
+        proof.found(f"{LAKE}/{SCHEMA}", f"cannot be read ({what}): remove it, the next sealing makes it anew")
 
 
 def _wrong(proof: Proof, connection: duckdb.DuckDBPyConnection, sealed: Sealed) -> Iterator[str]:

@@ -13,6 +13,8 @@ from aegis_otel.audit.chain import seals_origin
 from aegis_otel.audit.location import SEALS
 from aegis_otel.audit.proof import Line, Proof
 from aegis_otel.audit.seals import (
+    CARRIED_FILE,
+    SEGMENT_FILE,
     TAG,
     Carried,
     Covered,
@@ -56,11 +58,14 @@ class Ledger:
         return self.head[:TAG]
 
     def add(self, seal: Seal, intact: bool) -> None:
+        """Take in what a seal says; of its names only those that cannot lead elsewhere."""
         self.seals.append(seal)
-        self.segments |= {each.segment: Sealed(each, seal, intact) for each in seal.segments}
         self.replaced.update(seal.replaces)
         self.covered |= {file.file: file for file in seal.journals}
-        if seal.carried is not None:
+        for each in seal.segments:
+            if SEGMENT_FILE.fullmatch(each.file):
+                self.segments[each.segment] = Sealed(each, seal, intact)
+        if seal.carried is not None and CARRIED_FILE.fullmatch(seal.carried.file):
             self.carried[seal.carried.file] = (seal.carried, intact)
 
 
@@ -151,7 +156,7 @@ def _contradictions(seal: Seal, number: int, audit: str, ledger: Ledger) -> Iter
     tag = seal.previous[:TAG]
     for each in seal.segments:
         if each.segment <= last or each.file != segment_name(each.day, each.segment, tag):
-            yield f"segment {each.segment} in `{each.file}` does not come after segment {last}"
+            yield f"adds segment {each.segment} in `{each.file}`, which cannot follow segment {last} here"
         if any(time is not None and time[:10] != each.day for time in (each.first, each.last)):
             yield f"segment {each.segment} of {each.day} has rows of {each.first} to {each.last}"
         last = max(last, each.segment)

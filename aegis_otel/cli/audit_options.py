@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from aegis_otel.audit.filters import RISK_LEVELS, STATUSES, Condition, compile_filters
-from aegis_otel.audit.location import exists, locate
+from aegis_otel.audit.location import address, exists, locate, prepare
 from aegis_otel.audit.record import SCHEMA_VERSION
 from aegis_otel.config import AUDIT_DIR
 from aegis_otel.errors import AuditError
@@ -27,7 +27,7 @@ path_option = click.option(
     "--path",
     "--db",
     metavar="DIR",
-    help=f"The audit directory.  [default: {AUDIT_DIR.env}, else {AUDIT_DIR.default}]",
+    help=f"The audit directory, or s3://bucket/prefix.  [default: {AUDIT_DIR.env}, else {AUDIT_DIR.default}]",
 )
 limit_option = click.option("--limit", type=click.IntRange(1, _LARGEST), help="At most so many, the newest.")
 
@@ -95,10 +95,24 @@ def find_audit(ctx: click.Context, path: str | None) -> Path:
         AuditError: when something else stands there.
     """
     directory = locate(path)
+    if (url := address(path)) is not None:
+        prepare(directory, url)
     if not exists(directory):
         click.echo(f"no audit at `{escape(str(directory))}`", err=True)
         ctx.exit(1)
     return directory
+
+
+def fetch_others(directory: Path) -> None:
+    """Fetch what others have sealed at the same place on object storage; what cannot be is said."""
+    from aegis_otel.audit.remote import fetch
+
+    try:
+        problems = fetch(directory)
+    except AuditError as error:
+        problems = [f"{error}; of other machines, what was fetched before is shown"]
+    for problem in problems:
+        click.echo(escape(problem), err=True)
 
 
 def open_audit(directory: Path) -> duckdb.DuckDBPyConnection:
@@ -109,6 +123,7 @@ def open_audit(directory: Path) -> duckdb.DuckDBPyConnection:
     """
     from aegis_otel.audit.store import open_view, problems, unreadable_lines
 
+    fetch_others(directory)
     audit = open_view(directory)
     for problem in problems(audit):
         click.echo(escape(problem), err=True)

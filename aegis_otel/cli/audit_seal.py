@@ -22,10 +22,11 @@ def seal(ctx: click.Context, /, *, path: str | None) -> None:
     """Seal the calls that have ended, which agents else do by themselves.
 
     Calls that are running or wait for a human stay in the journal. What cannot be sealed stays too, is named,
-    and makes the exit code 1.
+    and makes the exit code 1. What is on object storage too is sent there.
     """
     directory = find_audit(ctx, path)
 
+    from aegis_otel.audit.remote import push
     from aegis_otel.audit.sealing import seal as seal_audit
 
     shown = sys.stderr.isatty()
@@ -46,9 +47,10 @@ def seal(ctx: click.Context, /, *, path: str | None) -> None:
         tell_witness(report.seals)
     else:
         click.echo("nothing to seal")
-    for problem in report.problems:
+    problems = report.problems + push(directory)
+    for problem in problems:
         click.echo(escape(problem), err=True)
-    ctx.exit(1 if report.problems else 0)
+    ctx.exit(1 if problems else 0)
 
 
 def tell_witness(seals: Sequence[Seal]) -> None:

@@ -11,7 +11,7 @@ import click
 
 from aegis_otel.audit import sandbox
 from aegis_otel.cli.audit_export import form_of, print_text, told, write_text
-from aegis_otel.cli.audit_options import find_audit, path_option
+from aegis_otel.cli.audit_options import fetch_others, find_audit, path_option
 
 _TABLE_ROWS = 1_000
 
@@ -64,6 +64,7 @@ def sql(
 
         click.echo(views_sql(connect(directory)), nl=False)
         return
+    fetch_others(directory)
     if output is not None and form_of(output, form) == "parquet":
         from aegis_otel.audit.export import parquet_draft
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from aegis_otel.audit.location import SEALS, locate
 from aegis_otel.cli.audit_options import find_audit, path_option
 from aegis_otel.terminal import escape
 
@@ -57,7 +58,10 @@ def verify(
     """
     if path is not None and directory is not None:
         raise click.UsageError("give one directory, as DIR or with --path")
-    found = find_audit(ctx, path if directory is None else directory)
+    named = path if directory is None else directory
+    found = locate(named)
+    if not ((witness or public_keys) and (found / SEALS).is_file()):  # as a copy without its journal is
+        found = find_audit(ctx, named)
 
     from aegis_otel.audit.verify import verify as verify_audit
 

@@ -169,6 +169,7 @@ def _export() -> Check:
 def _capture_point() -> Iterator[Check]:
     """The result of the self-test, with the capture point installed for as long as this lasts."""
     from aegis_otel.adapters.openai_agents.install import CapturePoint
+    from aegis_otel.config import APPROVALS
     from aegis_otel.policy import Policy
     from aegis_otel.runtime.runtime import Runtime
 
@@ -178,7 +179,7 @@ def _capture_point() -> Iterator[Check]:
         return
     try:
         runtime = Runtime(policy=Policy.from_dict({"version": "1", "rules": []}))
-        point = CapturePoint(runtime.governor, {})
+        point = CapturePoint(runtime.governor, {}, approvals=APPROVALS.value())
         point.install()
     except AegisError as error:
         yield Check(name, FAILED, str(error))

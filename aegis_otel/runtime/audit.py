@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from copy import copy
 from pathlib import Path
@@ -19,7 +19,7 @@ from aegis_otel.audit.pending import taking_over, waiting
 from aegis_otel.audit.record import AuditRecord, RecordStatus, Waiting, same_call
 from aegis_otel.audit.rows import Row, count_rows, read_rows
 from aegis_otel.audit.seals import Seal
-from aegis_otel.errors import ConfigError
+from aegis_otel.errors import AuditError, ConfigError
 from aegis_otel.model import Approval, PolicyDecision, Result
 from aegis_otel.redaction import redact_text
 from aegis_otel.runtime import refusal
@@ -99,9 +99,9 @@ class AuditLogger:
         """Where the journal is; see `audit.journal.Journal.mark`."""
         return self._journal.mark()
 
-    async def sync(self, mark: int) -> None:
+    def sync(self, mark: int) -> Awaitable[None]:
         """Wait until lines are as durable as asked for; see `audit.journal.Journal.sync`."""
-        await self._journal.sync(mark)
+        return self._journal.sync(mark)
 
     def subscribe(self, callback: Callable[[AuditRecord], object]) -> None:
         """Have `callback` told every record that is written from now on, once it is on disk.
@@ -128,17 +128,22 @@ class AuditLogger:
         """The calls of that id that wait for a human; see `audit.pending.waiting`."""
         return waiting(self.path, call_id)
 
-    def take_over(self, record: AuditRecord) -> Waiting | None:
-        """Take up the waiting call that `record` is of, where a human said yes or its body has begun.
+    def take_over(self, record: AuditRecord, *, inside: bool = False) -> Waiting | None:
+        """Take up the waiting call that `record` is of: one that a human said yes to, or that has begun.
 
         It is then open, so that nobody takes it up a second time.
+
+        Args:
+            record: Of the call that comes back.
+            inside: Whether it continues a body that has begun.
 
         Raises:
             AuditError: when the journal cannot be read or written.
         """
         with taking_over(self.path):
             for found in waiting(self.path, record.tool_call_id or ""):
-                if same_call(found.row, record) and (found.started or found.answer == "approved"):
+                may = found.started if inside else found.answer == "approved" and not found.started
+                if may and same_call(found.row, record):
                     self.append(
                         AuditRecord(
                             stage="resolved",
@@ -150,6 +155,23 @@ class AuditLogger:
                     )
                     return found
         return None
+
+    @contextmanager
+    def answering(self, asked: Waiting) -> Iterator[Waiting]:
+        """Hold a waiting call, as it is now, for as long as its answer is written.
+
+        Raises:
+            AuditError: it waits no more, or the journal cannot be read.
+        """
+        row = asked.row
+        with taking_over(self.path):
+            for found in waiting(self.path, row.tool_call_id or ""):
+                if found.row.decision_id == row.decision_id and not found.started:
+                    yield found
+                    return
+        raise AuditError(
+            f"call `{row.tool_call_id}` is already answered, and was run or refused: this one does not count"
+        )
 
     def log(
         self,

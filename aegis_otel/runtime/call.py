@@ -6,6 +6,7 @@ protocols below. The rims implement them (`runtime.audit`, `telemetry.recorder`,
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -108,7 +109,7 @@ class Journal(Protocol):
     def mark(self) -> int:
         """Taken before lines are appended, it says to `sync` which of them matter."""
 
-    async def sync(self, mark: int) -> None:
+    def sync(self, mark: int) -> Awaitable[None]:
         """Wait until what was appended since `mark` survives what the user asked for.
 
         Raises:
@@ -121,11 +122,22 @@ class Journal(Protocol):
     def waiting(self, call_id: str) -> list[Waiting]:
         """The calls of that id, as records have it, that wait for a human. Raises AuditError."""
 
-    def take_over(self, record: AuditRecord) -> Waiting | None:
+    def take_over(self, record: AuditRecord, *, inside: bool = False) -> Waiting | None:
         """Take the waiting call that `record` is of and that may go on: it is then open, and nobody else's.
+
+        Args:
+            record: Of the call that comes back.
+            inside: Whether it continues a body that has begun; else one that a human said yes to is taken.
 
         Raises:
             AuditError: the journal cannot be read, or the taking not be written.
+        """
+
+    def answering(self, asked: Waiting) -> AbstractContextManager[Waiting]:
+        """Hold a waiting call, as it is now, for as long as its answer is written: nobody else has it.
+
+        Raises:
+            AuditError: it waits no more, or the journal cannot be read.
         """
 
 
@@ -152,6 +164,9 @@ class Signals(Protocol):
 
     def closed(self, call: Call) -> None:
         """The call has its last status: end `govern_tool`."""
+
+    def recorded(self) -> None:
+        """The journal took the first line of a call."""
 
     def write_failed(self, call: Call, error: BaseException) -> None:
         """The journal refused a line of this call."""

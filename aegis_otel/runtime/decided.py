@@ -22,6 +22,7 @@ def decided(
     session_id: str,
     started_ns: int,
     origin: Origin = NOWHERE,
+    *,
     mode: Mode = Mode.ENFORCE,
 ) -> AuditRecord:
     """The record of a decision, still without its arguments."""

@@ -107,6 +107,7 @@ class Governor:
         *,
         fault: Refusal | None = None,
         resumed: bool = False,
+        inside: bool = False,
     ) -> Call:
         """Decide on one action; on return its verdict is on disk and final.
 
@@ -114,8 +115,8 @@ class Governor:
             action: What is about to be done.
             origin: Where the call comes from.
             fault: A reason found before the policy was asked, which refuses the call whatever it says.
-            resumed: Whether the call comes out of an interruption; it goes on from there, if the audit
-                knows of that.
+            resumed: Whether it comes out of an interruption; it goes on from there, if the audit knows.
+            inside: Whether what goes on is a body that has begun.
 
         Returns:
             The call. Its body may run exactly when `refusal` is None, and then must be run by `run`, or
@@ -134,7 +135,7 @@ class Governor:
             fault = self.unavailable or refusal.UNAVAILABLE
         try:
             if resumed and fault is None:
-                fault = await self.interruptions.resume(call)
+                fault = await self.interruptions.resume(call, inside)
             await self._settle(call, fault)
         except Exception as error:
             _log_failure(error)
@@ -196,7 +197,7 @@ class Governor:
     def assess(self, action: Action, origin: Origin, started_ns: int) -> Call:
         """Everything that needs only the arguments and the policy: runs in a thread for large arguments."""
         decision = self.policy.evaluate(action, now=utc(started_ns))
-        record = decided(decision, self.system, self._session_id, started_ns, origin, self.mode)
+        record = decided(decision, self.system, self._session_id, started_ns, origin, mode=self.mode)
         arguments = add_arguments(record, action.params, self._digest)
         return Call(decision, origin, started_ns, record, arguments)
 
@@ -216,7 +217,7 @@ class Governor:
             Approval.BLOCK, RiskLevel.CRITICAL, ERROR_RULE, reason, policy_digest=self.policy.digest
         )
         decision = PolicyDecision(action, verdict)
-        record = decided(decision, self.system, self._session_id, started_ns, origin, self.mode)
+        record = decided(decision, self.system, self._session_id, started_ns, origin, mode=self.mode)
         return Call(decision, origin, started_ns, record, b"")
 
     async def _settle(self, call: Call, fault: Refusal | None) -> None:
@@ -326,7 +327,7 @@ class Governor:
         elif verdict.approval is Approval.AUTO or not something_else:
             call.outcome, call.status = Outcome.APPROVED, RecordStatus.OPEN
             record.result_status = RecordStatus.OPEN.value
-        else:  # the yes was to another question: it does not count, and the human is asked again
+        else:  # the yes was to another question
             record.human_decision = record.approver = record.approval_reason = None
 
     # --- recording ---
@@ -337,6 +338,8 @@ class Governor:
             self.journal.append(line)
         except Exception as error:
             return self._write_failed(call, error)
+        if line.stage == "decided":
+            self.signals.recorded()
         return True
 
     async def _synced(self, call: Call, mark: int) -> bool:
@@ -381,12 +384,12 @@ class Governor:
         await fire(self.hooks.on_execute, self.signals.hook_failed, result)
 
     def result(self, call: Call, *, data: object = None, begun_ns: int | None = None) -> Result:
-        """What came of a closed call, as the Runtime's callers and hooks see it."""
+        """What came of a closed call, as callers and hooks see it."""
         return Result(
-            action=call.decision.action,
-            status=_FINAL[call.status],
-            data=data,
-            error=call.record.result_error,
+            call.decision.action,
+            _FINAL[call.status],
+            data,
+            call.record.result_error,
             started_at=None if begun_ns is None else utc(begun_ns),
             completed_at=utc(self.system.now_ns()),
             decision_id=call.record.decision_id,
@@ -394,5 +397,4 @@ class Governor:
 
 
 def _log_failure(error: Exception) -> None:
-    """An error that says how to mend it needs no places; one of ours does."""
     _log.error("governance failed: %s", describe(error) if isinstance(error, AegisError) else traced(error))

@@ -51,40 +51,41 @@ class Interruptions:
     # What the SDK is told before it runs a call: True, the call goes on to its gate, which decides;
     # None, it is paused for a human, and is on disk as `pending`; False, it is rejected.
 
-    async def consider(self, action: Action, origin: Origin, wanted: bool) -> bool | None:
+    async def consider(self, action: Action, origin: Origin, shown: str, wanted: bool) -> bool | None:
         """What becomes of a call that nobody was asked about.
 
         Args:
             action: What is about to be done.
             origin: Where the call comes from.
+            shown: Its arguments as the SDK shows them to a human, before defaults are filled in.
             wanted: Whether the tool asks for approval by itself, whatever the policy says.
         """
         if not self._asks(action, wanted):
             return True
-        return self._suspend(await asyncio.to_thread(self._assess, action, origin))
+        return self._suspend(await asyncio.to_thread(self._assess, action, origin, shown))
 
-    def consider_now(self, action: Action, origin: Origin, wanted: bool) -> bool | None:
+    def consider_now(self, action: Action, origin: Origin, shown: str, wanted: bool) -> bool | None:
         """`consider`, for where the SDK waits for nothing."""
-        return self._suspend(self._assess(action, origin)) if self._asks(action, wanted) else True
+        return self._suspend(self._assess(action, origin, shown)) if self._asks(action, wanted) else True
 
-    async def reconsider(self, action: Action, origin: Origin, approved: bool) -> bool | None:
+    async def reconsider(self, action: Action, origin: Origin, shown: str, approved: bool) -> bool | None:
         """What becomes of a call that the SDK holds for approved, or for rejected.
 
         It is paused again where the audit knows of no yes, or of a yes to another question than the
         policy asks now. A rejection is believed: it comes from an answer to an earlier call.
         """
-        return self._judge(*await asyncio.to_thread(self._look_up, action, origin), approved)
+        return self._judge(*await asyncio.to_thread(self._look_up, action, origin, shown), approved)
 
-    def reconsider_now(self, action: Action, origin: Origin, approved: bool) -> bool | None:
+    def reconsider_now(self, action: Action, origin: Origin, shown: str, approved: bool) -> bool | None:
         """`reconsider`, for where the SDK waits for nothing."""
-        return self._judge(*self._look_up(action, origin), approved)
+        return self._judge(*self._look_up(action, origin, shown), approved)
 
     def _asks(self, action: Action, wanted: bool) -> bool:
         approval = self._governor.policy.evaluate(action, now=utc(self._governor.system.now_ns())).approval
         return approval is Approval.APPROVE or (wanted and approval is Approval.AUTO)
 
-    def _look_up(self, action: Action, origin: Origin) -> tuple[Call, list[Waiting]]:
-        call = self._assess(action, origin)
+    def _look_up(self, action: Action, origin: Origin, shown: str) -> tuple[Call, list[Waiting]]:
+        call = self._assess(action, origin, shown)
         return call, self._governor.journal.waiting(call.record.tool_call_id or "")
 
     def _judge(self, call: Call, found: list[Waiting], approved: bool) -> bool | None:
@@ -93,11 +94,13 @@ class Interruptions:
             return True
         if not approved:
             call.channel, call.record.human_decision = CHANNEL, DENIED
-            self._close(call)
+            self._refuse(call)
+            self._closed(call)
             return False
-        if verdict.approval is Approval.AUTO:
-            return True
         mine = [each for each in found if same_call(each.row, call.record)]
+        if verdict.approval is Approval.AUTO:
+            # The tool's own question: where it was put to a human, a yes counts as any other does.
+            return True if not mine or any(each.started or each.answer for each in mine) else None
         if any(each.started or answers(each, verdict) for each in mine):
             return True
         if found and not mine:
@@ -115,16 +118,22 @@ class Interruptions:
             call.record.human_decision = call.record.approver = call.record.approval_reason = None
         return self._suspend(call)
 
-    async def resume(self, call: Call) -> Refusal | None:
+    async def resume(self, call: Call, inside: bool) -> Refusal | None:
         """Let a call go on from where it was paused, under the id it had.
 
         One that the audit does not know stays a call of its own, for which somebody has to be asked.
+
+        Args:
+            call: As it comes back.
+            inside: Whether its body has begun, and goes on; only then no policy is asked again.
 
         Returns:
             Why it must be refused, if it must: it is known with other arguments only.
         """
         governor = self._governor
-        taking = asyncio.ensure_future(asyncio.to_thread(governor.journal.take_over, call.record))
+        taking = asyncio.ensure_future(
+            asyncio.to_thread(governor.journal.take_over, call.record, inside=inside)
+        )
         try:
             found = await asyncio.shield(taking)
         except asyncio.CancelledError:
@@ -140,21 +149,28 @@ class Interruptions:
                 return refusal.CHANGED
         return None
 
-    def find(self, call_id: str, agent: str | None, arguments: str) -> Waiting | None:
+    def find(self, call_id: str, tool: str | None, agent: str | None, arguments: str) -> Waiting | None:
         """The paused call that an answer is about; None if the audit has none.
+
+        It is about what the human was shown: one id with another tool or other arguments is another call.
 
         Raises:
             AuditError: the journal cannot be read.
         """
-        name = None if agent is None else redact_text(agent)
+        about = tuple(None if each is None else redact_text(each) for each in (tool, agent))
+        known = self._governor.journal.waiting(redact_text(call_id))
+        encoded = _encoded(arguments)
+        if not known or encoded is None:
+            return None
+        digest = self._governor.journal.digest(encoded)
         found = [
             each
-            for each in self._governor.journal.waiting(redact_text(call_id))
-            if each.row.agent_name == name and not each.started
+            for each in known
+            if (each.row.tool_name, each.row.agent_name) == about
+            and (each.row.shown_digest or each.row.args_digest) == digest
+            and not each.started
         ]
-        digest = self._digest(arguments)
-        found.sort(key=lambda each: (each.row.args_digest != digest, each.answer is not None))
-        return found[0] if found else None
+        return min(found, key=lambda each: each.answer is not None, default=None)
 
     def answer(
         self,
@@ -168,29 +184,40 @@ class Interruptions:
         """Record what a human said. A yes is put to the policy when the call is resumed; a no is final.
 
         Raises:
-            AuditError: it cannot be written, and so does not count.
+            AuditError: it does not count: it cannot be written, or another answer came first and the call
+                was run or refused by it.
         """
         governor = self._governor
-        call = reopened(waiting, arguments, governor.system.now_ns())
+        with governor.journal.answering(waiting) as now:
+            call = reopened(now, arguments, governor.system.now_ns())
+            self._put(call, approved, approver, reason)
+            if approved:
+                answered = {name: getattr(call.record, name) for name in ANSWER}
+                written = governor.write(call, governor.line(call, "resolved", **answered))
+            else:
+                written = self._refuse(call)
+        if not approved:
+            self._closed(call)
+        if not written:
+            raise AuditError("the answer could not be written to the audit, so it does not count")
+        governor.signals.answered(call)
+        self._tell(governor.hooks.on_approval, call.decision, approved)
+
+    def _put(self, call: Call, approved: bool, approver: str | None, reason: str | None) -> None:
+        """Put an answer on the record."""
         record = call.record
         record.human_decision = APPROVED if approved else DENIED
         record.approver = None if approver is None else safe_text(approver)
         record.approval_reason = None if reason is None else safe_text(reason)
         asked, record.timestamp = datetime.fromisoformat(record.timestamp), timestamp(call.started_ns)
         record.approval_wait_s = round(max(0.0, (utc(call.started_ns) - asked).total_seconds()), 6)
-        decision = call.decision
-        if approved:
-            line = governor.line(call, "resolved", **{name: getattr(record, name) for name in ANSWER})
-            written = governor.write(call, line)
-        else:
-            written = self._close(call)
-        if not written:
-            raise AuditError("the answer could not be written to the audit, so it does not count")
-        governor.signals.answered(call)
-        self._tell(governor.hooks.on_approval, decision, approved)
 
-    def _assess(self, action: Action, origin: Origin) -> Call:
-        return self._governor.assess(action, origin, self._governor.system.now_ns())
+    def _assess(self, action: Action, origin: Origin, shown: str) -> Call:
+        call = self._governor.assess(action, origin, self._governor.system.now_ns())
+        encoded = _encoded(shown)
+        if encoded is not None and encoded != call.arguments:
+            call.record.shown_digest = self._governor.journal.digest(encoded)
+        return call
 
     def _suspend(self, call: Call) -> bool | None:
         """Put a call to a human; one that cannot be recorded is not, and its gate refuses it."""
@@ -203,15 +230,16 @@ class Interruptions:
         self._tell(governor.hooks.on_decision, call.decision)
         return None
 
-    def _close(self, call: Call) -> bool:
-        """The no is final: the whole of a refused call at once."""
-        governor = self._governor
-        governor.refuse(call, refusal.DENIED)
-        governor.signals.opened(call)
-        written = governor.write(call, call.record)
-        governor.announce(call)
-        self._tell(governor.hooks.on_execute, governor.result(call))
-        return written
+    def _refuse(self, call: Call) -> bool:
+        """The no is final: the whole of a refused call at once. Whether it is on disk."""
+        self._governor.refuse(call, refusal.DENIED)
+        self._governor.signals.opened(call)
+        return self._governor.write(call, call.record)
+
+    def _closed(self, call: Call) -> None:
+        """Tell of a call that was refused."""
+        self._governor.announce(call)
+        self._tell(self._governor.hooks.on_execute, self._governor.result(call))
 
     def _tell(self, hook: Callable[..., Any] | None, *about: object) -> None:
         """Call a hook from code that cannot wait for it: on the loop there is, else to its end."""
@@ -230,11 +258,13 @@ class Interruptions:
             _telling.add(task)
             task.add_done_callback(_telling.discard)
 
-    def _digest(self, arguments: str) -> str | None:
-        try:
-            return self._governor.journal.digest(encode_plain(to_plain(json.loads(arguments or "{}"))))
-        except (ValueError, RecursionError):
-            return None
+
+def _encoded(arguments: str) -> bytes | None:
+    """Arguments as they are digested; None if they cannot be read."""
+    try:
+        return encode_plain(to_plain(json.loads(arguments or "{}")))
+    except (ValueError, RecursionError):
+        return None
 
 
 _telling: set[asyncio.Task[None]] = set()

@@ -57,6 +57,12 @@ class IsolatedSignals:
         except Exception:
             self.log("closed")
 
+    def recorded(self) -> None:
+        try:
+            self._signals.recorded()
+        except Exception:
+            self.log("recorded")
+
     def write_failed(self, call: Call, error: BaseException) -> None:
         try:
             self._signals.write_failed(call, error)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from aegis_otel.errors import ConfigError, PolicyError, PolicyNotFound, Problem
 from aegis_otel.policy import Policy
 from aegis_otel.policy.rules import PolicyDocument
+from aegis_otel.redaction import redact_text
 from aegis_otel.runtime.describe import traced
 from aegis_otel.runtime.runtime import Runtime
 
@@ -98,7 +99,7 @@ class PolicyFiles:
                 runtime.update_policy(policy)
                 _log.info("policy `%s` is in force: %s", names, policy.digest)
                 return policy
-            reason = policy if isinstance(policy, PolicyError) else traced(policy)
+            reason = redact_text(str(policy)) if isinstance(policy, PolicyError) else traced(policy)
             _log.warning("policy `%s` was refused; the one in force stays:\n%s", names, reason)
             runtime.recorder.policy_load_failed(self.sources, policy)
             return None

@@ -74,6 +74,7 @@ class Counts:
         self._decisions: dict[Labels, int] = {}
         self.pending = 0
         """Calls that wait for a human now."""
+        self.audit_records = 0
         self.audit_errors = 0
         self.hook_errors = 0
         self.reloads = {LOADED: 0, REFUSED: 0}
@@ -90,6 +91,10 @@ class Counts:
     def answered(self) -> None:
         with self._lock:
             self.pending -= 1
+
+    def recorded(self) -> None:
+        with self._lock:
+            self.audit_records += 1
 
     def audit_failed(self) -> None:
         with self._lock:
@@ -118,7 +123,7 @@ class Counts:
     def _begin_again(self) -> None:
         self._lock = threading.Lock()  # another thread may have held it when the process forked
         self._decisions = dict.fromkeys(self._decisions, 0)
-        self.pending = self.audit_errors = self.hook_errors = 0
+        self.pending = self.audit_records = self.audit_errors = self.hook_errors = 0
         self.reloads = dict.fromkeys(self.reloads, 0)
 
 

@@ -93,6 +93,7 @@ def _observe(meter: Meter, counts: Counts) -> None:
             meter.create_observable_up_down_counter,
             plain(lambda: counts.pending),
         ),
+        (semconv.METRIC_AUDIT_RECORDS, meter.create_observable_counter, plain(lambda: counts.audit_records)),
         (semconv.METRIC_AUDIT_ERRORS, meter.create_observable_counter, plain(lambda: counts.audit_errors)),
         (semconv.METRIC_HOOK_ERRORS, meter.create_observable_counter, plain(lambda: counts.hook_errors)),
         (semconv.METRIC_POLICY_RELOADS, meter.create_observable_counter, [reloads]),

@@ -125,6 +125,10 @@ class Recorder:
         if call.signal is not None:
             call.signal.end(call)
 
+    def recorded(self) -> None:
+        """The journal took the first line of a call."""
+        self._instruments.counts.recorded()
+
     def write_failed(self, call: Call, error: BaseException) -> None:
         """The journal refused a line of this call."""
         self._instruments.counts.audit_failed()

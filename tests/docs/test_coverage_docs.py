@@ -14,7 +14,7 @@ from agents import FunctionTool, ShellTool
 from agents.tool import Tool
 
 from aegis_otel import Action, Policy
-from aegis_otel.adapters.openai_agents import coverage, local_actions, tool_kinds
+from aegis_otel.adapters.openai_agents import coverage, handoffs, local_actions, tool_kinds
 from aegis_otel.adapters.openai_agents.coverage import Status
 from aegis_otel.adapters.openai_agents.local_tools import LOCAL
 from aegis_otel.adapters.openai_agents.tool_kinds import Kind
@@ -34,7 +34,8 @@ def rows(section: str) -> list[list[str]]:
 
 KINDS: list[Kind] = [
     *(tool_kinds.FUNCTION, tool_kinds.MCP, tool_kinds.AGENT, *tool_kinds.LOCAL_KINDS.values()),
-    *(tool_kinds.COMPUTER, Kind(coverage.MCP_SERVER), Kind(coverage.SANDBOX), coverage.HANDOFF),
+    *(tool_kinds.COMPUTER, Kind(coverage.MCP_SERVER), Kind(coverage.SANDBOX), coverage.AGENT_CLASS),
+    *(handoffs.HANDOFF, handoffs.HANDOFF_CODE),
     *(*tool_kinds.SEARCH.values(), *tool_kinds.HOSTED.values(), tool_kinds.HOSTED_SHELL),
 ]
 

@@ -84,7 +84,7 @@ def test_python_snippets_run(block: Block, folder: Path) -> None:
 
 
 def test_every_command_is_of_a_kind_that_a_test_runs() -> None:
-    """`aegis` is run below, `make` and `pip` by test_package.py and `.ci/run`, the loader by test_zero_code.py."""
+    """`aegis` is run below, `make` and `pip` by test_package.py, the rest by test_zero_code.py."""
     assert {command.split()[0] for command in commands()} == {
         *("aegis", "make", "pip"),
         *("export", "opentelemetry-instrument"),

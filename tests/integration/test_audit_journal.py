@@ -336,8 +336,8 @@ subprocess.run(["chattr", "-a", file], check=True)
         before = signal.signal(signal.SIGALRM, interrupt)
         try:
             for _ in range(20):
+                signal.setitimer(signal.ITIMER_REAL, 0.05)
                 with pytest.raises(KeyboardInterrupt):
-                    signal.setitimer(signal.ITIMER_REAL, 0.05)
                     write()
         finally:
             signal.signal(signal.SIGALRM, before)

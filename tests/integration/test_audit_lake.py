@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from aegis_otel.audit import journal as journal_module
@@ -84,17 +85,23 @@ def test_no_row_is_double_or_missing_at_any_moment_of_sealing(
         written += 1
 
     add()
-    sealer = python(SEAL_ALL_THE_TIME, audit, 8)
+    grace = 8.0
+    sealer = python(SEAL_ALL_THE_TIME, audit, grace)
     looks = 0
 
-    def check(connection: Any) -> None:
+    def check(connection: Any, born: float) -> None:
         nonlocal looks
         before = written
-        found = connection.execute(
-            "SELECT count(*), count(DISTINCT decision_id), count(*) FILTER (result_status = 'success'), "
-            "count(DISTINCT decision_id) FILTER (decision_id::BIGINT < ?) FROM audit",
-            [before],
-        ).fetchone()
+        try:
+            found = connection.execute(
+                "SELECT count(*), count(DISTINCT decision_id), count(*) FILTER (result_status = 'success'), "
+                "count(DISTINCT decision_id) FILTER (decision_id::BIGINT < ?) FROM audit",
+                [before],
+            ).fetchone()
+        except duckdb.IOException:
+            if time.monotonic() - born < grace - 1.5:
+                raise
+            return  # on a machine so loaded that it took longer than files are kept
         assert found is not None
         count, distinct, ended, earlier = found
         assert count == distinct
@@ -118,10 +125,10 @@ def test_no_row_is_double_or_missing_at_any_moment_of_sealing(
     def read_on() -> None:
         try:
             while not stop.is_set():
+                born = time.monotonic()
                 with connect(audit) as old:
-                    end = time.monotonic() + 2
-                    while not stop.is_set() and time.monotonic() < end:
-                        check(old)
+                    while not stop.is_set() and time.monotonic() < born + 3:
+                        check(old, born)
         except BaseException as error:
             failed.append(error)
 
@@ -129,16 +136,14 @@ def test_no_row_is_double_or_missing_at_any_moment_of_sealing(
     for thread in threads:
         thread.start()
     try:
-        while (removed() < 2 or looks < 20) and not failed:
+        while (removed() < 2 or looks < 20) and not failed and sealer.poll() is None:
+            born = time.monotonic()
             with connect(audit) as new:
-                check(new)
+                check(new, born)
                 new.execute("BEGIN")
-                check(new)
-                time.sleep(0.1)
-                assert new.execute("SELECT count(*) = count(DISTINCT decision_id) FROM audit").fetchone() == (
-                    True,
-                )
-                new.execute("COMMIT")
+                check(new, born)
+                check(new, born)
+                new.execute("ROLLBACK")
     finally:
         stop.set()
         for thread in threads:

@@ -22,9 +22,9 @@ from aegis_otel.audit.sealing import seal
 from aegis_otel.audit.seals import read_seals
 from aegis_otel.audit.verify import verify
 from aegis_otel.errors import AuditError
-from tests.records import completed, decided
+from tests.records import completed, decided, python
 
-DAY = "2026-11-22T14:30:00.000000+00:00"
+DAY = "2025-01-01T14:30:00.000000+00:00"
 
 
 def call(journal: Journal, name: str, **first: Any) -> None:
@@ -33,7 +33,7 @@ def call(journal: Journal, name: str, **first: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two seals that carry a question over, files not needed any more, and a writer's files of before."""
     audit = tmp_path_factory.mktemp("made") / "audit"
     with pytest.MonkeyPatch.context() as patch:
@@ -49,7 +49,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             call(second, f"live {n}")
         second.close()
     assert len(read_seals(audit)) == 2
-    yield audit
+    return audit
 
 
 @pytest.fixture
@@ -96,14 +96,14 @@ FLIPPED = {
     "key": 1,
     "journal/carried-*2-*.jsonl": 1,
     "journal/*-000002.jsonl": 1,
-    "lake/date=*/*2-*.parquet": 1,
-    "lake/date=*/*1-*.parquet": 3,
+    "lake/date=*/*2-*.parquet": 2,
+    "lake/date=*/*1-*.parquet": 7,
 }
 
 
 @pytest.mark.parametrize(("pattern", "step"), FLIPPED.items())
 def test_any_flipped_byte_is_found_where_it_is(audit: Path, pattern: str, step: int) -> None:
-    """Every one of seals, key, carried lines, live lines, and a sealed file; newlines too."""
+    """Every one of seals, key, carried and live lines, newlines too; half of those of sealed files."""
     path = next(iter(sorted(audit.glob(pattern))))
     name, content = str(path.relative_to(audit)), path.read_bytes()
     lines = name.endswith(".jsonl") and "carried" not in name
@@ -130,7 +130,7 @@ def changed_lines(lines: list[bytes]) -> Iterator[tuple[str, list[bytes], int]]:
         yield f"swapped {n + 1}", swapped, n + 1
     for n in range(len(lines)):
         yield f"doubled {n + 1}", lines[: n + 1] + lines[n:], n + 2
-        yield f"foreign after {n + 1}", lines[: n + 1] + [b'{"seal":1}'] + lines[n + 1 :], n + 2
+        yield f"foreign after {n + 1}", [*lines[: n + 1], b'{"seal":1}', *lines[n + 1 :]], n + 2
         yield f"emptied {n + 1}", [*lines[:n], b"", *lines[n + 1 :]], n + 1
 
 
@@ -201,8 +201,21 @@ def test_every_removed_file_is_found(audit: Path, tmp_path: Path) -> None:
     assert removed > 8
 
 
+def test_the_only_seal_and_its_file_removed(tmp_path: Path) -> None:
+    """What it sealed does not pass for the work of a sealer that was killed."""
+    audit = tmp_path / "audit"
+    journal = Journal(audit)
+    call(journal, "x")
+    journal.close()
+    seal(audit)
+    (audit / "seals.jsonl").unlink()
+    assert [str(each) for each in verify(audit).findings] == [
+        "seals.jsonl: is missing, and `lake/` has files"
+    ]
+
+
 def test_every_swapped_pair_of_files_is_found(audit: Path) -> None:
-    paths = [path for path in sorted(audit.rglob("*.*")) if path.is_file() and path.name[0] != "_"]
+    paths = [path for path in sorted(audit.glob("*/**/*.*")) if path.is_file() and path.name[0] != "_"]
     for n, one_of in enumerate(paths):
         for other in paths[n + 1 :]:
             before = one_of.read_bytes(), other.read_bytes()
@@ -233,8 +246,8 @@ class TestForeignFiles:
         segment = one(audit, "lake/date=*/*2-*.parquet")
         journal = live_files(audit)[0]
         added = {
-            "lake/date=2026-11-22/00000001-00000000.parquet": segment.read_bytes(),
-            "lake/date=2026-11-22/00000009-00000000.parquet": segment.read_bytes(),
+            "lake/date=2025-01-01/00000001-00000000.parquet": segment.read_bytes(),
+            "lake/date=2025-01-01/00000009-00000000.parquet": segment.read_bytes(),
             "lake/other.parquet": b"",
             "journal/other.jsonl": b"",
             "journal/other-000001.jsonl": journal.read_bytes(),
@@ -260,16 +273,18 @@ class TestForeignFiles:
         ]
 
     @pytest.mark.parametrize(
-        "name", ["journal/x-000001.jsonl", "lake/date=2026-11-22/x.parquet", "seals.jsonl"]
+        "name", ["journal/x-000001.jsonl", "lake/date=2025-01-01/x.parquet", "seals.jsonl"]
     )
     @pytest.mark.parametrize("kind", ["link", "directory", "pipe"])
     def test_what_is_no_file_is_neither_followed_nor_waited_for(
         self, audit: Path, name: str, kind: str
     ) -> None:
         path = audit / name
-        path.unlink(missing_ok=True)
+        aside = audit.parent / "aside"
+        if path.exists():
+            path.rename(aside)
         if kind == "link":
-            path.symlink_to("/dev/zero")
+            path.symlink_to(aside if aside.exists() else "/dev/zero")
         elif kind == "pipe":
             os.mkfifo(path)
         else:
@@ -289,9 +304,9 @@ class TestForeignFiles:
             "journal/.writer-000001.jsonl.new",
             "journal/notes.txt",
             f"journal/carried-00000003-{tag}.jsonl",
-            "lake/date=2026-11-22/.00000003-0000.parquet.draft",
+            "lake/date=2025-01-01/.00000003-0000.parquet.draft",
             "lake/README",
-            f"lake/date=2026-11-22/00000003-{tag}.parquet",
+            f"lake/date=2025-01-01/00000003-{tag}.parquet",
         ]
         for name in names:
             (audit / name).write_bytes(b"x")
@@ -353,6 +368,11 @@ class TestKey:
         assert "key" in found_in(audit)
 
 
+def as_segment_one(seals: list[dict[str, Any]]) -> None:
+    (segment,) = seals[1]["segments"]
+    segment.update(segment=1, file=segment["file"].replace("/00000002-", "/00000001-"))
+
+
 class TestSealsThatContradict:
     """The chain holds, because who made them could write to the directory, and still they cannot be."""
 
@@ -361,13 +381,14 @@ class TestSealsThatContradict:
         [
             (lambda seals: seals[1].update(seal=3), "has number 3, and 2 is due"),
             (lambda seals: seals[1].update(audit="0" * 32), "is of another audit"),
-            (lambda seals: seals[1].update(sealed_at="2020-01-01T00:00:00+00:00"), "before the seal before it"),
-            (lambda seals: seals[1].update(sealed_at="yesterday"), "before the seal before it"),
-            (lambda seals: seals[1].update(replaces=[1, 7]), "replaces segment 7, which no seal before it has"),
-            (lambda seals: seals[1]["segments"].clear(), "replaces 1 rows of 2026-11-22 by 0"),
-            (lambda seals: seals[1]["journals"].extend(seals[0]["journals"]), "which a seal before it does"),
-            (lambda seals: seals[1]["segments"][0].update(first="2026-11-21T00:00:00"), "has rows of 2026-11-21"),
+            (lambda seals: seals[1].update(sealed_at="2020-01-01T00:00:00+00:00"), "before the seal"),
+            (lambda seals: seals[1].update(sealed_at="yesterday"), "before the seal"),
+            (lambda seals: seals[1].update(replaces=[1, 7]), "replaces segment 7, which no"),
+            (lambda seals: seals[1]["segments"].clear(), "replaces 1 rows of 2025-01-01 by 0"),
+            (lambda seals: seals[1]["journals"].extend(seals[0]["journals"]), "a seal before it does"),
+            (lambda seals: seals[1]["segments"][0].update(first="2024-12-31T"), "has rows of 2024"),
             (lambda seals: seals[1]["segments"][0].update(rows=3), "has 2 rows"),
+            (as_segment_one, "adds segment 1 in"),
             (lambda seals: seals[1].update(carried=None), "belongs to no seal"),
             (lambda seals: seals[1].update(journals="?"), "is no seal"),
             (
@@ -383,16 +404,16 @@ class TestSealsThatContradict:
         remake(audit, change)
         assert [each for each in verify(audit).findings if what in each.what]
 
-    def test_a_segment_that_another_seal_made(self, audit: Path) -> None:
-        """What is in the file says so, though its digest is right."""
-        remake(audit, lambda seals: seals[0].update(sealed_at="2026-11-22T00:00:00.000000+00:00"))
+    def test_a_file_that_no_sealing_made(self, audit: Path) -> None:
+        """Its digest is in the seal, and the chain holds: what it does not say of itself tells."""
         segment = one(audit, "lake/date=*/*2-*.parquet")
-        tag = read_seals(audit)[1].previous[:8]
-        moved = segment.with_name(f"00000002-{tag}.parquet")
-        segment.rename(moved)
-        remake(audit, lambda seals: seals[1]["segments"][0].update(file=f"{moved.parent.name}/{moved.name}"))
-        assert [each.what[:23] for each in verify(audit).findings if each.file.startswith("lake")] == [
-            "says `aegis_previous` i"
+        rows = duckdb.read_parquet(str(segment), hive_partitioning=False)
+        rows.write_parquet(str(segment.with_suffix(".new")), compression="zstd")
+        content = segment.with_suffix(".new").rename(segment).read_bytes()
+        stated = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        remake(audit, lambda seals: seals[1]["segments"][0].update(stated))
+        assert [each.what.split("`")[1::2][:2] for each in verify(audit).findings] == [
+            [f"aegis_{name}", "None"] for name in ("version", "audit", "seal", "segment", "previous")
         ]
 
     def test_a_newer_version_is_refused(self, audit: Path) -> None:
@@ -444,6 +465,57 @@ def test_nothing_is_sealed_meanwhile(audit: Path) -> None:
     assert seal(audit).seals
 
 
+def test_the_first_seal_of_all_may_come_meanwhile(tmp_path: Path) -> None:
+    """There is no lock to take yet, and what was seen of the journal may be gone: it is to be run again."""
+    audit = tmp_path / "audit"
+    journal = Journal(audit)
+    call(journal, "x")
+    journal.close()
+    with pytest.raises(AuditError, match="it was sealed meanwhile; try again"):
+        verify(audit, progress=lambda done, total: seal(audit) and None)
+    assert verify(audit).findings == []
+
+
+BUSY = """
+import sys, time
+from pathlib import Path
+from aegis_otel.audit import journal as module
+from aegis_otel.audit.journal import Journal
+from aegis_otel.audit.sealing import seal
+from tests.records import completed, decided, python
+module.ROTATE_BYTES, module.SEAL_BYTES = 2_000, 1 << 60
+audit = Path(sys.argv[1])
+journal = Journal(audit)
+print("begun", flush=True)
+for n in range(1_000_000):
+    journal.append(decided(decision_id=f"{sys.argv[2]} {n}"))
+    journal.append(completed(decision_id=f"{sys.argv[2]} {n}"))
+    time.sleep(0.001)  # a pace that leaves room for others
+    if n % 50 == 0 and sys.argv[2] == "sealing":
+        seal(audit, wait=True)
+"""
+
+
+def test_an_audit_in_use_passes(audit: Path) -> None:
+    """While two processes write, one of which also seals and clears away."""
+    before = len(read_seals(audit))
+    running = [python(BUSY, audit, what) for what in ("writing", "sealing")]
+    try:
+        assert [process.stdout.readline() for process in running] == ["begun\n"] * 2  # type: ignore[union-attr]
+        seen = []
+        while not seen or seen[-1] < before + 2:
+            proof = verify(audit)
+            assert proof.findings == []
+            seen.append(proof.seals)
+    finally:
+        for process in running:
+            process.kill()
+            process.communicate()
+    proof = verify(audit)
+    assert proof.findings == []
+    assert len(proof.notes) <= 3, "what the killed ones left behind"
+
+
 def test_progress_ends_at_the_whole(audit: Path) -> None:
     told: list[tuple[int, int]] = []
     verify(audit, progress=lambda done, total: told.append((done, total)))
@@ -453,11 +525,11 @@ def test_progress_ends_at_the_whole(audit: Path) -> None:
 
 
 def test_an_empty_directory_is_no_audit(tmp_path: Path) -> None:
-    assert [each.what for each in verify(tmp_path).findings][0].startswith("the directory is empty")
+    assert verify(tmp_path).findings[0].what == "the directory is empty: there is no audit in it"
 
 
 class TestB42:
-    """B42: the peer's log passes its own check after rows were updated and deleted by hand; this one fails."""
+    """B42: the peer's log passes its own check after rows were updated and deleted by hand."""
 
     def rewrite(self, audit: Path, sql: str) -> str:
         """The rows of the sealed file as a SELECT makes them, in a file with the same name."""
@@ -501,4 +573,4 @@ class TestB42:
         segment.write_bytes(segment.read_bytes()[: segment.stat().st_size // 2])
         (finding,) = verify(audit).findings
         assert finding.file == str(segment.relative_to(audit))
-        assert "with 2 rows of 2026-11-22T14:30:00.000000+00:00" in finding.what
+        assert "with 2 rows of 2025-01-01T14:30:00.000000+00:00" in finding.what

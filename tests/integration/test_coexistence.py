@@ -162,7 +162,7 @@ def both(bench: Bench, theirs: Theirs, *, ours_first: bool = False) -> Iterator[
         yield ours
     assert get_current() == before
     inner = ours._bridge
-    assert not [kept for kept in (inner._roots, inner._open, inner._entered) if kept._entries]
+    assert not [kept for kept in (inner._roots, inner._open, inner._entered) if kept]
 
 
 @EACH

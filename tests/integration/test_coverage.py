@@ -13,6 +13,7 @@ from agents import (
     CustomTool,
     FileSearchTool,
     FunctionTool,
+    Handoff,
     HostedMCPTool,
     ImageGenerationTool,
     ProgrammaticToolCallingTool,
@@ -23,15 +24,18 @@ from agents import (
     handoff,
 )
 from agents.mcp import MCPServerStdio
-from agents.realtime import RealtimeAgent
+from agents.realtime import RealtimeAgent, realtime_handoff
 from agents.sandbox import SandboxAgent
-from agents.testing import ScriptedModel, assistant_message
+from agents.testing import ScriptedModel, assistant_message, function_call
+from pydantic import BaseModel
 
 from aegis_otel import ConfigError, govern_agent
 from aegis_otel.adapters.openai_agents import governed_tool
 from aegis_otel.adapters.openai_agents.coverage import Coverage, Row, Status, coverage
 from aegis_otel.adapters.openai_agents.install import CapturePoint
 from aegis_otel.adapters.openai_agents.plain_guardrail import governance_guardrail
+from aegis_otel.adapters.openai_agents.ungoverned import Ungoverned
+from aegis_otel.model import Mode
 from tests.integration.local_kinds import KINDS, Body, a_call, a_function, an_agent, run
 from tests.integration.test_tool_kinds import policy
 from tests.kit import Bench
@@ -188,6 +192,73 @@ def test_a_class_that_answers_for_itself_is_not_governable(installed: MAKE) -> N
     assert "`PastFunction` overrides `tool_input_guardrails`" in found[1].reason
 
 
+class Amount(BaseModel):
+    amount: int
+
+
+async def notify(context: Any, amount: Amount) -> None:
+    """The side effect of a handoff."""
+
+
+def remember(context: Any) -> None:
+    """Another, without arguments."""
+
+
+async def lead(context: Any, arguments: str) -> Agent[Any]:
+    return Agent(name="Made")
+
+
+def by_hand() -> Handoff[Any, Any]:
+    return Handoff("go", "Goes.", {}, lead, "Made")
+
+
+@pytest.mark.parametrize("governed", [False, True])
+def test_handoffs_that_carry_code_of_the_users(governed: bool, installed: MAKE) -> None:
+    """What runs in one is decided by nobody, so only what the SDK made without any does nothing itself."""
+    runtime = installed().runtime
+    other = Agent(name="Other")
+    agent = Agent(
+        name="A",
+        handoffs=[
+            *(other, handoff(other), handoff(other, is_enabled=lambda context, agent: True)),
+            handoff(other, on_handoff=notify, input_type=Amount),
+            *(handoff(other, on_handoff=remember), by_hand()),
+        ],
+    )
+    found = rows(govern_agent(agent, runtime=runtime) if governed else agent)
+    assert [row.status for row in found] == [Status.OBSERVED] * 3 + [Status.NOT_GOVERNABLE] * 3
+    assert {row.kind for row in found.gaps} == {"handoff with code"}
+
+
+def test_handoffs_of_realtime_agents(installed: MAKE) -> None:
+    """The same: theirs are made by another function of the SDK."""
+    installed()
+    other = RealtimeAgent(name="Other")
+    handoffs: list[Any] = [realtime_handoff(other), realtime_handoff(other, on_handoff=remember)]
+    plain, coded = rows(RealtimeAgent(name="Voice", handoffs=handoffs))
+    assert (plain.status, coded.status) == (Status.OBSERVED, Status.NOT_GOVERNABLE)
+
+
+class Maker(Agent[Any]):
+    """An agent class that makes tools of its own."""
+
+    async def get_all_tools(self, run_context: RunContextWrapper[Any]) -> list[Any]:
+        return [*await super().get_all_tools(run_context), HOSTED["web search"]]
+
+
+def test_classes_that_make_tools_of_their_own(installed: MAKE) -> None:
+    """Not to be read from the agent: so said, unless `govern_agent` sees what the class makes."""
+    runtime = installed().runtime
+    (row,) = rows(Maker(name="A"))
+    assert (row.tool, row.kind, row.status) == ("what `Maker` adds", "agent class", Status.NOT_GOVERNABLE)
+    assert "function tools are governed" in row.reason
+    assert list(rows(govern_agent(Maker(name="A"), runtime=runtime))) == []
+    patched = Agent(name="A")
+    patched.get_all_tools = Maker.get_all_tools  # type: ignore[method-assign,assignment]
+    assert [row.kind for row in rows(patched)] == ["agent class"]
+    assert [row.kind for row in rows(type("Plain", (Agent,), {})(name="A"))] == []
+
+
 def test_realtime_and_sandbox_agents(installed: MAKE) -> None:
     """Agents of other classes are walked alike; tools made for each run are named as such."""
     installed()
@@ -246,10 +317,10 @@ class TestOnUngoverned:
         assert "AEGIS_ON_UNGOVERNED" in str(caught.value)
         assert (len(model.calls), b.rows()) == (0, [])
 
-    async def test_warn_says_so_once_for_each_tool_of_each_agent(
+    async def test_warn_says_so_once_for_each_tool(
         self, installed: MAKE, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """One line, however many turns and runs there are."""
+        """One line, however many turns, runs and agents there are: they may be named for each request."""
         b = installed(policy=policy("auto"))
         agent, _ = self.agent()
         with caplog.at_level(logging.WARNING, "aegis_otel"):
@@ -257,13 +328,44 @@ class TestOnUngoverned:
             agent.model = ScriptedModel([[assistant_message("done")]])
             await run(agent)
             await run(agent.clone(name="Other", model=ScriptedModel([[assistant_message("done")]])))
-        assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
-        first, second = (record.getMessage() for record in caplog.records)
-        assert first.startswith(
+        (record,) = caplog.records
+        assert record.levelname == "WARNING"
+        assert record.getMessage().startswith(
             "tool `web_search` of agent `Clerk` runs ungoverned: runs in the model's service"
         )
-        assert "`Other`" in second
         assert len(b.rows()) == 1
+
+    def test_what_was_warned_of_is_remembered_within_bounds(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Tools, too, may be named for each request: the oldest of 1,000 is told anew."""
+        ungoverned = Ungoverned("warn", Mode.ENFORCE)
+        unknown = [type("Unknown", (), {"name": f"tool_{number}"})() for number in range(1_001)]
+        with caplog.at_level(logging.WARNING, "aegis_otel"):
+            ungoverned.look(Agent(name="A"), unknown)
+            ungoverned.look(Agent(name="A"), unknown[1:])
+            assert len(caplog.records) == 1_001
+            ungoverned.look(Agent(name="A"), unknown[:1])
+        assert len(caplog.records) == 1_002
+
+    async def test_a_class_that_makes_tools_of_its_own_is_refused(self, installed: MAKE) -> None:
+        """Where it asks the SDK's method; of a governed copy, what it makes is seen by name."""
+        b = installed(on_ungoverned="refuse")
+        model = ScriptedModel([[assistant_message("done")]])
+        agent = Maker(name="Clerk", model=model)
+        with pytest.raises(ConfigError, match="`what 'Maker' adds` of agent `Clerk` comes from"):
+            await run(agent)
+        with pytest.raises(ConfigError, match="governed: `web_search` of agent `Clerk`"):
+            await run(govern_agent(agent, runtime=b.runtime, on_ungoverned="refuse"))
+        assert len(model.calls) == 0
+
+    async def test_a_handoff_with_code_is_refused(self, installed: MAKE) -> None:
+        """Before the model can ask for it, in an agent of either kind."""
+        b = installed(on_ungoverned="refuse")
+        agent = Agent(name="Clerk", handoffs=[handoff(Agent(name="Other"), on_handoff=remember)])
+        agent.model = ScriptedModel([[function_call("transfer_to_other", {}, call_id="1")]])
+        for each in (agent, govern_agent(agent, runtime=b.runtime, on_ungoverned="refuse")):
+            with pytest.raises(ConfigError, match=r"`to 'Other'` of agent `Clerk` runs code of yours"):
+                await run(each)
+        assert len(agent.model.calls) == 0
 
     async def test_allow_is_silent(self, installed: MAKE, caplog: pytest.LogCaptureFixture) -> None:
         """No word, and the run goes on."""

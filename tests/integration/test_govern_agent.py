@@ -159,6 +159,32 @@ async def test_agents_handed_to_are_governed_and_may_lead_back(how: str, bench: 
     assert boss.handoffs[0] is not governed.handoffs[0]
 
 
+@pytest.mark.parametrize("how", ["appended", "cloned", "set", "handoff appended"])
+async def test_handoffs_added_later_lead_to_governed_agents(how: str, bench: MAKE) -> None:
+    """They are those of the moment, each the same from turn to turn; the list given stays as it is."""
+    b = bench(policy=policy("block", type="greet"))
+    body = Body()
+    worker = Agent(name="Worker", tools=[a_function(body)])
+    worker.model = ScriptedModel([[a_call(KINDS["function"], 2)], [assistant_message("done")]])
+    boss = Agent(name="Boss")
+    boss.model = ScriptedModel([[function_call("transfer_to_worker", {}, call_id="1")]])
+    governed = govern_agent(boss, runtime=b.runtime)
+    given: list[Any] = [handoff(worker) if how.startswith("handoff") else worker]
+    before = list(given)
+    if how == "cloned":
+        governed = governed.clone(handoffs=given)
+    elif how == "set":
+        governed.handoffs = given
+    else:
+        governed.handoffs.extend(given)
+    assert governed.handoffs[0] is governed.handoffs[0]
+    result = await run(governed)
+    assert (result.last_agent.name, body.seen) == ("Worker", [])
+    assert (b.row()["agent_name"], b.row()["result_status"]) == ("Worker", "blocked")
+    assert (given, boss.handoffs) == (before, [])
+    assert given[0] is before[0]
+
+
 async def test_copies_go_with_their_agent(bench: MAKE) -> None:
     """Agents made for each request leave nothing behind."""
     runtime = bench().runtime
@@ -307,6 +333,10 @@ def test_wrong_arguments(bench: MAKE) -> None:
         govern_agent([], runtime=runtime)  # type: ignore[type-var]
     with pytest.raises(ConfigError, match="governed already"):
         govern_agent(govern_agent(Agent(name="A"), runtime=runtime), runtime=runtime)
+    answering = Agent(name="A")
+    answering.get_all_tools = Agent.get_all_tools  # type: ignore[method-assign,assignment]
+    with pytest.raises(ConfigError, match="`A` has a `get_all_tools` of its own"):
+        govern_agent(answering, runtime=runtime)
     with pytest.raises(ConfigError, match="expected allow or warn or refuse"):
         govern_agent(Agent(name="A"), runtime=runtime, on_ungoverned="ask")
     with pytest.raises(ConfigError, match="`runtime` is a `NoneType`"):

@@ -7,12 +7,13 @@ import copy
 import dataclasses
 import gc
 import logging
+import pickle
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
 from agents import (
@@ -20,18 +21,24 @@ from agents import (
     FunctionTool,
     RunConfig,
     Runner,
+    ShellTool,
     ToolGuardrailFunctionOutput,
     ToolInputGuardrail,
     function_tool,
     handoff,
+    tool_namespace,
 )
+from agents.mcp.server import MCPServer
+from agents.mcp.util import MCPUtil
 from agents.testing import ScriptedModel, assistant_message, function_call
 from agents.tracing import get_trace_provider
+from mcp.types import CallToolResult, TextContent, Tool
+from pydantic import BaseModel, Field
 
 import aegis_otel
 from aegis_otel import AuditError, ConfigError, Instrumentation, Policy, PolicyError, Runtime
 from aegis_otel.adapters.openai_agents import function_tools, governed_tool
-from aegis_otel.runtime.approval import DenyApprovalHandler
+from aegis_otel.runtime.approval import CallbackApprovalHandler, DenyApprovalHandler
 from aegis_otel.runtime.audit import AuditLogger
 from tests.kit import make_bench
 
@@ -45,15 +52,19 @@ rules:
 """
 
 
+_OF_PYTHON = ("__doc__", "__slotnames__")
+"""Set on a class when it is looked at, or an instance copied deeply."""
+
+
 @pytest.fixture(autouse=True)
 def sdk_as_it_was() -> Iterator[None]:
     """Whatever a test does, the SDK's classes and processors are what they were."""
-    before = {name: value for name, value in vars(FunctionTool).items() if name != "__doc__"}
+    before = {name: value for name, value in vars(FunctionTool).items() if name not in _OF_PYTHON}
     processors = get_trace_provider()._multi_processor._processors  # type: ignore[attr-defined]
     yield
     if Instrumentation.current is not None:
         Instrumentation.current.uninstrument()
-    assert {name: value for name, value in vars(FunctionTool).items() if name != "__doc__"} == before
+    assert {name: value for name, value in vars(FunctionTool).items() if name not in _OF_PYTHON} == before
     assert get_trace_provider()._multi_processor._processors == processors  # type: ignore[attr-defined]
 
 
@@ -525,3 +536,211 @@ def until(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < end, "did not come true"
         time.sleep(0.01)
+
+
+class _Server(MCPServer):
+    """Lists new tools each turn."""
+
+    name = "srv"
+
+    async def connect(self) -> None: ...
+
+    async def cleanup(self) -> None: ...
+
+    async def list_tools(self, *_: Any, **__: Any) -> list[Tool]:
+        return [Tool(name="read_it", inputSchema={"type": "object", "properties": {}})]
+
+    async def call_tool(self, *_: Any, **__: Any) -> CallToolResult:
+        return CallToolResult(content=[TextContent(type="text", text="x")])
+
+    async def list_prompts(self, *_: Any) -> Any: ...
+
+    async def get_prompt(self, *_: Any, **__: Any) -> Any: ...
+
+
+def _plain(_: Any) -> FunctionTool:
+    async def body(context: Any, arguments: str) -> str:
+        return arguments
+
+    return FunctionTool(name="t", description="", params_json_schema={}, on_invoke_tool=body)
+
+
+def _mcp(server: Any) -> FunctionTool:
+    listed = Tool(name="t", inputSchema={"type": "object", "properties": {}})
+    return MCPUtil.to_function_tool(listed, server, convert_schemas_to_strict=False)
+
+
+class _Box:
+    """Held by the part of its own tool."""
+
+    def __init__(self) -> None:
+        self.shell = ShellTool(executor=self.run)
+
+    def run(self, request: Any) -> str:
+        return str(request)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [_plain, lambda _: tool("t"), lambda _: Agent(name="a").as_tool("x", "y"), _mcp, lambda _: _Box()],
+    ids=["plain", "function_tool", "as_tool", "mcp", "shell"],
+)
+def test_nothing_is_kept_of_dropped_tools(make: Any, policy: Path, tmp_path: Path) -> None:
+    """What stands in for a tool leads back to it, and is gone with it all the same."""
+    aegis_otel.instrument(policy, audit_dir=tmp_path / "audit")
+    seen, server = [], _Server()
+    for _ in range(100):
+        each = make(server)
+        if isinstance(each, FunctionTool):
+            assert each.on_invoke_tool is each.on_invoke_tool
+            assert each.tool_input_guardrails
+        else:
+            assert each.shell.executor is each.shell.executor
+        seen.append(weakref.ref(each))
+    del each
+    gc.collect()
+    assert sum(reference() is not None for reference in seen) == 0
+
+
+def test_copies_have_gates_of_their_own(policy: Path, tmp_path: Path) -> None:
+    """A tool that was used can be copied in every way, and what is kept in it is nobody's else."""
+    found = aegis_otel.instrument(policy, audit_dir=tmp_path / "audit")
+    used = tool("read_it")
+    ask(Agent(name="A", tools=[used]), ("read_it", {}))
+    for copied in (copy.copy(used), copy.deepcopy(used), dataclasses.replace(used)):
+        copied.name = "drop"
+        assert ask(Agent(name="A", tools=[copied]), ("drop", {}))[0].startswith("[AEGIS BLOCKED]")
+        assert ask(Agent(name="A", tools=[used]), ("read_it", {})) == ["read_it did 0"]
+    kept = {name: value for name, value in vars(used).items() if name.startswith("_aegis")}
+    assert set(kept)
+    assert pickle.loads(pickle.dumps(kept)) == dict.fromkeys(kept)
+    found.uninstrument()
+    assert not [name for name in vars(used) if name.startswith("_aegis")]
+
+
+def test_defaults_of_the_other_alternative_hide_nothing(tmp_path: Path) -> None:
+    class Small(BaseModel):
+        kind: Literal["small"]
+        limit: int = 0
+
+    class Large(BaseModel):
+        kind: Literal["large"]
+        limit: int = 1000
+
+    def pay(p: Any) -> str:
+        return str(p)
+
+    pay.__annotations__["p"] = Annotated[Small | Large, Field(discriminator="kind")]
+    limit = {"match": {"type": "pay"}, "conditions": {"param_gt": {"p.limit": 500}}, "approval": "block"}
+    rules = [{"name": "big", "risk_level": "critical", **limit}]
+    rest = {"approval": "auto", "risk_level": "low"}
+    rules_of = Policy.from_dict({"version": "1", "defaults": rest, "rules": rules})
+    aegis_otel.instrument(rules_of, audit_dir=tmp_path / "audit")
+    agent = Agent(name="A", tools=[function_tool(pay, strict_mode=False)])
+    large, small = ask(agent, ("pay", {"p": {"kind": "large"}}), ("pay", {"p": {"kind": "small"}}))
+    assert large == "[AEGIS BLOCKED] Action blocked by policy rule: big"
+    assert "limit=0" in small
+
+
+def test_a_namespace_is_the_target(tmp_path: Path) -> None:
+    rule = {"name": "crm", "match": {"type": "delete", "target": "crm"}, "approval": "block"}
+    rest = {"approval": "auto", "risk_level": "low"}
+    rules = [{**rule, "risk_level": "high"}]
+    found = aegis_otel.instrument(
+        Policy.from_dict({"version": "1", "defaults": rest, "rules": rules}), audit_dir=tmp_path / "audit"
+    )
+    tools = [
+        *tool_namespace(name="crm", description="c", tools=[tool("delete")]),
+        *tool_namespace(name="fs", description="f", tools=[tool("delete")]),
+    ]
+    calls: Any = [
+        {**function_call("delete", {}, call_id=name).model_dump(), "namespace": name}
+        for name in ("crm", "fs")
+    ]
+    model = ScriptedModel([calls, [assistant_message("done")]])
+    asyncio.run(Runner.run(Agent(name="A", model=model, tools=tools), "go"))
+    assert {(row["action_target"], row["result_status"]) for row in rows(found)} == {
+        ("crm", "blocked"),
+        ("fs", "success"),
+    }
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["instrument", "governed_tool"])
+def test_a_wrapper_around_a_governed_invoker_is_one_decision(own: bool, policy: Path, tmp_path: Path) -> None:
+    """So are the tries of a wrapper that tries again."""
+    found = aegis_otel.instrument(policy, audit_dir=tmp_path / "audit")
+    ran: list[str] = []
+    wrapped = tool("read_it", ran=ran)
+    if own:
+        wrapped = governed_tool(runtime=found.runtime)(wrapped)
+    inner = wrapped.on_invoke_tool
+
+    async def twice(context: Any, arguments: str) -> Any:
+        await inner(context, arguments)
+        return await inner(context, arguments)
+
+    wrapped.on_invoke_tool = twice
+    assert ask(Agent(name="A", tools=[wrapped]), ("read_it", {"x": 2})) == ["read_it did 2"]
+    assert ran == ["read_it", "read_it"]
+    assert [row["result_status"] for row in rows(found)] == ["success"]
+
+
+def test_another_tool_called_by_a_body_is_a_decision_of_its_own(policy: Path, tmp_path: Path) -> None:
+    """Also with the context and the arguments of the first."""
+    found = aegis_otel.instrument(policy, audit_dir=tmp_path / "audit")
+    drop = tool("drop")
+
+    async def body(context: Any, arguments: str) -> Any:
+        return await drop.on_invoke_tool(context, arguments)
+
+    read = FunctionTool(name="read_it", description="", params_json_schema={}, on_invoke_tool=body)
+    assert ask(Agent(name="A", tools=[read]), ("read_it", {}))[0].startswith("[AEGIS BLOCKED]")
+    assert {(row["action_type"], row["result_status"]) for row in rows(found)} == {
+        ("read_it", "success"),
+        ("drop", "blocked"),
+    }
+
+
+def test_a_wrapper_that_still_holds_a_gate_afterwards_runs_the_body(policy: Path, tmp_path: Path) -> None:
+    found = aegis_otel.instrument(policy, audit_dir=tmp_path / "audit")
+    wrapped = tool("drop")
+    inner = wrapped.on_invoke_tool
+
+    async def wrapper(context: Any, arguments: str) -> Any:
+        return await inner(context, arguments)
+
+    wrapped.on_invoke_tool = wrapper
+    found.uninstrument()
+    assert ask(Agent(name="A", tools=[wrapped]), ("drop", {})) == ["drop did 0"]
+    assert not rows(found)
+
+
+def test_a_call_that_waits_while_the_capture_point_goes_is_not_called_skipped(tmp_path: Path) -> None:
+    """Its body runs where nobody looks any more: the row says that nobody knows."""
+
+    def answer(decision: Any) -> bool:
+        found.uninstrument()
+        return True
+
+    rules = {"version": "1", "defaults": {"approval": "approve", "risk_level": "high"}}
+    found = aegis_otel.instrument(
+        Policy.from_dict(rules),
+        audit_dir=tmp_path / "audit",
+        approval_handler=CallbackApprovalHandler(answer),
+    )
+    ran: list[str] = []
+    ask(Agent(name="A", tools=[tool("drop", ran=ran)]), ("drop", {}))
+    assert ran == ["drop"]
+    assert [(row["result_status"], row["human_decision"]) for row in rows(found)] == [("unknown", "approved")]
+
+
+def test_an_unknown_kind_of_invoker_is_refused(policy: Path, tmp_path: Path) -> None:
+    """The gate would stand outside of what turns failures into text, and see none."""
+    kind = type(tool("t").on_invoke_tool)
+    name, kind.__name__ = kind.__name__, "Renamed"
+    try:
+        with pytest.raises(ConfigError, match="unknown `Renamed`"):
+            aegis_otel.instrument(policy, audit_dir=tmp_path / "audit")
+    finally:
+        kind.__name__ = name
+    assert Instrumentation.current is None

@@ -1,4 +1,4 @@
-"""Every kind of tool, on every path of the SDK, under every verdict, with tracing on, off and taken by others.
+"""Every kind of tool, on every path of the SDK, under every verdict, with tracing on, off, and taken.
 
 The product is some eight hundred runs; the table below says which combinations exist, and `chosen` takes from
 it all of kind x verdict, and for the rest as many as it takes for every pair of values to meet.

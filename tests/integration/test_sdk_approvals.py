@@ -346,9 +346,9 @@ async def test_the_audit_is_read_off_the_event_loop(asking: BENCH, monkeypatch: 
     for name in ("waiting", "take_over"):
         method = getattr(AuditLogger, name)
 
-        def seen(self: Any, about: Any, method: Any = method) -> Any:
+        def seen(self: Any, about: Any, method: Any = method, **how: Any) -> Any:
             readers.append(threading.current_thread())
-            return method(self, about)
+            return method(self, about, **how)
 
         monkeypatch.setattr(AuditLogger, name, seen)
     await clerk.run(state)

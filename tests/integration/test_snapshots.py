@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,9 @@ async def test_an_approved_call(telemetry: Telemetry, audit: AuditLogger) -> Non
 
     (journal,) = (audit.path / "journal").glob("*.jsonl")
     digest = Policy.from_dict(POLICY).digest
-    decided, resolved, completed = (json.loads(line) for line in journal.read_text().splitlines())
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert all(re.fullmatch("[0-9a-f]{64}", line.pop("chain")) for line in lines)
+    decided, resolved, completed = lines
     args_digest = decided["args_digest"]
     assert args_digest.startswith("hmac-sha256:")
     assert decided == {

@@ -30,6 +30,7 @@ from openai.types.responses import ResponseApplyPatchToolCall
 
 from aegis_otel import ConfigError
 from aegis_otel.adapters.openai_agents import local_tools
+from aegis_otel.adapters.openai_agents.install import CapturePoint
 from tests.integration.local_kinds import (
     KINDS,
     Body,
@@ -540,3 +541,30 @@ def test_the_self_test_sees_a_kind_that_is_not_captured(
         monkeypatch.setattr(local_tools, "LOCAL", left)
     with pytest.raises(ConfigError, match="the body was reached"):
         installed(policy=policy("auto"))
+
+
+async def test_what_was_read_under_an_old_capture_point_is_judged_by_the_new(
+    bench: INSTALL, tmp_path: Path
+) -> None:
+    """A stand-in does not bring its old policy along."""
+    body = Body()
+    old = CapturePoint(bench(policy=policy("auto"), audit=tmp_path / "old").runtime.governor, {})
+    old.install()
+    kind = KINDS["shell"]
+    executor = kind.make(body).executor
+    old.uninstall()
+    kept = ShellTool(executor=executor)
+    b = bench(policy=policy("block"))
+    new = CapturePoint(b.runtime.governor, {})
+    new.install()
+    try:
+        agent, model = an_agent(kept, calls=[a_call(kind)])
+        await run(agent)
+    finally:
+        new.uninstall()
+    assert body.seen == []
+    assert "[AEGIS BLOCKED]" in read_by(model)[0]
+    agent, _ = an_agent(kept, calls=[a_call(kind)])
+    await run(agent)
+    assert body.seen == [kind.saw]
+    assert b.row()["result_status"] == "blocked"

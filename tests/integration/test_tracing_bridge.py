@@ -97,7 +97,7 @@ class Traced:
     def left_open(self) -> int:
         """What the bridge still keeps of traces and spans."""
         inner = self.bridge._bridge
-        return sum(len(kept._entries) for kept in (inner._roots, inner._open, inner._entered))
+        return sum(len(kept) for kept in (inner._roots, inner._open, inner._entered))
 
 
 @pytest.fixture

@@ -132,6 +132,57 @@ def test_an_sdk_whose_fields_moved_runs_nothing(tmp_path: Path) -> None:
     )
 
 
+HIDDEN = """\
+import sys
+sys.modules["agents.testing"] = None  # as in an SDK that has no such module
+from opentelemetry.instrumentation.auto_instrumentation import initialize
+initialize()
+del sys.modules["agents.testing"]
+"""
+
+BROKEN_OFF = """\
+from opentelemetry.instrumentation.auto_instrumentation import _load
+class Other:
+    def instrument(self, **settings): raise RuntimeError("not mine to say")
+class Entry:
+    name = "other"
+    def load(self): return Other
+found = _load.entry_points
+def entry_points(**which):
+    theirs = [Entry()] if which.get("group") == "opentelemetry_instrumentor" else []
+    return [*theirs, *found(**which)]
+_load.entry_points = entry_points
+_load.EntryPointDistFinder.dist_for = lambda self, entry: None
+_load.get_dist_dependency_conflicts = lambda dist: None
+from opentelemetry.instrumentation.auto_instrumentation import initialize
+try:
+    initialize(swallow_exceptions=True)
+except RuntimeError:
+    pass
+"""
+
+
+@pytest.mark.parametrize("start", [HIDDEN, BROKEN_OFF], ids=["module missing", "another one raises"])
+def test_where_the_loader_passes_over_us_nothing_runs(tmp_path: Path, start: str) -> None:
+    """It goes on without a word where a module is missing, and stops where another instrumentor raises."""
+    done = run(tmp_path, start + APP, loader=False, AEGIS_POLICY="policy.yaml")
+    assert "BODY" not in done.stdout, done.stderr
+    assert done.returncode == 1
+    assert "[AEGIS ERROR] Action not run: governance is unavailable: " in done.stderr
+
+
+def test_switched_off_it_is_off(tmp_path: Path) -> None:
+    done = run(tmp_path, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="openai_agents, aegis")
+    assert "BODY drop" in done.stdout, done.stderr
+
+
+def test_a_secret_in_a_broken_policy_stays_there(tmp_path: Path) -> None:
+    (tmp_path / "broken.yaml").write_text("rules: [{approval: 'password=hunter2hunter2'}]")
+    done = run(tmp_path, AEGIS_POLICY="broken.yaml")
+    assert "broken.yaml:1:" in done.stdout
+    assert "hunter2" not in done.stdout + done.stderr
+
+
 def test_monitor_mode_stops_nothing_even_then(tmp_path: Path) -> None:
     done = run(tmp_path, AEGIS_MODE="monitor")
     assert done.stdout.splitlines() == ["BODY read_it", "BODY drop", "READ read", "READ dropped"], done.stderr

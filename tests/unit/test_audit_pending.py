@@ -67,7 +67,16 @@ def test_the_last_question_counts(audits: list[AuditLogger]) -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [{"args_digest": "y"}, {"agent_name": "Boss"}, {"tool_call_id": "c2"}, {"args_digest": None}]
+    "other",
+    [
+        {"args_digest": "y"},
+        {"agent_name": "Boss"},
+        {"tool_call_id": "c2"},
+        {"args_digest": None},
+        {"tool_name": "other"},
+        {"action_type": "other"},
+        {"action_target": "other"},
+    ],
 )
 def test_another_call_takes_nothing(audits: list[AuditLogger], other: dict[str, Any]) -> None:
     one, two, _ = audits
@@ -119,7 +128,32 @@ def test_a_body_that_has_begun_goes_on(audits: list[AuditLogger]) -> None:
     one.append(line("resolved", 1, result_status="pending", duration_s=0.5))
     (found,) = one.waiting("c1")
     assert (found.started, found.answer) == (True, None)
-    assert two.take_over(asked(2, "new")) is not None
+    assert two.take_over(asked(2, "new")) is None, "nothing says that this call continues it"
+    assert two.take_over(asked(2, "new"), inside=True) is not None
+
+
+def test_a_yes_is_no_body_that_has_begun(audits: list[AuditLogger]) -> None:
+    one, two, _ = audits
+    one.append(asked())
+    one.append(line("resolved", 1, **APPROVED))
+    assert two.take_over(asked(2, "new"), inside=True) is None
+
+
+def test_an_answer_holds_the_call(audits: list[AuditLogger]) -> None:
+    """While it is written nobody takes the call; once the call was taken, no answer is written."""
+    one, two, _ = audits
+    one.append(asked())
+    (found,) = one.waiting("c1")
+    with ThreadPoolExecutor(1) as pool:
+        with one.answering(found) as now:
+            assert now == found
+            late = pool.submit(two.take_over, asked(2, "new"))
+            with pytest.raises(TimeoutError):
+                late.result(timeout=0.2)
+            one.append(line("resolved", 1, **APPROVED))
+        assert late.result(timeout=10) is not None
+    with pytest.raises(AuditError, match="already answered"), one.answering(found):
+        pytest.fail("it waits no more")
 
 
 def test_what_is_no_record_is_passed_over(audits: list[AuditLogger], tmp_path: Path) -> None:

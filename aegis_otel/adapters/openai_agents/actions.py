@@ -86,10 +86,12 @@ class LiveActions:
 
 
 def target_of(tool: FunctionTool, targets: Targets) -> str:
-    """What rules match as `match.target`: by `targets`, else the MCP server or the agent behind the tool."""
+    """What rules match as `match.target`: by `targets`, else the tool's namespace, MCP server or agent."""
     named = named_target(tool.name, targets)
     if named is not None:
         return named
+    if tool.qualified_name != tool.name:
+        return tool.qualified_name.removesuffix(f".{tool.name}")
     origin = get_function_tool_origin(tool)
     if origin is None:
         return DEFAULT_TARGET

@@ -7,17 +7,24 @@ from contextlib import suppress
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
-from agents import FunctionTool, Handoff
+from agents import FunctionTool
 from agents.agent import AgentBase
+from agents.sandbox import SandboxAgent
 
 from aegis_otel.adapters.openai_agents.gate import own_guardrail
+from aegis_otel.adapters.openai_agents.handoffs import kind_of_handoff, target_of_handoff
 from aegis_otel.adapters.openai_agents.tool_kinds import AGENT, Kind, kind_of, name_of
 from aegis_otel.model import Mode
 from aegis_otel.terminal import escape
 
-HANDOFF = Kind("handoff", harmless="does nothing itself: the tools of the agent it leads to are governed")
 MCP_SERVER = "MCP server"
 SANDBOX = "sandbox"
+AGENT_CLASS = Kind(
+    "agent class",
+    "comes from a `get_all_tools` of its own and is not looked at: function tools are governed all the same, "
+    "others may not be: put them in `tools`, or use `govern_agent`",
+)
+ALL_TOOLS = "get_all_tools"
 
 MODE = "_aegis_mode"
 """On the class of an agent that `govern_agent` made: what its tools are governed for."""
@@ -31,7 +38,7 @@ class Status(StrEnum):
 
     ENFORCED = "enforced"
     OBSERVED = "observed"
-    """On record, and never stopped."""
+    """Never stopped: on record in monitor mode, or nothing that has an effect."""
     NOT_GOVERNED = "not governed"
     """It could be."""
     NOT_GOVERNABLE = "not governable"
@@ -91,8 +98,29 @@ def is_agent(value: object) -> bool:
     return isinstance(value, AgentBase)
 
 
-def judge(agent: str, tool: object, mode: Mode | None) -> Row:
-    """The row of one tool."""
+def rows_of(agent: object, tools: Iterable[object], mode: Mode | None) -> Iterator[Row]:
+    """The rows of `tools`, and of what else `agent` itself can do."""
+    name = name_of(agent)
+    for tool in tools:
+        yield _judge(name, tool, mode)
+    if _makes_tools(agent):
+        yield _row(name, f"what `{type(agent).__name__}` adds", AGENT_CLASS, mode)
+    for handoff in _items(agent, "handoffs"):
+        target = target_of_handoff(handoff)
+        known = name_of(target) if target is not None else str(getattr(handoff, "agent_name", "?"))
+        yield _row(name, f"to `{known}`", kind_of_handoff(handoff), mode)
+
+
+def _makes_tools(agent: object) -> bool:
+    """Whether the SDK asks code of the user's for the agent's tools, of which nobody sees the outcome."""
+    if not isinstance(agent, AgentBase):
+        return False
+    asked = next(each for each in type(agent).__mro__ if ALL_TOOLS in vars(each))
+    known = asked in (AgentBase, SandboxAgent) or MODE in vars(asked)
+    return not known or ALL_TOOLS in vars(agent)
+
+
+def _judge(agent: str, tool: object, mode: Mode | None) -> Row:
     own = None
     with suppress(Exception):  # its guardrails may be anything
         own = own_guardrail(tool) if isinstance(tool, FunctionTool) else None
@@ -128,26 +156,15 @@ class _Walk:
 
     def _agent(self, agent: object, waiting: list[object]) -> Iterator[Row]:
         name, mode = name_of(agent), getattr(type(agent), MODE, self._mode)
-        for tool in _items(agent, "tools"):
-            yield judge(name, tool, mode)
-            if kind_of(tool) is AGENT:
-                waiting += _present(getattr(tool, "_agent_instance", None))
+        tools = _items(agent, "tools")
+        yield from rows_of(agent, tools, mode)
         for server in _items(agent, "mcp_servers"):
             yield _row(name, f"every tool of `{name_of(server)}`", Kind(MCP_SERVER), mode)
         if _items(agent, "capabilities"):
             yield _row(name, "every tool of its capabilities", Kind(SANDBOX), mode)
-        for handoff in _items(agent, "handoffs"):
-            target: object = handoff
-            if isinstance(handoff, Handoff):
-                reference = getattr(handoff, "_agent_ref", None)
-                target = None if reference is None else reference()
-            known = name_of(target) if target is not None else str(getattr(handoff, "agent_name", "?"))
-            yield _row(name, f"to `{known}`", HANDOFF, mode)
-            waiting += _present(target)
-
-
-def _present(agent: object) -> list[object]:
-    return [] if agent is None else [agent]
+        inside = (getattr(tool, "_agent_instance", None) for tool in tools if kind_of(tool) is AGENT)
+        handed = map(target_of_handoff, _items(agent, "handoffs"))
+        waiting += [each for each in (*inside, *handed) if each is not None]
 
 
 def _items(agent: object, attribute: str) -> Sequence[object]:

@@ -3,53 +3,131 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 _MAX_DEPTH = 32
-"""Of nested schemas; what is nested deeper keeps what the model sent."""
+"""Of nested values; what is nested deeper keeps what the model sent."""
 
 
-def fill_defaults(value: Any, schema: Any, root: Mapping[str, Any], depth: int = 0) -> None:
+def fill_defaults(value: Any, schema: Any, root: Mapping[str, Any]) -> None:
     """Put the defaults of `schema` into `value`, in place, where it leaves them out.
+
+    Of alternatives (`anyOf`, `oneOf`) those count that the value fits: by `type`, `required`, and the
+    `const` and `enum` of its fields; all of them, where it fits none. If those that are left have different
+    defaults for a name, nobody can tell what the body will see: it is filled with null. A condition on a
+    null is unknown, which counts against the call, unless the schema allows null there.
 
     Args:
         value: Parsed arguments, or a part of them.
         schema: JSON Schema of `value`.
         root: The whole schema, for `$ref`.
     """
+    _fill(value, [schema], root, 0)
+
+
+def _fill(value: Any, schemas: list[Any], root: Mapping[str, Any], depth: int) -> None:
     if depth > _MAX_DEPTH or not isinstance(value, (dict, list)):
         return
-    for branch in _branches(schema, root, 0):
-        if isinstance(value, list):
-            for item in value:
-                fill_defaults(item, branch.get("items"), root, depth + 1)
-            continue
-        for name, inner in _mapping(branch.get("properties")).items():
-            if name not in value:
-                for option in _branches(inner, root, 0):
-                    if "default" in option:
-                        value[name] = copy.deepcopy(option["default"])
-                        break
-            if name in value:
-                fill_defaults(value[name], inner, root, depth + 1)
-
-
-def _branches(schema: Any, root: Mapping[str, Any], depth: int) -> Iterator[Mapping[str, Any]]:
-    """The schema itself, and whatever it refers to or is composed of."""
-    if depth > _MAX_DEPTH or not isinstance(schema, Mapping):
+    parts = _parts_for(value, schemas, root)
+    if isinstance(value, list):
+        for item in value:
+            _fill(item, [part.get("items") for part in parts], root, depth + 1)
         return
-    yield schema
-    reference = schema.get("$ref")
-    if isinstance(reference, str) and reference.startswith("#/"):
-        found: Any = root
-        for step in reference[2:].split("/"):
-            found = _mapping(found).get(step)
-        yield from _branches(found, root, depth + 1)
-    for composed in ("allOf", "anyOf", "oneOf"):
-        for part in schema.get(composed) or ():
-            yield from _branches(part, root, depth + 1)
+    fields: dict[str, list[Any]] = {}
+    for part in parts:
+        for name, inner in _mapping(part.get("properties")).items():
+            fields.setdefault(name, []).append(inner)
+    for name, inners in fields.items():
+        if name not in value:
+            defaults = {json.dumps(each, sort_keys=True): each for each in _defaults(inners, root)}
+            if defaults:
+                value[name] = copy.deepcopy(defaults.popitem()[1]) if len(defaults) == 1 else None
+        if name in value:
+            _fill(value[name], inners, root, depth + 1)
+
+
+def _parts_for(value: Any, schemas: list[Any], root: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The schemas, and whatever of what they are composed of may be true of `value`."""
+    found: dict[int, Mapping[str, Any]] = {}  # by id: a schema may refer to itself
+    waiting = list(schemas)
+    while waiting:
+        for part in _joined(waiting.pop(0), root):
+            if id(part) in found:
+                continue
+            found[id(part)] = part
+            for options in _choices(part):
+                waiting += [each for each in options if _fits(value, each, root)] or options
+    return list(found.values())
+
+
+def _joined(schema: Any, root: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    """The schema, and what must be true with it."""
+    found: dict[int, Mapping[str, Any]] = {}
+    waiting = [schema]
+    while waiting:
+        part = waiting.pop(0)
+        if not isinstance(part, Mapping) or id(part) in found:
+            continue
+        found[id(part)] = part
+        reference = part.get("$ref")
+        if isinstance(reference, str) and reference.startswith("#/"):
+            target: Any = root
+            for step in reference[2:].split("/"):
+                target = _mapping(target).get(step)
+            waiting.append(target)
+        waiting += _list(part.get("allOf"))
+    return found.values()
+
+
+def _choices(part: Mapping[str, Any]) -> Iterator[list[Any]]:
+    return (_list(part.get(keyword)) for keyword in ("anyOf", "oneOf"))
+
+
+def _fits(value: Any, schema: Any, root: Mapping[str, Any]) -> bool:
+    """Whether a list or an object may be what `schema` means; the body may convert the rest."""
+    kind = "object" if isinstance(value, dict) else "array"
+    for part in _joined(schema, root):
+        kinds = part.get("type", kind)
+        if kind != kinds and kind not in _list(kinds):
+            return False
+        if isinstance(value, list):
+            continue
+        if any(name not in value for name in _list(part.get("required"))):
+            return False
+        fields = _mapping(part.get("properties")).items()
+        if not all(_allows(inner, value[name], root) for name, inner in fields if name in value):
+            return False
+    return True
+
+
+def _allows(schema: Any, value: Any, root: Mapping[str, Any]) -> bool:
+    return all(
+        value == part.get("const", value) and ("enum" not in part or value in _list(part["enum"]))
+        for part in _joined(schema, root)
+    )
+
+
+def _defaults(schemas: Iterable[Any], root: Mapping[str, Any]) -> Iterator[Any]:
+    """What may be filled in: a schema's own default comes before those of its parts."""
+    seen: set[int] = set()
+    waiting = list(schemas)
+    while waiting:
+        parts = list(_joined(waiting.pop(0), root))
+        own = next((part for part in parts if "default" in part), None)
+        if own is not None:
+            yield own["default"]
+            continue
+        for part in parts:
+            if id(part) not in seen:
+                seen.add(id(part))
+                waiting += [option for options in _choices(part) for option in options]
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

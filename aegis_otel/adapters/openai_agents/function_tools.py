@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Iterator, MutableSequence
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 from agents import FunctionTool, ToolInputGuardrail
 
@@ -24,11 +24,20 @@ from aegis_otel.adapters.openai_agents.gate import (
     own_guardrail,
 )
 from aegis_otel.adapters.openai_agents.invoker import gate_of, gated, ungated
+from aegis_otel.adapters.openai_agents.kept import Kept
 from aegis_otel.adapters.openai_agents.patches import Patches
 from aegis_otel.runtime.governor import Governor
 
 GUARDRAILS = "tool_input_guardrails"
 INVOKER = "on_invoke_tool"
+
+
+class _Made(NamedTuple):
+    """An invoker with its gate: for which one, whether inspectable, and what was made of it."""
+
+    raw: Invoke
+    inspectable: bool
+    invoker: Invoke
 
 
 class Gates:
@@ -37,17 +46,16 @@ class Gates:
     def __init__(self, governor: Governor, targets: Targets) -> None:
         self.governor = governor
         self._targets = targets
-        # By id, because tools are compared by value and have no hash.
-        self._gates: dict[int, tuple[weakref.ref[FunctionTool], Gate]] = {}
-        self._invokers: dict[int, tuple[Invoke, bool, Invoke]] = {}
-        """By id, too: for which invoker, and whether inspectable, and what was made of it."""
+        self.retired = False
+        """Whether they were taken away: what is still held of them lets calls by."""
+        self._gates: Kept[Gate] = Kept()
+        self._invokers: Kept[_Made] = Kept()
 
     def of(self, tool: FunctionTool) -> Gate:
         """The gate of `tool`."""
-        key = id(tool)
-        found = self._gates.get(key)
-        if found is not None and found[0]() is tool:
-            return found[1]
+        found = self._gates.get(tool)
+        if found is not None:
+            return found
         return self.put(tool, self._make(LiveActions(weakref.ref(tool), self._targets)))
 
     def _make(self, actions: Actions) -> ToolGate:
@@ -55,39 +63,37 @@ class Gates:
 
     def put(self, tool: FunctionTool, gate: Gate) -> Gate:
         """Make `gate` the one of `tool`."""
-        key = id(tool)
-        reference = weakref.ref(tool, lambda _: self._forget(key, reference))
-        self._gates[key] = (reference, gate)
-        self._invokers.pop(key, None)
-        return gate
+        self._invokers.drop(tool)
+        return self._gates.put(tool, gate)
 
     def invoker(self, tool: FunctionTool, raw: Invoke) -> Invoke:
         """`raw` behind the gate of `tool`; the same object each time, as the SDK compares by identity."""
         fields = vars(tool)  # no more than needed: the SDK asks ten times a call
-        if fields.get(GUARDRAILS):
-            own = own_guardrail(tool)
-            if isinstance(own, SharedGuardrail) and own.gates is not self:
-                return own.gates.invoker(tool, raw)
+        own = own_guardrail(tool) if fields.get(GUARDRAILS) else None
+        if isinstance(own, SharedGuardrail) and own.gates is not self:
+            return own.gates.invoker(tool, raw)
         # The SDK looks at arguments for the user's own callable, and must not for ours: see `gated`.
         inspectable = callable(fields.get("needs_approval"))
-        known = self._invokers.get(id(tool))
-        if known is not None and known[0] is raw and known[1] is inspectable:
-            return known[2]
-        if gate_of(raw) is not None:
+        known = self._invokers.get(tool)
+        if known is not None and known.raw is raw and known.inspectable is inspectable:
+            return known.invoker
+        there = gate_of(raw)
+        if there is not None and not isinstance(there, ToolGate):
             return raw
-        invoker = gated(raw, self.of(tool), inspectable=inspectable)
-        self._invokers[id(tool)] = (raw, inspectable, invoker)
-        return invoker
+        # One of another capture point, read from a tool then, is none; and a governed tool has its own gate.
+        gate = self.of(tool) if own is None or own.gate is None else own.gate
+        invoker = gated(ungated(raw), gate, inspectable=inspectable)
+        return self._invokers.put(tool, _Made(raw, inspectable, invoker)).invoker
 
     def made(self, gate: object) -> bool:
         """Whether `gate` is one of these, whatever became of its tool."""
         return isinstance(gate, ToolGate) and gate.among is self
 
-    def _forget(self, key: int, reference: weakref.ref[FunctionTool]) -> None:
-        found = self._gates.get(key)
-        if found is not None and found[0] is reference:
-            self._gates.pop(key, None)
-            self._invokers.pop(key, None)
+    def retire(self) -> None:
+        """Stand aside from now on, and leave no trace in tools."""
+        self.retired = True
+        self._gates.clear()
+        self._invokers.clear()
 
 
 class ToolGate(Gate):
@@ -96,6 +102,10 @@ class ToolGate(Gate):
     def __init__(self, among: Gates, governor: Governor, actions: Actions) -> None:
         super().__init__(governor, actions)
         self.among = among
+
+    @property
+    def retired(self) -> bool:
+        return self.among.retired
 
     def own_approval(self) -> object:
         tool = self._actions.tool() if isinstance(self._actions, LiveActions) else None
@@ -106,6 +116,19 @@ class ToolGate(Gate):
         """What its tool is called now."""
         tool = self._actions.tool() if isinstance(self._actions, LiveActions) else None
         return None if tool is None else tool.name
+
+    def continues(self, gate: Gate) -> bool:
+        return gate is self or (
+            isinstance(gate, ToolGate)
+            and gate.governor is self.governor
+            and self._qualified_name is not None
+            and gate._qualified_name == self._qualified_name
+        )
+
+    @property
+    def _qualified_name(self) -> str | None:
+        tool = self._actions.tool() if isinstance(self._actions, LiveActions) else None
+        return None if tool is None else tool.qualified_name
 
 
 class SharedGuardrail(GovernanceGuardrail):
@@ -118,6 +141,8 @@ class SharedGuardrail(GovernanceGuardrail):
 
 def install(gates: Gates, patches: Patches) -> None:
     """Put the capture point on `FunctionTool`."""
+    gates.retired = False
+    patches.afterwards(gates.retire)
     patches.set(FunctionTool, GUARDRAILS, _Guardrails(gates))
     patches.set(FunctionTool, INVOKER, _Invoker(gates))
 

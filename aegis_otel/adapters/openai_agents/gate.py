@@ -13,7 +13,7 @@ import dataclasses
 import logging
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from agents import FunctionTool, ToolGuardrailFunctionOutput, ToolInputGuardrail, ToolInputGuardrailData
 from agents.tool_context import ToolContext
@@ -33,6 +33,7 @@ Invoke = Callable[[ToolContext[Any], str], Awaitable[Any]]
 Guard = Callable[[ToolInputGuardrailData], Awaitable[ToolGuardrailFunctionOutput]]
 
 _log = logging.getLogger("aegis_otel")
+_UNSEEN = "The capture point was taken away before its body started: if it ran, nobody saw it"
 _NOT_STARTED = "Its body was not started: stopped by another guardrail or a hook"
 
 
@@ -54,15 +55,36 @@ class _Admission:
     used: bool = False
 
 
+class _Running(NamedTuple):
+    """A call whose body runs in this context."""
+
+    gate: Gate
+    call: Call
+    call_id: str | None
+    arguments: str
+
+    def contains(self, gate: Gate, context: ToolContext[Any], arguments: str) -> bool:
+        """Whether `gate` was reached by that very call: its body is a wrapper around another gate."""
+        return (
+            gate.continues(self.gate)
+            and self.call.status is RecordStatus.OPEN
+            and self.arguments == arguments
+            and getattr(context, "tool_call_id", self.call_id) == self.call_id
+        )
+
+
+_running: ContextVar[_Running | None] = ContextVar("aegis_otel_running", default=None)
 _admission: ContextVar[_Admission | None] = ContextVar("aegis_otel_admission", default=None)
 
 
 class GovernanceGuardrail(ToolInputGuardrail[Any]):
     """Our guardrail, told apart from others by its type."""
 
-    def __init__(self, guard: Guard, governor: Governor) -> None:
+    def __init__(self, guard: Guard, governor: Governor, gate: Gate | None = None) -> None:
         super().__init__(guard, name="aegis")
         self.governor = governor
+        self.gate = gate
+        """The one it belongs to, where that is one."""
 
 
 class Gate:
@@ -73,7 +95,7 @@ class Gate:
         self._actions = actions
         self.needs_approval: object = False
         """The tool's own setting, as far as the gate was told."""
-        self.guardrail = GovernanceGuardrail(self.guard, governor)
+        self.guardrail = GovernanceGuardrail(self.guard, governor, self)
 
     async def guard(self, data: ToolInputGuardrailData) -> ToolGuardrailFunctionOutput:
         """The input guardrail: the refusal's text is the tool's output, and the run goes on."""
@@ -106,17 +128,23 @@ class Gate:
         ):
             admission.used = True
             call = admission.call
+        elif self.retired or ((outer := _running.get()) and outer.contains(self, context, arguments)):
+            return await body(context, arguments)
         else:
             look = last_look(getattr(context, "tool_call_id", ""), arguments)
             resumed = waits_inside(context) or (look is not None and look.resumed)
             call = await self._authorize(context, arguments, _agent_name(context), resumed=resumed)
             if call.refusal is not None:
                 return call.refusal
-        return await self.governor.run(
-            call,
-            lambda: body(context, arguments),
-            paused=lambda value: value is None and waits_inside(context),
-        )
+        token = _running.set(_Running(self, call, getattr(context, "tool_call_id", None), arguments))
+        try:
+            return await self.governor.run(
+                call,
+                lambda: body(context, arguments),
+                paused=lambda value: value is None and waits_inside(context),
+            )
+        finally:
+            _running.reset(token)
 
     async def judge(self, look: Look, wants: Callable[[], Awaitable[bool]]) -> bool | None:
         """What the SDK is told of a call before it runs it: see `Look.verdict`.
@@ -132,8 +160,8 @@ class Gate:
             if fault is not None or self.governor.unavailable is not None:
                 return True
             if look.status is None:
-                return await interruptions.consider(action, origin, wanted)
-            return await interruptions.reconsider(action, origin, look.status)
+                return await interruptions.consider(action, origin, look.arguments, wanted)
+            return await interruptions.reconsider(action, origin, look.arguments, look.status)
         except Exception as error:
             return _left_to_the_gate(error)
 
@@ -145,14 +173,23 @@ class Gate:
             if fault is not None or self.governor.unavailable is not None:
                 return True
             if look.status is None:
-                return interruptions.consider_now(action, origin, wanted)
-            return interruptions.reconsider_now(action, origin, look.status)
+                return interruptions.consider_now(action, origin, look.arguments, wanted)
+            return interruptions.reconsider_now(action, origin, look.arguments, look.status)
         except Exception as error:
             return _left_to_the_gate(error)
 
     def own_approval(self) -> object:
         """The tool's own `needs_approval`."""
         return self.needs_approval
+
+    @property
+    def retired(self) -> bool:
+        """Whether it was taken away, and stands aside for whoever still holds it."""
+        return False
+
+    def continues(self, gate: Gate) -> bool:
+        """Whether it stands before the same tool as `gate`, and would decide the same."""
+        return gate is self
 
     def leads_to(self, gate: Gate) -> bool:
         """Whether what this gate admitted may pass `gate`, which stands before the body."""
@@ -183,7 +220,8 @@ class Gate:
         else:
             action, fault = self._action(name, arguments, agent)
         origin = origin_of(context, arguments)
-        return await self.governor.authorize(action, origin, fault=fault, resumed=resumed)
+        inside = resumed and waits_inside(context)  # the audit alone does not say that a body goes on
+        return await self.governor.authorize(action, origin, fault=fault, resumed=resumed, inside=inside)
 
     def _action(self, name: str | None, arguments: str, agent: str | None) -> tuple[Action, Refusal | None]:
         try:
@@ -198,6 +236,8 @@ class Gate:
         def close(task: asyncio.Task[Any]) -> None:
             if task.cancelled():
                 self.governor.abandon(call, RecordStatus.CANCELLED, "Cancelled before it started")
+            elif self.retired:
+                self.governor.abandon(call, RecordStatus.UNKNOWN, _UNSEEN)
             else:
                 self.governor.abandon(call, RecordStatus.SKIPPED, _NOT_STARTED)
 

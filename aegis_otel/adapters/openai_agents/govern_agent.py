@@ -1,7 +1,8 @@
 """`govern_agent`: a governed copy of one agent, for those who want no class of the SDK patched.
 
 The copy is of a subclass of the agent's own class. The SDK asks every agent for its tools on each turn,
-and this one answers with governed ones: whatever was added later, and the tools of MCP servers, too.
+and this one answers with governed ones: whatever was added later, and the tools of MCP servers, too. So it
+does when its handoffs are read.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from agents import ComputerProvider, ComputerTool, FunctionTool, Handoff
 from agents.agent import AgentBase
 
 from aegis_otel.adapters.openai_agents.actions import ActionFactory, target_of
-from aegis_otel.adapters.openai_agents.coverage import MODE, coverage
+from aegis_otel.adapters.openai_agents.coverage import ALL_TOOLS, MODE, coverage
 from aegis_otel.adapters.openai_agents.gate import Gate, is_governed
 from aegis_otel.adapters.openai_agents.governed_tool import behind_gate
+from aegis_otel.adapters.openai_agents.handoffs import Leading, target_of_handoff
 from aegis_otel.adapters.openai_agents.install import CapturePoint
 from aegis_otel.adapters.openai_agents.local_gate import LocalGate, gate_of, own_of
 from aegis_otel.adapters.openai_agents.local_tools import LOCAL
@@ -30,15 +32,16 @@ from aegis_otel.config import ON_UNGOVERNED
 from aegis_otel.errors import ConfigError
 from aegis_otel.runtime.runtime import Runtime
 
+HANDOFFS = "handoffs"
 AgentT = TypeVar("AgentT", bound=AgentBase[Any])
 
 
 def govern_agent(agent: AgentT, *, runtime: Runtime, on_ungoverned: str | None = None) -> AgentT:
     """A copy of `agent` whose tools are under the policy of `runtime`; the agent itself is left as it is.
 
-    So are, recursively, the agents it hands off to. What runs inside a tool made by `agent.as_tool()` is
-    out of reach: govern the agent first, `govern_agent(inner, runtime=runtime).as_tool(...)`; otherwise it
-    is treated as a tool that cannot be governed.
+    So are, recursively, the agents it hands off to, also those added later. What runs inside a tool made by
+    `agent.as_tool()` is out of reach: govern the agent first, `govern_agent(inner,
+    runtime=runtime).as_tool(...)`; otherwise it is treated as a tool that cannot be governed.
 
     Args:
         agent: An Agent or RealtimeAgent. Tools governed already stay as they are.
@@ -47,7 +50,8 @@ def govern_agent(agent: AgentT, *, runtime: Runtime, on_ungoverned: str | None =
             or `refuse`; default `AEGIS_ON_UNGOVERNED`, else `warn`.
 
     Raises:
-        ConfigError: an argument is unusable, or `agent` is such a copy already.
+        ConfigError: an argument is unusable, `agent` is such a copy already, or it has a
+            `get_all_tools` in the instance.
     """
     if not isinstance(runtime, Runtime):
         raise ConfigError(f"`runtime` is a `{type(runtime).__name__}`: pass Runtime(policy=...)")
@@ -72,32 +76,50 @@ class _Governance:
         known: Any = self._copies.get(id(agent))
         if known is not None or hasattr(type(agent), MODE):
             return known or agent
+        if ALL_TOOLS in vars(agent):
+            raise ConfigError(
+                f"agent `{name_of(agent)}` has a `{ALL_TOOLS}` of its own, which the SDK would ask past its "
+                "governed class: make it a method of a subclass"
+            )
         governed = copy.copy(agent)
         object.__setattr__(governed, "__class__", _governed_class(agent, self))
         self._copies[id(agent)] = governed  # before its handoffs, which may lead back
         governed.tools = list(agent.tools)
-        if hasattr(governed, "handoffs"):
-            governed.handoffs = [self._handoff(each) for each in governed.handoffs]
+        if hasattr(agent, HANDOFFS):
+            setattr(governed, HANDOFFS, getattr(agent, HANDOFFS))
         return governed
 
-    def _handoff(self, handoff: Any) -> Any:
+    def handoff(self, handoff: Any) -> Any:
+        """What leads to the governed copy of where `handoff` leads."""
         if isinstance(handoff, AgentBase):
             return self.agent(handoff)
-        if not isinstance(handoff, Handoff):
+        if not isinstance(handoff, Handoff) or isinstance(handoff.on_invoke_handoff, Leading):
             return handoff
-        invoke = handoff.on_invoke_handoff
-        reference = handoff._agent_ref
-        target = None if reference is None else reference()
+        target: Any = target_of_handoff(handoff)
         known = None if target is None else self.agent(target)
-
-        async def governed(context: Any, arguments: str) -> Any:
-            reached = await invoke(context, arguments)
-            return known if known is not None and reached is target else self.agent(reached)
-
         replaced = copy.copy(handoff)
-        replaced.on_invoke_handoff = governed
+        replaced.on_invoke_handoff = Leading(handoff.on_invoke_handoff, self.agent, known)
         replaced._agent_ref = None if known is None else weakref.ref(known)
         return replaced
+
+
+class _Handoffs:
+    """The handoffs of a governed agent: whatever is put in the list is governed when it is read."""
+
+    def __init__(self, governance: _Governance) -> None:
+        self._governance = governance
+
+    def __get__(self, agent: Any, owner: type | None = None) -> Any:
+        if agent is None:
+            raise AttributeError(HANDOFFS)  # as of the SDK's class, whose field has no default there
+        held = vars(agent)[HANDOFFS]
+        for index, handoff in enumerate(held):
+            held[index] = self._governance.handoff(handoff)
+        return held
+
+    def __set__(self, agent: Any, handoffs: Any) -> None:
+        # A list of its own, because the one given may be that of an agent which is to stay as it is.
+        vars(agent)[HANDOFFS] = list(handoffs)
 
 
 def _governed_class(agent: AgentBase[Any], governance: _Governance) -> type:
@@ -110,6 +132,8 @@ def _governed_class(agent: AgentBase[Any], governance: _Governance) -> type:
         async def get_all_tools(self, run_context: Any) -> list[Any]:
             return tools.governed(self, await super().get_all_tools(run_context))
 
+    if hasattr(agent, HANDOFFS):
+        setattr(Governed, HANDOFFS, _Handoffs(governance))
     Governed.__name__, Governed.__qualname__ = base.__name__, base.__qualname__
     setattr(Governed, MODE, governance.runtime.mode)
     return Governed
@@ -126,7 +150,7 @@ class _Tools:
     def governed(self, agent: AgentBase[Any], tools: list[Any]) -> list[Any]:
         """What the SDK gets in place of `tools`."""
         name = name_of(agent)
-        self._governance.ungoverned.look(name, tools)
+        self._governance.ungoverned.look(agent, tools)
         for tool in tools:
             if kind_of(tool) is AGENT:
                 inside: Any = getattr(tool, "_agent_instance", None)

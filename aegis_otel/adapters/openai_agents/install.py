@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import ClassVar, NoReturn
-
-from agents import Runner
-from agents.realtime import RealtimeRunner
+from typing import ClassVar
 
 from aegis_otel.adapters.openai_agents import function_tools, local_tools, sdk_approvals, ungoverned
 from aegis_otel.adapters.openai_agents.actions import Targets
@@ -17,7 +14,6 @@ from aegis_otel.adapters.openai_agents.ungoverned import Ungoverned
 from aegis_otel.errors import ConfigError
 from aegis_otel.model import Mode
 from aegis_otel.runtime.governor import Governor
-from aegis_otel.runtime.refusal import UNAVAILABLE
 
 
 class CapturePoint:
@@ -61,6 +57,12 @@ class CapturePoint:
                 local_tools.install(self.governor, self._targets, self._patches)
                 ungoverned.install(Ungoverned(self._on_ungoverned, self.governor.mode), self._patches)
                 self_test(self._gates, interrupts=interrupts)
+            except AttributeError as error:
+                self._patches.undo()
+                raise ConfigError(
+                    f"this version of openai-agents is built in a way not known here ({error}): "
+                    "pin it to a version named in the README"
+                ) from error
             except BaseException:
                 self._patches.undo()
                 raise
@@ -72,18 +74,3 @@ class CapturePoint:
             self._patches.undo()
             if CapturePoint.installed is self:
                 CapturePoint.installed = None
-
-
-def refuse_runs(why: str) -> None:
-    """Let no agent run at all, for the life of the process: what is left where calls cannot be refused."""
-
-    def refuse(*args: object, **kwargs: object) -> NoReturn:  # noqa: ARG001
-        raise ConfigError(f"{UNAVAILABLE.text}: {why}")
-
-    for owner, name in (
-        (Runner, "run"),
-        (Runner, "run_sync"),
-        (Runner, "run_streamed"),
-        (RealtimeRunner, "run"),
-    ):
-        setattr(owner, name, staticmethod(refuse))

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from agents import Agent, add_trace_processor
-from agents.tracing import get_trace_provider
+from agents.tracing import TracingProcessor, get_trace_provider
 
 from aegis_otel.adapters.openai_agents.coverage import Coverage, coverage
 from aegis_otel.adapters.openai_agents.install import CapturePoint
 from aegis_otel.adapters.openai_agents.tracing import SpanBridge
-from aegis_otel.config import APPROVALS, ON_UNGOVERNED, POLICY, RELOAD_INTERVAL
+from aegis_otel.config import (
+    APPROVAL_TIMEOUT,
+    APPROVALS,
+    DURABILITY,
+    MODE,
+    ON_AUDIT_FAILURE,
+    ON_UNGOVERNED,
+    POLICY,
+    RELOAD_INTERVAL,
+)
 from aegis_otel.errors import ConfigError
 from aegis_otel.model import Mode
 from aegis_otel.policy import Policy
@@ -22,6 +32,8 @@ from aegis_otel.runtime.audit import AuditLogger
 from aegis_otel.runtime.hooks import RuntimeHooks
 from aegis_otel.runtime.runtime import Runtime
 from aegis_otel.runtime.watch_thread import PolicyWatchThread
+
+_lock = threading.RLock()
 
 PolicySource = Policy | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -84,13 +96,13 @@ def instrument(
         ConfigError: a setting is unusable; other settings are in force already; or the self-test of the
             capture point failed. In each case nothing is installed.
     """
-    instrumentation = govern(policy, runtime=runtime, **settings)
-    if instrumentation.bridge is None:
-        instrumentation.bridge = SpanBridge()
-        add_trace_processor(
-            instrumentation.bridge
-        )  # behind every other processor: their tool span goes around
-    return instrumentation
+    with _lock:
+        instrumentation = govern(policy, runtime=runtime, **settings)
+        if not instrumentation.is_bridged:
+            bridge = SpanBridge()
+            instrumentation.bridges.append(bridge)
+            add_trace_processor(bridge)  # behind every other processor: their tool span goes around
+        return instrumentation
 
 
 def govern(
@@ -99,43 +111,64 @@ def govern(
     """`instrument` without the bridge."""
     if unknown := settings.keys() - Settings.__annotations__.keys():
         raise TypeError(f"unknown setting `{min(unknown)}`: expected {', '.join(Settings.__annotations__)}")
-    given = {name: value for name, value in settings.items() if value is not None}
     if runtime is not None:
-        doubled = [name for name in _OF_A_RUNTIME if name in given]
+        doubled = [name for name in _OF_A_RUNTIME if settings.get(name) is not None]
         if policy is not None or doubled:
             name = doubled[0] if doubled else "policy"
             raise ConfigError(f"`runtime` has a `{name}` of its own: give that to Runtime(...)")
     files = () if runtime is not None or isinstance(policy, Policy) else _files(policy)
-    asked = (runtime, files or policy, given)
-    current = Instrumentation.current
-    if current is not None and current.asked == asked:
-        return current
-    if CapturePoint.installed is not None:
-        raise ConfigError("tool calls are governed already, with other settings: `uninstrument()` first")
-    if runtime is None:
-        runtime = Runtime(
-            policy=policy if isinstance(policy, Policy) else Policy.from_yaml_files(*files),
-            mode=settings.get("mode"),
-            approval_handler=settings.get("approval_handler"),
-            approval_timeout=settings.get("approval_timeout"),
-            audit_logger=AuditLogger(settings.get("audit_dir"), durability=settings.get("durability")),
-            on_audit_failure=settings.get("on_audit_failure"),
-            hooks=settings.get("hooks"),
+    with _lock:
+        asked = _resolved(runtime or files or policy, settings)
+        current = Instrumentation.current
+        if current is not None and current.asked == asked:
+            return current
+        if CapturePoint.installed is not None:
+            raise ConfigError("tool calls are governed already, with other settings: `uninstrument()` first")
+        if runtime is None:
+            runtime = Runtime(
+                policy=policy if isinstance(policy, Policy) else Policy.from_yaml_files(*files),
+                mode=settings.get("mode"),
+                approval_handler=settings.get("approval_handler"),
+                approval_timeout=settings.get("approval_timeout"),
+                audit_logger=AuditLogger(settings.get("audit_dir"), durability=settings.get("durability")),
+                on_audit_failure=settings.get("on_audit_failure"),
+                hooks=settings.get("hooks"),
+            )
+        point = CapturePoint(
+            runtime.governor,
+            settings.get("targets") or {},
+            approvals=asked["approvals"],
+            on_ungoverned=asked["on_ungoverned"],
         )
-    point = CapturePoint(
-        runtime.governor,
-        settings.get("targets") or {},
-        approvals=APPROVALS.value(settings.get("approvals")),
-        on_ungoverned=ON_UNGOVERNED.value(settings.get("on_ungoverned")),
-    )
-    interval = RELOAD_INTERVAL.value(settings.get("reload_interval"))
-    watch = PolicyWatchThread(runtime, files, interval) if files else None
-    runtime.check()
-    point.install()
-    if watch is not None:
-        watch.start()
-    Instrumentation.current = Instrumentation(runtime, point, watch, asked)
-    return Instrumentation.current
+        watch = PolicyWatchThread(runtime, files, asked["reload_interval"]) if files else None
+        runtime.check()
+        point.install()
+        if watch is not None:
+            watch.start()
+        Instrumentation.current = Instrumentation(runtime, point, watch, asked)
+        return Instrumentation.current
+
+
+def _resolved(what: object, settings: Settings) -> dict[str, Any]:
+    """What the settings come to, so that the same asked for in another way is seen to be the same."""
+    resolved = {
+        **settings,
+        "policy": tuple(each.absolute() for each in what) if isinstance(what, tuple) else what,
+        "approvals": APPROVALS.value(settings.get("approvals")),
+        "on_ungoverned": ON_UNGOVERNED.value(settings.get("on_ungoverned")),
+        "reload_interval": RELOAD_INTERVAL.value(settings.get("reload_interval")),
+        "targets": dict(settings.get("targets") or {}),
+    }
+    if isinstance(what, Runtime):  # and brings the rest with it
+        return resolved
+    return {
+        **resolved,
+        "mode": MODE.value(settings.get("mode")),
+        "approval_timeout": APPROVAL_TIMEOUT.value(settings.get("approval_timeout")),
+        "audit_dir": AuditLogger(settings.get("audit_dir")).path,
+        "durability": DURABILITY.value(settings.get("durability")),
+        "on_audit_failure": ON_AUDIT_FAILURE.value(settings.get("on_audit_failure")),
+    }
 
 
 class Instrumentation:
@@ -152,8 +185,13 @@ class Instrumentation:
         """With what; asking again for the same gives the same."""
         self._point = point
         self._watch = watch
-        self.bridge: SpanBridge | None = None
-        """What brings the SDK's traces to OpenTelemetry; registered with the SDK."""
+        self.bridges: list[SpanBridge] = []
+        """What brings the SDK's traces to OpenTelemetry: one, or processors of the user's own making."""
+
+    @property
+    def is_bridged(self) -> bool:
+        """Whether one of the bridges is registered with the SDK."""
+        return any(each in _registered() for each in self.bridges)
 
     def coverage(self, agent: Agent[Any]) -> Coverage:
         """For each tool that `agent` can reach: enforced, observed, or not governable, and why."""
@@ -169,9 +207,8 @@ class Instrumentation:
             Instrumentation.current = None
         if self._watch is not None:
             self._watch.stop()
-        if self.bridge is not None:
-            _unregister(self.bridge)
-            self.bridge = None
+        while self.bridges:
+            _unregister(self.bridges.pop())
         self._point.uninstall()
 
     def shutdown(self, timeout_s: float = 5.0) -> bool:
@@ -182,12 +219,15 @@ class Instrumentation:
         return sent
 
 
+def _registered() -> Sequence[TracingProcessor]:
+    """The SDK tells nobody which processors there are."""
+    return getattr(getattr(get_trace_provider(), "_multi_processor", None), "_processors", ())
+
+
 def _unregister(bridge: SpanBridge) -> None:
-    """The SDK can replace its processors as a whole only, and tells nobody which there are."""
-    provider = get_trace_provider()
-    registered = getattr(getattr(provider, "_multi_processor", None), "_processors", ())
-    if bridge in registered:
-        provider.set_processors([each for each in registered if each is not bridge])
+    registered = _registered()
+    if bridge in registered:  # the SDK replaces them as a whole only
+        get_trace_provider().set_processors([each for each in registered if each is not bridge])
     bridge.shutdown()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+from collections.abc import Awaitable
 from typing import Any
 
 from agents.tool_context import ToolContext
@@ -48,14 +49,19 @@ def gated(invoker: Invoke, gate: Gate, *, inspectable: bool = True) -> Invoke:
     if not inspectable:
         vars(body).pop(_PREPARE, None)
     setattr(inside, _SDK_IMPLEMENTATION, body)
-    signature = _signature(type(invoker))
+    signature = _signature(type(invoker))  # type: ignore[arg-type]  # a class has a hash
     if signature is not None:
         vars(inside)[_SIGNATURE] = signature
     return inside
 
 
+def has_known_body(invoker: Invoke) -> bool:
+    """Whether the invoker of a function's tool is as `gated` knows it; any other has the gate outside."""
+    return type(invoker).__name__ == _SDK_INVOKER and hasattr(invoker, _SDK_IMPLEMENTATION)
+
+
 @functools.cache
-def _signature(kind: type) -> inspect.Signature | None:
+def _signature(kind: type[object]) -> inspect.Signature | None:
     """Of every invoker of that type, its annotations resolved.
 
     The SDK looks them up on each call, and parses them where they are text. A `__signature__` saves that.
@@ -95,8 +101,8 @@ class _Gated:
         self.body = body
         self.gate = gate
 
-    async def __call__(self, context: ToolContext[Any], arguments: str) -> Any:
-        return await self.gate.invoke(self.body, context, arguments)
+    def __call__(self, context: ToolContext[Any], arguments: str) -> Awaitable[Any]:
+        return self.gate.invoke(self.body, context, arguments)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Gated) and self.body == other.body

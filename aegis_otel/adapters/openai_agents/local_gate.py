@@ -56,6 +56,8 @@ class LocalGate:
         self._governor = governor
         self._targets = targets
         self._agent = agent
+        self.retired = False
+        """Whether calls are let by, undecided."""
 
     async def through(
         self,
@@ -79,6 +81,13 @@ class LocalGate:
         """
         if closed.get() is not None:
             return closed.get()
+
+        async def run() -> Any:
+            value = body()
+            return await value if inspect.isawaitable(value) else value
+
+        if self.retired:
+            return await run()
         now = turn.get() or Turn(self._agent)
         fault = None
         target = named_target(tool, self._targets) or DEFAULT_TARGET
@@ -93,11 +102,6 @@ class LocalGate:
             conversation_id=conversation_of(now.run_config),
             size=rough_size(action.params),
         )
-
-        async def run() -> Any:
-            value = body()
-            return await value if inspect.isawaitable(value) else value
-
         with at_current_span():
             call = await self._governor.authorize(action, origin, fault=fault)
             if call.refusal is not None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from agents import ApplyPatchTool, CustomTool, LocalShellTool, ShellTool
 from agents.run_internal import tool_actions
 
 from aegis_otel.adapters.openai_agents.actions import Targets
+from aegis_otel.adapters.openai_agents.kept import Kept
 from aegis_otel.adapters.openai_agents.local_gate import (
     LocalGate,
     Part,
@@ -66,11 +66,14 @@ def install(governor: Governor, targets: Targets, patches: Patches) -> None:
     Raises:
         ConfigError: this SDK keeps their parts somewhere else.
     """
-    gate = LocalGate(governor, targets)
+    gate = InstalledGate(governor, targets)
+    patches.afterwards(gate.retire)
     for owner, local in LOCAL.items():
         if local.attribute not in getattr(owner, "__dataclass_fields__", ()):
             raise _moved(owner, local.attribute)
-        patches.set(owner, local.attribute, _Part(owner, local, gate))
+        part = _Part(owner, local, gate)
+        patches.set(owner, local.attribute, part)
+        patches.afterwards(part.made.clear)
     for action in _EXECUTES:
         execute = _own_classmethod(action, _EXECUTE)
         patches.set(action, _EXECUTE, classmethod(_telling(execute)))
@@ -78,27 +81,12 @@ def install(governor: Governor, targets: Targets, patches: Patches) -> None:
     patches.set(tool_actions.ComputerAction, _ACT, classmethod(_governing(act, gate)))
 
 
-class StandIns:
-    """The stand-in of each tool's part: the same object each time, and gone with the tool."""
+class InstalledGate(LocalGate):
+    """The gate of the capture point: stands aside once that was taken away."""
 
-    def __init__(self) -> None:
-        # By id, because tools are compared by value and have no hash.
-        self._made: dict[int, tuple[weakref.ref[Any], Any, StandIn]] = {}
-
-    def of(self, tool: Any, own: Any, make: Part, gate: LocalGate) -> StandIn:
-        """What stands in for `own`, a part of `tool`."""
-        key, name = id(tool), str(tool.name)
-        known = self._made.get(key)
-        if known is not None and known[0]() is tool and known[1] == (id(own), name):
-            return known[2]
-        stand_in = make(own, gate, name)  # keeps `own`, so its id stays its own
-        reference = weakref.ref(tool, lambda gone: self._forget(key, gone))
-        self._made[key] = (reference, (id(own), name), stand_in)
-        return stand_in
-
-    def _forget(self, key: int, gone: weakref.ref[Any]) -> None:
-        if key in self._made and self._made[key][0] is gone:
-            del self._made[key]
+    def retire(self) -> None:
+        """Let by whoever still holds a stand-in."""
+        self.retired = True
 
 
 class _Part:
@@ -108,7 +96,7 @@ class _Part:
         self._name = local.attribute
         self._make = local.stand_in
         self._gate = gate
-        self._made = StandIns()
+        self.made: Kept[StandIn] = Kept()
         self._default = (local.attribute in vars(owner), vars(owner).get(local.attribute))
 
     def __get__(self, tool: Any, owner: type) -> Any:
@@ -116,12 +104,21 @@ class _Part:
         own = default if tool is None else vars(tool).get(self._name, default)
         if own is None and not has_default:
             raise AttributeError(self._name)
-        if own is None or gate_of(own) is not None:  # nothing runs here; or it has a gate of its own
+        own = _unless_governed(own)
+        if own is None or isinstance(own, StandIn):  # nothing runs here; or it has a gate of its own
             return own
-        return self._made.of(tool, own, self._make, self._gate)
+        name, known = str(tool.name), self.made.get(tool)
+        if known is not None and known._aegis_own is own and known._aegis_tool == name:
+            return known  # the same object each time
+        return self.made.put(tool, self._make(own, self._gate, name))
 
     def __set__(self, tool: Any, part: Any) -> None:
-        vars(tool)[self._name] = own_of(part) if gate_of(part) is self._gate else part
+        vars(tool)[self._name] = _unless_governed(part)
+
+
+def _unless_governed(part: Any) -> Any:
+    """What the user gave, without the gate of a capture point: that may be an old one."""
+    return own_of(part) if isinstance(gate_of(part), InstalledGate) else part
 
 
 def _telling(execute: Execute) -> Execute:
@@ -146,6 +143,7 @@ def _governing(act: Execute, gate: LocalGate) -> Execute:
 
     @functools.wraps(act)
     async def governed(cls: type, computer: Any, tool_call: Any) -> Any:
+        computer = _unless_governed(computer)
         computer = computer if gate_of(computer) is not None else Computer(computer, gate)
         return await act(cls, computer, tool_call)
 

@@ -44,12 +44,17 @@ def governance_guardrail(runtime: Runtime) -> ToolInputGuardrail[Any]:
 
 class _WatchingGates(Gates):
     def met(self, data: ToolInputGuardrailData) -> Gate:
-        """The gate of the tool that is called; without its schema where the agent does not list it (MCP)."""
-        name = data.context.tool_name
-        for tool in getattr(data.agent, "tools", ()):
-            if isinstance(tool, FunctionTool) and tool.name == name:
-                return self.of(tool)
-        gate = self._make(ActionFactory({}, name, DEFAULT_TARGET, ""))
+        """The gate of the tool that is called.
+
+        Without a schema where the agent does not list it (MCP), or more than one of that name.
+        """
+        name, qualified = data.context.tool_name, data.context.qualified_tool_name
+        listed = [each for each in getattr(data.agent, "tools", ()) if isinstance(each, FunctionTool)]
+        called = [each for each in listed if each.qualified_name == qualified]
+        if len(called) == 1:
+            return self.of(called[0])
+        target = data.context.tool_namespace or DEFAULT_TARGET
+        gate = self._make(ActionFactory({}, name, target, ""))
         gate.unseen = name
         return gate
 

@@ -46,6 +46,6 @@ class AegisTracingProcessor(SpanBridge):
             settings["mode"] = MODE._replace(default="monitor").value(settings.get("mode"))
         self.instrumentation: Instrumentation = govern(policy, runtime=runtime, **settings)
         super().__init__()
-        self.instrumentation.bridge = self
+        self.instrumentation.bridges.append(self)
         if self.instrumentation.runtime.mode is Mode.MONITOR:
             _log.warning("monitor mode: tool calls are decided on and recorded, and none is stopped")

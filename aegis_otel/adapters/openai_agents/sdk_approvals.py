@@ -117,8 +117,11 @@ class _Asks:
         """The SDK pauses without asking, because it cannot read the arguments, or what they come to."""
         return self._gate.judge_now(look, self.own is not False)
 
+    def __bool__(self) -> bool:
+        return bool(self.own)
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Asks) and self.own == other.own
+        return bool(self.own == (other.own if isinstance(other, _Asks) else other))
 
     def __hash__(self) -> int:
         return hash(self.own)
@@ -198,4 +201,5 @@ def _reject(interruptions: Interruptions, original: Callable[..., None]) -> Call
 def _waiting(interruptions: Interruptions, item: ToolApprovalItem) -> Waiting | None:
     if not _is_function_call(item) or not item.call_id:
         return None
-    return interruptions.find(item.call_id, getattr(item.agent, "name", None), item.arguments or "")
+    agent = getattr(item.agent, "name", None)
+    return interruptions.find(item.call_id, item.tool_name, agent, item.arguments or "")

@@ -13,13 +13,22 @@ import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from agents import Agent, FunctionTool, RunConfig, Runner, ToolGuardrailFunctionOutput, ToolInputGuardrailData
+from agents import (
+    Agent,
+    FunctionTool,
+    RunConfig,
+    Runner,
+    ToolGuardrailFunctionOutput,
+    ToolInputGuardrailData,
+    function_tool,
+)
 from agents.testing import ScriptedModel, assistant_message, function_call
 from agents.tool_context import ToolContext
 
 from aegis_otel.adapters.openai_agents.actions import LiveActions
-from aegis_otel.adapters.openai_agents.function_tools import Gates, ToolGate
+from aegis_otel.adapters.openai_agents.function_tools import INVOKER, Gates, ToolGate
 from aegis_otel.adapters.openai_agents.gate import Invoke
+from aegis_otel.adapters.openai_agents.invoker import has_known_body
 from aegis_otel.adapters.openai_agents.local_self_test import local_fault
 from aegis_otel.adapters.openai_agents.look import Look
 from aegis_otel.errors import ConfigError
@@ -65,6 +74,9 @@ class _Attempt:
             self.fault = f"{type(error).__name__}: {error}"
 
     async def _look(self) -> str | None:
+        made = vars(function_tool(_body, name_override=_NAME))[INVOKER]
+        if not has_known_body(made):
+            return f"tools made of functions have an unknown `{type(made).__name__}`, so failures go unseen"
         return await self._calls() or await local_fault()
 
     async def _calls(self) -> str | None:
@@ -104,6 +116,10 @@ class _Attempt:
         if reached:
             return "the body of a tool was reached"
         return None if read == _STOPPED else f"the model read {read}"
+
+
+def _body() -> None:
+    """Of a tool that is looked at only."""
 
 
 class _Closed(ToolGate):

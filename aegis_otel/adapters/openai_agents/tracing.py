@@ -49,11 +49,11 @@ class SpanBridge(TracingProcessor):
     def on_span_start(self, span: Span[Any]) -> None:
         """Start what stands for `span`, if anything does."""
         bridge = self._bridge
-        if not bridge.active:
-            return
         ids = (span.trace_id, span.span_id, span.parent_id)
         kind = span.span_data.type
         if not bridge.knows(span.trace_id, span.parent_id):
+            if not bridge.active:
+                return
             span_of = bridged_elsewhere(self, SpanBridge)
             if span_of is not None:
                 theirs = span_of(span) if kind == "function" else None

@@ -1,0 +1,179 @@
+"""`aegis audit verify` and `prune` as commands: what they print, and how they end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from aegis_otel.audit.journal import Journal
+from aegis_otel.audit.sealing import seal
+from aegis_otel.audit.seals import read_seals
+from aegis_otel.cli import main
+from tests.integration.test_audit_signature import make_key
+from tests.records import completed, decided
+from tests.unit.test_cli_audit import in_a_terminal
+
+
+def aegis(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["audit", *arguments], catch_exceptions=False)
+
+
+@pytest.fixture
+def audit() -> Path:
+    """One sealed call, and one that is not; where the commands look by themselves."""
+    audit = Path("aegis_audit").absolute()
+    for n in range(2):
+        journal = Journal(audit)
+        journal.append(decided(decision_id=f"{n}"))
+        journal.append(completed(decision_id=f"{n}"))
+        journal.close()
+        if n == 0:
+            seal(audit)
+    return audit
+
+
+class TestVerify:
+    def test_an_audit_that_is_as_it_was_written(self, audit: Path) -> None:
+        result = aegis("verify")
+        assert result.exit_code == 0
+        assert result.stderr == ""
+        lines = result.output.splitlines()
+        (made,) = read_seals(audit)
+        assert lines[0] == "Not proven:"
+        assert lines[-3:] == [
+            f"Audit {made.audit}: 1 seals (the last is {made.chain})",
+            "Intact: 1 sealed rows in 1 files, and read 2 lines in 1 journal files",
+            "PASSED",
+        ]
+
+    @pytest.mark.parametrize(
+        "where", [["aegis_audit"], ["--path", "aegis_audit"], ["--path", "aegis_audit.db"]]
+    )
+    def test_the_directory_may_be_named(self, audit: Path, where: list[str]) -> None:
+        assert aegis("verify", *where).output == aegis("verify").output
+
+    def test_what_is_wrong_comes_first_with_its_place(self, audit: Path) -> None:
+        """A line each, with nothing in it that a terminal would obey."""
+        (audit / "journal" / "\x1b[31m-000001.jsonl").write_text("{}\n")
+        result = aegis("verify")
+        assert result.exit_code == 1
+        lines = result.output.splitlines()
+        assert lines[0] == (
+            "journal/\\x1b[31m-000001.jsonl: line 1 (byte 0): does not follow the beginning of its writer: "
+            "it was changed, moved or brought here, or what stood between them was removed"
+        )
+        assert lines[-1] == "FAILED: 1 finding"
+
+    def test_json_for_programs(self, audit: Path) -> None:
+        (made,) = read_seals(audit)
+        found = json.loads(aegis("verify", "--format", "json").output)
+        assert found.pop("not_proven")
+        assert found == {
+            "audit": made.audit,
+            "findings": [],
+            "notes": [],
+            "seals": 1,
+            "chain": made.chain,
+            "segments": 1,
+            "rows": 1,
+            "journals": 1,
+            "lines": 2,
+        }
+        (audit / "lake" / made.segments[0].file).unlink()
+        result = aegis("verify", "--format", "json")
+        (finding,) = json.loads(result.output)["findings"]
+        assert (result.exit_code, finding["file"]) == (1, f"lake/{made.segments[0].file}")
+        assert finding.keys() == {"file", "what", "line", "byte"}
+
+    def test_there_is_no_audit(self) -> None:
+        result = aegis("verify", "nowhere")
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.startswith("no audit at `")
+        assert not Path("nowhere").exists()
+
+    def test_a_newer_version(self, audit: Path) -> None:
+        from tests.integration.test_audit_verify import remake
+
+        remake(audit, lambda seals: seals[0].update(version=2))
+        result = aegis("verify")
+        assert result.exit_code == 1
+        assert result.stderr == (
+            f"Error: `{audit}/seals.jsonl` was written by a newer version of aegis-otel: upgrade this one\n"
+        )
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["aegis_audit", "--path", "aegis_audit"],
+            ["--witness", "none.jsonl"],
+            ["--public-key", "none.pem"],
+            ["--format", "table"],
+        ],
+    )
+    def test_wrong_usage(self, audit: Path, arguments: list[str]) -> None:
+        assert aegis("verify", *arguments).exit_code == 2
+
+    def test_a_key_that_is_none_is_wrong_usage(self, audit: Path) -> None:
+        Path("key.pem").write_text("?")
+        result = aegis("verify", "--public-key", "key.pem")
+        assert (result.exit_code, result.stderr[:34]) == (2, "Error: `key.pem` is no public key:")
+
+    def test_a_bar_on_a_terminal(self, audit: Path) -> None:
+        shown = in_a_terminal("audit", "verify")
+        assert "Verifying" in shown
+        assert "PASSED" in shown
+
+
+class TestPrune:
+    @pytest.fixture(autouse=True)
+    def key(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AEGIS_SEAL_KEY", str(make_key(tmp_path / "seal-key.pem")[0]))
+
+    def test_it_says_what_was_removed_and_whom_it_told(self, audit: Path) -> None:
+        result = aegis("prune", "--max-size", "0MB")
+        (segment,) = read_seals(audit)[0].segments
+        assert (result.exit_code, result.stdout) == (
+            0,
+            f"seal 2: removed 1 rows of {segment.first} to {segment.last} (0 bytes are kept)\n",
+        )
+        assert result.stderr == "no OTLP endpoint is set: the seals were sent to no witness\n"
+        assert aegis("prune", "--max-size", "0MB").output == "nothing to remove\n"
+
+    def test_it_can_be_tried(self, audit: Path) -> None:
+        result = aegis("prune", "--max-size", "0MB", "--dry-run")
+        (segment,) = read_seals(audit)[0].segments
+        assert result.output == f"would remove 1 rows of {segment.first} to {segment.last}: {segment.file}\n"
+        assert len(read_seals(audit)) == 1
+
+    @pytest.mark.parametrize(
+        ("keep", "days"), [("9999d", 9999), ("2w", 14), ("12h", 0.5)]
+    )  # fmt: skip
+    def test_ages(self, keep: str, days: float) -> None:
+        from aegis_otel.cli.audit_prune import prune
+
+        (option,) = [each for each in prune.params if each.name == "keep"]
+        assert option.type.convert(keep, option, None) == days
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            [],
+            ["--keep", "90"],
+            ["--keep", "-1d"],
+            ["--keep", "all"],
+            ["--max-size", "10"],
+            ["--max-size", "1.5GB"],
+        ],
+    )
+    def test_wrong_usage(self, audit: Path, arguments: list[str]) -> None:
+        assert aegis("prune", *arguments).exit_code == 2
+        assert len(read_seals(audit)) == 1
+
+    def test_without_a_key_it_is_wrong_usage(self, audit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("AEGIS_SEAL_KEY")
+        result = aegis("prune", "--keep", "90d")
+        assert result.exit_code == 2
+        assert result.stderr.startswith("Error: what is removed must be signed for: set `AEGIS_SEAL_KEY`")
