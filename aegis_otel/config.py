@@ -68,35 +68,35 @@ MODE = Setting(
     "AEGIS_MODE",
     "enforce",
     _one_of("enforce", "monitor"),
-    "`monitor` decides and records and stops nothing",
+    "`enforce`, or `monitor`, which decides and records and stops nothing",
 )
 APPROVALS = Setting(
     "approvals",
     "AEGIS_APPROVALS",
     "handler",
     _one_of("handler", "sdk"),
-    "who asks: the approval handler in this process, or the SDK's interruptions (`RunState`)",
+    "who asks: `handler`, in this process, or `sdk`, by the SDK's interruptions (`RunState`)",
 )
 ON_UNGOVERNED = Setting(
     "on_ungoverned",
     "AEGIS_ON_UNGOVERNED",
     "warn",
     _one_of("allow", "warn", "refuse"),
-    "what an agent's tool that cannot be governed leads to; `refuse` ends the run",
+    "what a tool that cannot be governed leads to: `allow`, `warn`, or `refuse`, which ends the run",
 )
 ON_AUDIT_FAILURE = Setting(
     "on_audit_failure",
     "AEGIS_ON_AUDIT_FAILURE",
     "block",
     _one_of("block", "allow"),
-    "what a call comes to whose verdict cannot be written",
+    "what a call comes to whose verdict cannot be written: `block` or `allow`",
 )
 DURABILITY = Setting(
     "durability",
     "AEGIS_DURABILITY",
     "process",
     _one_of("process", "power"),
-    "what a verdict survives before its tool runs: the end of the process, or a power cut",
+    "what a verdict survives before its tool runs: the end of the `process`, or of `power`",
 )
 RELOAD_INTERVAL = Setting(
     "reload_interval",

@@ -231,11 +231,9 @@ def write_days(
         path = audit / LAKE / file
         path.parent.mkdir()
         sql = ROW.format(start=start.isoformat(), step=step, first=first, last=last)
+        typed = f"SELECT {TYPED}, {day + 1}::BIGINT AS segment FROM ({sql}) ORDER BY i"
         options = f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
-        connection.execute(
-            f"COPY (SELECT {TYPED}, {day + 1}::BIGINT AS segment FROM ({sql}) ORDER BY i) "
-            f"TO '{path}' {options}"
-        )
+        connection.execute(f"COPY ({typed}) TO '{path}' {options}")
         if day == 0:
             Workshop(connection, [], [], [], []).write_schema(audit / LAKE / SCHEMA)
         times = [(start + timedelta(microseconds=each * step)).isoformat() for each in (first, last - 1)]

@@ -60,7 +60,8 @@ def take_stats(audit: duckdb.DuckDBPyConnection, condition: Condition) -> Stats:
             {_spread("approval_wait_s")}, {_spread("duration_s")}
         FROM (
             SELECT {", ".join(f"{sql} AS {name}" for name, sql in _DIMENSIONS.items())},
-                "timestamp", approval_wait_s, duration_s
+                "timestamp", duration_s,
+                CASE WHEN human_decision IS NOT NULL THEN approval_wait_s END AS approval_wait_s
             FROM audit WHERE {condition.sql}
         )
         GROUP BY GROUPING SETS ((), {", ".join(f"({name})" for name in _DIMENSIONS)})

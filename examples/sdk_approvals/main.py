@@ -70,6 +70,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.command == "start":
         show(asyncio.run(start()))
+    elif not STATE.exists():
+        parser.error("nothing waits for an answer: `main.py start` first")
     else:
         show(asyncio.run(resume(options.command == "approve", options.by, options.reason)))
 

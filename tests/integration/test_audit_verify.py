@@ -228,6 +228,33 @@ def test_every_swapped_pair_of_files_is_found(audit: Path) -> None:
     assert verify(audit).findings == []
 
 
+def test_a_writer_goes_on_after_a_sealed_file_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its chain is then taken up from the seal."""
+    monkeypatch.setattr(journal_module, "ROTATE_BYTES", 700)
+    audit = tmp_path / "audit"
+    journal = Journal(audit)
+    for n in range(3):
+        call(journal, str(n))
+    covered = seal(audit).seals[0].journals
+    for file in covered:
+        (audit / "journal" / file.file).unlink()
+    call(journal, "more")
+    proof = verify(audit)
+    journal.close()
+    assert (len(covered) > 0, proof.findings, proof.journals > 0) == (True, [], True)
+
+
+def test_a_line_that_is_chained_and_no_record(audit: Path) -> None:
+    path = live_files(audit)[-1]
+    (chain,) = re.findall(r'"chain":"(.{64})"}\n$', path.read_text())
+    with path.open("ab") as file:
+        file.write(link(chain, b'{"stage":"decided"}')[1])
+    (finding,) = verify(audit).findings
+    assert (finding.file, finding.what[:12]) == (str(path.relative_to(audit)), "is no record")
+
+
 def remake(audit: Path, change: Callable[[list[dict[str, Any]]], None]) -> None:
     """Change seals as one who can write to the directory can: with a chain that holds again."""
     path = audit / "seals.jsonl"

@@ -152,7 +152,7 @@ def entry_points(**which):
     theirs = [Entry()] if which.get("group") == "opentelemetry_instrumentor" else []
     return [*theirs, *found(**which)]
 _load.entry_points = entry_points
-_load.EntryPointDistFinder.dist_for = lambda self, entry: None
+_load._EntryPointDistFinder.dist_for = lambda self, entry: None
 _load.get_dist_dependency_conflicts = lambda dist: None
 from opentelemetry.instrumentation.auto_instrumentation import initialize
 try:

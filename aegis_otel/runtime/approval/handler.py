@@ -50,4 +50,4 @@ class NoTerminal(ApprovalHandler):
     channel = "none"
 
     async def request_approval(self, decision: PolicyDecision) -> bool:  # noqa: ARG002
-        raise NobodyToAsk("no terminal to ask at; pass `approval_handler=` to Runtime(...)")
+        raise NobodyToAsk("no terminal to ask at; give instrument() or Runtime(...) an `approval_handler`")
