@@ -6,6 +6,7 @@ CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/aegis-otel/$(shell printf %s '$(
 RUN := $(CACHE)/run
 DEV := $(CACHE)/dev
 OLDEST := $(CACHE)/oldest
+ENGINES := $(CACHE)/engines
 # What depends on how the SDK behaves.
 SDK_TESTS := tests/tutorial $(addprefix tests/integration/test_,$(addsuffix .py,call_table coverage govern_agent \
 	governed_tool instrument matrix realtime sdk_approvals tool_kinds tracing_bridge zero_code))
@@ -15,7 +16,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
 export PYTHONPYCACHEPREFIX := $(CACHE)/pycache
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-matrix soak check format docs bench clean
+.PHONY: help demo test test-matrix test-engines soak check format docs bench clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,6 +42,13 @@ $(OLDEST)/.ready: pyproject.toml
 	$(OLDEST)/bin/pip install --quiet --editable . --group test 'openai-agents==0.21.*'
 	@touch $@
 
+$(ENGINES)/.ready: pyproject.toml
+	@mkdir -p $(CACHE)
+	$(PYTHON) -m venv --clear $(ENGINES)
+	$(ENGINES)/bin/pip install --quiet --upgrade pip
+	$(ENGINES)/bin/pip install --quiet --editable . --group test --group engines
+	@touch $@
+
 demo: $(RUN)/.ready ## a governed agent, offline: what runs, what is asked, what is blocked, and its trail
 	@$(RUN)/bin/python examples/quickstart/main.py --show-signals
 
@@ -50,6 +58,9 @@ test: $(DEV)/.ready ## the test suite (under 15 minutes on two cores)
 test-matrix: $(OLDEST)/.ready $(DEV)/.ready ## what touches the SDK, on the oldest supported and on the newest
 	$(OLDEST)/bin/python -m pytest -n 2 -q $(SDK_TESTS)
 	$(DEV)/bin/python -m pytest -n 2 -q $(SDK_TESTS)
+
+test-engines: $(ENGINES)/.ready ## the sealed Parquet, read by Spark (needs Java) and ClickHouse's engine
+	AEGIS_REQUIRE_STACK=1 $(ENGINES)/bin/python -m pytest -q tests/integration/test_audit_engines.py
 
 soak: $(DEV)/.ready ## the audit under 200 kills, killed at every step, and 40,000 calls of 8 processes
 	KILLS=200 STEPS=all CALLS=5000 $(DEV)/bin/python -m pytest -n 2 -q --timeout 3600 \
@@ -74,6 +85,7 @@ bench: $(DEV)/.ready ## speed, as ratios to the peer in one process
 	$(DEV)/bin/python benchmarks/loop_stall.py
 	$(DEV)/bin/python benchmarks/agent_run.py
 	$(DEV)/bin/python benchmarks/audit.py
+	$(DEV)/bin/python benchmarks/audit_power.py
 
 clean: ## remove this checkout's environments and caches
 	rm -rf $(CACHE)

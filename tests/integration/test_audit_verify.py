@@ -246,6 +246,20 @@ def test_a_writer_goes_on_after_a_sealed_file_that_is_gone(
     assert (len(covered) > 0, proof.findings, proof.journals > 0) == (True, [], True)
 
 
+def test_the_end_of_a_sealed_journal_is_in_its_seal(audit: Path) -> None:
+    """As long as the file is there: neither less nor more than was sealed."""
+    path = audit / "journal" / read_seals(audit)[0].journals[0].file
+    content = path.read_bytes()
+    (chain,) = re.findall(rb'"chain":"(.{64})"}\n$', content)
+    shorter = b"".join(content.splitlines(keepends=True)[:-1])
+    longer = content + link(chain.decode(), b'{"stage":"decided","decision_id":"x","timestamp":""}')[1]
+    for changed in (shorter, longer):
+        path.write_bytes(changed)
+        (finding,) = verify(audit).findings
+        assert finding.file == str(path.relative_to(audit))
+        assert f"its seal covers {len(content.splitlines())} that end otherwise" in finding.what
+
+
 def test_a_line_that_is_chained_and_no_record(audit: Path) -> None:
     path = live_files(audit)[-1]
     (chain,) = re.findall(r'"chain":"(.{64})"}\n$', path.read_text())

@@ -291,4 +291,6 @@ def assert_one_tree(case: Case, b: Bench, row: dict[str, Any], runs: bool) -> No
         roots = {s.context.trace_id for s in spans.values() if s.parent is None}
         assert len({span.context.trace_id for span in spans.values()}) == 1 == len(roots)
         around = spans[format(govern.parent.span_id, "016x")]
-        assert around.name == "invoke_agent Clerk"
+        # Where the SDK gives a resumed run no agent span (0.21), the run's own is around it.
+        resumed = ("invoke_workflow Agent workflow",) if case.path == "resumed" else ()
+        assert around.name in ("invoke_agent Clerk", *resumed)
