@@ -344,7 +344,7 @@ async def test_without_a_terminal_nobody_is_asked(
     b = bench(approver=approver, executor=Executor())
     assert (await b.runtime.run_one(Action("write_x"))).status is ResultStatus.DENIED
     assert (b.row()["human_decision"], b.row()["reason"]) == (None, "approval_error")
-    assert "pass `approval_handler=`" in caplog.text
+    assert "an `approval_handler`" in caplog.text
 
 
 class Sync(ApprovalHandler):
