@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from aegis_otel.config import AUDIT_DIR, AUDIT_SPOOL
@@ -183,3 +186,21 @@ def _check(directory: Path, state: os.stat_result) -> None:
             f"`{directory}` can be written by others (mode {stat.S_IMODE(state.st_mode):04o}): "
             f"run `chmod go-w` on it, or {_ELSEWHERE}"
         )
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold the lock of a file or directory of the audit: one process, and one thread in it, at a time.
+
+    Raises:
+        AuditError: it is not there, or cannot be locked.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise failure("read the audit at", path, error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -6,16 +6,15 @@ audit directory. Pending calls stay in the journal, so its lines are all that is
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
 
-from aegis_otel.audit.location import JOURNAL, failure
+from aegis_otel.audit.location import JOURNAL, alone, failure
 from aegis_otel.audit.record import AuditRecord, RecordStatus, Waiting
 from aegis_otel.audit.seals import read_seals
 
@@ -45,23 +44,13 @@ def waiting(directory: Path, call_id: str) -> list[Waiting]:
     return [each for each in folded if each.row.result_status == RecordStatus.PENDING.value]
 
 
-@contextmanager
-def taking_over(directory: Path) -> Iterator[None]:
+def taking_over(directory: Path) -> AbstractContextManager[None]:
     """Held by one process, and one thread in it, at a time: of two that resume one call, one finds it taken.
 
     Raises:
         AuditError: there is no journal, or it cannot be locked.
     """
-    path = directory / JOURNAL
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise failure("read the audit at", path, error) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    return alone(directory / JOURNAL)
 
 
 def _pair(name: str, value: str) -> bytes:

@@ -9,7 +9,6 @@ Readers fetch what the others sealed into `mirror/` beside their own lake, and c
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from aegis_otel.audit.key import audit_id, load_key
 from aegis_otel.audit.leftovers import GRACE
-from aegis_otel.audit.location import KEY, LAKE, MIRROR, REMOTE, SEALS, address_of, failure
+from aegis_otel.audit.location import KEY, LAKE, MIRROR, REMOTE, SEALS, address_of, alone
 from aegis_otel.audit.seals import SEGMENT_FILE, Seal, Segment, live_segments, read_seals
 from aegis_otel.errors import AegisError, AuditError
 
@@ -45,7 +44,7 @@ def push(directory: Path) -> list[str]:
     url = address_of(directory)
     if url is None or not (directory / SEALS).exists():
         return []
-    with _alone(directory), _reaching(url) as store:
+    with alone(directory / REMOTE), _reaching(url) as store:
         audit = audit_id(load_key(directory))
         content = _whole_lines((directory / SEALS).read_bytes())
         seals = read_seals(directory)  # then: all that `content` names, and perhaps what is sealed meanwhile
@@ -82,7 +81,7 @@ def fetch(directory: Path) -> list[str]:
         return []
     own = audit_id(load_key(directory)) if (directory / KEY).exists() else None
     problems = []
-    with _alone(directory), _reaching(url) as store:
+    with alone(directory / REMOTE), _reaching(url) as store:
         for name in store.list_with_delimiter()["common_prefixes"]:
             audit = name.rstrip("/").rpartition("/")[2]
             if _AUDIT.fullmatch(audit) and audit != own:
@@ -140,21 +139,6 @@ def _fetch(store: S3Store, audit: str, mirror: Path) -> list[str]:
         if f"{path.parent.name}/{path.name}" not in kept:
             path.unlink()
     return problems
-
-
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """One process at a time; another one waits."""
-    path = directory / REMOTE
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        raise failure("read the audit at", path, error) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

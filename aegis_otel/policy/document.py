@@ -37,18 +37,29 @@ def read_file(path: str | Path) -> PolicyDocument:
         PolicyError: it cannot be read or is no valid policy.
     """
     source = str(path)
+    return read_text(read_content(path, source), source)
+
+
+def read_content(path: str | Path, source: str) -> bytes:
+    """What is in the policy file at `path`, as far as it may be one; errors name it `source`.
+
+    Raises:
+        PolicyNotFound: there is no such file; also a FileNotFoundError.
+        PolicyError: it cannot be read.
+    """
     try:
         mode = Path(path).stat().st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe would wait for its other end
             raise PolicyError([Problem("policy file cannot be read: not a regular file", source)])
         with open(path, "rb") as file:
-            content = file.read(4 * yaml_tree.MAX_CHARACTERS + 1)
+            return file.read(4 * yaml_tree.MAX_CHARACTERS + 1)
+    except PolicyError:
+        raise
     except FileNotFoundError:
         raise PolicyNotFound([Problem("policy file not found", source)]) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise PolicyError([Problem(f"policy file cannot be read: {reason.lower()}", source)]) from None
-    return read_text(content, source)
 
 
 def read_text(text: str | bytes, source: str = NO_TEXT) -> PolicyDocument:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import stat
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from aegis_otel.errors import ConfigError, PolicyError, PolicyNotFound, Problem
+from aegis_otel.errors import ConfigError, PolicyError, Problem
 from aegis_otel.policy import Policy
 from aegis_otel.policy.rules import PolicyDocument
 from aegis_otel.redaction import redact_text
@@ -23,9 +22,6 @@ OnReload = Callable[[Policy], Awaitable[None] | None]
 _log = logging.getLogger("aegis_otel")
 _SETTLE_S = 0.25
 """How long a change must stay as it is: longer than an editor, or a copy of several files, pauses."""
-_LONGEST = 32 * 1024 * 1024
-"""Bytes looked at of one file; beyond what a policy may have, so that too long a file is refused as such."""
-
 Fingerprint = tuple[str, ...]
 
 
@@ -158,16 +154,12 @@ def _key(source: str) -> str:
 
 
 def _read(path: Path, source: str) -> bytes | PolicyError:
+    from aegis_otel.policy.document import read_content  # noqa: PLC0415 - pydantic is not free
+
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its other end
-            return PolicyError([Problem("policy file cannot be read: not a regular file", source)])
-        with path.open("rb") as file:
-            return file.read(_LONGEST)
-    except FileNotFoundError:
-        return PolicyNotFound([Problem("policy file not found", source)])
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        return PolicyError([Problem(f"policy file cannot be read: {reason.lower()}", source)])
+        return read_content(path, source)
+    except PolicyError as error:
+        return error
 
 
 def _fingerprint(contents: list[bytes | PolicyError]) -> Fingerprint:

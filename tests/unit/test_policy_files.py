@@ -178,7 +178,7 @@ def says(text: str | bytes) -> Callable[[Path], object]:
     [
         (delete, "prod.yaml: policy file not found"),
         (pipe, "prod.yaml: policy file cannot be read: not a regular file"),
-        (folder, "prod.yaml: policy file cannot be read: not a regular file"),
+        (folder, "prod.yaml: policy file cannot be read: is a directory"),
         (says(BLOCKS.replace("approval", "aproval")), "prod.yaml:2:49: unknown key `aproval`"),
         (says(BLOCKS.replace("no_deletes", "anything")), "base.yaml:3:6: "),
         (says(b"rules: [\xff"), "prod.yaml:1:9: not UTF-8"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from typing import Any, NoReturn
 
 import agents
@@ -22,10 +23,9 @@ def refuse_runs(why: str) -> None:
 
     let_run()
     starters: list[Any] = [agents.Runner]
-    with contextlib.suppress(ImportError, AttributeError):
-        starters.append(__import__("agents.run", fromlist=["AgentRunner"]).AgentRunner)
-    with contextlib.suppress(ImportError, AttributeError):
-        starters.append(__import__("agents.realtime", fromlist=["RealtimeRunner"]).RealtimeRunner)
+    for module, name in (("agents.run", "AgentRunner"), ("agents.realtime", "RealtimeRunner")):
+        with contextlib.suppress(ImportError, AttributeError):
+            starters.append(getattr(importlib.import_module(module), name))
     for starter in starters:
         for name in ("run", "run_sync", "run_streamed"):
             if hasattr(starter, name):
