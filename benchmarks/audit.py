@@ -41,6 +41,7 @@ from aegis_otel.audit.sealing import seal
 from aegis_otel.audit.seals import VERSION, Seal, Segment, locked, segment_name
 from aegis_otel.audit.segments import ROW_GROUP, Workshop
 from aegis_otel.audit.store import connect
+from aegis_otel.audit.views import HOUR
 from aegis_otel.runtime.decided import add_arguments, decided
 from aegis_otel.runtime.system import RealSystem
 
@@ -252,7 +253,7 @@ def queries(audit: Path, database: Path, session: str) -> None:
     with connect(audit) as ours, closing(sqlite3.connect(database)) as peer:
         last = peer.execute("SELECT max(timestamp) FROM audit_log").fetchone()[0]
         since = f"timestamp >= '{(datetime.fromisoformat(last) - timedelta(days=1)).isoformat()}'"
-        hour = {"audit": "date_trunc('hour', timestamp)", "audit_log": "substr(timestamp, 1, 13)"}
+        hour = {"audit": HOUR, "audit_log": "substr(timestamp, 1, 13)"}
         cases = [
             ("count of all", "count(*)", "true", ""),
             ("tools by CRITICAL", "action_type, count(*)", "risk_level = 'CRITICAL'", "GROUP BY 1"),

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from aegis_otel.audit.record import AuditRecord
+from aegis_otel.audit.record import AuditRecord, encode
 from aegis_otel.audit.store import connect
 
 DECIDED: dict[str, Any] = {
@@ -41,6 +41,11 @@ def completed(**changed: Any) -> AuditRecord:
         "duration_s": 1.0,
     }
     return AuditRecord(**base | changed)
+
+
+def encode_line(record: AuditRecord) -> bytes:
+    """A line of a journal as others might write it: without a chain."""
+    return encode(record) + b"\n"
 
 
 def select(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from aegis_otel.audit.chain import check, journal_origin, whole_lines
 from aegis_otel.audit.seals import CARRIED_FILE, Book
-from aegis_otel.audit.writers import WRITER, ended_writers, journal_files
+from aegis_otel.audit.writers import WRITER, journal_files, look_at_writers
 
 _BATCH_BYTES = 64 << 20
 """So much is sealed at a time; what is beyond comes with the next seal."""
@@ -66,7 +66,7 @@ def find_complete(journal: Path, book: Book) -> Complete:
         OSError: a file of it cannot be read.
     """
     # First who is gone, then what there is: so what a writer wrote before it went is seen.
-    ended = set(ended_writers(journal))
+    ended = set(look_at_writers(journal).ended)
     covered = {file.file for seal in book.seals for file in seal.journals}
     writers: dict[str, list[tuple[int, Path]]] = {}
     found = Complete()

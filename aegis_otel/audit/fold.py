@@ -1,9 +1,8 @@
 """Lines of the journal as rows of the audit, in SQL: what the live view and the sealer have in common.
 
 The row of a call is the fold of its lines: of each column the last value, of `timestamp` the first. Lines are
-ordered by what they say, then by their time, then by their place. Within a writer that is their place, unless
-its clock was set back; across writers (a call that a second process took over after an approval) places mean
-nothing.
+ordered by what they say, then by their time, also across writers: a second process may take over a call after
+an approval. Their place in a file has no part in it, for to number lines one thread would have to read all.
 """
 
 from __future__ import annotations
@@ -23,21 +22,17 @@ _STAGES = ("decided", "resolved", "completed")
 
 # In a rank a moment has 60 bits, in microseconds since before the year 1; one that is not known comes last.
 _ANCIENT = 1 << 57
-_NEVER = 1 << 58
+_NEVER = 1 << 59
 
 # Of an empty list of files DuckDB makes a relation without our columns: hence the empty file at its head.
 _LINES = """
-SELECT
-    *,
-    (step::HUGEINT << 100) + ((coalesce(epoch_us(moment), {never}) + {ancient})::HUGEINT << 40) + place
-        AS rank
+SELECT *, (step::BIGINT << 60) + coalesce(epoch_us(moment) + {ancient}, {never}) AS rank
 FROM (
     SELECT
         * EXCLUDE (writer),
         CASE WHEN try_cast("timestamp" AS TIMESTAMPTZ) BETWEEN '0001-01-01 00:00:00+00' AND
             '9999-12-31 23:59:59.999999+00' THEN try_cast("timestamp" AS TIMESTAMPTZ) END AS moment,
         list_position({stages}, stage) AS step,
-        row_number() OVER () AS place,
         coalesce(writer, regexp_extract(filename, '{writer}', 1)) AS writer,
         decision_id <> '' AND step IS NOT NULL AS readable
     FROM read_json({files}, allow_empty = true, filename = true, ignore_errors = true,

@@ -29,7 +29,7 @@ from aegis_otel.audit.chain import journal_origin, link
 from aegis_otel.audit.group_commit import GroupCommit
 from aegis_otel.audit.key import audit_id, load_key
 from aegis_otel.audit.location import address, failure, locate, prepare
-from aegis_otel.audit.record import AuditRecord, encode_line
+from aegis_otel.audit.record import AuditRecord, encode
 from aegis_otel.audit.sealer import Sealer
 from aegis_otel.audit.seals import Seal
 from aegis_otel.config import DURABILITY
@@ -39,6 +39,9 @@ ROTATE_BYTES = 1 << 20
 """Size from which on the next line goes to a new file: readers take files in parallel, lines one by one."""
 ROTATE_S = 3_600.0
 """Seconds after which the next line goes to a new file, so that a quiet process is sealed too."""
+LOOK_S = 0.001
+"""Seconds for which one look counts that the file was not deleted under us. A line in a deleted file is no
+record, but a deletion a moment after a line takes it along too: a look for each line of a burst gains nothing."""
 SEAL_BYTES = 4 << 20
 """So much in complete files is worth a sealing: some 5,000 calls, which a reader folds in milliseconds."""
 LITTER = 64
@@ -68,7 +71,8 @@ class Journal:
         self._number = 0
         self._chain = ""
         self._torn = False
-        self._rotate_at = 0.0
+        self._size = 0
+        self._look_at = self._rotate_at = 0.0
         self._unsealed = 0
         self._sealer = Sealer(self._directory)
         self._commit = GroupCommit(self._directory) if self._power else None
@@ -85,19 +89,22 @@ class Journal:
             AuditError: nothing was written; the message names the path and the cause.
         """
         try:
-            body = encode_line(record)[:-1]
+            body = encode(record)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise AuditError(f"the record of decision `{record.decision_id}` has no JSON: {error}") from error
         with self._lock:
-            start = self._ready()
+            self._ready()
             try:
                 chain, line = link(self._chain, body)
-                written = 0
-                while written < len(line):  # a second round only where the system took a part
+                written = os.write(self._descriptor, line)
+                while written < len(line):  # only where the system took a part
                     written += os.write(self._descriptor, line[written:])
-                self._chain = chain  # last, and no call after it: an interrupt comes before it or not at all
+                size = self._size + written
+                # Last, and no call between or after: an interrupt comes before them or not at all.
+                self._chain = chain
+                self._size = size
             except BaseException as error:
-                self._take_back(start)
+                self._take_back()
                 if isinstance(error, OSError):
                     raise failure("write the audit at", self._directory, error) from error
                 raise
@@ -138,15 +145,16 @@ class Journal:
     def __del__(self) -> None:
         self._release()
 
-    def _ready(self) -> int:
-        """Have a file to write to; returns its size."""
-        broken = self._torn or (self._commit is not None and self._commit.broken)
-        if self._descriptor >= 0 and not broken:
-            state = os.fstat(self._descriptor)
-            # Without a link the file was deleted under us, and a line in it would be no record.
-            if state.st_nlink and state.st_size < ROTATE_BYTES and time.monotonic() < self._rotate_at:
-                return state.st_size
-            self._unsealed += state.st_size
+    def _ready(self) -> None:
+        """Have a file to write to."""
+        if self._descriptor >= 0 and not (self._torn or (self._commit is not None and self._commit.broken)):
+            now = time.monotonic()
+            if now < self._look_at and self._size < ROTATE_BYTES:
+                return
+            if self._size < ROTATE_BYTES and now < self._rotate_at and os.fstat(self._descriptor).st_nlink:
+                self._look_at = now + LOOK_S
+                return
+            self._unsealed += self._size
         journal = prepare(self._directory, self._url)
         self._key = load_key(self._directory, self._key)
         self._chain = self._chain or journal_origin(audit_id(self._key), self._writer)
@@ -156,11 +164,10 @@ class Journal:
         except OSError as error:
             raise failure("write the audit at", journal, error) from error
         self._release()
-        self._descriptor, self._torn = descriptor, False
+        self._descriptor, self._torn, self._size = descriptor, False, 0
         if self._commit is not None:
             self._commit.use(descriptor)
         self._have_sealed(journal)
-        return 0
 
     def _have_sealed(self, journal: Path) -> None:
         """At a new file: have what is complete sealed, where that is worth starting a process."""
@@ -169,12 +176,13 @@ class Journal:
         if self._unsealed >= SEAL_BYTES or late or (self._number == 1 and _many_files(journal)):
             self._unsealed = 0
             self._sealer.start(self.on_seal)
+        self._look_at = now + LOOK_S
         self._rotate_at = now + ROTATE_S
 
-    def _take_back(self, start: int) -> None:
+    def _take_back(self) -> None:
         """Cut off what was written of a line that could not be written whole."""
         try:
-            os.ftruncate(self._descriptor, start)
+            os.ftruncate(self._descriptor, self._size)
         except OSError:
             self._torn = True  # nothing may follow the fragment; readers skip it
 

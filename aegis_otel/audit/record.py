@@ -139,18 +139,18 @@ COLUMNS: tuple[Column, ...] = (
 _encoder = msgspec.json.Encoder()
 
 
-def encode_line(record: AuditRecord) -> bytes:
-    """The record as one line of JSON with its newline.
+def encode(record: AuditRecord) -> bytes:
+    """The record as JSON on one line.
 
     Raises:
         TypeError, OverflowError: for a value that is no text or number; for text never: a lone surrogate,
             which UTF-8 does not have, is written as its escape (`\\ud800`).
     """
     try:
-        return _encoder.encode(record) + b"\n"
+        return _encoder.encode(record)
     except UnicodeEncodeError:
         texts = {
             name: value for name, value in msgspec.structs.asdict(record).items() if isinstance(value, str)
         }
         legible = {name: text.encode(errors="backslashreplace").decode() for name, text in texts.items()}
-        return _encoder.encode(msgspec.structs.replace(record, **legible)) + b"\n"
+        return _encoder.encode(msgspec.structs.replace(record, **legible))

@@ -13,7 +13,7 @@ import duckdb
 from aegis_otel.audit.fold import lines, literal, quoted, rows, shown
 from aegis_otel.audit.record import COLUMNS
 
-ROW_GROUP = 16_384
+ROW_GROUP = 32_768
 """Rows that are compressed together: small enough to find one session, large enough for a full scan."""
 
 _NAMES = ", ".join(quoted(column.name) for column in COLUMNS)

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from aegis_otel.audit.filters import Condition
+from aegis_otel.audit.views import HOUR
 from aegis_otel.errors import AuditError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _DIMENSIONS = {
     "agent_name": "agent_name",
     "answer": """CASE WHEN result_status = 'pending' THEN 'waiting'
         ELSE coalesce(human_decision, CASE WHEN approval_wait_s IS NOT NULL THEN 'none' END) END""",
-    "hour": "date_trunc('hour', \"timestamp\")",
+    "hour": HOUR,
 }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import glob
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import duckdb
@@ -19,7 +20,7 @@ from aegis_otel.audit.location import JOURNAL, LAKE, MIRROR, SEALS, address, exi
 from aegis_otel.audit.record import COLUMNS
 from aegis_otel.audit.remote import fetch
 from aegis_otel.audit.views import create_views
-from aegis_otel.audit.writers import ended_writers, largest_file
+from aegis_otel.audit.writers import largest_file, look_at_writers
 from aegis_otel.errors import AuditError
 
 # `now()` is when the query began: what a seal of before names was in place when files were listed, and the
@@ -34,14 +35,19 @@ WHERE seal IS NOT NULL AND sealed_at < greatest(now() - INTERVAL 1 SECOND,
     uuid_extract_timestamp(uuidv7()) - INTERVAL 30 SECOND)
 """
 
+# One look at the seals: each is read anew by every query.
 _LIVE = """
-SELECT unnest(segments).segment AS segment FROM journal.seal
-EXCEPT SELECT unnest(replaces) FROM journal.seal
+SELECT named.segment FROM (
+    SELECT unnest(list_concat(
+        list_transform(segments, lambda each: {'segment': each.segment, 'replaced': false}),
+        list_transform(replaces, lambda each: {'segment': each, 'replaced': true}))) AS named
+    FROM journal.seal
+) GROUP BY named.segment HAVING NOT bool_or(named.replaced)
 """
 
 # What `closed` names is not even opened: a file that is about to be removed, or that is damaged.
 _LINE = """
-SELECT * FROM ({lines})
+SELECT * FROM (SELECT * FROM journal.kept UNION ALL {lines})
 WHERE parse_filename(filename) NOT IN (SELECT unnest(journals).file FROM journal.seal)
 """
 
@@ -58,15 +64,7 @@ WHERE filename NOT IN ({closed}) AND segment IN (SELECT segment FROM journal.liv
 
 # Lines without the first of their call: it was sealed before they came, and the next seal works them in; or
 # the first is lost, and they are all there is.
-_ORPHANS = """
-CREATE TABLE journal.orphan AS
-WITH late AS MATERIALIZED (
-    SELECT decision_id FROM journal.line WHERE readable GROUP BY decision_id HAVING NOT {begun}
-)
-SELECT decision_id FROM late WHERE decision_id NOT IN (
-    SELECT decision_id FROM journal.lake WHERE decision_id IN (SELECT decision_id FROM late)
-)
-"""
+_LATE = "SELECT decision_id FROM journal.line WHERE readable GROUP BY decision_id HAVING NOT {begun}"
 
 _AUDIT = """
 SELECT {columns} FROM (
@@ -78,6 +76,8 @@ SELECT {columns} FROM (
 )
 """
 
+
+_KEPT_BYTES = 64 << 20
 
 _MIRRORED = "UNION ALL SELECT 0, {columns} FROM read_parquet({files}, hive_partitioning = false)"
 
@@ -115,10 +115,13 @@ def connect(path: str | os.PathLike[str] | None = None) -> duckdb.DuckDBPyConnec
     return connection
 
 
-def open_view(directory: Path) -> duckdb.DuckDBPyConnection:
+def open_view(directory: Path, *, keep: bool = True) -> duckdb.DuckDBPyConnection:
     """`connect` for a directory that may not be there yet, in which case the view is empty until it is.
 
     It has no ready views: to make them takes longer than most queries.
+
+    Args:
+        keep: Read the lines of complete files now, and not again for every query.
     """
     exists(directory)
     lake = look(directory)
@@ -127,13 +130,18 @@ def open_view(directory: Path) -> duckdb.DuckDBPyConnection:
     segments = lake.segments + [each for _, its in mirrored for each in its.segments]
     problems = lake.problems + [f"`{mirror}`: {text}" for mirror, its in mirrored for text in its.problems]
     journal = directory / JOURNAL
-    ended = ended_writers(journal)
+    writers = look_at_writers(journal)
+    kept = (
+        [file for file in _few(writers.complete) if f"{JOURNAL}/{file.name}" not in lake.closed]
+        if keep
+        else []
+    )
     connection = duckdb.connect(":memory:")
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET parquet_metadata_cache = true")  # segments never change
     connection.execute("SET enable_progress_bar = false")  # it goes to stdout, among the rows
     connection.execute("CREATE SCHEMA journal")
-    connection.execute("CREATE TABLE journal.ended AS SELECT unnest(?::VARCHAR[]) AS writer", [ended])
+    connection.execute("CREATE TABLE journal.ended AS SELECT unnest(?::VARCHAR[]) AS writer", [writers.ended])
     connection.execute("CREATE TABLE journal.problem AS SELECT unnest(?::VARCHAR[]) AS text", [problems])
     connection.execute(
         "CREATE TABLE journal.segment AS SELECT unnest(?::BIGINT[]) AS rows, "
@@ -147,11 +155,16 @@ def open_view(directory: Path) -> duckdb.DuckDBPyConnection:
     names = ", ".join(quoted(column.name) for column in COLUMNS)
     closed = ["", *(str(directory / file) for file in lake.closed)]
     gone = "writer IN (SELECT writer FROM journal.ended)"
+    largest = largest_file(journal)
+    patterns = [glob.escape(str(file)) for file in kept]
+    connection.execute("SET preserve_insertion_order = false")  # or one thread would write them
+    connection.execute(f"CREATE TABLE journal.kept AS {lines(patterns, largest)}")
+    connection.execute("RESET preserve_insertion_order")
     for view, sql in {
         "journal.seal": _SEALS.format(file=literal(_inside(directory, SEALS.replace("l", "[l]")))),
         "journal.live": _LIVE,
         "journal.line": _LINE.format(
-            lines=lines([_inside(journal, "*.jsonl")], largest_file(journal), closed)
+            lines=lines([_inside(journal, "*.jsonl")], largest, [*closed, *map(str, kept)])
         ),
         "journal.call": rows("journal.line"),
         "journal.lake": _LAKE.format(
@@ -164,7 +177,7 @@ def open_view(directory: Path) -> duckdb.DuckDBPyConnection:
         ),
     }.items():
         if view == "audit":
-            connection.execute(_ORPHANS.format(begun=BEGUN))
+            _find_orphans(connection)
         connection.execute(f"CREATE VIEW {view} AS {sql}")
     return connection
 
@@ -178,6 +191,26 @@ def unreadable_lines(connection: duckdb.DuckDBPyConnection) -> int:
 def problems(connection: duckdb.DuckDBPyConnection) -> list[str]:
     """What of the sealed part was missing, damaged or foreign by the time of `connect`, and is not shown."""
     return [text for (text,) in connection.execute("SELECT text FROM journal.problem").fetchall()]
+
+
+def _find_orphans(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(f"CREATE TABLE journal.orphan AS {_LATE.format(begun=BEGUN)}")
+    if connection.execute("FROM journal.orphan LIMIT 1").fetchall():  # else the lake is not asked at all
+        connection.execute(
+            "DELETE FROM journal.orphan WHERE decision_id IN (SELECT decision_id FROM journal.lake)"
+        )
+
+
+def _few(files: list[Path]) -> list[Path]:
+    """As many as memory has room for: of a journal that is never sealed, the rest is read by every query."""
+    room, few = _KEPT_BYTES, []
+    for file in files:
+        with suppress(FileNotFoundError):  # sealed and removed meanwhile
+            room -= file.stat().st_size
+            few.append(file)
+        if room < 0:
+            break
+    return few
 
 
 _EMPTY = ", ".join(

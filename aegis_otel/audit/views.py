@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     import duckdb
 
 
+HOUR = 'make_timestamptz(epoch_us("timestamp") // 3_600_000_000 * 3_600_000_000)'
+"""The hour of a row, UTC. `date_trunc` asks a calendar for every row, which takes four times as long."""
+
+
 class View(NamedTuple):
     name: str
     meaning: str
@@ -37,6 +41,13 @@ VIEWS: tuple[View, ...] = (
             matched_rule, human_decision, approver, approval_reason, approval_wait_s, result_status
         FROM audit
         WHERE human_decision IS NOT NULL OR approval_wait_s IS NOT NULL OR result_status = 'pending'""",
+    ),
+    View(
+        "decisions_by_hour",
+        "how many calls of each risk came to what, hour by hour",
+        f"""
+        SELECT {HOUR} AS hour, risk_level, result_status, count(*) AS calls
+        FROM audit GROUP BY ALL ORDER BY hour, risk_level, result_status""",  # noqa: S608
     ),
     View("critical", "the calls of CRITICAL risk", "SELECT * FROM audit WHERE risk_level = 'CRITICAL'"),
     View(

@@ -10,6 +10,7 @@ import fcntl
 import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from aegis_otel.audit.location import failure
 from aegis_otel.errors import AuditError
@@ -36,18 +37,32 @@ def journal_files(journal: Path) -> list[Path]:
     return sorted(journal / entry.name for entry in _entries(journal))
 
 
-def ended_writers(journal: Path) -> list[str]:
-    """The writers whose process is gone, or has let the audit go: what they left open stays open.
+class Writers(NamedTuple):
+    ended: list[str]
+    """Those whose process is gone, or has let the audit go: what they left open stays open."""
+    complete: list[Path]
+    """The files that nobody writes to any more, by name."""
+
+
+def look_at_writers(journal: Path) -> Writers:
+    """See who still writes, by the locks on the files.
 
     Raises:
         AuditError: when the journal cannot be listed, or a file of it cannot be opened.
     """
     newest: dict[str, tuple[int, str]] = {}
+    names = []
     for entry in _entries(journal):
+        names.append(entry.name)
         if match := re.fullmatch(WRITER, entry.name, re.DOTALL):
             file = (int(match[2] or 0), entry.name)
             newest[match[1]] = max(file, newest.get(match[1], file))
-    return [writer for writer, (_, name) in newest.items() if not _is_alive(journal, name)]
+    held = {writer for writer, (_, name) in newest.items() if _is_alive(journal, name)}
+    growing = {newest[writer][1] for writer in held}
+    return Writers(
+        [writer for writer in newest if writer not in held],
+        [journal / name for name in sorted(names) if name not in growing],
+    )
 
 
 def _entries(journal: Path) -> list[os.DirEntry[str]]:

@@ -59,10 +59,12 @@ def sql(
         raise click.UsageError("--output does not go with --format table")
     directory = find_audit(ctx, path)
     if query is None:
-        from aegis_otel.audit.store import connect
-        from aegis_otel.audit.views import views_sql
+        from aegis_otel.audit.store import open_view
+        from aegis_otel.audit.views import create_views, views_sql
 
-        click.echo(views_sql(connect(directory)), nl=False)
+        audit = open_view(directory, keep=False)
+        create_views(audit)
+        click.echo(views_sql(audit), nl=False)
         return
     fetch_others(directory)
     if output is not None and form_of(output, form) == "parquet":

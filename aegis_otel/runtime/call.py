@@ -43,6 +43,8 @@ class Call:
     """The folded row so far, redacted: the only source for signals and journal lines."""
     arguments: bytes
     """The encoded, unredacted arguments, to be digested again before the body runs."""
+    stamped_ns: int = 0
+    """Unix time in nanoseconds of the last line; each is later than the one before."""
     outcome: Outcome | None = None
     """None until the decision is final."""
     status: RecordStatus = RecordStatus.PENDING

@@ -6,7 +6,7 @@ import logging
 import os
 from collections import OrderedDict
 
-from aegis_otel.audit.record import AuditRecord, RecordStatus, encode_line
+from aegis_otel.audit.record import AuditRecord, RecordStatus, encode
 from aegis_otel.model import RiskLevel
 from aegis_otel.runtime.audit import AuditLogger
 
@@ -48,4 +48,4 @@ class LoggingAuditLogger(AuditLogger):
             self._levels[record.decision_id] = level
             if len(self._levels) > _MOST_REMEMBERED:
                 self._levels.popitem(last=False)
-        _log.log(level, "%s", encode_line(record).decode().rstrip("\n"))
+        _log.log(level, "%s", encode(record).decode())

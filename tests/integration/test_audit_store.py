@@ -10,12 +10,12 @@ import pytest
 
 from aegis_otel.audit import store
 from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.record import COLUMNS, encode_line
+from aegis_otel.audit.record import COLUMNS
 from aegis_otel.audit.store import connect, unreadable_lines
 from aegis_otel.audit.views import VIEWS
 from aegis_otel.errors import AuditError, ConfigError
 from aegis_otel.runtime.audit import AuditLogger
-from tests.records import completed, decided, files, select, statuses
+from tests.records import completed, decided, encode_line, files, select, statuses
 
 
 @pytest.fixture
@@ -54,12 +54,17 @@ def test_lines_of_a_call_fold_into_a_row(audit: Path) -> None:
 
 
 def test_a_second_question_overrides_the_first_answer(audit: Path) -> None:
-    """Two `resolved` lines of one moment count in the order in which they were written."""
+    """Lines of one kind count in the order of their times, wherever they stand."""
     first, second = (
-        completed(stage="resolved", result_status=status, human_decision=answer, duration_s=None)
-        for status, answer in (("pending", "approved"), ("denied", "denied"))
+        completed(
+            stage="resolved", result_status=status, human_decision=answer, duration_s=None, timestamp=time
+        )
+        for status, answer, time in (
+            ("pending", "approved", "2026-11-22T14:30:02.000001+00:00"),
+            ("denied", "denied", "2026-11-22T14:30:02.000002+00:00"),
+        )
     )
-    write(audit, encode_line(decided()), encode_line(first), encode_line(second))
+    write(audit, encode_line(second), encode_line(decided()), encode_line(first))
     assert select(audit, "SELECT result_status, human_decision FROM audit") == [("denied", "denied")]
 
 

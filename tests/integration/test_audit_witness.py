@@ -122,7 +122,7 @@ def test_the_event_has_what_the_seal_has(audit: Path, collector: Collector) -> N
         "aegis.audit.seal": {"intValue": "2"},
         "aegis.audit.chain": {"stringValue": made.chain},
         "aegis.audit.previous_chain": {"stringValue": read_seals(audit)[0].chain},
-        "aegis.audit.rows": {"intValue": "1"},
+        "aegis.audit.rows": {"intValue": str(sum(each.rows for each in made.segments))},
     }
 
 

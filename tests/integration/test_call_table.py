@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ from opentelemetry.trace import StatusCode
 
 from aegis_otel import Policy
 from aegis_otel.adapters.openai_agents import governed_tool
+from aegis_otel.runtime.system import RealSystem
 from tests.kit import Bench
 
 BENCH = Callable[..., Bench]
@@ -257,6 +260,31 @@ async def test_a_yes_holds_only_for_what_was_asked(changed: Any, asked: list[str
     assert row["human_decision"] == ("approved" if len(asked) == 1 else "denied")
     assert b.heard.decisions == ["write_asks", changed["name"]]
     assert_one_id(b, "approved" if len(asked) == 1 else "denied")
+
+
+@pytest.mark.parametrize("step", [0, -3_600_000_000_000], ids=["stands still", "is set back"])
+async def test_the_last_answer_counts_whatever_the_clock_does(
+    step: int, bench: BENCH, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A yes, another question and a no: on disk in this order, though the clock says otherwise."""
+    times = itertools.count(time.time_ns(), step)
+    monkeypatch.setattr(RealSystem, "now_ns", staticmethod(lambda: next(times)))
+    holder: list[Bench] = []
+
+    def swap(decision: Any) -> bool:
+        rule = {"name": "another", "risk_level": "high", "approval": "approve"}
+        holder[0].runtime.update_policy(Policy.from_dict({"rules": [rule]}))
+        return True
+
+    b = bench(swap, False)
+    holder.append(b)
+    assert (await call_tool(b, "write_x")).bodies == []
+    row = b.row()
+    assert (row["matched_rule"], row["human_decision"], row["result_status"]) == (
+        "another",
+        "denied",
+        "denied",
+    )
 
 
 async def test_a_yes_to_another_question_leaves_no_trace_on_the_row(bench: BENCH) -> None:

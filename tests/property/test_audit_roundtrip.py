@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.record import COLUMNS, AuditRecord, encode_line
+from aegis_otel.audit.record import COLUMNS, AuditRecord
 from aegis_otel.runtime.audit import AuditLogger
+from tests.records import encode_line
 
 # Every code point but surrogates; NUL, line breaks and what lies beyond the first plane come up often.
 TEXT = st.text(

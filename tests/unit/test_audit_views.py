@@ -98,6 +98,7 @@ def test_every_view_says_what_it_is() -> None:
     assert [view.name for view in VIEWS] == [
         "decisions_by_rule",
         "approvals",
+        "decisions_by_hour",
         "critical",
         "unknown_outcomes",
         "policy_versions",

@@ -28,6 +28,7 @@ from aegis_otel import (
     RuntimeHooks,
 )
 from aegis_otel.adapters.base import BaseExecutor
+from aegis_otel.audit.journal import LOOK_S
 from aegis_otel.runtime.approval import ApprovalHandler, NoTerminal
 from aegis_otel.runtime.audit import AuditLogger
 from tests.kit import POLICY, Bench, ScriptedApprover
@@ -578,6 +579,7 @@ async def test_a_yes_that_cannot_be_recorded_runs_nothing(
         journal.unlink()
         (holder[0].audit / "journal").rmdir()
         (holder[0].audit / "journal").write_text("in the way")
+        time.sleep(LOOK_S)
         return True
 
     b = bench(yes, executor=executor)
