@@ -249,6 +249,24 @@ def at_rest(audit: Path, database: Path, rows: int) -> None:
     )
 
 
+def same_columns(audit: Path, database: Path) -> None:
+    """What is at rest where SQLite has all of our columns as well: the peer has no ids and no digest."""
+    segment = min(audit.glob("lake/date=*/*.parquet"))
+    names = ", ".join(f'"{column.name}"' for column in COLUMNS)
+    with duckdb.connect() as connection, closing(sqlite3.connect(database)) as peer:
+        connection.execute("SET TimeZone = 'UTC'")
+        texts = ", ".join(f'"{column.name}"::VARCHAR' for column in COLUMNS)
+        found = connection.execute(f"SELECT {texts} FROM '{segment}'").fetchall()
+        peer.execute(f"CREATE TABLE audit_log (id INTEGER PRIMARY KEY, {names})")
+        for indexed in ("session_id", "timestamp", "agent_name", "action_type"):
+            peer.execute(f"CREATE INDEX by_{indexed} ON audit_log ({indexed})")
+        marks = ", ".join("?" for _ in COLUMNS)
+        peer.executemany(f"INSERT INTO audit_log ({names}) VALUES ({marks})", found)
+        peer.commit()
+    ours, theirs = segment.stat().st_size / len(found), database.stat().st_size / len(found)
+    print(f"the same columns in SQLite with its indexes: {theirs:.0f} bytes a row: {ours / theirs:.2f}x")
+
+
 def queries(audit: Path, database: Path, session: str) -> None:
     with connect(audit) as ours, closing(sqlite3.connect(database)) as peer:
         last = peer.execute("SELECT max(timestamp) FROM audit_log").fetchone()[0]
@@ -311,6 +329,7 @@ def main() -> None:
         print(f"loading {rows:,} rows, twice, on {os.cpu_count()} cores", flush=True)
         audit, database, session = load(folder, rows)
         at_rest(audit, database, rows)
+        same_columns(audit, folder / "same_columns.db")
         queries(audit, database, session)
 
 
