@@ -41,7 +41,7 @@ ROTATE_S = 3_600.0
 """Seconds after which the next line goes to a new file, so that a quiet process is sealed too."""
 LOOK_S = 0.001
 """Seconds for which one look counts that the file was not deleted under us. A line in a deleted file is no
-record, but a deletion a moment after a line takes it along too: to look for each line of a burst gains nothing.
+record, but a deletion a moment after a line takes it along too: a look for each line of a burst adds nothing.
 """
 SEAL_BYTES = 4 << 20
 """So much in complete files is worth a sealing: some 5,000 calls, which a reader folds in milliseconds."""
