@@ -44,7 +44,7 @@ class Call:
     arguments: bytes
     """The encoded, unredacted arguments, to be digested again before the body runs."""
     stamped_ns: int = 0
-    """Unix time in nanoseconds of the last line; each is later than the one before."""
+    """Unix time in nanoseconds of its last journal line."""
     outcome: Outcome | None = None
     """None until the decision is final."""
     status: RecordStatus = RecordStatus.PENDING
@@ -60,6 +60,11 @@ class Call:
     """What it goes on from, where it has waited for a human; its id is then that one's."""
     signal: Any = field(default=None, repr=False)
     """What the signals rim keeps with the call (its span)."""
+
+    def stamp(self, now_ns: int) -> int:
+        """The time of its next journal line: lines count in the order of their times, whatever clocks do."""
+        self.stamped_ns = max(now_ns, self.stamped_ns + 1_000)
+        return self.stamped_ns
 
     @property
     def tool(self) -> str:

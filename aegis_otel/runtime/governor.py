@@ -356,12 +356,10 @@ class Governor:
         return False
 
     def line(self, call: Call, stage: str, **changed: object) -> AuditRecord:
-        # The lines of a call count in the order of their times, whatever becomes of the clock.
-        call.stamped_ns = max(self.system.now_ns(), call.stamped_ns + 1_000)
         return AuditRecord(
             stage=stage,  # type: ignore[arg-type]
             decision_id=call.record.decision_id,
-            timestamp=timestamp(call.stamped_ns),
+            timestamp=timestamp(call.stamp(self.system.now_ns())),
             result_status=call.status.value,
             **changed,  # type: ignore[arg-type]
         )

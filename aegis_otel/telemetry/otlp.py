@@ -41,7 +41,8 @@ def configure_otlp() -> tuple[Signal, ...]:
     An endpoint is `OTEL_EXPORTER_OTLP_ENDPOINT`, or a signal's own, such as
     `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`; the protocol is `OTEL_EXPORTER_OTLP_PROTOCOL` or a signal's own,
     `http/protobuf` when neither is set. `OTEL_TRACES_EXPORTER` and its like must name `otlp`, where set.
-    `OTEL_SDK_DISABLED=true` turns everything off. What is buffered is sent when the interpreter exits.
+    `OTEL_SDK_DISABLED=true` turns everything off. `OTEL_TRACES_SAMPLER` may also be `aegis_traceidratio`
+    (`telemetry.sampler`). What is buffered is sent when the interpreter exits.
 
     Returns:
         The signals exported from now on because of this call.
@@ -128,8 +129,13 @@ def _traces(transport: str, resource: Resource) -> TracerProvider:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+    from aegis_otel.telemetry import sampler
+
     exporter = _exporter(transport, "trace_exporter", "OTLPSpanExporter")
-    provider = TracerProvider(resource=resource)
+    # The SDK's provider knows its own samplers only: `opentelemetry-instrument` looks at entry points.
+    ours = _read("OTEL_TRACES_SAMPLER").lower() == sampler.NAME
+    chosen = sampler.from_argument(_read("OTEL_TRACES_SAMPLER_ARG")) if ours else None
+    provider = TracerProvider(chosen, resource)
     provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider
 
