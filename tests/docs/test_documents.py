@@ -114,6 +114,12 @@ def test_the_settings_table_is_the_settings() -> None:
         assert f"| `{setting.env}` | {f'`{default}`' if default else ''} | {setting.meaning} |" in readme
 
 
+def test_the_reference_names_each_document_once() -> None:
+    rows = re.findall(r"^\| \[[^\]]*\]\(([^)]+)\) \|", (ROOT / "README.md").read_text(), re.M)
+    assert len(rows) > 5
+    assert sorted(set(rows)) == sorted(rows)
+
+
 def test_links_lead_somewhere() -> None:
     """Every relative link of every document is a file of the repository."""
     for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
