@@ -47,6 +47,7 @@ ERROR_TYPE = "error.type"
 DECISION_ID = "aegis.decision.id"
 DECISION_OUTCOME = "aegis.decision.outcome"
 DECISION_REASON = "aegis.decision.reason"
+DECISION_RESENT = "aegis.decision.resent"
 POLICY_APPROVAL = "aegis.policy.approval"
 POLICY_RULE_NAME = "aegis.policy.rule.name"
 POLICY_DIGEST = "aegis.policy.digest"
@@ -104,6 +105,11 @@ ATTRIBUTES: tuple[Attribute, ...] = (
         DECISION_REASON,
         "string",
         "why, in one sentence without argument values; where the call was not let through",
+    ),
+    Attribute(
+        DECISION_RESENT,
+        "boolean",
+        "true on an event that `aegis audit resend` made of the audit row; the id tells it from others",
     ),
     Attribute(POLICY_APPROVAL, "string", "what the rule asks for: `auto`, `approve` or `block`"),
     Attribute(
@@ -293,6 +299,7 @@ EVENTS: tuple[Event, ...] = (
             ENFORCEMENT_MODE,
             DECISION_OUTCOME,
             DECISION_REASON,
+            DECISION_RESENT,
             ARGUMENTS_DIGEST,
             ERROR_TYPE,
         ),

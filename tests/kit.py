@@ -69,6 +69,10 @@ class Telemetry:
             if event.log_record.event_name == name
         ]
 
+    def logs(self, name: str) -> list[Any]:
+        """The log records of an event, whole."""
+        return [each for each in self._events.get_finished_logs() if each.log_record.event_name == name]
+
     def points(self, metric: str) -> dict[tuple[tuple[str, Any], ...], Any]:
         """Attribute pairs (sorted) -> value or count of every data point of a metric."""
         data = self._metrics.get_metrics_data()
@@ -157,6 +161,7 @@ def make_bench(
     approver: ApprovalHandler | None = None,
     timeout: float = 5.0,
     hooks: RuntimeHooks | None = None,
+    mode: str | None = None,
 ) -> Bench:
     telemetry, heard = Telemetry(), Heard()
     approver = approver or ScriptedApprover(*answers)
@@ -169,6 +174,7 @@ def make_bench(
         session_id="session",
         hooks=hooks or heard.hooks(),
         approval_timeout=timeout,
+        mode=mode,
         recorder=telemetry.recorder(),
     )
     return Bench(runtime, telemetry, audit, heard, approver)

@@ -90,7 +90,7 @@ FOREIGN = {
     "opentelemetry": ("telemetry.*",),
     "opentelemetry.exporter": ("telemetry.otlp",),
     "opentelemetry.instrumentation": ("instrumentor",),
-    "opentelemetry.sdk": ("telemetry.otlp", "telemetry.sampler", "testing"),
+    "opentelemetry.sdk": ("telemetry.otlp", "telemetry.outbox", "telemetry.sampler", "testing"),
     "rich": ("cli", "cli.*"),
 }
 IMPURE = {"fcntl", "os", "random", "secrets", "select", "shutil", "socket", "subprocess", "tempfile", "time"}

@@ -1,25 +1,18 @@
 """The witness: a file of the events of sealings, kept where who owns the audit cannot write.
 
-It is what the file exporter of an OpenTelemetry Collector writes: a line of OTLP/JSON for each batch, with
-records of any kind. Its lines are read one at a time, and what is not ours is passed over.
+It is what the file exporter of an OpenTelemetry Collector writes (see `audit.otlp_file`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import msgspec
 
 from aegis_otel import semconv
-from aegis_otel.audit.location import SEALS, failure
+from aegis_otel.audit.location import SEALS
+from aegis_otel.audit.otlp_file import Attributes, read_events
 from aegis_otel.audit.proof import Proof
 from aegis_otel.audit.verify_seals import Ledger
-
-_LONGEST = 64 << 20
-"""Bytes of a line; a longer one is passed over, and said."""
 
 
 @dataclass
@@ -41,24 +34,11 @@ def read_witness(path: Path, proof: Proof, witness: Witness) -> None:
         AuditError: it cannot be read.
     """
     unreadable = 0
-    try:
-        with path.open("rb") as file:
-            number = 0
-            while line := file.readline(_LONGEST):
-                number += 1
-                proof.tell(len(line))
-                if not line.endswith(b"\n") and len(line) == _LONGEST:
-                    unreadable += 1
-                    while line and not line.endswith(b"\n"):
-                        line = file.readline(_LONGEST)
-                    continue
-                events = _events(line)
-                if events is None:
-                    unreadable += 1
-                for event in events or ():
-                    _add(witness, proof.audit, event, (str(path), number))
-    except OSError as error:
-        raise failure("read the witness", path, error, "give a file of the collector's") from error
+    for line, event in read_events(path, semconv.EVENT_AUDIT_SEALED, proof.tell):
+        if event is None:
+            unreadable += 1
+        else:
+            _add(witness, proof.audit, event, (str(path), line))
     if unreadable:
         proof.notes.append(f"{path}: {unreadable} lines are no OTLP/JSON, or cut off, and were passed over")
 
@@ -94,8 +74,7 @@ def compare(proof: Proof, ledger: Ledger, witness: Witness) -> None:
         )
 
 
-def _add(witness: Witness, audit: str, event: dict[str, Any], place: tuple[str, int]) -> None:
-    attributes = _attributes(event)
+def _add(witness: Witness, audit: str, attributes: Attributes, place: tuple[str, int]) -> None:
     number, chain = attributes.get(semconv.AUDIT_SEAL), attributes.get(semconv.AUDIT_CHAIN)
     previous = attributes.get(semconv.AUDIT_PREVIOUS_CHAIN)
     name = attributes.get(semconv.AUDIT_ID)
@@ -110,43 +89,3 @@ def _add(witness: Witness, audit: str, event: dict[str, Any], place: tuple[str, 
     for each, value in seen.items():
         witness.chains.setdefault(each, set()).add(value)
         witness.places.setdefault(each, place)
-
-
-def _events(line: bytes) -> Iterator[dict[str, Any]] | None:
-    """The log records in a line that are events of sealings; None where it is not JSON."""
-    if (
-        semconv.EVENT_AUDIT_SEALED.encode() not in line
-        and line.lstrip().startswith(b"{")
-        and line.endswith(b"\n")
-    ):
-        return iter(())
-    try:
-        batch = msgspec.json.decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
-    return (
-        record
-        for resource in _list(batch, "resourceLogs")
-        for scope in _list(resource, "scopeLogs")
-        for record in _list(scope, "logRecords")
-        if isinstance(record, dict) and record.get("eventName") == semconv.EVENT_AUDIT_SEALED
-    )
-
-
-def _attributes(record: dict[str, Any]) -> dict[str, str | int]:
-    """Attributes that are texts or integers; OTLP/JSON writes 64-bit integers as texts."""
-    found: dict[str, str | int] = {}
-    for pair in _list(record, "attributes"):
-        value = pair.get("value") if isinstance(pair, dict) else None
-        if not isinstance(value, dict) or not isinstance(key := pair.get("key"), str):
-            continue
-        if isinstance(text := value.get("stringValue"), str):
-            found[key] = text
-        elif isinstance(number := value.get("intValue"), int | str) and str(number).isdecimal():
-            found[key] = int(str(number)[:20])
-    return found
-
-
-def _list(holder: Any, key: str) -> list[Any]:
-    value = holder.get(key) if isinstance(holder, dict) else None
-    return value if isinstance(value, list) else []

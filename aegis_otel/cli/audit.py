@@ -19,7 +19,7 @@ from aegis_otel.cli.audit_options import (
 
 _TABLE_ROWS = 50
 _FOLLOWED_ROWS = 10
-_COMMANDS = ("export", "prune", "seal", "show", "sql", "stats", "verify")
+_COMMANDS = ("export", "prune", "resend", "seal", "show", "sql", "stats", "verify")
 """Each is the command of that name in the module `audit_` and that name."""
 
 

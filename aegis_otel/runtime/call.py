@@ -68,8 +68,13 @@ class Call:
 
     @property
     def tool(self) -> str:
-        """The name signals use for the tool: the SDK's, or the action type outside the SDK; redacted."""
-        return self.record.tool_name or self.record.action_type or ""
+        """The name signals use for the tool."""
+        return tool_of(self.record)
+
+
+def tool_of(record: AuditRecord) -> str:
+    """The name signals use for the tool: the SDK's, or the action type outside the SDK; redacted."""
+    return record.tool_name or record.action_type or ""
 
 
 class System(Protocol):

@@ -66,6 +66,8 @@ NOT_AN_OBJECT = Refusal(
     RecordStatus.BLOCKED,
     "invalid_arguments",
 )
+SKIPPED = "Skipped due to prior failure"
+"""`result_error` of an action of a plan that was never decided on."""
 CHANGED = Refusal(
     "ERROR",
     "Action not run: its arguments changed while approval was pending",

@@ -15,6 +15,7 @@ from aegis_otel.config import APPROVAL_TIMEOUT, MODE, ON_AUDIT_FAILURE
 from aegis_otel.errors import AuditError, ConfigError
 from aegis_otel.model import Action, Approval, Mode, PolicyDecision, Result, ResultStatus
 from aegis_otel.policy import Policy
+from aegis_otel.runtime import refusal
 from aegis_otel.runtime.approval import ApprovalHandler, default_handler
 from aegis_otel.runtime.audit import AuditLogger
 from aegis_otel.runtime.call import Call, Origin
@@ -27,7 +28,6 @@ from aegis_otel.runtime.system import RealSystem
 from aegis_otel.telemetry.recorder import Recorder
 
 _log = logging.getLogger("aegis_otel")
-_SKIPPED = "Skipped due to prior failure"
 _DRY = {
     Approval.AUTO: ResultStatus.WOULD_RUN,
     Approval.APPROVE: ResultStatus.WOULD_ASK,
@@ -166,8 +166,8 @@ class Runtime:
         failed = False
         for decision in plan:
             if failed:
-                self.governor.skip(decision.action, _SKIPPED)
-                results.append(Result(decision.action, ResultStatus.SKIPPED, error=_SKIPPED))
+                self.governor.skip(decision.action, refusal.SKIPPED)
+                results.append(Result(decision.action, ResultStatus.SKIPPED, error=refusal.SKIPPED))
                 continue
             result = await self._execute(decision.action, executor)
             failed = result.status in (ResultStatus.FAILED, ResultStatus.DENIED)

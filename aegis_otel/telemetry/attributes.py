@@ -9,7 +9,7 @@ from opentelemetry.util.types import AttributeValue
 from aegis_otel import semconv
 from aegis_otel.audit.record import AuditRecord
 from aegis_otel.model import Outcome
-from aegis_otel.runtime.call import Call
+from aegis_otel.runtime.call import tool_of
 
 Attributes = dict[str, AttributeValue]
 
@@ -32,14 +32,13 @@ class Sealed(Protocol):
 _LET_THROUGH = (Outcome.ALLOWED, Outcome.APPROVED)
 
 
-def of_call(call: Call) -> Attributes:
+def of_call(record: AuditRecord) -> Attributes:
     """Which tool, by whom, in which conversation, and what the policy says of it as the record has it now.
 
     Built once per call and shared by its signals: this is the hot path, so each is one dict and no more.
     """
-    record = call.record
     facts: Attributes = {
-        semconv.GEN_AI_TOOL_NAME: text(call.tool),
+        semconv.GEN_AI_TOOL_NAME: text(tool_of(record)),
         semconv.DECISION_ID: record.decision_id,
         semconv.RISK_LEVEL: risk(record),
         semconv.POLICY_APPROVAL: record.approval or "",
@@ -56,13 +55,23 @@ def of_call(call: Call) -> Attributes:
     return facts
 
 
-def of_refusal(call: Call) -> Attributes:
-    """Why the call was not let through, where it was not, and what failed, where something did."""
+def of_decision(record: AuditRecord, outcome: Outcome | None, error: str | None) -> Attributes:
+    """What the decision event has beside what it says of the call."""
+    return {
+        semconv.DECISION_OUTCOME: Outcome.ERROR.value if outcome is None else outcome.value,
+        semconv.POLICY_DIGEST: record.policy_digest or "",
+        semconv.ENFORCEMENT_MODE: record.mode or "",
+        **of_refusal(record, outcome, error),
+    }
+
+
+def of_refusal(record: AuditRecord, outcome: Outcome | None, error: str | None) -> Attributes:
+    """Why a call was not let through, where it was not, and what failed, where something did."""
     attributes: Attributes = {}
-    if call.record.reason and call.outcome not in _LET_THROUGH:
-        attributes[semconv.DECISION_REASON] = text(call.record.reason)
-    if call.error_type is not None:
-        attributes[semconv.ERROR_TYPE] = call.error_type
+    if record.reason and outcome not in _LET_THROUGH:
+        attributes[semconv.DECISION_REASON] = text(record.reason)
+    if error is not None:
+        attributes[semconv.ERROR_TYPE] = error
     return attributes
 
 

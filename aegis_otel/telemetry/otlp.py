@@ -21,6 +21,7 @@ from aegis_otel.errors import ConfigError
 
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs import LoggerProvider
+    from opentelemetry.sdk._logs.export import LogRecordExporter
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
@@ -71,6 +72,28 @@ def configure_otlp() -> tuple[Signal, ...]:
     return tuple(transports)
 
 
+def log_exporter(endpoint: str | None = None) -> LogRecordExporter:
+    """An exporter for log records, as the `OTEL_*` variables say.
+
+    Args:
+        endpoint: As `OTEL_EXPORTER_OTLP_ENDPOINT`, and in place of it.
+
+    Raises:
+        ConfigError: there is no endpoint, or a variable has a value that cannot work.
+    """
+    if endpoint is None and not _endpoint("logs")[1]:
+        raise ConfigError("no endpoint: set OTEL_EXPORTER_OTLP_ENDPOINT, or give `--endpoint URL`")
+    transport = _transport("logs", endpoint)
+    options = {}
+    if endpoint is not None:
+        options["endpoint"] = f"{endpoint.rstrip('/')}/v1/logs" if transport == "http" else endpoint
+    try:
+        exporter: LogRecordExporter = _exporter(transport, "_log_exporter", "OTLPLogExporter", **options)
+    except Exception as error:  # whatever the SDK's classes make of their variables
+        raise ConfigError(f"OTLP export cannot be set up: {error}; correct the `OTEL_*` variables") from error
+    return exporter
+
+
 def _is_wanted(signal: Signal) -> bool:
     exporters = _read(f"OTEL_{signal.upper()}_EXPORTER") or "otlp"
     named = "otlp" in [name.strip() for name in exporters.split(",")]
@@ -82,13 +105,13 @@ def _is_installed(signal: Signal) -> bool:
     return not type(_CURRENT[signal]()).__name__.lstrip("_").startswith("Proxy")
 
 
-def _transport(signal: Signal) -> str:
+def _transport(signal: Signal, given: str | None = None) -> str:
     """`http` or `grpc`, after a look at what the exporters would only find out when they export."""
     variable, protocol = _of_signal_or_general(signal, "PROTOCOL")
     transport = _TRANSPORTS.get(protocol or "http/protobuf")
     if transport is None:
         raise ConfigError(f"`{protocol}` in {variable} is not supported; use `http/protobuf` or `grpc`")
-    variable, endpoint = _endpoint(signal)
+    variable, endpoint = _endpoint(signal) if given is None else ("--endpoint", given)
     if transport == "http" and not _is_url(endpoint):
         raise ConfigError(
             f"`{endpoint}` in {variable} is no URL; write it as `http://localhost:4318`, or set "
@@ -121,8 +144,8 @@ def _read(variable: str) -> str:
     return os.environ.get(variable, "").strip()
 
 
-def _exporter(transport: str, module: str, name: str) -> Any:
-    return getattr(import_module(f"opentelemetry.exporter.otlp.proto.{transport}.{module}"), name)()
+def _exporter(transport: str, module: str, name: str, **options: str) -> Any:
+    return getattr(import_module(f"opentelemetry.exporter.otlp.proto.{transport}.{module}"), name)(**options)
 
 
 def _traces(transport: str, resource: Resource) -> TracerProvider:

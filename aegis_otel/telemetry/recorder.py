@@ -18,7 +18,7 @@ from opentelemetry.trace import TracerProvider, get_tracer_provider
 from aegis_otel import semconv
 from aegis_otel.runtime.call import Call
 from aegis_otel.telemetry.approval import Awaiting, answered, suspended
-from aegis_otel.telemetry.attributes import Attributes, Sealed, error_type, of_refusal, of_seal, risk, text
+from aegis_otel.telemetry.attributes import Attributes, Sealed, error_type, of_decision, of_seal, risk, text
 from aegis_otel.telemetry.counts import LOADED, REFUSED, Rule, Verdicts, plausible
 from aegis_otel.telemetry.events import Events
 from aegis_otel.telemetry.flush import flusher
@@ -95,21 +95,14 @@ class Recorder:
         governed.refresh(call)
         outcome = "error" if call.outcome is None else call.outcome.value
         level = risk(record)
-        digest, mode = record.policy_digest or "", record.mode or ""
         self._instruments.counts.decided(
-            (outcome, record.approval or "", level, record.matched_rule or "", mode)
+            (outcome, record.approval or "", level, record.matched_rule or "", record.mode or "")
         )
         now = time.time_ns()
         if governed.span.is_recording():
             mirrored = {semconv.DECISION_OUTCOME: outcome, semconv.RISK_LEVEL: level}
             governed.span.add_event(semconv.EVENT_DECISION, mirrored, now)
-        attributes: Attributes = {
-            **governed.facts,
-            semconv.DECISION_OUTCOME: outcome,
-            semconv.POLICY_DIGEST: digest,
-            semconv.ENFORCEMENT_MODE: mode,
-            **of_refusal(call),
-        }
+        attributes = governed.facts | of_decision(record, call.outcome, call.error_type)
         self._events.emit(semconv.EVENT_DECISION, level, attributes, governed.context, now)
         if level == "critical":
             self._flush_metrics()

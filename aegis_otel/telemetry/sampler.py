@@ -1,7 +1,7 @@
 """A sampler that keeps what matters: `OTEL_TRACES_SAMPLER=aegis_traceidratio`.
 
-Head sampling decides before anything is known of a trace, and would drop a CRITICAL decision like any other.
-The decision is on `govern_tool` when that span starts, so there it can be kept, under an unsampled parent too:
+Head sampling decides before anything is known of a trace, and would drop a CRITICAL decision like others.
+The decision is on `govern_tool` when that span starts, so there it can be kept, even where its parent is not:
 then the spans above are missing. To keep whole traces, sample in a collector (`collector/`).
 """
 

@@ -53,7 +53,7 @@ class Governed:
         self.in_foreign_tool = False
         self.tool = text(call.tool)
         self.decision = call.decision
-        self.facts = of_call(call)
+        self.facts = of_call(call.record)
 
     def start(self, tracer: Tracer, call: Call) -> None:
         """Start `govern_tool`, back-dated to the call, with the decision on it for a sampler to see."""
@@ -82,7 +82,7 @@ class Governed:
         """Take over what the record says now, where the call was decided anew after an approval."""
         if call.decision is not self.decision:
             self.decision = call.decision
-            self.facts = of_call(call)
+            self.facts = of_call(call.record)
             self.span.set_attributes(self.facts)
 
     def end(self, call: Call) -> None:
@@ -90,7 +90,7 @@ class Governed:
         span = self.span
         if not span.is_recording():
             return
-        attributes = of_refusal(call)
+        attributes = of_refusal(call.record, call.outcome, call.error_type)
         attributes[semconv.RESULT_STATUS] = call.status.value
         if call.outcome is not None:
             attributes[semconv.DECISION_OUTCOME] = call.outcome.value

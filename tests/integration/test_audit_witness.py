@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import shutil
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.protobuf.json_format import MessageToDict
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.sdk._logs import LoggerProvider
@@ -32,20 +30,10 @@ from aegis_otel.model import Action
 from aegis_otel.runtime.audit import AuditLogger
 from aegis_otel.telemetry.recorder import Recorder
 from tests.kit import POLICY, Bench
+from tests.receiver import otlp_line
 from tests.records import completed, decided
 
 ROOT = Path(__file__).parents[2]
-
-
-def otlp_line(request: ExportLogsServiceRequest) -> str:
-    """A batch as the collector's file exporter writes it: ids in hex, else as protobuf does."""
-    batch = MessageToDict(request)
-    for resource in batch.get("resourceLogs", ()):
-        for scope in resource["scopeLogs"]:
-            for record in scope["logRecords"]:
-                for name in {"traceId", "spanId"} & record.keys():
-                    record[name] = base64.b64decode(record[name]).hex()
-    return json.dumps(batch, separators=(",", ":")) + "\n"
 
 
 class Collector:
@@ -240,9 +228,9 @@ class TestOddFiles:
         self, audit: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It is passed over without being held, and what follows it counts."""
-        from aegis_otel.audit import witness
+        from aegis_otel.audit import otlp_file
 
-        monkeypatch.setattr(witness, "_LONGEST", 10_000)
+        monkeypatch.setattr(otlp_file, "_LONGEST", 10_000)
         made = sealed(audit, "0")
         collector.file.write_text("x" * 55_000 + "\n")
         collector.saw(made)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from concurrent import futures
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +15,8 @@ import pytest
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2, logs_service_pb2_grpc
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+
+from tests.receiver import Received, attributes, receiving
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,92 +40,10 @@ print(configure_otlp())
 """
 
 
-@dataclass
-class Received:
-    """What a collector was sent, decoded."""
-
-    endpoint: str = ""
-    headers: list[str | None] = field(default_factory=list)
-    requests: dict[str, list[Any]] = field(default_factory=lambda: {"traces": [], "logs": [], "metrics": []})
-
-    def spans(self) -> list[Any]:
-        return [
-            span
-            for request in self.requests["traces"]
-            for resource in request.resource_spans
-            for scope in resource.scope_spans
-            for span in scope.spans
-        ]
-
-    def logs(self) -> list[Any]:
-        return [
-            log
-            for request in self.requests["logs"]
-            for resource in request.resource_logs
-            for scope in resource.scope_logs
-            for log in scope.log_records
-        ]
-
-    def metrics(self) -> dict[str, Any]:
-        return {
-            metric.name: metric
-            for request in self.requests["metrics"]
-            for resource in request.resource_metrics
-            for scope in resource.scope_metrics
-            for metric in scope.metrics
-        }
-
-    def services(self) -> set[str]:
-        """`service.name` of every resource that sent something."""
-        resources = [
-            group.resource
-            for signal, groups in (
-                ("traces", "resource_spans"),
-                ("logs", "resource_logs"),
-                ("metrics", "resource_metrics"),
-            )
-            for request in self.requests[signal]
-            for group in getattr(request, groups)
-        ]
-        return {attributes(resource)["service.name"] for resource in resources}
-
-
-def attributes(holder: Any) -> dict[str, Any]:
-    return {pair.key: getattr(pair.value, pair.value.WhichOneof("value")) for pair in holder.attributes}
-
-
 @pytest.fixture
 def over_http() -> Iterator[Received]:
-    received = Received()
-    kinds = {
-        "/v1/traces": ("traces", trace_service_pb2.ExportTraceServiceRequest),
-        "/v1/logs": ("logs", logs_service_pb2.ExportLogsServiceRequest),
-        "/v1/metrics": ("metrics", metrics_service_pb2.ExportMetricsServiceRequest),
-    }
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self.headers.get("Content-Encoding") == "gzip":
-                body = gzip.decompress(body)
-            signal, kind = kinds[self.path]
-            received.headers.append(self.headers.get("x-tenant"))
-            received.requests[signal].append(kind.FromString(body))
-            self.send_response(200)
-            self.send_header("Content-Type", "application/x-protobuf")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *arguments: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        received.endpoint = f"http://127.0.0.1:{server.server_port}"
+    with receiving() as received:
         yield received
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

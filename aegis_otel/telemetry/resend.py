@@ -1,0 +1,113 @@
+"""Decision events out of audit records: what a backend lost can be sent to it again.
+
+An event has its decision's id and time, so that one sent twice can be told from two decisions, and
+`aegis.decision.resent`. What it says is what the agent's own event said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from opentelemetry.context import Context
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
+
+from aegis_otel import semconv
+from aegis_otel.audit.record import AuditRecord, RecordStatus
+from aegis_otel.errors import AuditError
+from aegis_otel.model import Approval, Mode, Outcome
+from aegis_otel.runtime import refusal
+from aegis_otel.telemetry.attributes import of_call, of_decision, risk
+from aegis_otel.telemetry.events import Events
+from aegis_otel.telemetry.outbox import Outbox
+
+_BATCH = 500
+_FAULTS = {each.cause for each in (refusal.UNAVAILABLE, refusal.NOT_AN_OBJECT, refusal.CHANGED)}
+
+
+class Sent(NamedTuple):
+    """How far it has come."""
+
+    arrived: int
+    undecided: int
+    """Calls that wait for a human, or were never decided on: they have no decision event."""
+
+
+def resend(records: Iterable[AuditRecord], outbox: Outbox) -> Iterator[Sent]:
+    """Send the decision event of each record.
+
+    Yields:
+        After each batch what was done so far, and once more at the end.
+
+    Raises:
+        AuditError: the endpoint did not take them; the message says how many it has.
+    """
+    arrived = undecided = 0
+    for record in records:
+        outcome = outcome_of(record)
+        if outcome is None:
+            undecided += 1
+            continue
+        _emit(record, outcome, outbox)
+        if len(outbox) >= _BATCH:
+            arrived += _sent(outbox, arrived)
+            yield Sent(arrived, undecided)
+    arrived += _sent(outbox, arrived)
+    yield Sent(arrived, undecided)
+
+
+def outcome_of(record: AuditRecord) -> Outcome | None:
+    """How a call was decided, as its decision event says it; None where it was not, or not yet."""
+    status, answer = record.result_status, record.human_decision
+    if record.mode == Mode.MONITOR.value:  # nothing was stopped, so the status does not tell
+        if record.reason in _FAULTS:
+            return Outcome.ERROR
+        return Outcome.BLOCKED if record.approval == Approval.BLOCK.value else Outcome.ALLOWED
+    if status == RecordStatus.PENDING.value or record.result_error == refusal.SKIPPED:
+        return None
+    if status == RecordStatus.BLOCKED.value:
+        return Outcome.ERROR if record.reason in _FAULTS else Outcome.BLOCKED
+    if answer == "expired" or record.reason == refusal.WITHDRAWN.cause:
+        return Outcome.EXPIRED
+    if answer == "denied" or status == RecordStatus.DENIED.value:
+        return Outcome.DENIED
+    return Outcome.APPROVED if answer == "approved" else Outcome.ALLOWED
+
+
+def _emit(record: AuditRecord, outcome: Outcome, outbox: Outbox) -> None:
+    resource = {"service.name": record.service or "unknown_service"}
+    if record.host is not None:
+        resource["host.name"] = record.host
+    fault = record.reason if outcome is Outcome.ERROR else None
+    attributes = of_call(record) | of_decision(record, outcome, fault) | {semconv.DECISION_RESENT: True}
+    Events(outbox.provider(resource)).emit(
+        semconv.EVENT_DECISION, risk(record), attributes, _span(record), _when(record)
+    )
+
+
+def _when(record: AuditRecord) -> int:
+    """Unix time in nanoseconds at which the decision was final: after the answer where a human was asked."""
+    decided = datetime.fromisoformat(record.timestamp) + timedelta(seconds=record.approval_wait_s or 0.0)
+    return int(decided.timestamp()) * 1_000_000_000 + decided.microsecond * 1_000
+
+
+def _span(record: AuditRecord) -> Context:
+    """The context of the span that the event belonged to."""
+    try:
+        trace, span = int(record.trace_id or "0", 16), int(record.span_id or "0", 16)
+    except ValueError:
+        trace = span = 0
+    known = SpanContext(trace, span, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+    return set_span_in_context(NonRecordingSpan(known), Context())
+
+
+def _sent(outbox: Outbox, before: int) -> int:
+    waiting = len(outbox)
+    arrived = outbox.send()
+    if arrived < waiting:
+        raise AuditError(
+            f"the endpoint did not take a batch of {waiting} decisions; {before} arrived before it: "
+            "see that it is up and lets you in; then send again, with `--missing-from` or a later `--since`"
+        )
+    return arrived
