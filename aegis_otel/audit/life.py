@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from aegis_otel.audit.rows import Row
+from aegis_otel.model import Mode
 
 
 class Moment(NamedTuple):
@@ -30,7 +31,8 @@ def life(row: Row) -> list[Moment]:
     wait, duration, status = row["approval_wait_s"] or 0.0, row["duration_s"], row["result_status"]
     answered = row["human_decision"] is not None or row["approval_wait_s"] is not None
     asked = answered or status == "pending"
-    add("decided", 0.0, "a human is asked" if asked else _VERDICTS.get(row["approval"], "decided"))
+    verdicts = _WATCHED if row["mode"] == Mode.MONITOR.value else _VERDICTS
+    add("decided", 0.0, "a human is asked" if asked else verdicts.get(row["approval"], "decided"))
     if answered:
         by = f" by {row['approver']}" if row["approver"] else ""
         why = f": {row['approval_reason']}" if row["approval_reason"] else ""
@@ -44,6 +46,8 @@ def life(row: Row) -> list[Moment]:
 
 
 _VERDICTS = {"auto": "allowed", "approve": "approval needed", "block": "blocked"}
+_WATCHED = _VERDICTS | {"approve": "a human would be asked", "block": "would be blocked"}
+"""In monitor mode nothing is enforced."""
 _NOT_OVER = {
     "pending": "not yet: the human has not answered",
     "open": "not yet: it is running",

@@ -12,6 +12,7 @@ from rich.text import Text
 from aegis_otel.audit.feed import Feed
 from aegis_otel.audit.filters import Condition
 from aegis_otel.audit.rows import Row, to_json
+from aegis_otel.cli.audit_mode import MONITOR, watched
 from aegis_otel.cli.audit_table import short_id, styled, when
 
 _PAUSE_S = 0.5
@@ -48,6 +49,7 @@ def _line(row: Row) -> Text:
         Text(when(row)),
         styled((row["risk_level"] or "-").ljust(8)),
         styled((row["human_decision"] or row["approval"] or "-").ljust(8)),
+        *([styled(MONITOR)] if watched(row) else []),
         styled((row["result_status"] or "-").ljust(9)),
         styled(what),
         Text(f"({(styled(row['matched_rule'] or '-')).plain})"),

@@ -12,6 +12,7 @@ import click
 from aegis_otel.audit.filters import Condition
 from aegis_otel.audit.life import Moment, life
 from aegis_otel.audit.rows import Row, read_rows
+from aegis_otel.cli.audit_mode import MONITOR, NOT_ENFORCED, watched
 from aegis_otel.cli.audit_options import find_audit, open_audit, path_option
 from aegis_otel.errors import PolicyError
 from aegis_otel.redaction import REDACTED
@@ -120,7 +121,8 @@ def _agrees(row: Row, explanation: Explanation) -> bool:
 
 
 def _print_row(row: Row) -> None:
-    click.echo(f"{escape(row['decision_id'])}  {row['risk_level'] or '-'}  {row['result_status'] or '-'}\n")
+    first = [row["decision_id"], row["risk_level"] or "-", row["result_status"] or "-"]
+    click.echo(escape("  ".join([*first, MONITOR] if watched(row) else first)) + "\n")
     params = row["action_params"]
     _line("action", f"{row['action_type'] or '-'} -> {row['action_target'] or '-'}")
     _line("arguments", params if isinstance(params, str) else json.dumps(params, ensure_ascii=False))
@@ -133,12 +135,12 @@ def _print_row(row: Row) -> None:
         "trace_id",
         "span_id",
     ):
-        _line(name.removesuffix("_name").replace("_", " "), row[name])
+        _line(name.removesuffix("_name").removesuffix("_id").replace("_", " "), row[name])
     _line("process", " ".join(str(row[name]) for name in ("service", "host", "pid") if row[name] is not None))
     _line("rule", f"{row['matched_rule'] or '-'} ({row['approval'] or '-'})")
     _line("reason", row["reason"])
     _line("policy", row["policy_digest"])
-    _line("mode", row["mode"])
+    _line("mode", f"{row['mode']}: {NOT_ENFORCED}" if watched(row) else row["mode"])
     _line("error", row["result_error"])
 
 

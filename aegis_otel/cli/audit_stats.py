@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 _LONGEST_LIST = 10
 _HOURS = 24
-_BAR = 40
+_LONGEST_BAR = 40
+_SHORTEST_BAR = 4
 _TITLES = {
     "result_status": "Result",
     "risk_level": "Risk",
@@ -102,6 +103,7 @@ def _last_hours(found: Stats) -> list[tuple[str, int]]:
 
 
 def _chart(console: Console, title: str, bars: list[tuple[str, int]]) -> None:
+    """Bars that are as long as there is room for beside the names."""
     from rich.table import Table
     from rich.text import Text
 
@@ -109,13 +111,16 @@ def _chart(console: Console, title: str, bars: list[tuple[str, int]]) -> None:
 
     if not bars:
         return
+    most = max(calls for _, calls in bars)
+    cells = [(styled(value), str(calls), calls / most) for value, calls in bars]
+    room = console.width - max(16, *(cell.cell_len for cell, _, _ in cells)) - len(str(most)) - 3
+    longest = max(_SHORTEST_BAR, min(_LONGEST_BAR, room))
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column(overflow="fold", min_width=16)
     table.add_column(justify="right", no_wrap=True)
     table.add_column(no_wrap=True)
-    most = max(calls for _, calls in bars)
     mark = "#" if console.options.ascii_only else "\N{BOX DRAWINGS HEAVY HORIZONTAL}"
-    for value, calls in bars:
-        table.add_row(styled(value), str(calls), Text(mark * round(_BAR * calls / most), style="cyan"))
+    for value, calls, part in cells:
+        table.add_row(value, calls, Text(mark * round(longest * part), style="cyan"))
     console.print(Text(f"\n{title}", style="bold"))
     console.print(table)

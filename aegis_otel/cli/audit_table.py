@@ -14,10 +14,15 @@ from rich.table import Table
 from rich.text import Text
 
 from aegis_otel.audit.rows import Row
+from aegis_otel.cli.audit_mode import MONITOR, NOT_ENFORCED, watched
 from aegis_otel.terminal import escape
 
 _WIDE = 120
 """Columns of a terminal from which on every column of the table has room."""
+_SMALL = 80
+"""Columns of a terminal below which rule and risk go under action and result."""
+_SMALLEST = 46
+"""Below it a table would have to hide something: the terminal then breaks its lines."""
 _LONGEST = 60
 """Characters of one value that are shown; `--format json` has all of them."""
 
@@ -35,6 +40,7 @@ _STYLES = {
     "unknown": "magenta",
     "pending": "yellow",
     "open": "yellow",
+    MONITOR: "magenta",
 }
 
 
@@ -53,21 +59,47 @@ class _Column(NamedTuple):
     value: Callable[[Row], str | None]
     whole: bool = False
     """Never broken into lines: its values are short."""
-    wide: bool | None = None
-    """Shown on wide terminals only (True), on narrow ones only (False), or on all."""
+    below: Callable[[Row], list[str]] = lambda _: []
+    """What stands under the value, a line each."""
 
 
-_COLUMNS = (
-    _Column("Time (UTC)", lambda row: when(row)[5:], True, wide=False),
-    _Column("Time (UTC)", when, True, wide=True),
-    _Column("Session", lambda row: row["session_id"], wide=True),
-    _Column("Agent", lambda row: row["agent_name"], wide=True),
-    _Column("Action -> Target", lambda row: f"{row['action_type'] or '-'} -> {row['action_target'] or '-'}"),
-    _Column("Risk", lambda row: row["risk_level"], True),
-    _Column("Decision", lambda row: row["human_decision"] or row["approval"], True, wide=True),
-    _Column("Rule", lambda row: row["matched_rule"]),
-    _Column("Result", lambda row: row["result_status"], True),
-    _Column("ID", lambda row: row["decision_id"][-8:], True),
+def _action(row: Row) -> str:
+    return f"{row['action_type'] or '-'} -> {row['action_target'] or '-'}"
+
+
+def _mode(row: Row) -> list[str]:
+    return [MONITOR] if watched(row) else []
+
+
+_RISK = _Column("Risk", lambda row: row["risk_level"], True)
+_RULE = _Column("Rule", lambda row: row["matched_rule"])
+_RESULT = _Column("Result", lambda row: row["result_status"], True)
+_ID = _Column("ID", lambda row: row["decision_id"][-8:], True)
+
+_WIDE_COLUMNS = (
+    _Column("Time (UTC)", when, True),
+    _Column("Session", lambda row: row["session_id"]),
+    _Column("Agent", lambda row: row["agent_name"]),
+    _Column("Action -> Target", _action),
+    _RISK,
+    _Column("Decision", lambda row: row["human_decision"] or row["approval"], True, _mode),
+    _RULE,
+    _RESULT,
+    _ID,
+)
+_NARROW_COLUMNS = (
+    _Column("Time (UTC)", lambda row: when(row)[5:], True),
+    _Column("Action -> Target", _action),
+    _RISK,
+    _RULE._replace(below=_mode),
+    _RESULT,
+    _ID,
+)
+_SMALL_COLUMNS = (
+    _Column("Time (UTC)", lambda row: when(row)[5:16], True),
+    _Column("Action -> Target\n(Rule)", _action, below=lambda row: [f"({row['matched_rule'] or '-'})"]),
+    _Column("Result\nRisk", _RESULT.value, True, lambda row: [row["risk_level"] or "-", *_mode(row)]),
+    _ID,
 )
 
 
@@ -83,17 +115,24 @@ def print_table(rows: Sequence[Row], total: int, *, color: bool) -> None:
     if not rows:
         console.print("No audit entries found.")
         return
-    columns = [column for column in _COLUMNS if column.wide in (None, console.width >= _WIDE)]
+    width = console.width = max(console.width, _SMALLEST)
+    columns = _WIDE_COLUMNS if width >= _WIDE else _NARROW_COLUMNS if width >= _SMALL else _SMALL_COLUMNS
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
         table.add_column(column.header, overflow="fold", no_wrap=column.whole)
     for row in rows:
-        table.add_row(*(styled(column.value(row) or "-") for column in columns))
+        table.add_row(*(_cell(column, row) for column in columns))
     console.print(table)
+    if any(map(watched, rows)):
+        console.print(f"{MONITOR}: {NOT_ENFORCED}.")
     if total > len(rows):
         console.print(
             f"The newest {len(rows)} of {total} entries: more with --limit, all with --format json."
         )
+
+
+def _cell(column: _Column, row: Row) -> Text:
+    return Text("\n").join(map(styled, (column.value(row) or "-", *column.below(row))))
 
 
 def styled(value: str) -> Text:

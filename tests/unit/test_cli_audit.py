@@ -190,6 +190,47 @@ class TestTable:
             f"{day} 12:00:00|a3f1b2c4d5e6|-|web_search -> web|LOW|auto|rule|success|id-0",
         ]
 
+    def test_sixty_columns(self, audit: AuditLogger) -> None:
+        """Rule and risk go below action and result; result and id stay whole."""
+        delete = "delete_document -> storage"
+        assert table(60) == [
+            "             Action -> Target            Result",
+            "Time (UTC)   (Rule)                      Risk      ID",
+            f"11-22 16:00  {delete}  pending   id-4",
+            "             (rule)                      MEDIUM",
+            f"11-22 15:00  {delete}  blocked   id-3",
+            "             (block_deletes)             CRITICAL",
+            f"11-22 14:00  {delete}  denied    id-2",
+            "             (rule)                      HIGH",
+            f"11-22 13:00  {delete}  success   id-1",
+            "             (rule)                      HIGH",
+            "11-22 12:00  web_search -> web           success   id-0",
+            "             (rule)                      LOW",
+        ]
+
+    def test_a_terminal_too_narrow_for_a_table_cuts_nothing_off(self, audit: AuditLogger) -> None:
+        """It breaks the lines itself."""
+        out = aegis("audit", env={"COLUMNS": "20"}).stdout
+        for word in ("CRITICAL", "blocked", "pending", "id-0"):
+            assert word in out
+
+    def test_monitor_mode_is_to_be_seen(self, audit: AuditLogger) -> None:
+        """A call that would have been blocked must not look as if policy had let it through."""
+        assert "monitor" not in "".join(table(80) + table(140))
+        time = "2026-11-23T12:00:00+00:00"
+        watched = {"mode": "monitor", "approval": "block", "result_status": "success"}
+        audit.append(decided(decision_id="watched", timestamp=time, **watched))
+        told = "(monitor): decided and recorded, not enforced."
+        wide = ["|".join(re.split(r"  +", line)) for line in table(140)]
+        assert wide[1].split("|")[4:] == ["CRITICAL", "block", "rule", "success", "watched"]
+        assert (wide[2].split("|")[1:], wide[-1]) == (["(monitor)"], told)
+        for width, above in ((60, "CRITICAL"), (80, "rule")):
+            narrow = table(width)
+            (below,) = [number for number, line in enumerate(narrow) if line.endswith("  (monitor)")]
+            column = narrow[below].index("(monitor)")
+            assert narrow[below - 1][column:].startswith(above)
+            assert narrow[-1] == told
+
     def test_what_is_not_shown_is_said(self) -> None:
         """A table stops at 50 rows, and says so."""
         logger = AuditLogger()
@@ -403,7 +444,7 @@ def table(width: int) -> list[str]:
     """The lines of the table without its rules, at a width that none of them may exceed."""
     lines = aegis("audit", env={"COLUMNS": str(width)}).stdout.splitlines()
     assert max(map(len, lines)) <= width
-    return [line.strip("\n")[1:].rstrip() for line in lines if line.strip(" \u2500")]
+    return [line.removeprefix(" ").rstrip() for line in lines if line.strip(" \u2500")]
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -168,6 +168,15 @@ def test_lines_for_people_until_ctrl_c(audit: AuditLogger, following: Any) -> No
     assert process.stop() == (0, "")
 
 
+def test_monitor_mode_is_to_be_seen(audit: AuditLogger, following: Any) -> None:
+    watched = {"mode": "monitor", "approval": "block", "result_status": "success"}
+    audit.append(decided(decision_id="first", timestamp="2026-11-22T14:30:00+00:00", **watched))
+    assert following().line() == (
+        "2026-11-22 14:30:00  CRITICAL  block     (monitor)  success    "
+        "delete_document -> storage  (rule)  first"
+    )
+
+
 def test_rows_for_programs(audit: AuditLogger, following: Any) -> None:
     for n in range(3):
         audit.append(decided(decision_id=str(n), timestamp=at(n - 5)))

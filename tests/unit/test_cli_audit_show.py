@@ -91,7 +91,7 @@ def test_all_of_it(digest: str) -> None:
   arguments     {{"amount": 50, "account": {{"number": "DE11"}}}}
   agent         Bo
   tool          pay
-  session id    a3f1b2c4d5e6
+  session       a3f1b2c4d5e6
   process       h 7
   rule          payments (approve)
   reason        rule `payments` matched
@@ -139,6 +139,26 @@ def test_for_programs(digest: str) -> None:
         "wanted": "the number `1000`",
         "answer": False,
     }
+
+
+def test_every_name_stands_apart_from_its_value(digest: str) -> None:
+    ids = ("tool_call_id", "session_id", "conversation_id", "trace_id", "span_id")
+    pay(digest, **{name: f"<{name}>" for name in ids})
+    lines = [line for line in show(ID).stdout.splitlines() if "<" in line]
+    assert [line.split("  ")[-1].strip() for line in lines] == [f"<{name}>" for name in ids]
+    assert {line.index("<") for line in lines} == {16}
+
+
+def test_monitor_mode_is_to_be_seen(digest: str) -> None:
+    """In the first line, and no word says that somebody was asked or something was blocked."""
+    pay(digest, mode="monitor", approval="block", human_decision=None, approval_wait_s=None)
+    lines = show(ID).stdout.splitlines()
+    assert lines[0] == f"{ID}  HIGH  failed  (monitor)"
+    assert "  mode          monitor: decided and recorded, not enforced" in lines
+    assert "  2026-11-22 14:30:00.250     +0.000 s  decided    would be blocked" in lines
+    pay(digest, decision_id="other", mode="monitor", human_decision=None, approval_wait_s=None)
+    assert "decided    a human would be asked" in show("other").stdout
+    assert "(monitor)" not in show("other", "--format", "json").stdout
 
 
 class TestLife:

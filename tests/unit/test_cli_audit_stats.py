@@ -122,6 +122,15 @@ def test_bars(audit: AuditLogger) -> None:
     ]
 
 
+def test_narrow_terminals_have_shorter_bars_not_broken_names() -> None:
+    AuditLogger().append(decided(matched_rule="ask_before_anything_is_written"))
+    for width in (40, 60, 80):
+        lines = stats(env={"COLUMNS": str(width)}).stdout.splitlines()
+        (line,) = [line for line in lines if line.startswith("ask_")]
+        assert re.fullmatch(r"ask_before_anything_is_written 1 \u2501{4,40} *", line)
+        assert max(map(len, lines)) <= width
+
+
 def test_a_long_list_is_cut_and_still_adds_up() -> None:
     logger = AuditLogger()
     for n in range(13):
