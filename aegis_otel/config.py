@@ -126,6 +126,13 @@ SEAL_KEY = Setting(
     str,
     "a PEM file with the Ed25519 private key that signs what is sealed",
 )
+EVALUATION_DURATION = Setting(
+    "evaluation_duration",
+    "AEGIS_EVALUATION_DURATION",
+    "off",
+    _one_of("off", "on"),
+    "`on` measures how long a policy takes to decide: the histogram `aegis.policy.evaluation.duration`",
+)
 APPROVAL_TIMEOUT = Setting(
     "approval_timeout",
     "AEGIS_APPROVAL_TIMEOUT",
@@ -142,6 +149,7 @@ SETTINGS: tuple[Setting[str] | Setting[float], ...] = (
     AUDIT_DIR,
     AUDIT_SPOOL,
     DURABILITY,
+    EVALUATION_DURATION,
     ON_AUDIT_FAILURE,
     ON_UNGOVERNED,
     RELOAD_INTERVAL,

@@ -333,6 +333,7 @@ EVENTS: tuple[Event, ...] = (
 )
 
 METRIC_DECISIONS = "aegis.decisions"
+METRIC_EVALUATION_DURATION = "aegis.policy.evaluation.duration"
 METRIC_APPROVAL_DURATION = "aegis.approval.duration"
 METRIC_APPROVAL_PENDING = "aegis.approval.pending"
 METRIC_EXECUTE_TOOL_DURATION = "gen_ai.execute_tool.duration"
@@ -348,6 +349,14 @@ METRICS: tuple[Metric, ...] = (
         "{decision}",
         "final decisions; starts at zero for every rule of the loaded policy (the riskiest 1,500 label sets)",
         (DECISION_OUTCOME, POLICY_APPROVAL, RISK_LEVEL, POLICY_RULE_NAME, ENFORCEMENT_MODE),
+    ),
+    Metric(
+        METRIC_EVALUATION_DURATION,
+        "histogram",
+        "s",
+        "how long the policy took to decide; only with `AEGIS_EVALUATION_DURATION=on`",
+        (DECISION_OUTCOME,),
+        (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1),
     ),
     Metric(
         METRIC_APPROVAL_DURATION,

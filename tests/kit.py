@@ -73,18 +73,24 @@ class Telemetry:
         """The log records of an event, whole."""
         return [each for each in self._events.get_finished_logs() if each.log_record.event_name == name]
 
-    def points(self, metric: str) -> dict[tuple[tuple[str, Any], ...], Any]:
-        """Attribute pairs (sorted) -> value or count of every data point of a metric."""
+    def data_points(self, metric: str) -> list[Any]:
         data = self._metrics.get_metrics_data()
-        return {
-            tuple(sorted((point.attributes or {}).items())): getattr(
-                point, "value", getattr(point, "count", None)
-            )
+        return [
+            point
             for resource in (data.resource_metrics if data else ())
             for scope in resource.scope_metrics
             for found in scope.metrics
             if found.name == metric
             for point in found.data.data_points
+        ]
+
+    def points(self, metric: str) -> dict[tuple[tuple[str, Any], ...], Any]:
+        """Attribute pairs (sorted) -> value or count of every data point of a metric."""
+        return {
+            tuple(sorted((point.attributes or {}).items())): getattr(
+                point, "value", getattr(point, "count", None)
+            )
+            for point in self.data_points(metric)
         }
 
     def close(self) -> None:

@@ -45,6 +45,8 @@ class Call:
     """The encoded, unredacted arguments, to be digested again before the body runs."""
     stamped_ns: int = 0
     """Unix time in nanoseconds of its last journal line."""
+    evaluation_s: float = 0.0
+    """Seconds the policy took, the first time it was asked."""
     outcome: Outcome | None = None
     """None until the decision is final."""
     status: RecordStatus = RecordStatus.PENDING

@@ -157,8 +157,7 @@ class Governor:
             paused: Whether a body that has returned this has not ended: a call inside of it waits for a
                 human.
         """
-        started = self.system.monotonic()
-        begun_ns = self.system.now_ns()
+        started, begun_ns = self.system.monotonic(), self.system.now_ns()
         try:
             with self.signals.executing(call):
                 value = await body()
@@ -196,10 +195,11 @@ class Governor:
 
     def assess(self, action: Action, origin: Origin, started_ns: int) -> Call:
         """Everything that needs only the arguments and the policy: runs in a thread for large arguments."""
-        decision = self.policy.evaluate(action, now=utc(started_ns))
+        begun, decision = self.system.monotonic(), self.policy.evaluate(action, now=utc(started_ns))
+        took = self.system.monotonic() - begun
         record = decided(decision, self.system, self._session_id, started_ns, origin, mode=self.mode)
         arguments = add_arguments(record, action.params, self._digest)
-        return Call(decision, origin, started_ns, record, arguments)
+        return Call(decision, origin, started_ns, record, arguments, evaluation_s=took)
 
     def _digest(self, payload: bytes) -> str | None:
         try:

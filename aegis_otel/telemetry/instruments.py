@@ -17,6 +17,7 @@ from opentelemetry.metrics import (
 )
 
 from aegis_otel import semconv
+from aegis_otel.config import EVALUATION_DURATION
 from aegis_otel.telemetry.counts import Counts
 from aegis_otel.version import __version__
 
@@ -40,6 +41,8 @@ class Instruments:
         provider = provider or get_meter_provider()
         meter = provider.get_meter(semconv.SCOPE, __version__)
         self.counts = _shared_counts(provider, meter)
+        measured = EVALUATION_DURATION.value() == "on"
+        self.evaluation_duration = _histogram(meter, semconv.METRIC_EVALUATION_DURATION) if measured else None
         self.approval_duration = _histogram(meter, semconv.METRIC_APPROVAL_DURATION)
         self.execute_tool_duration = _histogram(meter, semconv.METRIC_EXECUTE_TOOL_DURATION)
 

@@ -98,6 +98,10 @@ class Recorder:
         self._instruments.counts.decided(
             (outcome, record.approval or "", level, record.matched_rule or "", record.mode or "")
         )
+        if self._instruments.evaluation_duration is not None:
+            self._instruments.evaluation_duration.record(
+                call.evaluation_s, {semconv.DECISION_OUTCOME: outcome}, governed.context
+            )
         now = time.time_ns()
         if governed.span.is_recording():
             mirrored = {semconv.DECISION_OUTCOME: outcome, semconv.RISK_LEVEL: level}

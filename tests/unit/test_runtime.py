@@ -384,6 +384,20 @@ async def test_faulty_handlers_deny(
     assert (b.row()["result_status"], b.row()["human_decision"]) == ("denied", human_decision)
 
 
+@pytest.mark.parametrize("measured", ["off", "on"])
+async def test_how_long_the_policy_took(measured: str, bench: BENCH, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where it is asked for, once a decision, without the time of the human."""
+    monkeypatch.setenv("AEGIS_EVALUATION_DURATION", measured)
+    b = bench(lambda decision: asyncio.sleep(0.2, True), executor=Executor())
+    await b.runtime.run_one(Action("write_x"))
+    await b.runtime.run_one(Action("delete_x"))
+    points = b.telemetry.data_points("aegis.policy.evaluation.duration")
+    assert len(points) == (2 if measured == "on" else 0)
+    for point in points:
+        assert point.count == 1
+        assert 0 < point.sum < 0.1
+
+
 async def test_a_fault_of_ours_while_asking_refuses_the_call(bench: BENCH) -> None:
     """What nobody foresaw is a recorded refusal as well: here a channel that cannot be read."""
 

@@ -10,6 +10,7 @@ import pytest
 
 from aegis_otel import semconv
 from aegis_otel.audit.record import RecordStatus
+from aegis_otel.config import EVALUATION_DURATION
 from aegis_otel.errors import AuditError
 from aegis_otel.model import Action, Approval, Outcome, PolicyDecision, RiskLevel, Verdict
 from aegis_otel.telemetry.recorder import CAPTURE_CONTENT, Recorder
@@ -407,6 +408,7 @@ def test_severity_follows_the_risk(
 def test_what_is_emitted_is_what_is_documented(seen: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over all endings of a call, a signal carries the attributes of its table in semconv, and no other."""
     monkeypatch.setenv(CAPTURE_CONTENT, "SPAN_ONLY")
+    monkeypatch.setenv(EVALUATION_DURATION.env, "on")
     recorder = seen.recorder()
     call = make_call(**ASK, action_type="db.read", action_target="orders", mode="monitor")
     call.channel = "cli"
