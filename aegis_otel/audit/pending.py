@@ -101,4 +101,4 @@ def _fold(lines: Iterable[AuditRecord]) -> Waiting:
             value = getattr(line, name)
             if value is not None and name != "timestamp":
                 setattr(row, name, value)
-    return Waiting(row, ordered[-1].human_decision)
+    return Waiting(row, ordered[-1].human_decision, max(line.timestamp for line in ordered))

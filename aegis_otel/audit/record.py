@@ -77,6 +77,8 @@ class Waiting(msgspec.Struct, frozen=True):
     """Its lines so far, folded; `result_status` is `pending`."""
     answer: str | None
     """`approved`, where the last question was answered; a yes to an earlier one does not count."""
+    last: str
+    """The timestamp of its last line: what is written next has to be later."""
 
     @property
     def started(self) -> bool:

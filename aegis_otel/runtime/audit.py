@@ -11,6 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Unpack
 
+from msgspec.structs import replace
+
 from aegis_otel.audit.export import write_jsonl
 from aegis_otel.audit.filters import STATUSES, Filters, compile_filters
 from aegis_otel.audit.journal import Journal
@@ -25,6 +27,7 @@ from aegis_otel.redaction import redact_text
 from aegis_otel.runtime import refusal
 from aegis_otel.runtime.decided import add_arguments, decided
 from aegis_otel.runtime.system import RealSystem
+from aegis_otel.runtime.timestamps import timestamp, unix_ns
 
 if TYPE_CHECKING:
     import duckdb
@@ -144,16 +147,17 @@ class AuditLogger:
             for found in waiting(self.path, record.tool_call_id or ""):
                 may = found.started if inside else found.answer == "approved" and not found.started
                 if may and same_call(found.row, record):
+                    taken = timestamp(max(unix_ns(record.timestamp), unix_ns(found.last) + 1_000))
                     self.append(
                         AuditRecord(
                             stage="resolved",
                             decision_id=found.row.decision_id,
-                            timestamp=record.timestamp,
+                            timestamp=taken,
                             human_decision=found.row.human_decision,
                             result_status=RecordStatus.OPEN.value,
                         )
                     )
-                    return found
+                    return replace(found, last=taken)
         return None
 
     @contextmanager

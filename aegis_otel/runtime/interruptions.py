@@ -209,7 +209,8 @@ class Interruptions:
         record.human_decision = APPROVED if approved else DENIED
         record.approver = None if approver is None else safe_text(approver)
         record.approval_reason = None if reason is None else safe_text(reason)
-        asked, record.timestamp = datetime.fromisoformat(record.timestamp), timestamp(call.started_ns)
+        asked = datetime.fromisoformat(record.timestamp)
+        record.timestamp = timestamp(call.stamp(call.started_ns))
         record.approval_wait_s = round(max(0.0, (utc(call.started_ns) - asked).total_seconds()), 6)
 
     def _assess(self, action: Action, origin: Origin, shown: str) -> Call:

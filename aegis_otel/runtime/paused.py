@@ -10,6 +10,7 @@ import msgspec
 from aegis_otel.audit.record import AuditRecord, RecordStatus, Waiting
 from aegis_otel.model import Action, Approval, Outcome, PolicyDecision, RiskLevel, Verdict
 from aegis_otel.runtime.call import Call, Origin
+from aegis_otel.runtime.timestamps import timestamp, unix_ns
 
 CHANNEL = "sdk"
 """Where a human is asked, as signals name it."""
@@ -43,6 +44,8 @@ def same_question(waiting: Waiting, verdict: Verdict) -> bool:
 def take_up(call: Call, waiting: Waiting) -> None:
     """Go on with a paused call: its id, its answer; and its verdict, where its body has begun."""
     record, row = call.record, waiting.row
+    call.stamped_ns = unix_ns(waiting.last)
+    record.timestamp = timestamp(call.stamp(call.started_ns))
     record.stage, record.decision_id = "resolved", row.decision_id
     for name in ANSWER + (_VERDICT if waiting.started else ()):
         setattr(record, name, getattr(row, name))
@@ -74,4 +77,5 @@ def reopened(waiting: Waiting, arguments: str, now_ns: int) -> Call:
         policy_digest=row.policy_digest or "",
     )
     origin = Origin(row.tool_name, row.tool_call_id, row.conversation_id, len(arguments))
-    return Call(PolicyDecision(action, verdict), origin, now_ns, row, b"", channel=CHANNEL)
+    decision, last = PolicyDecision(action, verdict), unix_ns(waiting.last)
+    return Call(decision, origin, now_ns, row, b"", stamped_ns=last, channel=CHANNEL)

@@ -16,6 +16,12 @@ def timestamp(ns: int) -> str:
     return f"{_second(ns // 1_000_000_000)}.{ns // 1000 % 1_000_000:06d}+00:00"
 
 
+def unix_ns(text: str) -> int:
+    """The moment of such a text, in Unix nanoseconds."""
+    moment = datetime.fromisoformat(text)
+    return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1_000
+
+
 @lru_cache(maxsize=4)
 def _second(seconds: int) -> str:
     """All lines of one second share it: formatting a date costs more than writing the line."""

@@ -7,7 +7,6 @@ An event has its decision's id and time, so that one sent twice can be told from
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from opentelemetry.context import Context
@@ -18,6 +17,7 @@ from aegis_otel.audit.record import AuditRecord, RecordStatus
 from aegis_otel.errors import AuditError
 from aegis_otel.model import Approval, Mode, Outcome
 from aegis_otel.runtime import refusal
+from aegis_otel.runtime.timestamps import unix_ns
 from aegis_otel.telemetry.attributes import of_call, of_decision, risk
 from aegis_otel.telemetry.events import Events
 from aegis_otel.telemetry.outbox import Outbox
@@ -88,8 +88,7 @@ def _emit(record: AuditRecord, outcome: Outcome, outbox: Outbox) -> None:
 
 def _when(record: AuditRecord) -> int:
     """Unix time in nanoseconds at which the decision was final: after the answer where a human was asked."""
-    decided = datetime.fromisoformat(record.timestamp) + timedelta(seconds=record.approval_wait_s or 0.0)
-    return int(decided.timestamp()) * 1_000_000_000 + decided.microsecond * 1_000
+    return unix_ns(record.timestamp) + round((record.approval_wait_s or 0.0) * 1e6) * 1_000
 
 
 def _span(record: AuditRecord) -> Context:

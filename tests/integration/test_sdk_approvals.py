@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import copy
 import dataclasses
+import itertools
 import json
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +36,7 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 from aegis_otel import AuditError, Policy
 from aegis_otel.adapters.openai_agents import answered_by, governed_tool
 from aegis_otel.runtime.audit import AuditLogger
+from aegis_otel.runtime.system import RealSystem
 from tests.kit import Bench
 
 BENCH = Callable[..., Bench]
@@ -254,9 +257,15 @@ async def test_nobody_answered_yet(asking: BENCH) -> None:
     assert len(b.telemetry.events("aegis.approval.requested")) == 1
 
 
+@pytest.mark.parametrize("clock", ["goes on", "is set back"])
 @pytest.mark.parametrize("path", [by_run, by_run_streamed])
-async def test_the_policy_is_asked_again_on_resume(asking: BENCH, path: Any) -> None:
-    """A block wins over the yes, and the row says both."""
+async def test_the_policy_is_asked_again_on_resume(
+    asking: BENCH, path: Any, clock: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block wins over the yes, and the row says both; also where each clock is an hour behind the last."""
+    if clock == "is set back":
+        times = itertools.count(time.time_ns(), -3_600_000_000_000)
+        monkeypatch.setattr(RealSystem, "now_ns", staticmethod(lambda: next(times)))
     b = asking(policy=policy(act="approve"))
     clerk = Clerk(b, [act()])
     state = (await path(clerk.agent, "go")).to_state()
