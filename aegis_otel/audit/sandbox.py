@@ -138,7 +138,10 @@ def _main() -> None:
         _say({"failed": str(error)})
     except duckdb.OutOfMemoryException:
         _say({"failed": f"the query needs more than the {MEMORY_MB} MB of memory that it may use"})
-    except (duckdb.ProgrammingError, duckdb.NotSupportedError, duckdb.PermissionException) as error:
+    except (
+        *(duckdb.ProgrammingError, duckdb.NotSupportedError, duckdb.PermissionException),
+        duckdb.DataError,  # such as a text in it that is no time
+    ) as error:
         _say({"wrong": _wording(error)})
     except Exception as error:
         _say({"failed": _wording(error)})

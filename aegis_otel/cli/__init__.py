@@ -1,6 +1,7 @@
 """The command `aegis` (also `aegis-otel`, beside a program that owns the first name).
 
-Exit codes: 0 fine, 1 something was found or nothing was there, 2 wrong usage, 3 an invalid policy.
+Exit codes: 0 done, also where no row matched; 1 something was found, what was named is not there, or it could
+not be done; 2 wrong usage; 3 an invalid policy.
 """
 
 from __future__ import annotations
@@ -53,6 +54,21 @@ class _Commands(click.Group):
             if str(error) == "Query interrupted":  # what DuckDB makes of Ctrl-C
                 raise click.Abort from None
             raise
+        except Exception as error:
+            if not isinstance(error, _duckdb_error()):
+                raise
+            first, *_ = str(error).splitlines() or [type(error).__name__]
+            what = escape(first.partition("Error: ")[2] or first)
+            click.echo(
+                f"Error: cannot read the audit: {what}; `aegis audit verify` says what is wrong", err=True
+            )
+            ctx.exit(1)
+
+
+def _duckdb_error() -> tuple[type[Exception], ...]:
+    """What DuckDB raises; nothing where it was not loaded, which no command does for this."""
+    duckdb = sys.modules.get("duckdb")
+    return () if duckdb is None else (duckdb.Error,)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

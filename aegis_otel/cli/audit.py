@@ -52,7 +52,7 @@ class _Audit(click.Group):
     "--output",
     "--export",
     metavar="FILE",
-    help="Write all entries to a file, oldest first, as `export` does.",
+    help="Write all entries to a file, oldest first, as `export` does; `-` is standard output.",
 )
 @click.option(
     "-f", "--follow", "--tail", is_flag=True, help="Go on with what is new or changes, until Ctrl-C."
@@ -83,6 +83,10 @@ def audit(
     if follow and form not in (None, "table", "jsonl"):
         raise click.UsageError("--follow prints lines: its formats are table and jsonl")
     condition = matching(**filters)
+    if output is not None:
+        from aegis_otel.cli.audit_export import form_of
+
+        form = form_of(output, form)
     directory = find_audit(ctx, path)
     if follow:
         from aegis_otel.cli.audit_follow import print_feed
@@ -98,7 +102,7 @@ def audit(
     from aegis_otel.cli.audit_table import print_table
 
     connection = open_audit(directory)
-    if output is not None:
+    if output is not None and form is not None:
         write_entries(connection, condition, output, form, limit)
     elif form is None or form == "table":
         total = count_rows(connection, condition)

@@ -25,6 +25,7 @@ from aegis_otel.terminal import escape
 if TYPE_CHECKING:
     import duckdb
 
+STDOUT = "-"
 FORMS = ("json", "jsonl", "csv", "parquet")
 
 
@@ -45,18 +46,19 @@ def export(
     file: str,
     **filters: str | None,
 ) -> None:
-    """Write the entries to FILE, oldest first; all filters given must hold.
+    """Write the entries to FILE, oldest first; all filters given must hold. `-` is standard output.
 
     The file can be read by this user only, and appears, or replaces an older one, only when it is complete.
     JSON and Parquet have every value as it is; CSV is for spreadsheets: control characters are escaped in it,
     and what a spreadsheet would run as a formula has an apostrophe before it.
     """
     condition = matching(**filters)
+    form = form_of(file, form)
     write_entries(open_audit(find_audit(ctx, path)), condition, file, form, limit)
 
 
 def write_entries(
-    audit: duckdb.DuckDBPyConnection, condition: Condition, file: str, form: str | None, limit: int | None
+    audit: duckdb.DuckDBPyConnection, condition: Condition, file: str, form: str, limit: int | None
 ) -> None:
     """Write the rows that match to a file, oldest first, with a progress bar on a terminal.
 
@@ -70,7 +72,10 @@ def write_entries(
     from aegis_otel.audit.rows import count_rows, read_rows
 
     console = Console(stderr=True)
-    form = form_of(file, form)
+    columns = [column.name for column in COLUMNS]
+    if file == STDOUT:
+        print_text(form, read_rows(audit, condition, limit=limit, oldest_first=True), columns)
+        return
     if form == "parquet":
         with console.status("Exporting"):
             count = write_parquet(file, audit, condition, limit)
@@ -84,15 +89,23 @@ def write_entries(
             transient=True,
             disable=not console.is_terminal,
         )
-        columns = [column.name for column in COLUMNS]
         count = write_file(file, lambda text: write_text(text, form, rows, columns))
     told(count, file)
 
 
 def form_of(file: str, form: str | None) -> str:
-    """The format given, else the one that the file's suffix names, else JSON lines."""
+    """The format given, else the one that the file's suffix names, else JSON lines.
+
+    Raises:
+        UsageError: there can be no such file.
+    """
+    if not file:
+        raise click.UsageError(f"give the file a name, or `{STDOUT}` for standard output")
     suffix = Path(file).suffix.lower().removeprefix(".")
-    return form or (suffix if suffix in FORMS else "jsonl")
+    form = form or (suffix if suffix in FORMS else "jsonl")
+    if file == STDOUT and form == "parquet":
+        raise click.UsageError("parquet needs a file: it cannot go to standard output")
+    return form
 
 
 def told(count: int, file: str) -> None:

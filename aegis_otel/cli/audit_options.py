@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from aegis_otel.audit.filters import RISK_LEVELS, STATUSES, Condition, compile_filters
-from aegis_otel.audit.location import address, exists, locate, prepare
+from aegis_otel.audit.location import JOURNAL, KEY, LAKE, SEALS, address, exists, locate, prepare
 from aegis_otel.audit.record import SCHEMA_VERSION
 from aegis_otel.config import AUDIT_DIR
 from aegis_otel.errors import AuditError
@@ -22,6 +23,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _TIME = "ISO 8601, UTC unless it has an offset, or how long ago: 30m, 2h, 7d"
 _LARGEST = 2**63 - 1
+_PARTS = (KEY, LAKE, SEALS)
 
 path_option = click.option(
     "--path",
@@ -92,13 +94,24 @@ def find_audit(ctx: click.Context, path: str | None) -> Path:
     """The audit's directory; where there is none, that is said and the command ends.
 
     Raises:
-        AuditError: when something else stands there.
+        AuditError: when something else stands there, or a part of an audit only.
     """
     directory = locate(path)
     if (url := address(path)) is not None:
         prepare(directory, url)
-    if not exists(directory):
-        click.echo(f"no audit at `{escape(str(directory))}`", err=True)
+    if not (directory / JOURNAL).exists() and any(os.path.lexists(directory / each) for each in _PARTS):
+        raise AuditError(
+            f"`{directory}` is a part of an audit only: it has no `{JOURNAL}`; restore it, or check what is "
+            "sealed by `aegis audit verify` with --witness or --public-key"
+        )
+    there = exists(directory)
+    if not there or not os.listdir(directory):
+        why = "the directory is empty" if there else "there is no such directory"
+        click.echo(
+            f"no audit at `{escape(str(directory))}` ({why}): it is made with the first record; "
+            f"name another with --path or {AUDIT_DIR.env}",
+            err=True,
+        )
         ctx.exit(1)
     return directory
 

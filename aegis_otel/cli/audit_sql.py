@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from aegis_otel.audit import sandbox
-from aegis_otel.cli.audit_export import form_of, print_text, told, write_text
-from aegis_otel.cli.audit_options import fetch_others, find_audit, path_option
+from aegis_otel.cli.audit_export import STDOUT, form_of, print_text, told, write_text
+from aegis_otel.cli.audit_options import find_audit, open_audit, path_option
 
 _TABLE_ROWS = 1_000
 
@@ -24,7 +24,7 @@ _TABLE_ROWS = 1_000
     type=click.Choice(["table", "json", "jsonl", "csv", "parquet"]),
     help="[default: table; for a file its suffix, else jsonl]",
 )
-@click.option("-o", "--output", metavar="FILE", help="Write the answer to a file.")
+@click.option("-o", "--output", metavar="FILE", help="Write the answer to a file; `-` is standard output.")
 @click.option(
     "--timeout",
     type=click.FloatRange(0, 1e6, min_open=True),
@@ -57,6 +57,9 @@ def sql(
         raise click.UsageError("--format parquet is a file: say where with --output FILE")
     if output is not None and form == "table":
         raise click.UsageError("--output does not go with --format table")
+    if output is not None:
+        form = form_of(output, form)
+        output = None if output == STDOUT else output
     directory = find_audit(ctx, path)
     if query is None:
         from aegis_otel.audit.store import open_view
@@ -66,8 +69,8 @@ def sql(
         create_views(audit)
         click.echo(views_sql(audit), nl=False)
         return
-    fetch_others(directory)
-    if output is not None and form_of(output, form) == "parquet":
+    open_audit(directory).close()  # says what an answer will be without
+    if output is not None and form == "parquet":
         from aegis_otel.audit.export import parquet_draft
 
         with parquet_draft(output) as draft:
@@ -79,10 +82,8 @@ def sql(
         if output is not None:
             from aegis_otel.audit.export import write_file
 
-            rows = _named(answer)
-            count = write_file(
-                output, lambda file: write_text(file, form_of(output, form), rows, answer.columns)
-            )
+            rows, chosen = _named(answer), str(form)
+            count = write_file(output, lambda file: write_text(file, chosen, rows, answer.columns))
             told(count, output)
         elif form in (None, "table"):
             from aegis_otel.cli.audit_table import print_grid

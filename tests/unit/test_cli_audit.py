@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from aegis_otel.cli import main
 from aegis_otel.runtime.audit import AuditLogger
 from aegis_otel.version import __version__
-from tests.records import decided, python
+from tests.records import completed, decided, python
 
 
 @pytest.fixture
@@ -298,7 +298,10 @@ class TestFailure:
         for arguments in ((), ("--format", "json"), ("--export", "out.jsonl")):
             result = aegis("audit", *arguments)
             assert (result.exit_code, result.stdout) == (1, "")
-            assert result.stderr == f"no audit at `{tmp_path}/aegis_audit`\n"
+            assert result.stderr == (
+                f"no audit at `{tmp_path}/aegis_audit` (there is no such directory): it is made with the "
+                "first record; name another with --path or AEGIS_AUDIT_DIR\n"
+            )
         assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize(
@@ -335,7 +338,8 @@ class TestFailure:
     def test_a_newer_schema(self, audit: AuditLogger) -> None:
         """Rows that this version may misread are not shown as if they were understood."""
         audit.append(decided(decision_id="new", schema_version=99))
-        for command in ((), ("show", "id-0"), ("stats",), ("export", "out"), ("--output", "out")):
+        commands = [(), ("show", "id-0"), ("stats",), ("export", "out"), ("--output", "out")]
+        for command in (*commands, ("sql", "FROM audit"), ("export", "-")):
             result = aegis("audit", *command)
             assert (result.exit_code, result.stdout) == (1, "")
             assert re.fullmatch(
@@ -353,27 +357,85 @@ class TestFailure:
         assert "journal" in result.stderr
         assert [path.name for path in audit.path.iterdir()] == ["key"]
 
-    def test_an_empty_directory_has_no_entries(self, tmp_path: Path) -> None:
-        (tmp_path / "empty").mkdir()
-        result = aegis("audit", "--path", "empty")
-        assert (result.exit_code, result.stdout) == (0, "No audit entries found.\n")
-        assert list((tmp_path / "empty").iterdir()) == []
+    def test_only_the_sealed_part_of_an_audit(self, audit: AuditLogger) -> None:
+        """It is an audit all the same, and it is said what can be done with it."""
+        audit.close()
+        shutil.rmtree(audit.path / "journal")
+        (audit.path / "lake").mkdir()
+        for command in ((), ("stats",), ("sql", "FROM audit"), ("verify",), ("seal",)):
+            result = aegis("audit", *command)
+            assert (result.exit_code, result.stdout) == (1, "")
+            assert result.stderr == (
+                f"Error: `{audit.path}` is a part of an audit only: it has no `journal`; restore it, or "
+                "check what is sealed by `aegis audit verify` with --witness or --public-key\n"
+            )
 
-    @pytest.mark.parametrize("command", [("show", "x"), ("sql", "FROM audit"), ("stats",), ("export", "out")])
+    def test_a_sealed_file_that_is_damaged(self, audit: AuditLogger) -> None:
+        """One line, whatever is asked, and no traceback."""
+        for n in range(5):
+            audit.append(completed(decision_id=f"id-{n}"))
+        audit.close()
+        assert aegis("audit", "seal").exit_code == 0
+        (file,) = audit.path.glob("lake/date=*/*.parquet")
+        file.write_bytes(b"x" * file.stat().st_size)
+        for command in ((), ("show", "id-0"), ("stats",), ("sql", "FROM audit"), ("export", "out"), ("-f",)):
+            result = aegis("audit", *command)
+            assert (result.exit_code, result.stdout) == (1, ""), command
+            assert result.stderr.startswith("Error: cannot read the audit: ")
+            assert f"{file.name}'" in result.stderr
+            assert result.stderr.count("\n") == 1
+        assert not Path("out").exists()
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            *((), ("show", "x"), ("sql", "FROM audit"), ("sql", "--views"), ("stats",), ("export", "out")),
+            *(("export", "-"), ("--follow",), ("verify",), ("seal",), ("prune", "--keep", "1d")),
+        ],
+    )
     def test_every_command_refuses_what_is_no_audit(self, tmp_path: Path, command: tuple[str, ...]) -> None:
-        """Missing, foreign, or a file: one line, exit code 1, nothing made."""
+        """Missing, empty, foreign, or a file: one line, exit code 1, nothing made."""
+        (tmp_path / "empty").mkdir()
         (tmp_path / "foreign").mkdir()
         (tmp_path / "foreign" / "file").write_text("")
         (tmp_path / "file").write_text("")
         for path, told in (
             ("missing", "no audit at"),
+            ("empty", "(the directory is empty)"),
             ("foreign", "not an audit directory"),
             ("file", "is a file"),
         ):
             result = aegis("audit", *command, "--path", path)
             assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
             assert told in result.stderr
-        assert {path.name for path in tmp_path.rglob("*")} == {"foreign", "file"}
+        assert {path.name for path in tmp_path.rglob("*")} == {"empty", "foreign", "file"}
+
+    @pytest.mark.parametrize(
+        ("command", "printed"),
+        [
+            ((), "No audit entries found.\n"),
+            (("--format", "json"), "[]\n"),
+            (("--format", "jsonl"), ""),
+            (("--output", "-"), ""),
+            (("stats",), "No audit entries found.\n"),
+            (("export", "out.jsonl"), "Exported 0 entries to out.jsonl\n"),
+            (("export", "-", "--format", "json"), "[]\n"),
+        ],
+    )
+    def test_finding_nothing_is_an_answer(
+        self, audit: AuditLogger, command: tuple[str, ...], printed: str
+    ) -> None:
+        """Exit code 0 where there is an audit, with rows or yet without; only an id must be there."""
+        AuditLogger("new").check()
+        for of in (("--path", "new"), ("--rule", "none")):
+            result = aegis("audit", *of, *command)
+            assert (result.exit_code, result.stdout, result.stderr) == (0, printed, "")
+        for of in (("sql", "FROM audit", "--path", "new"), ("sql", "FROM audit WHERE false")):
+            assert (aegis("audit", *of, "--format", "json").stdout, aegis("audit", *of).exit_code) == (
+                "[]\n",
+                0,
+            )
+        assert aegis("audit", "show", "none").exit_code == 1
 
     def test_a_reader_that_goes_away(self, audit: AuditLogger) -> None:
         """`aegis audit | head` ends in silence, whatever is left to write."""

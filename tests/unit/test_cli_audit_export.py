@@ -82,6 +82,17 @@ def test_b43_inventory_104_filters_apply_to_every_format(
         assert ids(file) == found
 
 
+@pytest.mark.parametrize("form", ["jsonl", "json", "csv"])
+@pytest.mark.parametrize("command", [("export", "-"), ("--output", "-"), ("-o", "-")])
+def test_a_dash_is_standard_output(audit: AuditLogger, command: tuple[str, ...], form: str) -> None:
+    """Nothing but what the file would have, oldest first, by the filters; JSON lines by itself."""
+    assert aegis("export", f"out.{form}", "--risk", "high").exit_code == 0
+    result = aegis("--risk", "high", "--format", form, *command)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, Path(f"out.{form}").read_text(), "")
+    assert (aegis(*command).stdout == aegis("export", "-", "--format", form).stdout) is (form == "jsonl")
+    assert not Path("-").exists()
+
+
 def test_a_format_wins_over_the_suffix(audit: AuditLogger) -> None:
     aegis("export", "--format", "csv", "out.json")
     assert Path("out.json").read_text().startswith("decision_id,session_id,")
@@ -95,6 +106,9 @@ def test_a_format_wins_over_the_suffix(audit: AuditLogger) -> None:
         (("--output", "out", "export", "other"), 2, "--export does not go with `export`"),
         (("--output", "out", "--follow"), 2, "--output does not go with --follow"),
         (("--format", "parquet"), 2, "--format parquet is a file: say where with --output FILE"),
+        (("export", "--format", "parquet", "-"), 2, "parquet needs a file: it cannot go to standard output"),
+        (("--format", "parquet", "-o", "-"), 2, "parquet needs a file: it cannot go to standard output"),
+        (("export", ""), 2, "give the file a name, or `-` for standard output"),
         (("export", "--since", "yesterday", "out"), 2, "`since` is `yesterday`"),
         (("export", "missing/out.csv"), 1, "no such file or directory; choose another place"),
         (("export", "."), 1, "it is not a regular file"),

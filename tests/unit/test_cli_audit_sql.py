@@ -60,6 +60,15 @@ class TestFormat:
         assert Path(f"out.{form}").read_text() == expected
         assert stat.S_IMODE(Path(f"out.{form}").stat().st_mode) == 0o600
 
+    @pytest.mark.parametrize("form", ["jsonl", "json", "csv"])
+    def test_a_dash_is_standard_output(self, form: str) -> None:
+        to_file = ask(COUNT, "--format", form, "-o", "-")
+        assert (to_file.exit_code, to_file.stdout, to_file.stderr) == (
+            *(0, ask(COUNT, "--format", form).stdout, ""),
+        )
+        assert ask(COUNT, "--output", "-").stdout == ask(COUNT, "--format", "jsonl").stdout
+        assert not Path("-").exists()
+
     def test_parquet(self) -> None:
         result = ask(COUNT, "-o", "out.parquet")
         assert (result.exit_code, result.stdout) == (0, "Exported 2 entries to out.parquet\n")
@@ -110,6 +119,10 @@ class TestFailure:
             (("--views", "FROM audit"), "--views takes no query"),
             (("FROM audit", "--format", "parquet"), "say where with --output FILE"),
             (("FROM audit", "--format", "table", "-o", "x"), "--output does not go with --format table"),
+            (("FROM audit", "--format", "parquet", "-o", "-"), "parquet needs a file"),
+            (("FROM audit", "-o", ""), "give the file a name"),
+            (("SELECT 'x'::INT",), "Error: Could not convert string 'x' to INT32"),
+            (("FROM audit WHERE timestamp > 'yesterday'",), "Error: invalid timestamp field format"),
             (("FROM audit", "--timeout", "0"), "0 is not in the range"),
             (("FROM audit", "--timeout", "soon"), "is not a valid float"),
         ],
@@ -143,7 +156,15 @@ class TestFailure:
 
     def test_no_audit(self, tmp_path: Path) -> None:
         result = ask("FROM audit", "--path", "nowhere")
-        assert (result.exit_code, result.stderr) == (1, f"no audit at `{tmp_path}/nowhere`\n")
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.startswith(f"no audit at `{tmp_path}/nowhere` (")
+
+    def test_what_cannot_be_read_is_told_beside_the_answer(self, audit: AuditLogger) -> None:
+        """An answer without some of the rows must not look like one with all."""
+        (audit.path / "journal" / "torn.jsonl").write_text('{"stage":"dec')
+        result = ask("SELECT count(*) AS calls FROM audit", "--format", "csv")
+        assert (result.exit_code, result.stdout) == (0, "calls\n3\n")
+        assert result.stderr == "Journal lines left out because they cannot be read: 1\n"
 
     def test_ctrl_c_ends_it(self) -> None:
         """At once, and without a traceback; nothing of it is left running."""
