@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from aegis_otel.audit.lake import SCHEMA, has_schema
+from aegis_otel.audit.lake import SCHEMA
 from aegis_otel.audit.location import JOURNAL, LAKE
 from aegis_otel.audit.seals import VERSION, Book, Carried, Segment, carried_name, segment_name
 from aegis_otel.audit.segments import Workshop
@@ -34,7 +34,7 @@ class Drafts:
                 folder.mkdir(mode=0o700)
                 _sync(folder.parent)
         schema = path.parent.parent / SCHEMA
-        if not has_schema(schema.parent) and not any(path == schema for _, path in self._files):
+        if not workshop.has_schema(schema.parent) and not any(path == schema for _, path in self._files):
             draft, descriptor = self._create(schema)
             os.close(descriptor)
             workshop.write_schema(draft)

@@ -18,7 +18,7 @@ PATTERN = "date=[0-9]*/[0-9]*-*.parquet"
 """What segments match below `lake/`, and drafts do not."""
 SCHEMA = "_schema.parquet"
 """Stands first in a list of segments, since DuckDB takes the columns, and a guess at the number of rows, from
-the first file. Its own rows are nulls of segment 0, which there is not."""
+the first file. Its own rows are nulls of segment 0, which there is not, and nobody reads them."""
 
 
 class Lake(NamedTuple):
@@ -66,15 +66,6 @@ def look(directory: Path) -> Lake:
         f"{JOURNAL}/{path.name}" for path in journal_files(directory / JOURNAL) if path.name in covered
     ]
     return Lake(readable, closed, problems)
-
-
-def has_schema(lake: Path) -> bool:
-    """Whether the file of that name is there and whole."""
-    path = lake / SCHEMA
-    if path.is_symlink() or not path.is_file():
-        return False
-    content = path.read_bytes()
-    return len(content) > 12 and content.startswith(b"PAR1") and content.endswith(b"PAR1")
 
 
 def _sizes(lake: Path) -> dict[str, int]:

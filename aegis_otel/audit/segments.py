@@ -11,12 +11,15 @@ from pathlib import Path
 import duckdb
 
 from aegis_otel.audit.fold import lines, literal, quoted, rows, shown
+from aegis_otel.audit.lake import SCHEMA
 from aegis_otel.audit.record import COLUMNS
 
 ROW_GROUP = 32_768
 """Rows that are compressed together: small enough to find one session, large enough for a full scan."""
 
 _NAMES = ", ".join(quoted(column.name) for column in COLUMNS)
+_NAMED = {"TIMESTAMPTZ": "TIMESTAMP WITH TIME ZONE"}
+_TYPES = [(column.name, column.sql_type) for column in COLUMNS] + [("segment", "BIGINT")]
 
 # A call is sealed when nothing more can come of it, and nothing of it lies elsewhere.
 _CALLS = """
@@ -114,6 +117,9 @@ class Workshop:
         sql = "SELECT DISTINCT segment FROM known WHERE result_status = 'unknown'"
         return {number for (number,) in self._db.execute(sql).fetchall()}
 
+    def has_schema(self, lake: Path) -> bool:
+        return has_schema(self._db, lake)
+
     def write_schema(self, draft: Path) -> None:
         """Write the columns of a segment, with as many rows of nulls as a large one has, to `draft`."""
         self._db.execute(
@@ -151,6 +157,19 @@ class Workshop:
             f"FROM read_parquet({_list([draft])}, hive_partitioning = false)"
         ).fetchall()
         return count, first, last
+
+
+def has_schema(connection: duckdb.DuckDBPyConnection, lake: Path) -> bool:
+    """Whether `SCHEMA` is there with the columns of a segment: by others, rows would be lost or changed."""
+    path = lake / SCHEMA
+    if path.is_symlink() or not path.is_file():
+        return False
+    sql = f"DESCRIBE SELECT * FROM read_parquet({_list([path])}, hive_partitioning = false)"  # noqa: S608
+    try:
+        found = [(name, sql_type) for name, sql_type, *_ in connection.execute(sql).fetchall()]
+    except duckdb.Error:  # cut off, or no Parquet
+        return False
+    return found == [(name, _NAMED.get(sql_type, sql_type)) for name, sql_type in _TYPES]
 
 
 @contextmanager

@@ -15,43 +15,45 @@ from pathlib import Path
 import duckdb
 
 from aegis_otel.audit.fold import BEGUN, lines, literal, quoted, rows, shown
-from aegis_otel.audit.lake import PATTERN, SCHEMA, has_schema, look
+from aegis_otel.audit.lake import PATTERN, SCHEMA, look
 from aegis_otel.audit.location import JOURNAL, LAKE, MIRROR, SEALS, address, exists, locate, prepare
 from aegis_otel.audit.record import COLUMNS
 from aegis_otel.audit.remote import fetch
+from aegis_otel.audit.segments import has_schema
 from aegis_otel.audit.views import create_views
 from aegis_otel.audit.writers import largest_file, look_at_writers
 from aegis_otel.errors import AuditError
 
 # `now()` is when the query began: what a seal of before names was in place when files were listed, and the
-# second covers the moment between the time of a seal and its line. In a transaction that is long open `now()`
-# stands still; then the seals of up to 30 s ago count, since what they cover may be gone 30 s later.
-_SEALS = """
+# second is for clocks that are set while it happens. In a transaction that is long open `now()` stands still;
+# then the seals of up to 30 s ago count, since what they cover may be gone 30 s later. The limit is asked for
+# once and not for every seal, or one could count without the one before it.
+_SEAL = """
 SELECT * FROM read_json(['/dev/null', {file}], allow_empty = true, ignore_errors = true,
     format = 'newline_delimited', records = 'true', columns = {{
         'seal': 'BIGINT', 'sealed_at': 'TIMESTAMPTZ', 'segments': 'STRUCT(segment BIGINT)[]',
         'replaces': 'BIGINT[]', 'journals': 'STRUCT(file VARCHAR)[]'}})
-WHERE seal IS NOT NULL AND sealed_at < greatest(now() - INTERVAL 1 SECOND,
-    uuid_extract_timestamp(uuidv7()) - INTERVAL 30 SECOND)
+WHERE seal IS NOT NULL AND sealed_at < (SELECT greatest(now() - INTERVAL 1 SECOND,
+    uuid_extract_timestamp(uuidv7()) - INTERVAL 30 SECOND))
 """
 
-# One look at the seals: each is read anew by every query.
 _LIVE = """
 SELECT named.segment FROM (
     SELECT unnest(list_concat(
         list_transform(segments, lambda each: {'segment': each.segment, 'replaced': false}),
         list_transform(replaces, lambda each: {'segment': each, 'replaced': true}))) AS named
-    FROM journal.seal
+    FROM seal
 ) GROUP BY named.segment HAVING NOT bool_or(named.replaced)
 """
 
 # What `closed` names is not even opened: a file that is about to be removed, or that is damaged.
 _LINE = """
 SELECT * FROM (SELECT * FROM journal.kept UNION ALL {lines})
-WHERE parse_filename(filename) NOT IN (SELECT unnest(journals).file FROM journal.seal)
+WHERE parse_filename(filename) NOT IN (SELECT unnest(journals).file FROM seal)
 """
 
-# The number of the segment comes first, because it is all that a count reads.
+# The number of the segment comes first, because it is all that a count reads. The file that is there for its
+# columns is among `closed`: they are taken from it, and no row of it counts, whatever it holds.
 _LAKE = """
 SELECT segment, {columns}
 FROM (
@@ -59,21 +61,34 @@ FROM (
     UNION ALL BY NAME
     SELECT * FROM read_parquet({files}, allow_empty = true, hive_partitioning = false, filename = true)
 )
-WHERE filename NOT IN ({closed}) AND segment IN (SELECT segment FROM journal.live)
+WHERE filename NOT IN ({closed}) AND segment IN (SELECT segment FROM live)
+"""
+
+# One look at the seals for a whole query. Were there two, a seal that comes between them would count for the
+# segments and not for the journals, or the other way round.
+_PARTS = """
+WITH seal AS MATERIALIZED ({seal}), live AS ({live}), lake AS NOT MATERIALIZED ({lake}),
+    line AS NOT MATERIALIZED ({line}), call AS NOT MATERIALIZED ({call})
 """
 
 # Lines without the first of their call: it was sealed before they came, and the next seal works them in; or
 # the first is lost, and they are all there is.
 _LATE = "SELECT decision_id FROM journal.line WHERE readable GROUP BY decision_id HAVING NOT {begun}"
+_ORPHAN = """
+{parts} SELECT decision_id FROM line WHERE readable AND decision_id IN (SELECT decision_id FROM late)
+    AND decision_id NOT IN (SELECT decision_id FROM lake) GROUP BY decision_id HAVING NOT {begun}
+"""
 
+# The last condition holds for every row. It asks for one column above the WITH: for a count, which asks for
+# none, DuckDB would else read all columns of the lake.
 _AUDIT = """
 SELECT {columns} FROM (
-    SELECT segment, {columns} FROM journal.lake
+    {parts} SELECT segment, {columns} FROM lake
     UNION ALL
-    SELECT 0, {shown} FROM journal.call
+    SELECT 0, {shown} FROM call
     WHERE begun OR decision_id IN (SELECT decision_id FROM journal.orphan)
     {mirrored}
-)
+) WHERE segment NOT IN (SELECT segment FROM journal.nothing)
 """
 
 
@@ -142,6 +157,14 @@ def open_view(directory: Path, *, keep: bool = True) -> duckdb.DuckDBPyConnectio
     connection.execute("SET enable_progress_bar = false")  # it goes to stdout, among the rows
     connection.execute("CREATE SCHEMA journal")
     connection.execute("CREATE TABLE journal.ended AS SELECT unnest(?::VARCHAR[]) AS writer", [writers.ended])
+    patterns = [_inside(directory / LAKE, PATTERN)]
+    if has_schema(connection, directory / LAKE):
+        patterns.insert(0, _inside(directory / LAKE, SCHEMA))
+    elif os.path.lexists(directory / LAKE / SCHEMA):
+        problems.append(
+            f"`{LAKE}/{SCHEMA}` has not the columns of a segment and is not read: "
+            "the next sealing makes it anew"
+        )
     connection.execute("CREATE TABLE journal.problem AS SELECT unnest(?::VARCHAR[]) AS text", [problems])
     connection.execute(
         "CREATE TABLE journal.segment AS SELECT unnest(?::BIGINT[]) AS rows, "
@@ -156,29 +179,31 @@ def open_view(directory: Path, *, keep: bool = True) -> duckdb.DuckDBPyConnectio
     closed = ["", *(str(directory / file) for file in lake.closed)]
     gone = "writer IN (SELECT writer FROM journal.ended)"
     largest = largest_file(journal)
-    patterns = [glob.escape(str(file)) for file in kept]
     connection.execute("SET preserve_insertion_order = false")  # or one thread would write them
-    connection.execute(f"CREATE TABLE journal.kept AS {lines(patterns, largest)}")
+    connection.execute(f"CREATE TABLE journal.kept AS {lines([glob.escape(str(f)) for f in kept], largest)}")
     connection.execute("RESET preserve_insertion_order")
-    for view, sql in {
-        "journal.seal": _SEALS.format(file=literal(_inside(directory, SEALS.replace("l", "[l]")))),
-        "journal.live": _LIVE,
-        "journal.line": _LINE.format(
-            lines=lines([_inside(journal, "*.jsonl")], largest, [*closed, *map(str, kept)])
-        ),
-        "journal.call": rows("journal.line"),
-        "journal.lake": _LAKE.format(
-            columns=names, empty=_EMPTY, files=_files(directory), closed=", ".join(map(literal, closed))
-        ),
-        "audit": _AUDIT.format(
+    connection.execute("CREATE TABLE journal.nothing AS SELECT -1::BIGINT AS segment")
+    parts = _PARTS.format(
+        seal=_SEAL.format(file=literal(_inside(directory, SEALS.replace("l", "[l]")))),
+        live=_LIVE,
+        lake=_LAKE.format(
             columns=names,
-            shown=", ".join(f"{shown(c.name, c.sql_type, gone)} AS {quoted(c.name)}" for c in COLUMNS),
-            mirrored=_MIRRORED.format(columns=names, files=_list(copies)) if copies else "",
+            empty=_EMPTY,
+            files="[" + ", ".join(map(literal, patterns)) + "]",
+            closed=", ".join(map(literal, [*closed, directory / LAKE / SCHEMA])),
         ),
-    }.items():
-        if view == "audit":
-            _find_orphans(connection)
-        connection.execute(f"CREATE VIEW {view} AS {sql}")
+        line=_LINE.format(lines=lines([_inside(journal, "*.jsonl")], largest, [*closed, *map(str, kept)])),
+        call=rows("line"),
+    )
+    connection.execute(f"CREATE VIEW journal.line AS {parts} FROM line")
+    _find_orphans(connection, parts)
+    view = _AUDIT.format(
+        parts=parts,
+        columns=names,
+        shown=", ".join(f"{shown(c.name, c.sql_type, gone)} AS {quoted(c.name)}" for c in COLUMNS),
+        mirrored=_MIRRORED.format(columns=names, files=_list(copies)) if copies else "",
+    )
+    connection.execute(f"CREATE VIEW audit AS {view}")
     return connection
 
 
@@ -193,12 +218,12 @@ def problems(connection: duckdb.DuckDBPyConnection) -> list[str]:
     return [text for (text,) in connection.execute("SELECT text FROM journal.problem").fetchall()]
 
 
-def _find_orphans(connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute(f"CREATE TABLE journal.orphan AS {_LATE.format(begun=BEGUN)}")
-    if connection.execute("FROM journal.orphan LIMIT 1").fetchall():  # else the lake is not asked at all
-        connection.execute(
-            "DELETE FROM journal.orphan WHERE decision_id IN (SELECT decision_id FROM journal.lake)"
-        )
+def _find_orphans(connection: duckdb.DuckDBPyConnection, parts: str) -> None:
+    connection.execute(f"CREATE TEMP TABLE late AS {_LATE.format(begun=BEGUN)}")
+    connection.execute("CREATE TABLE journal.orphan (decision_id VARCHAR)")
+    if connection.execute("FROM late LIMIT 1").fetchall():  # else the lake is not asked at all
+        connection.execute(f"INSERT INTO journal.orphan {_ORPHAN.format(parts=parts, begun=BEGUN)}")
+    connection.execute("DROP TABLE late")
 
 
 def _few(files: list[Path]) -> list[Path]:
@@ -221,12 +246,6 @@ _EMPTY = ", ".join(
         *((column.name, column.sql_type) for column in COLUMNS),
     )
 )
-
-
-def _files(directory: Path) -> str:
-    lake = directory / LAKE
-    patterns = [_inside(lake, SCHEMA)] if has_schema(lake) else []
-    return "[" + ", ".join(map(literal, [*patterns, _inside(lake, PATTERN)])) + "]"
 
 
 def _inside(directory: Path, pattern: str) -> str:

@@ -13,7 +13,7 @@ from aegis_otel.audit.lake import SCHEMA
 from aegis_otel.audit.location import LAKE
 from aegis_otel.audit.proof import Proof
 from aegis_otel.audit.seals import VERSION
-from aegis_otel.audit.segments import opened
+from aegis_otel.audit.segments import has_schema, opened
 from aegis_otel.audit.verify_seals import Sealed
 
 _REFUSED = "coalesce(mode, '') <> 'monitor' AND result_status IN ('success', 'failed')"
@@ -48,14 +48,14 @@ def check_rows(proof: Proof, intact: Sequence[Sealed]) -> None:
 
 
 def _check_schema(proof: Proof, connection: duckdb.DuckDBPyConnection) -> None:
+    if not has_schema(connection, proof.directory / LAKE):
+        what = "has not the columns of a segment, or cannot be read"
+        proof.found(f"{LAKE}/{SCHEMA}", f"{what}: remove it, the next sealing makes it anew")
+        return
     path = literal(glob.escape(str(proof.directory / LAKE / SCHEMA)))
-    try:
-        sql = f"SELECT segment FROM read_parquet({path}) WHERE segment <> 0 LIMIT 1"  # noqa: S608
-        if connection.execute(sql).fetchall():
-            proof.found(f"{LAKE}/{SCHEMA}", "has rows of a segment, and is only there for its columns")
-    except duckdb.Error as error:
-        what = str(error).partition("\n")[0]
-        proof.found(f"{LAKE}/{SCHEMA}", f"cannot be read ({what}): remove it, the next sealing makes it anew")
+    sql = f"FROM read_parquet({path}) WHERE segment <> 0 OR decision_id IS NOT NULL LIMIT 1"
+    if connection.execute(sql).fetchall():
+        proof.found(f"{LAKE}/{SCHEMA}", "has rows of a segment, and is only there for its columns")
 
 
 def _wrong(proof: Proof, connection: duckdb.DuckDBPyConnection, sealed: Sealed) -> Iterator[str]:

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from aegis_otel.audit.journal import Journal
 from aegis_otel.audit.sealing import seal
 from aegis_otel.audit.seals import read_seals
 from aegis_otel.audit.store import connect, problems
+from aegis_otel.audit.verify import verify
 from aegis_otel.errors import AuditError
 from aegis_otel.runtime.audit import AuditLogger
 from tests.records import completed, decided, files, python, statuses
@@ -156,6 +158,50 @@ def test_no_row_is_double_or_missing_at_any_moment_of_sealing(
     assert sum(len(each.journals) for each in made) > len(files(audit))
 
 
+def test_a_seal_that_comes_while_a_query_reads_counts_wholly_or_not_at_all(audit: Path) -> None:
+    """Its line may come seconds after the time it states: the sealer was stopped, or the machine asleep.
+
+    Here the line comes and goes all the time, so that many a query meets it; a query that looked twice
+    would take the segment of one look and the journals of the other.
+    """
+    for n in range(3):
+        write(audit, f"{n}a", f"{n}b")
+        seal(audit)
+    wait_until_seen(audit)
+    path, draft = audit / "seals.jsonl", audit / ".seals.other"
+    whole = path.read_bytes()
+    shorter = b"".join(whole.splitlines(keepends=True)[:-1])
+    stop = threading.Event()
+
+    def come_and_go() -> None:
+        while not stop.is_set():
+            for content in (shorter, whole):
+                draft.write_bytes(content)
+                os.replace(draft, path)
+                time.sleep(0.0005)
+
+    sql = "SELECT count(*), count(DISTINCT decision_id) FROM audit"
+    path.write_bytes(shorter)
+    with connect(audit) as connection, ThreadPoolExecutor(1) as pool:
+        pool.submit(come_and_go)
+        try:
+            end = time.monotonic() + 3
+            while time.monotonic() < end:
+                assert connection.execute(sql).fetchone() == (6, 6)
+        finally:
+            stop.set()
+
+
+@pytest.mark.parametrize("where", ["", "WHERE risk_level = 'HIGH'"])
+def test_a_count_reads_no_column_that_it_does_not_need(audit: Path, where: str) -> None:
+    write(audit, "x")
+    seal(audit)
+    wait_until_seen(audit)
+    with connect(audit) as connection:
+        ((_, plan),) = connection.execute(f"EXPLAIN SELECT count(*) FROM audit {where}").fetchall()
+    assert "policy_digest" not in plan
+
+
 def test_a_long_transaction_sees_what_was_sealed_since(audit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """There time stands still; what a seal of half a minute ago covers may be gone soon."""
     write(audit, "x")
@@ -252,6 +298,45 @@ class TestDamage:
         seal(audit)
         assert schema.stat().st_size > 100
         assert len(statuses(audit)) == 5
+
+    def test_rows_in_the_file_without_rows_are_not_shown(self, audit: Path, lake: list[Path]) -> None:
+        """Whatever number of a segment they carry, and whenever they came there."""
+        forged = lake[0].read_bytes()
+        with connect(audit) as before:
+            (audit / "lake" / "_schema.parquet").write_bytes(forged)
+            names = ["0a", "0b", "1a", "1b", "live"]
+            for connection in (before, connect(audit)):
+                found = connection.execute("SELECT decision_id FROM audit ORDER BY 1").fetchall()
+                assert [name for (name,) in found] == names
+                assert connection.execute("SELECT count(*) FROM audit").fetchone() == (5,)
+
+    @pytest.mark.parametrize(
+        "forged",
+        [
+            "SELECT 0::BIGINT AS segment, 'x' AS decision_id",  # a column that is left out is not shown
+            "SELECT * REPLACE (timestamp::DATE AS timestamp) FROM old",  # nor is one as it is, cast to less
+            "SELECT * REPLACE (1 AS decision_id) FROM old",  # or it cannot be cast at all
+        ],
+    )
+    def test_columns_of_its_own_in_that_file_hide_nothing(
+        self, audit: Path, lake: list[Path], forged: str
+    ) -> None:
+        schema = audit / "lake" / "_schema.parquet"
+        rows = AuditLogger(audit).get_log()
+        with duckdb.connect() as db:
+            db.execute(f"CREATE VIEW old AS FROM read_parquet('{lake[0]}', hive_partitioning = false)")
+            db.execute(f"COPY ({forged}) TO '{schema}' (FORMAT parquet)")
+        assert AuditLogger(audit).get_log() == rows
+        with connect(audit) as connection:
+            assert problems(connection) == [
+                "`lake/_schema.parquet` has not the columns of a segment and is not read: "
+                "the next sealing makes it anew"
+            ]
+        assert [each for each in verify(audit).findings if each.file == "lake/_schema.parquet"]
+        write(audit, "next")
+        assert seal(audit).problems == []
+        with connect(audit) as connection:
+            assert problems(connection) == []
 
     def test_a_half_deleted_audit(self, audit: Path, lake: list[Path]) -> None:
         """What is left is shown; without the journal's directory it is not taken for an audit."""
