@@ -16,7 +16,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
 export PYTHONPYCACHEPREFIX := $(CACHE)/pycache
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-matrix test-engines soak check format docs bench clean
+.PHONY: help demo test test-matrix test-engines test-stack collector soak check format docs bench clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -53,7 +53,7 @@ demo: $(RUN)/.ready ## a governed agent, offline: what runs, what is asked, what
 	@$(RUN)/bin/python examples/quickstart/main.py --show-signals
 
 test: $(DEV)/.ready ## the test suite (under 15 minutes on two cores)
-	$(DEV)/bin/python -m pytest -n 2 -q
+	$(DEV)/bin/python -m pytest -n 2 -q --ignore tests/stack
 
 test-matrix: $(OLDEST)/.ready $(DEV)/.ready ## what touches the SDK, on the oldest supported and on the newest
 	$(OLDEST)/bin/python -m pytest -n 2 -q $(SDK_TESTS)
@@ -61,6 +61,12 @@ test-matrix: $(OLDEST)/.ready $(DEV)/.ready ## what touches the SDK, on the olde
 
 test-engines: $(ENGINES)/.ready ## the sealed Parquet, read by Spark (needs Java) and ClickHouse's engine
 	AEGIS_REQUIRE_STACK=1 $(ENGINES)/bin/python -m pytest -q tests/integration/test_audit_engines.py
+
+test-stack: $(DEV)/.ready ## the collector and what stands behind it, run for real
+	AEGIS_REQUIRE_STACK=1 $(DEV)/bin/python -m pytest -q --timeout 1800 tests/stack
+
+collector: ## the OpenTelemetry Collector of collector/builder.yaml (needs Go; some minutes, once); prints its path
+	@collector/build.sh
 
 soak: $(DEV)/.ready ## the audit under 200 kills, killed at every step, and 40,000 calls of 8 processes
 	KILLS=200 STEPS=all CALLS=5000 $(DEV)/bin/python -m pytest -n 2 -q --timeout 3600 \
