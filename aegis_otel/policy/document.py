@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from aegis_otel.errors import PolicyError, PolicyNotFound, PolicyNotMapping, Problem
 from aegis_otel.model import Approval, RiskLevel
 from aegis_otel.policy import grammar, yaml_tree
-from aegis_otel.policy.problems import Locate, Location, explain, follows
+from aegis_otel.policy.problems import Locate, Location, duplicates, explain, follows, reworded
 from aegis_otel.policy.rules import (
     Defaults,
     ParamTest,
@@ -106,19 +106,22 @@ def read_data(data: Any, source: str = NO_TEXT) -> PolicyDocument:
 def _document(
     data: Any, source: str, locate: Locate, problems: list[Problem], *, has_text: bool
 ) -> PolicyDocument:
-    if not isinstance(data, dict) and data is not yaml_tree.REFUSED:
+    if not isinstance(data, dict) and not isinstance(data, yaml_tree.Refused):
         place = locate((), False)
         message = f"a policy must be a mapping with `rules`, not {shown(data)}"
         raise PolicyNotMapping([*problems, Problem(message, place.source, place.line, place.column)])
+    doubled = duplicates(data, locate, has_text=has_text) if isinstance(data, dict) else []
     try:
         valid = grammar.POLICY.validate_python(data)
     except ValidationError as error:
-        errors = [found for found in error.errors(include_url=False) if not follows(found)]
+        found = error.errors(include_url=False)
+        problems = reworded(problems, found)
+        errors = [each for each in found if not follows(each)]
         # Only what is shown is explained: a suggestion is looked for among hundreds of names.
         explained = explain(errors[:_MAX_PROBLEMS], locate, has_text=has_text)
-        raise _refusal(problems + explained, more=len(errors) - len(explained)) from None
-    if problems:
-        raise _refusal(problems)
+        raise _refusal(problems + explained + doubled, more=len(errors) - len(explained)) from None
+    if problems or doubled:
+        raise _refusal(problems + doubled)
     return _build(valid, source, locate)
 
 

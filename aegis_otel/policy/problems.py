@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from aegis_otel.errors import Problem
 from aegis_otel.policy.grammar import KEYS
+from aegis_otel.policy.leaves import APPROVALS, RISK_LEVELS
 from aegis_otel.policy.rules import Place
-from aegis_otel.policy.wording import closest, quoted, shown
-from aegis_otel.policy.yaml_tree import REFUSED
+from aegis_otel.policy.wording import closest, listed, quoted, shown
+from aegis_otel.policy.yaml_tree import Refused
 
 Location = tuple[str | int, ...]
 Locate = Callable[[Location, bool], Place]
@@ -18,12 +20,50 @@ Locate = Callable[[Location, bool], Place]
 _OTHER_WORDS = {"param_regex": "param_matches"}
 """Keys of other policy languages, whose nearest spelling here means something else."""
 
+_FEW_WORDS = {"approval": APPROVALS, "risk_level": RISK_LEVELS}
+"""The words that may stand for a key."""
+
 _KEY = "[key]"  # pydantic's last step to the key of a mapping instead of its value
 
 
 def follows(error: Any) -> bool:
     """Whether `error` only follows from a problem that the reader of the YAML has reported."""
-    return error["input"] is REFUSED
+    return isinstance(error["input"], Refused)
+
+
+def reworded(problems: list[Problem], errors: list[Any]) -> list[Problem]:
+    """`problems`, where a word that versions of YAML disagree on stands instead of one of a few.
+
+    To quote it, as the reader of the YAML proposes, would not help; which words may stand there does.
+    """
+    better = {}
+    for error in errors:
+        subject, refused = _subject(error["loc"]), error["input"]
+        words = _FEW_WORDS.get(subject.strip("`").removeprefix("defaults."))
+        if words is not None and isinstance(refused, Refused) and refused.problem is not None:
+            message = f"{subject} must be {listed(words)}, not {quoted(refused.text)}"
+            better[refused.problem] = replace(refused.problem, message=message, suggestion=None)
+    return [better.get(problem, problem) for problem in problems]
+
+
+def duplicates(data: Any, locate: Locate, *, has_text: bool) -> list[Problem]:
+    """Names of rules that are used twice; the data need not be valid otherwise."""
+    rules = data.get("rules")
+    first: dict[str, str] = {}
+    problems = []
+    for index, rule in enumerate(rules if isinstance(rules, list) else ()):
+        name = rule.get("name") if isinstance(rule, dict) else None
+        if not isinstance(name, str):
+            continue
+        location = ("rules", index, "name")
+        place = locate(location, True)
+        if name in first:
+            message = f"duplicate rule name {quoted(name)}: it is already at {first[name]}"
+            message = message if has_text else f"{_path(location)}: {message}"
+            problems.append(Problem(message, place.source, place.line, place.column))
+        else:
+            first[name] = str(place) if has_text else _path(location)
+    return problems
 
 
 def explain(errors: list[Any], locate: Locate, *, has_text: bool) -> list[Problem]:

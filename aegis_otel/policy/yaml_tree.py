@@ -32,8 +32,14 @@ _REFUSED_CHARACTERS = (
 )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Refused:
     """Stands for a value whose problem has been reported already."""
+
+    text: str = ""
+    """As it was written, where versions of YAML disagree on it."""
+    problem: Problem | None = None
+    """What was reported then."""
 
 
 REFUSED: Final = Refused()
@@ -137,10 +143,8 @@ class _Reader:
             try:
                 value = resolve(value)
             except DisputedScalar as error:
-                self._problem(
-                    event, f"{quoted(value)} {error}", suggestion=f'"{value}"' if len(value) < 60 else None
-                )
-                value = REFUSED
+                meant = f'"{value}"' if len(value) < 60 else None
+                value = Refused(value, self._problem(event, f"{quoted(value)} {error}", suggestion=meant))
         self._add(Node(value, *_place(event)), event)
 
     def _open(self, event: Any, *, is_mapping: bool) -> None:
@@ -194,8 +198,9 @@ class _Reader:
         if event.tag is not None:
             self._problem(event, f"tag {shown(event.tag)} is not supported: write the plain value")
 
-    def _problem(self, event: Any, message: str, suggestion: str | None = None) -> None:
+    def _problem(self, event: Any, message: str, suggestion: str | None = None) -> Problem:
         self.problems.append(Problem(message, self.source, *_place(event), suggestion))
+        return self.problems[-1]
 
 
 def _place(event: Any) -> tuple[int, int]:

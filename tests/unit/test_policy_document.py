@@ -70,6 +70,48 @@ def test_every_problem_is_reported_at_once_with_its_place() -> None:
     ]
 
 
+def test_a_name_that_is_used_twice_is_reported_in_its_place_among_the_others() -> None:
+    text = (
+        "rules:\n- {name: a, aproval: auto}\n- {name: a}\n- {name: b, approval: no}\n"
+        "- {name: [a]}\n- {name: no}\n- {name: no}\n- {name: a}\n- 5\n"
+    )
+    assert [line.partition(" (did")[0] for line in refused(text)] == [
+        "p.yaml:2:13: unknown key `aproval` in a rule",
+        "p.yaml:3:4: duplicate rule name `a`: it is already at p.yaml:2:4",
+        "p.yaml:4:23: `approval` must be `auto`, `approve` or `block`, not `no`",
+        "p.yaml:5:10: `name` must be text, not a list",
+        *(
+            f"p.yaml:{line}:10: `no` is a boolean to some YAML readers and text to others: "
+            "write true or false, or quote it"
+            for line in (6, 7)
+        ),
+        "p.yaml:8:4: duplicate rule name `a`: it is already at p.yaml:2:4",
+        "p.yaml:9:3: a rule must be a mapping, not the number `5`",
+    ]
+    with pytest.raises(PolicyError) as caught:
+        Policy.from_dict({"rules": [{"name": "a"}, {"name": "a", "x": 1}]})
+    assert [problem.message for problem in caught.value.problems] == [
+        "rules[1].x: unknown key `x` in a rule",
+        "rules[1].name: duplicate rule name `a`: it is already at rules[0].name",
+    ]
+
+
+@pytest.mark.parametrize("word", ["no", "Yes", "OFF", "on", "010"])
+def test_a_word_that_yaml_versions_read_differently_where_few_words_may_stand(word: str) -> None:
+    """Those are named; to quote the word would not help, and is not offered."""
+    approval, risk = "`auto`, `approve` or `block`", "`low`, `medium`, `high` or `critical`"
+    text = f"defaults: {{approval: {word}, risk_level: {word}}}\nrules:\n- approval: {word}\n"
+    assert refused(text) == [
+        f"p.yaml:1:22: `defaults.approval` must be {approval}, not `{word}`",
+        f"p.yaml:1:{36 + len(word)}: `defaults.risk_level` must be {risk}, not `{word}`",
+        f"p.yaml:3:13: `approval` must be {approval}, not `{word}`",
+    ]
+    assert (
+        f'(did you mean `"{word}"`?)'
+        in refused(f"rules: [{{conditions: {{param_eq: {{approval: {word}}}}}}}]")[0]
+    )
+
+
 def test_problems_carry_their_parts() -> None:
     """A program gets what a person reads: message, file, line, column and suggestion."""
     with pytest.raises(PolicyError) as caught:
