@@ -14,7 +14,7 @@ from aegis_otel.cli.audit_options import find_audit, path_option
 from aegis_otel.terminal import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from aegis_otel.audit.proof import Proof
 
@@ -99,16 +99,32 @@ def _report(proof: Proof) -> dict[str, object]:
 
 
 def _text(proof: Proof) -> str:
-    text = [escape(str(each)) for each in proof.findings]
-    for title, sentences in (("Noted:", proof.notes), ("Not proven:", proof.unproven)):
+    text: list[str] = []
+    for title, sentences in (
+        ("Found:", list(map(str, proof.findings))),
+        ("Noted:", proof.notes),
+        ("Not proven:", proof.unproven),
+    ):
         if sentences:
-            text += ["", title, *(f"  {escape(each)}" for each in sentences)]
-    count = len(proof.findings)
-    text += [
-        "",
-        f"Audit {proof.audit}: {proof.seals} seals (the last is {proof.chain or 'none'})",
-        f"Intact: {proof.rows} sealed rows in {proof.segments} files, and read {proof.lines} lines in "
-        f"{proof.journals} journal files",
-        f"FAILED: {count} finding{'' if count == 1 else 's'}" if count else "PASSED",
-    ]
-    return "\n".join(text).strip("\n")
+            text += [title, *(f"  {escape(each)}" for each in sentences), ""]
+    return "\n".join([*text, *_summary(proof)])
+
+
+def _summary(proof: Proof) -> Iterator[str]:
+    """What was looked at, in names that docs/audit-proof.md explains, and the verdict."""
+    yield f"Audit       {proof.audit or 'unknown: neither a key nor a seal says it'}"
+    if proof.seals:
+        yield f"Seals       {proof.seals}"
+        yield f"Last seal   {proof.chain}"
+        yield f"Intact      {_many(proof.rows, 'sealed row')} in {_many(proof.segments, 'file')}"
+    else:
+        yield "Seals       none yet: `aegis audit seal` makes the first"
+    yield f"Not sealed  {_many(proof.lines, 'line')} in {_many(proof.journals, 'journal file')}"
+    if proof.findings:
+        yield f"FAILED: {_many(len(proof.findings), 'finding')}"
+    else:
+        yield f"PASSED: no tampering found{', but see what is not proven' if proof.unproven else ''}"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from aegis_otel.audit.journal import Journal
+from aegis_otel.audit.key import audit_id
 from aegis_otel.audit.sealing import seal
 from aegis_otel.audit.seals import read_seals
 from aegis_otel.cli import main
 from tests.integration.test_audit_signature import make_key
+from tests.integration.test_audit_witness import Collector
 from tests.records import completed, decided
 from tests.unit.test_cli_audit import in_a_terminal
+
+
+def read_covered(audit: Path) -> set[str]:
+    return {file.file for seal in read_seals(audit) for file in seal.journals}
 
 
 def aegis(*arguments: str) -> Result:
@@ -43,11 +50,59 @@ class TestVerify:
         lines = result.output.splitlines()
         (made,) = read_seals(audit)
         assert lines[0] == "Not proven:"
-        assert lines[-3:] == [
-            f"Audit {made.audit}: 1 seals (the last is {made.chain})",
-            "Intact: 1 sealed rows in 1 files, and read 2 lines in 1 journal files",
-            "PASSED",
+        assert lines[-6:] == [
+            f"Audit       {made.audit}",
+            "Seals       1",
+            f"Last seal   {made.chain}",
+            "Intact      1 sealed row in 1 file",
+            "Not sealed  2 lines in 1 journal file",
+            "PASSED: no tampering found, but see what is not proven",
         ]
+
+    def test_an_audit_without_seals(self, audit: Path) -> None:
+        """It says that there are none, and what makes them."""
+        (audit / "seals.jsonl").unlink()
+        shutil.rmtree(audit / "lake")
+        for file in (audit / "journal").glob("carried*"):
+            file.unlink()
+        result = aegis("verify")
+        assert result.exit_code == 0
+        assert result.output.splitlines()[-4:] == [
+            f"Audit       {audit_id((audit / 'key').read_bytes())}",
+            "Seals       none yet: `aegis audit seal` makes the first",
+            "Not sealed  4 lines in 2 journal files",
+            "PASSED: no tampering found, but see what is not proven",
+        ]
+
+    def test_all_is_proven(self, audit: Path) -> None:
+        aegis("seal")
+        Collector(Path("witness.jsonl")).saw(*read_seals(audit))
+        result = aegis("verify", "--witness", "witness.jsonl")
+        assert result.output.splitlines()[0].startswith("Audit  ")
+        assert result.output.splitlines()[-2:] == [
+            "Not sealed  0 lines in 0 journal files",
+            "PASSED: no tampering found",
+        ]
+
+    def test_a_line_that_a_crash_cut_off_is_noted(self, audit: Path) -> None:
+        """And is no tampering."""
+        (file,) = (
+            each for each in (audit / "journal").glob("*.jsonl") if each.name not in read_covered(audit)
+        )
+        with file.open("ab") as journal:
+            journal.write(b'{"stage":"dec')
+        result = aegis("verify")
+        assert result.exit_code == 0
+        assert result.output.splitlines()[:2] == [
+            "Noted:",
+            f"  journal/{file.name}: its last 13 bytes are no whole line: a write that a crash cut off, or "
+            "that is under way; nothing counts as recorded before its line is whole",
+        ]
+
+    def test_which_audit_it_is_may_be_unknown(self, audit: Path) -> None:
+        for name in ("key", "seals.jsonl"):
+            (audit / name).unlink()
+        assert "\nAudit       unknown: neither a key nor a seal says it\n" in aegis("verify").output
 
     @pytest.mark.parametrize(
         "where", [["aegis_audit"], ["--path", "aegis_audit"], ["--path", "aegis_audit.db"]]
@@ -61,10 +116,11 @@ class TestVerify:
         result = aegis("verify")
         assert result.exit_code == 1
         lines = result.output.splitlines()
-        assert lines[0] == (
-            "journal/\\x1b[31m-000001.jsonl: line 1 (byte 0): does not follow the beginning of its writer: "
-            "it was changed, moved or brought here, or what stood between them was removed"
-        )
+        assert lines[:2] == [
+            "Found:",
+            "  journal/\\x1b[31m-000001.jsonl: line 1 (byte 0): does not follow the beginning of its writer: "
+            "it was changed, moved or brought here, or what stood between them was removed",
+        ]
         assert lines[-1] == "FAILED: 1 finding"
 
     def test_json_for_programs(self, audit: Path) -> None:
