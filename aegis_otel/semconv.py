@@ -272,6 +272,7 @@ EVENT_POLICY_LOADED = "aegis.policy.loaded"
 EVENT_POLICY_LOAD_FAILED = "aegis.policy.load_failed"
 EVENT_AUDIT_WRITE_FAILED = "aegis.audit.write_failed"
 EVENT_AUDIT_SEALED = "aegis.audit.sealed"
+EVENT_PROBE = "aegis.probe"
 
 BY_RISK = "by risk"
 SEVERITIES: dict[str, tuple[int, str]] = {
@@ -329,6 +330,9 @@ EVENTS: tuple[Event, ...] = (
         "INFO",
         "part of the audit was sealed; kept elsewhere, it is a witness for `aegis audit verify --witness`",
         (AUDIT_ID, AUDIT_SEAL, AUDIT_CHAIN, AUDIT_PREVIOUS_CHAIN, AUDIT_ROWS),
+    ),
+    Event(
+        EVENT_PROBE, "INFO", "`aegis doctor` looks whether events arrive; it is no decision", (DECISION_ID,)
     ),
 )
 

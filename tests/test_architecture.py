@@ -85,7 +85,7 @@ FOREIGN = {
         *("audit.export", "audit.rows", "audit.sandbox", "audit.sealing"),
         *("audit.segments", "audit.stats", "audit.store", "audit.verify_rows"),
     ),
-    "httpx2": ("runtime.approval.webhook",),
+    "httpx2": ("cli.doctor_export", "runtime.approval.webhook"),
     "obstore": ("audit.remote",),
     "opentelemetry": ("telemetry.*",),
     "opentelemetry.exporter": ("telemetry.otlp",),

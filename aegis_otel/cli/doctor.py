@@ -7,14 +7,15 @@ import importlib
 import importlib.metadata
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from aegis_otel.cli.check import FAILED, INVALID, OK, WARNING, Check
+from aegis_otel.cli.doctor_export import look_at_export
 from aegis_otel.config import APPROVALS, MODE, ON_UNGOVERNED, POLICY, SETTINGS
 from aegis_otel.errors import AegisError, ConfigError, PolicyError
 from aegis_otel.redaction import redact_text
@@ -23,18 +24,8 @@ from aegis_otel.terminal import escape
 if TYPE_CHECKING:
     from aegis_otel.adapters.openai_agents.coverage import Coverage
 
-OK, WARNING, FAILED, INVALID = "ok", "warning", "failed", "invalid"
 _WORST_FIRST = [INVALID, FAILED, WARNING, OK]
 _PACKAGES = ("openai-agents", "opentelemetry-api", "opentelemetry-sdk", "duckdb")
-_ENDPOINT = re.compile(r"OTEL_EXPORTER_OTLP_((TRACES|METRICS|LOGS)_)?ENDPOINT")
-
-
-class Check(NamedTuple):
-    """What was looked at, how it is, and what to know about it."""
-
-    name: str
-    status: str
-    detail: str
 
 
 @click.command()
@@ -47,13 +38,33 @@ class Check(NamedTuple):
     type=click.Path(path_type=Path),
     help=f"The policy; repeat it to merge several.  [default: {POLICY.env}]",
 )
+@click.option(
+    "--health", metavar="URL", help="The collector's health check.  [default: port 13133 of its host]"
+)
+@click.option(
+    "--arrives-in",
+    "file",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="What the collector writes of events (OTLP/JSON): see that one arrives there.",
+)
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.pass_context
-def doctor(ctx: click.Context, target: str | None, files: tuple[Path, ...], form: str) -> None:
+def doctor(
+    ctx: click.Context,
+    /,
+    *,
+    target: str | None,
+    files: tuple[Path, ...],
+    health: str | None,
+    file: Path | None,
+    form: str,
+) -> None:
     """Look whether tool calls can be governed here, with the environment's settings.
 
     The capture point is installed for a moment and tried on a scripted model, offline. The audit
-    directory is made if there is none.
+    directory is made if there is none. Where an OTLP endpoint is set, an event that is no decision is sent
+    there, and the collector is asked whether it is well.
 
     With MODULE:AGENT, such as `shop.agents:clerk`, it also says for each tool that the agent can reach
     whether it is enforced, observed or not governable. That imports MODULE, and so runs its code.
@@ -67,6 +78,10 @@ def doctor(ctx: click.Context, target: str | None, files: tuple[Path, ...], form
     """
     agent = None if target is None else _agent(target)
     checks = [_tried(name, look) for name, look in _looks(files)]
+    try:
+        checks += look_at_export(health, file)
+    except AegisError as error:
+        checks.append(Check("export", FAILED, str(error)))
     with _capture_point() as check:
         checks.append(check)
         rows = None if target is None else _coverage(agent)
@@ -88,7 +103,6 @@ def _looks(files: tuple[Path, ...]) -> Iterator[tuple[str, Callable[[], Check]]]
     yield "policy", lambda: _policy(files)
     yield "audit", _audit
     yield "approvals", _approvals
-    yield "export", _export
 
 
 def _tried(name: str, look: Callable[[], Check]) -> Check:
@@ -154,15 +168,6 @@ def _approvals() -> Check:
             "no terminal here: without an `approval_handler`, calls that need approval are denied",
         )
     return Check("approvals", OK, "asked for at this terminal")
-
-
-def _export() -> Check:
-    names = sorted(name for name, value in os.environ.items() if _ENDPOINT.fullmatch(name) and value.strip())
-    if not names:
-        return Check(
-            "export", WARNING, "no OTLP endpoint: signals go nowhere unless the program installs providers"
-        )
-    return Check("export", OK, f"OTLP, by {', '.join(names)}")
 
 
 @contextlib.contextmanager

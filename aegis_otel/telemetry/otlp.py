@@ -72,11 +72,12 @@ def configure_otlp() -> tuple[Signal, ...]:
     return tuple(transports)
 
 
-def log_exporter(endpoint: str | None = None) -> LogRecordExporter:
+def log_exporter(endpoint: str | None = None, *, patience_s: float | None = None) -> LogRecordExporter:
     """An exporter for log records, as the `OTEL_*` variables say.
 
     Args:
         endpoint: As `OTEL_EXPORTER_OTLP_ENDPOINT`, and in place of it.
+        patience_s: Seconds after which it gives up, its retries included; else as the variables say.
 
     Raises:
         ConfigError: there is no endpoint, or a variable has a value that cannot work.
@@ -84,7 +85,7 @@ def log_exporter(endpoint: str | None = None) -> LogRecordExporter:
     if endpoint is None and not _endpoint("logs")[1]:
         raise ConfigError("no endpoint: set OTEL_EXPORTER_OTLP_ENDPOINT, or give `--endpoint URL`")
     transport = _transport("logs", endpoint)
-    options = {}
+    options: dict[str, Any] = {} if patience_s is None else {"timeout": patience_s}
     if endpoint is not None:
         options["endpoint"] = f"{endpoint.rstrip('/')}/v1/logs" if transport == "http" else endpoint
     try:
@@ -144,7 +145,7 @@ def _read(variable: str) -> str:
     return os.environ.get(variable, "").strip()
 
 
-def _exporter(transport: str, module: str, name: str, **options: str) -> Any:
+def _exporter(transport: str, module: str, name: str, **options: Any) -> Any:
     return getattr(import_module(f"opentelemetry.exporter.otlp.proto.{transport}.{module}"), name)(**options)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from agents import FunctionTool
 from click.testing import CliRunner, Result
 
 from aegis_otel.adapters.openai_agents.install import CapturePoint
+from aegis_otel.cli import doctor_export
 from aegis_otel.cli import main as aegis
+from tests.receiver import Received, attributes, otlp_line, receiving
 
 POLICY = "version: '1'\ndefaults: { approval: auto, risk_level: low }\nrules: [{ name: a }]\n"
 
@@ -33,12 +36,19 @@ number = 5
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where all is well: a policy, an endpoint, and a module of agents."""
+def receiver() -> Iterator[Received]:
+    with receiving() as received:
+        yield received
+
+
+@pytest.fixture
+def folder(tmp_path: Path, receiver: Received, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where all is well: a policy, an endpoint that takes what it is sent, and a module of agents."""
     (tmp_path / "policy.yaml").write_text(POLICY)
     (tmp_path / "doctor_agents.py").write_text(AGENT)
     monkeypatch.setenv("AEGIS_POLICY", "policy.yaml")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:hunter2@collector:4318")
+    place = receiver.endpoint.removeprefix("http://")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://me:hunter2@{place}")
     monkeypatch.setenv("AEGIS_APPROVALS", "sdk")
     before = set(sys.modules), list(sys.path)
     yield tmp_path
@@ -64,11 +74,11 @@ def test_all_is_well(folder: Path) -> None:
     before = dict(vars(FunctionTool))
     result = run()
     assert result.exit_code == 0
-    assert [line.split()[0] for line in result.stdout.splitlines()] == ["ok"] * 7
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["ok"] * 8
     assert "hunter2" not in result.output
     assert (CapturePoint.installed, dict(vars(FunctionTool))) == (None, before)
     assert set(checks()) == {
-        *("versions", "settings", "policy", "audit", "approvals", "export", "capture point")
+        *("versions", "settings", "policy", "audit", "approvals", "export", "probe", "capture point")
     }
 
 
@@ -207,3 +217,80 @@ def test_wrong_targets(folder: Path, target: str, message: str) -> None:
     result = run(target)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+# --- the way of signals ---
+
+
+def test_the_probe_is_an_event_and_no_decision(folder: Path, receiver: Received) -> None:
+    assert checks()["probe"] == ("ok", "the endpoint took an event")
+    (log,) = receiver.logs()
+    assert log.event_name == "aegis.probe"
+    assert list(attributes(log)) == ["aegis.decision.id"]
+
+
+def test_an_endpoint_that_refuses(folder: Path, receiver: Received) -> None:
+    """Exit 1, and what the endpoint said, on a line of ours."""
+    receiver.status = 401
+    result = run()
+    assert result.exit_code == 1
+    (line,) = [line for line in result.output.splitlines() if "probe" in line]
+    assert line.startswith("failed   probe: the endpoint did not take an event: ")
+    assert "401" in line
+
+
+def test_an_endpoint_that_is_away(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    assert checks()["probe"][0] == "failed"
+
+
+def test_an_endpoint_that_cannot_be(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318")
+    status, detail = checks()["export"]
+    assert status == "failed"
+    assert "`collector:4318` in OTEL_EXPORTER_OTLP_ENDPOINT is no URL" in detail
+
+
+def test_an_event_that_arrives(folder: Path, receiver: Received, tmp_path: Path) -> None:
+    """A collector that writes what it is sent, as its file exporter does."""
+    file = tmp_path / "events.jsonl"
+    stop = threading.Event()
+
+    def collect() -> None:
+        while not stop.wait(0.02):
+            file.write_text("".join(map(otlp_line, receiver.requests["logs"])))
+
+    thread = threading.Thread(target=collect)
+    thread.start()
+    try:
+        assert checks("--arrives-in", str(file))["probe"] == ("ok", f"an event arrived in `{file}`")
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_an_event_that_does_not_arrive(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another's probe in the file is not ours."""
+    monkeypatch.setattr(doctor_export, "_PATIENCE_S", 0.3)
+    file = tmp_path / "events.jsonl"
+    with receiving() as other:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", other.endpoint)
+        run()
+        file.write_text("".join(map(otlp_line, other.requests["logs"])))
+        status, detail = checks("--arrives-in", str(file))["probe"]
+    assert status == "failed"
+    assert f"after 0.3 s it is not in `{file}`" in detail
+
+
+@pytest.mark.parametrize(
+    ("url", "detail"),
+    [
+        ("http://127.0.0.1:1", "does not answer: ConnectError"),
+        ("{receiver}", "answers 501"),
+        ("nonsense", "is no URL"),
+    ],
+)
+def test_a_collector_that_is_not_well(folder: Path, receiver: Received, url: str, detail: str) -> None:
+    found = checks("--health", url.format(receiver=receiver.endpoint))["collector"]
+    assert found[0] == "failed"
+    assert detail in found[1]

@@ -433,6 +433,7 @@ def test_what_is_emitted_is_what_is_documented(seen: Sink, monkeypatch: pytest.M
     for event in seen.events():
         emitted.setdefault(event["name"], set()).update(event["attributes"])
     emitted[semconv.EVENT_DECISION].add(semconv.DECISION_RESENT)  # see test_audit_resend.py
+    emitted[semconv.EVENT_PROBE] = {semconv.DECISION_ID}  # see test_doctor.py
     # The spans of a run are those of test_tracing_bridge.
     of_calls = [span for span in semconv.SPANS if span.name.endswith("{tool}")]
     assert emitted == {each.name: set(each.attributes) for each in (*of_calls, *semconv.EVENTS)}
