@@ -16,6 +16,7 @@ import click
 
 from aegis_otel.cli.check import FAILED, INVALID, OK, WARNING, Check
 from aegis_otel.cli.doctor_export import look_at_export
+from aegis_otel.cli.doctor_program import check_approvals, check_audit, judge, looks_at, own_governance
 from aegis_otel.config import APPROVALS, MODE, ON_UNGOVERNED, POLICY, SETTINGS
 from aegis_otel.errors import AegisError, ConfigError, PolicyError
 from aegis_otel.redaction import redact_text
@@ -23,6 +24,7 @@ from aegis_otel.terminal import escape
 
 if TYPE_CHECKING:
     from aegis_otel.adapters.openai_agents.coverage import Coverage
+    from aegis_otel.adapters.openai_agents.instrumentation import Instrumentation
 
 _WORST_FIRST = [INVALID, FAILED, WARNING, OK]
 _PACKAGES = ("openai-agents", "opentelemetry-api", "opentelemetry-sdk", "duckdb")
@@ -67,7 +69,8 @@ def doctor(
     there, and the collector is asked whether it is well.
 
     With MODULE:AGENT, such as `shop.agents:clerk`, it also says for each tool that the agent can reach
-    whether it is enforced, observed or not governable. That imports MODULE, and so runs its code.
+    whether it is enforced, observed or not governable. That imports MODULE, and so runs its code. Where
+    that calls `instrument()`, what it set up is looked at instead of the environment's settings.
 
     \b
     Exit codes:
@@ -77,7 +80,8 @@ def doctor(
       3  the policy is not valid
     """
     agent = None if target is None else _agent(target)
-    checks = [_tried(name, look) for name, look in _looks(files)]
+    program = None if target is None else own_governance()
+    checks = [_tried(name, look) for name, look in _looks(files, program)]
     try:
         checks += look_at_export(health, file)
     except AegisError as error:
@@ -97,12 +101,18 @@ def doctor(
     ctx.exit(3 if worst == INVALID else 1 if worst == FAILED or (rows is not None and rows.gaps) else 0)
 
 
-def _looks(files: tuple[Path, ...]) -> Iterator[tuple[str, Callable[[], Check]]]:
+def _looks(
+    files: tuple[Path, ...], program: Instrumentation | None
+) -> Iterator[tuple[str, Callable[[], Check]]]:
     yield "versions", _versions
-    yield "settings", _settings
-    yield "policy", lambda: _policy(files)
-    yield "audit", _audit
-    yield "approvals", _approvals
+    if program is None:
+        yield "settings", _settings
+        yield "policy", lambda: _policy(files)
+        yield "audit", _audit
+        yield "approvals", _approvals
+        return
+    for name, look in looks_at(program):
+        yield name, (lambda: _policy(files)) if name == "policy" and files else look
 
 
 def _tried(name: str, look: Callable[[], Check]) -> Check:
@@ -134,40 +144,23 @@ def _settings() -> Check:
 
 def _policy(files: tuple[Path, ...]) -> Check:
     from aegis_otel.policy import Policy
-    from aegis_otel.policy.findings import Severity
-    from aegis_otel.policy.lint import lint
 
     named = files or tuple(Path(each) for each in POLICY.value().split(os.pathsep) if each)
     if not named:
         raise ConfigError(f"no policy: set `{POLICY.env}`, or pass `--policy FILE`")
-    policy = Policy.from_yaml_files(*named)
-    findings = lint(policy)
-    if not findings:
-        return Check("policy", OK, f"valid, rules: {len(policy.rules)}, {policy.digest}")
-    errors = any(finding.severity is Severity.ERROR for finding in findings)
-    return Check("policy lint", FAILED if errors else WARNING, "; ".join(map(str, findings)))
+    return judge(Policy.from_yaml_files(*named))
 
 
 def _audit() -> Check:
     from aegis_otel.runtime.audit import AuditLogger
 
-    audit = AuditLogger()
-    audit.check()
-    return Check("audit", OK, f"`{audit.path}` can be written")
+    return check_audit(AuditLogger())
 
 
 def _approvals() -> Check:
-    from aegis_otel.runtime.approval import NoTerminal, default_handler
+    from aegis_otel.runtime.approval import default_handler
 
-    if APPROVALS.value() == "sdk":
-        return Check("approvals", OK, "asked for by the SDK's interruptions")
-    if isinstance(default_handler(), NoTerminal):
-        return Check(
-            "approvals",
-            WARNING,
-            "no terminal here: without an `approval_handler`, calls that need approval are denied",
-        )
-    return Check("approvals", OK, "asked for at this terminal")
+    return check_approvals(APPROVALS.value(), default_handler())
 
 
 @contextlib.contextmanager

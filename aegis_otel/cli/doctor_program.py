@@ -1,0 +1,76 @@
+"""What a program that governs itself has set up, for `aegis doctor`: looked at where its import left it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from aegis_otel.cli.check import FAILED, OK, WARNING, Check
+
+if TYPE_CHECKING:
+    from aegis_otel.adapters.openai_agents.instrumentation import Instrumentation
+    from aegis_otel.policy import Policy
+    from aegis_otel.runtime.approval import ApprovalHandler
+    from aegis_otel.runtime.audit import AuditLogger
+
+
+def own_governance() -> Instrumentation | None:
+    """What the import of a program has put in force in this process: `instrument()`, or the processor."""
+    from aegis_otel.adapters.openai_agents.instrumentation import Instrumentation
+
+    return Instrumentation.current
+
+
+def looks_at(program: Instrumentation) -> Iterator[tuple[str, Callable[[], Check]]]:
+    """In place of what the environment's settings would come to."""
+    runtime = program.runtime
+    asked = program.asked
+    assert isinstance(asked, Mapping)
+    yield "program", lambda: _settings(runtime.mode.value, asked)
+    yield "policy", lambda: judge(runtime.policy, f"`{', '.join(runtime.policy.sources)}` ")
+    yield "audit", lambda: check_audit(runtime.audit)
+    yield "approvals", lambda: check_approvals(asked["approvals"], runtime.approval, own=True)
+
+
+def _settings(mode: str, asked: Mapping[str, Any]) -> Check:
+    named = ", ".join(f"{name} `{asked[name]}`" for name in ("approvals", "on_ungoverned"))
+    return Check("program", OK, f"governs itself: mode `{mode}`, {named}")
+
+
+def judge(policy: Policy, named: str = "") -> Check:
+    """What the linter finds in a policy that is valid."""
+    from aegis_otel.policy.findings import Severity
+    from aegis_otel.policy.lint import lint
+
+    findings = lint(policy)
+    if not findings:
+        return Check("policy", OK, f"{named}valid, rules: {len(policy.rules)}, {policy.digest}")
+    errors = any(finding.severity is Severity.ERROR for finding in findings)
+    return Check("policy lint", FAILED if errors else WARNING, "; ".join(map(str, findings)))
+
+
+def check_audit(audit: AuditLogger) -> Check:
+    """Whether it can be written.
+
+    Raises:
+        AuditError: it cannot.
+    """
+    audit.check()
+    return Check("audit", OK, f"`{audit.path}` can be written")
+
+
+def check_approvals(approvals: str, handler: ApprovalHandler, *, own: bool = False) -> Check:
+    """Who answers where a rule says `approve`."""
+    from aegis_otel.runtime.approval import NoTerminal
+
+    if approvals == "sdk":
+        return Check("approvals", OK, "asked for by the SDK's interruptions")
+    if isinstance(handler, NoTerminal):
+        return Check(
+            "approvals",
+            WARNING,
+            "no terminal here: without an `approval_handler`, calls that need approval are denied",
+        )
+    return Check(
+        "approvals", OK, f"asked for {f'by its `{type(handler).__name__}`' if own else 'at this terminal'}"
+    )
