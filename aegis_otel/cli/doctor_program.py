@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aegis_otel.cli.check import FAILED, OK, WARNING, Check
+from aegis_otel.model import Mode
 
 if TYPE_CHECKING:
     from aegis_otel.adapters.openai_agents.instrumentation import Instrumentation
@@ -29,7 +30,10 @@ def looks_at(program: Instrumentation) -> Iterator[tuple[str, Callable[[], Check
     yield "program", lambda: _settings(runtime.mode.value, asked)
     yield "policy", lambda: judge(runtime.policy, f"`{', '.join(runtime.policy.sources)}` ")
     yield "audit", lambda: check_audit(runtime.audit)
-    yield "approvals", lambda: check_approvals(asked["approvals"], runtime.approval, own=True)
+    if runtime.mode is Mode.MONITOR:
+        yield "approvals", lambda: Check("approvals", OK, "nobody is asked in monitor mode")
+    else:
+        yield "approvals", lambda: check_approvals(asked["approvals"], runtime.approval, own=True)
 
 
 def _settings(mode: str, asked: Mapping[str, Any]) -> Check:

@@ -64,7 +64,7 @@ def test_it_is_said_with_what(folder: Path) -> None:
     status, detail = found["policy"]
     assert (status, detail[:32]) == ("ok", "`own.yaml` valid, rules: 1, sha2")
     assert found["audit"] == ("ok", f"`{folder / 'own_audit'}` can be written")
-    assert found["approvals"] == ("ok", "asked for by its `DenyApprovalHandler`")
+    assert found["approvals"] == ("ok", "nobody is asked in monitor mode")
     assert "settings" not in found
     assert not (folder / "aegis_audit").exists()
 
@@ -80,7 +80,9 @@ def test_its_policy_is_looked_at(folder: Path) -> None:
 
 def test_a_policy_that_is_given_is_looked_at_instead(folder: Path) -> None:
     (folder / "other.yaml").write_text("rules: []\n")
-    _, found = doctor(folder, OWN, "--policy", "other.yaml")
+    handler = ", approval_handler=DenyApprovalHandler()"
+    _, found = doctor(folder, OWN + handler, "--policy", "other.yaml")
+    assert found["approvals"] == ("ok", "asked for by its `DenyApprovalHandler`")
     assert found["policy"][1].startswith("valid, rules: 0, ")
     assert found["program"][0] == "ok"
 
