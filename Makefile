@@ -59,8 +59,9 @@ test-matrix: $(OLDEST)/.ready $(DEV)/.ready ## what touches the SDK, on the olde
 	$(OLDEST)/bin/python -m pytest -n 2 -q $(SDK_TESTS)
 	$(DEV)/bin/python -m pytest -n 2 -q $(SDK_TESTS)
 
-test-engines: $(ENGINES)/.ready ## the sealed Parquet, read by Spark (needs Java) and ClickHouse's engine
-	AEGIS_REQUIRE_STACK=1 $(ENGINES)/bin/python -m pytest -q tests/integration/test_audit_engines.py
+test-engines: $(ENGINES)/.ready ## Spark (needs Java) and ClickHouse's engine on the sealed Parquet and on events
+	AEGIS_REQUIRE_STACK=1 $(ENGINES)/bin/python -m pytest -q \
+		tests/integration/test_audit_engines.py tests/integration/test_clickhouse.py
 
 test-stack: $(DEV)/.ready ## the collector and what stands behind it, run for real
 	AEGIS_REQUIRE_STACK=1 $(DEV)/bin/python -m pytest -q --timeout 1800 tests/stack

@@ -70,8 +70,8 @@ class Telemetry:
         ]
 
     def logs(self, name: str) -> list[Any]:
-        """The log records of an event, whole."""
-        return [each for each in self._events.get_finished_logs() if each.log_record.event_name == name]
+        """The log records of an event, whole; of all where `name` is empty."""
+        return [e for e in self._events.get_finished_logs() if name in ("", e.log_record.event_name)]
 
     def data_points(self, metric: str) -> list[Any]:
         data = self._metrics.get_metrics_data()
