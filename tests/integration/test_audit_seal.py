@@ -27,7 +27,7 @@ from aegis_otel.audit.sealing import seal
 from aegis_otel.audit.seals import read_seals
 from aegis_otel.cli import main as aegis
 from aegis_otel.errors import AuditError
-from tests.records import completed, decided, files, python, statuses
+from tests.records import completed, decided, files, python, statuses, wait_until_seen
 
 LINK = re.compile(rb'^(.*),"chain":"([0-9a-f]{64})"\}$', re.DOTALL)
 
@@ -228,15 +228,6 @@ class TestWhatIsSealed:
         expected: dict[str, list[str]] = {"2026-11-22": ["c", "a"], "2026-11-23": ["b"]}
         expected[today] = [*expected.get(today, []), "n"]
         assert days == expected
-
-
-def wait_until_seen(audit: Path) -> None:
-    """Until queries take the last seal into account, which is a second after it was made."""
-    import time
-
-    sealed_at = datetime.fromisoformat(read_seals(audit)[-1].sealed_at)
-    while datetime.now(UTC) < sealed_at + timedelta(seconds=1.01):
-        time.sleep(0.05)
 
 
 class TestFormat:
@@ -541,7 +532,8 @@ class TestCommand:
         code, _, err = self.run(tmp_path)
         assert (code, "is not an audit directory" in err) == (1, True)
         (tmp_path / "empty").mkdir()
-        assert self.run(tmp_path / "empty") == (0, "nothing to seal\n", "")
+        code, out, err = self.run(tmp_path / "empty")
+        assert (code, out, "(the directory is empty)" in err) == (1, "", True)
         assert list((tmp_path / "empty").iterdir()) == []
 
 
