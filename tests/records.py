@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from aegis_otel.audit.record import AuditRecord, encode
+from aegis_otel.audit.seals import read_seals
 from aegis_otel.audit.store import connect
 
 DECIDED: dict[str, Any] = {
@@ -62,6 +65,13 @@ def statuses(path: str | os.PathLike[str]) -> dict[str, str]:
 
 def files(audit: Path) -> list[Path]:
     return sorted((audit / "journal").iterdir())
+
+
+def wait_until_seen(*audits: Path) -> None:
+    """Until queries take the last seals into account, which is a second after they were made."""
+    last = max(datetime.fromisoformat(each.sealed_at) for audit in audits for each in read_seals(audit))
+    while (datetime.now(UTC) - last).total_seconds() < 1.1:
+        time.sleep(0.05)
 
 
 def python(code: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from aegis_otel.audit.chain import check, journal_origin, whole_lines
 from aegis_otel.audit.seals import CARRIED_FILE, Book
-from aegis_otel.audit.writers import WRITER, journal_files, look_at_writers
+from aegis_otel.audit.writers import WRITER, look_at_writers
 
 _BATCH_BYTES = 64 << 20
 """So much is sealed at a time; what is beyond comes with the next seal."""
@@ -65,18 +65,19 @@ def find_complete(journal: Path, book: Book) -> Complete:
         AuditError: the journal cannot be read.
         OSError: a file of it cannot be read.
     """
-    # First who is gone, then what there is: so what a writer wrote before it went is seen.
-    ended = set(look_at_writers(journal).ended)
+    look = look_at_writers(journal)
     covered = {file.file for seal in book.seals for file in seal.journals}
     writers: dict[str, list[tuple[int, Path]]] = {}
-    found = Complete()
-    for path in journal_files(journal):
+    found = Complete(elsewhere=[path for path in look.growing if path.name not in covered])
+    for path in look.complete:
         if path.name in covered:
             continue
         if CARRIED_FILE.fullmatch(path.name):
             _add_carried(path, book, found)
         elif match := re.fullmatch(WRITER, path.name, re.DOTALL):
             writers.setdefault(match[1], []).append((int(match[2] or 0), path))
+    growing = (re.fullmatch(WRITER, path.name, re.DOTALL) for path in look.growing)
+    found.alive.extend({match[1] for match in growing if match})
     heads = {
         match[1]: file.chain
         for seal in book.seals
@@ -87,9 +88,6 @@ def find_complete(journal: Path, book: Book) -> Complete:
     for writer, files in writers.items():
         files.sort()
         chain: str | None = heads.get(writer) or journal_origin(book.audit, writer)
-        if writer not in ended:
-            found.alive.append(writer)
-            found.elsewhere.append(files.pop()[1])
         for _, path in files:
             if chain is None or size >= _BATCH_BYTES:
                 found.elsewhere.append(path)

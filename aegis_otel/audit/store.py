@@ -190,7 +190,7 @@ def open_view(directory: Path, *, keep: bool = True) -> duckdb.DuckDBPyConnectio
             columns=names,
             empty=_EMPTY,
             files="[" + ", ".join(map(literal, patterns)) + "]",
-            closed=", ".join(map(literal, [*closed, directory / LAKE / SCHEMA])),
+            closed=", ".join(map(literal, [*closed, str(directory / LAKE / SCHEMA)])),
         ),
         line=_LINE.format(lines=lines([_inside(journal, "*.jsonl")], largest, [*closed, *map(str, kept)])),
         call=rows("line"),

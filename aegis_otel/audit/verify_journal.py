@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
 import msgspec
 
@@ -14,7 +13,7 @@ from aegis_otel.audit.proof import Proof
 from aegis_otel.audit.record import AuditRecord
 from aegis_otel.audit.seals import CARRIED_FILE
 from aegis_otel.audit.verify_seals import Ledger
-from aegis_otel.audit.writers import WRITER
+from aegis_otel.audit.writers import WRITER, without_newer
 
 _DRAFT = re.compile(r"\..*\.(new|draft)")
 _decoder = msgspec.json.Decoder(AuditRecord)
@@ -43,24 +42,12 @@ def check_journal(proof: Proof, ledger: Ledger) -> None:
         else:
             proof.notes.append(f"{JOURNAL}/{name}: does not belong to the audit; it is not read")
     for writer, files in sorted(writers.items()):
-        _complete(proof, writer, files)
         _check_writer(proof, ledger, writer, files)
     if proof.journals:
         proof.unproven.append(
             "that no line was cut off at the end of a journal file, and no writer's last files were removed: "
             f"{proof.lines} lines in {proof.journals} files are not sealed yet (`aegis audit seal`)"
         )
-
-
-def _complete(proof: Proof, writer: str, files: dict[int, str]) -> None:
-    """Add what a listing left out: of files that are made while it goes on, it may have a later one alone."""
-    for number in sorted(files):
-        following = number + 1
-        while following not in files and os.path.lexists(
-            proof.directory / JOURNAL / _name(writer, following)
-        ):
-            files[following] = _name(writer, following)
-            following += 1
 
 
 def _check_writer(proof: Proof, ledger: Ledger, writer: str, files: dict[int, str]) -> None:
@@ -133,7 +120,10 @@ def _check_carried(proof: Proof, ledger: Ledger, name: str) -> None:
 def _names(proof: Proof) -> set[str]:
     journal = proof.directory / JOURNAL
     try:
-        return set(os.listdir(journal)) if not Path(journal).is_symlink() else _linked(proof)
+        if journal.is_symlink():
+            return _linked(proof)
+        before = os.listdir(journal)
+        return without_newer(os.listdir(journal), before)
     except FileNotFoundError:
         return set()
     except OSError as error:

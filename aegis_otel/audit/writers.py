@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,11 +38,25 @@ def journal_files(journal: Path) -> list[Path]:
     return sorted(journal / entry.name for entry in _entries(journal))
 
 
+def without_newer(names: Iterable[str], before: Iterable[str]) -> set[str]:
+    """What a listing has that can be judged: of each writer, the files up to the newest of a listing before.
+
+    A listing may miss a file that is made while it goes on, and have a later one. What is in it was made
+    before the next listing began; so were the earlier files of its writer, and none of those is missed again.
+    """
+    newest = _newest(before)
+    return {
+        name for name in names if (file := _parsed(name)) is None or file[1] <= newest.get(file[0], _NONE)[0]
+    }
+
+
 class Writers(NamedTuple):
     ended: list[str]
     """Those whose process is gone, or has let the audit go: what they left open stays open."""
     complete: list[Path]
-    """The files that nobody writes to any more, by name."""
+    """The files that nobody writes to any more, by name; of each writer without a gap."""
+    growing: list[Path]
+    """The others, of writers that may still write."""
 
 
 def look_at_writers(journal: Path) -> Writers:
@@ -50,19 +65,41 @@ def look_at_writers(journal: Path) -> Writers:
     Raises:
         AuditError: when the journal cannot be listed, or a file of it cannot be opened.
     """
-    newest: dict[str, tuple[int, str]] = {}
-    names = []
-    for entry in _entries(journal):
-        names.append(entry.name)
-        if match := re.fullmatch(WRITER, entry.name, re.DOTALL):
-            file = (int(match[2] or 0), entry.name)
-            newest[match[1]] = max(file, newest.get(match[1], file))
-    held = {writer for writer, (_, name) in newest.items() if _is_alive(journal, name)}
-    growing = {newest[writer][1] for writer in held}
+    before = {entry.name for entry in _entries(journal)}
+    newest = _newest(before)
+    free = {writer for writer, (_, name) in newest.items() if not _is_held(journal / name)}
+    names = {entry.name for entry in _entries(journal)}
+    judged = without_newer(names, before)
+    # Who has a newer file by now was alive after the look at its lock: it rotated, or came back.
+    ended = free - {file[0] for name in names - judged if (file := _parsed(name)) is not None}
+    complete = {
+        name
+        for name in judged
+        if (file := _parsed(name)) is None or file[0] in ended or file[1] < newest[file[0]][0]
+    }
     return Writers(
-        [writer for writer in newest if writer not in held],
-        [journal / name for name in sorted(names) if name not in growing],
+        [writer for writer in newest if writer in ended],
+        [journal / name for name in sorted(complete)],
+        [journal / name for name in sorted(names - complete)],
     )
+
+
+_NONE = (-1, "")
+
+
+def _parsed(name: str) -> tuple[str, int] | None:
+    """The writer and the number of a journal file."""
+    match = re.fullmatch(WRITER, name, re.DOTALL)
+    return None if match is None else (match[1], int(match[2] or 0))
+
+
+def _newest(names: Iterable[str]) -> dict[str, tuple[int, str]]:
+    """The number and name of the newest file of each writer."""
+    newest: dict[str, tuple[int, str]] = {}
+    for name in names:
+        if (file := _parsed(name)) is not None:
+            newest[file[0]] = max((file[1], name), newest.get(file[0], _NONE))
+    return newest
 
 
 def _entries(journal: Path) -> list[os.DirEntry[str]]:
@@ -77,18 +114,6 @@ def _entries(journal: Path) -> list[os.DirEntry[str]]:
         if not entry.is_file(follow_symlinks=False):
             raise AuditError(f"`{entry.path}` is not a regular file, as every journal file is: move it away")
     return found
-
-
-def _is_alive(journal: Path, name: str) -> bool:
-    """Whether the writer of this file lives; follows it to newer files made since it was listed."""
-    while not _is_held(journal / name):
-        match = re.fullmatch(r"(.+-)([0-9]+)\.jsonl", name, re.DOTALL)
-        if match is None:
-            return False
-        name = f"{match[1]}{int(match[2]) + 1:0{len(match[2])}d}.jsonl"
-        if not (journal / name).exists():
-            return False
-    return True
 
 
 def _is_held(path: Path) -> bool:

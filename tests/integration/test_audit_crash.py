@@ -9,7 +9,6 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from aegis_otel.audit.sealing import seal
 from aegis_otel.audit.seals import read_seals
 from aegis_otel.audit.store import connect
 from aegis_otel.audit.verify import verify
-from tests.records import completed, decided, python, select
+from tests.records import completed, decided, python, select, wait_until_seen
 
 # Seals in children forked off a process that has everything loaded, each killed before another step: a line
 # of the sealer's modules that calls the system, DuckDB, or what does so.
@@ -120,13 +119,6 @@ def statuses_once(audit: Path) -> dict[str, str]:
     rows = select(audit)
     assert len(rows) == len(dict(rows)), rows
     return dict(rows)
-
-
-def wait_until_seen(*audits: Path) -> None:
-    """Until queries take the last seals into account, which is a second after they were made."""
-    last = max(datetime.fromisoformat(each.sealed_at) for audit in audits for each in read_seals(audit))
-    while (datetime.now(UTC) - last).total_seconds() < 1.1:
-        time.sleep(0.05)
 
 
 def test_two_sealers_at_once(tmp_path: Path) -> None:

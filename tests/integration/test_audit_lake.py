@@ -24,7 +24,7 @@ from aegis_otel.audit.store import connect, problems
 from aegis_otel.audit.verify import verify
 from aegis_otel.errors import AuditError
 from aegis_otel.runtime.audit import AuditLogger
-from tests.records import completed, decided, files, python, statuses
+from tests.records import completed, decided, files, python, statuses, wait_until_seen
 
 SEAL_ALL_THE_TIME = """
 import sys, time
@@ -60,13 +60,6 @@ def write(audit: Path, *names: str, **first: Any) -> None:
         journal.append(decided(**{"decision_id": name, "timestamp": datetime.now(UTC).isoformat()} | first))
         journal.append(completed(decision_id=name))
     journal.close()
-
-
-def wait_until_seen(audit: Path) -> None:
-    """Until queries take the last seal into account, which is a second after it was made."""
-    last = datetime.fromisoformat(read_seals(audit)[-1].sealed_at)
-    while (datetime.now(UTC) - last).total_seconds() < 1.1:
-        time.sleep(0.05)
 
 
 def test_no_row_is_double_or_missing_at_any_moment_of_sealing(
