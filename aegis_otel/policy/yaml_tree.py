@@ -18,6 +18,7 @@ from aegis_otel.policy.wording import quoted, shown
 
 MAX_CHARACTERS = 4 * 1024 * 1024
 MAX_DEPTH = 16
+_TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
 MAX_NODES = 200_000
 """Keys and values together; each takes hundreds of bytes and is validated."""
 
@@ -100,7 +101,10 @@ class _Reader:
             mark = error.problem_mark or error.context_mark
             line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
             parts = [part for part in (error.problem, error.context) if part]
-            self.problems.append(Problem(f"not valid YAML: {', '.join(parts)}", self.source, line, column))
+            # The parser looks ahead in flow style, and has a limit of its own.
+            too_deep = "nesting depth" in (error.problem or "")
+            what = _TOO_DEEP if too_deep else f"not valid YAML: {', '.join(parts)}"
+            self.problems.append(Problem(what, self.source, line, column))
         except yaml.YAMLError as error:
             self.problems.append(Problem(f"not valid YAML: {error}", self.source))
         return None
@@ -119,7 +123,7 @@ class _Reader:
                     self._scalar(event)
                 case "MappingStartEvent" | "SequenceStartEvent" as kind:
                     if len(self.stack) >= MAX_DEPTH:
-                        self._problem(event, f"nested more than {MAX_DEPTH} deep")
+                        self._problem(event, _TOO_DEEP)
                         return False
                     self._open(event, is_mapping=kind == "MappingStartEvent")
                 case "MappingEndEvent" | "SequenceEndEvent":
