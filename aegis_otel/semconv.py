@@ -67,6 +67,7 @@ AUDIT_SEAL = "aegis.audit.seal"
 AUDIT_CHAIN = "aegis.audit.chain"
 AUDIT_PREVIOUS_CHAIN = "aegis.audit.previous_chain"
 AUDIT_ROWS = "aegis.audit.rows"
+AUDIT_UNKNOWN = "aegis.audit.unknown"
 SDK_TRACE_ID = "aegis.sdk.trace.id"
 HANDOFF_TARGET = "aegis.handoff.target"
 GUARDRAIL_NAME = "aegis.guardrail.name"
@@ -148,6 +149,11 @@ ATTRIBUTES: tuple[Attribute, ...] = (
     ),
     Attribute(AUDIT_PREVIOUS_CHAIN, "string", "the chain value that the seal follows"),
     Attribute(AUDIT_ROWS, "int", "rows in the segments that a seal adds, those of merged segments too"),
+    Attribute(
+        AUDIT_UNKNOWN,
+        "int",
+        "calls that were sealed as `unknown`: their process was gone before it said what came of them",
+    ),
     Attribute(SDK_TRACE_ID, "string", "the SDK's own trace id, the same before and after an interruption"),
     Attribute(HANDOFF_TARGET, "string", "the agent that takes over"),
     Attribute(GUARDRAIL_NAME, "string", "the agent's input or output guardrail"),
@@ -329,7 +335,7 @@ EVENTS: tuple[Event, ...] = (
         EVENT_AUDIT_SEALED,
         "INFO",
         "part of the audit was sealed; kept elsewhere, it is a witness for `aegis audit verify --witness`",
-        (AUDIT_ID, AUDIT_SEAL, AUDIT_CHAIN, AUDIT_PREVIOUS_CHAIN, AUDIT_ROWS),
+        (AUDIT_ID, AUDIT_SEAL, AUDIT_CHAIN, AUDIT_PREVIOUS_CHAIN, AUDIT_ROWS, AUDIT_UNKNOWN),
     ),
     Event(
         EVENT_PROBE, "INFO", "`aegis doctor` looks whether events arrive; it is no decision", (DECISION_ID,)
@@ -343,6 +349,8 @@ METRIC_APPROVAL_PENDING = "aegis.approval.pending"
 METRIC_EXECUTE_TOOL_DURATION = "gen_ai.execute_tool.duration"
 METRIC_AUDIT_ERRORS = "aegis.audit.errors"
 METRIC_AUDIT_RECORDS = "aegis.audit.records"
+METRIC_AUDIT_SEAL_ERRORS = "aegis.audit.seal_errors"
+METRIC_AUDIT_UNKNOWN_OUTCOMES = "aegis.audit.unknown_outcomes"
 METRIC_HOOK_ERRORS = "aegis.hook.errors"
 METRIC_POLICY_RELOADS = "aegis.policy.reloads"
 
@@ -397,6 +405,21 @@ METRICS: tuple[Metric, ...] = (
         "observable counter",
         "{error}",
         "records the audit journal did not take",
+        (),
+    ),
+    Metric(
+        METRIC_AUDIT_SEAL_ERRORS,
+        "observable counter",
+        "{error}",
+        "sealings that this process began and that failed; the journal stays, and grows",
+        (),
+    ),
+    Metric(
+        METRIC_AUDIT_UNKNOWN_OUTCOMES,
+        "observable counter",
+        "{call}",
+        "calls, of any process, that this one had sealed as `unknown`: they were allowed, and their process "
+        "was gone before it said what came of them. Counted when they are sealed, which may be an hour later",
         (),
     ),
     Metric(

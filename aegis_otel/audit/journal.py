@@ -62,6 +62,8 @@ class Journal:
         self._key: bytes | None = None
         self.on_seal: Callable[[Seal], None] | None = None
         """Told of every seal that this journal had made, in a thread of its own; what it raises is logged."""
+        self.on_seal_failed: Callable[[], None] | None = None
+        """Called in the same way when a sealing failed."""
         self._begin()
         _journals.add(self)
 
@@ -176,7 +178,7 @@ class Journal:
         late = self._rotate_at and now >= self._rotate_at
         if self._unsealed >= SEAL_BYTES or late or (self._number == 1 and _many_files(journal)):
             self._unsealed = 0
-            self._sealer.start(self.on_seal)
+            self._sealer.start(self.on_seal, self.on_seal_failed)
         self._look_at = now + LOOK_S
         self._rotate_at = now + ROTATE_S
 

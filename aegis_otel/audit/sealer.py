@@ -42,37 +42,41 @@ class Sealer:
         self._busy = threading.Lock()
         self._failed = False
 
-    def start(self, told: Callable[[Seal], None] | None) -> None:
+    def start(self, told: Callable[[Seal], None] | None, failed: Callable[[], None] | None) -> None:
         """Have the audit sealed in the background; does nothing while that is under way.
 
         Args:
             told: Called with every seal that was made, in a thread of its own.
+            failed: Called there when it could not be done.
         """
         if not self._busy.acquire(blocking=False):
             return
         try:
-            threading.Thread(target=self._run, args=(told,), name="aegis-sealer", daemon=True).start()
+            threading.Thread(target=self._run, args=(told, failed), name="aegis-sealer", daemon=True).start()
         except RuntimeError:  # the interpreter is about to end: somebody will seal later
             self._busy.release()
 
-    def _run(self, told: Callable[[Seal], None] | None) -> None:
+    def _run(self, told: Callable[[Seal], None] | None, failed: Callable[[], None] | None) -> None:
+        try:
+            self._seal_and_tell(told, failed)
+        except Exception:
+            _log.exception("`on_seal` failed")
+        finally:
+            self._busy.release()
+
+    def _seal_and_tell(self, told: Callable[[Seal], None] | None, failed: Callable[[], None] | None) -> None:
         try:
             seals = self._seal()
         except Exception as error:  # whatever it is, it must not reach the agent
             if not self._failed:
                 _log.warning("cannot seal the audit at `%s`, its journal stays: %s", self._directory, error)
             self._failed = True
+            if failed is not None:
+                failed()
             return
-        finally:
-            self._busy.release()
         self._failed = False
-        if told is None:
-            return
-        for seal in seals:
-            try:
-                told(seal)
-            except Exception:
-                _log.exception("`on_seal` failed")
+        for seal in seals if told is not None else ():
+            told(seal)
 
     def _seal(self) -> list[Seal]:
         if getattr(sys, "frozen", False) or not Path(sys.executable).name.startswith(("python", "pypy")):

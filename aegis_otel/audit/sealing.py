@@ -107,8 +107,9 @@ def _next_seal(directory: Path, book: Book, found: Complete) -> Seal | None:
             for day, replaced in sorted(plan.items())
         ]
         carried = drafts.carried(_lines_to_carry(found, workshop.ended()))
+        unknown = workshop.unknown()
         drafts.publish()
-    return book.append(
+    made = book.append(
         Seal(
             seal=len(book.seals) + 1,
             version=VERSION,
@@ -120,6 +121,7 @@ def _next_seal(directory: Path, book: Book, found: Complete) -> Seal | None:
             carried=carried,
         )
     )
+    return msgspec.structs.replace(made, unknown=unknown)
 
 
 def _plan(workshop: Workshop, lake: dict[int, Segment]) -> dict[str, set[int]]:

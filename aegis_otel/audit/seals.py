@@ -102,6 +102,8 @@ class Seal(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of its line: what a witness holds."""
     previous: str = ""
     """The chain value that its line follows; not in the line."""
+    unknown: int = 0
+    """Calls that it is the first to seal and whose outcome nobody knows; for who made it, not in the line."""
 
     @property
     def rows(self) -> int:

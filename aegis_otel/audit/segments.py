@@ -107,6 +107,15 @@ class Workshop:
         """The calls that are sealed."""
         return {row for (row,) in self._db.execute("SELECT decision_id FROM call").fetchall()}
 
+    def unknown(self) -> int:
+        """How many of the calls that were not sealed before nobody will ever end."""
+        sql = (
+            "SELECT count(*) FROM call "
+            "WHERE result_status = 'unknown' AND decision_id NOT IN (SELECT decision_id FROM known)"
+        )
+        ((count,),) = self._db.execute(sql).fetchall()
+        return int(count)
+
     def days(self) -> set[str]:
         """The days of which there are new rows."""
         sql = "SELECT DISTINCT day FROM call WHERE decision_id NOT IN (SELECT decision_id FROM known)"

@@ -119,9 +119,14 @@ class AuditLogger:
         with suppress(ValueError):
             self._subscribers.remove(callback)
 
-    def tell_seals(self, callback: Callable[[Seal], None]) -> None:
-        """Have `callback`, and no other, told the seals that are made for this process, in another thread."""
-        self._journal.on_seal = callback
+    def tell_seals(self, callback: Callable[[Seal], None], failed: Callable[[], None] | None = None) -> None:
+        """Have `callback`, and no other, told the seals that are made for this process, in another thread.
+
+        Args:
+            callback: Told each.
+            failed: Called in that thread when a sealing failed.
+        """
+        self._journal.on_seal, self._journal.on_seal_failed = callback, failed
 
     def digest(self, payload: bytes) -> str:
         """Keyed digest of encoded arguments; see `audit.journal.Journal.digest`."""

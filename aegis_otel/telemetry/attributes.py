@@ -27,6 +27,8 @@ class Sealed(Protocol):
     def previous(self) -> str: ...
     @property
     def rows(self) -> int: ...
+    @property
+    def unknown(self) -> int: ...
 
 
 _LET_THROUGH = (Outcome.ALLOWED, Outcome.APPROVED)
@@ -83,6 +85,7 @@ def of_seal(seal: Sealed) -> Attributes:
         semconv.AUDIT_CHAIN: seal.chain,
         semconv.AUDIT_PREVIOUS_CHAIN: seal.previous,
         semconv.AUDIT_ROWS: seal.rows,
+        semconv.AUDIT_UNKNOWN: seal.unknown,
     }
 
 

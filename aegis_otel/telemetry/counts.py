@@ -76,6 +76,9 @@ class Counts:
         """Calls that wait for a human now."""
         self.audit_records = 0
         self.audit_errors = 0
+        self.seal_errors = 0
+        self.unknown_outcomes = 0
+        """Calls that were sealed, and of which nobody knows how they ended."""
         self.hook_errors = 0
         self.reloads = {LOADED: 0, REFUSED: 0}
         _every.add(self)
@@ -99,6 +102,14 @@ class Counts:
     def audit_failed(self) -> None:
         with self._lock:
             self.audit_errors += 1
+
+    def sealed(self, unknown: int) -> None:
+        with self._lock:
+            self.unknown_outcomes += unknown
+
+    def sealing_failed(self) -> None:
+        with self._lock:
+            self.seal_errors += 1
 
     def hook_failed(self) -> None:
         with self._lock:
@@ -124,6 +135,7 @@ class Counts:
         self._lock = threading.Lock()  # another thread may have held it when the process forked
         self._decisions = dict.fromkeys(self._decisions, 0)
         self.pending = self.audit_records = self.audit_errors = self.hook_errors = 0
+        self.seal_errors = self.unknown_outcomes = 0
         self.reloads = dict.fromkeys(self.reloads, 0)
 
 

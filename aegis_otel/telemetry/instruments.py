@@ -98,6 +98,16 @@ def _observe(meter: Meter, counts: Counts) -> None:
         ),
         (semconv.METRIC_AUDIT_RECORDS, meter.create_observable_counter, plain(lambda: counts.audit_records)),
         (semconv.METRIC_AUDIT_ERRORS, meter.create_observable_counter, plain(lambda: counts.audit_errors)),
+        (
+            semconv.METRIC_AUDIT_SEAL_ERRORS,
+            meter.create_observable_counter,
+            plain(lambda: counts.seal_errors),
+        ),
+        (
+            semconv.METRIC_AUDIT_UNKNOWN_OUTCOMES,
+            meter.create_observable_counter,
+            plain(lambda: counts.unknown_outcomes),
+        ),
         (semconv.METRIC_HOOK_ERRORS, meter.create_observable_counter, plain(lambda: counts.hook_errors)),
         (semconv.METRIC_POLICY_RELOADS, meter.create_observable_counter, [reloads]),
     ):

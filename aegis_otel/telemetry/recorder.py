@@ -165,7 +165,12 @@ class Recorder:
 
     def audit_sealed(self, seal: Sealed) -> None:
         """Part of the audit was sealed: its event, which is a witness where it is kept. Never raises."""
+        self._instruments.counts.sealed(seal.unknown)
         self._tell(semconv.EVENT_AUDIT_SEALED, "INFO", of_seal(seal))
+
+    def sealing_failed(self) -> None:
+        """What is complete could not be sealed, and stays in the journal. Never raises."""
+        self._instruments.counts.sealing_failed()
 
     def flush(self, timeout_s: float) -> bool:
         """Have every signal sent; False where one was not within its `timeout_s` seconds. Never raises."""

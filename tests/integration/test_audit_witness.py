@@ -108,6 +108,7 @@ def test_the_event_has_what_the_seal_has(audit: Path, collector: Collector) -> N
     assert {each["key"]: each["value"] for each in record["attributes"]} == {
         "aegis.audit.id": {"stringValue": made.audit},
         "aegis.audit.seal": {"intValue": "2"},
+        "aegis.audit.unknown": {"intValue": "0"},
         "aegis.audit.chain": {"stringValue": made.chain},
         "aegis.audit.previous_chain": {"stringValue": read_seals(audit)[0].chain},
         "aegis.audit.rows": {"intValue": str(sum(each.rows for each in made.segments))},
