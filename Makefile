@@ -93,6 +93,7 @@ bench: $(DEV)/.ready ## speed, as ratios to the peer in one process
 	$(DEV)/bin/python benchmarks/agent_run.py
 	$(DEV)/bin/python benchmarks/audit.py
 	$(DEV)/bin/python benchmarks/audit_power.py
+	$(DEV)/bin/python benchmarks/collector.py
 
 clean: ## remove this checkout's environments and caches
 	rm -rf $(CACHE)
