@@ -1,0 +1,94 @@
+"""`aegis report`: the audit as one page that opens from disk."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from aegis_otel.audit.filters import compile_filters
+from aegis_otel.cli.audit_options import find_audit, open_audit, path_option
+from aegis_otel.terminal import escape
+
+if TYPE_CHECKING:
+    from aegis_otel.audit.proof import Proof
+
+STDOUT = "-"
+
+
+@click.command()
+@path_option
+@click.option(
+    "-o",
+    "--out",
+    "--output",
+    "out",
+    metavar="FILE",
+    default="report.html",
+    show_default=True,
+    help="Where to write the page; `-` is standard output.",
+)
+@click.option("--since", metavar="TIME", help="Calls of this time or later (as for `aegis audit`).")
+@click.option("--until", metavar="TIME", help="Calls before this time.")
+@click.option("--title", help="The heading of the page.")
+@click.option("--verify", "verifies", is_flag=True, help="Verify the audit first, and say what came of it.")
+@click.pass_context
+def report(
+    ctx: click.Context,
+    /,
+    *,
+    path: str | None,
+    out: str,
+    since: str | None,
+    until: str | None,
+    title: str | None,
+    verifies: bool,
+) -> None:
+    """Write one HTML page: what was decided, by which rules, by whom, and what needs looking after.
+
+    The page is complete in itself: it needs no network, no script and no other file, prints well, and can be
+    read by this user only. It appears, or replaces an older one, only when it is complete.
+    The exit code is 1 where --verify found something.
+    """
+    condition = compile_filters(None, {"since": since, "until": until})
+    if not out:
+        raise click.UsageError(f"give the file a name, or `{STDOUT}` for standard output")
+    directory = find_audit(ctx, path)
+
+    from rich.console import Console
+
+    from aegis_otel.audit.export import write_file
+    from aegis_otel.audit.store import problems, unreadable_lines
+    from aegis_otel.report.page import LONGEST_TITLE, TITLE, About, make_page
+    from aegis_otel.report.proof import state
+    from aegis_otel.report.questions import Questions
+
+    console = Console(stderr=True)
+    with console.status("Asking the audit") if console.is_terminal else nullcontext():
+        proof = _verified(directory) if verifies else None
+        audit = open_audit(directory)
+        left_out = problems(audit)
+        if unreadable := unreadable_lines(audit):
+            left_out.append(f"journal lines that cannot be read: {unreadable}")
+        page = make_page(
+            Questions(audit, condition),
+            state(directory, left_out, proof),
+            About((title or TITLE)[:LONGEST_TITLE], str(directory), since, until, datetime.now(UTC)),
+        )
+    if out == STDOUT:
+        click.echo(page, nl=False)
+    else:
+        write_file(out, lambda file: file.write(page))
+        click.echo(f"Wrote {escape(out)}")
+    if proof is not None and proof.findings:
+        click.echo(f"the audit did not pass: {len(proof.findings)} found by `aegis audit verify`", err=True)
+        ctx.exit(1)
+
+
+def _verified(directory: Path) -> Proof:
+    from aegis_otel.audit.verify import verify
+
+    return verify(directory)

@@ -1,0 +1,62 @@
+"""The state of the proof: what is sealed, and what a verification finds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from aegis_otel.audit.proof import Proof
+from aegis_otel.audit.seals import Seal, live_segments, read_seals
+
+_FINDINGS = 10
+"""So many are on the page; `aegis audit verify` lists all."""
+
+
+class ProofState(NamedTuple):
+    """What can be said of an audit without reading all of it, and what a verification said of all of it."""
+
+    seals: int
+    last: Seal | None
+    rows: int
+    """Sealed, and not removed by retention."""
+    files: int
+    problems: Sequence[str]
+    """What was left out because it is missing, damaged, foreign or unreadable."""
+    verified: Proof | None
+
+    @property
+    def sentence(self) -> str:
+        """The answer of the verification in one line."""
+        if self.verified is None:
+            return "Not verified for this page: `aegis audit verify` does it, or this report with --verify."
+        found = len(self.verified.findings)
+        if found:
+            return f"FAILED: {found} finding{'' if found == 1 else 's'} by `aegis audit verify`."
+        return (
+            f"PASSED: {self.verified.rows:,} sealed rows and {self.verified.lines:,} journal lines are as "
+            "they were written."
+        )
+
+    @property
+    def findings(self) -> list[str]:
+        """The first of them."""
+        return [] if self.verified is None else [str(each) for each in self.verified.findings[:_FINDINGS]]
+
+
+def state(directory: Path, problems: Sequence[str], verified: Proof | None) -> ProofState:
+    """Look at the seals of an audit.
+
+    Raises:
+        AuditError: they cannot be read, or are of a newer version.
+    """
+    seals = read_seals(directory)
+    segments = live_segments(seals)
+    return ProofState(
+        seals=len(seals),
+        last=seals[-1] if seals else None,
+        rows=sum(each.rows for each in segments),
+        files=len(segments),
+        problems=problems,
+        verified=verified,
+    )
