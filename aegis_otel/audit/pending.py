@@ -14,16 +14,21 @@ from pathlib import Path
 
 import msgspec
 
-from aegis_otel.audit.location import JOURNAL, alone, failure
+from aegis_otel.audit.location import JOURNAL, SEALS, alone, failure
 from aegis_otel.audit.record import AuditRecord, RecordStatus, Waiting
-from aegis_otel.audit.seals import read_seals
+from aegis_otel.audit.seals import Seal, decode_seal
+from aegis_otel.errors import AuditError
 
 _STEPS = {"decided": 0, "resolved": 1, "completed": 2}
 _decoder = msgspec.json.Decoder(AuditRecord)
 
 
 def waiting(directory: Path, call_id: str) -> list[Waiting]:
-    """The calls of that id that wait, oldest first. Reads the whole journal: some 1 ms per 4 MB.
+    """The calls of that id that wait, oldest first.
+
+    An SDK that is told of an answer waits for nothing, so this may run on an event loop: what is not sealed,
+    which is some 4 MB for each busy process, is searched as bytes, 1 ms a MB, and only lines of the call are
+    parsed.
 
     Args:
         directory: The audit directory.
@@ -33,11 +38,11 @@ def waiting(directory: Path, call_id: str) -> list[Waiting]:
         AuditError: the journal cannot be read.
     """
     known: dict[str, list[AuditRecord]] = {
-        line.decision_id: [] for line in _lines(directory, [_pair("tool_call_id", call_id)])
+        line.decision_id: [] for line in _lines(directory, [call_id]) if line.tool_call_id == call_id
     }
     if not known:
         return []
-    for line in _lines(directory, [_pair("decision_id", each) for each in known]):
+    for line in _lines(directory, list(known)):
         if line.decision_id in known:
             known[line.decision_id].append(line)
     folded = sorted(map(_fold, known.values()), key=lambda each: each.row.timestamp)
@@ -53,44 +58,90 @@ def taking_over(directory: Path) -> AbstractContextManager[None]:
     return alone(directory / JOURNAL)
 
 
-def _pair(name: str, value: str) -> bytes:
-    return f'"{name}":'.encode() + msgspec.json.encode(value)
+def _lines(directory: Path, values: list[str]) -> Iterator[AuditRecord]:
+    """The records with one of the values in their text, of files that no seal covers.
 
-
-def _lines(directory: Path, needles: list[bytes]) -> Iterator[AuditRecord]:
-    """The records in whose text one of `needles` stands."""
-    covered = {each.file for seal in read_seals(directory) for each in seal.journals}
-    for data in _files(directory / JOURNAL, covered):
-        found = [needle for needle in needles if needle in data]
-        if not found:
+    What waits is carried on when its file is sealed. The seals are taken first: what one covers that comes
+    meanwhile is still there.
+    """
+    seals = _Seals(directory)
+    needles = [msgspec.json.encode(value) for value in values]
+    journal = directory / JOURNAL
+    for name in _names(journal):
+        data = _read(journal / name)
+        found = {start: end for needle in needles for start, end in _places(data, needle)}
+        if not found or seals.cover(name):
             continue
-        for line in data.splitlines():
-            if any(needle in line for needle in found):
-                try:
-                    yield _decoder.decode(line)
-                except msgspec.MsgspecError:
-                    continue  # torn by a crash, or being written
+        for start, end in sorted(found.items()):
+            try:
+                yield _decoder.decode(data[start:end])
+            except msgspec.MsgspecError:
+                continue  # torn by a crash, or being written
 
 
-def _files(journal: Path, covered: set[str]) -> Iterator[bytes]:
-    """What the files hold that are not sealed; what waits is carried on when a file is."""
+def _places(data: bytes, needle: bytes) -> Iterator[tuple[int, int]]:
+    """Begin and end of each line with `needle` in it."""
+    place = data.find(needle)
+    while place >= 0:
+        end = data.find(b"\n", place)
+        end = len(data) if end < 0 else end
+        yield data.rfind(b"\n", 0, place) + 1, end
+        place = data.find(needle, end)
+
+
+class _Seals:
+    """`seals.jsonl` as it was, to be asked what it covers; it is not parsed, for it grows for ever."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / SEALS
+        try:
+            content = self._path.read_bytes()
+        except FileNotFoundError:
+            content = b""
+        except OSError as error:
+            raise failure("read the audit at", self._path, error) from error
+        self._content = content[: content.rfind(b"\n") + 1]
+        last = self._content.rstrip(b"\n").rpartition(b"\n")[2]
+        if last:
+            self._decoded(last)  # refuses a newer version
+
+    def cover(self, name: str) -> bool:
+        """A seal also names a file that it makes; what it covers are its `journals`."""
+        needle = b'"file":' + msgspec.json.encode(name)
+        return any(
+            file.file == name
+            for start, end in _places(self._content, needle)
+            for file in self._decoded(self._content[start:end]).journals
+        )
+
+    def _decoded(self, line: bytes) -> Seal:
+        try:
+            return decode_seal(self._path, line)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise AuditError(
+                f"a line of `{self._path}` is no seal ({error}): see what `aegis audit verify` says of it"
+            ) from None
+
+
+def _names(journal: Path) -> list[str]:
     try:
-        names = {entry.name for entry in os.scandir(journal) if entry.name.endswith(".jsonl")}
+        with os.scandir(journal) as entries:
+            return [entry.name for entry in entries if entry.name.endswith(".jsonl")]
     except FileNotFoundError:
-        return
+        return []
     except OSError as error:
         raise failure("read the audit at", journal, error) from error
-    for name in names - covered:
-        try:
-            yield _read(journal / name)
-        except OSError as error:
-            raise failure("read the audit at", journal / name, error) from error
 
 
 def _read(path: Path) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        return file.read() if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            return file.read() if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+    except FileNotFoundError:  # sealed, and removed
+        return b""
+    except OSError as error:
+        raise failure("read the audit at", path, error) from error
 
 
 def _fold(lines: Iterable[AuditRecord]) -> Waiting:

@@ -75,8 +75,9 @@ class Sealer:
                 failed()
             return
         self._failed = False
-        for seal in seals if told is not None else ():
-            told(seal)
+        if told is not None:
+            for seal in seals:
+                told(seal)
 
     def _seal(self) -> list[Seal]:
         if getattr(sys, "frozen", False) or not Path(sys.executable).name.startswith(("python", "pypy")):

@@ -6,11 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from aegis_otel import AuditError
+from aegis_otel.audit import pending
+from aegis_otel.audit import seals as seals_module
 from aegis_otel.audit.pending import taking_over
 from aegis_otel.audit.record import AuditRecord
+from aegis_otel.audit.sealing import seal
+from aegis_otel.audit.seals import Seal, decode_seal
 from aegis_otel.runtime.audit import AuditLogger
 
 
@@ -171,3 +176,63 @@ def test_what_is_no_record_is_passed_over(audits: list[AuditLogger], tmp_path: P
     (journal / "link.jsonl").symlink_to(elsewhere)
     with pytest.raises(AuditError, match=r"link\.jsonl"):
         two.waiting("c1")
+
+
+def test_what_is_sealed_waits_no_more(audits: list[AuditLogger], tmp_path: Path) -> None:
+    """Also where the file that tells its end is removed before the one that it was carried over to."""
+    one, two, _ = audits
+    journal = tmp_path / "audit" / "journal"
+    one.append(asked())
+    one.close()
+    seal(tmp_path / "audit")
+    (carried,) = journal.glob("carried-*")
+    assert [each.row.decision_id for each in two.waiting("c1")] == ["d1"], (
+        "once, though it stands in two files"
+    )
+    two.append(line("resolved", 1, result_status="denied"))
+    two.close()
+    seal(tmp_path / "audit")
+    for path in set(journal.iterdir()) - {carried}:
+        path.unlink()
+    assert audits[2].waiting("c1") == []
+
+
+def test_it_parses_what_is_of_the_call_however_much_there_is(
+    audits: list[AuditLogger], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs on an event loop: of 2,000 lines and 200 seals, those that matter."""
+    one, two, _ = audits
+    one.append(asked())
+    for n in range(2_000):
+        two.append(asked(1, f"other{n}", tool_call_id=f"call{n}"))
+    two.close()
+    seal(tmp_path / "audit")
+    seals = tmp_path / "audit" / "seals.jsonl"
+    seals.write_bytes(seals.read_bytes() * 200)
+    parsed: list[bytes] = []
+
+    def counting(path: Path, text: bytes) -> Seal:
+        parsed.append(text)
+        return decode_seal(path, text)
+
+    class Decoder:
+        def decode(self, text: bytes) -> AuditRecord:
+            parsed.append(text)
+            return msgspec.json.decode(text, type=AuditRecord)
+
+    for module in (seals_module, pending):
+        monkeypatch.setattr(module, "decode_seal", counting, raising=False)
+    monkeypatch.setattr(pending, "_decoder", Decoder())
+    assert [each.row.decision_id for each in one.waiting("c1")] == ["d1"]
+    assert len(parsed) <= 4
+
+
+def test_seals_that_cannot_be_read_are_said(audits: list[AuditLogger], tmp_path: Path) -> None:
+    one, *_ = audits
+    one.append(asked())
+    (tmp_path / "audit" / "seals.jsonl").write_text('{"version":2}\n')
+    with pytest.raises(AuditError, match="newer version"):
+        one.waiting("c1")
+    (tmp_path / "audit" / "seals.jsonl").write_text("nonsense\n")
+    with pytest.raises(AuditError, match=r"is no seal .*`aegis audit verify`"):
+        one.waiting("c1")
