@@ -16,7 +16,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
 export PYTHONPYCACHEPREFIX := $(CACHE)/pycache
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-matrix test-engines test-stack collector soak check format docs bench clean
+.PHONY: help demo test test-matrix test-engines test-stack collector soak check format docs dashboards bench clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -84,6 +84,9 @@ format: $(DEV)/.ready ## rewrite what the formatter and the linter can
 
 docs: $(DEV)/.ready ## write the generated tables in docs/ anew
 	$(DEV)/bin/python -m docs.generate
+
+dashboards: $(DEV)/.ready ## write Grafana's dashboards and the alert rules anew
+	$(DEV)/bin/python -m dashboards
 
 bench: $(DEV)/.ready ## speed, as ratios to the peer in one process
 	$(DEV)/bin/python benchmarks/decision.py
