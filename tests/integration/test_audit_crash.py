@@ -18,45 +18,8 @@ from aegis_otel.audit.sealing import seal
 from aegis_otel.audit.seals import read_seals
 from aegis_otel.audit.store import connect
 from aegis_otel.audit.verify import verify
+from tests.killed_at_every_step import killed_at_every_step
 from tests.records import completed, decided, python, select, wait_until_seen
-
-# Seals in children forked off a process that has everything loaded, each killed before another step: a line
-# of the sealer's modules that calls the system, DuckDB, or what does so.
-KILLED_AT_EVERY_STEP = """
-import os, pathlib, shutil, signal, sys
-from aegis_otel.audit import complete, drafts, leftovers, sealing, seals, segments
-places = {}
-for module in (drafts, leftovers, sealing, seals, segments):
-    for number, line in enumerate(open(module.__file__), 1):
-        if any(call in line for call in (
-            "os.", "execute(", ".unlink(", ".mkdir(", "_sync(", ".write(", "drafts.", "book.append(",
-        )):
-            places[module.__file__, number] = 0
-every_time = os.environ.get("STEPS") == "all"
-audit, copies = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
-step = 0
-while True:
-    step += 1
-    shutil.copytree(audit, copies / str(step))
-    child = os.fork()
-    if child == 0:
-        seen = 0
-        def trace(frame, event, argument):
-            global seen
-            place = frame.f_code.co_filename, frame.f_lineno
-            if event == "line" and place in places and (every_time or places[place] == 0):
-                places[place] += 1
-                seen += 1
-                if seen == step:
-                    os.kill(os.getpid(), signal.SIGKILL)
-            return trace if any(frame.f_code.co_filename == file for file, _ in places) else None
-        sys.settrace(trace)
-        sealing.seal(copies / str(step))
-        os._exit(0)
-    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0:
-        break
-print(step)
-"""
 
 EXPECTED = {"old": "success", "done": "success", "died": "unknown", "asks": "pending", "late": "success"}
 
@@ -86,15 +49,18 @@ def test_a_sealer_killed_at_any_step_loses_and_doubles_nothing(tmp_path: Path) -
     other.close()
     closed.close()
 
-    process = python(KILLED_AT_EVERY_STEP, audit, copies)
-    out, err = process.communicate()
-    assert err == ""
-    steps = int(out)
-    assert steps > 30
-    wait_until_seen(audit, copies / str(steps))
+    left = killed_at_every_step(
+        audit,
+        copies,
+        ("complete", "drafts", "leftovers", "sealing", "seals", "segments"),
+        ("os.", "execute(", ".unlink(", ".mkdir(", "_sync(", ".write(", "drafts.", "book.append("),
+        "sealing.seal(audit)",
+        again=os.environ.get("STEPS") == "all",
+    )
+    assert len(left) > 30
+    wait_until_seen(audit, left[-1])
     before = Counter()
-    for step in range(1, steps + 1):
-        copy = copies / str(step)
+    for step, copy in enumerate(left, 1):
         found = statuses_once(copy)
         amended = found.pop("late")
         assert amended in ("unknown", "success"), step
@@ -103,9 +69,8 @@ def test_a_sealer_killed_at_any_step_loses_and_doubles_nothing(tmp_path: Path) -
         assert seal(copy).problems == [], step
     assert before[2] > 20
     assert before[3] >= 1
-    wait_until_seen(copies / str(steps))
-    for step in range(1, steps + 1):
-        copy = copies / str(step)
+    wait_until_seen(left[-1])
+    for step, copy in enumerate(left, 1):
         assert statuses_once(copy) == EXPECTED, step
         assert len(read_seals(copy)) == 3, step
         assert not list(copy.rglob("*.draft")), step

@@ -23,7 +23,8 @@ from aegis_otel.audit.verify import verify
 from aegis_otel.errors import AuditError, ConfigError
 from tests.integration.test_audit_signature import make_key
 from tests.integration.test_audit_verify import remake
-from tests.records import completed, decided, python, statuses
+from tests.killed_at_every_step import killed_at_every_step
+from tests.records import completed, decided, statuses
 
 DAYS = (400, 200, 100, 10)
 """How long ago calls were made; each in a file of its own, for each is of another day."""
@@ -204,50 +205,21 @@ class TestGaps:
         ]
 
 
-# Forks a process for every step, as tests/integration/test_audit_crash.py does for the sealer.
-KILLED_AT_EVERY_STEP = """
-import os, pathlib, shutil, signal, sys
-from datetime import timedelta
-from aegis_otel.audit import leftovers, retention, seals
-leftovers.GRACE = timedelta(0)
-places = set()
-for module in (leftovers, retention, seals):
-    for number, line in enumerate(open(module.__file__), 1):
-        if any(call in line for call in ("os.", ".unlink(", "book.append(", "clear(", "locked(")):
-            places.add((module.__file__, number))
-audit, copies = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
-step = 0
-while True:
-    step += 1
-    shutil.copytree(audit, copies / str(step))
-    child = os.fork()
-    if child == 0:
-        seen = 0
-        def trace(frame, event, argument):
-            global seen
-            if event == "line" and (frame.f_code.co_filename, frame.f_lineno) in places:
-                seen += 1
-                if seen == step:
-                    os.kill(os.getpid(), signal.SIGKILL)
-            return trace if any(frame.f_code.co_filename == file for file, _ in places) else None
-        sys.settrace(trace)
-        retention.prune(copies / str(step), keep=timedelta(days=150))
-        retention.prune(copies / str(step), keep=timedelta(days=50))
-        os._exit(0)
-    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0:
-        break
-print(step)
-"""
-
-
 def test_killed_at_any_step(audit: Path, public: Path, tmp_path: Path) -> None:
     """It passes verification as it is left, and what was begun is ended by the next."""
     copies = tmp_path / "copies"
-    out, err = python(KILLED_AT_EVERY_STEP, audit, copies).communicate()
-    assert err == ""
+    left = killed_at_every_step(
+        audit,
+        copies,
+        ("leftovers", "retention", "seals"),
+        ("os.", ".unlink(", "book.append(", "clear(", "locked("),
+        "leftovers.GRACE = timedelta(0)\n"
+        "for days in (150, 50):\n"
+        "    retention.prune(audit, keep=timedelta(days=days))",
+        again=True,
+    )
     states = set()
-    for step in range(1, int(out) + 1):
-        copy = copies / str(step)
+    for step, copy in enumerate(left, 1):
         assert verify(copy, public_keys=[public]).findings == [], step
         states.add((len(read_seals(copy)), files(copy)))
         prune(copy, keep=timedelta(days=50))
