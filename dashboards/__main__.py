@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
@@ -26,11 +28,23 @@ def generated() -> dict[str, str]:
     """Every generated file, by its path under `dashboards/`."""
     files = {}
     for board in boards():
-        text = JSONEncoder(sort_keys=True, indent=2).encode(board.build())
+        document = json.loads(JSONEncoder().encode(board.build()))
+        _without_what_grafana_has_no_more(document)
+        text = json.dumps(document, sort_keys=True, indent=2, ensure_ascii=False)
         files[f"grafana/{board.uid}.json"] = text + "\n"
     files["prometheus/aegis.rules.yaml"] = prometheus_rules()
     files["provisioning/alerting/aegis.yaml"] = grafana_rules()
     return files
+
+
+def _without_what_grafana_has_no_more(document: dict[str, Any]) -> None:
+    """The SDK writes some settings of other kinds, or of older versions, to everything."""
+    for variable in document["templating"]["list"]:
+        for name in ("auto", "auto_count", "auto_min"):
+            variable.pop(name, None)
+    for panel in document["panels"]:
+        if panel["type"] == "table":
+            panel["options"].pop("footer", None)
 
 
 def main() -> None:
