@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Builds the distribution of builder.yaml and prints the binary's path as the last line of its output.
+# With --path it only says where the binary is, or would be.
 #
 # The binary is kept by the hash of the manifest (comments aside), outside of every checkout: whoever has the same
 # manifest has the same binary. It is built beside its place and moved there whole, so two builds at once disturb
@@ -13,7 +14,7 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/aegis-otel/collector
 place=$cache/$(sed -e 's/ *#.*//' -e '/^$/d' "$manifest" | sha256sum | cut -c1-16)
 binary=$place/$name
 
-if [ ! -x "$binary" ]; then
+if [ "${1:-}" != --path ] && [ ! -x "$binary" ]; then
     if ! command -v go >/dev/null; then
         echo "collector/build.sh: no \`go\` on the PATH; the collector is built with Go 1.26 or newer" \
             "(https://go.dev/dl), or use an otelcol-contrib $release with the configurations here" >&2
