@@ -69,6 +69,8 @@ class Proof:
     """Files that no seal covers."""
     lines: int = 0
     """Of those files."""
+    unfinished: list[str] = field(default_factory=list)
+    """Files that no seal names and that look like a killed sealing's."""
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What should be known, and is nobody's tampering."""

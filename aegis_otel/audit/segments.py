@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
@@ -71,14 +71,14 @@ class Workshop:
         files: Sequence[Path],
         elsewhere: Sequence[Path],
         alive: Sequence[str],
-        lake: Sequence[Path],
+        lake: Mapping[int, Path],
     ) -> None:
         """
         Args:
             files: Complete journal files.
             elsewhere: All others: a call with a line in one of them is not sealed.
             alive: Writers that may still end what they left open.
-            lake: The segments there are.
+            lake: The segments there are, by their numbers.
         """
         self._db = connection
         execute = connection.execute
@@ -91,10 +91,22 @@ class Workshop:
         columns = ", ".join(f"{shown(c.name, c.sql_type, 'true')} AS {quoted(c.name)}" for c in COLUMNS)
         execute(_CALLS.format(shown=columns, rows=rows("line")))
         execute("CREATE TABLE known (decision_id VARCHAR, segment BIGINT, result_status VARCHAR)")
-        if lake:
-            execute(
+        self.unreadable: list[int] = []
+        """Numbers of the segments that are no Parquet any more; nothing is known of their calls."""
+        try:
+            self._find_known(list(lake.values()))
+        except duckdb.Error:
+            for number, path in lake.items():
+                try:
+                    self._find_known([path])
+                except duckdb.Error:
+                    self.unreadable.append(number)
+
+    def _find_known(self, segments: list[Path]) -> None:
+        if segments:
+            self._db.execute(
                 f"INSERT INTO known SELECT decision_id, segment, result_status "  # noqa: S608
-                f"FROM read_parquet({_list(lake)}, hive_partitioning = false) "
+                f"FROM read_parquet({_list(segments)}, hive_partitioning = false) "
                 "WHERE decision_id IN (SELECT decision_id FROM call)"
             )
 
@@ -103,9 +115,13 @@ class Workshop:
         found = self._db.execute("SELECT filename, count(*) FROM line WHERE readable GROUP BY ALL").fetchall()
         return dict(found)
 
-    def ended(self) -> set[str]:
-        """The calls that are sealed."""
-        return {row for (row,) in self._db.execute("SELECT decision_id FROM call").fetchall()}
+    def ended(self, changed: Iterable[int]) -> set[str]:
+        """The calls that are sealed: not those of segments that are left as they are."""
+        sql = (
+            "SELECT decision_id FROM call WHERE decision_id NOT IN "
+            "(SELECT decision_id FROM known WHERE segment IN (SELECT unnest(?::BIGINT[])))"
+        )
+        return {row for (row,) in self._db.execute(sql, [list(changed)]).fetchall()}
 
     def unknown(self) -> int:
         """How many of the calls that were not sealed before nobody will ever end."""
@@ -179,6 +195,41 @@ def has_schema(connection: duckdb.DuckDBPyConnection, lake: Path) -> bool:
     except duckdb.Error:  # cut off, or no Parquet
         return False
     return found == [(name, _NAMED.get(sql_type, sql_type)) for name, sql_type in _TYPES]
+
+
+def held_elsewhere(
+    unfinished: Sequence[Path], journals: Sequence[Path], segments: Sequence[Path]
+) -> list[Path]:
+    """Those of some files of a sealing of which every call is in other journal files or segments too.
+
+    Args:
+        unfinished: Segments and carried files that no seal names.
+        journals: The other files of the journal.
+        segments: The other segments that count.
+    """
+    safe = []
+    with opened() as connection:
+        connection.execute(
+            "CREATE TABLE known AS SELECT DISTINCT decision_id "  # noqa: S608
+            f"FROM ({lines(_escaped(journals), _largest(journals))})"
+        )
+        if segments:
+            connection.execute(
+                "INSERT INTO known SELECT decision_id "  # noqa: S608
+                f"FROM read_parquet({_list(segments)}, hive_partitioning = false)"
+            )
+        for path in unfinished:
+            is_segment = path.suffix == ".parquet"
+            calls = (
+                f"read_parquet({_list([path])}, hive_partitioning = false)"
+                if is_segment
+                else f"({lines(_escaped([path]), _largest([path]))})"
+            )
+            lost = f"SELECT count(*) FROM {calls} WHERE decision_id NOT IN (FROM known)"  # noqa: S608
+            with suppress(duckdb.Error):  # what cannot be read is not shown to be elsewhere
+                if connection.execute(lost).fetchall() == [(0,)]:
+                    safe.append(path)
+    return safe
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from aegis_otel.audit.proof import Proof
 from aegis_otel.audit.signing import load_public_key
 from aegis_otel.audit.verify_journal import check_journal
 from aegis_otel.audit.verify_lake import check_lake
-from aegis_otel.audit.verify_rows import check_rows
+from aegis_otel.audit.verify_rows import check_rows, check_unfinished
 from aegis_otel.audit.verify_seals import check_seals
 from aegis_otel.audit.witness import Witness, compare, read_witness
 from aegis_otel.errors import AuditError
@@ -83,6 +83,7 @@ def _verify(
             check_journal(proof, ledger)
         else:
             proof.notes.append(f"{JOURNAL}: is not there, so this was checked as a copy of what is sealed")
+        check_unfinished(proof, intact)
         if not proof.findings:  # of what was tampered with, rows say nothing
             check_rows(proof, intact)
     if witness:

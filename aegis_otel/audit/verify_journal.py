@@ -103,7 +103,7 @@ def _check_carried(proof: Proof, ledger: Ledger, name: str) -> None:
         match = CARRIED_FILE.fullmatch(name)
         assert match is not None
         if match[2] == ledger.tag:
-            proof.notes.append(f"{file}: of a sealing that did not end; the next one removes it")
+            proof.unfinished += [file] * (digest is not None)
         else:
             proof.found(file, "belongs to no seal")
         return

@@ -10,11 +10,12 @@ import duckdb
 
 from aegis_otel.audit.fold import literal
 from aegis_otel.audit.lake import SCHEMA
-from aegis_otel.audit.location import LAKE
+from aegis_otel.audit.location import JOURNAL, LAKE, SEALS
 from aegis_otel.audit.proof import Proof
 from aegis_otel.audit.seals import VERSION
-from aegis_otel.audit.segments import has_schema, opened
+from aegis_otel.audit.segments import has_schema, held_elsewhere, opened
 from aegis_otel.audit.verify_seals import Sealed
+from aegis_otel.audit.writers import journal_files
 
 _REFUSED = "coalesce(mode, '') <> 'monitor' AND result_status IN ('success', 'failed')"
 CONTRADICTIONS = {
@@ -45,6 +46,23 @@ def check_rows(proof: Proof, intact: Sequence[Sealed]) -> None:
             except duckdb.Error as error:
                 what = str(error).partition("\n")[0]
                 proof.found(f"{LAKE}/{each.segment.file}", f"is no segment of this audit: {what}")
+
+
+def check_unfinished(proof: Proof, intact: Sequence[Sealed]) -> None:
+    """Whether what looks like a killed sealing's is one: then everything in it is elsewhere too."""
+    if not proof.unfinished:
+        return
+    root = proof.directory
+    paths = [root / file for file in proof.unfinished]
+    journals = [path for path in journal_files(root / JOURNAL) if path not in paths]
+    safe = held_elsewhere(paths, journals, [root / LAKE / each.segment.file for each in intact])
+    for file, path in zip(proof.unfinished, paths, strict=True):
+        if path in safe:
+            proof.notes.append(f"{file}: of a sealing that did not end; the next one removes it")
+        else:
+            proof.found(
+                file, f"no seal names it, and what is in it is not elsewhere: `{SEALS}` was shortened"
+            )
 
 
 def _check_schema(proof: Proof, connection: duckdb.DuckDBPyConnection) -> None:

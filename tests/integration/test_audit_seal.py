@@ -25,6 +25,7 @@ from aegis_otel.audit.key import audit_id, load_key
 from aegis_otel.audit.record import COLUMNS
 from aegis_otel.audit.sealing import seal
 from aegis_otel.audit.seals import read_seals
+from aegis_otel.audit.verify import verify
 from aegis_otel.cli import main as aegis
 from aegis_otel.errors import AuditError
 from tests.records import completed, decided, files, python, statuses, wait_until_seen
@@ -487,6 +488,36 @@ class TestTampering:
         problems = seal(audit).problems
         assert last.exists()
         assert any(f"`{last}` is of a seal that `seals.jsonl` does not have" in each for each in problems)
+
+    @pytest.mark.parametrize("lost", ["the last line", "all lines", "the file"])
+    def test_lost_seals_cost_no_data(self, audit: Path, lost: str) -> None:
+        """What the lost seal named looks like a crash's leftovers; it is said, and nothing is touched."""
+        for n in range(2 if lost == "the last line" else 1):
+            journal = Journal(audit)
+            call(journal, f"ended {n}")
+            call(journal, f"asks {n}", None, result_status="pending")
+            journal.close()
+            (made,) = seal(audit).seals
+            for covered in made.journals:  # as a minute later
+                (audit / "journal" / covered.file).unlink()
+        path = audit / "seals.jsonl"
+        whole = path.read_bytes()
+        if lost == "the file":
+            path.unlink()
+        else:
+            path.write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
+        before = {each: each.read_bytes() for each in audit.rglob("*") if each.is_file() and each != path}
+        journal = Journal(audit)
+        call(journal, "later")
+        journal.close()
+        with pytest.raises(AuditError, match=r"`seals\.jsonl` was shortened or taken away; restore it"):
+            seal(audit)
+        assert any("what is in it is not elsewhere" in each.what for each in verify(audit).findings)
+        assert {each: each.read_bytes() for each in before} == before
+        path.write_bytes(whole)
+        assert seal(audit).problems == []
+        wait_until_seen(audit)
+        assert statuses(audit)["ended 0"] == statuses(audit)["later"] == "success"
 
     def test_another_key_is_named(self, audit: Path) -> None:
         journal = Journal(audit)

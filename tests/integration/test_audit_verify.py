@@ -351,9 +351,22 @@ class TestForeignFiles:
         ]
         for name in names:
             (audit / name).write_bytes(b"x")
+        (audit / names[-1]).write_bytes(one(audit, "lake/date=*/*2-*.parquet").read_bytes())
         proof = verify(audit)
         assert proof.findings == []
         assert sorted(note.partition(": ")[0] for note in proof.notes) == sorted(names)
+
+    def test_what_only_looks_like_a_killed_sealing_s_is_found(self, audit: Path) -> None:
+        """A file of the next seal's name with calls that nothing else tells of, or that cannot be read."""
+        name = f"lake/date=2025-01-01/00000003-{read_seals(audit)[-1].chain[:8]}.parquet"
+        (audit / name).write_bytes(b"x")
+        assert found_in(audit) == {name}
+        with duckdb.connect() as connection:
+            sealed = one(audit, "lake/date=*/*2-*.parquet")
+            connection.execute(
+                f"COPY (SELECT * REPLACE ('other' AS decision_id) FROM '{sealed}') TO '{audit / name}'"
+            )
+        assert found_in(audit) == {name}
 
     def test_rows_in_the_file_that_is_only_there_for_its_columns(self, audit: Path) -> None:
         """Every reader reads it, and no seal names it."""
