@@ -30,10 +30,10 @@ def load_key(directory: Path, known: bytes | None = None) -> bytes:
     path = directory / KEY
     try:
         try:
-            return _read(path)
+            return read_key(directory)
         except FileNotFoundError:
             _create(path, known or os.urandom(KEY_BYTES))
-            return _read(path)
+            return read_key(directory)
     except AuditError:
         raise
     except OSError as error:
@@ -45,7 +45,14 @@ def audit_id(key: bytes) -> str:
     return hmac.digest(key, b"aegis audit", "sha256").hex()[:32]
 
 
-def _read(path: Path) -> bytes:
+def read_key(directory: Path) -> bytes:
+    """The directory's key.
+
+    Raises:
+        AuditError: it is damaged, or others could read or have changed it.
+        OSError: it is not there, or cannot be read.
+    """
+    path = directory / KEY
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         state = os.fstat(descriptor)

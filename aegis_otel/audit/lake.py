@@ -8,9 +8,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+from aegis_otel.audit.chain import seals_origin
+from aegis_otel.audit.key import audit_id, read_key
 from aegis_otel.audit.location import JOURNAL, LAKE, failure
-from aegis_otel.audit.seals import SEGMENT_FILE, Segment, live_segments, read_seals
+from aegis_otel.audit.seals import SEGMENT_FILE, Seal, Segment, live_segments, read_seals
 from aegis_otel.audit.writers import journal_files
+from aegis_otel.errors import AuditError
 
 SETTLED = timedelta(seconds=1)
 """A seal of so long ago counts for every query that begins now: see `audit.store`."""
@@ -53,9 +56,11 @@ def look(directory: Path) -> Lake:
             closed.append(f"{LAKE}/{segment.file}")
     for file in sorted(found.keys() - named.keys()):
         match = SEGMENT_FILE.fullmatch(file)
-        if match is None or int(match[1]) <= last:
+        if match is None or int(match[1]) <= last or not _is_next(directory, file, match[2]):
             problems.append(f"`{LAKE}/{file}` belongs to no seal and is not read")
             closed.append(f"{LAKE}/{file}")
+    if (directory / JOURNAL).is_dir():  # a mirror has none
+        problems += _missing_carried(directory, seals)
     readable = [segment for segment in live if found.get(segment.file) == segment.bytes]
     before = datetime.now(UTC) - SETTLED
     settled = [seal for seal in seals if datetime.fromisoformat(seal.sealed_at) < before]
@@ -66,6 +71,31 @@ def look(directory: Path) -> Lake:
         f"{JOURNAL}/{path.name}" for path in journal_files(directory / JOURNAL) if path.name in covered
     ]
     return Lake(readable, closed, problems)
+
+
+def _is_next(directory: Path, file: str, tag: str) -> bool:
+    """Whether a file is of a seal that is being made, or was made since, by the tag in its name."""
+    seals = read_seals(directory)  # again: what was there before is named by them, or follows the last
+    if any(each.file == file for seal in seals for each in seal.segments):
+        return True
+    if seals:
+        head = seals[-1].chain
+    else:
+        try:
+            head = seals_origin(audit_id(read_key(directory)))
+        except (AuditError, OSError):
+            return True  # nothing tells what the first seal follows
+    return head.startswith(tag) or not os.path.lexists(directory / LAKE / file)
+
+
+def _missing_carried(directory: Path, seals: list[Seal]) -> list[str]:
+    covered = {file.file for seal in seals for file in seal.journals}
+    carried = [seal.carried for seal in seals if seal.carried is not None]
+    return [
+        f"the journal file `{each.file}` with {each.lines} lines of calls that had not ended is missing"
+        for each in carried
+        if each.file not in covered and not os.path.lexists(directory / JOURNAL / each.file)
+    ]
 
 
 def _sizes(lake: Path) -> dict[str, int]:

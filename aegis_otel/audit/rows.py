@@ -106,8 +106,15 @@ def _run(audit: duckdb.DuckDBPyConnection, sql: str, values: Sequence[str]) -> I
         answer = audit.execute(sql, values)
         while batch := answer.fetchmany(_BATCH):
             yield from batch
-    except duckdb.Error as error:
-        raise AuditError(f"cannot read the audit: {error}") from error
+    except (duckdb.Error, UnicodeDecodeError) as error:  # the latter of a damaged file
+        raise unreadable(error) from error
+
+
+def unreadable(error: Exception) -> AuditError:
+    return AuditError(
+        f"cannot read the audit: {error}; where a sealed file is damaged, `aegis audit verify` names it: "
+        "restore it, or move it away, and the rest can be read"
+    )
 
 
 def _row(values: tuple[Any, ...]) -> Row:

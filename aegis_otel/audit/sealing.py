@@ -5,7 +5,8 @@ docs/design.md, "The audit lake", has the order of the steps and why it is safe 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Container, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -74,10 +75,11 @@ def seal(
 def _seal(directory: Path, book: Book, progress: Callable[[int, int], None] | None) -> Report:
     problems = clear(directory, book)
     made: list[Seal] = []
+    changed: dict[int, str] = {}
     done = 0
     while True:
         found = find_complete(directory / JOURNAL, book)
-        new = _next_seal(directory, book, found)
+        new = _next_seal(directory, book, found, changed)
         if new is not None:
             made.append(new)
             done += len(new.journals)
@@ -85,28 +87,37 @@ def _seal(directory: Path, book: Book, progress: Callable[[int, int], None] | No
                 progress(done, done + found.later)
         # What has become complete meanwhile is for the next time, or a busy agent would keep us for ever.
         if new is None or not found.later:
-            return Report(made, problems + found.problems + look(directory).problems)
+            return Report(made, problems + found.problems + list(changed.values()) + look(directory).problems)
 
 
-def _next_seal(directory: Path, book: Book, found: Complete) -> Seal | None:
-    """Make one seal; None where there is nothing to seal."""
+def _next_seal(directory: Path, book: Book, found: Complete, changed: dict[int, str]) -> Seal | None:
+    """Make one seal; None where there is nothing to seal.
+
+    Args:
+        changed: By their numbers, what to say of segments that are not what was sealed. They are neither
+            merged nor amended, or the new file would vouch for them; what is found here is added.
+    """
     lake = {segment.segment: segment for segment in look(directory).segments}
     paths = {number: directory / LAKE / segment.file for number, segment in lake.items()}
     drafts = Drafts(directory, book)
     with opened() as connection, drafts.taken_back():
         journals = [file.path for file in found.files]
-        workshop = Workshop(connection, journals, found.elsewhere, found.alive, list(paths.values()))
+        workshop = Workshop(connection, journals, found.elsewhere, found.alive, paths)
         legible = found.without_unreadable(workshop.readable())
         if legible is not found:
-            return _next_seal(directory, book, legible)
-        plan = _plan(workshop, lake)
+            return _next_seal(directory, book, legible, changed)
+        changed |= _changed(directory, [lake[number] for number in workshop.unreadable])
+        plan = _plan(workshop, lake, changed)
+        while more := _changed(directory, [lake[each] for replaced in plan.values() for each in replaced]):
+            changed |= more
+            plan = _plan(workshop, lake, changed)
         if not plan and not any(file.writer for file in found.files):
             return None
         segments = [
             drafts.segment(workshop, day, [paths[number] for number in sorted(replaced)])
             for day, replaced in sorted(plan.items())
         ]
-        carried = drafts.carried(_lines_to_carry(found, workshop.ended()))
+        carried = drafts.carried(_lines_to_carry(found, workshop.ended(changed)))
         unknown = workshop.unknown()
         drafts.publish()
     made = book.append(
@@ -124,13 +135,27 @@ def _next_seal(directory: Path, book: Book, found: Complete) -> Seal | None:
     return msgspec.structs.replace(made, unknown=unknown)
 
 
-def _plan(workshop: Workshop, lake: dict[int, Segment]) -> dict[str, set[int]]:
+def _changed(directory: Path, segments: Iterable[Segment]) -> dict[int, str]:
+    """What to say of those that are not, byte by byte, what was sealed."""
+    changed = {}
+    for each in segments:
+        path = directory / LAKE / each.file
+        with path.open("rb") as content:
+            if hashlib.file_digest(content, "sha256").hexdigest() != each.sha256:
+                changed[each.segment] = (
+                    f"the sealed file `{LAKE}/{each.file}` with {each.rows} rows was changed: it is left"
+                )
+    return changed
+
+
+def _plan(workshop: Workshop, lake: dict[int, Segment], changed: Container[int]) -> dict[str, set[int]]:
     """For each day that gets a new segment, the numbers of those that it replaces."""
     plan: dict[str, set[int]] = {day: set() for day in workshop.days()}
     amended = workshop.amended()
     days: dict[str, list[Segment]] = {}
     for segment in lake.values():
-        days.setdefault(segment.day, []).append(segment)
+        if segment.segment not in changed:
+            days.setdefault(segment.day, []).append(segment)
     today = f"{datetime.now(UTC):%Y-%m-%d}"
     for day, segments in days.items():
         small = {each.segment for each in segments if each.rows < SMALL}

@@ -132,7 +132,9 @@ def read_seals(directory: Path) -> list[Seal]:
     for number, line in enumerate(whole_lines(content), 1):
         try:
             seal = decode_seal(path, line)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            if datetime.fromisoformat(seal.sealed_at).tzinfo is None:
+                raise ValueError(f"`{seal.sealed_at}` is a time without an offset")
+        except (msgspec.MsgspecError, ValueError) as error:
             raise AuditError(
                 f"line {number} of `{path}` is no seal ({error}): see what `aegis audit verify` says of it"
             ) from None

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from aegis_otel.audit.filters import Condition
+from aegis_otel.audit.rows import unreadable
 from aegis_otel.audit.views import HOUR
-from aegis_otel.errors import AuditError
 
 if TYPE_CHECKING:
     import duckdb
@@ -69,8 +69,8 @@ def take_stats(audit: duckdb.DuckDBPyConnection, condition: Condition) -> Stats:
         ORDER BY hour, calls DESC, {names}"""  # noqa: S608
     try:
         rows = audit.execute(sql, condition.values).fetchall()
-    except duckdb.Error as error:
-        raise AuditError(f"cannot read the audit: {error}") from error
+    except (duckdb.Error, UnicodeDecodeError) as error:
+        raise unreadable(error) from error
     by: dict[str, list[tuple[str | datetime | None, int]]] = {name: [] for name in _DIMENSIONS}
     total = Stats(0, None, None, Spread(), Spread(), by)
     for dimension, *values in rows:
