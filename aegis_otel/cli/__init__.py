@@ -19,7 +19,7 @@ from aegis_otel.errors import AegisError, ConfigError, PolicyError
 from aegis_otel.terminal import escape
 from aegis_otel.version import __version__
 
-_COMMANDS = ("audit", "doctor", "policy", "report")
+_COMMANDS = ("audit", "demo", "doctor", "policy", "report")
 """Each is the command of that name in the module of that name, here."""
 
 

@@ -1,0 +1,1 @@
+"""A load of governed agents to look at: `aegis demo`."""
