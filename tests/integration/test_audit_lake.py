@@ -16,10 +16,11 @@ import duckdb
 import pytest
 
 from aegis_otel.audit import journal as journal_module
+from aegis_otel.audit import leftovers
 from aegis_otel.audit import rows as rows_module
 from aegis_otel.audit.journal import Journal
 from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.seals import read_seals
+from aegis_otel.audit.seals import Book, read_seals
 from aegis_otel.audit.store import connect, problems
 from aegis_otel.audit.verify import verify
 from aegis_otel.errors import AuditError
@@ -193,6 +194,26 @@ def test_a_count_reads_no_column_that_it_does_not_need(audit: Path, where: str) 
     with connect(audit) as connection:
         ((_, plan),) = connection.execute(f"EXPLAIN SELECT count(*) FROM audit {where}").fetchall()
     assert "policy_digest" not in plan
+
+
+def test_a_clock_that_was_ahead_costs_and_doubles_nothing(
+    audit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seals of the future count for nobody, and nothing they cover is removed, until the clock is there."""
+    monkeypatch.setattr(leftovers, "GRACE", timedelta(0))
+    ahead = datetime.now(UTC) + timedelta(hours=1)
+    write(audit, "0")
+    with monkeypatch.context() as patch:
+        patch.setattr(Book, "time", lambda _: ahead.isoformat())
+        seal(audit)
+    for n in range(1, 4):
+        write(audit, str(n))
+        assert seal(audit).problems == []
+        rows = AuditLogger(audit).get_log()
+        assert sorted(row["decision_id"] for row in rows) == [str(each) for each in range(n + 1)]
+    assert {each.sealed_at for each in read_seals(audit)} == {ahead.isoformat(timespec="microseconds")}
+    assert len(files(audit)) == 4
+    assert verify(audit).findings == []
 
 
 def test_a_long_transaction_sees_what_was_sealed_since(audit: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from aegis_otel.audit.journal import Journal
 from aegis_otel.audit.key import load_key
 from aegis_otel.audit.location import exists, failure, locate, prepare
 from aegis_otel.errors import AuditError, ConfigError
+from aegis_otel.runtime.audit import AuditLogger
 
 
 @pytest.mark.parametrize(
@@ -45,8 +46,11 @@ def test_argument_before_environment_before_default(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("name", ["", "  ", ":memory:", "nul\0inside"])
 def test_a_name_that_no_directory_can_have(name: str) -> None:
+    """Inventory 95 too: an audit in memory would be none, so `:memory:` is refused before anything runs."""
     with pytest.raises(ConfigError, match="an audit is a directory on disk"):
         locate(name)
+    with pytest.raises(ConfigError, match="give it a path"):
+        AuditLogger(db_path=name)
 
 
 @pytest.mark.parametrize("name", [r"a\b", "a/\\/b", b"\xff", "x/\udcff.db"])
