@@ -244,7 +244,7 @@ except AuditError as error:
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
     def test_a_directory_that_cannot_be_written(self, tmp_path: Path) -> None:
-        """Reading goes on, also of what is sealed; sealing says what is wrong."""
+        """Reading and verifying go on, also of what is sealed; sealing and writing say what is wrong."""
         audit = tmp_path / "audit"
         for n in range(2):
             journal = Journal(audit)
@@ -262,19 +262,27 @@ import os, sys
 from pathlib import Path
 import duckdb, pytz
 from aegis_otel.audit.sealing import seal
+from aegis_otel.audit.verify import verify
 from aegis_otel.errors import AuditError
-from tests.records import statuses
+from aegis_otel.runtime.audit import AuditLogger
+from tests.records import decided, statuses
 os.setuid(65534)
-try:
-    seal(Path(sys.argv[1]))
-except AuditError as error:
-    print(error)
-print(sorted(statuses(sys.argv[1]).items()))
+audit = Path(sys.argv[1])
+for work in (seal, lambda audit: AuditLogger(audit).append(decided())):
+    try:
+        work(audit)
+    except AuditError as error:
+        print(error)
+print(verify(audit).findings)
+print(sorted(statuses(audit).items()))
 """
         out, err = python(code, audit).communicate()
         assert err == ""
         assert out.splitlines() == [
             f"cannot seal the audit at `{audit}`: permission denied; nothing is lost by it",
+            f"cannot write the audit at `{audit}/journal`: permission denied; choose another directory with "
+            "`AEGIS_AUDIT_DIR` or `AuditLogger(path)`",
+            "[]",
             "[('0', 'blocked'), ('1', 'blocked')]",
         ]
 
