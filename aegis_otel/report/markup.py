@@ -50,8 +50,13 @@ def value(found: str | None, longest: int = LONGEST) -> Markup:
         return element("span", "\N{EN DASH}", class_="none")
     if len(found) > longest:
         cut = element("span", f"\N{HORIZONTAL ELLIPSIS} ({len(found):,} characters)", class_="none")
-        return element("bdi", text(found[:longest]), cut)
-    return element("bdi", found)
+        return element("bdi", _breaking(found[:longest]), cut)
+    return element("bdi", _breaking(found))
+
+
+def _breaking(found: str) -> Markup:
+    """A narrow column breaks a name between its words, and only then anywhere."""
+    return Markup(text(found).replace("_", "_<wbr>"))
 
 
 def number(count: int) -> str:

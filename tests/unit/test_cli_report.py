@@ -24,12 +24,12 @@ from aegis_otel.runtime.audit import AuditLogger
 from tests.records import decided
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
-VOID = {"meta"}
+VOID = {"meta", "wbr"}
 TAGS = {
     *("html", "head", "meta", "title", "style", "body", "main", "header", "footer", "section", "nav"),
     *("h1", "h2", "h3", "p", "a", "ul", "li", "dl", "div", "dt", "dd", "strong", "span", "bdi", "code"),
     *("figure", "figcaption", "details", "summary", "table", "caption", "thead", "tbody", "tr", "th", "td"),
-    *("svg", "g", "rect", "line"),
+    *("svg", "g", "rect", "line", "wbr"),
 }
 ASKED = {"approval": "approve", "risk_level": "HIGH", "matched_rule": "ask", "tool_name": "pay"}
 CALLS: tuple[dict[str, Any], ...] = (
@@ -67,22 +67,28 @@ class Page(HTMLParser):
         self.open: list[str] = []
         self.attributes: list[tuple[str, str, str | None]] = []
         self.words: list[str] = []
+        self.goes_on = False
         self.feed(text)
         self.close()
         assert self.open == [], "every element is closed"
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        self.goes_on = tag == "wbr"
         self.attributes += [(tag, name, value) for name, value in attrs]
         if tag not in VOID:
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
+        self.goes_on = False
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
+        if self.goes_on:
+            self.words[-1] += data
+        elif self.open and self.open[-1] != "style":
             self.words.append(data)
+        self.goes_on = False
 
     @property
     def text(self) -> str:
