@@ -119,7 +119,7 @@ def _governance() -> tuple[Alert, ...]:
     failed = DECISIONS.all({OUTCOME: "error"})
     refused = RELOADS.all({RELOAD: "refused"})
     ran = SPAN_CALLS.all({OPERATION: semconv.EXECUTE_TOOL})
-    decided = increase(DECISIONS.all(), JOB, window="10m")
+    decided = happened(DECISIONS.all(), by=(JOB,), window="10m")
     return (
         Alert(
             "AegisGovernanceFailing",
@@ -140,7 +140,7 @@ def _governance() -> tuple[Alert, ...]:
         ),
         Alert(
             "AegisGovernanceSilent",
-            f"{increase(ran, JOB, window='10m')} > 0\nunless {decided} > 0",
+            f"{increase(ran, JOB, window='10m')} > 0\nunless (\n{decided}\n)",
             f"{_told(JOB)} runs tools and decides nothing",
             f"{VALUE} tool call(s) in ten minutes left a span and none a decision: governance is not there.",
             "critical",
@@ -220,6 +220,7 @@ def _agents() -> tuple[Alert, ...]:
 def _pipeline() -> tuple[Alert, ...]:
     arrived = seen(COLLECTOR_EVENTS.all(), JOB, window="1h")
     decided = seen(DECISIONS.all(), JOB, window="1h")
+    counted = f"count({COLLECTOR_EVENTS.all()})"  # else the collector counts no events at all
     lost = [group[item].all() for group in (SEND_FAILED, ENQUEUE_FAILED) for item in group]
     dropped = (SDK_LOGS.all({ERROR: "~.+"}), SDK_SPANS.all({ERROR: "~.+"}))
     return (
@@ -248,7 +249,7 @@ def _pipeline() -> tuple[Alert, ...]:
         ),
         Alert(
             "AegisDecisionEventsMissing",
-            f"1 - ({arrived}) / ({decided} > 20)",
+            f"1 - ({arrived} or 0 * ({decided}))\n/ ({decided} > 20)\nand on () {counted}",
             f"Decision events of {_told(JOB)} do not reach the collector",
             f"{VALUE} of the decisions of an hour has no event at the collector.",
             over=0.1,

@@ -59,13 +59,16 @@ class Signal:
     """Beside `job` and `instance`."""
     job_variable: str = "job"
     """The dashboard variable that its `job` is chosen by; the collector is a job of its own."""
+    bare: bool = False
+    """A counter without `_total`, as the collector's own are where they are scraped."""
 
     @property
     def series(self) -> tuple[str, ...]:
         """The names under which it is in Prometheus."""
         if self.kind == "histogram":
             return tuple(f"{self.name}_{part}" for part in ("bucket", "count", "sum"))
-        return (f"{self.name}_total",) if self.kind == "counter" else (self.name,)
+        suffixed = self.kind == "counter" and not self.bare
+        return (f"{self.name}_total",) if suffixed else (self.name,)
 
     def all(self, where: Where | None = None, part: str = "") -> str:
         """A selector for rules: what `where` asks for, whoever it is from."""
@@ -119,7 +122,7 @@ RELOADS = _own(semconv.METRIC_POLICY_RELOADS)
 
 # --- what the collector makes of spans and events (collector/README.md) ---
 _SPAN_LABELS = (
-    *("service_name", "span_name", "span_kind", "status_code"),
+    *("service_name", "span_name", "span_kind", "status_code", "collector_instance_id"),
     *(OPERATION, TOOL, AGENT, OUTCOME, RISK, RULE, ERROR),
 )
 SPAN_CALLS = Signal(
@@ -133,11 +136,11 @@ COLLECTOR_EVENTS = Signal(
     "counter",
     "short",
     "decision events that reached the collector",
-    (OUTCOME, RISK),
+    (OUTCOME, RISK, "service_name", "collector_instance_id"),
 )
 
 # --- the OpenTelemetry SDK about itself, with OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED=true ---
-_SDK_LABELS = ("otel_component_name", "otel_component_type", ERROR)
+_SDK_LABELS = ("otel_component_name", "otel_component_type", "server_address", "server_port", ERROR)
 SDK_LOGS = Signal(
     "otel_sdk_processor_log_processed", "counter", "short", "events that left the SDK's queue", _SDK_LABELS
 )
@@ -154,36 +157,41 @@ SDK_LOG_EXPORTS = Signal(
 
 # --- the collector about itself ---
 def _collector(name: str, kind: Kind, unit: str, meaning: str, labels: tuple[str, ...]) -> Signal:
-    return Signal(f"otelcol_{name}", kind, unit, meaning, labels, job_variable="collector")
+    return Signal(f"otelcol_{name}", kind, unit, meaning, labels, job_variable="collector", bare=True)
 
 
+_EXPORTED = (EXPORTER, "data_type", "server_address", "server_port", "url_path")
 ITEMS = ("spans", "log_records", "metric_points")
 ACCEPTED = {
-    item: _collector(f"receiver_accepted_{item}", "counter", "short", f"{item} let in", (RECEIVER,))
+    item: _collector(
+        f"receiver_accepted_{item}", "counter", "short", f"{item} let in", (RECEIVER, "transport")
+    )
     for item in ITEMS
 }
 REFUSED = {
-    item: _collector(f"receiver_refused_{item}", "counter", "short", f"{item} turned away", (RECEIVER,))
+    item: _collector(
+        f"receiver_refused_{item}", "counter", "short", f"{item} turned away", (RECEIVER, "transport")
+    )
     for item in ITEMS
 }
 SENT = {
-    item: _collector(f"exporter_sent_{item}", "counter", "short", f"{item} delivered", (EXPORTER,))
+    item: _collector(f"exporter_sent_{item}", "counter", "short", f"{item} delivered", _EXPORTED)
     for item in ITEMS
 }
 SEND_FAILED = {
-    item: _collector(f"exporter_send_failed_{item}", "counter", "short", f"{item} lost", (EXPORTER,))
+    item: _collector(f"exporter_send_failed_{item}", "counter", "short", f"{item} lost", _EXPORTED)
     for item in ITEMS
 }
 ENQUEUE_FAILED = {
     item: _collector(
-        f"exporter_enqueue_failed_{item}", "counter", "short", f"{item} lost at a full queue", (EXPORTER,)
+        f"exporter_enqueue_failed_{item}", "counter", "short", f"{item} lost at a full queue", _EXPORTED
     )
     for item in ITEMS
 }
-QUEUE_SIZE = _collector("exporter_queue_size", "gauge", "short", "what waits for a backend", (EXPORTER,))
-QUEUE_CAPACITY = _collector("exporter_queue_capacity", "gauge", "short", "what may wait", (EXPORTER,))
+QUEUE_SIZE = _collector("exporter_queue_size", "gauge", "short", "what waits for a backend", _EXPORTED)
+QUEUE_CAPACITY = _collector("exporter_queue_capacity", "gauge", "short", "what may wait", _EXPORTED)
 MEMORY = _collector("process_memory_rss", "gauge", "bytes", "memory of the collector", ())
-UPTIME = _collector("process_uptime", "counter", "s", "seconds since the collector began", ())
+UPTIME = _collector("process_uptime", "gauge", "s", "seconds since the collector began", ())
 
 OWN = (
     *(DECISIONS, EVALUATION, APPROVAL_WAIT, PENDING, TOOL_DURATION),

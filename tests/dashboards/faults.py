@@ -54,6 +54,10 @@ QUEUED = named(s.QUEUE_SIZE.series[0], {**COLLECTOR, s.EXPORTER: "otlp_http/loki
 CAPACITY = named(s.QUEUE_CAPACITY.series[0], {**COLLECTOR, s.EXPORTER: "otlp_http/loki"})
 
 
+OTHER = {"job": "other", "instance": "three"}
+OTHERS = named(s.DECISIONS.series[0], {**OTHER, s.RULE: "search_auto", s.RISK: "low"})
+
+
 def bucket(le: str) -> str:
     return named(s.EVALUATION.series[0], {**JOB, s.OUTCOME: "allowed", "le": le})
 
@@ -183,6 +187,14 @@ FAULTS = (
         (5,),
     ),
     Fault("AegisGovernanceSilent", "nobody works at night", dict.fromkeys(HEALTHY, "5x600"), (), (30, 60)),
+    Fault(
+        "AegisGovernanceSilent",
+        "a process so short that its first sample is its last",
+        {name: None if name in DECIDED else values for name, values in HEALTHY.items()}
+        | {ALLOWED: "_x120 45x480", EXECUTED: "_x120 20x4 40x476", RECORDS: "_x120 45x480"},
+        (),
+        (31, 36, 38, 40),
+    ),
     Fault("AegisAuditWriteFailed", "the disk is full", {AUDIT_ERRORS: "0x120 1+1x480"}, (30.75, 50)),
     Fault("AegisAuditWriteFailed", "at the first call", {AUDIT_ERRORS: "_x120 1x480"}, (30.75,)),
     Fault("AegisBlockedBurst", "an agent tries again and again", {BLOCKED_HIGH: "0x120 0+2x480"}, (34, 60)),
@@ -235,6 +247,16 @@ FAULTS = (
         {ARRIVED: "2+2.15x120 261+0.5x480"},
         (70, 100),
         (29,),
+    ),
+    Fault(
+        "AegisDecisionEventsMissing", "one service sends no events", {OTHERS: "_x120 0+1x480"}, (60,), (29,)
+    ),
+    Fault(
+        "AegisDecisionEventsMissing",
+        "a collector that does not count events",
+        {ARRIVED: None},
+        (),
+        (60, 100),
     ),
     Fault(
         "AegisDecisionEventsMissing",

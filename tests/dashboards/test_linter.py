@@ -23,7 +23,6 @@ UNITS = {"none", "string", "short", "percentunit", "bytes", "s", "cps"}
 MAY_STAND_ALONE = {
     "aegis-pipeline: Decisions without a record",  # two counters of one process, held against each other
     "aegis-pipeline: Series of decisions",  # counts the series, not what they say
-    "aegis-pipeline: Up since",  # a counter in name only
 }
 
 
