@@ -170,13 +170,14 @@ def test_no_value_of_an_argument_is_in_a_file(run: Run) -> None:
 
 SECRETS = {
     "db.password": "hunter2hunter2",
+    "gen_ai.tool.call.arguments": '{"to": "x", "api_key": "no-known-shape"}',
     "http.request.header.authorization": "Basic dXNlcjpwYXNzd29yZDEyMw==",
     "note": "use sk-proj-abcdefghij0123456789 for this",
     "url.full": "https://user:pa55word@example.com/x",
     "jwt": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.abcDEF123",
     "key": "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA\n-----END RSA PRIVATE KEY-----",
 }
-HIDDEN = ["hunter2", "dXNlcjpwYXNz", "sk-proj", "pa55word", "eyJhbGci", "MIIEpAIB"]
+HIDDEN = ["hunter2", "no-known-shape", "dXNlcjpwYXNz", "sk-proj", "pa55word", "eyJhbGci", "MIIEpAIB"]
 
 
 def test_secrets_do_not_reach_the_file(binary: Path, tmp_path: Path) -> None:
