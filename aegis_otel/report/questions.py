@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 _MACROS = """
 CREATE OR REPLACE TEMP MACRO cut(text) AS CASE WHEN length(text) > 100
     THEN left(text, 80) || '... ' || length(text) || ' characters, md5 ' || left(md5(text), 8) ELSE text END;
-CREATE OR REPLACE TEMP MACRO micros(time) AS CASE WHEN isfinite(time) THEN epoch_us(time) END;
+CREATE OR REPLACE TEMP MACRO head(text) AS CASE WHEN length(text) > 200
+    THEN left(text, 200) || '... ' || length(text) || ' characters' ELSE text END;
 """
 _KIND = " ".join(f"WHEN '{status}' THEN '{kind.name}'" for kind in KINDS for status in kind.statuses)
 _COUNTED = f"""
@@ -26,13 +27,14 @@ SELECT cut(result_status) AS status, cut(risk_level) AS risk, cut(approval) AS a
     CASE WHEN result_status = 'pending' THEN 'waiting'
         WHEN human_decision IS NOT NULL THEN cut(human_decision)
         WHEN approval_wait_s IS NOT NULL THEN 'none' END AS answer,
-    {{slot}} AS slot, count(*) AS calls, min(micros("timestamp")) AS first, max(micros("timestamp")) AS last
+    {{slot}} AS slot, count(*) AS calls, min(epoch_us("timestamp")) AS first,
+    max(epoch_us("timestamp")) AS last
 FROM audit WHERE {{condition}} GROUP BY ALL"""  # noqa: S608
 _OF_KINDS = ", ".join(f"sum(calls) FILTER (kind = '{kind.name}') AS {kind.name}" for kind in KINDS)
 _ID = "right(cut(decision_id), 8)"
 _LISTED = f"""
-SELECT micros("timestamp"), cut(agent_name), cut(action_type), cut(action_target), cut(matched_rule),
-    cut(coalesce(human_decision, approval)), cut(result_status), left(action_params::VARCHAR, 200), {_ID},
+SELECT epoch_us("timestamp"), cut(agent_name), cut(action_type), cut(action_target), cut(matched_rule),
+    cut(coalesce(human_decision, approval)), cut(result_status), head(action_params::VARCHAR), {_ID},
     mode = 'monitor', count(*) OVER ()
 FROM audit WHERE {{condition}} AND {{where}} ORDER BY "timestamp" DESC NULLS LAST, decision_id DESC
 LIMIT {{limit:d}}"""  # noqa: S608
@@ -88,7 +90,7 @@ class Questions:
 
     def span(self) -> tuple[int | None, int | None]:
         """The times of the first and the last call, microseconds since 1970."""
-        sql = 'SELECT min(micros("timestamp")), max(micros("timestamp")) FROM audit WHERE {condition}'
+        sql = 'SELECT min(epoch_us("timestamp")), max(epoch_us("timestamp")) FROM audit WHERE {condition}'
         self._audit.execute(_MACROS)
         ((first, last),) = self._ask_audit(sql)
         return first, last
@@ -99,7 +101,7 @@ class Questions:
         Returns:
             How many calls there are.
         """
-        when = 'micros("timestamp")'
+        when = 'epoch_us("timestamp")'
         slot = f"CASE WHEN {when} BETWEEN {FIRST} AND {LAST} THEN ({when} - {first:d}) // {width:d} END"
         sql = _COUNTED.format(condition=self._condition.sql, slot=slot)
         self._audit.execute(f"CREATE OR REPLACE TEMP TABLE counted AS {sql}", self._condition.values)
@@ -159,7 +161,7 @@ class Questions:
         """By tool and error: how often a call failed so, and when it last did."""
         sql = """
             SELECT cut(coalesce(tool_name, action_type)) AS tool, cut(result_status) AS status,
-                left(result_error, 300) AS error, count(*) AS calls, max(micros("timestamp")),
+                head(result_error) AS error, count(*) AS calls, max(epoch_us("timestamp")),
                 count(*) OVER ()
             FROM audit WHERE {condition} AND result_status IN ('failed', 'cancelled', 'skipped')
             GROUP BY tool, status, error ORDER BY calls DESC, tool, status, error LIMIT {limit:d}"""

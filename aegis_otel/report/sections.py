@@ -13,8 +13,8 @@ from aegis_otel.report.tables import Cell, Column, table
 
 MOST_GROUPS = 25
 MOST_CALLS = 50
-ARGUMENTS = 200
-"""Characters of a call's arguments and of an error; the audit has all of them."""
+LONGEST = 240
+"""Characters of what `questions` has cut already, and marked as cut."""
 
 _NUMBERS = [Column(kind.title, "number") for kind in KINDS]
 _CALLS = [
@@ -166,7 +166,7 @@ def failures(asked: Questions) -> Markup:
     """What failed, and how often."""
     found = asked.failures(MOST_GROUPS)
     rows: list[list[Cell]] = [
-        [tool, status, calls, moment(last), value(error, ARGUMENTS)]
+        [tool, status, calls, moment(last), value(error, LONGEST)]
         for tool, status, error, calls, last in found.rows
     ]
     columns = [
@@ -245,7 +245,7 @@ def _call(call: Listed) -> list[Cell]:
         call.rule,
         join((value(call.decision), *watched)),
         call.status,
-        element("code", value(call.arguments, ARGUMENTS)),
+        element("code", value(call.arguments, LONGEST)),
         element("code", value(call.id)),
     ]
 

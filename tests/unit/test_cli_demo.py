@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 from aegis_otel import Action, Policy, PolicyError
 from aegis_otel.adapters.openai_agents.install import CapturePoint
+from aegis_otel.audit.seals import read_seals
 from aegis_otel.cli import main
 from aegis_otel.demo import policies
 from aegis_otel.demo.play import Load, play
@@ -101,6 +102,7 @@ async def test_what_is_played_is_the_script(tmp_path: Path) -> None:
     assert Counter(select(load.audit, sql)) == expected
     assert {status for *_, status in expected} >= {"blocked", "denied", "failed", "success"}
     assert select(load.audit, "SELECT count(DISTINCT policy_digest) FROM audit") == [(2,)]
+    assert len(read_seals(load.audit)) == 1, "there is something to verify"
 
 
 async def test_no_secret_of_the_script_is_in_the_audit(tmp_path: Path) -> None:

@@ -10,12 +10,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from click.testing import CliRunner, Result
 
 from aegis_otel.audit.filters import compile_filters
+from aegis_otel.audit.record import COLUMNS
 from aegis_otel.audit.store import connect
 from aegis_otel.cli import main
+from aegis_otel.report.markup import element
 from aegis_otel.report.page import About, make_page
 from aegis_otel.report.proof import state
 from aegis_otel.report.questions import Questions
@@ -223,6 +226,24 @@ def test_long_names_stay_apart() -> None:
     assert len(set(re.findall(r"x{80}\.\.\. 501 characters, md5 [0-9a-f]{8}", page.text))) == 2
 
 
+def test_what_is_cut_says_so() -> None:
+    """Arguments and errors too: nobody takes a beginning for all of it."""
+    AuditLogger().append(
+        decided(action_params='{"text":"' + "y" * 991 + '"}', result_status="failed", result_error="z" * 5000)
+    )
+    page = report()
+    assert re.search(r'\{"text":"y{191}\.\.\. 1002 characters', page.text)
+    assert re.search(r"z{200}\.\.\. 5000 characters", page.text)
+    assert "y" * 192 not in page.text
+    assert "z" * 201 not in page.text
+
+
+def test_an_attribute_cannot_be_left() -> None:
+    assert element("td", "x", title="\" onclick='y'>") == (
+        '<td title="&quot; onclick=&#x27;y&#x27;&gt;">x</td>'
+    )
+
+
 def test_lists_are_bounded_and_say_so() -> None:
     logger = AuditLogger()
     for n in range(60):
@@ -327,12 +348,16 @@ def test_a_time_line_has_round_steps(span: int, width: str) -> None:
 
 
 def test_times_that_no_calendar_has() -> None:
-    """They are said to be none, and all else is there."""
-    assert ruler(-(2**63), 2**63 - 1).slots <= MOST
-    logger = AuditLogger()
-    for n, time in enumerate(
-        ("infinity", "-infinity", "294000-01-01T00:00:00Z", "0044-03-15 (BC) 00:00:00Z")
-    ):
-        logger.append(decided(decision_id=str(n), timestamp=time))
-    page = report()
-    assert "Calls 4" in page.text
+    """They have no place on the time line, and all else is there: a table may hold any."""
+    times = ("infinity", "-infinity", "294247-01-01", "0044-03-15 (BC)", "0001-01-01", "2026-11-22", None)
+    columns = ", ".join(f'"{column.name}" {column.sql_type}' for column in COLUMNS)
+    with duckdb.connect() as connection:
+        connection.execute(f"SET TimeZone = 'UTC'; CREATE TABLE audit ({columns})")
+        for time in times:
+            connection.execute('INSERT INTO audit BY NAME SELECT ?::TIMESTAMPTZ AS "timestamp"', [time])
+        asked = Questions(connection, compile_filters(None, {}))
+        about = About("A title", "audit", None, None, NOW)
+        page = Page(make_page(asked, state(Path("audit"), [], None), about))
+    assert "Calls 7, no time of this calendar UTC" in page.text
+    bars = re.findall(r"<title>[^<]*: 1 unsettled</title>", page.source)
+    assert len(bars) == 2
