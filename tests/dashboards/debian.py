@@ -16,6 +16,36 @@ def missing() -> str | None:
     return f"no `{'` and no `'.join(absent)}` on the PATH (of a Debian)" if absent else None
 
 
+_TEMPLATES = Path("/usr/share/prometheus/alertmanager")
+"""Where Debian's Alertmanager looks for its templates, whatever its configuration says."""
+_MOUNT = """
+mount -t tmpfs none /usr/share && mkdir /usr/share/prometheus &&
+mount --bind "$0" /usr/share/prometheus && exec "$@"
+"""
+
+
+def alertmanager() -> list[str]:
+    """The command to start it: with its own view of /usr/share, where its package is not installed."""
+    binary = program("prometheus-alertmanager")
+    if _TEMPLATES.exists():
+        return [str(binary)]
+    shared = binary.parents[1] / "share" / "prometheus"
+    return ["unshare", "--map-root-user", "--mount", "sh", "-c", _MOUNT, str(shared), str(binary)]
+
+
+def no_alertmanager() -> str | None:
+    """What of it cannot be had here; None where it can."""
+    if missing() or _TEMPLATES.exists():
+        return missing()
+    tried = subprocess.run(
+        ["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", "/usr/share"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    return f"no mount namespace for Alertmanager's templates: {tried.stderr}" if tried.returncode else None
+
+
 def program(name: str) -> Path:
     """`prometheus`, `promtool`, `prometheus-alertmanager` or `amtool`."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aegis-otel" / "debian"

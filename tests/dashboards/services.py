@@ -80,13 +80,14 @@ def prometheus(
         settings["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [target]}]}]}
     (folder / "prometheus.yaml").write_text(yaml.safe_dump(settings))
     (port,) = free_ports(1)
-    arguments = [
+    command = [
+        str(debian.program("prometheus")),
         f"--config.file={folder / 'prometheus.yaml'}",
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address={HERE}:{port}",
         "--enable-feature=exemplar-storage",
     ]
-    with _process(folder / "prometheus.log", "prometheus", arguments, f"http://{HERE}:{port}"):
+    with _process(folder / "prometheus.log", command, f"http://{HERE}:{port}"):
         yield Prometheus(f"http://{HERE}:{port}")
 
 
@@ -148,20 +149,18 @@ def alertmanager(folder: Path, where: str) -> Iterator[str]:
         f"--web.listen-address={HERE}:{port}",
         "--cluster.listen-address=",
     ]
-    with _process(folder / "alertmanager.log", "prometheus-alertmanager", arguments, f"http://{HERE}:{port}"):
+    with _process(folder / "alertmanager.log", [*debian.alertmanager(), *arguments], f"http://{HERE}:{port}"):
         yield f"http://{HERE}:{port}"
 
 
 @contextmanager
-def _process(log: Path, name: str, arguments: list[str], url: str) -> Iterator[None]:
+def _process(log: Path, command: list[str], url: str) -> Iterator[None]:
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [debian.program(name), *arguments], stdout=output, stderr=subprocess.STDOUT
-        )
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
 
     def ready() -> bool:
         if process.poll() is not None:
-            raise AssertionError(f"{name} did not start; it said:\n{log.read_text()[-3000:]}")
+            raise AssertionError(f"{log.stem} did not start; it said:\n{log.read_text()[-3000:]}")
         try:
             with urllib.request.urlopen(f"{url}/-/ready", timeout=2) as answer:
                 return bool(answer.status == 200)
@@ -169,7 +168,7 @@ def _process(log: Path, name: str, arguments: list[str], url: str) -> Iterator[N
             return False
 
     try:
-        assert eventually(ready, bool), f"{name} is not ready; it said:\n{log.read_text()[-3000:]}"
+        assert eventually(ready, bool), f"{log.stem} is not ready; it said:\n{log.read_text()[-3000:]}"
         yield
     finally:
         process.terminate()

@@ -1,9 +1,9 @@
 """Every PromQL expression of panels, variables and rules, asked of a real Prometheus.
 
 It is filled by governed agents through the real collector: a service that enforces (`aegis demo`: four
-agents, approvals given, denied and not answered, tools that fail, a policy that is refused, one that is changed
-and a process that dies), one in monitor mode that cannot send its events, and a collector whose backends are
-away.
+agents, approvals given, denied and not answered, tools that fail, a policy that is refused, one that is
+changed, a process that dies), one in monitor mode that cannot send its events, and a collector whose backends
+are away.
 """
 
 from __future__ import annotations
