@@ -11,7 +11,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,9 +45,10 @@ def eventually(look: Callable[[], T], enough: Callable[[T], bool], within: float
 
 @dataclass
 class Collector:
-    """A collector that runs, until `stop` or the end of the `with` around it."""
+    """A collector, until `stop`, `kill` or the end of the `with` around it. It may be started again."""
 
-    process: subprocess.Popen[bytes]
+    command: list[str]
+    environment: dict[str, str]
     grpc: str
     http: str
     prometheus: str
@@ -55,9 +56,23 @@ class Collector:
     telemetry: str
     directory: Path
     log: Path
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    def start(self) -> None:
+        """With the ports and the files it had. It is ready to receive when this returns."""
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                self.command, env=self.environment, cwd=self.directory, stdout=output, stderr=output
+            )
+        _wait_for(self)
 
     def output(self) -> str:
         return self.log.read_text(errors="replace")
+
+    def kill(self) -> None:
+        """As a power cut would, without a chance to write anything down."""
+        self.process.kill()
+        self.process.wait()
 
     def stop(self) -> None:
         if self.process.poll() is None:
@@ -84,9 +99,33 @@ class Collector:
             for record in scope["logRecords"]
         ]
 
-    def samples(self, metric: str) -> list[tuple[dict[str, str], float]]:
-        """Labels and value of every series at the Prometheus endpoint."""
-        with urllib.request.urlopen(f"{self.prometheus}/metrics", timeout=5) as answer:
+    def spans(self) -> list[dict[str, Any]]:
+        """Spans with their attributes as a plain dict."""
+        return [
+            {**span, "attributes": plain(span.get("attributes", ()))}
+            for payload in self.lines("traces.jsonl")
+            for resource in payload["resourceSpans"]
+            for scope in resource["scopeSpans"]
+            for span in scope["spans"]
+        ]
+
+    def points(self, metric: str) -> list[tuple[dict[str, Any], int]]:
+        """Attributes and value of every point of a sum of whole numbers, oldest first."""
+        return [
+            (plain(point.get("attributes", ())), int(point["asInt"]))
+            for payload in self.lines("metrics.jsonl")
+            for resource in payload["resourceMetrics"]
+            for scope in resource["scopeMetrics"]
+            for each in scope["metrics"]
+            if each["name"] == metric
+            for point in each["sum"]["dataPoints"]
+        ]
+
+    def samples(self, metric: str, *, own: bool = False) -> list[tuple[dict[str, str], float]]:
+        """Labels and value of every series at the Prometheus endpoint, or of the collector's `own`."""
+        with urllib.request.urlopen(
+            f"{self.telemetry if own else self.prometheus}/metrics", timeout=5
+        ) as answer:
             text = answer.read().decode()
         found = re.findall(rf"^{metric}\{{(.*?)\}} (\S+)", text, re.MULTILINE)
         return [
@@ -113,27 +152,19 @@ def running(binary: Path, directory: Path, *configurations: Path, **environment:
         "COLLECTOR_TELEMETRY_PORT": str(telemetry),
         "COLLECTOR_DIR": str(directory),
     }
-    log = directory / "collector.log"
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [binary, *(part for path in configurations for part in ("--config", path))],
-            env={**os.environ, **ports, **environment},
-            cwd=directory,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
     collector = Collector(
-        process,
+        [str(binary), *(part for path in configurations for part in ("--config", str(path)))],
+        {**os.environ, **ports, **environment},
         f"http://{HERE}:{grpc}",
         f"http://{HERE}:{http}",
         f"http://{HERE}:{prometheus}",
         f"http://{HERE}:{health}",
         f"http://{HERE}:{telemetry}",
         directory,
-        log,
+        directory / "collector.log",
     )
     try:
-        _wait_for(collector)
+        collector.start()
         yield collector
     finally:
         collector.stop()
