@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from aegis_otel import Action, Policy, PolicyError
+from aegis_otel import Action, Policy, PolicyError, semconv
 from aegis_otel.adapters.openai_agents.install import CapturePoint
 from aegis_otel.audit.seals import read_seals
 from aegis_otel.cli import main
@@ -26,6 +26,7 @@ from aegis_otel.demo.script import AGENTS, Step, runs
 from aegis_otel.demo.tools import make_agents
 from aegis_otel.model import Approval
 from aegis_otel.policy.lint import lint
+from tests.receiver import receiving
 from tests.records import select
 
 ROOT = Path(__file__).parents[2]
@@ -169,6 +170,31 @@ def test_only_a_new_directory_will_do() -> None:
     ran = command("--minutes", "0.01", "--path", "/dev/null/x")
     assert ran.returncode in (1, 2)
     assert ran.stderr.startswith("Error: ")
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_signals_go_where_they_are_told_to(status: int) -> None:
+    """All three kinds, the seal's event too; and where they are refused, the summary says so."""
+    with receiving() as collector:
+        collector.status = status
+        ran = command("--minutes", "0.01", "--rate", "20", "--endpoint", collector.endpoint)
+    assert ran.returncode == 0, ran.stderr
+    assert "Grafana, where it runs beside the collector: http://127.0.0.1:3000" in ran.stdout
+    if status != 200:
+        assert f"Not all signals arrived at {collector.endpoint}: Failed to export" in ran.stdout
+        return
+    assert f"The signals went to {collector.endpoint}." in ran.stdout
+    assert collector.services() == {"aegis-demo"}
+    events = Counter(log.event_name for log in collector.logs())
+    assert events[semconv.EVENT_DECISION] == 12, "those of the process that died went with it"
+    assert events[semconv.EVENT_POLICY_LOAD_FAILED] == 1
+    assert events[semconv.EVENT_AUDIT_SEALED] == 1
+    assert semconv.METRIC_DECISIONS in collector.metrics()
+    assert {span.name.partition(" ")[0] for span in collector.spans()} >= {
+        "invoke_agent",
+        "govern_tool",
+        "chat",
+    }
 
 
 def test_an_endpoint_where_nobody_listens_is_said_at_once() -> None:
