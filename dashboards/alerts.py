@@ -7,8 +7,8 @@ from typing import Literal
 
 from aegis_otel import semconv
 from aegis_otel.model import DEFAULT_RULE
-from dashboards.conditions import happened, seen, surplus
-from dashboards.queries import count, increase, share, total
+from dashboards.conditions import happened, surplus
+from dashboards.queries import count, counted, increase, share, total
 from dashboards.signals import (
     APPROVAL,
     AUDIT_ERRORS,
@@ -218,9 +218,9 @@ def _agents() -> tuple[Alert, ...]:
 
 
 def _pipeline() -> tuple[Alert, ...]:
-    arrived = seen(COLLECTOR_EVENTS.all(), JOB, window="1h")
-    decided = seen(DECISIONS.all(), JOB, window="1h")
-    counted = f"count({COLLECTOR_EVENTS.all()})"  # else the collector counts no events at all
+    arrived = counted(COLLECTOR_EVENTS.all(), JOB, window="1h")
+    decided = counted(DECISIONS.all(), JOB, window="1h")
+    counts = f"count({COLLECTOR_EVENTS.all()})"  # else the collector counts no events at all
     lost = [group[item].all() for group in (SEND_FAILED, ENQUEUE_FAILED) for item in group]
     dropped = (SDK_LOGS.all({ERROR: "~.+"}), SDK_SPANS.all({ERROR: "~.+"}))
     return (
@@ -249,7 +249,7 @@ def _pipeline() -> tuple[Alert, ...]:
         ),
         Alert(
             "AegisDecisionEventsMissing",
-            f"1 - ({arrived} or 0 * ({decided}))\n/ ({decided} > 20)\nand on () {counted}",
+            f"1 - ({arrived} or 0 * ({decided}))\n/ (({decided}) > 20)\nand on () {counts}",
             f"Decision events of {_told(JOB)} do not reach the collector",
             f"{VALUE} of the decisions of an hour has no event at the collector.",
             over=0.1,

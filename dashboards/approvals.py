@@ -9,8 +9,8 @@ from dashboards.panels import Words
 from dashboards.queries import (
     Query,
     count,
+    counted,
     events,
-    increase,
     legend,
     line,
     or_zero,
@@ -56,8 +56,8 @@ def approvals() -> Board:
 
 
 def _now() -> list[panels.Placed]:
-    expired = increase(DECISIONS.shown({OUTCOME: "expired"}))
-    asked = increase(DECISIONS.shown(ASKED))
+    expired = counted(DECISIONS.shown({OUTCOME: "expired"}))
+    asked = counted(DECISIONS.shown(ASKED))
     return [
         panels.number(
             "Waiting now",
@@ -92,7 +92,7 @@ def _now() -> list[panels.Placed]:
                 "Near everything: the rule might as well block. Near nothing for weeks: it might be `auto`.",
                 "Change the rule that asks for what is always answered the same.",
             ),
-            Query(share(increase(DECISIONS.shown({OUTCOME: "denied"})), asked), at_end=True),
+            Query(share(counted(DECISIONS.shown({OUTCOME: "denied"})), asked), at_end=True),
             unit="percentunit",
             width=6,
         ),
@@ -104,7 +104,7 @@ def _now() -> list[panels.Placed]:
                 "Ask more people, or fewer questions.",
             ),
             Query(
-                f"histogram_quantile(0.5, {increase(APPROVAL_WAIT.shown(), 'le')})",
+                f"histogram_quantile(0.5, {counted(APPROVAL_WAIT.shown(), 'le')})",
                 at_end=True,
             ),
             unit="s",
@@ -217,7 +217,7 @@ def _asked() -> list[panels.Placed]:
                 "One rule that makes most of the questions: people stop reading them.",
                 "Split it: `auto` for what is always approved, `block` for what is always denied.",
             ),
-            Query(f"topk(10, {increase(DECISIONS.shown(ASKED), RULE)})", legend(RULE), at_end=True),
+            Query(f"topk(10, {counted(DECISIONS.shown(ASKED), RULE)})", legend(RULE), at_end=True),
             width=8,
         ),
         panels.bars(

@@ -29,13 +29,6 @@ def first(selector: str, window: str) -> str:
     return f"\n  {selector} > 0\n  unless {known} >= {selector}\n"
 
 
-def seen(selector: str, *by: str, window: str) -> str:
-    """As `increase`, for series that do not start at zero: what they began with counts."""
-    started = f"min_over_time({selector}[{window}]) unless {selector} offset {window}"
-    grown = increase(selector, *by, window=window)
-    return f"{grown} + ({total(started, *by)} or 0 * {total(selector, *by)})"
-
-
 def surplus(more: Signal, fewer: Signal, window: str) -> str:
     """By how much one counter is ahead of another in each process, and was not `window` ago."""
 

@@ -8,9 +8,20 @@ from aegis_otel import semconv
 from aegis_otel.model import DEFAULT_RULE, ERROR_RULE
 from dashboards import panels
 from dashboards.board import Board, Section
-from dashboards.overview import GOVERNED
 from dashboards.panels import Words
-from dashboards.queries import Query, count, events, increase, legend, line, or_zero, quantile, rate, share
+from dashboards.queries import (
+    Query,
+    count,
+    counted,
+    events,
+    increase,
+    legend,
+    line,
+    or_zero,
+    quantile,
+    rate,
+    share,
+)
 from dashboards.signals import (
     AGENT,
     APPROVAL,
@@ -19,6 +30,7 @@ from dashboards.signals import (
     EVALUATION,
     JOB,
     MODE,
+    OPERATION,
     OUTCOME,
     RELOAD,
     RELOADS,
@@ -29,6 +41,7 @@ from dashboards.signals import (
 )
 
 DEFAULT = {RULE: DEFAULT_RULE}
+GOVERNED = {OPERATION: semconv.GOVERN_TOOL}
 
 
 def decisions() -> Board:
@@ -48,7 +61,7 @@ def decisions() -> Board:
 
 
 def _rules() -> list[panels.Placed]:
-    hits = increase(DECISIONS.shown(), RULE)
+    hits = counted(DECISIONS.shown(), RULE)
     return [
         panels.bars(
             "Calls decided by each rule",
@@ -67,7 +80,7 @@ def _rules() -> list[panels.Placed]:
                 "A rule you rely on: a rule before it takes its calls, or its pattern has a mistake.",
                 "`aegis policy check FILE` names shadowed rules and the rule that takes their calls.",
             ),
-            Query(f"{increase(DECISIONS.shown(), RULE, RISK, APPROVAL)} == 0", at_end=True, table=True),
+            Query(f"({counted(DECISIONS.shown(), RULE, RISK, APPROVAL)}) == 0", at_end=True, table=True),
             steps=_columns({RULE: "rule", RISK: "risk", APPROVAL: "asks for"}, hidden=("Time", "Value")),
             width=12,
         ),
@@ -131,9 +144,11 @@ def _tools() -> list[panels.Placed]:
             ),
             Query(met, store="loki", at_end=True),
             steps=[
-                ("labelsToFields", {"mode": "columns"}),
-                ("merge", {}),
-                ("groupingToMatrix", {"columnField": RULE, "rowField": TOOL, "valueField": "Value #A"}),
+                (
+                    "reduce",
+                    {"mode": "seriesToRows", "reducers": ["lastNotNull"], "labelsToFields": True},
+                ),
+                ("groupingToMatrix", {"columnField": RULE, "rowField": TOOL, "valueField": "Last *"}),
             ],
             width=16,
         ),
@@ -181,7 +196,7 @@ def _policy() -> list[panels.Placed]:
                 "Two for longer than a roll-out takes: some processes have an old policy.",
                 "`aegis doctor` in the odd one: which file does it load?",
             ),
-            Query(count(events(semconv.EVENT_DECISION), DIGEST), legend(DIGEST), store="loki"),
+            Query(f"{count(events(semconv.EVENT_DECISION), DIGEST)} > bool 0", legend(DIGEST), store="loki"),
         ),
         panels.lines(
             "Reloads",
@@ -221,7 +236,7 @@ def _monitor() -> list[panels.Placed]:
                 "Any, once you meant to enforce: monitor mode stops nothing.",
                 "Read them below; when they are right, set the mode to `enforce`.",
             ),
-            Query(or_zero(increase(would)), at_end=True),
+            Query(or_zero(counted(would)), at_end=True),
             yellow_from=1,
             width=6,
             height=8,

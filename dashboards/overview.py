@@ -9,8 +9,8 @@ from dashboards.panels import Words
 from dashboards.queries import (
     Query,
     count,
+    counted,
     events,
-    increase,
     legend,
     line,
     or_zero,
@@ -25,18 +25,15 @@ from dashboards.signals import (
     DECISIONS,
     EVALUATION,
     JOB,
-    OPERATION,
     OUTCOME,
     PENDING,
     RISK,
     RULE,
-    SPAN_CALLS,
     TOOL,
     TOOL_DURATION,
 )
 
 STOPPED = {OUTCOME: "~blocked|denied|expired"}
-GOVERNED = {OPERATION: semconv.GOVERN_TOOL}
 
 
 def overview() -> Board:
@@ -65,7 +62,7 @@ def _figures() -> list[panels.Placed]:
                 "Any. Most policies block them, but that an agent tried is news.",
                 "Open the audit trail, read agent, tool and reason; tell the owner of the agent.",
             ),
-            Query(or_zero(increase(critical)), at_end=True),
+            Query(or_zero(counted(critical)), at_end=True),
             red_from=0.5,
         ),
         panels.number(
@@ -75,7 +72,7 @@ def _figures() -> list[panels.Placed]:
                 "Any. A CRITICAL rule should ask or block.",
                 "Find the rule under Decisions & policy and change it to `approve` or `block`.",
             ),
-            Query(or_zero(increase(alone)), at_end=True),
+            Query(or_zero(counted(alone)), at_end=True),
             red_from=0.5,
         ),
         panels.number(
@@ -85,7 +82,7 @@ def _figures() -> list[panels.Placed]:
                 "A jump against the same hour yesterday: an agent is misled, or a policy is too strict.",
                 "Compare with the rules that stopped them; look at one call in the audit trail.",
             ),
-            Query(share(increase(DECISIONS.shown(STOPPED)), increase(every)), at_end=True),
+            Query(share(counted(DECISIONS.shown(STOPPED)), counted(every)), at_end=True),
             unit="percentunit",
             yellow_from=0.2,
             red_from=0.5,
@@ -109,7 +106,7 @@ def _figures() -> list[panels.Placed]:
                 "Any. Agents are stopped although the policy would have let them.",
                 "Read the reason in the audit trail's errors; then the runbook of AegisGovernanceFailing.",
             ),
-            Query(or_zero(increase(DECISIONS.shown({OUTCOME: "error"}))), at_end=True),
+            Query(or_zero(counted(DECISIONS.shown({OUTCOME: "error"}))), at_end=True),
             red_from=0.5,
         ),
         panels.number(
@@ -119,7 +116,7 @@ def _figures() -> list[panels.Placed]:
                 "Any: something was decided of which there is no record on that host.",
                 "Free the disk or mend its rights, then `aegis audit verify`.",
             ),
-            Query(or_zero(increase(AUDIT_ERRORS.shown())), at_end=True),
+            Query(or_zero(counted(AUDIT_ERRORS.shown())), at_end=True),
             red_from=0.5,
         ),
     ]
@@ -205,7 +202,8 @@ def _decisions() -> list[panels.Placed]:
 
 
 def _who() -> list[panels.Placed]:
-    refused = {**GOVERNED, OUTCOME: "~blocked|denied|expired"}
+    refused = events(semconv.EVENT_DECISION, {OUTCOME: "~blocked|denied|expired"})
+    every = events(semconv.EVENT_DECISION)
     return [
         panels.bars(
             "Agents whose calls are stopped most",
@@ -214,7 +212,7 @@ def _who() -> list[panels.Placed]:
                 "One agent alone at the top: it is misled, or its instructions do not fit its policy.",
                 "Choose the agent above and read its newest calls in the audit trail.",
             ),
-            Query(f"topk(10, {increase(SPAN_CALLS.shown(refused), AGENT)})", legend(AGENT), at_end=True),
+            _most(refused, AGENT),
             width=8,
         ),
         panels.bars(
@@ -224,7 +222,7 @@ def _who() -> list[panels.Placed]:
                 "A tool that agents need for their work: the policy may be too strict.",
                 "See which rule stops it under Decisions & policy; the reason is in the audit trail.",
             ),
-            Query(f"topk(10, {increase(SPAN_CALLS.shown(refused), TOOL)})", legend(TOOL), at_end=True),
+            _most(refused, TOOL),
             width=8,
         ),
         panels.bars(
@@ -234,7 +232,7 @@ def _who() -> list[panels.Placed]:
                 "A tool that runs far more than it used to: an agent in a loop costs money.",
                 "Choose the tool above and look which agent calls it.",
             ),
-            Query(f"topk(10, {increase(SPAN_CALLS.shown(GOVERNED), TOOL)})", legend(TOOL), at_end=True),
+            _most(every, TOOL),
             width=8,
         ),
         panels.lines(
@@ -254,6 +252,12 @@ def _who() -> list[panels.Placed]:
             height=6,
         ),
     ]
+
+
+def _most(pipeline: str, label: str) -> Query:
+    """The ten values of a label that most events have."""
+    counts = count(pipeline, label, window="$__range")
+    return Query(f"topk(10, {counts})", legend(label), store="loki", at_end=True)
 
 
 def _speed() -> list[panels.Placed]:

@@ -6,7 +6,7 @@ from aegis_otel import semconv
 from dashboards import panels
 from dashboards.board import Board, Section, collector
 from dashboards.panels import Words
-from dashboards.queries import Query, count, events, increase, legend, or_zero, rate, total
+from dashboards.queries import Query, count, counted, events, increase, legend, or_zero, rate, total
 from dashboards.signals import (
     ACCEPTED,
     AUDIT_ERRORS,
@@ -79,7 +79,7 @@ def _reconciliation() -> list[panels.Placed]:
                 "None while agents work (AegisGovernanceSilent).",
                 "`aegis doctor` in the agent's environment.",
             ),
-            Query(or_zero(increase(decided)), at_end=True),
+            Query(or_zero(counted(decided)), at_end=True),
             width=6,
         ),
         panels.number(
@@ -89,7 +89,7 @@ def _reconciliation() -> list[panels.Placed]:
                 "Fewer than decisions. More is fine: calls that still wait, and skipped ones.",
                 "Runbook of AegisAuditReconciliationGap.",
             ),
-            Query(or_zero(increase(AUDIT_RECORDS.shown())), at_end=True),
+            Query(or_zero(counted(AUDIT_RECORDS.shown())), at_end=True),
             width=6,
         ),
         panels.number(
@@ -99,7 +99,7 @@ def _reconciliation() -> list[panels.Placed]:
                 "Much fewer than decisions: events are lost between agent and collector.",
                 "See the SDK's queue below; then `aegis audit resend --since 2h`.",
             ),
-            Query(or_zero(increase(arrived)), at_end=True),
+            Query(or_zero(counted(arrived)), at_end=True),
             width=6,
         ),
         panels.lines(

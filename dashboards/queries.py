@@ -69,13 +69,23 @@ def increase(selector: str, *by: str, window: str = "$__range") -> str:
     return f"{_sum(by)} (increase({selector}[{window}]))"
 
 
+def counted(selector: str, *by: str, window: str = "$__range") -> str:
+    """How much was counted in the window, what a series began with included.
+
+    `increase` alone knows nothing of that: what ends before it is scraped twice would have done nothing.
+    """
+    grown = increase(selector, *by, window=window)
+    began = f"min_over_time({selector}[{window}]) unless {selector} offset {window}"
+    return f"{grown} + {total(began, *by)} or {grown}"
+
+
 def total(selector: str, *by: str) -> str:
     return f"{_sum(by)} ({selector})"
 
 
 def share(part: str, whole: str) -> str:
     """Nothing where the whole is nothing: no decision is not a share of zero."""
-    return f"({part}) / ({whole} > 0)"
+    return f"({part}) / (({whole}) > 0)"
 
 
 def quantile(q: float, histogram: Signal, *by: str, where: Where | None = None) -> str:

@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from dashboards import signals
+from dashboards.queries import counted
 from tests.dashboards import debian
 from tests.dashboards.boards import Target, expanded, promql
 from tests.dashboards.services import Prometheus, QueryError, prometheus
@@ -198,6 +199,12 @@ def test_decisions_rows_and_events_agree_where_nothing_was_lost(filled: Promethe
     assert decided > 200
     assert arrived == decided
     assert rows >= decided
+
+
+def test_a_process_that_is_soon_gone_is_counted_whole(filled: Prometheus) -> None:
+    """Its 45 calls may all have come between two scrapes, where an increase is nothing."""
+    of = signals.DECISIONS.all({signals.JOB: WATCHING})
+    assert 45 <= filled.value(counted(of, window="5m")) < 50
 
 
 def test_exemplars_lead_to_traces(filled: Prometheus) -> None:
