@@ -1,8 +1,8 @@
-"""An application under load, governed and exported: `load_program.py CALLS PER_SECOND [ACCEPTED]`.
+"""An application under load, governed and exported: `load_program.py CALLS PER_SECOND ACCEPTED ENOUGH`.
 
-Of ten calls eight are LOW, one is HIGH and one is CRITICAL; each is in a request of its own. At the end it
-flushes and prints what the slowest call took, in seconds. ACCEPTED is a file for the ids of the decisions
-whose event the exporter said had arrived.
+CALLS are made, or fewer where the file ENOUGH comes to be. Of ten calls eight are LOW, one is HIGH and one is
+CRITICAL; each is in a request of its own. At the end it flushes and prints what the slowest call took, in
+seconds. ACCEPTED is a file for the ids of the decisions whose event the exporter said had arrived.
 """
 
 from __future__ import annotations
@@ -54,13 +54,15 @@ def note_accepted(file: Path) -> None:
     OTLPLogExporter.export = noting  # type: ignore[method-assign]
 
 
-async def work(calls: int, per_second: float) -> float:
+async def work(calls: int, per_second: float, enough: Path) -> float:
     runtime = Runtime(
         policy=Policy.from_text(POLICY), executor=Nothing(), approval_handler=AutoApprovalHandler()
     )
     tracer = trace.get_tracer("application")
     slowest, begun = 0.0, time.monotonic()
     for number in range(calls):
+        if enough.exists():
+            break
         before = time.monotonic()
         with tracer.start_as_current_span("request"):
             await runtime.run_one(Action(TEN[number % len(TEN)], "web", {"number": number}))
@@ -70,10 +72,10 @@ async def work(calls: int, per_second: float) -> float:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 3:
-        note_accepted(Path(sys.argv[3]))
+    _, calls, rate, accepted, enough = sys.argv
+    note_accepted(Path(accepted))
     aegis_otel.configure_otlp()
-    took = asyncio.run(work(int(sys.argv[1]), float(sys.argv[2])))
+    took = asyncio.run(work(int(calls), float(rate), Path(enough)))
     for provider in (trace.get_tracer_provider(), _logs.get_logger_provider(), metrics.get_meter_provider()):
         provider.force_flush()  # type: ignore[attr-defined]  # the SDK's
     print(took)

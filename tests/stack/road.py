@@ -53,7 +53,9 @@ def gateway_to_files(folder: Path) -> Path:
 def gateway_to_kafka(folder: Path) -> Path:
     """A second configuration for a gateway: what it is, with messages that are written sooner."""
     sooner = "sending_queue: { batch: { flush_timeout: 200ms } }"
-    exporters = "".join(f"  kafka/{name}: {{ {sooner} }}\n" for name in ("events", "other", "must_arrive"))
+    exporters = "".join(
+        f"  kafka/{name}: {{ {sooner} }}\n" for name in ("events", "other", "metrics", "must_arrive")
+    )
     return _written(folder / "gateway_to_kafka.yaml", f"exporters:\n{exporters}")
 
 
@@ -110,11 +112,12 @@ class Load:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.audit = folder, folder / "audit"
         kept = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN)}
-        arguments = ["-m", "tests.stack.load_program", str(calls), str(per_second), str(folder / "accepted")]
+        numbers = (str(calls), str(per_second))
+        files = (str(folder / "accepted"), str(folder / "enough"))
         self._said = folder / "said.txt"
         with self._said.open("wb") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, *arguments],
+                [sys.executable, "-m", "tests.stack.load_program", *numbers, *files],
                 cwd=folder,
                 env={
                     **kept,
@@ -134,6 +137,11 @@ class Load:
         if self.process.poll() is None:
             self.process.kill()
         self.process.communicate()
+
+    def enough(self) -> None:
+        """Have it make no further calls."""
+        assert self.process.poll() is None, f"it ended before its time: {self.said()}"
+        (self.folder / "enough").touch()
 
     def finish(self, within: float = 120) -> float:
         """Wait for its end, which is to be a good one. Gives the seconds that its slowest call took."""
