@@ -7,6 +7,7 @@ and pass on a fast one; what can cost that much is a disk, a process or a module
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -49,11 +50,14 @@ def calls_of_this_thread() -> Iterator[Counter[str]]:
             if name not in HARMLESS:
                 seen[name] += 1
 
+    gc.collect()  # or what earlier tests left behind would be closed in here
+    gc.disable()
     sys.setprofile(profile)
     try:
         yield seen
     finally:
         sys.setprofile(None)
+        gc.enable()
 
 
 async def test_b46_a_decision_is_two_writes(bench: Callable[..., Bench]) -> None:

@@ -145,7 +145,7 @@ async def test_an_approved_call(telemetry: Telemetry, audit: AuditLogger) -> Non
     assert resolved == {
         "stage": "resolved",
         "decision_id": "decision-1",
-        "timestamp": "2026-01-01T00:00:00.004000+00:00",
+        "timestamp": "2026-01-01T00:00:00.006000+00:00",
         "risk_level": "HIGH",
         "approval": "approve",
         "matched_rule": "write_asks",
@@ -159,7 +159,7 @@ async def test_an_approved_call(telemetry: Telemetry, audit: AuditLogger) -> Non
     assert completed == {
         "stage": "completed",
         "decision_id": "decision-1",
-        "timestamp": "2026-01-01T00:00:00.008000+00:00",
+        "timestamp": "2026-01-01T00:00:00.010000+00:00",
         "result_status": "success",
         "duration_s": 0.002,
     }

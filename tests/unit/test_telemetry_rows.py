@@ -443,7 +443,7 @@ def test_what_is_emitted_is_what_is_documented(seen: Sink, monkeypatch: pytest.M
 
 
 class ASeal:
-    audit, seal, chain, previous, rows = "a", 1, "b", "c", 2
+    audit, seal, chain, previous, rows, unknown = "a", 1, "b", "c", 2, 1
 
 
 class NoRules:
