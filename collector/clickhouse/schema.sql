@@ -20,7 +20,7 @@ CREATE TABLE IF NOT EXISTS otel_logs (
     ScopeVersion LowCardinality(String),
     ScopeAttributes Map(LowCardinality(String), String) CODEC(ZSTD(1)),
     LogAttributes Map(LowCardinality(String), String) CODEC(ZSTD(1)),
-    EventName LowCardinality(String),
+    EventName LowCardinality(String) DEFAULT LogAttributes['event.name'], -- where the exporter leaves it out
     DecisionId String MATERIALIZED LogAttributes['aegis.decision.id'] CODEC(ZSTD(1)), -- not the exporter's: for its index
     INDEX by_trace TraceId TYPE bloom_filter(0.001) GRANULARITY 1,
     INDEX by_decision DecisionId TYPE bloom_filter(0.001) GRANULARITY 1
