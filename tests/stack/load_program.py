@@ -2,7 +2,7 @@
 
 CALLS are made, or fewer where the file ENOUGH comes to be. Of ten calls eight are LOW, one is HIGH and one is
 CRITICAL; each is in a request of its own. At the end it flushes and prints what the slowest call took, in
-seconds. ACCEPTED is a file for the ids of the decisions whose event the exporter said had arrived.
+seconds. ACCEPTED is a file for the events that the exporter said had arrived: name and decision.
 """
 
 from __future__ import annotations
@@ -46,9 +46,8 @@ def note_accepted(file: Path) -> None:
         result = export(self, batch)
         if result is LogRecordExportResult.SUCCESS:
             with file.open("a") as out:
-                for each in batch:
-                    if each.log_record.event_name == semconv.EVENT_DECISION:
-                        out.write(f"{(each.log_record.attributes or {})[semconv.DECISION_ID]}\n")
+                for each in (one.log_record for one in batch):
+                    out.write(f"{each.event_name} {(each.attributes or {}).get(semconv.DECISION_ID)}\n")
         return result
 
     OTLPLogExporter.export = noting  # type: ignore[method-assign]

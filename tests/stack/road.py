@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import urllib.request
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 from urllib.parse import urlsplit
 
 import trustme
@@ -152,15 +157,51 @@ class Load:
     def said(self) -> str:
         return self._said.read_text()
 
-    def accepted(self) -> set[str]:
-        """Ids of the decisions whose event the exporter said had arrived."""
+    def accepted(self) -> list[tuple[str, str]]:
+        """Name and decision of the events that the exporter said had arrived."""
         file = self.folder / "accepted"
-        return set(file.read_text().split()) if file.exists() else set()
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [(name, decision) for name, _, decision in (line.partition(" ") for line in lines)]
 
     def decided(self, *risks: str) -> set[str]:
         """Ids of the decisions in the audit, of these risks or of all."""
         rows = AuditLogger(self.audit).get_log(limit=1_000_000)
         return {row["decision_id"] for row in rows if not risks or row["risk_level"].lower() in risks}
+
+
+def post(
+    collector: Collector,
+    signal: str,
+    by_service: dict[str, list[dict[str, Any]]],
+    resource: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Send log records or spans (`logs`, `traces`) as OTLP/JSON.
+
+    Raises:
+        urllib.error.HTTPError: the collector did not take them.
+    """
+    resources, scopes, items = {
+        "logs": ("resourceLogs", "scopeLogs", "logRecords"),
+        "traces": ("resourceSpans", "scopeSpans", "spans"),
+    }[signal]
+    payload = {
+        resources: [
+            {
+                "resource": {"attributes": encoded({**resource, "service.name": service})},
+                scopes: [{items: found}],
+            }
+            for service, found in by_service.items()
+        ]
+    }
+    request = urllib.request.Request(
+        f"{collector.http}/v1/{signal}", json.dumps(payload).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=30):
+        pass
+
+
+def encoded(attributes: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [{"key": key, "value": {"stringValue": value}} for key, value in attributes.items()]
 
 
 def decision_events(collector: Collector) -> Counter[str]:
