@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -168,6 +170,61 @@ def test_no_value_of_an_argument_is_in_a_file(run: Run) -> None:
         assert VALUE not in text
 
 
+def post(collector: Collector, signal: str, payload: dict[str, Any]) -> None:
+    request = urllib.request.Request(
+        f"{collector.http}/v1/{signal}",
+        json.dumps(payload).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert answer.status == 200
+
+
+def test_what_an_agent_left_ends_and_a_quiet_hour_writes_nothing(binary: Path, tmp_path: Path) -> None:
+    """With seconds for the hour of local.yaml."""
+    hurried = tmp_path / "hurried.yaml"
+    text = (COLLECTOR / "local.yaml").read_text()
+    hurried.write_text(
+        text.replace("_expiration: 1h", "_expiration: 4s").replace("_interval: 5s", "_interval: 1s")
+    )
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "gone"}}]}
+    span = {
+        "traceId": "1" * 32,
+        "spanId": "2" * 16,
+        "name": "work",
+        "startTimeUnixNano": "1000000000",
+        "endTimeUnixNano": "2000000000",
+    }
+    counted = {"asInt": "3", "timeUnixNano": str(time.time_ns()), "startTimeUnixNano": str(time.time_ns())}
+    total = {"dataPoints": [counted], "aggregationTemporality": 2, "isMonotonic": True}
+    event = {"eventName": semconv.EVENT_DECISION}
+    with running(binary, tmp_path / "out", hurried) as collector:
+
+        def series() -> set[str]:
+            with urllib.request.urlopen(f"{collector.prometheus}/metrics", timeout=5) as answer:
+                return set(re.findall(r'^(\w+)\{[^}]*job="gone"', answer.read().decode(), re.MULTILINE))
+
+        for signal, scopes, record in (
+            ("Spans", "scopeSpans", {"spans": [span]}),
+            ("Metrics", "scopeMetrics", {"metrics": [{"name": "own", "sum": total}]}),
+            ("Logs", "scopeLogs", {"logRecords": [event]}),
+        ):
+            payload = {f"resource{signal}": [{"resource": resource, scopes: [record]}]}
+            post(collector, {"Spans": "traces"}.get(signal, signal.lower()), payload)
+        seen = eventually(series, lambda found: len(found) >= 6)
+        assert {"own_total", "traces_span_metrics_calls_total"} < seen
+        assert "aegis_collector_decision_events_total" in seen
+        assert eventually(series, lambda found: not found) == set()
+        written = [
+            metric["name"]
+            for payload in collector.lines("metrics.jsonl")
+            for each in payload["resourceMetrics"]
+            for scope in each["scopeMetrics"]
+            for metric in scope["metrics"]
+        ]
+        assert written == ["own"]
+
+
 SECRETS = {
     "db.password": "hunter2hunter2",
     "gen_ai.tool.call.arguments": '{"to": "x", "api_key": "no-known-shape"}',
@@ -195,13 +252,7 @@ def test_secrets_do_not_reach_the_file(binary: Path, tmp_path: Path) -> None:
         ]
     }
     with running(binary, tmp_path / "out", COLLECTOR / "local.yaml") as collector:
-        request = urllib.request.Request(
-            f"{collector.http}/v1/logs",
-            json.dumps(payload).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            assert answer.status == 200
+        post(collector, "logs", payload)
         (event,) = eventually(collector.events, bool)
         text = (collector.directory / "logs.jsonl").read_text()
     assert [each for each in HIDDEN if each in text] == []

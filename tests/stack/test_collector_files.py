@@ -220,6 +220,19 @@ def test_a_scrape_and_otlp_give_the_same_labels() -> None:
         assert exporter.get("without_scope_info") or exporter.get("disable_scope_info")
 
 
+@pytest.mark.parametrize("name", ["local", "gateway", "laptop"])
+def test_series_of_spans_end_with_their_agent(name: str) -> None:
+    """By default they are sent for ever. Minutes would be too few: agents are quiet for longer."""
+    assert CONFIGURED[name]["connectors"]["span_metrics"]["metrics_expiration"] == "1h"
+
+
+def test_only_what_agents_send_goes_into_files() -> None:
+    config = CONFIGURED["local"]
+    for pipeline, parts in config["service"]["pipelines"].items():
+        if any(exporter.startswith("file/") for exporter in parts["exporters"]):
+            assert parts["receivers"] == ["otlp"], pipeline
+
+
 def test_the_scrape_leaves_the_labels_of_the_agents() -> None:
     scrapes = yaml.safe_load((COLLECTOR / "prometheus.yaml").read_text())["scrape_configs"]
     honored = {
