@@ -77,7 +77,14 @@ def run(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]
         backend.start()
         time.sleep(3)
         load.enough()
-        yield Run(load, load.finish(), backend)
+        slowest = load.finish()
+        assert eventually(lambda: waiting(agent), lambda count: count == 0, PATIENCE_S) == 0
+        yield Run(load, slowest, backend)
+
+
+def waiting(agent: Collector) -> float:
+    """Batches in the queues on disk, sent ones that are not acknowledged included."""
+    return sum(value for _, value in agent.samples("otelcol_exporter_queue_size", own=True))
 
 
 def test_every_decision_that_was_accepted_is_in_the_file(run: Run) -> None:
