@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aegis_otel import semconv
-from tests.stack.road import Keys, decision_events, encoded, gateway_to_files, post
+from tests.stack.road import Keys, Load, decision_events, encoded, gateway_to_files, post
 from tests.stack.stack import COLLECTOR, Collector, eventually, running
 
 # --- a full queue ---
@@ -84,6 +84,32 @@ def answer(collector: Collector, record: dict[str, Any]) -> int:
 
 def bodies(collector: Collector) -> set[str]:
     return {each["body"]["stringValue"] for each in collector.events() if each.get("body")}
+
+
+def test_a_full_queue_of_decisions_holds_up_the_exporter_and_not_the_application(
+    binary: Path, tmp_path: Path
+) -> None:
+    """The exporter waits until its patience ends, and what it was told had arrived does."""
+    keys = Keys(tmp_path / "keys")
+    overlay = tmp_path / "tiny.yaml"
+    overlay.write_text(QUEUE.replace("otlp_grpc/other", "otlp_grpc/events"))
+    configurations = (COLLECTOR / "gateway.yaml", gateway_to_files(tmp_path))
+    impatient = {"OTEL_EXPORTER_OTLP_TIMEOUT": "1", "OTEL_BLRP_SCHEDULE_DELAY": "100"}
+    with (
+        running(binary, tmp_path / "gateway", *configurations, **keys.gateway) as gateway,
+        running(
+            binary, tmp_path / "agent", COLLECTOR / "agent.yaml", overlay, **keys.agent(gateway)
+        ) as agent,
+    ):
+        gateway.stop()
+        settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": agent.http, **impatient}
+        with Load(tmp_path / "load", 300, 100, **settings) as load:
+            assert load.finish() < 5
+            accepted = {decision for name, decision in load.accepted() if name == semconv.EVENT_DECISION}
+            assert 0 < len(accepted) < len(load.decided()) == 300
+        gateway.start()
+        arrived = eventually(lambda: set(decision_events(gateway)), accepted.issubset, within=60)
+        assert accepted - arrived == set()
 
 
 # --- secrets ---
