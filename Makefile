@@ -22,6 +22,7 @@ help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(RUN)/.ready: pyproject.toml
+	@echo "First an environment in $(RUN), which takes about a minute and needs the network." >&2
 	@mkdir -p $(CACHE)
 	$(PYTHON) -m venv --clear $(RUN)
 	$(RUN)/bin/pip install --quiet --upgrade pip
@@ -50,7 +51,7 @@ $(ENGINES)/.ready: pyproject.toml
 	@touch $@
 
 demo: $(RUN)/.ready ## a governed agent, offline: what runs, what is asked, what is blocked, and its trail
-	@$(RUN)/bin/python examples/quickstart/main.py --show-signals
+	@OPENAI_API_KEY= $(RUN)/bin/python examples/quickstart/main.py --show-signals
 
 test: $(DEV)/.ready ## the test suite (under 15 minutes on two cores)
 	$(DEV)/bin/python -m pytest -n 2 -q --ignore tests/stack

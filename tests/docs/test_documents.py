@@ -18,6 +18,7 @@ from aegis_otel import Action, Policy
 from aegis_otel.cli import main as aegis
 from aegis_otel.config import SETTINGS
 from aegis_otel.runtime.audit import AuditLogger
+from tests.records import decided
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ["README.md", "docs/approvals.md", "docs/executors.md"]
@@ -55,6 +56,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "policy.yaml").write_text(policy)
     audit = AuditLogger(tmp_path / "aegis_audit")
     audit.log("earlier", Policy.from_text(policy).evaluate(Action("delete_document")))
+    audit.append(decided(mode="monitor", approval="block", matched_rule="would_block", action_type="drop"))
     audit.close()
     return tmp_path
 
@@ -84,9 +86,9 @@ def test_python_snippets_run(block: Block, folder: Path) -> None:
 
 
 def test_every_command_is_of_a_kind_that_a_test_runs() -> None:
-    """`aegis` is run below, `make` and `pip` by test_package.py, the rest by test_zero_code.py."""
+    """`aegis` and `python` below, the rest by test_package.py and test_zero_code.py."""
     assert {command.split()[0] for command in commands()} == {
-        *("aegis", "make", "pip"),
+        *("aegis", "python", "make", "pip", "python3"),
         *("export", "opentelemetry-instrument"),
     }
 
@@ -94,18 +96,24 @@ def test_every_command_is_of_a_kind_that_a_test_runs() -> None:
 def test_aegis_commands_run(folder: Path) -> None:
     """In the README's order, after an agent that had a document to delete."""
     (example,) = [block.text for block in blocks("python") if "delete_document" in block.text]
-    ran = python(folder, "-c", example)
-    assert (ran.returncode, ran.stdout) == (0, "I may not delete that.\n"), ran.stderr
+    (folder / "app.py").write_text(example)
     outputs = {}
     for command in commands():
-        if command.startswith("aegis demo"):  # it takes the SDK's tracing over, for the whole process
-            ran = python(folder, "-m", "aegis_otel", *shlex.split(command)[1:])
-            assert ran.returncode == 0, ran.stderr
+        program, *arguments = shlex.split(command)
+        if program == "python":
+            ran = python(folder, *arguments)
+            assert "tool:  [AEGIS BLOCKED]" in ran.stdout, ran.stderr
+        elif command.startswith(("aegis demo", "aegis doctor")):  # they change the SDK, for the whole process
+            ran = python(folder, "-m", "aegis_otel", *arguments)
+            assert ran.returncode == 0, ran.stdout + ran.stderr
         elif command.startswith("aegis "):
-            result = CliRunner().invoke(aegis, shlex.split(command)[1:])
+            result = CliRunner().invoke(aegis, arguments)
             assert result.exit_code == 0, (command, result.output)
             outputs[command] = result.output
     assert "block_deletes" in outputs["aegis audit"]
+    (watched,) = [output for command, output in outputs.items() if "'monitor'" in command]
+    assert "would_block" in watched
+    assert "block_deletes" not in watched, "it was enforced"
     assert "block_deletes" in (folder / "audit_export.jsonl").read_text()
     assert "PASSED" in (folder / "report.html").read_text()
 
@@ -126,7 +134,7 @@ def test_the_reference_names_each_document_once() -> None:
 
 def test_links_lead_somewhere() -> None:
     """Every relative link of every document is a file of the repository."""
-    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+    for document in ROOT.glob("**/*.md"):
         for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
 
