@@ -101,11 +101,26 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("22T14:00:03", DROP | {"session_id": "support-2", "action_target": "orders_backup"}),
     ("22T14:00:09", MAIL | {"session_id": "support-2", "result_status": "open", "duration_s": None}),
     ("22T14:05:00", REFUND | {"result_status": "pending", "action_params": '{"order":"A-7","amount":10}'}),
+    (
+        "22T14:20:00",
+        DROP
+        | {
+            "mode": "monitor",
+            "result_status": "success",
+            "result_error": None,
+            "agent_name": "trial",
+            "session_id": "trial-1",
+            "action_target": "orders_copy",
+        },
+    ),
 )
 
 
 def write_sample() -> None:
-    """Two days of two agents under two policies, the first day sealed; of one call nobody knows the end."""
+    """Two days of two agents under two policies, the first day sealed; of one call nobody knows the end.
+
+    A third agent is only watched.
+    """
     Path("policy.yaml").write_text(POLICY)
     logger = AuditLogger()
     for number, (time, values) in enumerate(CALLS):
