@@ -73,8 +73,7 @@ def prometheus(
     for job in settings["scrape_configs"]:
         targets = [place.removeprefix("http://") for place in places[job["job_name"]]]
         job["static_configs"] = [{"targets": targets}]
-    if rules is not None:
-        settings["rule_files"] = [str(rules)]
+    settings["rule_files"] = [] if rules is None else [str(rules)]
     if manager:
         target = manager.removeprefix("http://")
         settings["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [target]}]}]}

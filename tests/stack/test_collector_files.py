@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -90,6 +91,26 @@ def test_the_example_has_no_variable_that_nothing_reads() -> None:
     texts = "".join((COLLECTOR / f"{name}.yaml").read_text() for name in (*CONFIGURATIONS, "compose"))
     for variable in re.findall(r"^([A-Z_]+)=", (COLLECTOR / "example.env").read_text(), re.MULTILINE):
         assert re.search(rf"\$\{{(env:)?{variable}\b", texts), f"nothing reads {variable}"
+
+
+def test_the_example_says_what_compose_passes_on() -> None:
+    marked, marks = set(), ""
+    for line in (COLLECTOR / "example.env").read_text().splitlines():
+        if found := re.match(r"# ([LAGWP](?: [LAGWP])*)(?:[:;]|$)", line):
+            marks = found[1]
+        elif line.startswith("# ---"):
+            marks = ""
+        elif "P" in marks and not line.startswith("#"):
+            marked.add(line.partition("=")[0])
+    compose = (COLLECTOR / "compose.yaml").read_text()
+    assert marked - {""} == set(re.findall(r"\$\{([A-Z_]+)", compose))
+
+
+def test_a_shell_reads_the_example() -> None:
+    read = ["sh", "-ec", '. ./example.env; printf %s "$COLLECTOR_GATEWAYS"']
+    done = subprocess.run(read, cwd=COLLECTOR, text=True, capture_output=True, timeout=10)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(yaml.safe_load(done.stdout)) == 2
 
 
 def named(text: str) -> set[str]:
@@ -241,6 +262,11 @@ def test_the_scrape_leaves_the_labels_of_the_agents() -> None:
         for target in scrape["static_configs"][0]["targets"]
     }
     assert honored == {"localhost:8889": True, "localhost:8888": False}
+
+
+def test_prometheus_finds_the_alerts() -> None:
+    for path in yaml.safe_load((COLLECTOR / "prometheus.yaml").read_text())["rule_files"]:
+        assert (COLLECTOR / path).exists()
 
 
 # --- compose ---
