@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Generic, NamedTuple, TypeVar
 
 from aegis_otel.errors import ConfigError
 
 T = TypeVar("T")
+_PREFIX = "AEGIS_"
+_CLOSE = 0.7
+"""How much of a name has to be that of a setting: `POLICY_FILE` is close to `POLICY`."""
 
 
 class Setting(NamedTuple, Generic[T]):
@@ -155,6 +159,20 @@ SETTINGS: tuple[Setting[str] | Setting[float], ...] = (
     RELOAD_INTERVAL,
     SEAL_KEY,
 )
+
+
+def unknown_variables() -> list[str]:
+    """What is set and no setting, though its name is close to that of one; each with what was meant.
+
+    Others may have a use for the prefix, so a name that resembles none is passed over.
+    """
+    known = {setting.env.removeprefix(_PREFIX): setting.env for setting in SETTINGS}
+    found = []
+    for name in sorted(os.environ):
+        rest = name.removeprefix(_PREFIX)
+        if rest != name and rest not in known and (close := get_close_matches(rest, known, 1, _CLOSE)):
+            found.append(f"unknown `{name}` (did you mean `{known[close[0]]}`?)")
+    return found
 
 
 def monitors(mode: str | None = None) -> bool:

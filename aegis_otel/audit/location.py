@@ -9,6 +9,7 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from aegis_otel.config import AUDIT_DIR, AUDIT_SPOOL
@@ -90,6 +91,13 @@ def address_of(directory: Path) -> str | None:
         return None
     except OSError as error:
         raise failure("read the audit at", path, error) from error
+
+
+def unsendable(url: str | None) -> str | None:
+    """Why nothing can be sent to that place from here, where the package for it is not installed."""
+    if url is None or find_spec("obstore") is not None:
+        return None
+    return f"`{url}` needs object storage: pip install 'aegis-otel[s3]'"
 
 
 def failure(verb: str, path: Path, error: OSError, otherwise: str = _ELSEWHERE) -> AuditError:

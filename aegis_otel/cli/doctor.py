@@ -17,7 +17,7 @@ import click
 from aegis_otel.cli.check import FAILED, INVALID, OK, WARNING, Check
 from aegis_otel.cli.doctor_export import look_at_export
 from aegis_otel.cli.doctor_program import check_approvals, check_audit, judge, looks_at, own_governance
-from aegis_otel.config import APPROVALS, MODE, ON_UNGOVERNED, POLICY, SETTINGS
+from aegis_otel.config import APPROVALS, MODE, ON_UNGOVERNED, POLICY, SETTINGS, unknown_variables
 from aegis_otel.errors import AegisError, ConfigError, PolicyError
 from aegis_otel.redaction import redact_text
 from aegis_otel.terminal import escape
@@ -83,7 +83,7 @@ def doctor(
     program = None if target is None else own_governance()
     checks = [_tried(name, look) for name, look in _looks(files, program)]
     try:
-        checks += look_at_export(health, file)
+        checks += look_at_export(health, file, target and target.partition(":")[0])
     except AegisError as error:
         checks.append(Check("export", FAILED, str(error)))
     with _capture_point() as check:
@@ -94,7 +94,10 @@ def doctor(
         click.echo(json.dumps(_report(checks, rows), indent=2))
     else:
         for check in checks:
-            click.echo(f"{check.status:<8} {check.name}: {escape(redact_text(check.detail))}")
+            first, *more = redact_text(check.detail).splitlines() or [""]
+            click.echo(f"{check.status:<8} {check.name}: {escape(first)}")
+            for line in more:
+                click.echo(f"{'':<8} {escape(line)}")
         if rows is not None:
             click.echo(f"\n{redact_text(str(rows))}")
     worst = checks[0].status
@@ -139,7 +142,9 @@ def _versions() -> Check:
 def _settings() -> Check:
     changed = [setting.env for setting in SETTINGS if setting.value() != setting.default]
     mode = f"mode `{MODE.value()}`, on_ungoverned `{ON_UNGOVERNED.value()}`"
-    return Check("settings", OK, f"{mode}; set by environment: {', '.join(changed) or 'none'}")
+    unknown = "".join(f"{each}; " for each in unknown_variables())
+    status = WARNING if unknown else OK
+    return Check("settings", status, f"{unknown}{mode}; set by environment: {', '.join(changed) or 'none'}")
 
 
 def _policy(files: tuple[Path, ...]) -> Check:

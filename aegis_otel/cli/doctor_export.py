@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from aegis_otel import semconv
 from aegis_otel.cli.check import FAILED, OK, WARNING, Check
+from aegis_otel.cli.quiet import exporters_quiet
 
 _ENDPOINT = re.compile(r"OTEL_EXPORTER_OTLP_((TRACES|METRICS|LOGS)_)?ENDPOINT")
 _HEALTH_PORT = 13133
@@ -22,14 +20,24 @@ _PATIENCE_S = 15.0
 _HEALTH_S = _EXPORT_S = 3.0
 
 
-def look_at_export(health: str | None, file: Path | None) -> list[Check]:
+def look_at_export(health: str | None, file: Path | None, program: str | None) -> list[Check]:
     """See whether signals have somewhere to go, and follow one there.
 
     Args:
         health: The URL of a collector's health check; by default the usual port beside the endpoint.
         file: What the collector writes of events (OTLP/JSON); the probe is looked for in it.
+        program: The module that was imported, whose providers are looked at.
     """
     names = sorted(name for name, value in os.environ.items() if _ENDPOINT.fullmatch(name) and value.strip())
+    if not names and (health or file):
+        option = "--arrives-in" if file else "--health"
+        return [
+            Check(
+                "export",
+                FAILED,
+                f"no OTLP endpoint: `{option}` needs one, set OTEL_EXPORTER_OTLP_ENDPOINT",
+            )
+        ]
     if not names:
         return [
             Check(
@@ -38,10 +46,31 @@ def look_at_export(health: str | None, file: Path | None) -> list[Check]:
                 "no OTLP endpoint: signals go nowhere unless the program installs providers",
             )
         ]
-    checks = [Check("export", OK, f"OTLP, by {', '.join(names)}")]
+    checks = [_sender(f"OTLP, by {', '.join(names)}", program)]
     checks += _health(health)
     checks.append(_probe(file))
     return checks
+
+
+def _sender(way: str, program: str | None) -> Check:
+    """Whether anything is sent at all: an endpoint does nothing by itself."""
+    from aegis_otel.telemetry.otlp import provided
+
+    if program is None:
+        return Check(
+            "export",
+            OK,
+            f"{way}: a program sends there once it calls configure_otlp(), "
+            "or is started by opentelemetry-instrument",
+        )
+    if signals := provided():
+        return Check("export", OK, f"{way}: `{program}` has providers for {', '.join(signals)}")
+    return Check(
+        "export",
+        WARNING,
+        f"an endpoint is set, but `{program}` installs no provider: call configure_otlp(), "
+        "or start it with opentelemetry-instrument",
+    )
 
 
 def _health(given: str | None) -> list[Check]:
@@ -79,16 +108,24 @@ def _beside_the_endpoint() -> str | None:
 
 def _probe(file: Path | None) -> Check:
     """Send one event that is no decision, and wait until it stands in the file, where there is one."""
-    from aegis_otel.telemetry.otlp import log_exporter
+    from aegis_otel.telemetry.otlp import log_exporter, may_be_meant_for_grpc
     from aegis_otel.telemetry.outbox import Outbox
     from aegis_otel.telemetry.probe import send_probe
 
+    if file is not None and not file.parent.is_dir():
+        return Check("probe", FAILED, f"nothing can arrive in `{file}`: its directory does not exist")
     decision = str(uuid.uuid4())
-    with _quiet() as said:
+    with exporters_quiet() as said:
         taken = send_probe(Outbox(log_exporter(patience_s=_EXPORT_S)), decision)
     if not taken:
         why = f": {said[-1]}" if said else ""
-        return Check("probe", FAILED, f"the endpoint did not take an event{why}; is the collector up?")
+        hint = "is the collector up?"
+        if may_be_meant_for_grpc():
+            hint = (
+                "port 4317 is usually gRPC: set OTEL_EXPORTER_OTLP_PROTOCOL to `grpc`, or try port 4318; "
+                f"else {hint}"
+            )
+        return Check("probe", FAILED, f"the endpoint did not take an event{why}; {hint}")
     if file is None:
         return Check("probe", OK, "the endpoint took an event")
     end = time.monotonic() + _PATIENCE_S
@@ -111,22 +148,3 @@ def _is_in(file: Path, decision: str) -> bool:
         return False
     found = (event for _, event in read_events(file, semconv.EVENT_PROBE) if event)
     return any(event.get(semconv.DECISION_ID) == decision for event in found)
-
-
-@contextmanager
-def _quiet() -> Iterator[list[str]]:
-    """Keeps what the exporters log, which would be lines of their own on the terminal."""
-    said: list[str] = []
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            said.append(record.getMessage())
-
-    logger, keep = logging.getLogger("opentelemetry"), Keep()
-    before, logger.propagate = logger.propagate, False
-    logger.addHandler(keep)
-    try:
-        yield said
-    finally:
-        logger.removeHandler(keep)
-        logger.propagate = before

@@ -50,17 +50,20 @@ def judge(policy: Policy, named: str = "") -> Check:
     if not findings:
         return Check("policy", OK, f"{named}valid, rules: {len(policy.rules)}, {policy.digest}")
     errors = any(finding.severity is Severity.ERROR for finding in findings)
-    return Check("policy lint", FAILED if errors else WARNING, "; ".join(map(str, findings)))
+    return Check("policy lint", FAILED if errors else WARNING, "\n".join(map(str, findings)))
 
 
 def check_audit(audit: AuditLogger) -> Check:
     """Whether it can be written.
 
     Raises:
-        AuditError: it cannot.
+        AuditError: it cannot, or what is sealed cannot be sent where it should go.
     """
     audit.check()
-    return Check("audit", OK, f"`{audit.path}` can be written")
+    if why := audit.unsendable:
+        return Check("audit", FAILED, why)
+    away = f"; what is sealed goes to `{audit.address}`" if audit.address else ""
+    return Check("audit", OK, f"`{audit.path}` can be written{away}")
 
 
 def check_approvals(approvals: str, handler: ApprovalHandler, *, own: bool = False) -> Check:

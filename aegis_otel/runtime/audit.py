@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from aegis_otel.audit.export import write_jsonl
 from aegis_otel.audit.filters import STATUSES, Filters, compile_filters
 from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.location import JOURNAL, failure
+from aegis_otel.audit.location import JOURNAL, address_of, failure, unsendable
 from aegis_otel.audit.pending import taking_over, waiting
 from aegis_otel.audit.record import AuditRecord, RecordStatus, Waiting, same_call
 from aegis_otel.audit.rows import Row, count_rows, read_rows
@@ -74,6 +74,20 @@ class AuditLogger:
     def path(self) -> Path:
         """The audit directory, absolute."""
         return self._journal.path
+
+    @property
+    def address(self) -> str | None:
+        """Where on object storage the sealed part goes as well; known from the first record or `check` on.
+
+        Raises:
+            AuditError: the directory says, and it cannot be read.
+        """
+        return address_of(self.path)
+
+    @property
+    def unsendable(self) -> str | None:
+        """Why nothing can be sent to `address` from this process; None where it can, or is not to be."""
+        return unsendable(self.address)
 
     def check(self) -> None:
         """Make the directory and its key, and see that a journal could be written.

@@ -123,6 +123,8 @@ class Runtime:
         """
         try:
             self.audit.check()
+            if why := self.audit.unsendable:
+                _log.warning("%s; until then what is sealed is not sent there", why)
         except AuditError as error:
             if self.governor.needs_audit:
                 raise

@@ -33,6 +33,7 @@ _CURRENT: dict[Signal, Callable[[], object]] = {
     "logs": _logs.get_logger_provider,
     "metrics": metrics.get_meter_provider,
 }
+_GRPC_PORT = 4317
 _TRANSPORTS = {"http/protobuf": "http", "grpc": "grpc"}
 
 
@@ -93,6 +94,21 @@ def log_exporter(endpoint: str | None = None, *, patience_s: float | None = None
     except Exception as error:  # whatever the SDK's classes make of their variables
         raise ConfigError(f"OTLP export cannot be set up: {error}; correct the `OTEL_*` variables") from error
     return exporter
+
+
+def provided() -> tuple[Signal, ...]:
+    """The signals that somebody in this process has installed a provider for."""
+    return tuple(signal for signal in _CURRENT if _is_installed(signal))
+
+
+def may_be_meant_for_grpc() -> bool:
+    """Whether log records go by HTTP to the port that is usually gRPC's."""
+    _, protocol = _of_signal_or_general("logs", "PROTOCOL")
+    try:
+        port = urlsplit(_endpoint("logs")[1]).port
+    except ValueError:
+        return False
+    return protocol != "grpc" and port == _GRPC_PORT
 
 
 def _is_wanted(signal: Signal) -> bool:

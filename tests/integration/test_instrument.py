@@ -8,6 +8,7 @@ import dataclasses
 import gc
 import logging
 import pickle
+import sys
 import threading
 import time
 import weakref
@@ -744,3 +745,31 @@ def test_an_unknown_kind_of_invoker_is_refused(policy: Path, tmp_path: Path) -> 
     finally:
         kind.__name__ = name
     assert Instrumentation.current is None
+
+
+def test_a_variable_that_is_no_setting_is_told_once(
+    policy: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mode misspelt would otherwise govern in another one than was meant, in silence."""
+    monkeypatch.setenv("AEGIS_MODEE", "monitor")
+    monkeypatch.setenv("AEGIS_RUNBOOKS", "1")
+    for _ in range(2):
+        aegis_otel.instrument(policy, audit_dir=tmp_path / "audit")
+    assert [(each.levelname, each.message) for each in caplog.records] == [
+        ("WARNING", "unknown `AEGIS_MODEE` (did you mean `AEGIS_MODE`?): ignored")
+    ]
+
+
+def test_object_storage_without_its_package_is_told(
+    policy: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AEGIS_AUDIT_DIR", "s3://bucket/ours")
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    aegis_otel.instrument(policy)
+    assert [(each.levelname, each.message) for each in caplog.records] == [
+        (
+            "WARNING",
+            "`s3://bucket/ours` needs object storage: pip install 'aegis-otel[s3]'; "
+            "until then what is sealed is not sent there",
+        )
+    ]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -294,3 +298,124 @@ def test_a_collector_that_is_not_well(folder: Path, receiver: Received, url: str
     found = checks("--health", url.format(receiver=receiver.endpoint))["collector"]
     assert found[0] == "failed"
     assert detail in found[1]
+
+
+def test_an_endpoint_alone_sends_nothing(folder: Path) -> None:
+    """A program has to do something for it, and that is said."""
+    assert checks()["export"] == (
+        "ok",
+        "OTLP, by OTEL_EXPORTER_OTLP_ENDPOINT: a program sends there once it calls configure_otlp(), "
+        "or is started by opentelemetry-instrument",
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "export"),
+    [
+        (
+            "",
+            (
+                "warning",
+                "an endpoint is set, but `doctor_sends` installs no provider: call configure_otlp(), "
+                "or start it with opentelemetry-instrument",
+            ),
+        ),
+        (
+            "import aegis_otel; aegis_otel.configure_otlp()",
+            (
+                "ok",
+                "OTLP, by OTEL_EXPORTER_OTLP_ENDPOINT: "
+                "`doctor_sends` has providers for traces, logs, metrics",
+            ),
+        ),
+    ],
+    ids=["none", "configure_otlp"],
+)
+def test_a_program_that_sends_and_one_that_does_not(folder: Path, line: str, export: tuple[str, str]) -> None:
+    """In a process of its own: providers are installed for good."""
+    (folder / "doctor_sends.py").write_text(AGENT + line)
+    command = [sys.executable, "-m", "aegis_otel", "doctor", "doctor_sends:safe", "--format", "json"]
+    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, env=_here())
+    found = {each["name"]: (each["status"], each["detail"]) for each in json.loads(ran.stdout)["checks"]}
+    assert found["export"] == export
+    assert found["probe"][0] == "ok"
+
+
+def _here() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+@pytest.mark.parametrize("option", ["--arrives-in", "--health"])
+def test_nowhere_to_send_what_should_arrive(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, receiver: Received, option: str
+) -> None:
+    """Who asks where events arrive is not told that all is well."""
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT")
+    value = "events.jsonl" if option == "--arrives-in" else receiver.endpoint
+    assert run(option, value).exit_code == 1
+    status, detail = checks(option, value)["export"]
+    assert (status, detail) == (
+        "failed",
+        f"no OTLP endpoint: `{option}` needs one, set OTEL_EXPORTER_OTLP_ENDPOINT",
+    )
+
+
+def test_a_port_that_is_usually_grpc(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317")
+    monkeypatch.setattr(doctor_export, "_EXPORT_S", 0.2)
+    status, detail = checks()["probe"]
+    assert status == "failed"
+    assert "port 4317 is usually gRPC: set OTEL_EXPORTER_OTLP_PROTOCOL to `grpc`, or try port 4318" in detail
+    assert ".;" not in detail
+
+
+def test_no_full_stop_before_a_semicolon(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setattr(doctor_export, "_EXPORT_S", 0.2)
+    detail = checks()["probe"][1]
+    assert ".;" not in detail
+    assert "gRPC" not in detail
+
+
+def test_a_file_that_nobody_can_write(folder: Path, receiver: Received) -> None:
+    """Said at once, and nothing is sent for it."""
+    assert checks("--arrives-in", "nowhere/events.jsonl")["probe"] == (
+        "failed",
+        "nothing can arrive in `nowhere/events.jsonl`: its directory does not exist",
+    )
+    assert receiver.logs() == []
+
+
+def test_each_mistake_of_a_policy_has_a_line(folder: Path) -> None:
+    (folder / "other.yaml").write_text("rules: [{ name: a, aproval: block }]\ndefault: {}\n")
+    lines = run("--policy", "other.yaml").stdout.splitlines()
+    assert lines[0].startswith("invalid  policy: other.yaml:")
+    assert lines[1].startswith("         other.yaml:")
+    assert lines[2].startswith("ok ")
+    assert "\\n" not in "".join(lines)
+
+
+def test_a_variable_that_is_no_setting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only one that looks like a setting: others may have a use for the prefix."""
+    monkeypatch.setenv("AEGIS_RUNBOOKS", "1")
+    monkeypatch.setenv("AEGIS_REQUIRE_STACK", "1")
+    assert checks()["settings"][0] == "ok"
+    monkeypatch.setenv("AEGIS_MODEE", "monitor")
+    status, detail = checks()["settings"]
+    assert (status, run().exit_code) == ("warning", 0)
+    assert detail.startswith("unknown `AEGIS_MODEE` (did you mean `AEGIS_MODE`?); mode `enforce`")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_object_storage(folder: Path, monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    """Where it goes is said, and that it cannot without the package."""
+    monkeypatch.setenv("AEGIS_AUDIT_DIR", "s3://bucket/ours")
+    monkeypatch.setitem(sys.modules, "obstore", ModuleType("obstore") if there else None)
+    if there:
+        sys.modules["obstore"].__spec__ = ModuleSpec("obstore", None)
+    spool = folder / "aegis_audit-bucket-ours"
+    assert checks()["audit"] == (
+        ("ok", f"`{spool}` can be written; what is sealed goes to `s3://bucket/ours`")
+        if there
+        else ("failed", "`s3://bucket/ours` needs object storage: pip install 'aegis-otel[s3]'")
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from aegis_otel.config import (
     ON_UNGOVERNED,
     POLICY,
     RELOAD_INTERVAL,
+    unknown_variables,
 )
 from aegis_otel.errors import ConfigError
 from aegis_otel.model import Mode
@@ -33,6 +35,7 @@ from aegis_otel.runtime.hooks import RuntimeHooks
 from aegis_otel.runtime.runtime import Runtime
 from aegis_otel.runtime.watch_thread import PolicyWatchThread
 
+_log = logging.getLogger("aegis_otel")
 _lock = threading.RLock()
 
 PolicySource = Policy | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -109,13 +112,16 @@ def govern(
     policy: PolicySource | None = None, *, runtime: Runtime | None = None, **settings: Unpack[Settings]
 ) -> Instrumentation:
     """`instrument` without the bridge."""
-    if unknown := settings.keys() - Settings.__annotations__.keys():
-        raise TypeError(f"unknown setting `{min(unknown)}`: expected {', '.join(Settings.__annotations__)}")
+    if surplus := settings.keys() - Settings.__annotations__.keys():
+        raise TypeError(f"unknown setting `{min(surplus)}`: expected {', '.join(Settings.__annotations__)}")
     if runtime is not None:
         doubled = [name for name in _OF_A_RUNTIME if settings.get(name) is not None]
         if policy is not None or doubled:
             name = doubled[0] if doubled else "policy"
             raise ConfigError(f"`runtime` has a `{name}` of its own: give that to Runtime(...)")
+    told_before = runtime is not None and runtime.governor.unavailable is not None
+    if Instrumentation.current is None and not told_before and (unknown := unknown_variables()):
+        _log.warning("%s: ignored", "; ".join(unknown))
     files = () if runtime is not None or isinstance(policy, Policy) else _files(policy)
     with _lock:
         asked = _resolved(runtime or files or policy, settings)
