@@ -41,14 +41,17 @@ class Setting(NamedTuple, Generic[T]):
             raise ConfigError(f"`{name}` is `{text}`: {error}") from None
 
 
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < float("inf"):
-        raise ValueError("expected a number of seconds above 0, such as 300")
-    return value
+def _seconds(example: int) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not 0 < value < float("inf"):
+            raise ValueError(f"expected a number of seconds above 0, such as {example}")
+        return value
+
+    return parse
 
 
 def _one_of(*allowed: str) -> Callable[[str], str]:
@@ -106,7 +109,7 @@ RELOAD_INTERVAL = Setting(
     "reload_interval",
     "AEGIS_RELOAD_INTERVAL",
     2.0,
-    _seconds,
+    _seconds(2),
     "seconds between looks at the policy files, to take over what changed",
 )
 AUDIT_DIR = Setting(
@@ -141,7 +144,7 @@ APPROVAL_TIMEOUT = Setting(
     "approval_timeout",
     "AEGIS_APPROVAL_TIMEOUT",
     300.0,
-    _seconds,
+    _seconds(300),
     "seconds a human has to answer; then the call is denied as expired",
 )
 

@@ -73,6 +73,8 @@ def address(path: str | os.PathLike[str] | None = None) -> str | None:
     text = AUDIT_DIR.value(None if path is None else os.fsdecode(path))
     if not re.match("[A-Za-z][A-Za-z0-9+.-]*://", text):
         return None
+    if re.match("s3://[^/]{1,2}(/|$)", text):
+        raise ConfigError(f"an audit cannot be at `{text}`: a bucket's name has at least 3 characters")
     if not re.fullmatch("s3://[A-Za-z0-9][A-Za-z0-9.-]+(/[!-.0-~]+)*/?", text):
         raise ConfigError(f"an audit cannot be at `{text}`: expected a directory, or `s3://bucket/prefix`")
     return text.rstrip("/")

@@ -37,7 +37,12 @@ class _Audit(click.Group):
         return command
 
 
-@click.group(cls=_Audit, invoke_without_command=True, subcommand_metavar="[COMMAND]")
+@click.group(
+    cls=_Audit,
+    invoke_without_command=True,
+    subcommand_metavar="[COMMAND]",
+    short_help="Show the audit, newest entries first.",
+)
 @path_option
 @filter_options
 @limit_option

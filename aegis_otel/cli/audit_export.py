@@ -29,7 +29,7 @@ STDOUT = "-"
 FORMS = ("json", "jsonl", "csv", "parquet")
 
 
-@click.command()
+@click.command(short_help="Write the entries to a file.")
 @path_option
 @filter_options
 @limit_option
@@ -97,12 +97,17 @@ def form_of(file: str, form: str | None) -> str:
     """The format given, else the one that the file's suffix names, else JSON lines.
 
     Raises:
-        UsageError: there can be no such file.
+        UsageError: there can be no such file, or its suffix names no format.
     """
     if not file:
         raise click.UsageError(f"give the file a name, or `{STDOUT}` for standard output")
     suffix = Path(file).suffix.lower().removeprefix(".")
-    form = form or (suffix if suffix in FORMS else "jsonl")
+    if form is None and suffix and suffix not in FORMS:
+        raise click.UsageError(
+            f"`{escape(Path(file).suffix)}` is no format: give --format "
+            f"{', '.join(FORMS[:-1])} or {FORMS[-1]}"
+        )
+    form = form or suffix or "jsonl"
     if file == STDOUT and form == "parquet":
         raise click.UsageError("parquet needs a file: it cannot go to standard output")
     return form

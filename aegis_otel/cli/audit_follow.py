@@ -13,7 +13,7 @@ from aegis_otel.audit.feed import Feed
 from aegis_otel.audit.filters import Condition
 from aegis_otel.audit.rows import Row, to_json
 from aegis_otel.cli.audit_mode import MONITOR, watched
-from aegis_otel.cli.audit_table import short_id, styled, when
+from aegis_otel.cli.audit_table import action, short_id, styled, when
 
 _PAUSE_S = 0.5
 
@@ -44,14 +44,13 @@ def print_feed(directory: Path, condition: Condition, limit: int, form: str, *, 
 
 
 def _line(row: Row) -> Text:
-    what = f"{row['action_type'] or '-'} -> {row['action_target'] or '-'}"
     parts = (
         Text(when(row)),
         styled((row["risk_level"] or "-").ljust(8)),
         styled((row["human_decision"] or row["approval"] or "-").ljust(8)),
         *([styled(MONITOR)] if watched(row) else []),
         styled((row["result_status"] or "-").ljust(9)),
-        styled(what),
+        styled(action(row)),
         Text(f"({(styled(row['matched_rule'] or '-')).plain})"),
         Text(short_id(row)),
     )

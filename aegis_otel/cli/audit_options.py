@@ -25,13 +25,27 @@ _TIME = "ISO 8601, UTC unless it has an offset, or how long ago: 30m, 2h, 7d"
 _LARGEST = 2**63 - 1
 _PARTS = (KEY, LAKE, SEALS)
 
+
+class Within(click.ParamType[Any]):
+    """A range whose ends are so far away that help need not show them."""
+
+    def __init__(self, within: click.ParamType[Any]) -> None:
+        self._within = within
+        self.name = within.name.removesuffix(" range")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return self._within.convert(value, param, ctx)
+
+
 path_option = click.option(
     "--path",
     "--db",
     metavar="DIR",
     help=f"The audit directory, or s3://bucket/prefix.  [default: {AUDIT_DIR.env}, else {AUDIT_DIR.default}]",
 )
-limit_option = click.option("--limit", type=click.IntRange(1, _LARGEST), help="At most so many, the newest.")
+limit_option = click.option(
+    "--limit", type=Within(click.IntRange(1, _LARGEST)), help="At most so many, the newest."
+)
 
 _FILTERS = (
     click.option(

@@ -28,7 +28,7 @@ class _Amount(click.ParamType[float]):
         return int(match[1]) * self._units[match[2]]
 
 
-@click.command()
+@click.command(short_help="Remove the oldest sealed rows.")
 @path_option
 @click.option(
     "--keep", type=_Amount("age", _DAYS, "90d"), metavar="AGE", help="Keep what is younger: 12h, 90d, 52w."
@@ -60,7 +60,10 @@ def prune(
         "max_bytes": None if max_size is None else int(max_size),
     }
     if dry_run:
-        for each in oldest(live_segments(read_seals(directory)), **limits):
+        found = oldest(live_segments(read_seals(directory)), **limits)
+        if not found:
+            click.echo("nothing to remove")
+        for each in found:
             click.echo(f"would remove {each.rows} rows of {each.first} to {each.last}: {escape(each.file)}")
         return
     seal = prune_audit(directory, **limits)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +11,14 @@ from aegis_otel import semconv
 from aegis_otel.audit.record import COLUMNS, AuditRecord
 from aegis_otel.audit.rows import Row
 from aegis_otel.cli.audit_options import filter_options, find_audit, matching, open_audit, path_option
+from aegis_otel.cli.bar import progress_bar
+from aegis_otel.cli.quiet import exporters_quiet
+from aegis_otel.errors import AuditError
+from aegis_otel.redaction import redact_text
 from aegis_otel.terminal import escape
 
 
-@click.command()
+@click.command(short_help="Send decision events again.")
 @path_option
 @filter_options
 @click.option(
@@ -61,27 +64,30 @@ def resend(
     audit = open_audit(find_audit(ctx, path))
     total = count_rows(audit, condition)
     known = _ids(files)
-    shown = sys.stderr.isatty() and not dry_run
-    bar = click.progressbar(length=total, label="Sending", file=sys.stderr, hidden=not shown)
     there = 0
 
     def missing() -> Iterator[AuditRecord]:
         nonlocal there
         for row in read_rows(audit, condition, oldest_first=True):
-            bar.update(1)
             if row["decision_id"] in known:
                 there += 1
             else:
                 yield _record(row)
 
     done = Sent(0, 0)
-    with bar:
-        if exporter is None:
-            outcomes = [outcome_of(record) for record in missing()]
-            done = Sent(len(outcomes) - outcomes.count(None), outcomes.count(None))
-        else:
-            for done in send(missing(), Outbox(exporter)):  # noqa: B007 - the last says it all
-                pass
+    if exporter is None:
+        outcomes = [outcome_of(record) for record in missing()]
+        done = Sent(len(outcomes) - outcomes.count(None), outcomes.count(None))
+    else:
+        with exporters_quiet() as said, progress_bar("Sending", color=ctx.color is not False) as progress:
+            try:
+                for done in send(missing(), Outbox(exporter)):
+                    progress(done.arrived + done.undecided + there, total)
+            except AuditError as error:
+                if not said:
+                    raise
+                words = redact_text(said[-1])
+                raise AuditError(f"{error}; the exporter's last words: {words}") from error
     parts = [f"{'would send' if dry_run else 'sent'} {done.arrived} of {total} decisions"]
     parts += [f"{there} are there already"] * bool(there) + [f"{done.undecided} have none yet"] * bool(
         done.undecided

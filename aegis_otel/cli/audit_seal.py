@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from aegis_otel.cli.audit_options import find_audit, path_option
+from aegis_otel.cli.bar import progress_bar
 from aegis_otel.terminal import escape
 
 if TYPE_CHECKING:
     from aegis_otel.audit.seals import Seal
 
 
-@click.command()
+@click.command(short_help="Seal the calls that have ended.")
 @path_option
 @click.pass_context
 def seal(ctx: click.Context, /, *, path: str | None) -> None:
@@ -29,14 +29,7 @@ def seal(ctx: click.Context, /, *, path: str | None) -> None:
     from aegis_otel.audit.remote import push
     from aegis_otel.audit.sealing import seal as seal_audit
 
-    shown = sys.stderr.isatty()
-    bar = click.progressbar(length=0, label="Sealing", file=sys.stderr, hidden=not shown)
-
-    def progress(done: int, total: int) -> None:
-        bar.length = total
-        bar.update(done - bar.pos)
-
-    with bar:
+    with progress_bar("Sealing", color=ctx.color is not False) as progress:
         report = seal_audit(directory, wait=True, progress=progress)
     for each in report.seals:
         for segment in each.segments:

@@ -28,7 +28,7 @@ _NEAR = Path("policy.yaml")
 """Where a policy is looked for when none is given; used only if it is the one that decided."""
 
 
-@click.command()
+@click.command(short_help="Show one call: what, when, and why.")
 @path_option
 @click.option(
     "--policy",
@@ -121,10 +121,12 @@ def _agrees(row: Row, explanation: Explanation) -> bool:
 
 
 def _print_row(row: Row) -> None:
+    from aegis_otel.cli.audit_table import action
+
     first = [row["decision_id"], row["risk_level"] or "-", row["result_status"] or "-"]
     click.echo(escape("  ".join([*first, MONITOR] if watched(row) else first)) + "\n")
     params = row["action_params"]
-    _line("action", f"{row['action_type'] or '-'} -> {row['action_target'] or '-'}")
+    _line("action", action(row))
     _line("arguments", params if isinstance(params, str) else json.dumps(params, ensure_ascii=False))
     for name in (
         "agent_name",

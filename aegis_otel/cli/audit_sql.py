@@ -11,12 +11,12 @@ import click
 
 from aegis_otel.audit import sandbox
 from aegis_otel.cli.audit_export import STDOUT, form_of, print_text, told, write_text
-from aegis_otel.cli.audit_options import find_audit, open_audit, path_option
+from aegis_otel.cli.audit_options import Within, find_audit, open_audit, path_option
 
 _TABLE_ROWS = 1_000
 
 
-@click.command()
+@click.command(short_help="Answer a query in SQL.")
 @path_option
 @click.option(
     "--format",
@@ -27,7 +27,7 @@ _TABLE_ROWS = 1_000
 @click.option("-o", "--output", metavar="FILE", help="Write the answer to a file; `-` is standard output.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(0, 1e6, min_open=True),
+    type=Within(click.FloatRange(0, 1e6, min_open=True)),
     default=sandbox.TIMEOUT,
     show_default=True,
     help="Seconds that the query may take.",

@@ -28,7 +28,7 @@ _TITLES = {
 }
 
 
-@click.command()
+@click.command(short_help="Count calls.")
 @path_option
 @filter_options
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)

@@ -63,8 +63,10 @@ class _Column(NamedTuple):
     """What stands under the value, a line each."""
 
 
-def _action(row: Row) -> str:
-    return f"{row['action_type'] or '-'} -> {row['action_target'] or '-'}"
+def action(row: Row) -> str:
+    """What was to be done, and to what; a target that nobody named is left out, as in signals."""
+    kind, target = row["action_type"] or "-", row["action_target"] or "-"
+    return kind if target == "default" else f"{kind} -> {target}"
 
 
 def _mode(row: Row) -> list[str]:
@@ -80,7 +82,7 @@ _WIDE_COLUMNS = (
     _Column("Time (UTC)", when, True),
     _Column("Session", lambda row: row["session_id"]),
     _Column("Agent", lambda row: row["agent_name"]),
-    _Column("Action -> Target", _action),
+    _Column("Action -> Target", action),
     _RISK,
     _Column("Decision", lambda row: row["human_decision"] or row["approval"], True, _mode),
     _RULE,
@@ -89,7 +91,7 @@ _WIDE_COLUMNS = (
 )
 _NARROW_COLUMNS = (
     _Column("Time (UTC)", lambda row: when(row)[5:], True),
-    _Column("Action -> Target", _action),
+    _Column("Action -> Target", action),
     _RISK,
     _RULE._replace(below=_mode),
     _RESULT,
@@ -97,7 +99,7 @@ _NARROW_COLUMNS = (
 )
 _SMALL_COLUMNS = (
     _Column("Time (UTC)", lambda row: when(row)[5:16], True),
-    _Column("Action -> Target\n(Rule)", _action, below=lambda row: [f"({row['matched_rule'] or '-'})"]),
+    _Column("Action -> Target\n(Rule)", action, below=lambda row: [f"({row['matched_rule'] or '-'})"]),
     _Column("Result\nRisk", _RESULT.value, True, lambda row: [row["risk_level"] or "-", *_mode(row)]),
     _ID,
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,17 +10,18 @@ import click
 
 from aegis_otel.audit.location import SEALS, locate
 from aegis_otel.cli.audit_options import find_audit, path_option
+from aegis_otel.cli.bar import progress_bar
 from aegis_otel.terminal import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from aegis_otel.audit.proof import Proof
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@click.command()
+@click.command(short_help="Check that nothing was tampered with.")
 @path_option
 @click.option(
     "--witness",
@@ -65,22 +65,10 @@ def verify(
 
     from aegis_otel.audit.verify import verify as verify_audit
 
-    with ExitStack() as stack:
-        proof = verify_audit(
-            found, witness=witness, public_keys=public_keys, progress=_bar(stack, ctx.color is not False)
-        )
+    with progress_bar("Verifying", color=ctx.color is not False) as progress:
+        proof = verify_audit(found, witness=witness, public_keys=public_keys, progress=progress)
     click.echo(json.dumps(_report(proof), indent=2) if form == "json" else _text(proof))
     ctx.exit(1 if proof.findings else 0)
-
-
-def _bar(stack: ExitStack, color: bool) -> Callable[[int, int], None]:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True, color_system="auto" if color else None)
-    bar = stack.enter_context(Progress(console=console, transient=True, disable=not console.is_terminal))
-    task = bar.add_task("Verifying", total=None)
-    return lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _report(proof: Proof) -> dict[str, object]:

@@ -29,7 +29,7 @@ _ENVIRONMENT = {"OTEL_SERVICE_NAME": "aegis-demo", "OTEL_METRIC_EXPORT_INTERVAL"
 _GRAFANA = 3000
 
 
-@click.command()
+@click.command(short_help="Make up agents at work.")
 @click.option("--minutes", type=click.FloatRange(0, 10_000, min_open=True), default=1.0, show_default=True)
 @click.option(
     "--rate",

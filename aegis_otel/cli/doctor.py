@@ -30,7 +30,7 @@ _WORST_FIRST = [INVALID, FAILED, WARNING, OK]
 _PACKAGES = ("openai-agents", "opentelemetry-api", "opentelemetry-sdk", "duckdb")
 
 
-@click.command()
+@click.command(short_help="Look whether calls can be governed here.")
 @click.argument("target", metavar="[MODULE:AGENT]", required=False)
 @click.option(
     "--policy",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 STDOUT = "-"
 
 
-@click.command()
+@click.command(short_help="Write a report of the audit.")
 @path_option
 @click.option(
     "-o",

@@ -200,7 +200,7 @@ class _Stage:
         )
         await process.wait()
         self._say(
-            "a process died: one call has an unknown outcome, and one question nobody to hear the answer"
+            "a process died: one call has an unknown outcome, and nobody is left to hear one answer"
         )
 
 
