@@ -99,7 +99,7 @@ def unsendable(url: str | None) -> str | None:
     """Why nothing can be sent to that place from here, where the package for it is not installed."""
     if url is None or find_spec("obstore") is not None:
         return None
-    return f"`{url}` needs object storage: pip install 'aegis-otel[s3]'"
+    return f"`{url}` needs object storage: pip install '.[s3]' in a clone"
 
 
 def failure(verb: str, path: Path, error: OSError, otherwise: str = _ELSEWHERE) -> AuditError:

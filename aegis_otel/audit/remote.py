@@ -148,7 +148,7 @@ def _reaching(url: str) -> Iterator[S3Store]:
         from obstore.exceptions import BaseError  # noqa: PLC0415 - an extra
         from obstore.store import S3Store  # noqa: PLC0415
     except ImportError as error:
-        raise AuditError(f"`{url}` needs object storage: pip install 'aegis-otel[s3]'") from error
+        raise AuditError(f"`{url}` needs object storage: pip install '.[s3]' in a clone") from error
     try:
         yield S3Store.from_url(url, retry_config={"retry_timeout": RETRIED})
     except BaseError as error:

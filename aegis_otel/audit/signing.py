@@ -115,6 +115,6 @@ def _library() -> tuple[Any, Any]:
         from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
     except ImportError:
         raise ConfigError(
-            "signatures need the package `cryptography`: `pip install aegis-otel[sign]`"
+            "signatures need the package `cryptography`: `pip install '.[sign]'` in a clone"
         ) from None
     return ed25519, serialization

@@ -199,9 +199,7 @@ class _Stage:
             env=os.environ | {"PYTHONPATH": path},
         )
         await process.wait()
-        self._say(
-            "a process died: one call has an unknown outcome, and nobody is left to hear one answer"
-        )
+        self._say("a process died: one call has an unknown outcome, and nobody is left to hear one answer")
 
 
 @contextmanager

@@ -246,7 +246,7 @@ except ConfigError as error:
             timeout=60,
         )
         assert (ran.stdout, ran.stderr) == (
-            "signatures need the package `cryptography`: `pip install aegis-otel[sign]`\n",
+            "signatures need the package `cryptography`: `pip install '.[sign]'` in a clone\n",
             "",
         )
 

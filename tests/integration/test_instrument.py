@@ -769,7 +769,7 @@ def test_object_storage_without_its_package_is_told(
     assert [(each.levelname, each.message) for each in caplog.records] == [
         (
             "WARNING",
-            "`s3://bucket/ours` needs object storage: pip install 'aegis-otel[s3]'; "
+            "`s3://bucket/ours` needs object storage: pip install '.[s3]' in a clone; "
             "until then what is sealed is not sent there",
         )
     ]

@@ -417,5 +417,5 @@ def test_object_storage(folder: Path, monkeypatch: pytest.MonkeyPatch, there: bo
     assert checks()["audit"] == (
         ("ok", f"`{spool}` can be written; what is sealed goes to `s3://bucket/ours`")
         if there
-        else ("failed", "`s3://bucket/ours` needs object storage: pip install 'aegis-otel[s3]'")
+        else ("failed", "`s3://bucket/ours` needs object storage: pip install '.[s3]' in a clone")
     )
