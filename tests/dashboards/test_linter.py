@@ -85,7 +85,7 @@ def test_panel_no_targets_rule(panel: Panel) -> None:
 
 @each_promql
 def test_target_promql_rule(target: Target) -> None:
-    promql_parser.parse(expanded(target.expr))
+    assert promql_parser.parse(expanded(target.expr))
 
 
 @each_promql

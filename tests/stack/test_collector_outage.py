@@ -22,7 +22,7 @@ from tests.stack.road import FOREIGN, Keys, Load, decision_events, gateway_to_fi
 from tests.stack.stack import COLLECTOR, ROOT, Collector, eventually, running
 
 AT_MOST, PER_SECOND = 12_000, 60
-BACKEND_AWAY_S = 20
+BACKEND_AWAY_S = 60
 AGENT_AWAY_S = 6
 PATIENCE_S = 90
 SLOWEST_S = 5
