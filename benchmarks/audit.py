@@ -236,7 +236,7 @@ def write_days(
         options = f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
         connection.execute(f"COPY ({typed}) TO '{path}' {options}")
         if day == 0:
-            Workshop(connection, [], [], [], []).write_schema(audit / LAKE / SCHEMA)
+            Workshop(connection, [], [], [], {}).write_schema(audit / LAKE / SCHEMA)
         times = [(start + timedelta(microseconds=each * step)).isoformat() for each in (first, last - 1)]
         yield Segment(day + 1, file, last - first, path.stat().st_size, "0" * 64, *times)
 
