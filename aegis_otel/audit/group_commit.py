@@ -39,7 +39,10 @@ class GroupCommit:
         self.broken = False
         """Whether the file in use was part of such a sync, and must not be written to any more."""
         self._error = OSError()
-        self._changed = threading.Condition()
+        # With the lock itself an interrupt cannot come between taking it and being sure to let it go.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._thread: threading.Thread | None = None
         self._running = False
         self._written = False
         self._arriving: dict[asyncio.AbstractEventLoop, _Futures] = {}
@@ -50,20 +53,20 @@ class GroupCommit:
 
     def use(self, descriptor: int) -> None:
         """Lines go to a new file from now on; its name has to last as well."""
-        with self._changed:
+        with self._lock:
             self._current, self._unnamed, self.broken = descriptor, True, False
 
     def written(self) -> None:
         """A line was written: sync it soon. Never raises."""
         if not self._written:
-            with self._changed, suppress(RuntimeError):  # the interpreter ends, and the system writes it
+            with self._lock, suppress(RuntimeError):  # the interpreter ends, and the system writes it
                 self._written = True
                 self._start()
 
     def let_go(self, descriptor: int) -> None:
         """Give up a file, at once for its readers, and for good once it is synced."""
         fcntl.flock(descriptor, fcntl.LOCK_UN)
-        with self._changed, suppress(RuntimeError):
+        with self._lock, suppress(RuntimeError):
             self._let_go.append(descriptor)
             if descriptor == self._current:
                 self._current = -1
@@ -97,7 +100,7 @@ class GroupCommit:
         """Everybody on this loop who was about to write has written: a sync is worth its while."""
         futures = self._arriving.pop(loop)
         try:
-            with self._changed:
+            with self._lock:
                 self._start()
                 self._waiting.append((loop, futures))
                 self._changed.notify()
@@ -108,12 +111,17 @@ class GroupCommit:
 
     def _start(self) -> None:
         if not self._running:
-            threading.Thread(target=self._run, name="aegis-group-commit", daemon=True).start()
+            self._thread = threading.Thread(target=self._run, name="aegis-group-commit", daemon=True)
+            self._thread.start()
             self._running = True
 
     def _run(self) -> None:
+        with self._lock:
+            if self._thread is not threading.current_thread():
+                return  # an interrupt came into its start, and there is another by now
+            self._running = True
         while True:
-            with self._changed:
+            with self._lock:
                 if not self._waiting:
                     self._changed.wait(LINGER_S)
                 if not (self._waiting or self._written or self._let_go):
@@ -131,7 +139,7 @@ class GroupCommit:
             except OSError as error:
                 if not waiting:  # else they tell
                     _log.error("cannot sync the audit at `%s`: %s", self._directory, error)
-                with self._changed:
+                with self._lock:
                     self._error = error
                     self.broken, self.lost = True, self.lost + 1
             for descriptor in closing:

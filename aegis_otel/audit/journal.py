@@ -14,6 +14,7 @@ belong to `audit.group_commit`, because a file may not be closed before that.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hmac
 import os
@@ -167,9 +168,9 @@ class Journal:
         except OSError as error:
             raise failure("write the audit at", journal, error) from error
         self._release()
-        self._descriptor, self._torn, self._size = descriptor, False, 0
         if self._commit is not None:
             self._commit.use(descriptor)
+        self._descriptor, self._torn, self._size = descriptor, False, 0  # last, for an interrupt
         self._have_sealed(journal)
 
     def _have_sealed(self, journal: Path) -> None:
@@ -213,7 +214,8 @@ def _create_held(path: Path) -> int:
         os.rename(draft, path)
     except BaseException:
         os.close(descriptor)
-        os.unlink(draft)
+        with contextlib.suppress(FileNotFoundError):  # renamed already, when an interrupt came after it
+            os.unlink(draft)
         raise
     return descriptor
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
+import gc
+import itertools
+import json
 import os
 import shutil
 import signal
@@ -12,11 +16,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
+from aegis_otel.audit import group_commit
 from aegis_otel.audit import journal as journal_module
 from aegis_otel.audit.journal import LOOK_S, Journal
 from aegis_otel.audit.record import encode
@@ -225,6 +231,66 @@ class TestRotation:
         assert judgements == [[]] * len(judgements) != []
 
 
+def _committers() -> list[threading.Thread]:
+    return [each for each in threading.enumerate() if each.name == "aegis-group-commit" and each.is_alive()]
+
+
+def _join_committers() -> None:
+    """They end by themselves when they have had no work for a moment."""
+    for thread in _committers():
+        thread.join()
+
+
+def _interrupted(
+    audit: Path, durability: str, patch: pytest.MonkeyPatch, *, after: int
+) -> tuple[bool, list[str]]:
+    """Rotate a journal with Ctrl-C after so many of the calls that this makes.
+
+    Returns:
+        Whether it made so many, and the decisions on disk after one more was recorded and synced.
+    """
+    synced: set[int] = set()
+    left = after
+
+    def fdatasync(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+
+    def count(frame: FrameType, event: str, function: object) -> None:
+        nonlocal left
+        # What is raised in a callback of a weak reference is dropped by the interpreter.
+        dropped = "weakref" in frame.f_code.co_filename
+        if event in {"call", "c_return"} and function is not sys.setprofile and not dropped:
+            left -= 1
+            if left < 0:
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+
+    patch.setattr(os, "fdatasync", fdatasync)
+    patch.setattr(group_commit, "LINGER_S", 0.005)
+    journal = Journal(audit, durability=durability)
+    journal.append(decided(decision_id="before"))
+    _join_committers()
+    with patch.context() as rotation, suppress(KeyboardInterrupt):
+        rotation.setattr(journal_module, "ROTATE_BYTES", 0)
+        gc.disable()  # or what it finalizes would be interrupted
+        sys.setprofile(count)
+        journal.append(decided(decision_id="interrupted"))
+        sys.setprofile(None)
+    gc.enable()
+    mark = journal.mark()
+    journal.append(decided(decision_id="after"))
+    asyncio.run(journal.sync(mark))
+    assert len(_committers()) <= 1
+    synced_in_time = set(synced)  # a file is synced at its end too
+    journal.close()
+    _join_committers()
+    found = sorted(files(audit))
+    last = [file.stat().st_ino for file in found if b'"after"' in file.read_bytes()]
+    assert (durability == "power") == (set(last) <= synced_in_time)
+    lines = [json.loads(line) for file in found for line in file.read_bytes().splitlines()]
+    return left < 0, [line["decision_id"] for line in lines]
+
+
 class TestFailure:
     def test_a_full_disk_leaves_no_torn_line(self, tmp_path: Path) -> None:
         """Rows that fit are kept, the first that does not is refused whole, and space makes it work again."""
@@ -345,6 +411,23 @@ subprocess.run(["chattr", "-a", file], check=True)
         assert len(found) - written <= 2  # an interrupt may also come between the return and the count
         chained = len(encode(decided(reason="x" * 3_000_000))) + len(',"chain":""') + 64
         assert {len(line) for line in found} == {chained}
+
+    @pytest.mark.parametrize("durability", ["process", "power"])
+    def test_an_interrupt_after_any_call_of_a_rotation_is_passed_on(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durability: str
+    ) -> None:
+        """Ctrl-C is seen when a function returns. What is recorded after it is written and synced as ever."""
+        recorded = 0
+        for calls in itertools.count():
+            interrupted, written = _interrupted(tmp_path / str(calls), durability, monkeypatch, after=calls)
+            if not interrupted:
+                break
+            assert [each for each in written if each != "interrupted"] == ["before", "after"]
+            recorded += "interrupted" in written
+        assert written == ["before", "interrupted", "after"]
+        assert calls > 50
+        # Only when the line was whole already: the lock is let go then, or the thread that syncs it is told.
+        assert recorded <= {"process": 1, "power": 20}[durability]
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
     def test_a_directory_that_cannot_be_written(self, tmp_path: Path) -> None:
