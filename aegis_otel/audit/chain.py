@@ -13,7 +13,7 @@ from hashlib import sha256
 
 _MARK = b',"chain":"'
 _END = b'"}'
-_NEW_LINE = _END + b"\n"
+_LINKED = _MARK + b"%b" + _END + b"\n"
 _TAIL = len(_MARK) + 64 + len(_END)
 _STATED = re.compile(rb',"chain":"([0-9a-f]{64})"\}\Z')
 
@@ -31,7 +31,7 @@ def seals_origin(audit: str) -> str:
 def link(previous: str, body: bytes) -> tuple[str, bytes]:
     """The chain value of `body`, a JSON object that is not empty, after `previous`; and its whole line."""
     value = sha256(previous.encode() + body).hexdigest()
-    return value, body[:-1] + _MARK + value.encode() + _NEW_LINE
+    return value, body[:-1] + _LINKED % value.encode()
 
 
 def check(previous: str, line: bytes) -> str | None:

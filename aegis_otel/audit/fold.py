@@ -20,6 +20,19 @@ _LONGEST_LINE = 16 << 20
 _AS_TEXT = ("JSON", "TIMESTAMPTZ")
 _STAGES = ("decided", "resolved", "completed")
 
+_MEMBERS = {"stage": "VARCHAR", "writer": "VARCHAR"} | {
+    column.name: "VARCHAR" if column.sql_type in _AS_TEXT else column.sql_type for column in COLUMNS
+}
+
+# A line is read as one column of this type. With a column for each member, or without a name for the type,
+# DuckDB would parse thirty names of types for every file of every query.
+_LINE_TYPE = "journal_line"
+
+DECLARE = f"""
+CREATE TYPE {_LINE_TYPE} AS STRUCT({", ".join(f'"{name}" {each}' for name, each in _MEMBERS.items())})
+"""
+"""To be executed once on a connection that `lines` is used on."""
+
 # In a rank a moment has 60 bits, in microseconds since before the year 1; one that is not known comes last.
 _ANCIENT = 1 << 57
 _NEVER = 1 << 59
@@ -29,14 +42,16 @@ _LINES = """
 SELECT *, (step::BIGINT << 60) + coalesce(epoch_us(moment) + {ancient}, {never}) AS rank
 FROM (
     SELECT
-        * EXCLUDE (writer),
-        CASE WHEN try_cast("timestamp" AS TIMESTAMPTZ) BETWEEN '0001-01-01 00:00:00+00' AND
-            '9999-12-31 23:59:59.999999+00' THEN try_cast("timestamp" AS TIMESTAMPTZ) END AS moment,
-        list_position({stages}, stage) AS step,
-        coalesce(writer, regexp_extract(filename, '{writer}', 1)) AS writer,
-        decision_id <> '' AND step IS NOT NULL AS readable
+        {columns},
+        filename,
+        CASE WHEN try_cast(line."timestamp" AS TIMESTAMPTZ) BETWEEN '0001-01-01 00:00:00+00' AND
+            '9999-12-31 23:59:59.999999+00' THEN try_cast(line."timestamp" AS TIMESTAMPTZ) END AS moment,
+        list_position({stages}, line.stage) AS step,
+        coalesce(line.writer, regexp_extract(filename, '{writer}', 1)) AS writer,
+        line.decision_id <> '' AND step IS NOT NULL AS readable
     FROM read_json({files}, allow_empty = true, filename = true, ignore_errors = true,
-        format = 'newline_delimited', records = 'true', columns = {columns}, maximum_object_size = {longest})
+        format = 'newline_delimited', records = 'false', columns = {{'line': '{line_type}'}},
+        maximum_sample_files = 1, maximum_object_size = {longest})
     WHERE filename NOT IN ({closed})
 )
 """
@@ -60,12 +75,10 @@ def lines(files: Iterable[str], largest: int, closed: Iterable[str] = ("",)) -> 
         largest: Bytes of the largest of them.
         closed: Paths that are not to be opened though they match.
     """
-    source = {"stage": "VARCHAR", "writer": "VARCHAR"} | {
-        column.name: "VARCHAR" if column.sql_type in _AS_TEXT else column.sql_type for column in COLUMNS
-    }
     return _LINES.format(
         files="[" + ", ".join(map(literal, ("/dev/null", *files))) + "]",
-        columns="{" + ", ".join(f"'{name}': '{sql_type}'" for name, sql_type in source.items()) + "}",
+        columns=", ".join(f"line.{quoted(name)}" for name in _MEMBERS if name != "writer"),
+        line_type=_LINE_TYPE,
         longest=max(_LONGEST_LINE, largest),
         closed=", ".join(map(literal, closed)),
         stages=list(_STAGES),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import duckdb
 
-from aegis_otel.audit.fold import lines, literal, quoted, rows, shown
+from aegis_otel.audit.fold import DECLARE, lines, literal, quoted, rows, shown
 from aegis_otel.audit.lake import SCHEMA
 from aegis_otel.audit.record import COLUMNS
 
@@ -239,6 +239,7 @@ def opened() -> Iterator[duckdb.DuckDBPyConnection]:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute("SET temp_directory = ''")
         connection.execute("SET enable_progress_bar = false")  # stdout is for the seals
+        connection.execute(DECLARE)
         yield connection
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import duckdb
 
-from aegis_otel.audit.fold import BEGUN, lines, literal, quoted, rows, shown
+from aegis_otel.audit.fold import BEGUN, DECLARE, lines, literal, quoted, rows, shown
 from aegis_otel.audit.lake import PATTERN, SCHEMA, look
 from aegis_otel.audit.location import JOURNAL, LAKE, MIRROR, SEALS, address, exists, locate, prepare
 from aegis_otel.audit.record import COLUMNS
@@ -38,12 +38,8 @@ WHERE seal IS NOT NULL AND sealed_at < (SELECT greatest(now() - INTERVAL 1 SECON
 """
 
 _LIVE = """
-SELECT named.segment FROM (
-    SELECT unnest(list_concat(
-        list_transform(segments, lambda each: {'segment': each.segment, 'replaced': false}),
-        list_transform(replaces, lambda each: {'segment': each, 'replaced': true}))) AS named
-    FROM seal
-) GROUP BY named.segment HAVING NOT bool_or(named.replaced)
+SELECT segment FROM (SELECT unnest(segments).segment AS segment FROM seal)
+ANTI JOIN (SELECT unnest(replaces) AS segment FROM seal) USING (segment)
 """
 
 # What `closed` names is not even opened: a file that is about to be removed, or that is damaged.
@@ -53,12 +49,12 @@ WHERE parse_filename(filename) NOT IN (SELECT unnest(journals).file FROM seal)
 """
 
 # The number of the segment comes first, because it is all that a count reads. The file that is there for its
-# columns is among `closed`: they are taken from it, and no row of it counts, whatever it holds.
+# columns is among `closed`: they are taken from it, and no row of it counts, whatever it holds. Where it is
+# missing they are listed in `empty`, which takes longer.
 _LAKE = """
 SELECT segment, {columns}
 FROM (
-    SELECT {empty} WHERE false
-    UNION ALL BY NAME
+    {empty}
     SELECT * FROM read_parquet({files}, allow_empty = true, hive_partitioning = false, filename = true)
 )
 WHERE filename NOT IN ({closed}) AND segment IN (SELECT segment FROM live)
@@ -91,6 +87,16 @@ SELECT {columns} FROM (
 ) WHERE segment NOT IN (SELECT segment FROM journal.nothing)
 """
 
+
+_TYPED = ", ".join(
+    f"NULL::{sql_type} AS {quoted(name)}"
+    for name, sql_type in (
+        ("segment", "BIGINT"),
+        ("filename", "VARCHAR"),
+        *((column.name, column.sql_type) for column in COLUMNS),
+    )
+)
+_EMPTY = f"SELECT {_TYPED} WHERE false UNION ALL BY NAME"
 
 _KEPT_BYTES = 64 << 20
 
@@ -156,10 +162,11 @@ def open_view(directory: Path, *, keep: bool = True) -> duckdb.DuckDBPyConnectio
     connection.execute("SET parquet_metadata_cache = true")  # segments never change
     connection.execute("SET enable_progress_bar = false")  # it goes to stdout, among the rows
     connection.execute("CREATE SCHEMA journal")
+    connection.execute(DECLARE)
     connection.execute("CREATE TABLE journal.ended AS SELECT unnest(?::VARCHAR[]) AS writer", [writers.ended])
-    patterns = [_inside(directory / LAKE, PATTERN)]
+    patterns, empty = [_inside(directory / LAKE, PATTERN)], _EMPTY
     if has_schema(connection, directory / LAKE):
-        patterns.insert(0, _inside(directory / LAKE, SCHEMA))
+        patterns, empty = [_inside(directory / LAKE, SCHEMA), *patterns], ""
     elif os.path.lexists(directory / LAKE / SCHEMA):
         problems.append(
             f"`{LAKE}/{SCHEMA}` has not the columns of a segment and is not read: "
@@ -188,7 +195,7 @@ def open_view(directory: Path, *, keep: bool = True) -> duckdb.DuckDBPyConnectio
         live=_LIVE,
         lake=_LAKE.format(
             columns=names,
-            empty=_EMPTY,
+            empty=empty,
             files="[" + ", ".join(map(literal, patterns)) + "]",
             closed=", ".join(map(literal, [*closed, str(directory / LAKE / SCHEMA)])),
         ),
@@ -236,16 +243,6 @@ def _few(files: list[Path]) -> list[Path]:
         if room < 0:
             break
     return few
-
-
-_EMPTY = ", ".join(
-    f"NULL::{sql_type} AS {quoted(name)}"
-    for name, sql_type in (
-        ("segment", "BIGINT"),
-        ("filename", "VARCHAR"),
-        *((column.name, column.sql_type) for column in COLUMNS),
-    )
-)
 
 
 def _inside(directory: Path, pattern: str) -> str:
