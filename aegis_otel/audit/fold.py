@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from aegis_otel.audit.record import COLUMNS
+from aegis_otel.audit.record import COLUMNS, Column
 from aegis_otel.audit.writers import WRITER
 
 _LONGEST_LINE = 16 << 20
@@ -28,10 +28,11 @@ _MEMBERS = {"stage": "VARCHAR", "writer": "VARCHAR"} | {
 # DuckDB would parse thirty names of types for every file of every query.
 _LINE_TYPE = "journal_line"
 
-DECLARE = f"""
-CREATE TYPE {_LINE_TYPE} AS STRUCT({", ".join(f'"{name}" {each}' for name, each in _MEMBERS.items())})
-"""
-"""To be executed once on a connection that `lines` is used on."""
+DECLARE = (
+    f"CREATE OR REPLACE TYPE {_LINE_TYPE} AS "
+    f"STRUCT({', '.join(f'{name} {sql_type}' for name, sql_type in _MEMBERS.items())})"
+)
+"""To be executed on a connection before `lines` is used on it."""
 
 # In a rank a moment has 60 bits, in microseconds since before the year 1; one that is not known comes last.
 _ANCIENT = 1 << 57
@@ -39,32 +40,24 @@ _NEVER = 1 << 59
 
 # Of an empty list of files DuckDB makes a relation without our columns: hence the empty file at its head.
 _LINES = """
-SELECT *, (step::BIGINT << 60) + coalesce(epoch_us(moment) + {ancient}, {never}) AS rank
-FROM (
-    SELECT
-        {columns},
-        filename,
-        CASE WHEN try_cast(line."timestamp" AS TIMESTAMPTZ) BETWEEN '0001-01-01 00:00:00+00' AND
-            '9999-12-31 23:59:59.999999+00' THEN try_cast(line."timestamp" AS TIMESTAMPTZ) END AS moment,
-        list_position({stages}, line.stage) AS step,
-        coalesce(line.writer, regexp_extract(filename, '{writer}', 1)) AS writer,
-        line.decision_id <> '' AND step IS NOT NULL AS readable
-    FROM read_json({files}, allow_empty = true, filename = true, ignore_errors = true,
-        format = 'newline_delimited', records = 'false', columns = {{'line': '{line_type}'}},
-        maximum_sample_files = 1, maximum_object_size = {longest})
-    WHERE filename NOT IN ({closed})
-)
+SELECT line, line.decision_id AS decision_id, filename, parse_filename(filename) AS file,
+    CASE WHEN try_cast(line."timestamp" AS TIMESTAMPTZ) BETWEEN '0001-01-01 00:00:00+00' AND
+        '9999-12-31 23:59:59.999999+00' THEN try_cast(line."timestamp" AS TIMESTAMPTZ) END AS moment,
+    list_position({stages}, line.stage) AS step,
+    (step::BIGINT << 60) + coalesce(epoch_us(moment) + {ancient}, {never}) AS rank,
+    coalesce(line.writer, regexp_extract(filename, '{writer}', 1)) AS writer,
+    line.decision_id <> '' AND step IS NOT NULL AS readable
+FROM read_json({files}, allow_empty = true, filename = true, ignore_errors = true,
+    format = 'newline_delimited', records = 'false', columns = {{'line': '{line_type}'}},
+    maximum_sample_files = 1, maximum_object_size = {longest})
+WHERE filename NOT IN ({closed})
 """
 
-_LAST = "arg_max({0}, rank)"  # passes over nulls
+LAST_WRITER = "arg_max(writer, rank)"
+"""The writer of the last line of a call."""
 
-BEGUN = "bool_or(stage = 'decided' OR action_type IS NOT NULL)"
+BEGUN = "bool_or(line.stage = 'decided' OR line.action_type IS NOT NULL)"
 """Whether the first line of a call is among its lines."""
-
-_FOLDED = {
-    "decision_id": "decision_id",
-    "timestamp": "arg_min(moment, rank)",
-}
 
 
 def lines(files: Iterable[str], largest: int, closed: Iterable[str] = ("",)) -> str:
@@ -77,7 +70,6 @@ def lines(files: Iterable[str], largest: int, closed: Iterable[str] = ("",)) -> 
     """
     return _LINES.format(
         files="[" + ", ".join(map(literal, ("/dev/null", *files))) + "]",
-        columns=", ".join(f"line.{quoted(name)}" for name in _MEMBERS if name != "writer"),
         line_type=_LINE_TYPE,
         longest=max(_LONGEST_LINE, largest),
         closed=", ".join(map(literal, closed)),
@@ -94,29 +86,34 @@ def rows(source: str) -> str:
     Beside the columns of the audit it has `writer`, the last of the call's, and `begun`, whether its first
     line is among them.
     """
-    columns = ", ".join(
-        f'{_FOLDED.get(column.name, _LAST.format(quoted(column.name)))} AS "{column.name}"'
-        for column in COLUMNS
-    )
+    columns = ", ".join(f"{folded(column.name)} AS {quoted(column.name)}" for column in COLUMNS)
     return (
-        f"SELECT {columns}, {_LAST.format('writer')} AS writer, "  # noqa: S608
+        f"SELECT {columns}, {LAST_WRITER} AS writer, "  # noqa: S608
         f"{BEGUN} AS begun FROM {source} WHERE readable GROUP BY decision_id"
     )
 
 
-def shown(name: str, sql_type: str, gone: str) -> str:
+def folded(name: str) -> str:
+    """What a column of the lines of a call folds to."""
+    if name == "decision_id":
+        return name
+    return "arg_min(moment, rank)" if name == "timestamp" else f"arg_max(line.{name}, rank)"  # not null
+
+
+def shown(column: Column, value: str, gone: str) -> str:
     """A column of a row as the audit shows it.
 
     Args:
-        gone: A condition on `writer`, which says that it has ended.
+        value: What it folds to.
+        gone: A condition which says that the last writer of the call has ended.
     """
-    if sql_type == "DOUBLE":
-        return f"CASE WHEN isfinite({name}) THEN {name} END"
-    if name == "result_status":
-        return f"CASE WHEN result_status = 'open' AND {gone} THEN 'unknown' ELSE result_status END"
-    if sql_type == "JSON":
-        return f"coalesce(try_cast({name} AS JSON), to_json({name}))"
-    return quoted(name)
+    if column.sql_type == "DOUBLE":
+        return f"CASE WHEN isfinite({value}) THEN {value} END"
+    if column.name == "result_status":
+        return f"CASE WHEN {value} = 'open' AND {gone} THEN 'unknown' ELSE {value} END"
+    if column.sql_type == "JSON":
+        return f"coalesce(try_cast({value} AS JSON), to_json({value}))"
+    return value
 
 
 def literal(text: str | Path) -> str:

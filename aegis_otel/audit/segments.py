@@ -14,7 +14,7 @@ from aegis_otel.audit.fold import DECLARE, lines, literal, quoted, rows, shown
 from aegis_otel.audit.lake import SCHEMA
 from aegis_otel.audit.record import COLUMNS
 
-ROW_GROUP = 32_768
+ROW_GROUP = 24_576
 """Rows that are compressed together: small enough to find one session, large enough for a full scan."""
 
 _NAMES = ", ".join(quoted(column.name) for column in COLUMNS)
@@ -88,7 +88,7 @@ class Workshop:
             f"FROM ({lines(_escaped(elsewhere), _largest(elsewhere))}) WHERE decision_id IS NOT NULL"
         )
         execute("CREATE TABLE alive AS SELECT unnest(?::VARCHAR[]) AS writer", [list(alive)])
-        columns = ", ".join(f"{shown(c.name, c.sql_type, 'true')} AS {quoted(c.name)}" for c in COLUMNS)
+        columns = ", ".join(f"{shown(c, quoted(c.name), 'true')} AS {quoted(c.name)}" for c in COLUMNS)
         execute(_CALLS.format(shown=columns, rows=rows("line")))
         execute("CREATE TABLE known (decision_id VARCHAR, segment BIGINT, result_status VARCHAR)")
         self.unreadable: list[int] = []

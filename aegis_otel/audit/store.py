@@ -14,11 +14,12 @@ from pathlib import Path
 
 import duckdb
 
-from aegis_otel.audit.fold import BEGUN, DECLARE, lines, literal, quoted, rows, shown
+from aegis_otel.audit.fold import BEGUN, DECLARE, LAST_WRITER, folded, lines, literal, quoted, shown
 from aegis_otel.audit.lake import PATTERN, SCHEMA, look
 from aegis_otel.audit.location import JOURNAL, LAKE, MIRROR, SEALS, address, exists, locate, prepare
 from aegis_otel.audit.record import COLUMNS
 from aegis_otel.audit.remote import fetch
+from aegis_otel.audit.seals import Segment
 from aegis_otel.audit.segments import has_schema
 from aegis_otel.audit.views import create_views
 from aegis_otel.audit.writers import largest_file, look_at_writers
@@ -45,26 +46,20 @@ ANTI JOIN (SELECT unnest(replaces) AS segment FROM seal) USING (segment)
 # What `closed` names is not even opened: a file that is about to be removed, or that is damaged.
 _LINE = """
 SELECT * FROM (SELECT * FROM journal.kept UNION ALL {lines})
-WHERE parse_filename(filename) NOT IN (SELECT unnest(journals).file FROM seal)
+WHERE file NOT IN (SELECT unnest(journals).file FROM seal)
 """
 
 # The number of the segment comes first, because it is all that a count reads. The file that is there for its
-# columns is among `closed`: they are taken from it, and no row of it counts, whatever it holds. Where it is
-# missing they are listed in `empty`, which takes longer.
+# columns is among `closed`: they are taken from it, and no row of it counts, whatever it holds.
 _LAKE = """
-SELECT segment, {columns}
-FROM (
-    {empty}
-    SELECT * FROM read_parquet({files}, allow_empty = true, hive_partitioning = false, filename = true)
-)
+SELECT segment, {columns} FROM {segments}
 WHERE filename NOT IN ({closed}) AND segment IN (SELECT segment FROM live)
 """
 
 # One look at the seals for a whole query. Were there two, a seal that comes between them would count for the
 # segments and not for the journals, or the other way round.
 _PARTS = """
-WITH seal AS MATERIALIZED ({seal}), live AS ({live}), lake AS NOT MATERIALIZED ({lake}),
-    line AS NOT MATERIALIZED ({line}), call AS NOT MATERIALIZED ({call})
+WITH seal AS MATERIALIZED ({seal}), live AS ({live}), line AS NOT MATERIALIZED ({line})
 """
 
 # Lines without the first of their call: it was sealed before they came, and the next seal works them in; or
@@ -72,21 +67,20 @@ WITH seal AS MATERIALIZED ({seal}), live AS ({live}), lake AS NOT MATERIALIZED (
 _LATE = "SELECT decision_id FROM journal.line WHERE readable GROUP BY decision_id HAVING NOT {begun}"
 _ORPHAN = """
 {parts} SELECT decision_id FROM line WHERE readable AND decision_id IN (SELECT decision_id FROM late)
-    AND decision_id NOT IN (SELECT decision_id FROM lake) GROUP BY decision_id HAVING NOT {begun}
+    AND decision_id NOT IN (SELECT decision_id FROM ({lake})) GROUP BY decision_id HAVING NOT {begun}
 """
 
-# The last condition holds for every row. It asks for one column above the WITH: for a count, which asks for
-# none, DuckDB would else read all columns of the lake.
+# No layer that can be spared: to bind thirty columns once more takes a query half a millisecond. The last
+# condition holds for every row. It asks for one column above the WITH: for a count, which asks for none,
+# DuckDB would else read all columns of the lake.
 _AUDIT = """
 SELECT {columns} FROM (
-    {parts} SELECT segment, {columns} FROM lake
+    {parts} {lake}
     UNION ALL
-    SELECT 0, {shown} FROM call
-    WHERE begun OR decision_id IN (SELECT decision_id FROM journal.orphan)
+    SELECT 0, {shown} FROM line WHERE readable GROUP BY decision_id HAVING {counts}
     {mirrored}
 ) WHERE segment NOT IN (SELECT segment FROM journal.nothing)
 """
-
 
 _TYPED = ", ".join(
     f"NULL::{sql_type} AS {quoted(name)}"
@@ -96,7 +90,8 @@ _TYPED = ", ".join(
         *((column.name, column.sql_type) for column in COLUMNS),
     )
 )
-_EMPTY = f"SELECT {_TYPED} WHERE false UNION ALL BY NAME"
+_EMPTY = f"SELECT {_TYPED} WHERE false UNION ALL BY NAME"  # without `SCHEMA`, which takes less time
+_PARQUET = "allow_empty = true, hive_partitioning = false, filename = true"
 
 _KEPT_BYTES = 64 << 20
 
@@ -163,28 +158,18 @@ def open_view(directory: Path, *, keep: bool = True) -> duckdb.DuckDBPyConnectio
     connection.execute("SET enable_progress_bar = false")  # it goes to stdout, among the rows
     connection.execute("CREATE SCHEMA journal")
     connection.execute(DECLARE)
-    connection.execute("CREATE TABLE journal.ended AS SELECT unnest(?::VARCHAR[]) AS writer", [writers.ended])
-    patterns, empty = [_inside(directory / LAKE, PATTERN)], _EMPTY
+    patterns = [_inside(directory / LAKE, PATTERN)]
     if has_schema(connection, directory / LAKE):
-        patterns, empty = [_inside(directory / LAKE, SCHEMA), *patterns], ""
+        patterns.insert(0, _inside(directory / LAKE, SCHEMA))
     elif os.path.lexists(directory / LAKE / SCHEMA):
         problems.append(
             f"`{LAKE}/{SCHEMA}` has not the columns of a segment and is not read: "
             "the next sealing makes it anew"
         )
-    connection.execute("CREATE TABLE journal.problem AS SELECT unnest(?::VARCHAR[]) AS text", [problems])
-    connection.execute(
-        "CREATE TABLE journal.segment AS SELECT unnest(?::BIGINT[]) AS rows, "
-        'unnest(?::TIMESTAMPTZ[]) AS "first", unnest(?::TIMESTAMPTZ[]) AS "last"',
-        [
-            [each.rows for each in segments],
-            [each.first for each in segments],
-            [each.last for each in segments],
-        ],
-    )
+    _note(connection, problems, segments)
     names = ", ".join(quoted(column.name) for column in COLUMNS)
     closed = ["", *(str(directory / file) for file in lake.closed)]
-    gone = "writer IN (SELECT writer FROM journal.ended)"
+    gone = f"{LAST_WRITER} IN ({', '.join(map(literal, ['', *writers.ended]))})"
     largest = largest_file(journal)
     connection.execute("SET preserve_insertion_order = false")  # or one thread would write them
     connection.execute(f"CREATE TABLE journal.kept AS {lines([glob.escape(str(f)) for f in kept], largest)}")
@@ -193,21 +178,21 @@ def open_view(directory: Path, *, keep: bool = True) -> duckdb.DuckDBPyConnectio
     parts = _PARTS.format(
         seal=_SEAL.format(file=literal(_inside(directory, SEALS.replace("l", "[l]")))),
         live=_LIVE,
-        lake=_LAKE.format(
-            columns=names,
-            empty=empty,
-            files="[" + ", ".join(map(literal, patterns)) + "]",
-            closed=", ".join(map(literal, [*closed, str(directory / LAKE / SCHEMA)])),
-        ),
         line=_LINE.format(lines=lines([_inside(journal, "*.jsonl")], largest, [*closed, *map(str, kept)])),
-        call=rows("line"),
+    )
+    segments_of = f"read_parquet([{', '.join(map(literal, patterns))}], {_PARQUET})"
+    lake_sql = _LAKE.format(
+        columns=names,
+        segments=segments_of if len(patterns) > 1 else f"({_EMPTY} SELECT * FROM {segments_of})",  # noqa: S608
+        closed=", ".join(map(literal, [*closed, str(directory / LAKE / SCHEMA)])),
     )
     connection.execute(f"CREATE VIEW journal.line AS {parts} FROM line")
-    _find_orphans(connection, parts)
     view = _AUDIT.format(
         parts=parts,
+        lake=lake_sql,
+        counts=_which_count(connection, parts, lake_sql),
         columns=names,
-        shown=", ".join(f"{shown(c.name, c.sql_type, gone)} AS {quoted(c.name)}" for c in COLUMNS),
+        shown=", ".join(f"{shown(c, folded(c.name), gone)} AS {quoted(c.name)}" for c in COLUMNS),
         mirrored=_MIRRORED.format(columns=names, files=_list(copies)) if copies else "",
     )
     connection.execute(f"CREATE VIEW audit AS {view}")
@@ -225,12 +210,28 @@ def problems(connection: duckdb.DuckDBPyConnection) -> list[str]:
     return [text for (text,) in connection.execute("SELECT text FROM journal.problem").fetchall()]
 
 
-def _find_orphans(connection: duckdb.DuckDBPyConnection, parts: str) -> None:
+def _note(connection: duckdb.DuckDBPyConnection, problems: list[str], segments: list[Segment]) -> None:
+    connection.execute("CREATE TABLE journal.problem AS SELECT unnest(?::VARCHAR[]) AS text", [problems])
+    connection.execute(
+        "CREATE TABLE journal.segment AS SELECT unnest(?::BIGINT[]) AS rows, "
+        'unnest(?::TIMESTAMPTZ[]) AS "first", unnest(?::TIMESTAMPTZ[]) AS "last"',
+        [
+            [each.rows for each in segments],
+            [each.first for each in segments],
+            [each.last for each in segments],
+        ],
+    )
+
+
+def _which_count(connection: duckdb.DuckDBPyConnection, parts: str, lake: str) -> str:
+    """The condition on the lines of a call that makes it a row: its first is among them, or is lost."""
     connection.execute(f"CREATE TEMP TABLE late AS {_LATE.format(begun=BEGUN)}")
-    connection.execute("CREATE TABLE journal.orphan (decision_id VARCHAR)")
-    if connection.execute("FROM late LIMIT 1").fetchall():  # else the lake is not asked at all
-        connection.execute(f"INSERT INTO journal.orphan {_ORPHAN.format(parts=parts, begun=BEGUN)}")
+    late = connection.execute("FROM late LIMIT 1").fetchall()
+    if late:  # else the lake is not asked at all
+        orphans = _ORPHAN.format(parts=parts, lake=lake, begun=BEGUN)
+        connection.execute(f"CREATE TABLE journal.orphan AS {orphans}")
     connection.execute("DROP TABLE late")
+    return f"{BEGUN} OR decision_id IN (FROM journal.orphan)" if late else BEGUN
 
 
 def _few(files: list[Path]) -> list[Path]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from aegis_otel.audit.fold import DECLARE, literal
+
 if TYPE_CHECKING:
     import duckdb
 
@@ -79,7 +81,7 @@ def views_sql(audit: duckdb.DuckDBPyConnection) -> str:
     It names the directory by its absolute path. Which writers had ended is as of now: what a process that
     ends later leaves open stays `open`.
     """
-    script = ["SET TimeZone = 'UTC'"]
+    script = ["SET TimeZone = 'UTC'", DECLARE]
     for (schema,) in audit.execute(
         "SELECT schema_name FROM duckdb_schemas() WHERE NOT internal AND schema_name <> 'main'"
     ).fetchall():
@@ -99,4 +101,10 @@ def views_sql(audit: duckdb.DuckDBPyConnection) -> str:
 
 def _literals(row: Sequence[object]) -> str:
     """What DuckDB casts to the types of the columns."""
-    return ", ".join("NULL" if value is None else "'" + str(value).replace("'", "''") + "'" for value in row)
+    return ", ".join(map(_literal, row))
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"'{name}': {_literal(each)}" for name, each in value.items()) + "}"
+    return "NULL" if value is None else literal(str(value))

@@ -109,16 +109,16 @@ REFUSED = [
     "COPY (SELECT 1) TO '{journal}/z.jsonl'",
     "WITH x AS (COPY (SELECT 1) TO '{journal}/z.jsonl') SELECT * FROM x",
     "SELECT * FROM (WITH x AS (COPY (SELECT 1) TO '{journal}/z.jsonl') SELECT * FROM x)",
-    "WITH x AS (INSERT INTO journal.ended VALUES ('w') RETURNING 1) SELECT * FROM x",
+    "WITH x AS (INSERT INTO journal.nothing VALUES (1) RETURNING 1) SELECT * FROM x",
     "FROM query('WITH x AS (COPY (SELECT 1) TO ''{journal}/z.jsonl'') SELECT * FROM x')",
     "EXPLAIN ANALYZE COPY (SELECT 1) TO '{journal}/z.jsonl'",
     "CREATE TABLE t (a INT)",
     "CREATE OR REPLACE VIEW audit AS SELECT 1",
     "CREATE MACRO count(x) AS 1",
     "DROP VIEW audit",
-    "INSERT INTO journal.ended VALUES ('w')",
-    "DELETE FROM journal.ended",
-    "UPDATE journal.ended SET writer = 'w'",
+    "INSERT INTO journal.nothing VALUES (1)",
+    "DELETE FROM journal.nothing",
+    "UPDATE journal.nothing SET segment = 1",
     "ALTER VIEW audit RENAME TO other",
     "EXPORT DATABASE 'out'",
     "IMPORT DATABASE 'in'",
@@ -185,7 +185,7 @@ def test_what_is_not_reading_the_audit_is_refused(
     assert files(tmp_path) == before
     connection.execute("ROLLBACK")
     assert connection.execute("SELECT count(*) FROM audit").fetchall() == [(2,)]
-    assert connection.execute("SELECT count(*) FROM journal.ended").fetchall() == [(1,)]
+    assert connection.execute("SELECT count(*) FROM journal.nothing").fetchall() == [(1,)]
 
 
 def test_the_second_wall_holds_alone(connection: duckdb.DuckDBPyConnection) -> None:
