@@ -32,15 +32,16 @@ from aegis_otel.errors import AuditError
 _SEAL = """
 SELECT * FROM read_json(['/dev/null', {file}], allow_empty = true, ignore_errors = true,
     format = 'newline_delimited', records = 'true', columns = {{
-        'seal': 'BIGINT', 'sealed_at': 'TIMESTAMPTZ', 'segments': 'STRUCT(segment BIGINT)[]',
-        'replaces': 'BIGINT[]', 'journals': 'STRUCT(file VARCHAR)[]'}})
+        'seal': 'BIGINT', 'sealed_at': 'TIMESTAMPTZ', 'replaces': 'BIGINT[]',
+        'segments': 'STRUCT(segment BIGINT, file VARCHAR)[]', 'journals': 'STRUCT(file VARCHAR)[]'}})
 WHERE seal IS NOT NULL AND sealed_at < (SELECT greatest(now() - INTERVAL 1 SECOND,
     uuid_extract_timestamp(uuidv7()) - INTERVAL 30 SECOND))
 """
 
+# The files of the lake that count, by the names that reading them gives.
 _LIVE = """
-SELECT segment FROM (SELECT unnest(segments).segment AS segment FROM seal)
-ANTI JOIN (SELECT unnest(replaces) AS segment FROM seal) USING (segment)
+SELECT {lake} || made.file FROM (SELECT unnest(segments) AS made FROM seal)
+ANTI JOIN (SELECT unnest(replaces) AS replaced FROM seal) ON made.segment = replaced
 """
 
 # What `closed` names is not even opened: a file that is about to be removed, or that is damaged.
@@ -49,11 +50,10 @@ SELECT * FROM (SELECT * FROM journal.kept UNION ALL {lines})
 WHERE file NOT IN (SELECT unnest(journals).file FROM seal)
 """
 
-# The number of the segment comes first, because it is all that a count reads. The file that is there for its
-# columns is among `closed`: they are taken from it, and no row of it counts, whatever it holds.
+# The name comes first, because it is all that a count needs, and no column is read for it. The file that is
+# there for its columns is among `closed`: they are taken from it, and no row of it counts, whatever it holds.
 _LAKE = """
-SELECT segment, {columns} FROM {segments}
-WHERE filename NOT IN ({closed}) AND segment IN (SELECT segment FROM live)
+SELECT filename, {columns} FROM {segments} WHERE filename NOT IN ({closed}) AND filename IN (FROM live)
 """
 
 # One look at the seals for a whole query. Were there two, a seal that comes between them would count for the
@@ -77,15 +77,14 @@ _AUDIT = """
 SELECT {columns} FROM (
     {parts} {lake}
     UNION ALL
-    SELECT 0, {shown} FROM line WHERE readable GROUP BY decision_id HAVING {counts}
+    SELECT '', {shown} FROM line WHERE readable GROUP BY decision_id HAVING {counts}
     {mirrored}
-) WHERE segment NOT IN (SELECT segment FROM journal.nothing)
+) WHERE filename NOT IN (SELECT filename FROM journal.nothing)
 """
 
 _TYPED = ", ".join(
     f"NULL::{sql_type} AS {quoted(name)}"
     for name, sql_type in (
-        ("segment", "BIGINT"),
         ("filename", "VARCHAR"),
         *((column.name, column.sql_type) for column in COLUMNS),
     )
@@ -95,7 +94,7 @@ _PARQUET = "allow_empty = true, hive_partitioning = false, filename = true"
 
 _KEPT_BYTES = 64 << 20
 
-_MIRRORED = "UNION ALL SELECT 0, {columns} FROM read_parquet({files}, hive_partitioning = false)"
+_MIRRORED = "UNION ALL SELECT '', {columns} FROM read_parquet({files}, hive_partitioning = false)"
 
 
 def connect(path: str | os.PathLike[str] | None = None) -> duckdb.DuckDBPyConnection:
@@ -155,6 +154,7 @@ def open_view(directory: Path, *, keep: bool = True) -> duckdb.DuckDBPyConnectio
     connection = duckdb.connect(":memory:")
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET parquet_metadata_cache = true")  # segments never change
+    connection.execute("SET dynamic_or_filter_threshold = 0")  # each row's file against each live one
     connection.execute("SET enable_progress_bar = false")  # it goes to stdout, among the rows
     connection.execute("CREATE SCHEMA journal")
     connection.execute(DECLARE)
@@ -174,10 +174,10 @@ def open_view(directory: Path, *, keep: bool = True) -> duckdb.DuckDBPyConnectio
     connection.execute("SET preserve_insertion_order = false")  # or one thread would write them
     connection.execute(f"CREATE TABLE journal.kept AS {lines([glob.escape(str(f)) for f in kept], largest)}")
     connection.execute("RESET preserve_insertion_order")
-    connection.execute("CREATE TABLE journal.nothing AS SELECT -1::BIGINT AS segment")
+    connection.execute("CREATE TABLE journal.nothing AS SELECT '/' AS filename")
     parts = _PARTS.format(
         seal=_SEAL.format(file=literal(_inside(directory, SEALS.replace("l", "[l]")))),
-        live=_LIVE,
+        live=_LIVE.format(lake=literal(f"{directory / LAKE}/")),
         line=_LINE.format(lines=lines([_inside(journal, "*.jsonl")], largest, [*closed, *map(str, kept)])),
     )
     segments_of = f"read_parquet([{', '.join(map(literal, patterns))}], {_PARQUET})"
