@@ -26,13 +26,12 @@ _MEMBERS = {"stage": "VARCHAR", "writer": "VARCHAR"} | {
 
 # A line is read as one column of this type. With a column for each member, or without a name for the type,
 # DuckDB would parse thirty names of types for every file of every query.
-_LINE_TYPE = "journal_line"
+_LINE_TYPE = "memory.main.journal_line"
 
-DECLARE = (
-    f"CREATE OR REPLACE TYPE {_LINE_TYPE} AS "
-    f"STRUCT({', '.join(f'{name} {sql_type}' for name, sql_type in _MEMBERS.items())})"
-)
-"""To be executed on a connection before `lines` is used on it."""
+_STRUCT = f"STRUCT({', '.join(f'{name} {sql_type}' for name, sql_type in _MEMBERS.items())})"
+
+DECLARE = f"CREATE TYPE {_LINE_TYPE} AS {_STRUCT}"
+"""To be executed once on an in-memory connection that `lines` is used on."""
 
 # In a rank a moment has 60 bits, in microseconds since before the year 1; one that is not known comes last.
 _ANCIENT = 1 << 57
@@ -78,6 +77,11 @@ def lines(files: Iterable[str], largest: int, closed: Iterable[str] = ("",)) -> 
         never=_NEVER,
         writer=WRITER,
     )
+
+
+def without_type(sql: str) -> str:
+    """The same query, which needs no type to be there."""
+    return sql.replace(literal(_LINE_TYPE), literal(_STRUCT))
 
 
 def rows(source: str) -> str:

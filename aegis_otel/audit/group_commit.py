@@ -39,37 +39,35 @@ class GroupCommit:
         self.broken = False
         """Whether the file in use was part of such a sync, and must not be written to any more."""
         self._error = OSError()
-        # With the lock itself an interrupt cannot come between taking it and being sure to let it go.
-        self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
+        self.lock = threading.RLock()
+        """Held with the lock itself, for the condition may be interrupted between taking it and `with`."""
+        self.let_go: list[int] = []
+        """Files that are given up. To be added to under the lock; each is closed once it is synced."""
+        self._changed = threading.Condition(self.lock)
         self._thread: threading.Thread | None = None
         self._running = False
         self._written = False
         self._arriving: dict[asyncio.AbstractEventLoop, _Futures] = {}
         self._waiting: list[tuple[asyncio.AbstractEventLoop, _Futures]] = []
         self._current = -1
-        self._let_go: list[int] = []
         self._unnamed = False
 
     def use(self, descriptor: int) -> None:
         """Lines go to a new file from now on; its name has to last as well."""
-        with self._lock:
+        with self.lock:
             self._current, self._unnamed, self.broken = descriptor, True, False
 
     def written(self) -> None:
         """A line was written: sync it soon. Never raises."""
         if not self._written:
-            with self._lock, suppress(RuntimeError):  # the interpreter ends, and the system writes it
-                self._written = True
+            with self.lock, suppress(RuntimeError):  # the interpreter ends, and the system writes it
                 self._start()
+                self._written = True
 
-    def let_go(self, descriptor: int) -> None:
-        """Give up a file, at once for its readers, and for good once it is synced."""
+    def gave_up(self, descriptor: int) -> None:
+        """A file was added to `let_go`, under the lock that is still held: it is free for its readers."""
         fcntl.flock(descriptor, fcntl.LOCK_UN)
-        with self._lock, suppress(RuntimeError):
-            self._let_go.append(descriptor)
-            if descriptor == self._current:
-                self._current = -1
+        with suppress(RuntimeError):
             self._start()
 
     async def wait(self, lost: int) -> None:
@@ -82,25 +80,24 @@ class GroupCommit:
             AuditError: one of them may not be.
         """
         loop = asyncio.get_running_loop()
-        if loop not in self._arriving:
-            self._arriving[loop] = []
-            loop.call_soon(self._arrived, loop)
         future = loop.create_future()
-        self._arriving[loop].append(future)
+        if loop not in self._arriving:
+            loop.call_soon(self._arrived, loop)
+        self._arriving.setdefault(loop, []).append(future)
         await future
         if self.lost != lost:
             raise failure("sync the audit at", self._directory, self._error)
 
     def forget(self) -> None:
         """In the child of a fork: close what is the parent's to sync."""
-        while self._let_go:
-            os.close(self._let_go.pop())
+        while self.let_go:
+            os.close(self.let_go.pop())
 
     def _arrived(self, loop: asyncio.AbstractEventLoop) -> None:
         """Everybody on this loop who was about to write has written: a sync is worth its while."""
-        futures = self._arriving.pop(loop)
+        futures = self._arriving.pop(loop, [])
         try:
-            with self._lock:
+            with self.lock:
                 self._start()
                 self._waiting.append((loop, futures))
                 self._changed.notify()
@@ -116,19 +113,21 @@ class GroupCommit:
             self._running = True
 
     def _run(self) -> None:
-        with self._lock:
+        with self.lock:
             if self._thread is not threading.current_thread():
                 return  # an interrupt came into its start, and there is another by now
             self._running = True
         while True:
-            with self._lock:
+            with self.lock:
                 if not self._waiting:
                     self._changed.wait(LINGER_S)
-                if not (self._waiting or self._written or self._let_go):
+                if not (self._waiting or self._written or self.let_go):
                     self._running = False
                     return
                 waiting, self._waiting = self._waiting, []
-                closing, self._let_go = self._let_go, []
+                closing, self.let_go = self.let_go, []
+                if self._current in closing:
+                    self._current = -1
                 current, unnamed, self._unnamed = self._current, self._unnamed, False
                 self._written = False
             try:
@@ -139,11 +138,12 @@ class GroupCommit:
             except OSError as error:
                 if not waiting:  # else they tell
                     _log.error("cannot sync the audit at `%s`: %s", self._directory, error)
-                with self._lock:
+                with self.lock:
                     self._error = error
                     self.broken, self.lost = True, self.lost + 1
             for descriptor in closing:
-                os.close(descriptor)
+                with suppress(OSError):  # it says nothing that the sync did not
+                    os.close(descriptor)
             _wake(waiting)
 
     def _sync_names(self) -> None:

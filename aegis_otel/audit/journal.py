@@ -191,9 +191,16 @@ class Journal:
             self._torn = True  # nothing may follow the fragment; readers skip it
 
     def _release(self) -> None:
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            (os.close if self._commit is None else self._commit.let_go)(descriptor)
+        if (descriptor := self._descriptor) < 0:
+            return
+        if self._commit is None:
+            self._descriptor = -1
+            os.close(descriptor)
+            return
+        with self._commit.lock:
+            self._commit.let_go += (descriptor,)  # and no call before the next line, for an interrupt
+            self._descriptor = -1
+            self._commit.gave_up(descriptor)
 
     def _forget_parent(self) -> None:
         """After a fork: close our copy of the parent's files, or their locks would outlive the parent."""

@@ -55,6 +55,8 @@ def locate(path: str | os.PathLike[str] | None = None) -> Path:
     if not text.strip() or "\0" in text or text == ":memory:":
         raise ConfigError(f"an audit is a directory on disk and cannot be named {text!r}: give it a path")
     directory = Path(os.path.abspath(os.path.expanduser(text)))
+    if directory.anchor == "//":  # which POSIX lets stand, and DuckDB's names of files do not
+        directory = Path("/", *directory.parts[1:])
     # DuckDB takes a backslash for a separator and has no way to escape one; its text is UTF-8.
     if re.search(r"[\\\ud800-\udfff]", str(directory)):
         raise ConfigError(

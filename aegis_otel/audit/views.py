@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from aegis_otel.audit.fold import DECLARE, literal
+from aegis_otel.audit.fold import literal, without_type
 
 if TYPE_CHECKING:
     import duckdb
@@ -81,7 +81,7 @@ def views_sql(audit: duckdb.DuckDBPyConnection) -> str:
     It names the directory by its absolute path. Which writers had ended is as of now: what a process that
     ends later leaves open stays `open`.
     """
-    script = ["SET TimeZone = 'UTC'", DECLARE]
+    script = ["SET TimeZone = 'UTC'"]
     for (schema,) in audit.execute(
         "SELECT schema_name FROM duckdb_schemas() WHERE NOT internal AND schema_name <> 'main'"
     ).fetchall():
@@ -95,7 +95,7 @@ def views_sql(audit: duckdb.DuckDBPyConnection) -> str:
     for (sql,) in audit.execute(
         "SELECT sql FROM duckdb_views() WHERE NOT internal ORDER BY view_oid"
     ).fetchall():
-        script.append(sql.rstrip(";").replace("CREATE VIEW", "CREATE OR REPLACE VIEW", 1))
+        script.append(without_type(sql.rstrip(";")).replace("CREATE VIEW", "CREATE OR REPLACE VIEW", 1))
     return ";\n".join(script) + ";\n"
 
 

@@ -213,6 +213,50 @@ async def test_what_nobody_waits_for_follows_and_the_thread_ends(power: Any, dis
     assert (await made.runtime.run_one(action(2))).ok
 
 
+async def test_a_thread_that_could_not_start_is_started_with_the_next_line(
+    power: Any, disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a limit of threads, say: a line that nobody waits for is synced soon after all."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    journal = Journal(tmp_path / "audit")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        journal.append(decided(decision_id="first"))
+    journal.append(decided(decision_id="second"))
+    await until(lambda: disk.holds_all_of(tmp_path / "audit"))
+    assert len(disk.lines(tmp_path / "audit")) == 2
+
+
+async def test_a_file_that_cannot_be_closed_stops_no_sync(
+    power: Any, disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network's file system may say so; what was synced is."""
+    close, refused = os.close, []
+
+    def refuse(descriptor: int) -> None:
+        name = os.readlink(f"/dev/fd/{descriptor}")
+        close(descriptor)
+        if threading.current_thread().name == THREAD and name.endswith(".jsonl"):
+            refused.append(descriptor)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(journal_module, "ROTATE_BYTES", 0)
+    journal = Journal(tmp_path / "audit")
+    journal.append(decided(decision_id="first"))
+    monkeypatch.setattr(os, "close", refuse)
+    mark = journal.mark()
+    journal.append(decided(decision_id="second"))
+    await until(lambda: len(refused) > 0)
+    monkeypatch.setattr(os, "close", close)
+    journal.append(decided(decision_id="third"))
+    async with asyncio.timeout(20):
+        await journal.sync(mark)
+    assert len(disk.lines(tmp_path / "audit")) == 3
+
+
 async def test_a_file_is_synced_before_it_is_let_go(
     power: Any, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

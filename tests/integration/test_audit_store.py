@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from aegis_otel.audit import store
 from aegis_otel.audit.journal import Journal
 from aegis_otel.audit.record import COLUMNS
+from aegis_otel.audit.sealing import seal
 from aegis_otel.audit.store import connect, unreadable_lines
 from aegis_otel.audit.views import VIEWS
 from aegis_otel.errors import AuditError, ConfigError
@@ -166,6 +168,25 @@ def test_the_path_may_have_any_characters(tmp_path: Path, name: str) -> None:
     Journal(tmp_path / name).append(decided(decision_id="mine"))
     Journal(tmp_path / "ab").append(decided(decision_id="not mine"))
     assert [row["decision_id"] for row in AuditLogger(tmp_path / name).get_log()] == ["mine"]
+
+
+def test_sealed_rows_are_found_by_any_path(tmp_path: Path) -> None:
+    """Which files of the lake count is told by their names, and DuckDB has its own way to write one."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    names = ["it's [1] {a,b} 日本", "in//side", "trailing/", "to/../up", "link/below"]
+    paths = [f"/{tmp_path}/two", f"//{tmp_path}/three", *(f"{tmp_path}/{name}" for name in names)]
+    for path in paths:
+        journal = Journal(path)
+        journal.append(decided(decision_id="1"))
+        journal.close()
+        assert len(seal(journal.path).seals) == 1
+        for file in files(journal.path):
+            file.unlink()
+    time.sleep(1.1)  # a seal counts for queries that begin a second later
+    for path in paths:
+        with connect(path) as connection:
+            assert connection.execute("SELECT decision_id FROM audit").fetchall() == [("1",)], path
 
 
 @pytest.mark.parametrize("name", ["back\\slash", "\udcff"])

@@ -124,6 +124,20 @@ class TestElsewhere:
             AuditLogger(audit).append(decided(decision_id="8"))
             assert plain.execute("SELECT count(*) FROM audit").fetchall() == [(9,)]
 
+    def test_in_a_database_that_another_attaches(self, audit: Path, tmp_path: Path) -> None:
+        """As a tool for dashboards does, which has no search path of ours and may write nothing."""
+        with connect(audit) as ours, duckdb.connect(str(tmp_path / "views.db")) as plain:
+            plain.execute(views_sql(ours))
+        with duckdb.connect() as other:
+            other.execute(f"ATTACH '{tmp_path}/views.db' AS theirs (READ_ONLY)")
+            assert other.execute("SELECT count(*) FROM theirs.audit").fetchall() == [(8,)]
+
+    def test_while_another_database_is_in_use(self, audit: Path) -> None:
+        with connect(audit) as ours:
+            ours.execute("ATTACH ':memory:' AS mine")
+            ours.execute("USE mine")
+            assert ours.execute("SELECT count(*) FROM memory.audit").fetchall() == [(8,)]
+
     def test_sealed_rows(self, audit: Path) -> None:
         """The same answers from Parquet; and other engines read it as it is, without the views."""
         with connect(audit) as ours:
