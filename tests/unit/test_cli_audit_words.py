@@ -80,8 +80,10 @@ def test_each_number_of_seconds_has_its_own_example() -> None:
 
 @pytest.mark.parametrize("command", [[], ["audit"], ["policy"]])
 def test_a_summary_is_not_cut(command: list[str]) -> None:
-    listed = CliRunner().invoke(main, [*command, "-h"]).output.partition("Commands:")[2]
-    assert listed
+    ran = CliRunner().invoke(main, [*command, "-h"])
+    assert (ran.exit_code, ran.exception) == (0, None), ran.output
+    listed = ran.output.partition("Commands:")[2]
+    assert listed, ran.output
     assert "..." not in listed
 
 
