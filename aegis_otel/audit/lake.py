@@ -11,7 +11,7 @@ from typing import NamedTuple
 from aegis_otel.audit.chain import seals_origin
 from aegis_otel.audit.key import audit_id, read_key
 from aegis_otel.audit.location import JOURNAL, LAKE, failure
-from aegis_otel.audit.seals import SEGMENT_FILE, Seal, Segment, live_segments, read_seals
+from aegis_otel.audit.seals import SEGMENT_FILE, VERSION, Seal, Segment, live_segments, read_seals
 from aegis_otel.audit.writers import journal_files
 from aegis_otel.errors import AuditError
 
@@ -34,6 +34,8 @@ class Lake(NamedTuple):
     thus perhaps about to be removed."""
     problems: list[str]
     """What is missing, damaged or foreign, a sentence for each."""
+    older: bool
+    """Whether a segment was sealed by an older version, and so may lack columns."""
 
 
 def look(directory: Path) -> Lake:
@@ -70,7 +72,8 @@ def look(directory: Path) -> Lake:
     closed += [
         f"{JOURNAL}/{path.name}" for path in journal_files(directory / JOURNAL) if path.name in covered
     ]
-    return Lake(readable, closed, problems)
+    outdated = {each.segment for seal in seals if seal.version < VERSION for each in seal.segments}
+    return Lake(readable, closed, problems, any(each.segment in outdated for each in readable))
 
 
 def _is_next(directory: Path, file: str, tag: str) -> bool:

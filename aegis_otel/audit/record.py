@@ -12,7 +12,8 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""The version of the row: 2 added the columns whose `Column.since` is 2."""
 
 
 class RecordStatus(StrEnum):
@@ -66,6 +67,10 @@ class AuditRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     host: str | None = None
     pid: int | None = None
     schema_version: int | None = None
+    tool_original_name: str | None = None
+    run_id: str | None = None
+    error_type: str | None = None
+    redaction_digest: str | None = None
     shown_digest: str | None = None
     """No column: of a paused call's arguments as a human is shown them, where defaults were filled in."""
 
@@ -99,6 +104,8 @@ class Column(NamedTuple):
     name: str
     sql_type: str
     meaning: str
+    since: int = 1
+    """The `SCHEMA_VERSION` that added it: rows written before have null there."""
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -136,6 +143,10 @@ COLUMNS: tuple[Column, ...] = (
     Column("host", "VARCHAR", "host name of the process"),
     Column("pid", "BIGINT", "process id"),
     Column("schema_version", "BIGINT", "version of this table"),
+    Column("tool_original_name", "VARCHAR", "the tool's own name, where the model calls it by another", 2),
+    Column("run_id", "VARCHAR", "the SDK's run that the call belongs to", 2),
+    Column("error_type", "VARCHAR", "the kind of error of a failed call, such as an exception's class", 2),
+    Column("redaction_digest", "VARCHAR", "the digest of the redaction rules and settings in force", 2),
 )
 
 _encoder = msgspec.json.Encoder()

@@ -21,7 +21,7 @@ from aegis_otel.audit.location import SEALS, failure
 from aegis_otel.audit.signing import Signer
 from aegis_otel.errors import AuditError
 
-VERSION = 1
+VERSION = 2
 """Of this format and of the table. A reader refuses a newer one rather than misread it."""
 
 TAG = 8

@@ -12,7 +12,7 @@ import duckdb
 
 from aegis_otel.audit.fold import DECLARE, lines, literal, quoted, rows, shown
 from aegis_otel.audit.lake import SCHEMA
-from aegis_otel.audit.record import COLUMNS
+from aegis_otel.audit.record import COLUMNS, SCHEMA_VERSION
 
 ROW_GROUP = 24_576
 """Rows that are compressed together: small enough to find one session, large enough for a full scan."""
@@ -20,6 +20,7 @@ ROW_GROUP = 24_576
 _NAMES = ", ".join(quoted(column.name) for column in COLUMNS)
 _NAMED = {"TIMESTAMPTZ": "TIMESTAMP WITH TIME ZONE"}
 _TYPES = [(column.name, column.sql_type) for column in COLUMNS] + [("segment", "BIGINT")]
+_EMPTY = ", ".join(f"NULL::{sql_type} AS {quoted(name)}" for name, sql_type in _TYPES)
 
 # A call is sealed when nothing more can come of it, and nothing of it lies elsewhere.
 _CALLS = """
@@ -56,7 +57,11 @@ COPY (
     KV_METADATA {{{metadata}}})
 """
 _REPLACED = """
-SELECT {amended} FROM read_parquet({files}, hive_partitioning = false) AS sealed
+SELECT {amended} FROM (
+    SELECT {empty} WHERE false
+    UNION ALL BY NAME
+    SELECT * FROM read_parquet({files}, hive_partitioning = false, union_by_name = true)
+) AS sealed
 LEFT JOIN (SELECT * FROM call WHERE decision_id IN (SELECT decision_id FROM known)) AS late
     ON late.decision_id = sealed.decision_id
 """
@@ -143,7 +148,8 @@ class Workshop:
         return {number for (number,) in self._db.execute(sql).fetchall()}
 
     def has_schema(self, lake: Path) -> bool:
-        return has_schema(self._db, lake)
+        """Return whether the lake's `SCHEMA` has the columns of this version."""
+        return schema_version(self._db, lake) == SCHEMA_VERSION
 
     def write_schema(self, draft: Path) -> None:
         """Write the columns of a segment, with as many rows of nulls as a large one has, to `draft`."""
@@ -163,7 +169,7 @@ class Workshop:
         """
         sealed = f"SELECT {_NAMES} FROM call WHERE false"  # noqa: S608
         if replaced:
-            sealed = _REPLACED.format(amended=_AMENDED, files=_list(replaced))
+            sealed = _REPLACED.format(amended=_AMENDED, empty=_EMPTY, files=_list(replaced))
         pairs = ", ".join(f"{literal(key)}: {literal(value)}" for key, value in metadata.items())
         self._db.execute(
             _COPY.format(
@@ -184,17 +190,25 @@ class Workshop:
         return count, first, last
 
 
-def has_schema(connection: duckdb.DuckDBPyConnection, lake: Path) -> bool:
-    """Whether `SCHEMA` is there with the columns of a segment: by others, rows would be lost or changed."""
+def schema_version(connection: duckdb.DuckDBPyConnection, lake: Path) -> int | None:
+    """Return the version of the row whose columns the lake's `SCHEMA` has.
+
+    Returns:
+        None if it is missing, unreadable, or has other columns: with those, rows would be lost or changed.
+    """
     path = lake / SCHEMA
     if path.is_symlink() or not path.is_file():
-        return False
+        return None
     sql = f"DESCRIBE SELECT * FROM read_parquet({_list([path])}, hive_partitioning = false)"  # noqa: S608
     try:
         found = [(name, sql_type) for name, sql_type, *_ in connection.execute(sql).fetchall()]
     except duckdb.Error:  # cut off, or no Parquet
-        return False
-    return found == [(name, _NAMED.get(sql_type, sql_type)) for name, sql_type in _TYPES]
+        return None
+    for version in range(SCHEMA_VERSION, 0, -1):
+        columns = [(each.name, each.sql_type) for each in COLUMNS if each.since <= version]
+        if found == [(name, _NAMED.get(kind, kind)) for name, kind in (*columns, ("segment", "BIGINT"))]:
+            return version
+    return None
 
 
 def held_elsewhere(

@@ -17,10 +17,10 @@ import duckdb
 from aegis_otel.audit.fold import BEGUN, DECLARE, LAST_WRITER, folded, lines, literal, quoted, shown
 from aegis_otel.audit.lake import PATTERN, SCHEMA, look
 from aegis_otel.audit.location import JOURNAL, LAKE, MIRROR, SEALS, address, exists, locate, prepare
-from aegis_otel.audit.record import COLUMNS
+from aegis_otel.audit.record import COLUMNS, SCHEMA_VERSION
 from aegis_otel.audit.remote import fetch
 from aegis_otel.audit.seals import Segment
-from aegis_otel.audit.segments import has_schema
+from aegis_otel.audit.segments import schema_version
 from aegis_otel.audit.views import create_views
 from aegis_otel.audit.writers import largest_file, look_at_writers
 from aegis_otel.errors import AuditError
@@ -94,7 +94,10 @@ _PARQUET = "allow_empty = true, hive_partitioning = false, filename = true"
 
 _KEPT_BYTES = 64 << 20
 
-_MIRRORED = "UNION ALL SELECT '', {columns} FROM read_parquet({files}, hive_partitioning = false)"
+_MIRRORED = """
+UNION ALL SELECT '', {columns} FROM
+    ({empty} SELECT * FROM read_parquet({files}, hive_partitioning = false, union_by_name = true))
+"""
 
 
 def connect(path: str | os.PathLike[str] | None = None) -> duckdb.DuckDBPyConnection:
@@ -159,9 +162,10 @@ def open_view(directory: Path, *, keep: bool = True) -> duckdb.DuckDBPyConnectio
     connection.execute("CREATE SCHEMA journal")
     connection.execute(DECLARE)
     patterns = [_inside(directory / LAKE, PATTERN)]
-    if has_schema(connection, directory / LAKE):
+    version = schema_version(connection, directory / LAKE)
+    if version == SCHEMA_VERSION:
         patterns.insert(0, _inside(directory / LAKE, SCHEMA))
-    elif os.path.lexists(directory / LAKE / SCHEMA):
+    elif version is None and os.path.lexists(directory / LAKE / SCHEMA):
         problems.append(
             f"`{LAKE}/{SCHEMA}` has not the columns of a segment and is not read: "
             "the next sealing makes it anew"
@@ -180,7 +184,8 @@ def open_view(directory: Path, *, keep: bool = True) -> duckdb.DuckDBPyConnectio
         live=_LIVE.format(lake=literal(f"{directory / LAKE}/")),
         line=_LINE.format(lines=lines([_inside(journal, "*.jsonl")], largest, [*closed, *map(str, kept)])),
     )
-    segments_of = f"read_parquet([{', '.join(map(literal, patterns))}], {_PARQUET})"
+    options = f"{_PARQUET}, union_by_name = true" if lake.older else _PARQUET
+    segments_of = f"read_parquet([{', '.join(map(literal, patterns))}], {options})"
     lake_sql = _LAKE.format(
         columns=names,
         segments=segments_of if len(patterns) > 1 else f"({_EMPTY} SELECT * FROM {segments_of})",  # noqa: S608
@@ -193,7 +198,7 @@ def open_view(directory: Path, *, keep: bool = True) -> duckdb.DuckDBPyConnectio
         counts=_which_count(connection, parts, lake_sql),
         columns=names,
         shown=", ".join(f"{shown(c, folded(c.name), gone)} AS {quoted(c.name)}" for c in COLUMNS),
-        mirrored=_MIRRORED.format(columns=names, files=_list(copies)) if copies else "",
+        mirrored=_MIRRORED.format(columns=names, empty=_EMPTY, files=_list(copies)) if copies else "",
     )
     connection.execute(f"CREATE VIEW audit AS {view}")
     return connection

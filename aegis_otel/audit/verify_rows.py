@@ -12,8 +12,7 @@ from aegis_otel.audit.fold import literal
 from aegis_otel.audit.lake import SCHEMA
 from aegis_otel.audit.location import JOURNAL, LAKE, SEALS
 from aegis_otel.audit.proof import Proof
-from aegis_otel.audit.seals import VERSION
-from aegis_otel.audit.segments import has_schema, held_elsewhere, opened
+from aegis_otel.audit.segments import held_elsewhere, opened, schema_version
 from aegis_otel.audit.verify_seals import Sealed
 from aegis_otel.audit.writers import journal_files
 
@@ -66,7 +65,7 @@ def check_unfinished(proof: Proof, intact: Sequence[Sealed]) -> None:
 
 
 def _check_schema(proof: Proof, connection: duckdb.DuckDBPyConnection) -> None:
-    if not has_schema(connection, proof.directory / LAKE):
+    if schema_version(connection, proof.directory / LAKE) is None:
         what = "has not the columns of a segment, or cannot be read"
         proof.found(f"{LAKE}/{SCHEMA}", f"{what}: remove it, the next sealing makes it anew")
         return
@@ -90,7 +89,7 @@ def _wrong(proof: Proof, connection: duckdb.DuckDBPyConnection, sealed: Sealed) 
             more = f" (and {count - 1} more rows like it)" if count > 1 else ""
             yield f"the call `{call}` {what}{more}"
     metadata = {
-        "aegis_version": str(VERSION),
+        "aegis_version": str(seal.version),
         "aegis_audit": seal.audit,
         "aegis_seal": str(seal.seal),
         "aegis_segment": str(segment.segment),

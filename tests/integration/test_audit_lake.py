@@ -20,7 +20,7 @@ from aegis_otel.audit import leftovers
 from aegis_otel.audit import rows as rows_module
 from aegis_otel.audit.journal import Journal
 from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.seals import Book, read_seals
+from aegis_otel.audit.seals import VERSION, Book, read_seals
 from aegis_otel.audit.store import connect, problems
 from aegis_otel.audit.verify import verify
 from aegis_otel.errors import AuditError
@@ -373,7 +373,10 @@ class TestDamage:
 
     def test_a_newer_version_is_refused(self, audit: Path, lake: list[Path]) -> None:
         path = audit / "seals.jsonl"
-        line = json.loads(path.read_text().splitlines()[-1]) | {"version": 2, "segments": "elsewhere"}
+        line = json.loads(path.read_text().splitlines()[-1]) | {
+            "version": VERSION + 1,
+            "segments": "elsewhere",
+        }
         path.write_text(json.dumps(line) + "\n")
         with pytest.raises(
             AuditError, match="was written by a newer version of aegis-otel: upgrade this one"

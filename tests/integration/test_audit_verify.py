@@ -19,7 +19,7 @@ from aegis_otel.audit.chain import link, seals_origin, without_chain
 from aegis_otel.audit.journal import Journal
 from aegis_otel.audit.proof import Proof
 from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.seals import read_seals
+from aegis_otel.audit.seals import VERSION, read_seals
 from aegis_otel.audit.verify import verify
 from aegis_otel.errors import AuditError
 from tests.records import completed, decided, python
@@ -471,7 +471,7 @@ class TestSealsThatContradict:
         ]
 
     def test_a_newer_version_is_refused(self, audit: Path) -> None:
-        remake(audit, lambda seals: seals[1].update(version=2))
+        remake(audit, lambda seals: seals[1].update(version=VERSION + 1))
         with pytest.raises(AuditError, match="newer version"):
             verify(audit)
 

@@ -140,7 +140,7 @@ async def test_an_approved_call(telemetry: Telemetry, audit: AuditLogger) -> Non
         "service": "service",
         "host": "host",
         "pid": 7,
-        "schema_version": 1,
+        "schema_version": 2,
     }
     assert resolved == {
         "stage": "resolved",

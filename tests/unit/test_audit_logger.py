@@ -76,7 +76,7 @@ class TestLog:
             "result_status": "blocked",
             "result_error": "Action blocked by policy rule: block_deletes",
             "agent_name": "Assistant",
-            "schema_version": 1,
+            "schema_version": 2,
         }
 
     @pytest.mark.parametrize(
