@@ -55,10 +55,15 @@ def _seconds(example: int) -> Callable[[str], float]:
 
 
 def _one_of(*allowed: str) -> Callable[[str], str]:
+    """A parser of one of these words, which may be written in any case."""
+
     def parse(text: str) -> str:
-        if text not in allowed:
-            raise ValueError(f"expected {' or '.join(allowed)}")
-        return text
+        word = text.strip().lower()
+        if not text.isascii() or word not in allowed:
+            close = get_close_matches(word, allowed, 1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise ValueError(f"expected {' or '.join(allowed)}{hint}")
+        return word
 
     return parse
 

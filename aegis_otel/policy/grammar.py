@@ -52,7 +52,13 @@ _NAME = {
     "maxLength": MAX_NAME,
     "not": {"anyOf": [{"pattern": DECEPTIVE}, {"enum": list(leaves.RESERVED)}]},
 }
-_RISK = {"type": "string", "anyOf": [{"enum": list(RISK_LEVELS)}, {"pattern": _any_case(RISK_LEVELS)}]}
+
+
+def _one_of(words: Iterable[str]) -> WithJsonSchema:
+    """One of `words`, in any case; the `enum` is what editors complete."""
+    return WithJsonSchema({"type": "string", "anyOf": [{"enum": list(words)}, {"pattern": _any_case(words)}]})
+
+
 _SHORT_DAYS = [day[:3] for day in WEEKDAYS]
 _DAY = {
     "anyOf": [
@@ -65,8 +71,8 @@ _TIME = {"type": "string", "pattern": _whole(leaves.TIME_OF_DAY.pattern)}
 _TEXT = {"type": "string", "minLength": 1}
 
 Version = Annotated[str, PlainValidator(leaves.version), WithJsonSchema({"enum": list(leaves.VERSIONS)})]
-Approval = Annotated[str, PlainValidator(leaves.approval), WithJsonSchema({"enum": list(leaves.APPROVALS)})]
-RiskLevel = Annotated[str, PlainValidator(leaves.risk_level), WithJsonSchema(_RISK)]
+Approval = Annotated[str, PlainValidator(leaves.approval), _one_of(leaves.APPROVALS)]
+RiskLevel = Annotated[str, PlainValidator(leaves.risk_level), _one_of(RISK_LEVELS)]
 Name = Annotated[str, PlainValidator(leaves.name), WithJsonSchema(_NAME)]
 Globs = Annotated[
     list[Annotated[str, PlainValidator(leaves.glob)]],

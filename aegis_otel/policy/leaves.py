@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any, NoReturn
 from zoneinfo import ZoneInfo, available_timezones
@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic_core import PydanticCustomError
 
 from aegis_otel.model import DEFAULT_RULE, ERROR_RULE
+from aegis_otel.policy import synonyms
 from aegis_otel.policy.regexes import MAX_REGEX, BadRegex, compile_regex
 from aegis_otel.policy.wording import closest, listed, shown
 
@@ -59,20 +60,28 @@ def version(value: object) -> str:
 
 
 def approval(value: object) -> str:
-    if not isinstance(value, str) or value not in APPROVALS:
-        _refuse(f"must be {listed(APPROVALS)}, not {shown(value)}", _meant_approval)
-    return str(value)
-
-
-def _meant_approval(value: object) -> str | None:
-    known = {"allow": "auto", "deny": "block"}.get(value.lower()) if isinstance(value, str) else None
-    return known or _meant(APPROVALS)(value)
+    return _word(value, APPROVALS, synonyms.APPROVALS)
 
 
 def risk_level(value: object) -> str:
-    if not isinstance(value, str) or value.lower() not in RISK_LEVELS:
-        _refuse(f"must be {listed(RISK_LEVELS)}, not {shown(value)}", _meant(RISK_LEVELS))
-    return value.lower()
+    return _word(value, RISK_LEVELS, synonyms.RISK_LEVELS)
+
+
+def _word(value: object, words: tuple[str, ...], others: Mapping[str, str]) -> str:
+    """Return one of `words` in small letters, which is how it may be written in any case."""
+    if isinstance(value, str) and value.isascii() and value.lower() in words:
+        return value.lower()
+
+    def meant(value: object) -> str | None:
+        return synonym(value, others) or _meant(words)(value)
+
+    _refuse(f"must be {listed(words)}, not {shown(value)}", meant)
+
+
+def synonym(value: object, others: Mapping[str, str]) -> str | None:
+    """The word that stands here for `value`, a word of another policy language."""
+    text = str(value) if isinstance(value, (str, bool)) else ""
+    return others.get(text.strip().lower().replace("-", "_").replace(" ", "_"))
 
 
 def _readable(value: object, longest: int) -> str:

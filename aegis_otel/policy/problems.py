@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from aegis_otel.errors import Problem
+from aegis_otel.policy import synonyms
 from aegis_otel.policy.grammar import KEYS
-from aegis_otel.policy.leaves import APPROVALS, RISK_LEVELS
+from aegis_otel.policy.leaves import APPROVALS, RISK_LEVELS, synonym
 from aegis_otel.policy.rules import Place
 from aegis_otel.policy.wording import closest, listed, quoted, shown
 from aegis_otel.policy.yaml_tree import Refused
@@ -17,11 +19,11 @@ Location = tuple[str | int, ...]
 Locate = Callable[[Location, bool], Place]
 """(where in the data, whether its key is meant rather than its value) -> where in the text."""
 
-_OTHER_WORDS = {"param_regex": "param_matches"}
-"""Keys of other policy languages, whose nearest spelling here means something else."""
-
 _FEW_WORDS = {"approval": APPROVALS, "risk_level": RISK_LEVELS}
 """The words that may stand for a key."""
+
+_SHORT = 60
+"""Characters of a value that a suggestion repeats."""
 
 _KEY = "[key]"  # pydantic's last step to the key of a mapping instead of its value
 
@@ -88,7 +90,7 @@ def _message(error: Any, location: Location) -> tuple[str, str | None, bool]:
             meant = suggestion(value) if callable(suggestion) else suggestion
             return f"{_subject(location)} {message}", meant, location[-1] == _KEY
         case "extra_forbidden":
-            return _unknown_key(location)
+            return _unknown_key(location, value)
         case "invalid_key":
             return f"a key must be text, not {shown(value)}", None, True
         case "dict_type":
@@ -106,19 +108,49 @@ def _message(error: Any, location: Location) -> tuple[str, str | None, bool]:
             return f"{_subject(location)} is not valid: {error['msg'].lower()}", None, False
 
 
-def _unknown_key(location: Location) -> tuple[str, str | None, bool]:
+def _unknown_key(location: Location, value: Any) -> tuple[str, str | None, bool]:
     key = str(location[-1])
     section = next((str(step) for step in reversed(location[:-1]) if isinstance(step, str)), "")
     where = {"": "a policy", "rules": "a rule"}.get(section, f"`{section}`")
+    if (glued := key.partition(":"))[1] and glued[0] in KEYS[section]:
+        return f"a space is missing after {quoted(glued[0] + ':')}", f"{glued[0]}: {glued[2]}", True
     known = KEYS[section]
-    suggestion = _OTHER_WORDS[key] if _OTHER_WORDS.get(key) in known else closest(key, known)
+    if section in ("rules", "defaults") and (word := _approval_word(key)) and value is not False:
+        return f"unknown key {quoted(key)} in {where}", f"approval: {word}", True
+    suggestion = synonym(key, synonyms.KEYS[section])
+    if suggestion is not None:
+        return f"unknown key {quoted(key)} in {where}", _with_value(suggestion, value), True
+    home = next((name for name, keys in KEYS.items() if key in keys), None)
+    suggestion = None if home is not None else closest(key, known)
     if suggestion is None:
-        home = next((name for name, keys in KEYS.items() if key in keys), None)
         if home == "":
             return f"{quoted(key)} does not belong in {where}: it is a key of the policy itself", None, True
+        if home == "rules":
+            why = "it is a key of a rule, indented as the rule's other keys are"
+            return f"{quoted(key)} does not belong in {where}: {why}", None, True
         if home is not None:
             return f"{quoted(key)} does not belong in {where}", f"{home}.{key}", True
     return f"unknown key {quoted(key)} in {where}", suggestion, True
+
+
+def _approval_word(key: str) -> str | None:
+    """The approval that a key such as `deny` or `ask` stands for."""
+    return key if key in APPROVALS else synonym(key, synonyms.APPROVALS)
+
+
+def _with_value(key: str, value: Any) -> str:
+    """What to write in place of a key of another policy language: the key here, and its value."""
+    section, _, inner = key.rpartition(".")
+    words = {"approval": synonyms.APPROVALS, "risk_level": synonyms.RISK_LEVELS}.get(inner)
+    few = _FEW_WORDS.get(inner, ())
+    if words is not None:
+        lower = value.lower() if isinstance(value, str) else ""
+        meant = lower if lower in few else synonym(value, words)
+        return f"{inner}: {meant}" if meant else inner
+    if not section:
+        return key
+    short = isinstance(value, str) and value.isprintable() and len(value) <= _SHORT
+    return f"{section}: {{ {inner}: {json.dumps(value, ensure_ascii=False) if short else '...'} }}"
 
 
 def _subject(location: Location) -> str:

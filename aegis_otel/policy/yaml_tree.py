@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from aegis_otel.errors import Problem
+from aegis_otel.policy import yaml_errors
 from aegis_otel.policy.scalars import DisputedScalar, resolve
 from aegis_otel.policy.wording import quoted, shown
 
@@ -98,16 +99,23 @@ class _Reader:
         try:
             return self.root if self._consume(yaml.parse(text, Loader=loader)) else None
         except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-            parts = [part for part in (error.problem, error.context) if part]
-            # The parser looks ahead in flow style, and has a limit of its own.
-            too_deep = "nesting depth" in (error.problem or "")
-            what = _TOO_DEEP if too_deep else f"not valid YAML: {', '.join(parts)}"
-            self.problems.append(Problem(what, self.source, line, column))
+            self.problems.append(self._unparsable(text, error))
         except yaml.YAMLError as error:
             self.problems.append(Problem(f"not valid YAML: {error}", self.source))
         return None
+
+    def _unparsable(self, text: str, error: Any) -> Problem:
+        mark, start = error.problem_mark or error.context_mark, error.context_mark
+        problem, context = error.problem or "", error.context or ""
+        if mark is None:
+            return Problem(f"not valid YAML: {problem or context}", self.source)
+        # The parser looks ahead in flow style, and has a limit of its own.
+        if "nesting depth" in problem:
+            return Problem(_TOO_DEEP, self.source, mark.line + 1, mark.column + 1)
+        start = None if start is None else yaml_errors.Mark(start.line, start.column)
+        place = yaml_errors.Mark(mark.line, mark.column)
+        fault = yaml_errors.explain(text, problem, context, place, start)
+        return Problem(f"not valid YAML: {fault.message}", self.source, fault.line, fault.column)
 
     def _consume(self, events: Iterator[Any]) -> bool:
         """Build the tree from the parser's events. Returns False when it had to stop."""
@@ -129,9 +137,9 @@ class _Reader:
                 case "MappingEndEvent" | "SequenceEndEvent":
                     self.stack.pop()
                 case "AliasEvent":
-                    self._problem(
-                        event, f"alias {quoted('*' + event.anchor)} is not supported: write the value out"
-                    )
+                    alias = "*" + event.anchor
+                    message = f"alias {quoted(alias)} is not supported: write the value out, or quote a glob"
+                    self._problem(event, message, suggestion=f'"{alias}"' if len(alias) < 60 else None)
                     self._add(Node(REFUSED, *_place(event)), event)
                 case "DocumentStartEvent":
                     documents += 1

@@ -23,7 +23,7 @@ default: { approval: auto }
 rules:
   - name: a
     mach: { type: x }
-    approval: Block
+    approval: Blok
     risk_level: hgh
     conditions:
       weekdays: [0, mon]
@@ -50,7 +50,7 @@ def test_every_problem_is_reported_at_once_with_its_place() -> None:
         'p.yaml:1:10: `version` must be "1", not the number `2` (did you mean `"1"`?)',
         "p.yaml:2:1: unknown key `default` in a policy (did you mean `defaults`?)",
         "p.yaml:5:5: unknown key `mach` in a rule (did you mean `match`?)",
-        "p.yaml:6:15: `approval` must be `auto`, `approve` or `block`, not `Block` (did you mean `block`?)",
+        "p.yaml:6:15: `approval` must be `auto`, `approve` or `block`, not `Blok` (did you mean `block`?)",
         "p.yaml:7:17: `risk_level` must be `low`, `medium`, `high` or `critical`, not `hgh` "
         "(did you mean `high`?)",
         "p.yaml:9:18: `weekdays` must name days: 1 (Monday) to 7, or `mon` to `sun`, not the number `0`",
@@ -131,8 +131,8 @@ def test_problems_carry_their_parts() -> None:
         ("? [a]\n: 1\n", ["1:3: a key must be text, not a list"]),
         ("---\nrules: []\n---\nrules: []\n", ["3:1: a second YAML document begins here"]),
         ("rules: [\n", ["2:1: not valid YAML: "]),
-        ("rules: a: b\n", ["1:9: not valid YAML: mapping values are not allowed"]),
-        ("rules:\n\t- name: a\n", ["2:1: not valid YAML: found character"]),
+        ("rules: a: b\n", ["1:9: not valid YAML: a value with `: ` in it must be quoted"]),
+        ("rules:\n\t- name: a\n", ["2:1: not valid YAML: the line is indented with a tab"]),
         ("rules: []\n# \x1b[2J\n", ["2:3: not valid YAML: unprintable character `\\x1b`"]),
         ("rules: []\n\x00", ["2:1: not valid YAML: unprintable character `\\x00`"]),
         ("rules: [] # ok\u2028- name: a\n", ["1:15: `\\u2028` may break the line or not"]),

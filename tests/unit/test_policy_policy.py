@@ -88,10 +88,10 @@ def test_risk_levels_in_any_case(written: str) -> None:
     assert RiskLevel.LOW < RiskLevel.MEDIUM < RiskLevel.HIGH < RiskLevel.CRITICAL
 
 
-def test_approval_in_lower_case_only() -> None:
-    """Inventory 4."""
-    with pytest.raises(PolicyError, match=r"not `AUTO` \(did you mean `auto`\?\)"):
-        policy({"approval": "AUTO"})
+@pytest.mark.parametrize("written", ["AUTO", "Auto", "auto"])
+def test_approval_in_any_case(written: str) -> None:
+    """Inventory 4: as the risk level."""
+    assert policy({"approval": written}).rules[0].approval is Approval.AUTO
 
 
 def test_the_first_match_wins() -> None:
