@@ -41,9 +41,11 @@ LAYERS = {
     "governor": Layer(
         (
             *(
+                "runtime.bodies",
                 "runtime.call",
                 "runtime.decided",
                 "runtime.describe",
+                "runtime.ending",
                 "runtime.governor",
                 "runtime.hooks",
                 "runtime.isolation",

@@ -131,7 +131,9 @@ COLUMNS: tuple[Column, ...] = (
         "VARCHAR",
         "success, failed, blocked, denied, skipped, cancelled, pending, open or unknown",
     ),
-    Column("result_error", "VARCHAR", "why it did not succeed, redacted"),
+    Column(
+        "result_error", "VARCHAR", "why it did not succeed, or how it ended after it was cancelled; redacted"
+    ),
     Column("duration_s", "DOUBLE", "seconds the body took"),
     Column("agent_name", "VARCHAR", "the agent that asked"),
     Column("tool_name", "VARCHAR", "the tool as the model calls it"),

@@ -15,6 +15,7 @@ import msgspec
 
 from aegis_otel.audit.record import AuditRecord, RecordStatus, Waiting
 from aegis_otel.model import Outcome, PolicyDecision
+from aegis_otel.runtime.ending import Failure
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -54,6 +55,10 @@ class Call:
     """What the model reads when the body must not run; None when it may."""
     error_type: str | None = None
     """Low-cardinality cause, where the outcome is an error or the body failed."""
+    failure: Failure | None = None
+    """What went wrong in a body that returned."""
+    goes_on: bool = False
+    """Whether its body runs on in a thread, though the call was cancelled."""
     channel: str | None = None
     """Where a human was asked; None when nobody was."""
     announced: bool = False

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import traceback
 
-from aegis_otel.redaction import redact_text
+from aegis_otel.redaction import redact_name, redact_text
 
 _LONGEST = 2_000
+_LONGEST_KIND = 200
 _MARGIN = 500
 """Redacted beyond what is kept, so that a secret is not cut in two and missed."""
 
@@ -29,3 +30,8 @@ def traced(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)[-5:]
     places = "".join(f"\n  at {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)
     return describe(error) + places
+
+
+def error_type(kind: type[BaseException]) -> str:
+    """`error.type` of an exception: its class, never its message."""
+    return redact_name(kind.__qualname__[:_LONGEST_KIND])

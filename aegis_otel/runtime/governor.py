@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from aegis_otel.audit.record import AuditRecord, RecordStatus
 from aegis_otel.encoding import encode_plain, to_plain
@@ -28,9 +27,10 @@ from aegis_otel.model import (
     Verdict,
 )
 from aegis_otel.runtime import refusal
+from aegis_otel.runtime.bodies import NOT_BEGUN, Bodies
 from aegis_otel.runtime.call import NOWHERE, Approver, Call, Journal, Origin, Signals, System
 from aegis_otel.runtime.decided import RISK_NAMES, add_arguments, decided
-from aegis_otel.runtime.describe import describe, safe_text, traced
+from aegis_otel.runtime.describe import describe, traced
 from aegis_otel.runtime.hooks import RuntimeHooks, fire
 from aegis_otel.runtime.interruptions import Interruptions
 from aegis_otel.runtime.paused import answers, resolved
@@ -41,7 +41,6 @@ from aegis_otel.runtime.timestamps import timestamp, utc
 if TYPE_CHECKING:
     from aegis_otel.policy import Policy
 
-T = TypeVar("T")
 _log = logging.getLogger("aegis_otel")
 
 LARGE_ARGUMENTS = 4_096
@@ -55,10 +54,6 @@ _FINAL = {
     RecordStatus.DENIED: ResultStatus.DENIED,
     RecordStatus.SKIPPED: ResultStatus.SKIPPED,
 }
-
-
-class BodyFailed(Exception):
-    """A body that ended without raising and yet did not succeed, such as an executor's FAILED result."""
 
 
 class Governor:
@@ -89,6 +84,7 @@ class Governor:
         self._session_id = session_id
         self.mode = mode
         """Whether a refusal stops the body, or is only recorded."""
+        self.run = Bodies(self).run
         self.interruptions = Interruptions(self)
         """Those of its calls that the SDK pauses."""
         self.unavailable: Refusal | None = None
@@ -142,43 +138,14 @@ class Governor:
             self._close_unsettled(call, refusal.UNAVAILABLE)
         except BaseException:
             self._close_unsettled(call, refusal.WITHDRAWN)
-            self.abandon(call, RecordStatus.CANCELLED, "Cancelled before it started")
+            self.abandon(call, RecordStatus.CANCELLED, NOT_BEGUN)
             raise
         return call
 
-    async def run(
-        self, call: Call, body: Callable[[], Awaitable[T]], *, paused: Callable[[T], bool] | None = None
-    ) -> T:
-        """Run the body of a permitted call and record how it ended. Its exceptions pass unchanged.
-
-        Args:
-            call: From `authorize`.
-            body: What to run.
-            paused: Whether a body that has returned this has not ended: a call inside of it waits for a
-                human.
-        """
-        started, begun_ns = self.system.monotonic(), self.system.now_ns()
-        try:
-            with self.signals.executing(call):
-                value = await body()
-        except asyncio.CancelledError:
-            self._complete(call, RecordStatus.CANCELLED, started, "Cancelled while running")
-            raise
-        except BaseException as error:
-            text = safe_text(str(error)) if isinstance(error, BodyFailed) else describe(error)
-            self._complete(call, RecordStatus.FAILED, started, text)
-            if isinstance(error, Exception):
-                await self.executed(call, begun_ns, None)
-            raise
-        ended = paused is None or not paused(value)
-        self._complete(call, RecordStatus.SUCCESS if ended else RecordStatus.PENDING, started, None)
-        await self.executed(call, begun_ns, value)
-        return value
-
     def abandon(self, call: Call, status: RecordStatus, why: str | None) -> None:
         """Close a permitted call whose body was not run by `run`. Does nothing to one that was closed."""
-        if call.status is RecordStatus.OPEN:
-            self._complete(call, status, None, why)
+        if call.status is RecordStatus.OPEN and not call.goes_on:
+            self.complete(call, status, None, why)
 
     def skip(self, action: Action, why: str) -> None:
         """Record an action of a plan that was never decided on, because an earlier one failed."""
@@ -278,6 +245,7 @@ class Governor:
             return
         call.status, call.refusal = why.status, why.text
         call.record.result_status, call.record.result_error = why.status.value, why.error
+        call.record.error_type = call.error_type
 
     # --- asking a human ---
 
@@ -364,16 +332,23 @@ class Governor:
             **changed,  # type: ignore[arg-type]
         )
 
-    def _complete(self, call: Call, status: RecordStatus, started: float | None, error: str | None) -> None:
+    def complete(self, call: Call, status: RecordStatus, started: float | None, error: str | None) -> None:
         call.status = status
         record = call.record
         record.result_status = status.value
         record.result_error = error
+        record.error_type = call.error_type if status is RecordStatus.FAILED else None
         if started is not None:
             before = call.prior.row.duration_s or 0.0 if call.prior else 0.0
             record.duration_s = round(before + self.system.monotonic() - started, 6)
         stage = "resolved" if status is RecordStatus.PENDING else "completed"
-        line = self.line(call, stage, result_error=record.result_error, duration_s=record.duration_s)
+        line = self.line(
+            call,
+            stage,
+            result_error=record.result_error,
+            error_type=record.error_type,
+            duration_s=record.duration_s,
+        )
         self.write(call, line)
         self.signals.closed(call)
 

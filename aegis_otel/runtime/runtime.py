@@ -18,9 +18,10 @@ from aegis_otel.policy import Policy
 from aegis_otel.runtime import refusal
 from aegis_otel.runtime.approval import ApprovalHandler, default_handler
 from aegis_otel.runtime.audit import AuditLogger
+from aegis_otel.runtime.bodies import BodyFailed
 from aegis_otel.runtime.call import Call, Origin
 from aegis_otel.runtime.decided import rough_size
-from aegis_otel.runtime.governor import BodyFailed, Governor
+from aegis_otel.runtime.governor import Governor
 from aegis_otel.runtime.hooks import RuntimeHooks
 from aegis_otel.runtime.isolation import IsolatedSignals
 from aegis_otel.runtime.plan import ExecutionPlan

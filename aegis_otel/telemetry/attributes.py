@@ -100,8 +100,3 @@ def text(value: str) -> str:
     One lone surrogate, from a file name or a model, would make an exporter drop the whole batch it is in.
     """
     return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
-
-
-def error_type(kind: type[BaseException]) -> str:
-    """`error.type` of an exception: its class, never its message."""
-    return kind.__qualname__

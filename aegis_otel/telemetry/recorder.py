@@ -17,8 +17,9 @@ from opentelemetry.trace import TracerProvider, get_tracer_provider
 
 from aegis_otel import semconv
 from aegis_otel.runtime.call import Call
+from aegis_otel.runtime.describe import error_type
 from aegis_otel.telemetry.approval import Awaiting, answered, suspended
-from aegis_otel.telemetry.attributes import Attributes, Sealed, error_type, of_decision, of_seal, risk, text
+from aegis_otel.telemetry.attributes import Attributes, Sealed, of_decision, of_seal, risk, text
 from aegis_otel.telemetry.counts import LOADED, REFUSED, Rule, Verdicts, plausible
 from aegis_otel.telemetry.events import Events
 from aegis_otel.telemetry.flush import flusher

@@ -28,7 +28,8 @@ from aegis_otel import semconv
 from aegis_otel.audit.record import RecordStatus
 from aegis_otel.model import Outcome
 from aegis_otel.runtime.call import Call
-from aegis_otel.telemetry.attributes import Attributes, error_type, of_call, of_refusal, text
+from aegis_otel.runtime.describe import error_type
+from aegis_otel.telemetry.attributes import Attributes, of_call, of_refusal, text
 
 _FOREIGN = {
     semconv.GEN_AI_OPERATION_NAME: semconv.EXECUTE_TOOL,
@@ -138,6 +139,8 @@ class Executing:
         failure = None
         if kind is not None and not issubclass(kind, asyncio.CancelledError):
             failure = self._call.error_type = error_type(kind)
+        elif kind is None and self._call.failure is not None:
+            failure = self._call.error_type = self._call.failure.kind
         if self._governed.in_foreign_tool:
             return
         labels: Attributes = {semconv.GEN_AI_TOOL_NAME: self._governed.tool}

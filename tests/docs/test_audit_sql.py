@@ -72,7 +72,16 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("21T09:00:05", SEARCH | {"duration_s": 0.2}),
     ("21T09:01:00", REFUND | YES | {"approval_wait_s": 41.0, "action_params": '{"order":"A-7","amount":80}'}),
     ("21T15:30:00", MAIL),
-    ("21T15:31:00", MAIL | {"result_status": "failed", "result_error": "TimeoutError", "duration_s": 30.0}),
+    (
+        "21T15:31:00",
+        MAIL
+        | {
+            "result_status": "failed",
+            "result_error": "TimeoutError",
+            "error_type": "TimeoutError",
+            "duration_s": 30.0,
+        },
+    ),
     ("22T08:10:00", REFUND | YES | {"approval_wait_s": 12.5, "action_params": '{"order":"A-9","amount":20}'}),
     (
         "22T08:12:00",

@@ -19,6 +19,7 @@ from agents import FunctionTool, ToolGuardrailFunctionOutput, ToolInputGuardrail
 from agents.tool_context import ToolContext
 
 from aegis_otel.adapters.openai_agents.actions import look_origin, origin_of
+from aegis_otel.adapters.openai_agents.bodies.watched import Watch, watch
 from aegis_otel.adapters.openai_agents.look import Look, last_look
 from aegis_otel.adapters.openai_agents.nested import waits_inside
 from aegis_otel.audit.record import RecordStatus
@@ -137,13 +138,18 @@ class Gate:
             if call.refusal is not None:
                 return call.refusal
         token = _running.set(_Running(self, call, getattr(context, "tool_call_id", None), arguments))
+        seen = Watch(body)
+        watching = watch.set(seen)
         try:
             return await self.governor.run(
                 call,
                 lambda: body(context, arguments),
                 paused=lambda value: value is None and waits_inside(context),
+                failed=seen.failed,
+                ending=seen.ending,
             )
         finally:
+            watch.reset(watching)
             _running.reset(token)
 
     async def judge(self, look: Look, wants: Callable[[], Awaitable[bool]]) -> bool | None:

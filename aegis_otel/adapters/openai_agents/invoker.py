@@ -14,6 +14,7 @@ from typing import Any
 
 from agents.tool_context import ToolContext
 
+from aegis_otel.adapters.openai_agents.bodies.watched import is_sync, watched
 from aegis_otel.adapters.openai_agents.gate import Gate, Invoke
 from aegis_otel.errors import ConfigError
 
@@ -37,7 +38,7 @@ def gated(invoker: Invoke, gate: Gate, *, inspectable: bool = True) -> Invoke:
         ConfigError: this SDK's tools are built in a way not known here.
     """
     if type(invoker).__name__ != _SDK_INVOKER:
-        return _wrapped(invoker, gate)
+        return _Gated(invoker, gate, invoker)
     implementation = getattr(invoker, _SDK_IMPLEMENTATION, None)
     if implementation is None:
         raise ConfigError(
@@ -45,7 +46,7 @@ def gated(invoker: Invoke, gate: Gate, *, inspectable: bool = True) -> Invoke:
             "pin openai-agents to a version named in the README"
         )
     inside = copy.copy(invoker)
-    body = _wrapped(implementation, gate)
+    body = _Gated(implementation, gate, watched(implementation, sync=is_sync(invoker)))
     if not inspectable:
         vars(body).pop(_PREPARE, None)
     setattr(inside, _SDK_IMPLEMENTATION, body)
@@ -96,20 +97,23 @@ def ungated(invoker: Invoke) -> Invoke:
 class _Gated:
     """The body behind its gate; to the SDK it looks like the body."""
 
-    def __init__(self, body: Invoke, gate: Gate) -> None:
+    def __init__(self, body: Invoke, gate: Gate, run: Invoke) -> None:
+        """
+        Args:
+            body: What the gate stands before.
+            gate: Of the same tool.
+            run: Called in its place: the body, or what does the same and says how it ends.
+        """
         functools.update_wrapper(self, body)
         self.body = body
         self.gate = gate
+        self._run = run
 
     def __call__(self, context: ToolContext[Any], arguments: str) -> Awaitable[Any]:
-        return self.gate.invoke(self.body, context, arguments)
+        return self.gate.invoke(self._run, context, arguments)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Gated) and self.body == other.body
 
     def __hash__(self) -> int:
         return hash(self.body)
-
-
-def _wrapped(body: Invoke, gate: Gate) -> Invoke:
-    return _Gated(body, gate)

@@ -18,6 +18,7 @@ from aegis_otel.adapters.openai_agents.actions import (
     conversation_of,
     named_target,
 )
+from aegis_otel.adapters.openai_agents.bodies.returned import returned_failure
 from aegis_otel.adapters.openai_agents.local_actions import Schema
 from aegis_otel.adapters.openai_agents.tracing import at_current_span
 from aegis_otel.model import Action
@@ -106,7 +107,7 @@ class LocalGate:
             call = await self._governor.authorize(action, origin, fault=fault)
             if call.refusal is not None:
                 return refused(call.refusal)
-            return await self._governor.run(call, run)
+            return await self._governor.run(call, run, failed=returned_failure)
 
 
 class StandIn:

@@ -8,14 +8,17 @@ from typing import Any
 from agents import FunctionTool, ToolGuardrailFunctionOutput, ToolInputGuardrail, ToolInputGuardrailData
 from agents.tool_context import ToolContext
 
-from aegis_otel.adapters.openai_agents.actions import DEFAULT_TARGET, ActionFactory
+from aegis_otel.adapters.openai_agents.actions import DEFAULT_TARGET, ActionFactory, LiveActions
+from aegis_otel.adapters.openai_agents.bodies.watched import is_sync
 from aegis_otel.adapters.openai_agents.function_tools import Gates, SharedGuardrail, ToolGate
 from aegis_otel.adapters.openai_agents.gate import Actions, Gate
 from aegis_otel.audit.record import RecordStatus
 from aegis_otel.errors import ConfigError
 from aegis_otel.runtime.call import Call
-from aegis_otel.runtime.describe import describe
+from aegis_otel.runtime.describe import describe, error_type
 from aegis_otel.runtime.runtime import Runtime
+
+_UNSEEN = "Cancelled; a synchronous tool goes on in its thread, and nobody saw how it ended"
 
 
 def governance_guardrail(runtime: Runtime) -> ToolInputGuardrail[Any]:
@@ -78,13 +81,21 @@ class _WatchingGate(ToolGate):
 
     def _close_with_task(self, call: Call) -> None:
         def close(task: asyncio.Task[Any]) -> None:
-            if task.cancelled():
+            if task.cancelled() and self._may_go_on():
+                self.governor.abandon(call, RecordStatus.UNKNOWN, _UNSEEN)
+            elif task.cancelled():
                 self.governor.abandon(call, RecordStatus.CANCELLED, "Cancelled while running")
             elif (error := task.exception()) is not None:
+                call.error_type = error_type(type(error))
                 self.governor.abandon(call, RecordStatus.FAILED, describe(error))
             else:
                 self.governor.abandon(call, RecordStatus.SUCCESS, None)
 
+        # The end of its task is not the end of a function in a thread, which nothing here can see.
         task = asyncio.current_task()
         if task is not None:
             task.add_done_callback(close)
+
+    def _may_go_on(self) -> bool:
+        tool = self._actions.tool() if isinstance(self._actions, LiveActions) else None
+        return tool is None or is_sync(tool.on_invoke_tool)

@@ -1,0 +1,1 @@
+"""What came of a tool's body, where neither an exception nor a returned text says it."""
