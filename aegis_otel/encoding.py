@@ -51,6 +51,8 @@ contain each other would otherwise unfold without end."""
 MAX_OBJECTS = 10_000
 """Objects whose fields are read; later ones are their type's name only."""
 
+_CUT = tuple(f'{{"{TAG}":"{mark}"' for mark in ("too_deep", "too_large", "unreadable"))
+
 _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1  # what every JSON reader keeps exact, DuckDB's among them
 _DECIMAL_BITS = 4096  # beyond this Python's decimal conversion is slow, and soon forbidden
 
@@ -71,6 +73,11 @@ def encode_plain(plain: Plain) -> bytes:
         return _encoder.encode(plain)
     except RecursionError:  # called with next to no stack left
         return b'{"$type":"too_deep"}'
+
+
+def is_cut(encoded: str) -> bool:
+    """Whether canonical JSON stands for a value of which a part is too deep, too large or unreadable."""
+    return any(mark in encoded for mark in _CUT)  # in a text of the value itself the quotes are escaped
 
 
 def encode(value: object) -> bytes:

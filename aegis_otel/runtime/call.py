@@ -6,16 +6,18 @@ protocols below. The rims implement them (`runtime.audit`, `telemetry.recorder`,
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from aegis_otel.audit.record import AuditRecord, RecordStatus, Waiting
 from aegis_otel.model import Outcome, PolicyDecision
 from aegis_otel.runtime.ending import Failure
+
+T = TypeVar("T")
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -53,6 +55,8 @@ class Call:
     status: RecordStatus = RecordStatus.PENDING
     refusal: str | None = None
     """What the model reads when the body must not run; None when it may."""
+    refused_for: str | None = None
+    """What a refused call's `Result` says: as what the model reads, without the tag."""
     error_type: str | None = None
     """Low-cardinality cause, where the outcome is an error or the body failed."""
     failure: Failure | None = None
@@ -102,6 +106,10 @@ class System(Protocol):
 
     def new_id(self) -> str:
         """A new decision id that sorts by time."""
+        ...
+
+    def off_loop(self, work: Callable[[], T]) -> Awaitable[T]:
+        """Run `work` where it does not hold the event loop."""
         ...
 
 

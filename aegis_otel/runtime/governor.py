@@ -122,7 +122,7 @@ class Governor:
         fault = self.unavailable or fault
         try:
             if origin.size >= LARGE_ARGUMENTS:
-                call = await asyncio.to_thread(self.assess, action, origin, started_ns)
+                call = await self.system.off_loop(lambda: self.assess(action, origin, started_ns))
             else:
                 call = self.assess(action, origin, started_ns)
         except Exception as error:
@@ -243,8 +243,8 @@ class Governor:
         if self.mode is Mode.MONITOR:
             call.status = RecordStatus.OPEN
             return
-        call.status, call.refusal = why.status, why.text
-        call.record.result_status, call.record.result_error = why.status.value, why.error
+        call.status, call.refusal, call.refused_for = why.status, why.text, why.error
+        call.record.result_status, call.record.result_error = why.status.value, why.recorded
         call.record.error_type = call.error_type
 
     # --- asking a human ---
@@ -259,7 +259,7 @@ class Governor:
             if why is not None:
                 self.refuse(call, why)
             elif call.origin.size >= LARGE_ARGUMENTS:
-                await asyncio.to_thread(self._recheck, call)
+                await self.system.off_loop(lambda: self._recheck(call))
             else:
                 self._recheck(call)
             written = self.write(call, self.line(call, "resolved", **resolved(call.record)))
@@ -364,7 +364,7 @@ class Governor:
             call.decision.action,
             _FINAL[call.status],
             data,
-            call.record.result_error,
+            call.record.result_error if call.refusal is None else call.refused_for,
             started_at=None if begun_ns is None else utc(begun_ns),
             completed_at=utc(self.system.now_ns()),
             decision_id=call.record.decision_id,

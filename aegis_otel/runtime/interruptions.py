@@ -62,7 +62,8 @@ class Interruptions:
         """
         if not self._asks(action, wanted):
             return True
-        return self._suspend(await asyncio.to_thread(self._assess, action, origin, shown))
+        assessed = self._governor.system.off_loop(lambda: self._assess(action, origin, shown))
+        return self._suspend(await assessed)
 
     def consider_now(self, action: Action, origin: Origin, shown: str, wanted: bool) -> bool | None:
         """`consider`, for where the SDK waits for nothing."""
@@ -74,7 +75,8 @@ class Interruptions:
         It is paused again where the audit knows of no yes, or of a yes to another question than the
         policy asks now. A rejection is believed: it comes from an answer to an earlier call.
         """
-        return self._judge(*await asyncio.to_thread(self._look_up, action, origin, shown), approved)
+        found = self._governor.system.off_loop(lambda: self._look_up(action, origin, shown))
+        return self._judge(*await found, approved)
 
     def reconsider_now(self, action: Action, origin: Origin, shown: str, approved: bool) -> bool | None:
         """`reconsider`, for where the SDK waits for nothing."""
@@ -132,7 +134,7 @@ class Interruptions:
         """
         governor = self._governor
         taking = asyncio.ensure_future(
-            asyncio.to_thread(governor.journal.take_over, call.record, inside=inside)
+            governor.system.off_loop(lambda: governor.journal.take_over(call.record, inside=inside))
         )
         try:
             found = await asyncio.shield(taking)
@@ -144,7 +146,8 @@ class Interruptions:
         if found is not None:
             take_up(call, found)
         elif call.decision.approval is Approval.APPROVE:
-            known = await asyncio.to_thread(governor.journal.waiting, call.record.tool_call_id or "")
+            call_id = call.record.tool_call_id or ""
+            known = await governor.system.off_loop(lambda: governor.journal.waiting(call_id))
             if known and not any(same_call(each.row, call.record) for each in known):
                 return refusal.CHANGED
         return None

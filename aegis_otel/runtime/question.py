@@ -6,20 +6,25 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextvars import ContextVar
+from dataclasses import dataclass, replace
 
 import msgspec
 
+from aegis_otel.encoding import is_cut
 from aegis_otel.redaction import redact_text
 from aegis_otel.runtime import refusal
 from aegis_otel.runtime.call import Approver, Call
-from aegis_otel.runtime.describe import safe_text, traced
+from aegis_otel.runtime.describe import describe, safe_text, traced
 from aegis_otel.runtime.refusal import Refusal
 
 _log = logging.getLogger("aegis_otel")
 
 
+_LONGEST_DETAIL = 500
+
+
 class NobodyToAsk(Exception):
-    """A handler knows that it has nobody to ask; the message says how to change that."""
+    """A handler cannot put the question to anybody: the call is denied, and the row has the message."""
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +73,16 @@ class ApprovalAnswer(msgspec.Struct, frozen=True):
                 raise TypeError(f"`{name}` of an answer must be a text or None")
 
 
-_asked: ContextVar[Question] = ContextVar("aegis_otel_question")
+@dataclass(slots=True)
+class _Asked:
+    """A question under way, as its handler has it in its task and in threads with its context."""
+
+    question: Question
+    held_up: str | None = None
+    """Why nobody has been asked yet, for as long as that is so."""
+
+
+_asked: ContextVar[_Asked] = ContextVar("aegis_otel_question")
 
 
 def current_question() -> Question:
@@ -78,9 +92,22 @@ def current_question() -> Question:
         LookupError: nothing is being asked here.
     """
     try:
-        return _asked.get()
+        return _asked.get().question
     except LookupError:
         raise LookupError("no question is being asked: call this inside `request_approval`") from None
+
+
+def wait_for_turn(why: str) -> Callable[[], None]:
+    """Have the row say `why`, should the question expire before what this returns is called."""
+    asked = _asked.get(None)
+    if asked is None:
+        return lambda: None
+    asked.held_up = why
+
+    def begin() -> None:
+        asked.held_up = None
+
+    return begin
 
 
 async def ask(
@@ -95,15 +122,17 @@ async def ask(
     started = monotonic()
     record = call.record
     record.human_decision = record.approver = record.approval_reason = None
-    asked = _asked.set(_question(call, timeout))
+    asked = _Asked(_question(call, timeout))
+    if not _shows_all(asked.question.action_params):
+        return _unobtainable("its arguments cannot be shown whole: too deep, too large, or hidden altogether")
+    token = _asked.set(asked)
     try:
         # A handler that is no coroutine function has held the event loop and gave no answer that counts.
         task = asyncio.ensure_future(approver.request_approval(call.decision))
     except Exception as error:
-        _log.warning("`request_approval` must be `async def`; denied: %s", traced(error))
-        return refusal.UNOBTAINABLE
+        return _unobtainable("`request_approval` of the handler must be `async def`", error)
     finally:
-        _asked.reset(asked)
+        _asked.reset(token)
     try:
         done, _ = await asyncio.wait({task}, timeout=timeout)
     finally:
@@ -112,26 +141,37 @@ async def ask(
     record.approval_wait_s = round(waited, 6)
     if not done or waited > timeout:  # a handler that holds the event loop is late without being stopped
         record.human_decision = "expired"
-        return refusal.EXPIRED
+        return replace(refusal.EXPIRED, detail=asked.held_up)
     try:
         answer: object = task.result()
     except NobodyToAsk as error:
-        _log.warning("denied: %s", error)
-        return refusal.UNOBTAINABLE
+        return _unobtainable(str(error) or "there is nobody to ask")
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
-        _log.warning("the approval handler failed; denied: %s", traced(error))
-        return refusal.UNOBTAINABLE
+        return _unobtainable(f"the handler raised {describe(error)}", error)
     if isinstance(answer, bool):
         answer = ApprovalAnswer(answer)
     if not isinstance(answer, ApprovalAnswer):
-        _log.warning("the approval handler answered `%s`, not True or False; denied", type(answer).__name__)
-        return refusal.UNOBTAINABLE
+        return _unobtainable(f"the handler answered `{type(answer).__name__}`, not True or False")
     record.approver = _optional(answer.approver or approver.approver)
     record.approval_reason = _optional(answer.reason)
     record.human_decision = "approved" if answer.approved else "denied"
     return None if answer.approved else refusal.DENIED
+
+
+def _shows_all(params: str) -> bool:
+    """Whether who reads the redacted arguments sees all of them, but for the secrets in them."""
+    return params.startswith("{") and not is_cut(params)
+
+
+def _unobtainable(why: str, error: BaseException | None = None) -> Refusal:
+    """No answer was had: the log and the row say why."""
+    if error is None:
+        _log.warning("denied: %s", safe_text(why))
+    else:
+        _log.warning("the approval handler failed; denied: %s", traced(error))
+    return replace(refusal.UNOBTAINABLE, detail=safe_text(why)[:_LONGEST_DETAIL])
 
 
 def _question(call: Call, timeout: float) -> Question:

@@ -21,11 +21,18 @@ class Refusal:
     status: RecordStatus
     cause: str | None = None
     """Goes to the row's `reason` and to `error.type`, where the policy's own reason does not tell."""
+    detail: str | None = None
+    """What only the row says behind `error`: what went wrong when a human was to be asked. Redacted."""
 
     @property
     def text(self) -> str:
         """What the model reads as the tool's output."""
         return f"[AEGIS {self.tag}] {self.error}"
+
+    @property
+    def recorded(self) -> str:
+        """The row's `result_error`."""
+        return self.error if self.detail is None else f"{self.error}: {self.detail}"
 
 
 def blocked(rule: str) -> Refusal:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 from urllib.parse import unquote
+
+from aegis_otel.runtime.threads import Threads
+
+T = TypeVar("T")
+_large_arguments = Threads("aegis-arguments", 4, linger_s=1.0)
 
 
 def _service_name() -> str | None:
@@ -29,6 +36,11 @@ class RealSystem:
     now_ns = staticmethod(time.time_ns)
     monotonic = staticmethod(time.perf_counter)
     pid = staticmethod(os.getpid)
+
+    @staticmethod
+    def off_loop(work: Callable[[], T]) -> Awaitable[T]:
+        """Run `work` in one of four threads of ours: the program's own cannot keep it waiting."""
+        return _large_arguments.run(work)
 
     @staticmethod
     def new_id() -> str:

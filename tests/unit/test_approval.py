@@ -181,10 +181,10 @@ async def test_what_was_typed_before_the_question_is_no_answer(terminal: Termina
 
 
 async def test_a_long_parameter_hides_no_other(terminal: Terminal) -> None:
-    """Each is cut for itself."""
+    """Both are shown whole."""
     asking = handler(terminal).request_approval(decision(a="x" * 10_000, z_to="evil@example.com"))
     await terminal.answer(asking, "n")
-    assert "(10002 characters)" in terminal.shown
+    assert terminal.shown.count("x") > 10_000
     assert "evil@example.com" in terminal.shown
 
 

@@ -222,7 +222,8 @@ class Gate:
     ) -> Call:
         name = getattr(context, "tool_name", None)
         if len(arguments) >= LARGE_ARGUMENTS:
-            action, fault = await asyncio.to_thread(self._action, name, arguments, agent)
+            off_loop = self.governor.system.off_loop
+            action, fault = await off_loop(lambda: self._action(name, arguments, agent))
         else:
             action, fault = self._action(name, arguments, agent)
         origin = origin_of(context, arguments)

@@ -9,14 +9,15 @@ from typing import Any
 from aegis_otel.errors import ConfigError
 from aegis_otel.model import PolicyDecision
 from aegis_otel.runtime.approval.handler import ApprovalHandler
-from aegis_otel.runtime.approval.thread import in_thread
+from aegis_otel.runtime.approval.thread import call_back
 
 
 class CallbackApprovalHandler(ApprovalHandler):
     """Asks `callback(decision)`, which may block, be `async def`, or return an awaitable.
 
-    It is called in a thread, so that the event loop stays free; what it returns is awaited on the loop
-    where it can be. The value must be True, False or an `ApprovalAnswer`; any other denies.
+    It is called in a thread, so that the event loop stays free; a process has 64 threads for this, and more
+    questions wait their turn. What it returns is awaited on the loop where it can be. The value must be True,
+    False or an `ApprovalAnswer`; any other denies.
 
     Args:
         callback: Takes a `PolicyDecision`. `current_question()` works inside it.
@@ -35,5 +36,5 @@ class CallbackApprovalHandler(ApprovalHandler):
         self.approver = approver
 
     async def request_approval(self, decision: PolicyDecision) -> Any:
-        answer = await in_thread(lambda: self._callback(decision))
+        answer = await call_back(lambda: self._callback(decision))
         return await answer if inspect.isawaitable(answer) else answer

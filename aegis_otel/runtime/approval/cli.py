@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import getpass
-import json
 import os
 import select
 import sys
 import termios
 import threading
-from collections.abc import Mapping
+import time
 from contextlib import suppress
-from typing import Any, TextIO
+from typing import TextIO
 
-from aegis_otel.encoding import to_plain
 from aegis_otel.model import PolicyDecision
-from aegis_otel.redaction import redact, redact_text
 from aegis_otel.runtime.approval.handler import ApprovalHandler, NoTerminal
-from aegis_otel.runtime.approval.thread import in_thread
-from aegis_otel.terminal import escape
+from aegis_otel.runtime.approval.shown import Screen, Sheet, refused, sheet
+from aegis_otel.runtime.approval.thread import prompt
+from aegis_otel.runtime.question import NobodyToAsk, Question, current_question
 
-_MAX_PARAM = 500
-_MAX_PARAMS = 40
 _POLL_S = 0.1
+_USUAL_COLUMNS = 80
 
 
 class CLIApprovalHandler(ApprovalHandler):
-    """Asks at the terminal, one question at a time, in a thread, so that the event loop stays free."""
+    """Asks at the terminal, one question at a time, in one thread for all, so that the event loop stays free.
+
+    A question that cannot be shown whole is denied; the terminal and the row say why.
+    """
 
     channel = "cli"
-
-    _one_at_a_time = threading.Lock()
 
     def __init__(self, *, stdin: TextIO | None = None, stdout: TextIO | None = None) -> None:
         """Ask on `stdin` and `stdout`; the process's own by default."""
@@ -39,26 +37,33 @@ class CLIApprovalHandler(ApprovalHandler):
 
     async def request_approval(self, decision: PolicyDecision) -> bool:
         gone = threading.Event()
+        question = _question()
+        deadline = None if question is None else time.time() + question.timeout
         try:
-            return await in_thread(lambda: self._in_turn(decision, gone))
+            return await prompt(lambda: self._prompt(decision, question, deadline, gone))
         finally:
             gone.set()
 
-    def _in_turn(self, decision: PolicyDecision, gone: threading.Event) -> bool:
-        # Waits in short steps, so that a question nobody waits for any more is never asked.
-        while not self._one_at_a_time.acquire(timeout=_POLL_S):
-            if gone.is_set():
-                return False
-        try:
-            return self._prompt(decision, gone)
-        finally:
-            self._one_at_a_time.release()
-
-    def _prompt(self, decision: PolicyDecision, gone: threading.Event) -> bool:
+    def _prompt(
+        self,
+        decision: PolicyDecision,
+        question: Question | None,
+        deadline: float | None,
+        gone: threading.Event,
+    ) -> bool:
         stdin, out = self._stdin or sys.stdin, self._stdout or sys.stdout
-        out.write(_question(decision))
-        out.flush()
-        _forget_what_was_typed(stdin)
+        screen, asked = _screen(stdin, out), sheet(decision, question, deadline)
+        try:
+            _show(out, asked.lines(screen))
+            _forget_what_was_typed(stdin)
+            return self._answer(asked, screen, stdin, out, gone)
+        except NobodyToAsk as error:
+            _show(out, refused(asked, str(error), screen))
+            raise
+
+    def _answer(
+        self, asked: Sheet, screen: Screen, stdin: TextIO, out: TextIO, gone: threading.Event
+    ) -> bool:
         while True:
             out.write("  Approve? [y/n]: ")
             out.flush()
@@ -70,11 +75,16 @@ class CLIApprovalHandler(ApprovalHandler):
                 out.write("\n  No input available: denying.\n")
                 return False
             answer = line.strip().lower()
-            if answer in ("y", "yes"):
-                return True
             if answer in ("n", "no"):
                 return False
-            out.write("  Please enter 'y' or 'n'.\n")
+            now = _screen(stdin, out)
+            if now.columns < screen.columns:  # a narrower window has broken our lines anew
+                screen = now
+                _show(out, asked.lines(screen))
+            elif answer in ("y", "yes"):
+                return True
+            else:
+                out.write("  Please enter 'y' or 'n'.\n")
 
 
 def default_handler() -> ApprovalHandler:
@@ -86,37 +96,28 @@ def default_handler() -> ApprovalHandler:
     return CLIApprovalHandler() if interactive else NoTerminal()
 
 
-def _question(decision: PolicyDecision) -> str:
-    action = decision.action
-    rows = [
-        ("Action", action.type),
-        ("Target", action.target),
-        ("Agent", action.agent),
-        ("Risk", decision.risk_level.name),
-        ("Rule", decision.matched_rule),
-        ("Reason", decision.reason),
-        ("Params", _shown(action.params)),
-        ("Desc", action.description),
-    ]
-    bar = "=" * 60
-    lines = [f"  {label + ':':<8} {escape(redact_text(str(value)))}" for label, value in rows if value]
-    return "\n".join(["", bar, "  APPROVAL REQUIRED", bar, *lines, bar, ""])
-
-
-def _shown(params: Mapping[str, Any]) -> str | None:
-    """The redacted arguments as JSON, each cut for itself: a long one must not hide the others."""
-    plain = redact(to_plain(params))
-    if not params or not isinstance(plain, dict):
+def _question() -> Question | None:
+    """The question that is being asked; None where a program calls the handler itself."""
+    try:
+        return current_question()
+    except LookupError:
         return None
-    parts = []
-    for name, value in list(plain.items())[:_MAX_PARAMS]:
-        text = json.dumps(value, ensure_ascii=False)
-        if len(text) > _MAX_PARAM:
-            text = f"{text[:_MAX_PARAM]}... ({len(text)} characters)"
-        parts.append(f"{json.dumps(name[:_MAX_PARAM], ensure_ascii=False)}: {text}")
-    if len(plain) > _MAX_PARAMS:
-        parts.append(f"... and {len(plain) - _MAX_PARAMS} more")
-    return "{" + ", ".join(parts) + "}"
+
+
+def _screen(stdin: TextIO, out: TextIO) -> Screen:
+    """The size of the terminal; that of a usual one where none is known."""
+    encoding = getattr(out, "encoding", None) or "utf-8"
+    for stream in (out, stdin):
+        with suppress(OSError, ValueError, AttributeError):
+            columns, rows = os.get_terminal_size(stream.fileno())
+            if columns > 0:
+                return Screen(columns, rows, encoding)
+    return Screen(_USUAL_COLUMNS, 0, encoding)
+
+
+def _show(out: TextIO, lines: list[str]) -> None:
+    out.write("\n" + "\n".join(lines) + "\n")
+    out.flush()
 
 
 def _forget_what_was_typed(stdin: TextIO) -> None:

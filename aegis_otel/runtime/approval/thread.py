@@ -1,36 +1,42 @@
-"""A handler's blocking code, off the event loop."""
+"""A handler's blocking code, off the event loop and in its turn."""
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
-from contextvars import copy_context
 from typing import TypeVar
 
-from aegis_otel.runtime.describe import describe
+from aegis_otel.runtime.question import NobodyToAsk, wait_for_turn
+from aegis_otel.runtime.threads import Threads
 
 T = TypeVar("T")
 
+CALLBACKS = 64
+"""How many functions are asked at once in a process."""
+MOST_WAITING = 10_000
+"""How many questions wait for their turn; one more is denied at once."""
 
-async def in_thread(blocking: Callable[[], T]) -> T:
-    """What `blocking` returns or raises, run in a thread of its own with the caller's context.
+_callbacks = Threads("aegis-approval", CALLBACKS)
+_terminal = Threads("aegis-approval", 1)  # there is one keyboard
 
-    When this is cancelled, the thread is left to end by itself; it does not hold up the process's exit.
-    """
-    # Not asyncio.to_thread: its pool would be used up by questions that wait, and holds up exit.
-    outcome: Future[T] = Future()
-    outcome.set_running_or_notify_cancel()
-    context = copy_context()
 
-    def run() -> None:
-        try:
-            outcome.set_result(context.run(blocking))
-        except BaseException as error:
-            # What no future can carry, and what would end the thread or the loop in place of the question.
-            plain = isinstance(error, Exception) and not isinstance(error, StopIteration)
-            outcome.set_exception(error if plain else RuntimeError(describe(error)))
+async def call_back(callback: Callable[[], T]) -> T:
+    """Return what `callback` returns, called in one of the threads for functions that are asked."""
+    why = f"its turn never came, because {CALLBACKS} other functions had not returned"
+    return await _in_turn(_callbacks, callback, why)
 
-    threading.Thread(target=run, name="aegis-approval", daemon=True).start()
-    return await asyncio.wrap_future(outcome)
+
+async def prompt(show: Callable[[], T]) -> T:
+    """Return what `show` returns, called when the terminal is free."""
+    return await _in_turn(_terminal, show, "it was never shown, because the terminal asks one at a time")
+
+
+async def _in_turn(threads: Threads, blocking: Callable[[], T], why: str) -> T:
+    if threads.waiting >= MOST_WAITING:
+        raise NobodyToAsk(f"{MOST_WAITING} questions wait already")
+    begin = wait_for_turn(why)
+
+    def run() -> T:
+        begin()
+        return blocking()
+
+    return await threads.run(run)

@@ -14,7 +14,8 @@ import time
 import uuid
 from collections.abc import Mapping
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import httpx2
 import msgspec
@@ -23,10 +24,14 @@ from aegis_otel.errors import ConfigError
 from aegis_otel.model import PolicyDecision
 from aegis_otel.runtime.approval.handler import ApprovalHandler
 from aegis_otel.runtime.approval.signature import ID, SIGNATURE, TIMESTAMP, Signer
-from aegis_otel.runtime.question import ApprovalAnswer, Question, current_question
+from aegis_otel.runtime.question import ApprovalAnswer, Question, current_question, wait_for_turn
 from aegis_otel.runtime.timestamps import timestamp
 
 _AGAIN_S = 1.0
+_REQUESTS = 100
+"""How many requests are under way at once on one event loop, for all handlers."""
+_NO_IDLE_CONNECTION = httpx2.Limits(max_keepalive_connections=0)
+"""Questions that wait hold no connection between two requests: thousands may wait."""
 _LARGEST_QUESTION = 1_000_000
 _LARGEST_ANSWER = 65_536
 
@@ -55,6 +60,8 @@ class WebhookApprovalHandler(ApprovalHandler):
 
     channel = "webhook"
 
+    _turns: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]] = WeakKeyDictionary()
+
     def __init__(
         self,
         url: str,
@@ -75,10 +82,18 @@ class WebhookApprovalHandler(ApprovalHandler):
     async def request_approval(self, decision: PolicyDecision) -> ApprovalAnswer:  # noqa: ARG002
         body = _payload(current_question())
         message_id = f"msg_{uuid.uuid4().hex}"
-        async with httpx2.AsyncClient(verify=self._tls, trust_env=False, timeout=self._timeout) as client:
-            while (answer := await self._ask(client, message_id, body)) is None:
+        turn = self._turns.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(_REQUESTS))
+        begin = wait_for_turn(f"its turn never came, because {_REQUESTS} requests were not answered")
+        async with httpx2.AsyncClient(
+            verify=self._tls, trust_env=False, timeout=self._timeout, limits=_NO_IDLE_CONNECTION
+        ) as client:
+            while True:
+                async with turn:
+                    begin()
+                    answer = await self._ask(client, message_id, body)
+                if answer is not None:
+                    return answer
                 await asyncio.sleep(_AGAIN_S)
-            return answer
 
     async def _ask(self, client: httpx2.AsyncClient, message_id: str, body: bytes) -> ApprovalAnswer | None:
         """One request; None when the human has not answered yet."""
@@ -93,6 +108,8 @@ class WebhookApprovalHandler(ApprovalHandler):
                 answer = await _read(response)
         except httpx2.ReadTimeout:
             return None
+        except httpx2.TransportError as error:
+            raise WebhookError(f"the webhook could not be reached ({type(error).__name__})") from error
         if self._signer is not None and not self._signer.has_signed(message_id, response.headers, answer):
             raise WebhookError("the webhook's answer is not signed with the secret")
         return _parsed(answer)
@@ -152,8 +169,11 @@ async def _read(response: httpx2.Response) -> bytes:
 
 def _parsed(body: bytes) -> ApprovalAnswer:
     """Strict: `approved` is a JSON boolean and nothing else, and is said once."""
-    said = json.loads(body.decode(), object_pairs_hook=_once)
-    return msgspec.convert(said, ApprovalAnswer)
+    try:
+        said = json.loads(body.decode(), object_pairs_hook=_once)
+        return msgspec.convert(said, ApprovalAnswer)
+    except (ValueError, RecursionError) as error:  # a ValidationError of msgspec is a ValueError
+        raise WebhookError(f"the webhook answered JSON that is no answer, or no JSON: {error}") from error
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
