@@ -7,7 +7,6 @@ fails in here ends as a recorded refusal; nothing but a cancellation is ever rai
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING
 
