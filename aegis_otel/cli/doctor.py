@@ -16,7 +16,14 @@ import click
 
 from aegis_otel.cli.check import FAILED, INVALID, OK, WARNING, Check
 from aegis_otel.cli.doctor_export import look_at_export
-from aegis_otel.cli.doctor_program import check_approvals, check_audit, judge, looks_at, own_governance
+from aegis_otel.cli.doctor_program import (
+    check_approvals,
+    check_audit,
+    check_placement,
+    judge,
+    looks_at,
+    own_governance,
+)
 from aegis_otel.config import APPROVALS, MODE, ON_UNGOVERNED, POLICY, SETTINGS, unknown_variables
 from aegis_otel.errors import AegisError, ConfigError, PolicyError
 from aegis_otel.redaction import redact_text
@@ -81,7 +88,8 @@ def doctor(
     """
     agent = None if target is None else _agent(target)
     program = None if target is None else own_governance()
-    checks = [_tried(name, look) for name, look in _looks(files, program)]
+    tools = list(getattr(agent, "tools", None) or ())
+    checks = [_tried(name, look) for name, look in _looks(files, program, tools)]
     try:
         checks += look_at_export(health, file, target and target.partition(":")[0])
     except AegisError as error:
@@ -105,16 +113,17 @@ def doctor(
 
 
 def _looks(
-    files: tuple[Path, ...], program: Instrumentation | None
+    files: tuple[Path, ...], program: Instrumentation | None, tools: list[object]
 ) -> Iterator[tuple[str, Callable[[], Check]]]:
     yield "versions", _versions
     if program is None:
         yield "settings", _settings
         yield "policy", lambda: _policy(files)
         yield "audit", _audit
+        yield "placement", lambda: _placement(files, tools)
         yield "approvals", _approvals
         return
-    for name, look in looks_at(program):
+    for name, look in looks_at(program, tools):
         yield name, (lambda: _policy(files)) if name == "policy" and files else look
 
 
@@ -150,7 +159,7 @@ def _settings() -> Check:
 def _policy(files: tuple[Path, ...]) -> Check:
     from aegis_otel.policy import Policy
 
-    named = files or tuple(Path(each) for each in POLICY.value().split(os.pathsep) if each)
+    named = _policy_files(files)
     if not named:
         raise ConfigError(f"no policy: set `{POLICY.env}`, or pass `--policy FILE`")
     return judge(Policy.from_yaml_files(*named))
@@ -160,6 +169,16 @@ def _audit() -> Check:
     from aegis_otel.runtime.audit import AuditLogger
 
     return check_audit(AuditLogger())
+
+
+def _placement(files: tuple[Path, ...], tools: list[object]) -> Check:
+    from aegis_otel.audit.location import locate
+
+    return check_placement(_policy_files(files), locate(), tools)
+
+
+def _policy_files(files: tuple[Path, ...]) -> tuple[Path, ...]:
+    return files or tuple(Path(each) for each in POLICY.value().split(os.pathsep) if each)
 
 
 def _approvals() -> Check:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aegis_otel.cli.check import FAILED, OK, WARNING, Check
@@ -22,7 +24,9 @@ def own_governance() -> Instrumentation | None:
     return Instrumentation.current
 
 
-def looks_at(program: Instrumentation) -> Iterator[tuple[str, Callable[[], Check]]]:
+def looks_at(
+    program: Instrumentation, tools: Sequence[object] = ()
+) -> Iterator[tuple[str, Callable[[], Check]]]:
     """In place of what the environment's settings would come to."""
     runtime = program.runtime
     asked = program.asked
@@ -30,6 +34,7 @@ def looks_at(program: Instrumentation) -> Iterator[tuple[str, Callable[[], Check
     yield "program", lambda: _settings(runtime.mode.value, asked)
     yield "policy", lambda: judge(runtime.policy, f"`{', '.join(runtime.policy.sources)}` ")
     yield "audit", lambda: check_audit(runtime.audit)
+    yield "placement", lambda: check_placement(runtime.policy.sources, runtime.audit.path, tools)
     if runtime.mode is Mode.MONITOR:
         yield "approvals", lambda: Check("approvals", OK, "nobody is asked in monitor mode")
     else:
@@ -64,6 +69,28 @@ def check_audit(audit: AuditLogger) -> Check:
         return Check("audit", FAILED, why)
     away = f"; what is sealed goes to `{audit.address}`" if audit.address else ""
     return Check("audit", OK, f"`{audit.path}` can be written{away}")
+
+
+def check_placement(
+    policies: Iterable[str | os.PathLike[str]], audit: Path, tools: Iterable[object]
+) -> Check:
+    """Whether tools that write files can reach the policy or the audit."""
+    from aegis_otel.adapters.openai_agents.reach import writing_tools
+    from aegis_otel.runtime.placement import warning, within_reach
+
+    reached = within_reach(policies, audit)
+    if not reached:
+        return Check(
+            "placement", OK, "policy and audit are out of reach of tools that write below this directory"
+        )
+    if writers := writing_tools(tools):
+        return Check("placement", WARNING, warning("`, `".join(writers), reached))
+    return Check(
+        "placement",
+        OK,
+        f"{' and '.join(reached)} can be changed below this directory: give no agent a tool that writes "
+        "files here (docs/threat-model.md)",
+    )
 
 
 def check_approvals(approvals: str, handler: ApprovalHandler, *, own: bool = False) -> Check:

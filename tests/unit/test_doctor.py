@@ -78,11 +78,12 @@ def test_all_is_well(folder: Path) -> None:
     before = dict(vars(FunctionTool))
     result = run()
     assert result.exit_code == 0
-    assert [line.split()[0] for line in result.stdout.splitlines()] == ["ok"] * 8
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["ok"] * 9
     assert "hunter2" not in result.output
     assert (CapturePoint.installed, dict(vars(FunctionTool))) == (None, before)
     assert set(checks()) == {
-        *("versions", "settings", "policy", "audit", "approvals", "export", "probe", "capture point")
+        *("versions", "settings", "policy", "audit", "placement", "approvals", "export", "probe"),
+        "capture point",
     }
 
 

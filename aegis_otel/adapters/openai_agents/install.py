@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import ClassVar
 
 from aegis_otel.adapters.openai_agents import function_tools, local_tools, sdk_approvals, ungoverned
 from aegis_otel.adapters.openai_agents.actions import Targets
 from aegis_otel.adapters.openai_agents.function_tools import Gates
 from aegis_otel.adapters.openai_agents.patches import Patches
+from aegis_otel.adapters.openai_agents.reach import Reach
 from aegis_otel.adapters.openai_agents.self_test import self_test
 from aegis_otel.adapters.openai_agents.ungoverned import Ungoverned
 from aegis_otel.errors import ConfigError
@@ -23,11 +25,18 @@ class CapturePoint:
     installed: ClassVar[CapturePoint | None] = None
 
     def __init__(
-        self, governor: Governor, targets: Targets, *, approvals: str = "handler", on_ungoverned: str = "warn"
+        self,
+        governor: Governor,
+        targets: Targets,
+        *,
+        approvals: str = "handler",
+        on_ungoverned: str = "warn",
+        reached: Sequence[str] = (),
     ) -> None:
         self.governor = governor
         self._approvals = approvals
         self._on_ungoverned = on_ungoverned
+        self._reach, self._reached = Reach(), reached
         self._targets = targets
         self._gates = Gates(governor, targets)
         self._patches = Patches()
@@ -55,8 +64,11 @@ class CapturePoint:
                 if interrupts:
                     sdk_approvals.install(self._gates, self._patches)
                 local_tools.install(self.governor, self._targets, self._patches)
-                ungoverned.install(Ungoverned(self._on_ungoverned, self.governor.mode), self._patches)
+                ungoverned.install(
+                    Ungoverned(self._on_ungoverned, self.governor.mode), self._reach, self._patches
+                )
                 self_test(self._gates, interrupts=interrupts)
+                self._reach.begin(self._reached)
             except AttributeError as error:
                 self._patches.undo()
                 raise ConfigError(

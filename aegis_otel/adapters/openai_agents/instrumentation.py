@@ -32,6 +32,7 @@ from aegis_otel.policy import Policy
 from aegis_otel.runtime.approval import ApprovalHandler
 from aegis_otel.runtime.audit import AuditLogger
 from aegis_otel.runtime.hooks import RuntimeHooks
+from aegis_otel.runtime.placement import within_reach
 from aegis_otel.runtime.runtime import Runtime
 from aegis_otel.runtime.watch_thread import PolicyWatchThread
 
@@ -145,6 +146,7 @@ def govern(
             settings.get("targets") or {},
             approvals=asked["approvals"],
             on_ungoverned=asked["on_ungoverned"],
+            reached=within_reach(files or runtime.policy.sources, runtime.audit.path),
         )
         watch = PolicyWatchThread(runtime, files, asked["reload_interval"]) if files else None
         runtime.check()

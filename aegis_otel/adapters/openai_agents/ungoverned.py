@@ -11,6 +11,7 @@ from agents.agent import AgentBase
 
 from aegis_otel.adapters.openai_agents.coverage import ALL_TOOLS, Coverage, Row, rows_of
 from aegis_otel.adapters.openai_agents.patches import Patches
+from aegis_otel.adapters.openai_agents.reach import Reach
 from aegis_otel.config import ON_UNGOVERNED
 from aegis_otel.errors import ConfigError
 from aegis_otel.model import Mode
@@ -69,7 +70,7 @@ def _which(row: Row) -> str:
     return f"`{tool}` of agent `{row.agent}`"
 
 
-def install(ungoverned: Ungoverned, patches: Patches) -> None:
+def install(ungoverned: Ungoverned, reach: Reach, patches: Patches) -> None:
     """Look at the tools of every agent, on each turn of each run."""
     every = AgentBase.get_all_tools
 
@@ -77,6 +78,7 @@ def install(ungoverned: Ungoverned, patches: Patches) -> None:
     async def get_all_tools(self: AgentBase[Any], run_context: Any) -> list[Any]:
         tools = await every(self, run_context)
         ungoverned.look(self, tools)
+        reach.check(tools)
         return tools
 
     patches.set(AgentBase, ALL_TOOLS, get_all_tools)
