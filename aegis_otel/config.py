@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Generic, NamedTuple, TypeVar
@@ -68,6 +69,12 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
+def _audit_id(text: str) -> str:
+    if not re.fullmatch("[0-9a-f]{32}", text):
+        raise ValueError("expected 32 hex digits, as `aegis audit verify` prints them")
+    return text
+
+
 POLICY = Setting(
     "policy",
     "AEGIS_POLICY",
@@ -131,6 +138,13 @@ AUDIT_SPOOL = Setting(
     str,
     "with `s3://`: the local directory of the journal; by default one that is named after the address",
 )
+AUDIT_ID = Setting(
+    "audit_id",
+    "AEGIS_AUDIT_ID",
+    "",
+    _audit_id,
+    "the id of the audit, as `aegis audit verify` prints it: another audit in its place is refused",
+)
 SEAL_KEY = Setting(
     "seal_key",
     "AEGIS_SEAL_KEY",
@@ -159,6 +173,7 @@ SETTINGS: tuple[Setting[str] | Setting[float], ...] = (
     APPROVALS,
     APPROVAL_TIMEOUT,
     AUDIT_DIR,
+    AUDIT_ID,
     AUDIT_SPOOL,
     DURABILITY,
     EVALUATION_DURATION,

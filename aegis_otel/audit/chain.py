@@ -51,8 +51,13 @@ def stated(line: bytes) -> str | None:
     return match[1].decode() if match else None
 
 
+def whole_part(content: bytes) -> bytes:
+    """Return a file's content up to its last newline; what follows is a torn write, not a line."""
+    return content[: content.rfind(b"\n") + 1]
+
+
 def whole_lines(content: bytes) -> Iterator[bytes]:
-    """The lines of a file, without newlines; what follows the last newline is a torn write, not a line."""
+    """Yield the whole lines of a file, without newlines."""
     yield from content.split(b"\n")[:-1]
 
 

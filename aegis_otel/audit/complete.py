@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from aegis_otel.audit import files
 from aegis_otel.audit.chain import check, journal_origin, whole_lines
-from aegis_otel.audit.seals import CARRIED_FILE, Book
+from aegis_otel.audit.seals import CARRIED_FILE, JOURNAL_FILE, Book
 from aegis_otel.audit.writers import WRITER, look_at_writers
 
 _BATCH_BYTES = 64 << 20
@@ -74,6 +75,9 @@ def find_complete(journal: Path, book: Book) -> Complete:
             continue
         if CARRIED_FILE.fullmatch(path.name):
             _add_carried(path, book, found)
+        elif not JOURNAL_FILE.fullmatch(path.name):
+            found.elsewhere.append(path)
+            found.problems.append(f"`{path}` is not named as a journal file is: it is not sealed")
         elif match := re.fullmatch(WRITER, path.name, re.DOTALL):
             writers.setdefault(match[1], []).append((int(match[2] or 0), path))
     growing = (re.fullmatch(WRITER, path.name, re.DOTALL) for path in look.growing)
@@ -85,15 +89,15 @@ def find_complete(journal: Path, book: Book) -> Complete:
         if file.chain and (match := re.fullmatch(WRITER, file.file, re.DOTALL))
     }
     size = 0
-    for writer, files in writers.items():
-        files.sort()
+    for writer, numbered in writers.items():
+        numbered.sort()
         chain: str | None = heads.get(writer) or journal_origin(book.audit, writer)
-        for _, path in files:
+        for _, path in numbered:
             if chain is None or size >= _BATCH_BYTES:
                 found.elsewhere.append(path)
                 found.later += chain is not None
                 continue
-            content = path.read_bytes()
+            content = files.read_file(path.parent, path.name)
             lines = list(whole_lines(content))
             start = chain
             for number, line in enumerate(lines, 1):
@@ -113,7 +117,7 @@ def find_complete(journal: Path, book: Book) -> Complete:
 
 
 def _add_carried(path: Path, book: Book, found: Complete) -> None:
-    content = path.read_bytes()
+    content = files.read_file(path.parent, path.name)
     digest = hashlib.sha256(content).hexdigest()
     for seal in book.seals:
         if seal.carried is not None and seal.carried.file == path.name:

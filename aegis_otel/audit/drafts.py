@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from aegis_otel.audit import files
 from aegis_otel.audit.lake import SCHEMA
 from aegis_otel.audit.location import JOURNAL, LAKE
 from aegis_otel.audit.seals import VERSION, Book, Carried, Segment, carried_name, segment_name
@@ -22,23 +23,22 @@ class Drafts:
         self._book = book
         self._seal = len(book.seals) + 1
         self._segments = book.segments
-        self._files: list[tuple[Path, Path]] = []
+        self._files: list[tuple[str, str]] = []
+        """The names below the directory that each has at first, and in the end."""
 
     def segment(self, workshop: Workshop, day: str, replaced: list[Path]) -> Segment:
         """Write the rows of a day, new ones and those of the segments that it replaces."""
         self._segments += 1
         name = segment_name(day, self._segments, self._book.tag)
-        path = self._directory / LAKE / name
-        for folder in (path.parent.parent, path.parent):
-            if not folder.is_dir():
-                folder.mkdir(mode=0o700)
-                _sync(folder.parent)
-        schema = path.parent.parent / SCHEMA
-        if not workshop.has_schema(schema.parent) and not any(path == schema for _, path in self._files):
+        files.make_folder(self._directory, f"{LAKE}/{name.partition('/')[0]}")
+        schema = f"{LAKE}/{SCHEMA}"
+        if not workshop.has_schema(self._directory / LAKE) and not any(
+            path == schema for _, path in self._files
+        ):
             draft, descriptor = self._create(schema)
             os.close(descriptor)
-            workshop.write_schema(draft)
-        draft, descriptor = self._create(path)
+            workshop.write_schema(self._directory / draft)
+        draft, descriptor = self._create(f"{LAKE}/{name}")
         os.close(descriptor)
         metadata = {
             "aegis_version": str(VERSION),
@@ -47,29 +47,30 @@ class Drafts:
             "aegis_segment": str(self._segments),
             "aegis_previous": self._book.head,
         }
-        rows, first, last = workshop.write(draft, day, self._segments, replaced, metadata)
-        with draft.open("rb") as content:
+        rows, first, last = workshop.write(self._directory / draft, day, self._segments, replaced, metadata)
+        with files.open_stream(self._directory, draft) as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
-        return Segment(self._segments, name, rows, draft.stat().st_size, digest, first, last)
+            size = os.fstat(content.fileno()).st_size
+        return Segment(self._segments, name, rows, size, digest, first, last)
 
     def carried(self, lines: list[bytes]) -> Carried | None:
         """Write the lines that are carried over; None without any."""
         if not lines:
             return None
-        path = self._directory / JOURNAL / carried_name(self._seal, self._book.tag)
+        name = carried_name(self._seal, self._book.tag)
         content = b"".join(line + b"\n" for line in lines)
-        _, descriptor = self._create(path)
+        _, descriptor = self._create(f"{JOURNAL}/{name}")
         with os.fdopen(descriptor, "wb") as out:
             out.write(content)
-        return Carried(path.name, len(lines), hashlib.sha256(content).hexdigest())
+        return Carried(name, len(lines), hashlib.sha256(content).hexdigest())
 
     def publish(self) -> None:
         """Give all files their names, for good."""
         for draft, path in self._files:
-            _sync(draft)
-            os.rename(draft, path)
-        for folder in {path.parent for _, path in self._files}:
-            _sync(folder)
+            files.sync(self._directory, draft)
+            files.rename_file(self._directory, draft, path.rpartition("/")[2])
+        for folder in {path.rpartition("/")[0] for _, path in self._files}:
+            files.sync(self._directory, folder)
 
     @contextmanager
     def taken_back(self) -> Iterator[None]:
@@ -78,20 +79,12 @@ class Drafts:
             yield
         except BaseException:
             for draft, path in self._files:
-                draft.unlink(missing_ok=True)
-                path.unlink(missing_ok=True)
+                files.remove_file(self._directory, draft)
+                files.remove_file(self._directory, path)
             raise
 
-    def _create(self, path: Path) -> tuple[Path, int]:
-        draft = path.with_name(f".{path.name}.draft")
+    def _create(self, path: str) -> tuple[str, int]:
+        folder, _, last = path.rpartition("/")
+        draft = f"{folder}/.{last}.draft"
         self._files.append((draft, path))
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        return draft, os.open(draft, flags, 0o600)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return draft, files.create_file(self._directory, draft)

@@ -8,9 +8,11 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from aegis_otel.audit import files
 from aegis_otel.audit.filters import Condition
 from aegis_otel.audit.location import failure
 from aegis_otel.audit.rows import Row, to_json
@@ -38,8 +40,11 @@ def write_file(path: str | os.PathLike[str], write: Callable[[TextIO], int]) -> 
     Raises:
         AuditError: when it cannot be written.
     """
-    with whole_file(path) as draft, open(draft, "w", encoding="utf-8", newline="") as file:
-        return write(file)
+    with whole_file(path) as draft:
+        file = TextIOWrapper(draft.file, encoding="utf-8", newline="")
+        count = write(file)
+        file.detach()  # which flushes it, and leaves the draft open to be synced
+        return count
 
 
 def write_parquet(
@@ -70,23 +75,18 @@ def write_parquet(
 
 
 @contextmanager
-def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+def whole_file(path: str | os.PathLike[str]) -> Iterator[files.Draft]:
     """An empty draft beside `path`, of mode 0600, that takes its place when the block ends well.
 
     Raises:
         AuditError: when the draft cannot be made or written, or `path` is no place for a file.
     """
     target = Path(os.path.realpath(os.fsdecode(path)))
-    draft = target.with_name(f".aegis-export-{os.urandom(8).hex()}")
     if target.exists() and not target.is_file():
         raise AuditError(f"cannot export to `{target}`: it is not a regular file")
     try:
-        try:
-            os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        with files.replaced(target.parent, target.name) as draft:
             yield draft
-            os.replace(draft, target)
-        finally:
-            draft.unlink(missing_ok=True)
     except AuditError:
         raise
     except OSError as error:
@@ -100,7 +100,8 @@ def parquet_draft(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         AuditError: also for a name that DuckDB cannot have.
     """
-    with whole_file(path) as draft:
+    with whole_file(path) as made:
+        draft = made.path
         # It takes a backslash for a separator and has no way to escape one; its text is UTF-8.
         if re.search(r"[\\\ud800-\udfff]", str(draft)):
             raise AuditError(

@@ -25,8 +25,13 @@ class Feed:
     Only what can have changed is read again: rows from the newest on, and those that were unfinished.
     """
 
-    def __init__(self, directory: Path, condition: Condition) -> None:
+    def __init__(self, directory: Path, condition: Condition, *, mirrors: bool = False) -> None:
+        """
+        Args:
+            mirrors: See `audit.store.open_view`.
+        """
         self._directory = directory
+        self._mirrors = mirrors
         self._condition = condition
         self._newest = datetime.min.replace(tzinfo=UTC) + _LATE
         self._unfinished: set[str] = set()
@@ -39,7 +44,7 @@ class Feed:
             AuditError: when the audit cannot be read.
         """
         # Opened anew each time: it is then known anew which writers have ended.
-        with open_view(self._directory) as audit:
+        with open_view(self._directory, mirrors=self._mirrors) as audit:
             unfinished = _either("result_status = ?", _UNFINISHED)
             self._unfinished = {row["decision_id"] for row in read_rows(audit, unfinished)}
             for row in read_rows(audit, Condition("true", []), limit=1):
@@ -55,7 +60,7 @@ class Feed:
         Raises:
             AuditError: when the audit cannot be read.
         """
-        with open_view(self._directory) as audit:
+        with open_view(self._directory, mirrors=self._mirrors) as audit:
             return self._look(audit)
 
     def _look(self, audit: duckdb.DuckDBPyConnection) -> list[Row]:

@@ -16,6 +16,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from aegis_otel.audit import files
 from aegis_otel.audit.location import JOURNAL, KEY, failure
 
 LINGER_S = 0.05
@@ -148,13 +149,9 @@ class GroupCommit:
 
     def _sync_names(self) -> None:
         """A new file is lost with its directory's entry, and what it says means little without the key."""
-        audit = self._directory
-        for path in (audit / KEY, audit / JOURNAL, audit, audit.parent):
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        for name in (KEY, JOURNAL, "."):
+            files.sync(self._directory, name)
+        files.sync(self._directory.parent)
 
 
 def _sync(descriptor: int) -> None:

@@ -14,7 +14,6 @@ belong to `audit.group_commit`, because a file may not be closed before that.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import hmac
 import os
@@ -26,13 +25,14 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
+from aegis_otel.audit import files
 from aegis_otel.audit.chain import journal_origin, link
 from aegis_otel.audit.group_commit import GroupCommit
 from aegis_otel.audit.key import audit_id, load_key
 from aegis_otel.audit.location import address, failure, locate, prepare
 from aegis_otel.audit.record import AuditRecord, encode
-from aegis_otel.audit.sealer import Sealer
-from aegis_otel.audit.seals import Seal
+from aegis_otel.audit.sealer import Sealer, claim
+from aegis_otel.audit.seals import JOURNAL_FILE, Seal
 from aegis_otel.config import DURABILITY
 from aegis_otel.errors import AuditError
 
@@ -41,9 +41,9 @@ ROTATE_BYTES = 1 << 20
 ROTATE_S = 3_600.0
 """Seconds after which the next line goes to a new file, so that a quiet process is sealed too."""
 LOOK_S = 0.001
-"""Seconds for which one look counts that the file was not deleted under us. A line in a deleted file is no
-record, but a deletion a moment after a line takes it along too: a look for each line of a burst adds nothing.
-"""
+"""Seconds for which one check counts that the file still stands at its path. A line in a file that was
+deleted or moved away is no record, but a removal a moment after a line takes it along too: a check for each
+line of a burst adds nothing."""
 SEAL_BYTES = 4 << 20
 """So much in complete files is worth a sealing: some 5,000 calls, which a reader folds in milliseconds."""
 LITTER = 64
@@ -59,7 +59,7 @@ class Journal:
     def __init__(self, path: str | os.PathLike[str] | None = None, *, durability: str | None = None) -> None:
         self._descriptor = -1
         self._power = DURABILITY.value(durability) == "power"
-        self._directory, self._url = locate(path), address(path)
+        self._directory, self.address = locate(path), address(path)
         self._key: bytes | None = None
         self.on_seal: Callable[[Seal], None] | None = None
         """Told of every seal that this journal had made, in a thread of its own; what it raises is logged."""
@@ -76,9 +76,10 @@ class Journal:
         self._chain = ""
         self._torn = False
         self._size = 0
+        self._path = ""
         self._look_at = self._rotate_at = 0.0
         self._unsealed = 0
-        self._sealer = Sealer(self._directory)
+        self._sealer = Sealer(self._directory, self.address)
         self._commit = GroupCommit(self._directory) if self._power else None
 
     @property
@@ -137,7 +138,7 @@ class Journal:
         key = self._key
         if key is None:
             with self._lock:
-                prepare(self._directory, self._url)
+                prepare(self._directory, self.address)
                 key = self._key = load_key(self._directory)
         return "hmac-sha256:" + hmac.digest(key, payload, "sha256").hex()
 
@@ -155,29 +156,44 @@ class Journal:
             now = time.monotonic()
             if now < self._look_at and self._size < ROTATE_BYTES:
                 return
-            if self._size < ROTATE_BYTES and now < self._rotate_at and os.fstat(self._descriptor).st_nlink:
+            if self._size < ROTATE_BYTES and now < self._rotate_at and self._is_in_place():
                 self._look_at = now + LOOK_S
                 return
             self._unsealed += self._size
-        journal = prepare(self._directory, self._url)
+        journal = prepare(self._directory, self.address)
         self._key = load_key(self._directory, self._key)
         self._chain = self._chain or journal_origin(audit_id(self._key), self._writer)
         self._number += 1
         try:
-            descriptor = _create_held(journal / f"{self._writer}-{self._number:06d}.jsonl")
+            name = f"{self._writer}-{self._number:06d}.jsonl"
+            descriptor = _create_held(journal, name)
+            path = os.path.join(journal, name)
         except OSError as error:
             raise failure("write the audit at", journal, error) from error
         self._release()
         if self._commit is not None:
             self._commit.use(descriptor)
+        self._path = path
         self._descriptor, self._torn, self._size = descriptor, False, 0  # last, for an interrupt
         self._have_sealed(journal)
+
+    def _is_in_place(self) -> bool:
+        """Whether the path still leads to the file that is written to: it may have moved to another name."""
+        try:
+            there = os.stat(self._path, follow_symlinks=False)
+        except OSError:  # it was moved or removed, or its directory was
+            return False
+        return os.path.samestat(there, os.fstat(self._descriptor))
 
     def _have_sealed(self, journal: Path) -> None:
         """At a new file: have what is complete sealed, where that is worth starting a process."""
         now = time.monotonic()
         late = self._rotate_at and now >= self._rotate_at
-        if self._unsealed >= SEAL_BYTES or late or (self._number == 1 and _many_files(journal)):
+        if (
+            self._unsealed >= SEAL_BYTES
+            or late
+            or (self._number == 1 and _many_files(journal) and claim(self._directory))
+        ):
             self._unsealed = 0
             self._sealer.start(self.on_seal, self.on_seal_failed)
         self._look_at = now + LOOK_S
@@ -211,25 +227,23 @@ class Journal:
         self._begin()
 
 
-def _create_held(path: Path) -> int:
+def _create_held(journal: Path, name: str) -> int:
     """Make a new file that is locked before it has its name; returns its descriptor."""
-    draft = path.with_name(f".{path.name}.new")
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(draft, flags, 0o600)
+    draft = f".{name}.new"
+    descriptor = files.create_file(journal, draft)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.rename(draft, path)
+        files.rename_file(journal, draft, name)
     except BaseException:
         os.close(descriptor)
-        with contextlib.suppress(FileNotFoundError):  # renamed already, when an interrupt came after it
-            os.unlink(draft)
+        files.remove_file(journal, draft)  # renamed already, when an interrupt came after it
         raise
     return descriptor
 
 
 def _many_files(journal: Path) -> bool:
     with os.scandir(journal) as entries:
-        return sum(1 for _ in entries) > LITTER
+        return sum(1 for entry in entries if JOURNAL_FILE.fullmatch(entry.name)) > LITTER
 
 
 def _host() -> str:

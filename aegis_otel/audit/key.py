@@ -11,7 +11,9 @@ import os
 import stat
 from pathlib import Path
 
+from aegis_otel.audit import files
 from aegis_otel.audit.location import KEY, failure
+from aegis_otel.config import AUDIT_ID
 from aegis_otel.errors import AuditError
 
 KEY_BYTES = 32
@@ -32,7 +34,9 @@ def load_key(directory: Path, known: bytes | None = None) -> bytes:
         try:
             return read_key(directory)
         except FileNotFoundError:
-            _create(path, known or os.urandom(KEY_BYTES))
+            # Of many processes, one is first; its key is the key.
+            with files.replaced(directory, KEY, once=True) as draft:
+                draft.file.write(known or os.urandom(KEY_BYTES))
             return read_key(directory)
     except AuditError:
         raise
@@ -45,6 +49,27 @@ def audit_id(key: bytes) -> str:
     return hmac.digest(key, b"aegis audit", "sha256").hex()[:32]
 
 
+def check_identity(directory: Path, expected: str) -> None:
+    """See that the audit is the one that is meant; `expected` is its id, and empty where any will do.
+
+    Raises:
+        AuditError: another one, or none yet, is in its place.
+        OSError: its key cannot be read.
+    """
+    if not expected:
+        return
+    try:
+        found = audit_id(read_key(directory))
+    except FileNotFoundError:
+        found = ""
+    if not hmac.compare_digest(found, expected):
+        there = f"is the audit `{found}`" if found else "has no key"
+        raise AuditError(
+            f"`{directory}` {there}, and `{expected}` was expected ({AUDIT_ID.env}): "
+            "another one is in its place"
+        )
+
+
 def read_key(directory: Path) -> bytes:
     """The directory's key.
 
@@ -53,10 +78,16 @@ def read_key(directory: Path) -> bytes:
         OSError: it is not there, or cannot be read.
     """
     path = directory / KEY
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        descriptor = files.open_file(directory, KEY)
+    except files.NotAFile as error:
+        raise AuditError(
+            f"cannot use the audit's key `{path}`: it is {error.kind} and is not a file of this user: "
+            "move it away"
+        ) from None
     try:
         state = os.fstat(descriptor)
-        if not stat.S_ISREG(state.st_mode) or state.st_uid != os.geteuid():
+        if state.st_uid != os.geteuid():
             raise AuditError(f"the audit's key `{path}` is not a file of this user: move it away")
         if state.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise AuditError(f"the audit's key `{path}` is open to other users: run `chmod 600` on it")
@@ -68,19 +99,3 @@ def read_key(directory: Path) -> bytes:
             f"the audit's key `{path}` is damaged (not {KEY_BYTES} bytes): restore it, or move it away"
         )
     return key
-
-
-def _create(path: Path, key: bytes) -> None:
-    """Write the whole key beside its place and link it there: of many processes, one is first."""
-    draft = path.with_name(f".{KEY}-{os.urandom(8).hex()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            os.write(descriptor, key)
-        finally:
-            os.close(descriptor)
-        os.link(draft, path)
-    except FileExistsError:
-        pass  # another process was first; its key is the key
-    finally:
-        os.unlink(draft)

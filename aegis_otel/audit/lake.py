@@ -9,9 +9,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aegis_otel.audit.chain import seals_origin
+from aegis_otel.audit.files import NotAFile
 from aegis_otel.audit.key import audit_id, read_key
-from aegis_otel.audit.location import JOURNAL, LAKE, failure
-from aegis_otel.audit.seals import SEGMENT_FILE, VERSION, Seal, Segment, live_segments, read_seals
+from aegis_otel.audit.location import JOURNAL, LAKE, MIRROR, failure
+from aegis_otel.audit.seals import (
+    AUDIT_ID,
+    SEGMENT_FILE,
+    VERSION,
+    Seal,
+    Segment,
+    live_segments,
+    read_seals,
+)
 from aegis_otel.audit.writers import journal_files
 from aegis_otel.errors import AuditError
 
@@ -76,6 +85,27 @@ def look(directory: Path) -> Lake:
     return Lake(readable, closed, problems, any(each.segment in outdated for each in readable))
 
 
+def find_mirrors(directory: Path) -> list[Path]:
+    """The sealed parts of other audits that were fetched, each a folder with the id of its audit.
+
+    Readers and verification take them from here.
+
+    Raises:
+        AuditError: they cannot be listed, or something else stands in the place of a folder.
+    """
+    try:
+        names = sorted(os.listdir(directory / MIRROR))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise failure("read the audit at", directory / MIRROR, error) from error
+    mirrors = [directory / MIRROR / name for name in names if AUDIT_ID.fullmatch(name)]
+    for path in (directory / MIRROR, *mirrors):
+        if not stat.S_ISDIR(path.lstat().st_mode):
+            raise AuditError(f"`{path}` is not a directory of the audit: move it away")
+    return mirrors
+
+
 def _is_next(directory: Path, file: str, tag: str) -> bool:
     """Whether a file is of a seal that is being made, or was made since, by the tag in its name."""
     seals = read_seals(directory)  # again: what was there before is named by them, or follows the last
@@ -102,15 +132,19 @@ def _missing_carried(directory: Path, seals: list[Seal]) -> list[str]:
 
 
 def _sizes(lake: Path) -> dict[str, int]:
-    """Bytes of each file that matches `PATTERN`; -1 for what is no regular file."""
+    """Bytes of each file that matches `PATTERN`; -1 for what is no regular file, or below a link."""
     sizes = {}
+    folders: dict[Path, bool] = {}
     try:
+        if lake.is_symlink():
+            raise NotAFile(lake, "a symbolic link")
         for path in lake.glob(PATTERN):
             try:
                 state = path.lstat()
+                inside = folders.setdefault(path.parent, not path.parent.is_symlink())
             except FileNotFoundError:  # just replaced
                 continue
-            size = state.st_size if stat.S_ISREG(state.st_mode) else -1
+            size = state.st_size if stat.S_ISREG(state.st_mode) and inside else -1
             sizes[str(path.relative_to(lake)).replace(os.sep, "/")] = size
     except OSError as error:
         raise failure("read the audit at", lake, error) from error

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from aegis_otel.audit import files
 from aegis_otel.audit.location import JOURNAL, LAKE
 from aegis_otel.audit.seals import CARRIED_FILE, SEGMENT_FILE, Book, live_segments
 from aegis_otel.audit.segments import held_elsewhere
@@ -34,34 +36,50 @@ def _remove_unfinished(directory: Path, book: Book) -> list[str]:
     That tag is also that of a seal whose line was lost: so nothing is removed that is not elsewhere too.
     """
     problems: list[str] = []
-    unfinished: list[Path] = []
+    unfinished: list[str] = []
     seals = len(book.seals)
-    journals = {path.name: path for path in (directory / JOURNAL).iterdir()}
-    lake = {f"{path.parent.name}/{path.name}": path for path in (directory / LAKE).rglob("*")}
-    for pattern, known, paths in ((SEGMENT_FILE, book.segments, lake), (CARRIED_FILE, seals, journals)):
-        for name, path in paths.items():
-            match = pattern.fullmatch(name)
-            if _DRAFT.fullmatch(path.name):
-                path.unlink()
+    journals = _listed(directory, JOURNAL)
+    lake = [name for folder in _listed(directory, LAKE) for name in _listed(directory, folder)]
+    lake += _listed(directory, LAKE)
+    for part, pattern, known, names in (
+        (LAKE, SEGMENT_FILE, book.segments, lake),
+        (JOURNAL, CARRIED_FILE, seals, journals),
+    ):
+        for name in names:
+            match = pattern.fullmatch(name.removeprefix(f"{part}/"))
+            if _DRAFT.fullmatch(name.rpartition("/")[2]):
+                files.remove_file(directory, name)
             elif match and int(match[1]) > known:
                 if match[2] == book.tag:
-                    unfinished.append(path)
+                    unfinished.append(name)
                 else:
-                    problems.append(f"`{path}` is of a seal that `seals.jsonl` does not have")
+                    problems.append(f"`{directory / name}` is of a seal that `seals.jsonl` does not have")
     if not unfinished:
         return problems
-    others = [path for path in journal_files(directory / JOURNAL) if path not in unfinished]
-    live = [lake[each.file] for each in live_segments(book.seals) if each.file in lake]
-    safe = held_elsewhere(unfinished, others, live)
-    for path in unfinished:
+    paths = [directory / name for name in unfinished]
+    others = [path for path in journal_files(directory / JOURNAL) if path not in paths]
+    live = [
+        directory / LAKE / each.file for each in live_segments(book.seals) if f"{LAKE}/{each.file}" in lake
+    ]
+    safe = held_elsewhere(paths, others, live)
+    for path in paths:
         if path not in safe:  # the next seal would have a file of that name
             raise AuditError(
                 f"no seal names `{path}`, and what is in it is not elsewhere: `seals.jsonl` was shortened or "
                 "taken away; restore it, nothing is sealed until then"
             )
-    for path in safe:
-        path.unlink()
+    for name in unfinished:
+        files.remove_file(directory, name)
     return problems
+
+
+def _listed(directory: Path, folder: str) -> list[str]:
+    """What is in a folder below the audit directory, by its name there; nothing where it is no folder."""
+    try:
+        os.close(files.open_folder(directory, folder))
+        return [f"{folder}/{name}" for name in os.listdir(directory / folder)]
+    except OSError:
+        return []
 
 
 def _remove_needless(directory: Path, book: Book) -> list[str]:
@@ -72,17 +90,17 @@ def _remove_needless(directory: Path, book: Book) -> list[str]:
         if datetime.fromisoformat(seal.sealed_at) > before:
             break
         for number in seal.replaces:
-            (directory / LAKE / names[number]).unlink(missing_ok=True)
+            files.remove_file(directory, f"{LAKE}/{names[number]}")
         for file in seal.journals:
-            path = directory / JOURNAL / file.file
+            name = f"{JOURNAL}/{file.file}"
             try:
-                lines = path.read_bytes().count(b"\n")
+                lines = files.read_file(directory, name).count(b"\n")
             except FileNotFoundError:
                 continue
             if lines == file.lines:
-                path.unlink()
+                files.remove_file(directory, name)
             else:
                 problems.append(
-                    f"`{path}` has {lines} lines, and {file.lines} when it was sealed: it is kept"
+                    f"`{directory / name}` has {lines} lines, and {file.lines} when it was sealed: it is kept"
                 )
     return problems

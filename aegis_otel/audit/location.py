@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
+from aegis_otel.audit import files
 from aegis_otel.config import AUDIT_DIR, AUDIT_SPOOL
 from aegis_otel.errors import AuditError, ConfigError
 
@@ -20,10 +21,13 @@ LAKE = "lake"
 SEALS = "seals.jsonl"
 KEY = "key"
 REMOTE = "remote"
-"""The file that says where on object storage the sealed part goes as well."""
+"""The file that says for which address on object storage the directory was made. It sends nothing anywhere:
+an address comes from an argument or the environment only, and this one has to agree with it."""
 MIRROR = "mirror"
-"""Below it are the sealed parts of the other audits at that place, as they were fetched."""
+"""Below it are the sealed parts of the other audits at that address, as they were fetched. Who reads or
+verifies the audit under its address reads and verifies them too; a local audit has none."""
 
+_LONGEST_ADDRESS = 4_096
 _DATABASE_SUFFIXES = (".db", ".duckdb")
 _ELSEWHERE = f"choose another directory with `{AUDIT_DIR.env}` or `AuditLogger(path)`"
 _MEND = {
@@ -82,19 +86,24 @@ def address(path: str | os.PathLike[str] | None = None) -> str | None:
     return text.rstrip("/")
 
 
-def address_of(directory: Path) -> str | None:
-    """Where on object storage the sealed part of this audit goes as well; None where it does not.
+def stated_address(directory: Path) -> str | None:
+    """The address that the directory was made for, which is only ever compared and shown; None without one.
 
     Raises:
-        AuditError: the directory says, and it cannot be read.
+        AuditError: the directory says one, and it cannot be read.
     """
-    path = directory / REMOTE
     try:
-        return address(path.read_text(encoding="utf-8").strip())
+        content = files.read_file(directory, REMOTE, _LONGEST_ADDRESS)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise failure("read the audit at", path, error) from error
+        raise failure("read the audit at", directory / REMOTE, error) from error
+    try:
+        return address(content.decode().strip())
+    except (ConfigError, UnicodeDecodeError):
+        raise AuditError(
+            f"`{directory / REMOTE}` states no address on object storage: move it away"
+        ) from None
 
 
 def unsendable(url: str | None) -> str | None:
@@ -106,6 +115,8 @@ def unsendable(url: str | None) -> str | None:
 
 def failure(verb: str, path: Path, error: OSError, otherwise: str = _ELSEWHERE) -> AuditError:
     """What to raise when the system refuses something: the path, the cause, and how to mend it."""
+    if isinstance(error, AuditError):
+        return error  # which says all that
     mend = _MEND.get(error.errno or 0, otherwise)
     return AuditError(f"cannot {verb} `{path}`: {(error.strerror or str(error)).lower()}; {mend}")
 
@@ -172,12 +183,10 @@ def _exists(directory: Path) -> bool:
 
 
 def _state(directory: Path, url: str) -> None:
-    path = directory / REMOTE
-    stated = address_of(directory)
+    stated = stated_address(directory)
     if stated is None:
-        draft = path.with_name(f".{REMOTE}-{os.urandom(8).hex()}")
-        draft.write_text(url + "\n", encoding="utf-8")
-        os.replace(draft, path)
+        with files.replaced(directory, REMOTE) as draft:
+            draft.file.write(f"{url}\n".encode())
     elif stated != url:
         raise AuditError(
             f"`{directory}` is the local part of the audit at `{stated}`, not of that at `{url}`: "
@@ -201,16 +210,17 @@ def _check(directory: Path, state: os.stat_result) -> None:
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Hold the lock of a file or directory of the audit: one process, and one thread in it, at a time.
+def alone(directory: Path, name: str) -> Iterator[None]:
+    """Hold the lock of a file or folder of the audit: one process, and one thread in it, at a time.
 
     Raises:
         AuditError: it is not there, or cannot be locked.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        opened = files.open_folder if name == JOURNAL else files.open_file
+        descriptor = opened(directory, name)
     except OSError as error:
-        raise failure("read the audit at", path, error) from error
+        raise failure("read the audit at", directory / name, error) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

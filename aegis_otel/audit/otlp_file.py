@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from aegis_otel.audit import files
 from aegis_otel.audit.location import failure
 
 Attributes = dict[str, str | int]
@@ -38,7 +39,7 @@ def read_events(
         AuditError: the file cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with files.open_given(path) as file:
             for number, line in enumerate(_lines(file, tell), 1):
                 events = None if line is None else _events(line, name)
                 if events is None:

@@ -7,16 +7,16 @@ audit directory. Pending calls stay in the journal, so its lines are all that is
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
 
+from aegis_otel.audit import files
 from aegis_otel.audit.location import JOURNAL, SEALS, alone, failure
 from aegis_otel.audit.record import AuditRecord, RecordStatus, Waiting
-from aegis_otel.audit.seals import Seal, decode_seal
+from aegis_otel.audit.seals import Seal, decode_seal, read_seal_lines
 from aegis_otel.errors import AuditError
 
 _STEPS = {"decided": 0, "resolved": 1, "completed": 2}
@@ -55,7 +55,7 @@ def taking_over(directory: Path) -> AbstractContextManager[None]:
     Raises:
         AuditError: there is no journal, or it cannot be locked.
     """
-    return alone(directory / JOURNAL)
+    return alone(directory, JOURNAL)
 
 
 def _lines(directory: Path, values: list[str]) -> Iterator[AuditRecord]:
@@ -66,9 +66,8 @@ def _lines(directory: Path, values: list[str]) -> Iterator[AuditRecord]:
     """
     seals = _Seals(directory)
     needles = [msgspec.json.encode(value) for value in values]
-    journal = directory / JOURNAL
-    for name in _names(journal):
-        data = _read(journal / name)
+    for name in _names(directory / JOURNAL):
+        data = _read(directory, name)
         found = {start: end for needle in needles for start, end in _places(data, needle)}
         if not found or seals.cover(name):
             continue
@@ -94,13 +93,7 @@ class _Seals:
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / SEALS
-        try:
-            content = self._path.read_bytes()
-        except FileNotFoundError:
-            content = b""
-        except OSError as error:
-            raise failure("read the audit at", self._path, error) from error
-        self._content = content[: content.rfind(b"\n") + 1]
+        self._content = read_seal_lines(directory)
         last = self._content.rstrip(b"\n").rpartition(b"\n")[2]
         if last:
             self._decoded(last)  # refuses a newer version
@@ -117,7 +110,7 @@ class _Seals:
     def _decoded(self, line: bytes) -> Seal:
         try:
             return decode_seal(self._path, line)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except ValueError as error:
             raise AuditError(
                 f"a line of `{self._path}` is no seal ({error}): see what `aegis audit verify` says of it"
             ) from None
@@ -133,15 +126,13 @@ def _names(journal: Path) -> list[str]:
         raise failure("read the audit at", journal, error) from error
 
 
-def _read(path: Path) -> bytes:
+def _read(directory: Path, name: str) -> bytes:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            return file.read() if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+        return files.read_file(directory, f"{JOURNAL}/{name}")
     except FileNotFoundError:  # sealed, and removed
         return b""
     except OSError as error:
-        raise failure("read the audit at", path, error) from error
+        raise failure("read the audit at", directory / JOURNAL / name, error) from error
 
 
 def _fold(lines: Iterable[AuditRecord]) -> Waiting:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from aegis_otel.audit import files
 from aegis_otel.audit.chain import check, stated
 from aegis_otel.audit.location import failure
 
@@ -86,23 +86,18 @@ class Proof:
         Raises:
             AuditError: it cannot be read.
         """
-        path = self.directory / name
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            file = open(descriptor, "rb")  # noqa: SIM115 - closed by the caller
+            file = files.open_stream(self.directory, name)
         except FileNotFoundError:
             return None
-        except IsADirectoryError:
-            self.found(name, "is a directory, not a file")
+        except files.NotAFile as error:
+            self.found(name, f"is {error.kind}, and not a regular file of the audit")
             return None
         except OSError as error:
-            if path.is_symlink():
-                self.found(name, "is a link, not a file of the audit")
-                return None
-            raise failure("read the audit at", path, error) from error
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise failure("read the audit at", self.directory / name, error) from error
+        if name.endswith(".jsonl") and os.fstat(file.fileno()).st_size > files.LARGEST:
             file.close()
-            self.found(name, "is not a regular file")
+            self.found(name, f"is larger than any file of its kind ({files.LARGEST} bytes): it is not read")
             return None
         return file
 

@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aegis_otel.audit import files
+from aegis_otel.audit.chain import whole_part
 from aegis_otel.audit.key import audit_id, load_key
 from aegis_otel.audit.leftovers import GRACE
-from aegis_otel.audit.location import KEY, LAKE, MIRROR, REMOTE, SEALS, address_of, alone
-from aegis_otel.audit.seals import SEGMENT_FILE, Seal, Segment, live_segments, read_seals
+from aegis_otel.audit.location import KEY, LAKE, MIRROR, REMOTE, SEALS, alone, prepare
+from aegis_otel.audit.seals import AUDIT_ID, Seal, Segment, live_segments, read_seal_lines, read_seals
 from aegis_otel.errors import AegisError, AuditError
 
 if TYPE_CHECKING:
@@ -29,11 +31,14 @@ if TYPE_CHECKING:
 
 RETRIED = timedelta(seconds=60)
 """So long a request is tried again and again before it counts as failed."""
-_AUDIT = re.compile("[0-9a-f]{32}")
 
 
-def push(directory: Path) -> list[str]:
-    """Send what is sealed and not yet there; does nothing for an audit that is in its directory only.
+def push(directory: Path, url: str | None) -> list[str]:
+    """Send what is sealed and not yet there.
+
+    Args:
+        directory: The audit's.
+        url: The address that an argument or the environment names; None for a local audit, which is not sent.
 
     Returns:
         What could not be sent and why, a sentence for each.
@@ -41,12 +46,12 @@ def push(directory: Path) -> list[str]:
     Raises:
         AuditError: the place cannot be reached, or holds seals that this audit does not have.
     """
-    url = address_of(directory)
-    if url is None or not (directory / SEALS).exists():
+    if url is None or not os.path.lexists(directory / SEALS):
         return []
-    with alone(directory / REMOTE), _reaching(url) as store:
+    prepare(directory, url)
+    with alone(directory, REMOTE), _reaching(url) as store:
         audit = audit_id(load_key(directory))
-        content = _whole_lines((directory / SEALS).read_bytes())
+        content = read_seal_lines(directory)
         seals = read_seals(directory)  # then: all that `content` names, and perhaps what is sealed meanwhile
         if not content.startswith(_read(store, f"{audit}/{SEALS}") or b""):
             raise AuditError(
@@ -59,7 +64,7 @@ def push(directory: Path) -> list[str]:
             problem
             for file, segment in live.items()
             if there.get(file) != segment.bytes
-            and (problem := _send(store, directory / LAKE / file, f"{audit}/{LAKE}/{file}", segment))
+            and (problem := _send(store, directory, f"{audit}/{LAKE}/{file}", segment))
         ]
         store.put(f"{audit}/{SEALS}", content)
         for file in _needless(seals) & there.keys():
@@ -67,8 +72,12 @@ def push(directory: Path) -> list[str]:
         return problems
 
 
-def fetch(directory: Path) -> list[str]:
+def fetch(directory: Path, url: str | None) -> list[str]:
     """Bring the mirror up to what the other audits have sealed at the same place.
+
+    Args:
+        directory: The audit's.
+        url: As for `push`.
 
     Returns:
         What is not shown and why, a sentence for each.
@@ -76,17 +85,17 @@ def fetch(directory: Path) -> list[str]:
     Raises:
         AuditError: the place cannot be reached.
     """
-    url = address_of(directory)
     if url is None:
         return []
-    own = audit_id(load_key(directory)) if (directory / KEY).exists() else None
+    prepare(directory, url)
+    own = audit_id(load_key(directory)) if os.path.lexists(directory / KEY) else None
     problems = []
-    with alone(directory / REMOTE), _reaching(url) as store:
+    with alone(directory, REMOTE), _reaching(url) as store:
         for name in store.list_with_delimiter()["common_prefixes"]:
             audit = name.rstrip("/").rpartition("/")[2]
-            if _AUDIT.fullmatch(audit) and audit != own:
+            if AUDIT_ID.fullmatch(audit) and audit != own:
                 try:
-                    problems += _fetch(store, audit, directory / MIRROR / audit)
+                    problems += _fetch(store, audit, directory, f"{MIRROR}/{audit}")
                 except AegisError as error:
                     problems.append(f"`{url}/{audit}` is shown as it was fetched last: {error}")
     return problems
@@ -100,10 +109,11 @@ def _needless(seals: list[Seal]) -> set[str]:
     return {names[number] for seal in past for number in seal.replaces}
 
 
-def _send(store: S3Store, path: Path, name: str, segment: Segment) -> str | None:
+def _send(store: S3Store, directory: Path, name: str, segment: Segment) -> str | None:
     """Send one file and see that it arrived; returns why not, where it is the file's fault."""
+    path = directory / LAKE / segment.file
     try:
-        content = path.read_bytes()
+        content = files.read_file(directory, f"{LAKE}/{segment.file}")
     except FileNotFoundError:
         return f"the sealed file `{path}` is missing and cannot be sent"
     if hashlib.sha256(content).hexdigest() != segment.sha256:
@@ -114,30 +124,30 @@ def _send(store: S3Store, path: Path, name: str, segment: Segment) -> str | None
     return None
 
 
-def _fetch(store: S3Store, audit: str, mirror: Path) -> list[str]:
-    content = _whole_lines(_read(store, f"{audit}/{SEALS}") or b"")
-    (mirror / LAKE).mkdir(mode=0o700, parents=True, exist_ok=True)
-    seals = mirror / SEALS
-    known = seals.read_bytes() if seals.exists() else b""
-    if not content.startswith(known):
+def _fetch(store: S3Store, audit: str, directory: Path, mirror: str) -> list[str]:
+    content = whole_part(_read(store, f"{audit}/{SEALS}") or b"")
+    files.make_folder(directory, f"{mirror}/{LAKE}")
+    if not content.startswith(read_seal_lines(directory / mirror)):
         raise AuditError("its seals are not those of before with new ones behind them")
-    kept = {segment.file for segment in live_segments(read_seals(mirror))}  # a query may be reading them
-    _write(seals, content)
+    kept = {segment.file for segment in live_segments(read_seals(directory / mirror))}  # perhaps being read
+    _write(directory, f"{mirror}/{SEALS}", content)
     problems = []
-    for segment in live_segments(read_seals(mirror)):
+    for segment in live_segments(read_seals(directory / mirror)):
         kept.add(segment.file)
-        path = mirror / LAKE / segment.file
-        if not SEGMENT_FILE.fullmatch(segment.file) or _is_there(path, segment.bytes):
+        name = f"{mirror}/{LAKE}/{segment.file}"
+        if _is_there(directory / name, segment.bytes):
             continue
         content = _read(store, f"{audit}/{LAKE}/{segment.file}") or b""
         if hashlib.sha256(content).hexdigest() != segment.sha256:
             problems.append(f"`{audit}/{LAKE}/{segment.file}` is not as it was sealed, and is not shown")
             continue
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        _write(path, content)
-    for path in (mirror / LAKE).glob("date=*/*.parquet"):
-        if f"{path.parent.name}/{path.name}" not in kept:
-            path.unlink()
+        files.make_folder(directory, name.rpartition("/")[0])
+        _write(directory, name, content)
+    lake = directory / mirror / LAKE
+    for path in lake.glob("date=*/*.parquet"):
+        file = f"{path.parent.name}/{path.name}"
+        if file not in kept:
+            files.remove_file(directory, f"{mirror}/{LAKE}/{file}")
     return problems
 
 
@@ -175,16 +185,12 @@ def _sizes(store: S3Store, folder: str) -> dict[str, int]:
 
 def _is_there(path: Path, size: int) -> bool:
     try:
-        return path.stat().st_size == size
+        state = path.lstat()
     except FileNotFoundError:
         return False
+    return stat.S_ISREG(state.st_mode) and state.st_size == size
 
 
-def _whole_lines(content: bytes) -> bytes:
-    return content[: content.rfind(b"\n") + 1]
-
-
-def _write(path: Path, content: bytes) -> None:
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_bytes(content)
-    os.replace(draft, path)
+def _write(directory: Path, name: str, content: bytes) -> None:
+    with files.replaced(directory, name) as draft:
+        draft.file.write(content)

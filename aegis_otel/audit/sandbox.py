@@ -28,6 +28,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from aegis_otel.audit import child_process
 from aegis_otel.audit.location import JOURNAL, LAKE, MIRROR, SEALS
 from aegis_otel.errors import AuditError, ConfigError
 
@@ -39,6 +40,7 @@ MEMORY_MB = 1_000
 _OVERHEAD_MB = 1_000
 """What a process has beside DuckDB's buffers, such as the values of one function."""
 _BATCH = 1_000
+_PACKAGES = ("msgspec", "duckdb", "_duckdb", "pytz", "typing_extensions")
 
 
 class Answer(NamedTuple):
@@ -47,34 +49,43 @@ class Answer(NamedTuple):
     """Plain JSON values, in the order of the columns."""
 
 
-def select(directory: Path, sql: str, *, timeout: float = TIMEOUT) -> Answer:
+def select(directory: Path, sql: str, *, timeout: float = TIMEOUT, mirrors: bool = False) -> Answer:
     """Run one SELECT over the views of an audit.
 
     Args:
         directory: The audit's.
         sql: Also WITH, FROM, DESCRIBE, SUMMARIZE or SHOW.
         timeout: Seconds that may be spent waiting for it, its rows included.
+        mirrors: See `audit.store.open_view`.
 
     Raises:
         ConfigError: it is no such statement, or names what is not there or may not be read.
         AuditError: the audit cannot be read, or it took too long or too much memory; also while the rows
             are read.
     """
-    lines = _run({"directory": str(directory), "sql": sql}, timeout)
+    lines = _run({"directory": str(directory), "sql": sql, "mirrors": mirrors}, timeout)
     return Answer(next(lines), lines)
 
 
-def select_parquet(directory: Path, sql: str, draft: Path, *, timeout: float = TIMEOUT) -> int:
+def select_parquet(
+    directory: Path, sql: str, draft: Path, *, timeout: float = TIMEOUT, mirrors: bool = False
+) -> int:
     """As `select`, into the Parquet file `draft`, which must exist; returns how many rows."""
-    (count,) = _run({"directory": str(directory), "sql": sql, "draft": str(draft)}, timeout)
+    order = {"directory": str(directory), "sql": sql, "draft": str(draft), "mirrors": mirrors}
+    (count,) = _run(order, timeout)
     return int(count)
 
 
-def _run(order: dict[str, str], timeout: float) -> Generator[Any]:
+def _run(order: dict[str, Any], timeout: float) -> Generator[Any]:
     """What the other process writes, line by line, until it says that it is done."""
-    command = [sys.executable, "-P", "-m", __name__]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as process:  # noqa: S603 - ours
+    with subprocess.Popen(  # noqa: S603 - our own module, by this very interpreter
+        child_process.command(__name__, packages=_PACKAGES),
+        env=child_process.environment(),
+        stdin=pipe,
+        stdout=pipe,
+        stderr=subprocess.DEVNULL,
+    ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
@@ -126,7 +137,8 @@ def _main() -> None:
 
     try:
         draft = order.get("draft")
-        audit, asked = locked(Path(order["directory"]), draft), only_read(order["sql"])
+        audit = locked(Path(order["directory"]), draft, mirrors=order["mirrors"])
+        asked = only_read(order["sql"])
         if draft:
             form = "(FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false)"
             ((count,),) = audit.execute(f"COPY ({asked}) TO {_literal(draft)} {form}").fetchall()
@@ -163,14 +175,16 @@ def only_read(sql: str) -> str:
     return f"FROM query({_literal(sql)})"
 
 
-def locked(directory: Path, draft: str | None = None) -> duckdb.DuckDBPyConnection:
+def locked(directory: Path, draft: str | None = None, *, mirrors: bool = False) -> duckdb.DuckDBPyConnection:
     """The audit's views on a connection that opens no file but the audit's, and `draft`."""
-    from aegis_otel.audit.store import connect  # noqa: PLC0415
+    from aegis_otel.audit.store import open_view  # noqa: PLC0415
+    from aegis_otel.audit.views import create_views  # noqa: PLC0415
 
-    audit = connect(directory)
+    audit = open_view(directory, mirrors=mirrors)
+    create_views(audit)
     # The views name files by patterns, and what may be opened is compared with both.
     names = {str(directory), glob.escape(str(directory))}
-    inside = [f"{name}/{part}/" for name in names for part in (JOURNAL, LAKE, MIRROR)]
+    inside = [f"{name}/{part}/" for name in names for part in (JOURNAL, LAKE, *([MIRROR] if mirrors else []))]
     seals = [f"{name}/{file}" for name in names for file in (SEALS, SEALS.replace("l", "[l]"))]
     for name, value in {
         "allowed_directories": inside,  # not the audit's own: its key is in there

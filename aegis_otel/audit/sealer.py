@@ -1,26 +1,29 @@
 """The sealer: a short process that seals what is complete, started by a journal now and then.
 
 Sealing is DuckDB's work, and DuckDB has no place in an agent: importing it holds up the event loop, and its
-threads do not survive a fork. The process inherits the import path and nothing else: no descriptor, no
-secret of the environment but those of object storage where that is used, no `sitecustomize` that would
-instrument it. If it fails, that is logged once, and
-the journal stays as it is: a record never depends on its being sealed.
+threads do not survive a fork. The process is isolated (see `audit.child_process`) and inherits no descriptor
+and no secret of the environment but the name of the key and, where an address on object storage is
+configured, those of object storage. If it fails, that is logged once, and the journal stays as it is: a
+record never depends on its being sealed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
-from aegis_otel.audit.location import address_of
+from aegis_otel.audit import child_process, files
+from aegis_otel.audit.location import SEALS
 from aegis_otel.audit.seals import Seal
 from aegis_otel.config import SEAL_KEY
 from aegis_otel.errors import AegisError
@@ -28,17 +31,57 @@ from aegis_otel.errors import AegisError
 _log = logging.getLogger(__name__)
 
 _LONGEST_S = 600.0
-_KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR", "LANG", "LC_ALL", SEAL_KEY.env)
-
-
+RETRY_S = 60.0
+"""Seconds after a sealing of an audit, or the attempt of one, in which a short process starts no other. What
+is sealed is removed a minute later, and what cannot be sealed stays: the number of files alone would start
+one in every process."""
+_PACKAGES = (
+    "msgspec",
+    "duckdb",
+    "_duckdb",
+    "pytz",
+    "cryptography",
+    "_cffi_backend",
+    "cffi",
+    "typing_extensions",
+)
 _NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+
+
+def claim(directory: Path) -> bool:
+    """Whether nobody has sealed, or tried to, within `RETRY_S`; this process is then the one who tries.
+
+    The time of the last attempt is that of `seals.jsonl`, whose lock keeps two from claiming it at once.
+    """
+    try:
+        new = not os.path.lexists(directory / SEALS)
+        descriptor = files.open_file(directory, SEALS, os.O_RDWR | os.O_CREAT, single_link=True)
+    except (OSError, AegisError):
+        return True  # the sealing says what is wrong
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not new and 0 <= time.time() - os.fstat(descriptor).st_mtime < RETRY_S:
+            return False
+        os.utime(descriptor)
+    except OSError:  # such as that somebody is sealing
+        return False
+    else:
+        return True
+    finally:
+        os.close(descriptor)
 
 
 class Sealer:
     """Starts the process; one at a time. Of one process: the child of a fork makes its own."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, address: str | None = None) -> None:
+        """
+        Args:
+            directory: The audit's.
+            address: Where on object storage what is sealed is sent, as configured.
+        """
         self._directory = directory
+        self._address = address
         self._busy = threading.Lock()
         self._failed = False
 
@@ -82,13 +125,12 @@ class Sealer:
     def _seal(self) -> list[Seal]:
         if getattr(sys, "frozen", False) or not Path(sys.executable).name.startswith(("python", "pypy")):
             raise RuntimeError("there is no Python interpreter to start: run `aegis audit seal` now and then")
-        place = Path(__file__).parents[2]
-        kept = _KEPT if address_of(self._directory) is None else (*_KEPT, *_of_object_storage())
-        environment = {name: os.environ[name] for name in kept if name in os.environ}
-        environment["PYTHONPATH"] = os.pathsep.join([str(place), *filter(None, sys.path)])
+        sent = self._address is not None
+        arguments = [str(self._directory), *([self._address] if self._address else [])]
+        packages = (*_PACKAGES, "obstore") if sent else _PACKAGES
         ran = subprocess.run(  # noqa: S603 - our own module, by this very interpreter
-            [sys.executable, "-S", "-P", "-m", __name__, str(self._directory)],
-            env=environment,
+            child_process.command(__name__, arguments, packages),
+            env=child_process.environment((SEAL_KEY.env, *(_of_object_storage() if sent else ()))),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             start_new_session=True,
@@ -112,6 +154,7 @@ def main() -> None:
     from aegis_otel.audit.sealing import seal  # noqa: PLC0415 - DuckDB, in this process only
 
     directory = Path(sys.argv[1])
+    address = sys.argv[2] if len(sys.argv) > 2 else None
     with contextlib.suppress(OSError):
         os.nice(10)
     try:
@@ -123,7 +166,7 @@ def main() -> None:
     for problem in report.problems:
         sys.stderr.write(f"{problem}\n")
     try:
-        problems = push(directory)
+        problems = push(directory, address)
     except AegisError as error:
         problems = [str(error)]  # the seals are made and told; what was not sent is sent next time
     for problem in problems:

@@ -6,7 +6,7 @@ docs/design.md, "The audit lake", has the order of the steps and why it is safe 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -14,13 +14,14 @@ from typing import NamedTuple
 import duckdb
 import msgspec
 
+from aegis_otel.audit import files
 from aegis_otel.audit.complete import Complete, find_complete
 from aegis_otel.audit.drafts import Drafts
 from aegis_otel.audit.key import audit_id, load_key
 from aegis_otel.audit.lake import look
 from aegis_otel.audit.leftovers import clear
 from aegis_otel.audit.location import JOURNAL, LAKE, exists, failure, prepare
-from aegis_otel.audit.seals import VERSION, Book, Covered, Seal, Segment, locked
+from aegis_otel.audit.seals import VERSION, Book, Carried, Covered, Seal, Segment, locked
 from aegis_otel.audit.segments import Workshop, opened
 from aegis_otel.audit.signing import load_signer
 from aegis_otel.errors import AuditError
@@ -39,6 +40,8 @@ class Report(NamedTuple):
     """What was left out, and why, a sentence for each."""
     busy: bool = False
     """Somebody else was sealing, and nothing was done."""
+    lacks_key: bool = False
+    """The seals so far are signed, and no key is set here: nothing was done, and the journal waits."""
 
 
 class _Line(msgspec.Struct):
@@ -73,6 +76,8 @@ def seal(
 
 
 def _seal(directory: Path, book: Book, progress: Callable[[int, int], None] | None) -> Report:
+    if book.lacks_key:
+        return Report([], [], lacks_key=True)
     problems = clear(directory, book)
     made: list[Seal] = []
     changed: dict[int, str] = {}
@@ -87,7 +92,29 @@ def _seal(directory: Path, book: Book, progress: Callable[[int, int], None] | No
                 progress(done, done + found.later)
         # What has become complete meanwhile is for the next time, or a busy agent would keep us for ever.
         if new is None or not found.later:
+            if book.begins_signing:  # its signature is of all seals until then
+                made.append(book.append(_seal_of(book)))
             return Report(made, problems + found.problems + list(changed.values()) + look(directory).problems)
+
+
+def _seal_of(
+    book: Book,
+    segments: Sequence[Segment] = (),
+    replaces: Iterable[int] = (),
+    journals: Iterable[Covered] = (),
+    carried: Carried | None = None,
+) -> Seal:
+    """The next seal; without anything that it adds, it only signs for those before it."""
+    return Seal(
+        seal=len(book.seals) + 1,
+        version=VERSION,
+        audit=book.audit,
+        sealed_at=book.time(),
+        segments=tuple(segments),
+        replaces=tuple(sorted(replaces)),
+        journals=tuple(journals),
+        carried=carried,
+    )
 
 
 def _next_seal(directory: Path, book: Book, found: Complete, changed: dict[int, str]) -> Seal | None:
@@ -120,18 +147,9 @@ def _next_seal(directory: Path, book: Book, found: Complete, changed: dict[int, 
         carried = drafts.carried(_lines_to_carry(found, workshop.ended(changed)))
         unknown = workshop.unknown()
         drafts.publish()
-    made = book.append(
-        Seal(
-            seal=len(book.seals) + 1,
-            version=VERSION,
-            audit=book.audit,
-            sealed_at=book.time(),
-            segments=tuple(segments),
-            replaces=tuple(sorted(number for replaced in plan.values() for number in replaced)),
-            journals=tuple(Covered(file.path.name, len(file.lines), file.chain) for file in found.files),
-            carried=carried,
-        )
-    )
+    replaced_all = [number for replaced in plan.values() for number in replaced]
+    covered = [Covered(file.path.name, len(file.lines), file.chain) for file in found.files]
+    made = book.append(_seal_of(book, segments, replaced_all, covered, carried))
     return msgspec.structs.replace(made, unknown=unknown)
 
 
@@ -139,8 +157,7 @@ def _changed(directory: Path, segments: Iterable[Segment]) -> dict[int, str]:
     """What to say of those that are not, byte by byte, what was sealed."""
     changed = {}
     for each in segments:
-        path = directory / LAKE / each.file
-        with path.open("rb") as content:
+        with files.open_stream(directory, f"{LAKE}/{each.file}") as content:
             if hashlib.file_digest(content, "sha256").hexdigest() != each.sha256:
                 changed[each.segment] = (
                     f"the sealed file `{LAKE}/{each.file}` with {each.rows} rows was changed: it is left"

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import msgspec
 
-from aegis_otel.audit.chain import check, link, seals_origin, whole_lines
+from aegis_otel.audit import files
+from aegis_otel.audit.chain import check, link, seals_origin, whole_lines, whole_part
 from aegis_otel.audit.location import SEALS, failure
 from aegis_otel.audit.signing import Signer
 from aegis_otel.errors import AuditError
@@ -27,8 +28,13 @@ VERSION = 2
 TAG = 8
 """So many digits of the chain value that a seal follows stand in the names of its files."""
 
-SEGMENT_FILE = re.compile(r"date=[0-9]{4}-[0-9]{2}-[0-9]{2}/([0-9]{8,})-([0-9a-f]{8})\.parquet")
-CARRIED_FILE = re.compile(r"carried-([0-9]{8,})-([0-9a-f]{8})\.jsonl")
+# What names may stand in a seal. They are opened, sent and removed by these names, so nothing else is
+# accepted.
+SEGMENT_FILE = re.compile(r"date=[0-9]{4}-[0-9]{2}-[0-9]{2}/([0-9]{8,18})-([0-9a-f]{8})\.parquet", re.ASCII)
+CARRIED_FILE = re.compile(r"carried-([0-9]{8,18})-([0-9a-f]{8})\.jsonl", re.ASCII)
+JOURNAL_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,100}-[0-9]{6,18}\.jsonl", re.ASCII)
+_TIME = re.compile("[0-9A-Za-z:.+-]{1,40}")
+AUDIT_ID = re.compile("[0-9a-f]{32}", re.ASCII)
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -122,25 +128,37 @@ def read_seals(directory: Path) -> list[Seal]:
         AuditError: the file cannot be read, has a line that is no seal, or is of a newer version.
     """
     path = directory / SEALS
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise failure("read the audit at", path, error) from error
     seals: list[Seal] = []
-    for number, line in enumerate(whole_lines(content), 1):
+    known: set[int] = set()
+    for number, line in enumerate(whole_lines(read_seal_lines(directory)), 1):
         try:
             seal = decode_seal(path, line)
             if datetime.fromisoformat(seal.sealed_at).tzinfo is None:
                 raise ValueError(f"`{seal.sealed_at}` is a time without an offset")
-        except (msgspec.MsgspecError, ValueError) as error:
+            known.update(each.segment for each in seal.segments)
+            if not known.issuperset(seal.replaces):
+                raise ValueError("it replaces a segment that no seal has")
+        except ValueError as error:
             raise AuditError(
                 f"line {number} of `{path}` is no seal ({error}): see what `aegis audit verify` says of it"
             ) from None
         previous = seals[-1].chain if seals else seals_origin(seal.audit)
         seals.append(msgspec.structs.replace(seal, previous=previous))
     return seals
+
+
+def read_seal_lines(directory: Path) -> bytes:
+    """Return the whole lines of `seals.jsonl` as they are; nothing where there is no such file.
+
+    Raises:
+        AuditError: the file cannot be read.
+    """
+    try:
+        return whole_part(files.read_file(directory, SEALS))
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise failure("read the audit at", directory / SEALS, error) from error
 
 
 def live_segments(seals: list[Seal]) -> list[Segment]:
@@ -153,7 +171,7 @@ class Book:
     """`seals.jsonl` in the hands of whoever holds its lock."""
 
     def __init__(self, directory: Path, descriptor: int, audit: str, sign: Signer | None) -> None:
-        self._path = directory / SEALS
+        self._directory = directory
         self._descriptor = descriptor
         self._sign = sign
         self.audit = audit
@@ -164,6 +182,16 @@ class Book:
                 "restore the file `key`"
             )
         self.head = self._verified_head()
+
+    @property
+    def begins_signing(self) -> bool:
+        """Whether there is a key now, and the last seal is not signed."""
+        return self._sign is not None and bool(self.seals) and not self.seals[-1].signature
+
+    @property
+    def lacks_key(self) -> bool:
+        """Whether the last seal is signed, and there is no key: an unsigned seal would look forged."""
+        return self._sign is None and bool(self.seals) and bool(self.seals[-1].signature)
 
     @property
     def segments(self) -> int:
@@ -207,17 +235,18 @@ class Book:
 
     def _verified_head(self) -> str:
         """The last chain value, once every line was checked; a torn last line is cut off."""
-        content = self._path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            os.ftruncate(self._descriptor, whole)
+        whole = read_seal_lines(self._directory)
+        if not os.path.samestat(os.stat(self._directory / SEALS), os.fstat(self._descriptor)):
+            raise AuditError(f"`{self._directory / SEALS}` was replaced meanwhile: nothing is sealed")
+        if len(whole) < os.fstat(self._descriptor).st_size:
+            os.ftruncate(self._descriptor, len(whole))
         head = seals_origin(self.audit)
-        for number, line in enumerate(whole_lines(content), 1):
+        for number, line in enumerate(whole_lines(whole), 1):
             found = check(head, line)
             if found is None:
                 raise AuditError(
-                    f"line {number} of `{self._path}` does not follow the line before it: nothing is sealed "
-                    "until `aegis audit verify` was looked into"
+                    f"line {number} of `{self._directory / SEALS}` does not follow the line before it: "
+                    "nothing is sealed until `aegis audit verify` was looked into"
                 )
             head = found
         return head
@@ -234,8 +263,8 @@ def locked(directory: Path, audit: str, *, wait: bool, sign: Signer | None = Non
         AuditError: the seals cannot be read or their chain is broken.
         OSError: the file cannot be opened or written to.
     """
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(directory / SEALS, flags, 0o600)
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+    descriptor = files.open_file(directory, SEALS, flags, single_link=True)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -256,12 +285,36 @@ def carried_name(number: int, tag: str) -> str:
 
 
 def decode_seal(path: Path, line: bytes) -> Seal:
-    """What a line says; nothing is said about whether its chain holds.
+    """Return what a line says; whether its chain holds is not asked.
+
+    Every reader of a seal comes through here, so that no name out of the file is a path to somewhere else,
+    and that DuckDB, which reads the same lines, finds the same in them: a line is as this package writes it.
 
     Raises:
         AuditError: it is of a newer version.
-        MsgspecError, UnicodeDecodeError: it is no seal.
+        ValueError: it is no seal.
     """
     if msgspec.json.decode(line, type=_Version).version > VERSION:
         raise AuditError(f"`{path}` was written by a newer version of aegis-otel: upgrade this one")
-    return msgspec.json.decode(line, type=Seal)
+    seal = msgspec.json.decode(line, type=Seal)
+    if msgspec.json.encode(seal) != line or seal.previous or seal.unknown:
+        raise ValueError("it is not written as a seal is")
+    for name, *patterns in _names(seal):
+        if not any(pattern.fullmatch(name) for pattern in patterns):
+            raise ValueError(f"it says `{name}`, which is nothing that a seal can say there")
+    return seal
+
+
+def _names(seal: Seal) -> Iterator[tuple[str, *tuple[re.Pattern[str], ...]]]:
+    """Every text of a seal that names a file, an audit or a time, with the patterns that it may match."""
+    yield seal.audit, AUDIT_ID
+    yield seal.sealed_at, _TIME
+    for segment in seal.segments:
+        yield segment.file, SEGMENT_FILE
+    for covered in seal.journals:
+        yield covered.file, JOURNAL_FILE, CARRIED_FILE
+    if seal.carried is not None:
+        yield seal.carried.file, CARRIED_FILE
+    for each in (*seal.segments, seal.removed):
+        if each is not None:
+            yield from ((time, _TIME) for time in (each.first, each.last) if time is not None)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aegis_otel.audit import files
 from aegis_otel.audit.chain import link, without_chain
 from aegis_otel.audit.location import failure
 from aegis_otel.config import SEAL_KEY
@@ -95,9 +96,8 @@ def _message(audit: str, value: str) -> bytes:
 
 def _read(path: Path, *, private: bool) -> bytes:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            state = os.fstat(descriptor)
+        with files.open_key(path) as file:
+            state = os.fstat(file.fileno())
             if not stat.S_ISREG(state.st_mode):
                 raise ConfigError(f"the key `{path}` is not a file")
             if private and state.st_uid not in (os.geteuid(), 0):

@@ -15,8 +15,8 @@ from pathlib import Path
 import duckdb
 
 from aegis_otel.audit.fold import BEGUN, DECLARE, LAST_WRITER, folded, lines, literal, quoted, shown
-from aegis_otel.audit.lake import PATTERN, SCHEMA, look
-from aegis_otel.audit.location import JOURNAL, LAKE, MIRROR, SEALS, address, exists, locate, prepare
+from aegis_otel.audit.lake import PATTERN, SCHEMA, find_mirrors, look
+from aegis_otel.audit.location import JOURNAL, LAKE, SEALS, address, exists, locate
 from aegis_otel.audit.record import COLUMNS, SCHEMA_VERSION
 from aegis_otel.audit.remote import fetch
 from aegis_otel.audit.seals import Segment
@@ -120,30 +120,29 @@ def connect(path: str | os.PathLike[str] | None = None) -> duckdb.DuckDBPyConnec
     Raises:
         AuditError: when there is no audit at that place, or it cannot be read.
     """
-    directory = locate(path)
-    unfetched: list[str] = []
-    if (url := address(path)) is not None:
-        prepare(directory, url)
-        unfetched = fetch(directory)
+    directory, url = locate(path), address(path)
+    unfetched = fetch(directory, url)
     if not exists(directory):
         raise AuditError(f"no audit at `{directory}`: it is made with the first record")
-    connection = open_view(directory)
+    connection = open_view(directory, mirrors=url is not None)
     connection.execute("INSERT INTO journal.problem SELECT unnest(?::VARCHAR[])", [unfetched])
     create_views(connection)
     return connection
 
 
-def open_view(directory: Path, *, keep: bool = True) -> duckdb.DuckDBPyConnection:
+def open_view(directory: Path, *, keep: bool = True, mirrors: bool = False) -> duckdb.DuckDBPyConnection:
     """`connect` for a directory that may not be there yet, in which case the view is empty until it is.
 
     It has no ready views: to make them takes longer than most queries.
 
     Args:
         keep: Read the lines of complete files now, and not again for every query.
+        mirrors: Show what others have sealed at the same address, as it was fetched. Only for who names the
+            audit by its address: `mirror/` beside a local lake is none of ours, and is not read.
     """
     exists(directory)
     lake = look(directory)
-    mirrored = [(mirror, look(mirror)) for mirror in sorted((directory / MIRROR).glob("*"))]
+    mirrored = [(mirror, look(mirror)) for mirror in find_mirrors(directory)] if mirrors else []
     copies = [mirror / LAKE / each.file for mirror, its in mirrored for each in its.segments]
     segments = lake.segments + [each for _, its in mirrored for each in its.segments]
     problems = lake.problems + [f"`{mirror}`: {text}" for mirror, its in mirrored for text in its.problems]

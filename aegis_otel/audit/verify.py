@@ -9,27 +9,35 @@ from __future__ import annotations
 import fcntl
 import hmac
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from aegis_otel.audit import files
 from aegis_otel.audit.chain import check, seals_origin
 from aegis_otel.audit.key import KEY_BYTES, audit_id
-from aegis_otel.audit.location import JOURNAL, KEY, SEALS, failure
+from aegis_otel.audit.lake import find_mirrors
+from aegis_otel.audit.location import JOURNAL, KEY, LAKE, MIRROR, REMOTE, SEALS, failure
 from aegis_otel.audit.proof import Proof
 from aegis_otel.audit.signing import load_public_key
 from aegis_otel.audit.verify_journal import check_journal
 from aegis_otel.audit.verify_lake import check_lake
 from aegis_otel.audit.verify_rows import check_rows, check_unfinished
-from aegis_otel.audit.verify_seals import check_seals
+from aegis_otel.audit.verify_seals import Ledger, check_seals
 from aegis_otel.audit.witness import Witness, compare, read_witness
 from aegis_otel.errors import AuditError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+
+_PARTS = (JOURNAL, KEY, LAKE, MIRROR, REMOTE, SEALS)
+_DRAFT = re.compile(r"\.(aegis|key|remote)-[0-9a-f]{16}(\.draft)?")
+"""What a process that was killed leaves of a file in the making, today and in earlier versions."""
 
 
 class _First(msgspec.Struct):
@@ -41,6 +49,8 @@ def verify(
     *,
     witness: Sequence[Path] = (),
     public_keys: Sequence[Path] = (),
+    audit: str = "",
+    mirrors: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Proof:
     """Check everything in an audit against everything else.
@@ -49,60 +59,118 @@ def verify(
         directory: The audit's; it exists.
         witness: Files that an OpenTelemetry Collector wrote of the events of sealings.
         public_keys: Ed25519, PEM: those that seals may be signed with.
+        audit: The id that the audit is known by; another one in its place is a finding.
+        mirrors: Check what was fetched of other audits as well: see `audit.store.open_view`.
         progress: Told how many bytes were read, and of how many.
 
     Raises:
         AuditError: it cannot be read, or was written by a newer version.
         ConfigError: a public key is none, or the package for it is missing.
     """
-    keys = [load_public_key(path) for path in public_keys]
+    scope = _Scope(witness, [load_public_key(path) for path in public_keys], audit, mirrors)
     try:
-        return _verify(Proof(directory), witness, keys, progress)
+        return _verify(Proof(directory), scope, progress)
     except AuditError:
         raise
     except OSError as error:
         raise failure("read the audit at", directory, error, "restore it from a copy") from error
 
 
-def _verify(
-    proof: Proof,
-    witness: Sequence[Path],
-    keys: Sequence[Ed25519PublicKey],
-    progress: Callable[[int, int], None] | None,
-) -> Proof:
+class _Scope(NamedTuple):
+    """What an audit is checked against; see `verify`."""
+
+    witness: Sequence[Path]
+    keys: Sequence[Ed25519PublicKey]
+    audit: str
+    mirrors: bool
+
+
+def _verify(proof: Proof, scope: _Scope, progress: Callable[[int, int], None] | None) -> Proof:
     directory = proof.directory
     with _at_rest(directory):
         if progress is not None:
-            proof.tell = _adding_up(progress, _size(directory) + sum(map(os.path.getsize, witness)))
+            size = _size(directory) + sum(map(os.path.getsize, scope.witness))
+            proof.tell = _adding_up(progress, size)
         if not os.listdir(directory):
             proof.found(".", "the directory is empty: there is no audit in it")
-        _identify(proof, known_otherwise=bool(witness or keys))
-        ledger = check_seals(proof, keys)
+        _identify(proof, scope)
+        ledger = check_seals(proof, scope.keys, witnessed=bool(scope.witness))
         intact = check_lake(proof, ledger)
-        if (directory / JOURNAL).exists() or not (witness or keys):
+        if (directory / JOURNAL).exists() or not (scope.witness or scope.keys):
             check_journal(proof, ledger)
         else:
             proof.notes.append(f"{JOURNAL}: is not there, so this was checked as a copy of what is sealed")
         check_unfinished(proof, intact)
         if not proof.findings:  # of what was tampered with, rows say nothing
             check_rows(proof, intact)
-    if witness:
-        seen = Witness()
-        for path in witness:
-            read_witness(path, proof, seen)
-        compare(proof, ledger, seen)
-    else:
-        proof.unproven.append(
-            "that no seal was taken from the end, and that this is no older copy put back: give --witness"
-        )
-        if not keys:
-            proof.unproven.append(
-                "that nobody who can write to the directory rewrote all of it: give --witness or --public-key"
-            )
+        _check_top(proof, scope)
+        for mirror in find_mirrors(directory) if scope.mirrors else ():
+            _check_mirror(proof, mirror, scope)
+    _check_against_others(proof, ledger, scope)
     return proof
 
 
-def _identify(proof: Proof, *, known_otherwise: bool) -> None:
+def _check_against_others(proof: Proof, ledger: Ledger, scope: _Scope) -> None:
+    """Compare with the witness, and say what cannot be proven for want of one, or of an id."""
+    others = _compare(proof, ledger, scope.witness) if scope.witness else set()
+    if not scope.audit and (others or (scope.keys and not scope.witness)):
+        known = f"the witness knows {len(others)} more" if others else "the same key may sign others"
+        proof.unproven.append(
+            f"that no other audit was put in the place of the one that you mean ({known}): give --audit"
+        )
+    if not scope.witness:
+        proof.unproven.append(
+            "that no seal was taken from the end, and that this is no older copy put back: give --witness"
+        )
+        if not scope.keys:
+            proof.unproven.append(
+                "that nobody who can write to the directory rewrote all of it: give --witness or --public-key"
+            )
+
+
+def _compare(proof: Proof, ledger: Ledger, witness: Sequence[Path]) -> set[str]:
+    """Compare the seals with what witnesses saw of them; returns the other audits that they know."""
+    seen = Witness()
+    for path in witness:
+        read_witness(path, proof, seen)
+    compare(proof, ledger, seen)
+    return seen.others
+
+
+def _check_top(proof: Proof, scope: _Scope) -> None:
+    """Note what lies beside the parts of an audit: no reader takes rows from it."""
+    for name in sorted(os.listdir(proof.directory)):
+        if name not in _PARTS and not _DRAFT.fullmatch(name):
+            proof.notes.append(f"{name}: does not belong to the audit; it is not read")
+    if scope.mirrors:
+        return
+    if os.path.lexists(proof.directory / MIRROR):
+        proof.notes.append(f"{MIRROR}: is not read, since the audit is not named by an address")
+    if os.path.lexists(proof.directory / REMOTE):
+        proof.notes.append(
+            f"{REMOTE}: sends nothing anywhere by itself; name the audit by its address, and what others "
+            "have sealed there is checked as well"
+        )
+
+
+def _check_mirror(proof: Proof, mirror: Path, scope: _Scope) -> None:
+    """Check what was fetched of another audit, and add what is wrong to the proof."""
+    part = Proof(mirror, tell=proof.tell, audit=mirror.name)
+    ledger = check_seals(part, scope.keys, witnessed=bool(scope.witness))
+    intact = check_lake(part, ledger)
+    if not part.findings:
+        check_rows(part, intact)
+    if scope.witness:
+        _compare(part, ledger, scope.witness)
+    place = f"{MIRROR}/{mirror.name}"
+    proof.findings += [each._replace(file=f"{place}/{each.file}") for each in part.findings]
+    proof.notes += [f"{place}/{each}" for each in part.notes]
+    proof.unproven += [f"of `{place}`: {each}" for each in part.unproven]
+    proof.segments += part.segments
+    proof.rows += part.rows
+
+
+def _identify(proof: Proof, scope: _Scope) -> None:
     """Find out which audit this is: its key says it, and its first seal."""
     key_id = None
     file = proof.open(KEY)
@@ -113,7 +181,7 @@ def _identify(proof: Proof, *, known_otherwise: bool) -> None:
             key_id = audit_id(key)
         else:
             proof.found(KEY, f"is damaged: it has not {KEY_BYTES} bytes")
-    elif not known_otherwise and not proof.findings:
+    elif not (scope.witness or scope.keys) and not proof.findings:
         proof.found(
             KEY, "is missing: nothing says that these seals are of this audit (see docs/audit-proof.md)"
         )
@@ -121,6 +189,11 @@ def _identify(proof: Proof, *, known_otherwise: bool) -> None:
     if key_id is not None and stated is not None and intact and not hmac.compare_digest(stated, key_id):
         proof.found(KEY, "is not the key that this audit was begun with: it was changed, or the seals were")
     proof.audit = (stated if intact or key_id is None else key_id) or key_id or ""
+    if scope.audit and proof.audit != scope.audit:
+        proof.found(
+            ".",
+            f"is the audit `{proof.audit}`, and `{scope.audit}` was expected: another one is in its place",
+        )
 
 
 def _first_seal(proof: Proof) -> tuple[str | None, bool]:
@@ -142,7 +215,7 @@ def _at_rest(directory: Path) -> Iterator[None]:
     """Nothing is sealed, and so nothing removed, as long as this lasts."""
     path = directory / SEALS
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = files.open_file(directory, SEALS)
     except FileNotFoundError:
         yield
         if path.exists():
@@ -150,11 +223,11 @@ def _at_rest(directory: Path) -> Iterator[None]:
                 "verify the audit at", directory, OSError("it was sealed meanwhile"), "try again"
             ) from None
         return
-    except OSError as error:
-        if not path.is_symlink():
-            raise failure("read the audit at", path, error) from error
+    except files.NotAFile:
         yield  # reported when it is read
         return
+    except OSError as error:
+        raise failure("read the audit at", path, error) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH)
         yield

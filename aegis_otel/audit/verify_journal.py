@@ -33,7 +33,7 @@ def check_journal(proof: Proof, ledger: Ledger) -> None:
             _check_carried(proof, ledger, name)
         elif match and name == _name(match[1], int(match[2] or 0)):
             writers.setdefault(match[1], {})[int(match[2])] = name
-        elif match:
+        elif match or name.endswith(".jsonl"):
             proof.found(
                 f"{JOURNAL}/{name}", "does not belong to the audit: it is not named as a journal file is"
             )
@@ -46,7 +46,8 @@ def check_journal(proof: Proof, ledger: Ledger) -> None:
     if proof.journals:
         proof.unproven.append(
             "that no line was cut off at the end of a journal file, and no writer's last files were removed: "
-            f"{proof.lines} lines in {proof.journals} files are not sealed yet (`aegis audit seal`)"
+            f"{proof.lines} lines in {proof.journals} files are not sealed yet (`aegis audit seal`); nor "
+            "that an agent wrote them, and not somebody else who can write to the directory"
         )
 
 

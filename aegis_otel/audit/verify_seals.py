@@ -13,8 +13,6 @@ from aegis_otel.audit.chain import seals_origin
 from aegis_otel.audit.location import SEALS
 from aegis_otel.audit.proof import Line, Proof
 from aegis_otel.audit.seals import (
-    CARRIED_FILE,
-    SEGMENT_FILE,
     TAG,
     Carried,
     Covered,
@@ -25,6 +23,7 @@ from aegis_otel.audit.seals import (
     segment_name,
 )
 from aegis_otel.audit.signing import is_signed
+from aegis_otel.config import SEAL_KEY
 from aegis_otel.errors import AuditError
 
 if TYPE_CHECKING:
@@ -63,14 +62,18 @@ class Ledger:
         self.replaced.update(seal.replaces)
         self.covered |= {file.file: file for file in seal.journals}
         for each in seal.segments:
-            if SEGMENT_FILE.fullmatch(each.file):
-                self.segments[each.segment] = Sealed(each, seal, intact)
-        if seal.carried is not None and CARRIED_FILE.fullmatch(seal.carried.file):
+            self.segments[each.segment] = Sealed(each, seal, intact)
+        if seal.carried is not None:
             self.carried[seal.carried.file] = (seal.carried, intact)
 
 
-def check_seals(proof: Proof, keys: Sequence[Ed25519PublicKey]) -> Ledger:
+def check_seals(proof: Proof, keys: Sequence[Ed25519PublicKey], *, witnessed: bool = False) -> Ledger:
     """Check every line of `seals.jsonl`; what is wrong is added to the proof.
+
+    Args:
+        proof: What to add to.
+        keys: Those that seals may be signed with; empty where signatures are not checked.
+        witnessed: The seals are compared with a witness as well.
 
     Raises:
         AuditError: it cannot be read, or is of a newer version.
@@ -86,7 +89,7 @@ def check_seals(proof: Proof, keys: Sequence[Ed25519PublicKey]) -> Ledger:
 
         try:
             seal = decode_seal(proof.directory / SEALS, line.content)
-        except (AuditError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (AuditError, ValueError) as error:
             if isinstance(error, AuditError) and line.intact:
                 raise
             if line.intact:
@@ -98,7 +101,7 @@ def check_seals(proof: Proof, keys: Sequence[Ed25519PublicKey]) -> Ledger:
                 found(what)
             signed.append(_is_signed(seal, line, keys, any(signed), found))
         ledger.add(seal, line.intact)
-    _report_signatures(proof, ledger, keys, signed)
+    _report_signatures(proof, ledger, keys, signed, witnessed)
     return ledger
 
 
@@ -122,16 +125,30 @@ def _is_signed(
 
 
 def _report_signatures(
-    proof: Proof, ledger: Ledger, keys: Sequence[Ed25519PublicKey], signed: list[bool]
+    proof: Proof,
+    ledger: Ledger,
+    keys: Sequence[Ed25519PublicKey],
+    signed: list[bool],
+    witnessed: bool,
 ) -> None:
     count = sum(signed)
     if keys and not count:
         proof.found(SEALS, "no seal is signed with the key given")
+        if not any(seal.signature for seal in ledger.seals):
+            proof.notes.append(
+                f"{SEALS}: if nothing was signed before, `aegis audit seal` with the private key as "
+                f"`{SEAL_KEY.env}` signs for all seals there are; if something was, they were replaced"
+            )
     elif keys and not signed[0]:
         first = signed.index(True) + 1
         proof.notes.append(
             f"{SEALS}: the seals before {first} are not signed; the signature of {first} is of them too"
         )
+        if not witnessed:
+            proof.unproven.append(
+                f"that the seals before {first} were not changed before seal {first} was signed: "
+                "give --witness"
+            )
     elif count and not keys:
         proof.unproven.append(f"that the signatures of {count} seals are genuine: give --public-key")
     for seal in ledger.seals:

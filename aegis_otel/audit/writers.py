@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from aegis_otel.audit import files
 from aegis_otel.audit.location import failure
 from aegis_otel.errors import AuditError
 
@@ -109,8 +110,10 @@ def _entries(journal: Path) -> list[os.DirEntry[str]]:
         return []
     except OSError as error:
         raise failure("read the audit at", journal, error) from error
+    if journal.is_symlink():
+        raise AuditError(f"`{journal}` is a symbolic link, not a directory of the audit: move it away")
     for entry in found:
-        # Following a link or opening a pipe would read, or wait for, what is no part of the audit.
+        # DuckDB would follow a link, or wait for a pipe.
         if not entry.is_file(follow_symlinks=False):
             raise AuditError(f"`{entry.path}` is not a regular file, as every journal file is: move it away")
     return found
@@ -118,7 +121,7 @@ def _entries(journal: Path) -> list[os.DirEntry[str]]:
 
 def _is_held(path: Path) -> bool:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = files.open_file(path.parent, path.name)
     except FileNotFoundError:
         return False
     except OSError as error:

@@ -13,6 +13,7 @@ from aegis_otel.audit.feed import Feed
 from aegis_otel.audit.filters import Condition
 from aegis_otel.audit.rows import Row, to_json
 from aegis_otel.cli.audit_mode import MONITOR, watched
+from aegis_otel.cli.audit_options import address_given
 from aegis_otel.cli.audit_table import action, short_id, styled, when
 
 _PAUSE_S = 0.5
@@ -25,7 +26,7 @@ def print_feed(directory: Path, condition: Condition, limit: int, form: str, *, 
         AuditError: when the audit cannot be read.
     """
     console = Console(highlight=False, soft_wrap=True, color_system="auto" if color else None)
-    feed = Feed(directory, condition)
+    feed = Feed(directory, condition, mirrors=address_given() is not None)
     try:
         rows = feed.begin(limit)
         while True:

@@ -12,7 +12,7 @@ import click
 from aegis_otel.audit.filters import RISK_LEVELS, STATUSES, Condition, compile_filters
 from aegis_otel.audit.location import JOURNAL, KEY, LAKE, SEALS, address, exists, locate, prepare
 from aegis_otel.audit.record import SCHEMA_VERSION
-from aegis_otel.config import AUDIT_DIR
+from aegis_otel.config import AUDIT_DIR, AUDIT_ID
 from aegis_otel.errors import AuditError
 from aegis_otel.terminal import escape
 
@@ -42,6 +42,12 @@ path_option = click.option(
     "--db",
     metavar="DIR",
     help=f"The audit directory, or s3://bucket/prefix.  [default: {AUDIT_DIR.env}, else {AUDIT_DIR.default}]",
+)
+audit_id_option = click.option(
+    "--audit",
+    "audit_id",
+    metavar="ID",
+    help=f"The id that the audit is known by: another one in its place is found.  [default: {AUDIT_ID.env}]",
 )
 limit_option = click.option(
     "--limit", type=Within(click.IntRange(1, _LARGEST)), help="At most so many, the newest."
@@ -130,12 +136,33 @@ def find_audit(ctx: click.Context, path: str | None) -> Path:
     return directory
 
 
+def expected_audit(given: str | None, path: str | None) -> str:
+    """The id that the audit is to have; empty where any will do.
+
+    The environment's is of the audit that the environment names, and not of another `path`.
+
+    Raises:
+        ConfigError: it is no id.
+    """
+    return AUDIT_ID.value(given) if given is not None or path is None else ""
+
+
+def address_given() -> str | None:
+    """The address on object storage that the command's argument, or else the environment, names.
+
+    Nothing in the audit directory can name one.
+    """
+    context = click.get_current_context(silent=True)
+    named = (context.params.get(name) for name in ("path", "directory")) if context else ()
+    return address(next(filter(None, named), None))
+
+
 def fetch_others(directory: Path) -> None:
     """Fetch what others have sealed at the same place on object storage; what cannot be is said."""
     from aegis_otel.audit.remote import fetch
 
     try:
-        problems = fetch(directory)
+        problems = fetch(directory, address_given())
     except AuditError as error:
         problems = [f"{error}; of other machines, what was fetched before is shown"]
     for problem in problems:
@@ -151,7 +178,7 @@ def open_audit(directory: Path) -> duckdb.DuckDBPyConnection:
     from aegis_otel.audit.store import open_view, problems, unreadable_lines
 
     fetch_others(directory)
-    audit = open_view(directory)
+    audit = open_view(directory, mirrors=address_given() is not None)
     for problem in problems(audit):
         click.echo(escape(problem), err=True)
     if unreadable := unreadable_lines(audit):

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aegis_otel.cli.audit_options import find_audit, path_option
+from aegis_otel.cli.audit_options import address_given, find_audit, path_option
 from aegis_otel.cli.bar import progress_bar
+from aegis_otel.config import AUDIT_DIR, SEAL_KEY
+from aegis_otel.errors import ConfigError
 from aegis_otel.terminal import escape
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ def seal(ctx: click.Context, /, *, path: str | None) -> None:
     """
     directory = find_audit(ctx, path)
 
+    from aegis_otel.audit.location import stated_address
     from aegis_otel.audit.remote import push
     from aegis_otel.audit.sealing import seal as seal_audit
 
@@ -34,13 +37,25 @@ def seal(ctx: click.Context, /, *, path: str | None) -> None:
     for each in report.seals:
         for segment in each.segments:
             click.echo(f"seal {each.seal}: {segment.rows} rows in {segment.file}")
+        if not each.journals and not each.segments:
+            click.echo(f"seal {each.seal}: signs for the seals before it")
+            continue
         carried = f", {each.carried.lines} lines carried over" if each.carried else ""
         click.echo(f"seal {each.seal}: {len(each.journals)} journal files{carried}")
     if report.seals:
         tell_witness(report.seals)
+    elif report.lacks_key:
+        raise ConfigError(
+            f"the seals of this audit are signed, and `{SEAL_KEY.env}` is not set here: nothing was sealed"
+        )
     else:
         click.echo("nothing to seal")
-    problems = report.problems + push(directory)
+    address = address_given()
+    problems = report.problems + push(directory, address)
+    if address is None and (stated := stated_address(directory)):
+        click.echo(
+            f"not sent: name the audit as `{escape(stated)}`, with --path or {AUDIT_DIR.env}", err=True
+        )
     for problem in problems:
         click.echo(escape(problem), err=True)
     ctx.exit(1 if problems else 0)

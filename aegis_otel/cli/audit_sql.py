@@ -11,7 +11,7 @@ import click
 
 from aegis_otel.audit import sandbox
 from aegis_otel.cli.audit_export import STDOUT, form_of, print_text, told, write_text
-from aegis_otel.cli.audit_options import Within, find_audit, open_audit, path_option
+from aegis_otel.cli.audit_options import Within, address_given, find_audit, open_audit, path_option
 
 _TABLE_ROWS = 1_000
 
@@ -65,19 +65,20 @@ def sql(
         from aegis_otel.audit.store import open_view
         from aegis_otel.audit.views import create_views, views_sql
 
-        audit = open_view(directory, keep=False)
+        audit = open_view(directory, keep=False, mirrors=address_given() is not None)
         create_views(audit)
         click.echo(views_sql(audit), nl=False)
         return
+    mirrors = address_given() is not None
     open_audit(directory).close()  # says what an answer will be without
     if output is not None and form == "parquet":
         from aegis_otel.audit.export import parquet_draft
 
         with parquet_draft(output) as draft:
-            count = sandbox.select_parquet(directory, query, draft, timeout=timeout)
+            count = sandbox.select_parquet(directory, query, draft, timeout=timeout, mirrors=mirrors)
         told(count, output)
         return
-    answer = sandbox.select(directory, query, timeout=timeout)
+    answer = sandbox.select(directory, query, timeout=timeout, mirrors=mirrors)
     with closing(answer.rows):
         if output is not None:
             from aegis_otel.audit.export import write_file

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from aegis_otel.audit.location import SEALS, locate
-from aegis_otel.cli.audit_options import find_audit, path_option
+from aegis_otel.cli.audit_options import (
+    address_given,
+    audit_id_option,
+    expected_audit,
+    fetch_others,
+    find_audit,
+    path_option,
+)
 from aegis_otel.cli.bar import progress_bar
 from aegis_otel.terminal import escape
 
@@ -38,6 +45,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     metavar="FILE",
     help="The key (PEM) that seals are signed with; may be repeated, where it was changed.",
 )
+@audit_id_option
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.argument("directory", metavar="[DIR]", required=False)
 @click.pass_context
@@ -48,6 +56,7 @@ def verify(
     path: str | None,
     witness: tuple[Path, ...],
     public_keys: tuple[Path, ...],
+    audit_id: str | None,
     form: str,
     directory: str | None,
 ) -> None:
@@ -65,8 +74,18 @@ def verify(
 
     from aegis_otel.audit.verify import verify as verify_audit
 
+    mirrors = address_given() is not None
+    if mirrors:
+        fetch_others(found)
     with progress_bar("Verifying", color=ctx.color is not False) as progress:
-        proof = verify_audit(found, witness=witness, public_keys=public_keys, progress=progress)
+        proof = verify_audit(
+            found,
+            witness=witness,
+            public_keys=public_keys,
+            audit=expected_audit(audit_id, named),
+            mirrors=mirrors,
+            progress=progress,
+        )
     click.echo(json.dumps(_report(proof), indent=2) if form == "json" else _text(proof))
     ctx.exit(1 if proof.findings else 0)
 

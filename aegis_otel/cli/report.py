@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 import click
 
 from aegis_otel.audit.filters import compile_filters
-from aegis_otel.cli.audit_options import find_audit, open_audit, path_option
+from aegis_otel.audit.key import check_identity
+from aegis_otel.cli.audit_options import (
+    address_given,
+    audit_id_option,
+    expected_audit,
+    find_audit,
+    open_audit,
+    path_option,
+)
 from aegis_otel.terminal import escape
 
 if TYPE_CHECKING:
@@ -34,6 +42,7 @@ STDOUT = "-"
 @click.option("--since", metavar="TIME", help="Calls of this time or later (as for `aegis audit`).")
 @click.option("--until", metavar="TIME", help="Calls before this time.")
 @click.option("--title", help="The heading of the page.")
+@audit_id_option
 @click.option("--verify", "verifies", is_flag=True, help="Verify the audit first, and say what came of it.")
 @click.pass_context
 def report(
@@ -45,6 +54,7 @@ def report(
     since: str | None,
     until: str | None,
     title: str | None,
+    audit_id: str | None,
     verifies: bool,
 ) -> None:
     """Write one HTML page: what was decided, by which rules, by whom, and what needs looking after.
@@ -58,6 +68,8 @@ def report(
         raise click.UsageError(f"give the file a name, or `{STDOUT}` for standard output")
     directory = find_audit(ctx, path)
 
+    check_identity(directory, expected_audit(audit_id, path))
+
     from rich.console import Console
 
     from aegis_otel.audit.export import write_file
@@ -68,7 +80,7 @@ def report(
 
     console = Console(stderr=True)
     with console.status("Asking the audit") if console.is_terminal else nullcontext():
-        proof = _verified(directory) if verifies else None
+        proof = _verified(directory, mirrors=address_given() is not None) if verifies else None
         audit = open_audit(directory)
         left_out = problems(audit)
         if unreadable := unreadable_lines(audit):
@@ -88,7 +100,7 @@ def report(
         ctx.exit(1)
 
 
-def _verified(directory: Path) -> Proof:
+def _verified(directory: Path, *, mirrors: bool) -> Proof:
     from aegis_otel.audit.verify import verify
 
-    return verify(directory)
+    return verify(directory, mirrors=mirrors)

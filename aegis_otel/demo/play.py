@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import sys
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +14,7 @@ from agents.run import RunConfig
 from agents.testing import ScriptedModel, assistant_message, function_call
 
 from aegis_otel.adapters.openai_agents.instrumentation import instrument
+from aegis_otel.audit import child_process
 from aegis_otel.audit.sealing import seal
 from aegis_otel.demo import policies
 from aegis_otel.demo.approver import ScriptedApprover, current_run
@@ -191,12 +190,9 @@ class _Stage:
 
     async def _lose_a_process(self) -> None:
         """A process is gone in the middle of a call, and while a human is asked."""
-        place = str(Path(__file__).parents[2])
-        path = os.pathsep.join(filter(None, (place, os.environ.get("PYTHONPATH", ""))))
+        arguments = (str(self._load.audit), str(self._load.policy))
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "aegis_otel.demo.crash", str(self._load.audit), str(self._load.policy)),
-            env=os.environ | {"PYTHONPATH": path},
+            *child_process.command("aegis_otel.demo.crash", arguments)
         )
         await process.wait()
         self._say("a process died: one call has an unknown outcome, and nobody is left to hear one answer")

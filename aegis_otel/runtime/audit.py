@@ -16,11 +16,13 @@ from msgspec.structs import replace
 from aegis_otel.audit.export import write_jsonl
 from aegis_otel.audit.filters import STATUSES, Filters, compile_filters
 from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.location import JOURNAL, address_of, failure, unsendable
+from aegis_otel.audit.key import check_identity
+from aegis_otel.audit.location import JOURNAL, failure, unsendable
 from aegis_otel.audit.pending import taking_over, waiting
 from aegis_otel.audit.record import AuditRecord, RecordStatus, Waiting, same_call
 from aegis_otel.audit.rows import Row, count_rows, read_rows
 from aegis_otel.audit.seals import Seal
+from aegis_otel.config import AUDIT_ID
 from aegis_otel.errors import AuditError, ConfigError
 from aegis_otel.model import Approval, PolicyDecision, Result
 from aegis_otel.redaction import redact_text
@@ -77,12 +79,8 @@ class AuditLogger:
 
     @property
     def address(self) -> str | None:
-        """Where on object storage the sealed part goes as well; known from the first record or `check` on.
-
-        Raises:
-            AuditError: the directory says, and it cannot be read.
-        """
-        return address_of(self.path)
+        """Where on object storage the sealed part goes as well, as the argument or the environment says."""
+        return self._journal.address
 
     @property
     def unsendable(self) -> str | None:
@@ -93,11 +91,13 @@ class AuditLogger:
         """Make the directory and its key, and see that a journal could be written.
 
         Raises:
-            AuditError: it could not; the message names the path and the cause.
+            AuditError: it could not, or another audit than `AEGIS_AUDIT_ID` is there; the message names the
+                path and the cause.
         """
-        self.digest(b"")
         journal = self.path / JOURNAL
         try:
+            check_identity(self.path, AUDIT_ID.value())
+            self.digest(b"")
             with TemporaryFile(dir=journal):
                 pass
         except OSError as error:

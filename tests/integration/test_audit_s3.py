@@ -100,7 +100,7 @@ def sent(url: str, *names: str) -> None:
     calls(url, *names).close()
     directory = locate(url)
     assert seal(directory).problems == []
-    assert push(directory) == []
+    assert push(directory, url) == []
 
 
 def ids(url: str) -> list[str]:
@@ -164,14 +164,14 @@ def test_merged_files_are_read_once_and_go(url: str, machine: Any, monkeypatch: 
     for n in range(3):
         calls(url, f"call {n}", timestamp=yesterday).close()
         assert seal(directory).problems == []
-        assert push(directory) == []
+        assert push(directory, url) == []
         machine("reader")
         assert ids(url) == [f"call {each}" for each in range(n + 1)]
         machine("one")
     assert any(each.replaces for each in read_seals(directory))
     assert len(_parquet(url)) > 1
     monkeypatch.setattr(remote, "GRACE", timedelta(0))
-    assert push(directory) == []
+    assert push(directory, url) == []
     assert len(_parquet(url)) == 1
     machine("reader")
     assert ids(url) == ["call 0", "call 1", "call 2"]
@@ -201,7 +201,7 @@ def crashing(self, name, content, **options):
     left[0] -= 1
     return put(self, name, content, **options)
 S3Store.put = crashing
-push(locate(sys.argv[1]))
+push(locate(sys.argv[1]), sys.argv[1])
 """
 
 
@@ -217,10 +217,10 @@ def test_a_crash_at_any_step_of_sending(url: str, machine: Any) -> None:
         process = python(CRASH, url, sent_before)
         assert process.communicate(timeout=60) == ("", "")
         assert process.returncode == 9
-        assert fetch(_read_by(machine(f"reader {step}"), url)) == []
+        assert fetch(_read_by(machine(f"reader {step}"), url), url) == []
         assert ids(url) == ["before"]
         machine("one")
-    assert push(directory) == []
+    assert push(directory, url) == []
     machine("reader")
     assert ids(url) == sorted(["before", *days])
 
@@ -234,7 +234,7 @@ def test_an_object_that_is_not_whole_is_sent_again(url: str, machine: Any, serve
     (segment,) = read_seals(directory)[0].segments
     whole = (directory / "lake" / segment.file).read_bytes()
     S3Store.from_url(url).put(f"{audit}/lake/{segment.file}", whole[:-7])
-    assert push(directory) == []
+    assert push(directory, url) == []
     assert objects(url)[f"{audit}/lake/{segment.file}"] == whole
 
 
@@ -250,7 +250,7 @@ def test_an_object_that_was_changed_is_not_shown(url: str, machine: Any, server:
     S3Store.from_url(url).put(f"{audit}/lake/{segment.file}", whole[:-1] + b"x")
     reader = machine("reader")
     assert ids(url) == ["b"]
-    assert fetch(reader) == [f"`{audit}/lake/{segment.file}` is not as it was sealed, and is not shown"]
+    assert fetch(reader, url) == [f"`{audit}/lake/{segment.file}` is not as it was sealed, and is not shown"]
     result = CliRunner().invoke(aegis, ["audit", "--db", url, "--format", "jsonl"])
     assert "is not as it was sealed" in result.stderr
     assert '"decision_id":"b"' in result.stdout.replace(" ", "")
@@ -267,7 +267,7 @@ def test_seals_that_were_rewritten_are_not_followed(url: str, machine: Any, serv
     audit = audit_id(load_key(directory))
     S3Store.from_url(url).put(f"{audit}/seals.jsonl", b"")
     assert ids(url) == ["a"]
-    (problem,) = fetch(reader)
+    (problem,) = fetch(reader, url)
     assert "its seals are not those of before" in problem
 
 
@@ -282,7 +282,7 @@ def test_a_copy_of_an_audit_does_not_overwrite_it(url: str, machine: Any, tmp_pa
     calls(url, "of the copy").close()
     seal(copy)
     with pytest.raises(AuditError, match=r"has seals that .* does not have"):
-        push(copy)
+        push(copy, url)
     assert objects(url) == before
 
 
@@ -298,7 +298,7 @@ def test_a_server_that_is_down_is_named_and_tried_again(
         calls(url, "while down").close()
         assert seal(directory).problems == []
         with pytest.raises(AuditError, match=r"cannot use `s3://"):
-            push(directory)
+            push(directory, url)
         with pytest.raises(AuditError, match=r"cannot use `s3://"):
             connect(url)
         result = CliRunner().invoke(aegis, ["audit", "--db", url, "--format", "jsonl"])
@@ -307,7 +307,7 @@ def test_a_server_that_is_down_is_named_and_tried_again(
         assert "while down" in result.stdout  # what is here
     finally:
         server.up()
-    assert push(directory) == []
+    assert push(directory, url) == []
     machine("reader")
     assert ids(url) == ["before", "while down"]
 

@@ -14,12 +14,14 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec.structs import replace
 
 from aegis_otel.audit import journal as journal_module
 from aegis_otel.audit.chain import link, seals_origin, without_chain
 from aegis_otel.audit.journal import Journal
+from aegis_otel.audit.key import audit_id, load_key
 from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.seals import read_seals
+from aegis_otel.audit.seals import locked, read_seals
 from aegis_otel.audit.verify import verify
 from aegis_otel.errors import ConfigError
 from tests.records import completed, decided, statuses
@@ -121,7 +123,10 @@ def test_a_seal_that_somebody_without_the_key_adds(
 ) -> None:
     sealed(audit, "0")
     monkeypatch.delenv("AEGIS_SEAL_KEY")
-    sealed(audit, "1")
+    with locked(audit, audit_id(load_key(audit)), wait=True) as book:
+        assert book is not None
+        empty = replace(book.seals[0], seal=2, segments=(), journals=(), signature="", chain="", previous="")
+        book.append(replace(empty, sealed_at=book.time()))
     (finding,) = verify(audit, public_keys=[public]).findings
     assert (finding.line, finding.what) == (2, "is not signed, and seals before it are")
 

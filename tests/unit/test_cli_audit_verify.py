@@ -151,9 +151,10 @@ class TestVerify:
         assert not Path("nowhere").exists()
 
     def test_a_newer_version(self, audit: Path) -> None:
+        from aegis_otel.audit.seals import VERSION
         from tests.integration.test_audit_verify import remake
 
-        remake(audit, lambda seals: seals[0].update(version=2))
+        remake(audit, lambda seals: seals[0].update(version=VERSION + 1))
         result = aegis("verify")
         assert result.exit_code == 1
         assert result.stderr == (
