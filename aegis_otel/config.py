@@ -152,6 +152,13 @@ SEAL_KEY = Setting(
     str,
     "a PEM file with the Ed25519 private key that signs what is sealed",
 )
+APPROVAL_KEY = Setting(
+    "approval_key",
+    "AEGIS_APPROVAL_KEY",
+    "",
+    str,
+    "a file of 32 bytes or more that proves answers; by default one in the user's state directory",
+)
 EVALUATION_DURATION = Setting(
     "evaluation_duration",
     "AEGIS_EVALUATION_DURATION",
@@ -171,6 +178,7 @@ SETTINGS: tuple[Setting[str] | Setting[float], ...] = (
     POLICY,
     MODE,
     APPROVALS,
+    APPROVAL_KEY,
     APPROVAL_TIMEOUT,
     AUDIT_DIR,
     AUDIT_ID,

@@ -11,12 +11,15 @@ from tests.kit import Bench, make_bench
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def clean_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """No setting of the machine reaches a test, and nothing is written where the tests were started."""
     for name in os.environ:
         if name.startswith(("AEGIS_", "OTEL_", "OPENAI_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("OPENAI_AGENTS_DISABLE_TRACING", "1")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
     monkeypatch.chdir(tmp_path)
 
 

@@ -73,6 +73,8 @@ class AuditRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     redaction_digest: str | None = None
     shown_digest: str | None = None
     """No column: of a paused call's arguments as a human is shown them, where defaults were filled in."""
+    proof: str | None = None
+    """No column: that the answer on this line was taken by a process with the approval key."""
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -81,7 +83,8 @@ class Waiting(msgspec.Struct, frozen=True):
     row: AuditRecord
     """Its lines so far, folded; `result_status` is `pending`."""
     answer: str | None
-    """`approved`, where the last question was answered; a yes to an earlier one does not count."""
+    """`approved`, where the last question was answered, and the answer is proven; a yes to an earlier
+    question does not count."""
     last: str
     """The timestamp of its last line: what is written next has to be later."""
 
@@ -92,11 +95,13 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 def same_call(one: AuditRecord, other: AuditRecord) -> bool:
-    """Whether two records are of the same call: its id, what it does with which arguments, and its agent."""
+    """Whether two records are of one call: its run and id, what it does with which arguments, its agent."""
     return one.args_digest is not None and all(getattr(one, name) == getattr(other, name) for name in _CALL)
 
 
-_CALL = ("tool_call_id", "tool_name", "action_type", "action_target", "args_digest", "agent_name")
+_CALL = (
+    *("run_id", "tool_call_id", "tool_name", "action_type", "action_target", "args_digest", "agent_name"),
+)
 """The columns of what a human says yes to, and of what a run continues."""
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from aegis_otel.audit.answers.expiry import end_questions
 from aegis_otel.audit.key import audit_id, load_key
 from aegis_otel.audit.leftovers import clear
 from aegis_otel.audit.location import exists, failure, prepare
@@ -44,6 +45,8 @@ def oldest(
 def prune(directory: Path, *, keep: timedelta | None = None, max_bytes: int | None = None) -> Seal | None:
     """Remove the oldest segments of an audit, in a seal of its own; None where there is nothing to remove.
 
+    Calls that have waited for a human for longer than `keep` end as expired, so that they can be sealed.
+
     Safe to be killed, and beside writers, readers and sealers; waits until nobody seals.
 
     Args:
@@ -64,6 +67,8 @@ def prune(directory: Path, *, keep: timedelta | None = None, max_bytes: int | No
     if not exists(directory):
         return None
     try:
+        if keep is not None:
+            end_questions(directory, keep)
         return _prune(directory, sign, keep, max_bytes)
     except OSError as error:
         raise failure("prune the audit at", directory, error, "nothing was removed") from error

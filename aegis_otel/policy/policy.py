@@ -131,6 +131,11 @@ class Policy:
             pass
         return PolicyDecision(action, decide(self.compiled, action, now or datetime.now(UTC)))
 
+    def always_allows(self, action_type: str) -> bool:
+        """Whether every action of that type is `auto`, whatever its target, agent, parameters and time."""
+        steps, _ = self.compiled.plan(action_type)
+        return all(verdict.approval is Approval.AUTO for _, verdict, _ in steps)
+
     @property
     def digest(self) -> str:
         """`sha256:` and hex over all that can change a decision; comments and file names do not count."""

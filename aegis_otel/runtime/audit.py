@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from msgspec.structs import replace
 
+from aegis_otel.audit.answers.proof import Proofs
 from aegis_otel.audit.export import write_jsonl
 from aegis_otel.audit.filters import STATUSES, Filters, compile_filters
 from aegis_otel.audit.journal import Journal
@@ -23,7 +24,7 @@ from aegis_otel.audit.record import AuditRecord, RecordStatus, Waiting, same_cal
 from aegis_otel.audit.rows import Row, count_rows, read_rows
 from aegis_otel.audit.seals import Seal
 from aegis_otel.config import AUDIT_ID
-from aegis_otel.errors import AuditError, ConfigError
+from aegis_otel.errors import AegisError, AuditError, ConfigError
 from aegis_otel.model import Approval, PolicyDecision, Result
 from aegis_otel.redaction import redact_text
 from aegis_otel.runtime import refusal
@@ -69,6 +70,7 @@ class AuditLogger:
         if path is not None and db_path is not None:
             raise ConfigError("`path` and `db_path` are two names of one setting: give one of them")
         self._journal = Journal(db_path if path is None else path, durability=durability)
+        self._proofs = Proofs(self._journal.path)
         self._system = RealSystem()
         self._subscribers: list[Callable[[AuditRecord], object]] = []
 
@@ -146,9 +148,21 @@ class AuditLogger:
         """Keyed digest of encoded arguments; see `audit.journal.Journal.digest`."""
         return self._journal.digest(payload)
 
+    def prove(self, row: AuditRecord, line: AuditRecord) -> str:
+        """The proof that this process took the answer on a line; see `audit.answers.proof.Proofs`."""
+        return self._proofs.of(row, line)
+
+    def keyed(self, kind: str, *parts: str | None) -> str:
+        """A keyed digest that only a process with the approval key can make.
+
+        Raises:
+            AegisError: the key cannot be read or made, or is unusable.
+        """
+        return self._proofs.keyed(kind, *parts)
+
     def waiting(self, call_id: str) -> list[Waiting]:
         """The calls of that id that wait for a human; see `audit.pending.waiting`."""
-        return waiting(self.path, call_id)
+        return waiting(self.path, call_id, self._proofs)
 
     def take_over(self, record: AuditRecord, *, inside: bool = False) -> Waiting | None:
         """Take up the waiting call that `record` is of: one that a human said yes to, or that has begun.
@@ -163,7 +177,7 @@ class AuditLogger:
             AuditError: when the journal cannot be read or written.
         """
         with taking_over(self.path):
-            for found in waiting(self.path, record.tool_call_id or ""):
+            for found in self.waiting(record.tool_call_id or ""):
                 may = found.started if inside else found.answer == "approved" and not found.started
                 if may and same_call(found.row, record):
                     taken = timestamp(max(unix_ns(record.timestamp), unix_ns(found.last) + 1_000))
@@ -188,7 +202,7 @@ class AuditLogger:
         """
         row = asked.row
         with taking_over(self.path):
-            for found in waiting(self.path, row.tool_call_id or ""):
+            for found in self.waiting(row.tool_call_id or ""):
                 if found.row.decision_id == row.decision_id and not found.started:
                     yield found
                     return
@@ -237,6 +251,9 @@ class AuditLogger:
             why = refusal.blocked(decision.matched_rule) if blocked else _REFUSALS[human_decision]
             if why is not None:
                 record.result_status, record.result_error = why.status.value, why.error
+        if human_decision in ("approved", "denied"):
+            with suppress(AegisError):  # nothing runs by it, and a reader says that it is not proven
+                record.proof = self.prove(record, record)
         self.append(record)
         return record.decision_id
 

@@ -28,6 +28,8 @@ class Origin(msgspec.Struct, frozen=True):
     conversation_id: str | None = None
     size: int = 0
     """Length of the arguments as text; large ones are prepared off the event loop."""
+    run_id: str | None = None
+    """Of the run that the call belongs to; it goes with the run when that is saved and resumed."""
 
 
 NOWHERE = Origin()
@@ -145,6 +147,12 @@ class Journal(Protocol):
 
     def digest(self, payload: bytes) -> str:
         """Keyed digest of `payload` (`hmac-sha256:` and hex). Raises AuditError without a key."""
+
+    def prove(self, row: AuditRecord, line: AuditRecord) -> str:
+        """The proof of the answer on `line` to the question of `row`. Raises AegisError without a key."""
+
+    def keyed(self, kind: str, *parts: str | None) -> str:
+        """A digest of `parts` that only a process with that key can make. Raises AegisError without it."""
 
     def waiting(self, call_id: str) -> list[Waiting]:
         """The calls of that id, as records have it, that wait for a human. Raises AuditError."""

@@ -48,6 +48,7 @@ def decided(
         host=system.host,
         pid=system.pid(),
         schema_version=SCHEMA_VERSION,
+        run_id=_optional(origin.run_id),
     )
 
 

@@ -261,8 +261,8 @@ class Governor:
                 await self.system.off_loop(lambda: self._recheck(call))
             else:
                 self._recheck(call)
-            written = self.write(call, self.line(call, "resolved", **resolved(call.record)))
-            if not written and self.needs_audit:
+            line = self.line(call, "resolved", **resolved(call.record))
+            if not self.write(call, self.interruptions.proven(call.record, line)) and self.needs_audit:
                 self.refuse(call, refusal.UNAVAILABLE)
             await fire(self.hooks.on_approval, self.signals.hook_failed, asked, why is None)
             if call.decision.verdict is not asked.verdict:

@@ -12,16 +12,16 @@ import json
 import logging
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aegis_otel.audit.record import RecordStatus, Waiting, same_call
+from aegis_otel.audit.record import AuditRecord, RecordStatus, Waiting, same_call
 from aegis_otel.encoding import encode_plain, to_plain
 from aegis_otel.errors import AuditError
-from aegis_otel.model import Action, Approval
+from aegis_otel.model import Action, Approval, Outcome
 from aegis_otel.redaction import redact_text
 from aegis_otel.runtime import refusal
 from aegis_otel.runtime.call import Call, Origin
-from aegis_otel.runtime.describe import safe_text
+from aegis_otel.runtime.describe import describe, safe_text
 from aegis_otel.runtime.hooks import fire
 from aegis_otel.runtime.paused import (
     ANSWER,
@@ -42,17 +42,29 @@ if TYPE_CHECKING:
 _log = logging.getLogger("aegis_otel")
 
 
+class Ruling(NamedTuple):
+    """What the SDK is told of a call before it runs it."""
+
+    verdict: bool | None
+    """True, it goes on to its gate, which decides; None, it is put to a human; False, it is rejected."""
+    question: Call | None = None
+    """What is to be put to a human, where that is not on disk yet."""
+
+
+GOES, WAITS, DENIES = Ruling(True), Ruling(None), Ruling(False)
+
+
 class Interruptions:
     """The paused calls of one governor."""
 
     def __init__(self, governor: Governor) -> None:
         self._governor = governor
+        self._unproven = False
 
-    # What the SDK is told before it runs a call: True, the call goes on to its gate, which decides;
-    # None, it is paused for a human, and is on disk as `pending`; False, it is rejected.
+    # --- what the SDK is told before it runs a call ---
 
-    async def consider(self, action: Action, origin: Origin, shown: str, wanted: bool) -> bool | None:
-        """What becomes of a call that nobody was asked about.
+    async def consider(self, action: Action, origin: Origin, shown: str, wanted: bool) -> Ruling:
+        """Say what becomes of a call that nobody was asked about.
 
         Args:
             action: What is about to be done.
@@ -61,26 +73,95 @@ class Interruptions:
             wanted: Whether the tool asks for approval by itself, whatever the policy says.
         """
         if not self._asks(action, wanted):
-            return True
-        assessed = self._governor.system.off_loop(lambda: self._assess(action, origin, shown))
-        return self._suspend(await assessed)
+            return GOES
+        return Ruling(None, await self._governor.system.off_loop(lambda: self._assess(action, origin, shown)))
 
-    def consider_now(self, action: Action, origin: Origin, shown: str, wanted: bool) -> bool | None:
-        """`consider`, for where the SDK waits for nothing."""
-        return self._suspend(self._assess(action, origin, shown)) if self._asks(action, wanted) else True
-
-    async def reconsider(self, action: Action, origin: Origin, shown: str, approved: bool) -> bool | None:
-        """What becomes of a call that the SDK holds for approved, or for rejected.
+    async def reconsider(
+        self,
+        action: Action,
+        origin: Origin,
+        shown: str,
+        approved: bool,
+        *,
+        trusted: bool,
+        waited: bool,
+        inside: bool,
+    ) -> Ruling:
+        """Say what becomes of a call that the SDK holds for approved, or for rejected.
 
         It is paused again where the audit knows of no yes, or of a yes to another question than the
         policy asks now. A rejection is believed: it comes from an answer to an earlier call.
-        """
-        found = self._governor.system.off_loop(lambda: self._look_up(action, origin, shown))
-        return self._judge(*await found, approved)
 
-    def reconsider_now(self, action: Action, origin: Origin, shown: str, approved: bool) -> bool | None:
-        """`reconsider`, for where the SDK waits for nothing."""
-        return self._judge(*self._look_up(action, origin, shown), approved)
+        Args:
+            action: What is about to be done.
+            origin: Where the call comes from.
+            shown: Its arguments as the SDK shows them to a human.
+            approved: What the SDK has.
+            trusted: Whether the tool's own question counts as answered though this audit has no answer: the
+                answer was given to this process, for this call or for every call of the tool.
+            waited: Whether the run was paused for this very call: a rejection then is on record, as a rule.
+            inside: Whether what goes on is a body that has begun, as the SDK sees it.
+        """
+        looking = self._governor.system.off_loop(lambda: self._look_up(action, origin, shown))
+        call, found = await looking
+        if not approved and waited:
+            self._deny_waiting(call, found)
+            return DENIES
+        if call.decision.verdict.approval is Approval.BLOCK:
+            return GOES
+        if not approved:
+            self._deny(call)
+            return DENIES
+        return self._judge(call, found, trusted, inside)
+
+    def suspend(self, ruling: Ruling) -> bool:
+        """Put a call to a human. False where that cannot be recorded: then its gate refuses it."""
+        call, governor = ruling.question, self._governor
+        if call is None:
+            return True  # as it was asked
+        call.channel = CHANNEL
+        call.record.result_status = RecordStatus.PENDING.value
+        if not governor.write(call, call.record):
+            return False
+        governor.signals.suspended(call)
+        self._tell(governor.hooks.on_decision, call.decision)
+        return True
+
+    def withdraw(self, ruling: Ruling, status: RecordStatus, why: str) -> None:
+        """Close a question that was put, and that the SDK has settled otherwise."""
+        call, governor = ruling.question, self._governor
+        if call is not None:
+            call.outcome, call.status = Outcome.EXPIRED, RecordStatus.OPEN
+            governor.signals.opened(call)
+            governor.announce(call)
+            governor.abandon(call, status, why)
+
+    def rejected(self, action: Action, origin: Origin, shown: str, ruling: Ruling | None) -> None:
+        """Record that the SDK rejects a call: by an answer to an earlier one, or that came meanwhile.
+
+        Args:
+            action: What is not done.
+            origin: Where the call comes from.
+            shown: Its arguments as the SDK shows them to a human.
+            ruling: What was said of the call before, where it was put to a human.
+        """
+        asked = None if ruling is None else ruling.question
+        if asked is not None:
+            asked.record.stage = "resolved"
+            asked.record.timestamp = timestamp(asked.stamp(self._governor.system.now_ns()))
+        self._deny(asked or self._assess(action, origin, shown))
+
+    def proven(self, row: AuditRecord, line: AuditRecord) -> AuditRecord:
+        """The line with the proof of its answer, where there is a key: an own call runs without it."""
+        if row.human_decision not in (APPROVED, DENIED):
+            return line
+        try:
+            line.proof = self._governor.journal.prove(row, line)
+        except Exception as error:
+            if not self._unproven:
+                _log.warning("answers carry no proof: %s", describe(error))
+            self._unproven = True
+        return line
 
     def _asks(self, action: Action, wanted: bool) -> bool:
         approval = self._governor.policy.evaluate(action, now=utc(self._governor.system.now_ns())).approval
@@ -88,37 +169,40 @@ class Interruptions:
 
     def _look_up(self, action: Action, origin: Origin, shown: str) -> tuple[Call, list[Waiting]]:
         call = self._assess(action, origin, shown)
-        return call, self._governor.journal.waiting(call.record.tool_call_id or "")
+        return call, self._of_the_run(call.record)
 
-    def _judge(self, call: Call, found: list[Waiting], approved: bool) -> bool | None:
+    def _of_the_run(self, record: AuditRecord) -> list[Waiting]:
+        """The waiting calls of that id in the same run: ids of other runs mean nothing here."""
+        known = self._governor.journal.waiting(record.tool_call_id or "")
+        return [each for each in known if each.row.run_id == record.run_id]
+
+    def _judge(self, call: Call, found: list[Waiting], trusted: bool, inside: bool) -> Ruling:
         verdict = call.decision.verdict
-        if verdict.approval is Approval.BLOCK:
-            return True
-        if not approved:
-            call.channel, call.record.human_decision = CHANNEL, DENIED
-            self._refuse(call)
-            self._closed(call)
-            return False
         mine = [each for each in found if same_call(each.row, call.record)]
+        if inside and any(each.started for each in mine):
+            return GOES
         if verdict.approval is Approval.AUTO:
             # The tool's own question: where it was put to a human, a yes counts as any other does.
-            return True if not mine or any(each.started or each.answer for each in mine) else None
-        if any(each.started or answers(each, verdict) for each in mine):
-            return True
-        if found and not mine:
-            return True  # approved with other arguments: the gate refuses it
+            if any(each.answer for each in mine) or (trusted and not mine):
+                return GOES
+        elif any(answers(each, verdict) for each in mine):
+            return GOES
+        elif any(not each.started for each in found) and not mine:
+            return GOES  # approved with other arguments: the gate refuses it
         if not any(each.answer for each in mine):
             _log.warning(
                 "call `%s` is approved in the saved run, but not in this audit, so a human is asked again: "
-                "approve in a process that is governed and shares the audit directory",
+                "approve in a process that is governed and shares the audit directory and the approval key",
                 call.record.tool_call_id,
             )
-        if mine and mine[0].answer is None and same_question(mine[0], verdict):
-            return None  # as it was asked
-        if mine:
-            take_up(call, mine[0])
-            call.record.human_decision = call.record.approver = call.record.approval_reason = None
-        return self._suspend(call)
+        waits = next((each for each in mine if not each.started), None)
+        if waits is None:
+            return Ruling(None, call)
+        if waits.answer is None and (verdict.approval is Approval.AUTO or same_question(waits, verdict)):
+            return WAITS
+        take_up(call, waits)
+        call.record.human_decision = call.record.approver = call.record.approval_reason = None
+        return Ruling(None, call)
 
     async def resume(self, call: Call, inside: bool) -> Refusal | None:
         """Let a call go on from where it was paused, under the id it had.
@@ -146,33 +230,43 @@ class Interruptions:
         if found is not None:
             take_up(call, found)
         elif call.decision.approval is Approval.APPROVE:
-            call_id = call.record.tool_call_id or ""
-            known = await governor.system.off_loop(lambda: governor.journal.waiting(call_id))
+            known = await governor.system.off_loop(lambda: self._of_the_run(call.record))
             if known and not any(same_call(each.row, call.record) for each in known):
                 return refusal.CHANGED
         return None
 
-    def find(self, call_id: str, tool: str | None, agent: str | None, arguments: str) -> Waiting | None:
-        """The paused call that an answer is about; None if the audit has none.
+    def find(
+        self,
+        call_id: str,
+        tool: str | None,
+        agent: str | None,
+        arguments: str,
+        *,
+        run_id: str | None,
+        decision_id: str | None = None,
+    ) -> Waiting | None:
+        """Find the paused call that an answer is about; None if the audit has none.
 
-        It is about what the human was shown: one id with another tool or other arguments is another call.
+        It is about what the human was shown: one id with another tool or other arguments, or in another
+        run, is another call.
 
         Raises:
-            AuditError: the journal cannot be read.
+            AuditError: the journal cannot be read, or the call is not the one with this `decision_id`.
         """
-        about = tuple(None if each is None else redact_text(each) for each in (tool, agent))
+        about = tuple(None if each is None else redact_text(each) for each in (run_id, tool, agent))
         known = self._governor.journal.waiting(redact_text(call_id))
         encoded = _encoded(arguments)
-        if not known or encoded is None:
-            return None
-        digest = self._governor.journal.digest(encoded)
+        digest = None if encoded is None or not known else self._governor.journal.digest(encoded)
         found = [
             each
             for each in known
-            if (each.row.tool_name, each.row.agent_name) == about
-            and (each.row.shown_digest or each.row.args_digest) == digest
+            if (each.row.run_id, each.row.tool_name, each.row.agent_name) == about
+            and (each.row.shown_digest or each.row.args_digest) == digest is not None
             and not each.started
+            and decision_id in (None, each.row.decision_id)
         ]
+        if decision_id is not None and not found:
+            raise AuditError(f"call `{call_id}` is not the one that waits as decision `{decision_id}`")
         return min(found, key=lambda each: each.answer is not None, default=None)
 
     def answer(
@@ -187,8 +281,9 @@ class Interruptions:
         """Record what a human said. A yes is put to the policy when the call is resumed; a no is final.
 
         Raises:
-            AuditError: it does not count: it cannot be written, or another answer came first and the call
-                was run or refused by it.
+            AuditError: it does not count: it cannot be written or proven, or another answer came first and
+                the call was run or refused by it.
+            ConfigError: the approval key is unusable.
         """
         governor = self._governor
         with governor.journal.answering(waiting) as now:
@@ -196,7 +291,9 @@ class Interruptions:
             self._put(call, approved, approver, reason)
             if approved:
                 answered = {name: getattr(call.record, name) for name in ANSWER}
-                written = governor.write(call, governor.line(call, "resolved", **answered))
+                line = governor.line(call, "resolved", **answered)
+                line.proof = governor.journal.prove(call.record, line)
+                written = governor.write(call, line)
             else:
                 written = self._refuse(call)
         if not approved:
@@ -223,22 +320,26 @@ class Interruptions:
             call.record.shown_digest = self._governor.journal.digest(encoded)
         return call
 
-    def _suspend(self, call: Call) -> bool | None:
-        """Put a call to a human; one that cannot be recorded is not, and its gate refuses it."""
-        governor = self._governor
-        call.channel = CHANNEL
-        call.record.result_status = RecordStatus.PENDING.value
-        if not governor.write(call, call.record):
-            return True
-        governor.signals.suspended(call)
-        self._tell(governor.hooks.on_decision, call.decision)
-        return None
+    def _deny_waiting(self, call: Call, found: list[Waiting]) -> None:
+        """A question was answered with no, where this audit was not told: its row ends."""
+        for each in found:
+            if same_call(each.row, call.record) and not each.started:
+                take_up(call, each)
+                self._deny(call)
+                return
+
+    def _deny(self, call: Call) -> None:
+        """Record the whole of a call that the SDK rejects by itself."""
+        call.channel, call.record.human_decision = CHANNEL, DENIED
+        self._refuse(call)
+        self._closed(call)
 
     def _refuse(self, call: Call) -> bool:
         """The no is final: the whole of a refused call at once. Whether it is on disk."""
-        self._governor.refuse(call, refusal.DENIED)
-        self._governor.signals.opened(call)
-        return self._governor.write(call, call.record)
+        governor = self._governor
+        governor.refuse(call, refusal.DENIED)
+        governor.signals.opened(call)
+        return governor.write(call, self.proven(call.record, call.record))
 
     def _closed(self, call: Call) -> None:
         """Tell of a call that was refused."""

@@ -39,14 +39,14 @@ def public(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def audit(tmp_path: Path, public: Path) -> Path:
-    """Sealed calls of four days, and a question of the oldest that still waits."""
+    """Sealed calls of four days, and a question of a week that still waits."""
     audit = tmp_path / "audit"
     journal = Journal(audit)
     for days in DAYS:
         time = (datetime.now(UTC) - timedelta(days=days)).isoformat()
         journal.append(decided(decision_id=f"{days}", timestamp=time))
         journal.append(completed(decision_id=f"{days}", timestamp=time))
-    time = (datetime.now(UTC) - timedelta(days=DAYS[0])).isoformat()
+    time = (datetime.now(UTC) - timedelta(days=7)).isoformat()
     journal.append(decided(decision_id="asks", timestamp=time, result_status="pending"))
     journal.close()
     assert len(seal(audit).seals[0].segments) == len(DAYS)

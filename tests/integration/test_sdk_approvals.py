@@ -507,8 +507,8 @@ async def test_a_tool_that_asks_by_itself(asking: BENCH) -> None:
     state.approve(waiting["s2"])
     await clerk.run(state)
     assert sorted(clerk.read) == [
+        "Tool execution was not approved.",  # the tool asked, so its words are the SDK's
         "[AEGIS BLOCKED] Action blocked by policy rule: look_rule",
-        DENIED,
         "always 1",
         "sometimes 1",
         "sometimes 2",

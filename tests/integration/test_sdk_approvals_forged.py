@@ -173,7 +173,7 @@ async def test_an_answer_after_the_call_has_run(asking: BENCH, late: bool) -> No
     state = await desk.state(await desk.paused("pay", to="a"))
     item = state.get_interruptions()[0]
     interruptions = b.runtime.governor.interruptions
-    seen = interruptions.find("c1", "pay", "Desk", item.arguments)
+    seen = interruptions.find("c1", "pay", "Desk", item.arguments, run_id=b.row()["run_id"])
     assert seen is not None
     state.approve(item)
     await desk.resumed(state)

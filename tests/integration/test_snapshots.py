@@ -113,6 +113,7 @@ async def test_an_approved_call(telemetry: Telemetry, audit: AuditLogger) -> Non
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
     assert all(re.fullmatch("[0-9a-f]{64}", line.pop("chain")) for line in lines)
     decided, resolved, completed = lines
+    assert re.fullmatch("hmac-sha256:[0-9a-f]{64}", resolved.pop("proof"))
     args_digest = decided["args_digest"]
     assert args_digest.startswith("hmac-sha256:")
     assert decided == {

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from aegis_otel import AuditError
-from aegis_otel.audit import pending
 from aegis_otel.audit import seals as seals_module
+from aegis_otel.audit.answers import journal_lines
 from aegis_otel.audit.pending import taking_over
 from aegis_otel.audit.record import AuditRecord
 from aegis_otel.audit.sealing import seal
@@ -29,7 +29,11 @@ def asked(second: int = 0, decision: str = "d1", **columns: Any) -> AuditRecord:
     return line("decided", second, decision, **known | columns)
 
 
-APPROVED = {"human_decision": "approved", "result_status": "pending"}
+def approved(audit: AuditLogger, second: int, decision: str = "d1", **columns: Any) -> AuditRecord:
+    """A yes to the question of `asked`, with its proof."""
+    answer = line("resolved", second, decision, human_decision="approved", result_status="pending", **columns)
+    answer.proof = audit.prove(asked(decision=decision), answer)
+    return answer
 
 
 @pytest.fixture
@@ -44,7 +48,7 @@ def test_found_by_its_id_across_writers(audits: list[AuditLogger]) -> None:
     two.append(asked(0, "first"))
     one.append(asked(2, "other", tool_call_id="c2"))
     one.append(asked(3, "ended", tool_call_id='c1"'))
-    three.append(line("resolved", 4, "later", approver="alice", **APPROVED))
+    three.append(approved(three, 4, "later", approver="alice"))
     found = three.waiting("c1")
     assert [(each.row.decision_id, each.answer) for each in found] == [("first", None), ("later", "approved")]
     assert found[1].row.approver == "alice"
@@ -64,7 +68,7 @@ def test_the_last_question_counts(audits: list[AuditLogger]) -> None:
     """Asked again after a yes, it is unanswered, whoever wrote the lines in whatever order."""
     one, two, _ = audits
     two.append(line("resolved", 2, result_status="pending", matched_rule="stricter"))
-    one.append(line("resolved", 1, **APPROVED))
+    one.append(approved(one, 1))
     one.append(asked())
     (found,) = one.waiting("c1")
     assert (found.answer, found.row.matched_rule) == (None, "stricter")
@@ -86,15 +90,18 @@ def test_the_last_question_counts(audits: list[AuditLogger]) -> None:
 def test_another_call_takes_nothing(audits: list[AuditLogger], other: dict[str, Any]) -> None:
     one, two, _ = audits
     one.append(asked())
-    one.append(line("resolved", 1, **APPROVED))
+    one.append(approved(one, 1))
     assert two.take_over(asked(2, "new", **other)) is None
     assert len(one.waiting("c1")) == 1
 
 
 def test_a_call_without_a_digest_is_never_taken(audits: list[AuditLogger]) -> None:
     one, two, _ = audits
-    one.append(asked(args_digest=None))
-    one.append(line("resolved", 1, **APPROVED))
+    question = asked(args_digest=None)
+    one.append(question)
+    answer = approved(one, 1)
+    answer.proof = one.prove(question, answer)
+    one.append(answer)
     assert two.take_over(asked(2, "new", args_digest=None)) is None
 
 
@@ -102,7 +109,7 @@ def test_taken_once(audits: list[AuditLogger]) -> None:
     """Of many that resume one approved call at once, one gets it."""
     audits[0].append(asked())
     assert audits[0].take_over(asked(1)) is None, "nobody has said yes"
-    audits[0].append(line("resolved", 1, **APPROVED))
+    audits[0].append(approved(audits[0], 1))
     with ThreadPoolExecutor(12) as pool:
         taken = list(pool.map(lambda n: audits[n % 3].take_over(asked(2, f"new{n}")), range(24)))
     (found,) = [each for each in taken if each is not None]
@@ -115,7 +122,7 @@ def test_taken_once(audits: list[AuditLogger]) -> None:
 def test_who_takes_keeps_others_waiting(audits: list[AuditLogger]) -> None:
     """Between finding a call and taking it nobody else may find it."""
     audits[0].append(asked())
-    audits[0].append(line("resolved", 1, **APPROVED))
+    audits[0].append(approved(audits[0], 1))
     with ThreadPoolExecutor(1) as pool:
         with taking_over(audits[0].path):
             late = pool.submit(audits[1].take_over, asked(2, "new"))
@@ -140,7 +147,7 @@ def test_a_body_that_has_begun_goes_on(audits: list[AuditLogger]) -> None:
 def test_a_yes_is_no_body_that_has_begun(audits: list[AuditLogger]) -> None:
     one, two, _ = audits
     one.append(asked())
-    one.append(line("resolved", 1, **APPROVED))
+    one.append(approved(one, 1))
     assert two.take_over(asked(2, "new"), inside=True) is None
 
 
@@ -155,7 +162,7 @@ def test_an_answer_holds_the_call(audits: list[AuditLogger]) -> None:
             late = pool.submit(two.take_over, asked(2, "new"))
             with pytest.raises(TimeoutError):
                 late.result(timeout=0.2)
-            one.append(line("resolved", 1, **APPROVED))
+            one.append(approved(one, 1))
         assert late.result(timeout=10) is not None
     with pytest.raises(AuditError, match="already answered"), one.answering(found):
         pytest.fail("it waits no more")
@@ -220,9 +227,9 @@ def test_it_parses_what_is_of_the_call_however_much_there_is(
             parsed.append(text)
             return msgspec.json.decode(text, type=AuditRecord)
 
-    for module in (seals_module, pending):
+    for module in (seals_module, journal_lines):
         monkeypatch.setattr(module, "decode_seal", counting, raising=False)
-    monkeypatch.setattr(pending, "_decoder", Decoder())
+    monkeypatch.setattr(journal_lines, "_decoder", Decoder())
     assert [each.row.decision_id for each in one.waiting("c1")] == ["d1"]
     assert len(parsed) <= 4
 
@@ -230,7 +237,7 @@ def test_it_parses_what_is_of_the_call_however_much_there_is(
 def test_seals_that_cannot_be_read_are_said(audits: list[AuditLogger], tmp_path: Path) -> None:
     one, *_ = audits
     one.append(asked())
-    (tmp_path / "audit" / "seals.jsonl").write_text('{"version":2}\n')
+    (tmp_path / "audit" / "seals.jsonl").write_text('{"version":99}\n')
     with pytest.raises(AuditError, match="newer version"):
         one.waiting("c1")
     (tmp_path / "audit" / "seals.jsonl").write_text("nonsense\n")

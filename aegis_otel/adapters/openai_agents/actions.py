@@ -10,8 +10,8 @@ from agents import FunctionTool, get_current_trace
 from agents.tool import get_function_tool_origin
 from agents.tool_context import ToolContext
 
+from aegis_otel.adapters.openai_agents.approvals.runs import run_id_of
 from aegis_otel.adapters.openai_agents.defaults import fill_defaults
-from aegis_otel.adapters.openai_agents.look import Look
 from aegis_otel.model import Action
 from aegis_otel.policy.globs import compile_glob
 from aegis_otel.runtime.call import Origin
@@ -110,12 +110,8 @@ def origin_of(context: ToolContext[Any], arguments: str) -> Origin:
         tool_call_id=getattr(context, "tool_call_id", None),
         conversation_id=conversation_of(getattr(context, "run_config", None)),
         size=len(arguments),
+        run_id=run_id_of(context),
     )
-
-
-def look_origin(look: Look) -> Origin:
-    """What the SDK knows of a call that it looks at."""
-    return Origin(look.item.tool_name, look.call_id, conversation_of(None), len(look.arguments))
 
 
 def conversation_of(run_config: Any) -> str | None:

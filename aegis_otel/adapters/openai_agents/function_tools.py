@@ -26,6 +26,7 @@ from aegis_otel.adapters.openai_agents.gate import (
 from aegis_otel.adapters.openai_agents.invoker import gate_of, gated, ungated
 from aegis_otel.adapters.openai_agents.kept import Kept
 from aegis_otel.adapters.openai_agents.patches import Patches
+from aegis_otel.policy import Policy
 from aegis_otel.runtime.governor import Governor
 
 GUARDRAILS = "tool_input_guardrails"
@@ -102,6 +103,7 @@ class ToolGate(Gate):
     def __init__(self, among: Gates, governor: Governor, actions: Actions) -> None:
         super().__init__(governor, actions)
         self.among = among
+        self._may_stop: tuple[Policy, str | None, bool] | None = None
 
     @property
     def retired(self) -> bool:
@@ -110,6 +112,14 @@ class ToolGate(Gate):
     def own_approval(self) -> object:
         tool = self._actions.tool() if isinstance(self._actions, LiveActions) else None
         return vars(tool).get("needs_approval", False) if tool is not None else False
+
+    def may_stop(self) -> bool:
+        policy, name = self.governor.policy, self.tool_name
+        known = self._may_stop
+        if known is None or known[0] is not policy or known[1] != name:
+            stops = name is None or not policy.always_allows(name)
+            known = self._may_stop = (policy, name, stops)
+        return known[2] or self.governor.unavailable is not None
 
     @property
     def tool_name(self) -> str | None:

@@ -18,16 +18,17 @@ from typing import Any, NamedTuple, Protocol
 from agents import FunctionTool, ToolGuardrailFunctionOutput, ToolInputGuardrail, ToolInputGuardrailData
 from agents.tool_context import ToolContext
 
-from aegis_otel.adapters.openai_agents.actions import look_origin, origin_of
+from aegis_otel.adapters.openai_agents.actions import origin_of
+from aegis_otel.adapters.openai_agents.approvals.look import Look, last_look
 from aegis_otel.adapters.openai_agents.bodies.watched import Watch, watch
-from aegis_otel.adapters.openai_agents.look import Look, last_look
-from aegis_otel.adapters.openai_agents.nested import waits_inside
+from aegis_otel.adapters.openai_agents.nested import runs_inside, waits_inside
 from aegis_otel.audit.record import RecordStatus
 from aegis_otel.model import Action, Approval, Mode
 from aegis_otel.runtime import refusal
 from aegis_otel.runtime.call import Call
 from aegis_otel.runtime.describe import traced
 from aegis_otel.runtime.governor import LARGE_ARGUMENTS, Governor
+from aegis_otel.runtime.interruptions import GOES, Ruling
 from aegis_otel.runtime.refusal import Refusal
 
 Invoke = Callable[[ToolContext[Any], str], Awaitable[Any]]
@@ -105,7 +106,9 @@ class Gate:
         agent = getattr(data.agent, "name", None)
         look = last_look(context.tool_call_id, arguments)
         resumed = look is not None and look.resumed
-        if look.paused if look is not None and look.judge is not None else self._is_preview(context, agent):
+        judged = look is not None and look.ruling is not None
+        preview = look.paused if look is not None and judged else self._is_preview(context)
+        if preview and not self._blocks(context, agent):
             return ToolGuardrailFunctionOutput.allow()
         call = await self._authorize(context, arguments, agent, resumed=resumed)
         told = {"decision_id": call.record.decision_id}
@@ -152,37 +155,38 @@ class Gate:
             watch.reset(watching)
             _running.reset(token)
 
-    async def judge(self, look: Look, wants: Callable[[], Awaitable[bool]]) -> bool | None:
-        """What the SDK is told of a call before it runs it: see `Look.verdict`.
+    async def judge(self, look: Look, wanted: bool, trusted: bool) -> Ruling:
+        """Say what the SDK is told of a call before it runs it.
 
         Args:
             look: At the call.
-            wants: Whether the tool asks for approval by itself.
+            wanted: Whether the tool asks for approval by itself.
+            trusted: Whether the tool's own question counts as answered where the audit has no answer.
         """
-        wanted = look.status is None and await wants()
-        action, fault = self._action(look.item.tool_name, look.arguments, look.agent)
-        interruptions, origin = self.governor.interruptions, look_origin(look)
-        try:
-            if fault is not None or self.governor.unavailable is not None:
-                return True
-            if look.status is None:
-                return await interruptions.consider(action, origin, look.arguments, wanted)
-            return await interruptions.reconsider(action, origin, look.arguments, look.status)
-        except Exception as error:
-            return _left_to_the_gate(error)
+        action, fault = self._action(look.tool.name, look.arguments, look.agent)
+        if self.governor.unavailable is not None or (fault is not None and self.may_stop()):
+            return GOES
+        interruptions = self.governor.interruptions
+        if look.before is None:
+            return await interruptions.consider(action, look.origin, look.arguments, wanted)
+        return await interruptions.reconsider(
+            action,
+            look.origin,
+            look.arguments,
+            look.before,
+            trusted=trusted,
+            waited=look.waited,
+            inside=runs_inside(look.tool_call, look.context),
+        )
 
-    def judge_now(self, look: Look, wanted: bool) -> bool | None:
-        """`judge`, where the SDK waits for nothing."""
-        action, fault = self._action(look.item.tool_name, look.arguments, look.agent)
-        interruptions, origin = self.governor.interruptions, look_origin(look)
-        try:
-            if fault is not None or self.governor.unavailable is not None:
-                return True
-            if look.status is None:
-                return interruptions.consider_now(action, origin, look.arguments, wanted)
-            return interruptions.reconsider_now(action, origin, look.arguments, look.status)
-        except Exception as error:
-            return _left_to_the_gate(error)
+    def rejected(self, look: Look) -> None:
+        """Record a call that the SDK rejects by itself."""
+        action, _ = self._action(look.tool.name, look.arguments, look.agent)
+        self.governor.interruptions.rejected(action, look.origin, look.arguments, look.ruling)
+
+    def may_stop(self) -> bool:
+        """Whether the policy could say anything but auto of a call of this tool."""
+        return True
 
     def own_approval(self) -> object:
         """The tool's own `needs_approval`."""
@@ -201,21 +205,22 @@ class Gate:
         """Whether what this gate admitted may pass `gate`, which stands before the body."""
         return gate is self
 
-    def _is_preview(self, context: ToolContext[Any], agent: str | None) -> bool:
+    def _is_preview(self, context: ToolContext[Any]) -> bool:
         """Whether the SDK shows the call to guardrails before a human, and comes back with it after that.
 
-        Its decision is made the second time. A call that the policy blocks is refused at once, so that
-        nobody is asked about it. Where it cannot be told which time it is, the invoker decides.
+        Its decision is made the second time. Where it cannot be told which time it is, the invoker decides.
         """
         own = self.own_approval()
         if own is False or context.is_tool_approved(context.tool_name, context.tool_call_id):
             return False
-        if own is not True and not _guardrails_may_come_first(context):
-            return False
+        return own is True or _guardrails_may_come_first(context)
+
+    def _blocks(self, context: ToolContext[Any], agent: str | None) -> bool:
+        """Whether a call is refused at once, so that nobody is asked: it is blocked, or cannot be read."""
         action, fault = self._action(context.tool_name, context.tool_arguments, agent)
         governor = self.governor
         blocked = governor.policy.evaluate(action).approval is Approval.BLOCK
-        return fault is None and not (blocked and governor.mode is Mode.ENFORCE)
+        return fault is not None or (blocked and governor.mode is Mode.ENFORCE)
 
     async def _authorize(
         self, context: ToolContext[Any], arguments: str, agent: str | None, *, resumed: bool
@@ -251,12 +256,6 @@ class Gate:
         task = asyncio.current_task()
         if task is not None:
             task.add_done_callback(close)
-
-
-def _left_to_the_gate(error: Exception) -> bool:
-    """Nobody is asked about what could not be judged; the gate refuses it."""
-    _log.error("whether a call needs an approval could not be found out: %s", traced(error))
-    return True
 
 
 def _agent_name(context: ToolContext[Any]) -> str | None:

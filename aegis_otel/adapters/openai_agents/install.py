@@ -6,8 +6,9 @@ import threading
 from collections.abc import Sequence
 from typing import ClassVar
 
-from aegis_otel.adapters.openai_agents import function_tools, local_tools, sdk_approvals, ungoverned
+from aegis_otel.adapters.openai_agents import function_tools, local_tools, ungoverned
 from aegis_otel.adapters.openai_agents.actions import Targets
+from aegis_otel.adapters.openai_agents.approvals import points, runs
 from aegis_otel.adapters.openai_agents.function_tools import Gates
 from aegis_otel.adapters.openai_agents.patches import Patches
 from aegis_otel.adapters.openai_agents.reach import Reach
@@ -61,8 +62,9 @@ class CapturePoint:
             try:
                 function_tools.install(self._gates, self._patches)
                 interrupts = self._approvals == "sdk" and self.governor.mode is Mode.ENFORCE
-                if interrupts:
-                    sdk_approvals.install(self._gates, self._patches)
+                runs.install(self._patches)
+                if self.governor.mode is Mode.ENFORCE:
+                    points.install(self._gates, self._patches, asks=interrupts)
                 local_tools.install(self.governor, self._targets, self._patches)
                 ungoverned.install(
                     Ungoverned(self._on_ungoverned, self.governor.mode), self._reach, self._patches

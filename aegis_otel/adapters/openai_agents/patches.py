@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
 _ABSENT = object()
@@ -14,10 +14,10 @@ class Patches:
     """What was set, in order, with what was there before."""
 
     def __init__(self) -> None:
-        self._made: list[tuple[type, str, Any, Any]] = []
+        self._made: list[tuple[type | ModuleType, str, Any, Any]] = []
         self._afterwards: list[Callable[[], None]] = []
 
-    def set(self, owner: type, name: str, value: Any) -> None:
+    def set(self, owner: type | ModuleType, name: str, value: Any) -> None:
         """Set `owner.name`, and remember what the class itself had there.
 
         A method stands aside once it was taken back, for whoever has wrapped it meanwhile.

@@ -76,7 +76,7 @@ class _WatchingGate(ToolGate):
             return gate is self
         return gate.among is self.among and gate.tool_name == self.unseen
 
-    def _is_preview(self, context: ToolContext[Any], agent: str | None) -> bool:  # noqa: ARG002
+    def _is_preview(self, context: ToolContext[Any]) -> bool:  # noqa: ARG002
         return False  # nothing stands behind it that could still decide
 
     def _close_with_task(self, call: Call) -> None:

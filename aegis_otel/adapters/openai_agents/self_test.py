@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from agents import (
@@ -26,12 +25,13 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 from agents.tool_context import ToolContext
 
 from aegis_otel.adapters.openai_agents.actions import LiveActions
+from aegis_otel.adapters.openai_agents.approvals.look import Look
 from aegis_otel.adapters.openai_agents.function_tools import INVOKER, Gates, ToolGate
 from aegis_otel.adapters.openai_agents.gate import Invoke
 from aegis_otel.adapters.openai_agents.invoker import has_known_body
 from aegis_otel.adapters.openai_agents.local_self_test import local_fault
-from aegis_otel.adapters.openai_agents.look import Look
 from aegis_otel.errors import ConfigError
+from aegis_otel.runtime.interruptions import GOES, WAITS, Ruling
 
 _NAME = "aegis_self_test"
 _PATIENCE_S = 10.0
@@ -127,8 +127,11 @@ class _Closed(ToolGate):
 
     open_questions = 2
 
-    async def judge(self, look: Look, wants: Callable[[], Awaitable[bool]]) -> bool | None:  # noqa: ARG002
-        return None if self.open_questions else True
+    async def judge(self, look: Look, wanted: bool, trusted: bool) -> Ruling:  # noqa: ARG002
+        return WAITS if self.open_questions else GOES
+
+    def may_stop(self) -> bool:
+        return True
 
     async def guard(self, data: ToolInputGuardrailData) -> ToolGuardrailFunctionOutput:
         if data.context.tool_call_id == "guardrail":

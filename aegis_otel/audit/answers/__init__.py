@@ -1,0 +1,1 @@
+"""Answers of humans in the journal: which of them count."""

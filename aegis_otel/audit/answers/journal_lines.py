@@ -1,0 +1,183 @@
+"""Lines of the journal that may be acted on: of files that no seal covers, whose chain and writer hold."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+
+from aegis_otel.audit import files
+from aegis_otel.audit.chain import check, journal_origin, stated
+from aegis_otel.audit.key import audit_id, read_key
+from aegis_otel.audit.location import JOURNAL, SEALS, failure
+from aegis_otel.audit.record import AuditRecord
+from aegis_otel.audit.seals import CARRIED_FILE, Seal, decode_seal, read_seal_lines
+from aegis_otel.audit.writers import WRITER
+from aegis_otel.errors import AuditError
+
+_decoder = msgspec.json.Decoder(AuditRecord)
+_MOST_REMEMBERED = 64
+_followed: dict[Path, tuple[int, bytes, str]] = {}
+"""How far files were followed: so many bytes, their digest, and the chain value after them."""
+
+
+class Lines:
+    """The journal of an audit as it is, to be searched. The seals are taken first: what one covers that comes
+    meanwhile is still there, and what waits is carried on when its file is sealed.
+
+    Raises:
+        AuditError: the seals cannot be read.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._seals = _Seals(directory)
+        try:
+            self._audit = audit_id(read_key(directory))
+        except FileNotFoundError:
+            self._audit = ""  # then no chain holds
+        except OSError as error:
+            raise failure("read the audit at", directory, error) from error
+
+    def with_text(self, values: list[str]) -> Iterator[AuditRecord]:
+        """Yield the records with one of the values in their text.
+
+        Files are searched as bytes, 1 ms a MB, and only lines that are found are parsed; a file in which
+        some are found is followed line by line, 5 ms a MB, where it was not before.
+
+        Raises:
+            AuditError: the journal cannot be read.
+        """
+        needles = [msgspec.json.encode(value) for value in values]
+        for name in _names(self._directory / JOURNAL):
+            data = _read(self._directory, name)
+            found = {start: end for needle in needles for start, end in _places(data, needle)}
+            if not found or self._seals.cover(name):
+                continue
+            holds = self._holding(name, data)
+            for start, end in sorted(found.items()):
+                if end >= holds:
+                    break
+                try:
+                    yield _decoder.decode(data[start:end])
+                except msgspec.MsgspecError:
+                    continue  # no record
+
+    def _holding(self, name: str, data: bytes) -> int:
+        """How many bytes of a file hold, from its beginning."""
+        if CARRIED_FILE.fullmatch(name):
+            return len(data) if self._seals.carried(name) == sha256(data).hexdigest() else 0
+        match = re.fullmatch(WRITER, name, re.DOTALL)
+        if match is None or not self._audit or name != _file(match[1], number := int(match[2] or 0)):
+            return 0
+        chain = self._end_before(match[1], number)
+        return 0 if chain is None else _follow(self._directory / name, data, chain)
+
+    def _end_before(self, writer: str, number: int) -> str | None:
+        """The chain value that a writer's file follows; None where that cannot be known."""
+        if number == 1:
+            return journal_origin(self._audit, writer)
+        before = _file(writer, number - 1)
+        data = _read(self._directory, before)
+        if data:
+            return stated(data.rstrip(b"\n").rpartition(b"\n")[2])
+        return self._seals.end_of(before)
+
+
+def _follow(path: Path, data: bytes, chain: str) -> int:
+    """Follow the chain through a file; how many bytes hold. What was followed before is only digested."""
+    place, origin = 0, chain
+    length, digest, reached = _followed.get(path, (0, b"", ""))
+    if 0 < length <= len(data) and sha256(origin.encode() + data[:length]).digest() == digest:
+        place, chain = length, reached
+    while (end := data.find(b"\n", place)) >= 0:
+        value = check(chain, data[place:end])
+        if value is None:
+            break
+        place, chain = end + 1, value
+    if place:
+        _followed.pop(path, None)
+        while len(_followed) >= _MOST_REMEMBERED:
+            _followed.pop(next(iter(_followed)), None)
+        _followed[path] = (place, sha256(origin.encode() + data[:place]).digest(), chain)
+    return place
+
+
+def _file(writer: str, number: int) -> str:
+    return f"{writer}-{number:06d}.jsonl"
+
+
+def _places(data: bytes, needle: bytes) -> Iterator[tuple[int, int]]:
+    """Begin and end of each line with `needle` in it."""
+    place = data.find(needle)
+    while place >= 0:
+        end = data.find(b"\n", place)
+        end = len(data) if end < 0 else end
+        yield data.rfind(b"\n", 0, place) + 1, end
+        place = data.find(needle, end)
+
+
+class _Seals:
+    """`seals.jsonl` as it was, to be asked what it covers; it is not parsed, for it grows for ever."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / SEALS
+        self._content = read_seal_lines(directory)
+        last = self._content.rstrip(b"\n").rpartition(b"\n")[2]
+        if last:
+            self._decoded(last)  # refuses a newer version
+
+    def cover(self, name: str) -> bool:
+        """Whether a seal covers a file, which are its `journals`; it also names one that it makes."""
+        return self.end_of(name) is not None
+
+    def end_of(self, name: str) -> str | None:
+        """The chain value at the end of a file that is covered; empty of a carried one."""
+        for seal in self._naming(name):
+            for file in seal.journals:
+                if file.file == name:
+                    return file.chain or ""
+        return None
+
+    def carried(self, name: str) -> str | None:
+        """The digest that the seal which made a carried file has of it."""
+        for seal in self._naming(name):
+            if seal.carried is not None and seal.carried.file == name:
+                return seal.carried.sha256
+        return None
+
+    def _naming(self, name: str) -> Iterator[Seal]:
+        needle = b'"file":' + msgspec.json.encode(name)
+        for start, end in _places(self._content, needle):
+            yield self._decoded(self._content[start:end])
+
+    def _decoded(self, line: bytes) -> Seal:
+        try:
+            return decode_seal(self._path, line)
+        except ValueError as error:
+            raise AuditError(
+                f"a line of `{self._path}` is no seal ({error}): see what `aegis audit verify` says of it"
+            ) from None
+
+
+def _names(journal: Path) -> list[str]:
+    try:
+        with os.scandir(journal) as entries:
+            return [entry.name for entry in entries if entry.name.endswith(".jsonl")]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise failure("read the audit at", journal, error) from error
+
+
+def _read(directory: Path, name: str) -> bytes:
+    try:
+        return files.read_file(directory, f"{JOURNAL}/{name}")
+    except FileNotFoundError:  # sealed, and removed
+        return b""
+    except OSError as error:
+        raise failure("read the audit at", directory / JOURNAL / name, error) from error
