@@ -38,10 +38,12 @@ GEN_AI_RESPONSE_ID = "gen_ai.response.id"
 GEN_AI_INPUT_TOKENS = "gen_ai.usage.input_tokens"
 GEN_AI_OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
 GEN_AI_CACHE_READ_TOKENS = "gen_ai.usage.cache_read.input_tokens"
-GEN_AI_CACHE_CREATION_TOKENS = "gen_ai.usage.cache_creation.input_tokens"
+GEN_AI_CACHE_WRITE_TOKENS = "gen_ai.usage.cache_write.input_tokens"
+GEN_AI_CACHE_CREATION_TOKENS = "gen_ai.usage.cache_creation.input_tokens"  # the old name of it
 GEN_AI_REASONING_TOKENS = "gen_ai.usage.reasoning.output_tokens"
 MCP_METHOD_NAME = "mcp.method.name"
 ERROR_TYPE = "error.type"
+EXCEPTION_TYPE = "exception.type"
 
 # --- attribute keys: ours ---
 DECISION_ID = "aegis.decision.id"
@@ -84,9 +86,18 @@ ATTRIBUTES: tuple[Attribute, ...] = (
         "string",
         "redacted arguments as JSON; only when GenAI content capture is on",
     ),
-    Attribute(GEN_AI_AGENT_NAME, "string", "the agent that asked; of a `handoff`, the one that hands over"),
+    Attribute(
+        GEN_AI_AGENT_NAME,
+        "string",
+        "the agent that asked; of a `handoff`, the one that hands over; of `invoke_workflow`, the workflow",
+    ),
     Attribute(GEN_AI_CONVERSATION_ID, "string", "the conversation or group the run belongs to"),
-    Attribute(GEN_AI_WORKFLOW_NAME, "string", "`RunConfig.workflow_name`, or the name given to `trace()`"),
+    Attribute(
+        GEN_AI_WORKFLOW_NAME,
+        "string",
+        "`RunConfig.workflow_name`, or the name given to `trace()`; the conventions have `gen_ai.agent.name` "
+        "for it now, and the next release has no other",
+    ),
     Attribute(
         GEN_AI_PROVIDER_NAME, "string", "`openai`, whose API the SDK speaks; the server may be another's"
     ),
@@ -96,10 +107,16 @@ ATTRIBUTES: tuple[Attribute, ...] = (
     Attribute(GEN_AI_INPUT_TOKENS, "int", "tokens in, cached ones included; of an agent, all its turns"),
     Attribute(GEN_AI_OUTPUT_TOKENS, "int", "tokens out; of an agent, all its turns"),
     Attribute(GEN_AI_CACHE_READ_TOKENS, "int", "tokens in that came from the provider's cache"),
-    Attribute(GEN_AI_CACHE_CREATION_TOKENS, "int", "tokens in that were written to the provider's cache"),
+    Attribute(GEN_AI_CACHE_WRITE_TOKENS, "int", "tokens in that were written to the provider's cache"),
+    Attribute(
+        GEN_AI_CACHE_CREATION_TOKENS,
+        "int",
+        "the old name of `gen_ai.usage.cache_write.input_tokens`, until the next release",
+    ),
     Attribute(GEN_AI_REASONING_TOKENS, "int", "tokens out that were spent on reasoning"),
     Attribute(MCP_METHOD_NAME, "string", "`tools/list`"),
     Attribute(ERROR_TYPE, "string", "the exception's class, or what failed; low cardinality"),
+    Attribute(EXCEPTION_TYPE, "string", "the exception's class with its module; never its message"),
     Attribute(DECISION_ID, "string", "the one id of a call: in the audit row, on the span, on the event"),
     Attribute(DECISION_OUTCOME, "string", "`allowed`, `approved`, `blocked`, `denied`, `expired` or `error`"),
     Attribute(
@@ -164,12 +181,8 @@ ATTRIBUTES: tuple[Attribute, ...] = (
 # --- the sets that signals share ---
 _CALL = (GEN_AI_TOOL_NAME, GEN_AI_TOOL_CALL_ID, GEN_AI_AGENT_NAME, GEN_AI_CONVERSATION_ID)
 _DECISION = (DECISION_ID, POLICY_APPROVAL, RISK_LEVEL, POLICY_RULE_NAME)
-_TOKENS = (
-    GEN_AI_INPUT_TOKENS,
-    GEN_AI_OUTPUT_TOKENS,
-    GEN_AI_CACHE_READ_TOKENS,
-    GEN_AI_CACHE_CREATION_TOKENS,
-)
+_TOKENS = (GEN_AI_INPUT_TOKENS, GEN_AI_OUTPUT_TOKENS)
+_CACHE_TOKENS = (GEN_AI_CACHE_READ_TOKENS, GEN_AI_CACHE_WRITE_TOKENS, GEN_AI_CACHE_CREATION_TOKENS)
 
 SPANS: tuple[Span, ...] = (
     Span(
@@ -221,7 +234,13 @@ SPANS: tuple[Span, ...] = (
         f"{INVOKE_WORKFLOW} {{workflow}}",
         "INTERNAL",
         "one trace of the SDK: a run, or what `trace()` groups; a resumed run has one of its own",
-        (GEN_AI_OPERATION_NAME, GEN_AI_WORKFLOW_NAME, GEN_AI_CONVERSATION_ID, SDK_TRACE_ID),
+        (
+            GEN_AI_OPERATION_NAME,
+            GEN_AI_AGENT_NAME,
+            GEN_AI_WORKFLOW_NAME,
+            GEN_AI_CONVERSATION_ID,
+            SDK_TRACE_ID,
+        ),
     ),
     Span(
         f"{INVOKE_AGENT} {{agent}}",
@@ -241,6 +260,7 @@ SPANS: tuple[Span, ...] = (
             GEN_AI_RESPONSE_ID,
             GEN_AI_CONVERSATION_ID,
             *_TOKENS,
+            *_CACHE_TOKENS,
             GEN_AI_REASONING_TOKENS,
             ERROR_TYPE,
         ),
@@ -279,6 +299,7 @@ EVENT_POLICY_LOAD_FAILED = "aegis.policy.load_failed"
 EVENT_AUDIT_WRITE_FAILED = "aegis.audit.write_failed"
 EVENT_AUDIT_SEALED = "aegis.audit.sealed"
 EVENT_PROBE = "aegis.probe"
+EVENT_TOOL_EXCEPTION = "gen_ai.execute_tool.exception"
 
 BY_RISK = "by risk"
 SEVERITIES: dict[str, tuple[int, str]] = {
@@ -318,6 +339,12 @@ EVENTS: tuple[Event, ...] = (
         "the human answered, or did not in time",
         (*_ASKED, APPROVAL_OUTCOME, APPROVAL_WAIT),
     ),
+    Event(
+        EVENT_TOOL_EXCEPTION,
+        "WARN",
+        "a tool's body raised (GenAI conventions; only where the span of the body is ours)",
+        (GEN_AI_TOOL_NAME, GEN_AI_TOOL_CALL_ID, GEN_AI_AGENT_NAME, DECISION_ID, EXCEPTION_TYPE),
+    ),
     Event(EVENT_POLICY_LOADED, "INFO", "a policy came into force", (POLICY_DIGEST, POLICY_SOURCE)),
     Event(
         EVENT_POLICY_LOAD_FAILED,
@@ -347,6 +374,7 @@ METRIC_EVALUATION_DURATION = "aegis.policy.evaluation.duration"
 METRIC_APPROVAL_DURATION = "aegis.approval.duration"
 METRIC_APPROVAL_PENDING = "aegis.approval.pending"
 METRIC_EXECUTE_TOOL_DURATION = "gen_ai.execute_tool.duration"
+METRIC_INVOKE_AGENT_DURATION = "gen_ai.invoke_agent.duration"
 METRIC_AUDIT_ERRORS = "aegis.audit.errors"
 METRIC_AUDIT_RECORDS = "aegis.audit.records"
 METRIC_AUDIT_SEAL_ERRORS = "aegis.audit.seal_errors"
@@ -390,8 +418,16 @@ METRICS: tuple[Metric, ...] = (
         "histogram",
         "s",
         "how long tool bodies took (GenAI conventions; only where the span is ours)",
-        (GEN_AI_TOOL_NAME, GEN_AI_AGENT_NAME, ERROR_TYPE),
+        (GEN_AI_TOOL_NAME, GEN_AI_TOOL_TYPE, GEN_AI_AGENT_NAME, ERROR_TYPE),
         (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92),
+    ),
+    Metric(
+        METRIC_INVOKE_AGENT_DURATION,
+        "histogram",
+        "s",
+        "how long agents and workflows took (GenAI conventions; only where the span is ours)",
+        (GEN_AI_OPERATION_NAME, GEN_AI_AGENT_NAME, ERROR_TYPE),
+        (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 102.4, 204.8, 409.6),
     ),
     Metric(
         METRIC_AUDIT_RECORDS,

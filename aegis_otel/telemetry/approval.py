@@ -16,7 +16,7 @@ from aegis_otel.telemetry.events import Events
 from aegis_otel.telemetry.instruments import Instruments
 from aegis_otel.telemetry.spans import Governed
 
-_ASKED = next(e.attributes for e in semconv.EVENTS if e.name == semconv.EVENT_APPROVAL_REQUESTED)
+_ASKED = frozenset(next(e.attributes for e in semconv.EVENTS if e.name == semconv.EVENT_APPROVAL_REQUESTED))
 
 
 class Awaiting:
@@ -38,8 +38,8 @@ class Awaiting:
             attributes={
                 semconv.GEN_AI_OPERATION_NAME: semconv.AWAIT_APPROVAL,
                 semconv.GEN_AI_TOOL_NAME: governed.tool,
-                semconv.DECISION_ID: call.record.decision_id,
                 semconv.APPROVAL_CHANNEL: self._channel,
+                semconv.DECISION_ID: call.record.decision_id,
             },
         )
 
@@ -64,14 +64,14 @@ class Awaiting:
         answer = record.human_decision if kind is None else None
         outcome = answer or "error"
         came: Attributes = {semconv.APPROVAL_OUTCOME: outcome, semconv.APPROVAL_WAIT: seconds}
-        self._span.set_attributes(came)
+        self._span.set_attributes({**came, semconv.DECISION_ID: record.decision_id})  # the last to be dropped
         self._span.end()
         self._instruments.approval_duration.record(
             seconds,
             {semconv.APPROVAL_OUTCOME: outcome, semconv.APPROVAL_CHANNEL: self._channel},
             self._context,
         )
-        resolved = {**self._attributes, **came}
+        resolved = {**came, **self._attributes}
         self._events.emit(semconv.EVENT_APPROVAL_RESOLVED, self._risk, resolved, self._context)
 
 
@@ -94,12 +94,12 @@ def answered(events: Events, instruments: Instruments, governed: Governed, call:
         },
         governed.context,
     )
-    attributes |= {semconv.APPROVAL_OUTCOME: outcome, semconv.APPROVAL_WAIT: seconds}
+    attributes = {semconv.APPROVAL_OUTCOME: outcome, semconv.APPROVAL_WAIT: seconds, **attributes}
     events.emit(semconv.EVENT_APPROVAL_RESOLVED, risk(record), attributes, governed.context)
 
 
 def _question(governed: Governed, call: Call) -> Attributes:
     return {
-        **{key: governed.facts[key] for key in _ASKED if key in governed.facts},
         semconv.APPROVAL_CHANNEL: call.channel or "",
+        **{key: fact for key, fact in governed.facts.items() if key in _ASKED},
     }

@@ -38,14 +38,9 @@ def of_call(record: AuditRecord) -> Attributes:
     """Which tool, by whom, in which conversation, and what the policy says of it as the record has it now.
 
     Built once per call and shared by its signals: this is the hot path, so each is one dict and no more.
+    Risk and id come last: with a limit on the number of attributes the SDK drops the oldest.
     """
-    facts: Attributes = {
-        semconv.GEN_AI_TOOL_NAME: text(tool_of(record)),
-        semconv.DECISION_ID: record.decision_id,
-        semconv.RISK_LEVEL: risk(record),
-        semconv.POLICY_APPROVAL: record.approval or "",
-        semconv.POLICY_RULE_NAME: record.matched_rule or "",
-    }
+    facts: Attributes = {semconv.GEN_AI_TOOL_NAME: text(tool_of(record))}
     if record.tool_call_id is not None:
         facts[semconv.GEN_AI_TOOL_CALL_ID] = text(record.tool_call_id)
     if record.agent_name is not None:
@@ -54,6 +49,10 @@ def of_call(record: AuditRecord) -> Attributes:
         facts[semconv.GEN_AI_CONVERSATION_ID] = text(record.conversation_id)
     if record.args_digest is not None:
         facts[semconv.ARGUMENTS_DIGEST] = record.args_digest
+    facts[semconv.POLICY_APPROVAL] = record.approval or ""
+    facts[semconv.POLICY_RULE_NAME] = record.matched_rule or ""
+    facts[semconv.RISK_LEVEL] = risk(record)
+    facts[semconv.DECISION_ID] = record.decision_id
     return facts
 
 

@@ -6,14 +6,16 @@ always from the same one, so a span is made current only where that is certain: 
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import Token
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import (
     Link,
     NonRecordingSpan,
@@ -31,6 +33,7 @@ from opentelemetry.trace import (
 
 from aegis_otel import semconv
 from aegis_otel.telemetry.attributes import Attributes
+from aegis_otel.telemetry.instruments import invoke_agent_duration
 from aegis_otel.telemetry.spans import is_foreign_tool
 from aegis_otel.version import __version__
 
@@ -42,7 +45,16 @@ RESUMABLE_LIMIT = 1_000
 
 _NO_SDK = (ProxyTracerProvider, NoOpTracerProvider)
 
+_LABELS = (semconv.GEN_AI_OPERATION_NAME, semconv.GEN_AI_AGENT_NAME)
+
 T = TypeVar("T")
+
+
+class _Stopwatch(NamedTuple):
+    """How long an agent or a workflow takes."""
+
+    labels: Attributes
+    began: float
 
 
 @dataclass(slots=True, eq=False)
@@ -52,6 +64,7 @@ class _Root:
     """What every span of the trace carries."""
     until: str | None
     """The id of the span at whose end it ends, where nothing tells the end of the trace."""
+    stopwatch: _Stopwatch
     starts: int = 1
 
 
@@ -61,6 +74,7 @@ class _Open:
     """The parent of what is started under it; the span that is current then, when None."""
     root: _Root
     owned: bool = False
+    stopwatch: _Stopwatch | None = None
     totals: dict[str, int] = field(default_factory=dict)
 
 
@@ -69,9 +83,15 @@ class Bridge:
 
     Args:
         tracer_provider: Where spans go; the global provider, even one installed later, when None.
+        meter_provider: Where durations go; likewise.
     """
 
-    def __init__(self, tracer_provider: TracerProvider | None = None) -> None:
+    def __init__(
+        self,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+    ) -> None:
+        self._duration = invoke_agent_duration(meter_provider)
         self._provider = tracer_provider
         self._tracer = (tracer_provider or get_tracer_provider()).get_tracer(semconv.SCOPE, __version__)
         self._roots: _Youngest[_Root] = _Youngest(OPEN_LIMIT, lambda root: root.span.end())
@@ -124,7 +144,7 @@ class Bridge:
         elif earlier is not None:
             context = set_span_in_context(NonRecordingSpan(earlier), context)
         span = self._tracer.start_span(name, context, attributes={**attributes, **shared}, links=links)
-        self._roots.put(trace_id, _Root(span, shared, until))
+        self._roots.put(trace_id, _Root(span, shared, until, _stopwatch(attributes)))
 
     def end_trace(self, trace_id: str) -> None:
         """End the root. Spans of the trace that are still open end by themselves."""
@@ -149,7 +169,9 @@ class Bridge:
         context = None if parent.span is None else set_span_in_context(parent.span)
         kind = SpanKind.CLIENT if client else SpanKind.INTERNAL
         span = self._tracer.start_span(name, context, kind, {**attributes, **parent.root.shared})
-        self._open.put(span_id, _Open(span, parent.root, owned=True))
+        timed = attributes.get(semconv.GEN_AI_OPERATION_NAME) == semconv.INVOKE_AGENT
+        stopwatch = _stopwatch(attributes) if timed else None
+        self._open.put(span_id, _Open(span, parent.root, owned=True, stopwatch=stopwatch))
 
     def skip(self, trace_id: str, span_id: str, parent_id: str | None) -> None:
         """Start no span: what is started under this one goes under its parent."""
@@ -224,6 +246,8 @@ class Bridge:
                     span.update_name(name)
                 span.set_attributes({**(attributes or {}), **entry.totals})
         _end_owned(entry)
+        if span is not None and entry.stopwatch is not None:
+            self._measure(span, entry.stopwatch, error)
         if entry.root.until == span_id:
             self._end_root(trace_id, entry.root)
 
@@ -250,8 +274,17 @@ class Bridge:
         self._roots.pop(trace_id, None)
         ids = root.span.get_span_context()
         root.span.end()
+        self._measure(root.span, root.stopwatch, None)
         if ids.is_valid:
             self._ended.put(trace_id, ids)
+
+    def _measure(self, span: Span, stopwatch: _Stopwatch, error: str | None) -> None:
+        labels = stopwatch.labels if error is None else {**stopwatch.labels, semconv.ERROR_TYPE: error}
+        self._duration.record(time.perf_counter() - stopwatch.began, labels, set_span_in_context(span))
+
+
+def _stopwatch(attributes: Attributes) -> _Stopwatch:
+    return _Stopwatch({key: attributes[key] for key in _LABELS if key in attributes}, time.perf_counter())
 
 
 def _end_owned(entry: _Open) -> None:

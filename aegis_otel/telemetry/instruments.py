@@ -65,6 +65,12 @@ def _shared_counts(provider: MeterProvider, meter: Meter) -> Counts:
         return counts
 
 
+def invoke_agent_duration(provider: MeterProvider | None) -> Histogram:
+    """What a bridge measures with."""
+    meter = (provider or get_meter_provider()).get_meter(semconv.SCOPE, __version__)
+    return _histogram(meter, semconv.METRIC_INVOKE_AGENT_DURATION)
+
+
 def _histogram(meter: Meter, name: str) -> Histogram:
     metric = _METRICS[name]
     return meter.create_histogram(

@@ -72,6 +72,11 @@ class Recorder:
         self._instruments = Instruments(meter_provider)
         self._arguments_on_spans = _captured_on_spans(os.environ.get(CAPTURE_CONTENT, ""))
 
+    @property
+    def bridged(self) -> tuple[TracerProvider | None, MeterProvider | None]:
+        """The providers for the spans of another tracing system, and for how long they took."""
+        return self._providers[:2]
+
     def opened(self, call: Call) -> None:
         """Start `govern_tool`; put its ids on the record."""
         governed = call.signal = Governed(call)
@@ -107,7 +112,7 @@ class Recorder:
         if governed.span.is_recording():
             mirrored = {semconv.DECISION_OUTCOME: outcome, semconv.RISK_LEVEL: level}
             governed.span.add_event(semconv.EVENT_DECISION, mirrored, now)
-        attributes = governed.facts | of_decision(record, call.outcome, call.error_type)
+        attributes = of_decision(record, call.outcome, call.error_type) | governed.facts
         self._events.emit(semconv.EVENT_DECISION, level, attributes, governed.context, now)
         if level == "critical":
             self._flush_metrics()
@@ -116,7 +121,7 @@ class Recorder:
         """The body runs for as long as this lasts; sets `call.error_type` when it raises."""
         arguments = call.record.action_params if self._arguments_on_spans else None
         duration = self._instruments.execute_tool_duration
-        return Executing(self._tracer, duration, _governed(call), call, arguments)
+        return Executing(self._tracer, self._events, duration, _governed(call), call, arguments=arguments)
 
     def closed(self, call: Call) -> None:
         """End `govern_tool`. A second time does nothing."""
@@ -131,9 +136,9 @@ class Recorder:
         """The journal refused a line of this call."""
         self._instruments.counts.audit_failed()
         attributes: Attributes = {
-            semconv.DECISION_ID: call.record.decision_id,
             semconv.GEN_AI_TOOL_NAME: text(call.tool),
             semconv.ERROR_TYPE: error_type(type(error)),
+            semconv.DECISION_ID: call.record.decision_id,
         }
         self._events.emit(semconv.EVENT_AUDIT_WRITE_FAILED, "ERROR", attributes, _governed(call).context)
 

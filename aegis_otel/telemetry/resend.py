@@ -80,7 +80,7 @@ def _emit(record: AuditRecord, outcome: Outcome, outbox: Outbox) -> None:
     if record.host is not None:
         resource["host.name"] = record.host
     fault = record.reason if outcome is Outcome.ERROR else None
-    attributes = of_call(record) | of_decision(record, outcome, fault) | {semconv.DECISION_RESENT: True}
+    attributes = {semconv.DECISION_RESENT: True} | of_decision(record, outcome, fault) | of_call(record)
     Events(outbox.provider(resource)).emit(
         semconv.EVENT_DECISION, risk(record), attributes, _span(record), _when(record)
     )

@@ -27,9 +27,11 @@ from opentelemetry.trace import (
 from aegis_otel import semconv
 from aegis_otel.audit.record import RecordStatus
 from aegis_otel.model import Outcome
+from aegis_otel.redaction import redact_name
 from aegis_otel.runtime.call import Call
 from aegis_otel.runtime.describe import error_type
 from aegis_otel.telemetry.attributes import Attributes, of_call, of_refusal, text
+from aegis_otel.telemetry.events import Events
 
 _FOREIGN = {
     semconv.GEN_AI_OPERATION_NAME: semconv.EXECUTE_TOOL,
@@ -37,6 +39,9 @@ _FOREIGN = {
     "traceloop.span.kind": "tool",
 }
 """How the instrumentations of others mark the span of a tool's body."""
+
+
+_RAISED = (semconv.GEN_AI_TOOL_NAME, semconv.GEN_AI_TOOL_CALL_ID, semconv.GEN_AI_AGENT_NAME)
 
 
 class Governed:
@@ -59,13 +64,14 @@ class Governed:
     def start(self, tracer: Tracer, call: Call) -> None:
         """Start `govern_tool`, back-dated to the call, with the decision on it for a sampler to see."""
         record = call.record
-        attributes: Attributes = {semconv.GEN_AI_OPERATION_NAME: semconv.GOVERN_TOOL, **self.facts}
+        attributes: Attributes = {semconv.GEN_AI_OPERATION_NAME: semconv.GOVERN_TOOL}
         if record.mode != "enforce":
             attributes[semconv.ENFORCEMENT_MODE] = record.mode or ""
         if record.action_type is not None and record.action_type != self.tool:
             attributes[semconv.ACTION_TYPE] = text(record.action_type)
         if record.action_target is not None and record.action_target != "default":
             attributes[semconv.ACTION_TARGET] = text(record.action_target)
+        attributes |= self.facts
         parent = self.context
         span = self.span = tracer.start_span(
             f"{semconv.GOVERN_TOOL} {self.tool}", parent, attributes=attributes, start_time=call.started_ns
@@ -98,6 +104,8 @@ class Governed:
         if call.outcome is Outcome.ERROR or call.status is RecordStatus.FAILED:
             attributes.setdefault(semconv.ERROR_TYPE, "_OTHER")
             span.set_status(StatusCode.ERROR)
+        for key in (semconv.RISK_LEVEL, semconv.DECISION_ID):  # set anew, they are the last to be dropped
+            attributes[key] = self.facts[key]
         span.set_attributes(attributes)
         span.end()
 
@@ -105,11 +113,19 @@ class Governed:
 class Executing:
     """The body of a call: `execute_tool` is current, or `govern_tool` inside another's tool span."""
 
-    __slots__ = ("_call", "_context", "_duration", "_governed", "_span", "_started", "_token")
+    __slots__ = ("_call", "_context", "_duration", "_events", "_governed", "_span", "_started", "_token")
 
     def __init__(
-        self, tracer: Tracer, duration: Histogram, governed: Governed, call: Call, arguments: str | None
+        self,
+        tracer: Tracer,
+        events: Events,
+        duration: Histogram,
+        governed: Governed,
+        call: Call,
+        *,
+        arguments: str | None,
     ) -> None:
+        self._events = events
         self._duration = duration
         self._governed = governed
         self._call = call
@@ -144,6 +160,8 @@ class Executing:
         if self._governed.in_foreign_tool:
             return
         labels: Attributes = {semconv.GEN_AI_TOOL_NAME: self._governed.tool}
+        if self._call.record.tool_name is not None:
+            labels[semconv.GEN_AI_TOOL_TYPE] = "function"
         agent = self._governed.facts.get(semconv.GEN_AI_AGENT_NAME)
         if agent is not None:
             labels[semconv.GEN_AI_AGENT_NAME] = agent
@@ -151,8 +169,20 @@ class Executing:
             labels[semconv.ERROR_TYPE] = failure
             self._span.set_attribute(semconv.ERROR_TYPE, failure)
             self._span.set_status(StatusCode.ERROR)
+            if kind is not None:
+                self._tell(kind)
         self._span.end()
         self._duration.record(seconds, labels, self._context)
+
+    def _tell(self, kind: type[BaseException]) -> None:
+        """The event of a body that raised: of the exception its type only, whose name may be anybody's."""
+        facts = self._governed.facts
+        attributes: Attributes = {key: facts[key] for key in _RAISED if key in facts}
+        module = kind.__module__
+        name = kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+        attributes[semconv.EXCEPTION_TYPE] = redact_name(name)
+        attributes[semconv.DECISION_ID] = facts[semconv.DECISION_ID]
+        self._events.emit(semconv.EVENT_TOOL_EXCEPTION, "WARN", attributes, self._context)
 
 
 def _execute_attributes(governed: Governed, call: Call, arguments: str | None) -> Attributes:

@@ -235,7 +235,7 @@ def test_an_unsampled_call_has_its_event_and_its_count() -> None:
         assert event.trace_id != 0
         assert event.trace_flags & 1 == 0
         assert seen.decisions() == {("allowed", "enforce", "auto", "a_rule", "low"): 1}
-        assert seen.points("gen_ai.execute_tool.duration") == {("Clerk", "search"): 1}
+        assert seen.points("gen_ai.execute_tool.duration") == {("Clerk", "search", "function"): 1}
 
 
 def test_an_unsampled_parent_passes_on_its_trace() -> None:

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from agents import Agent, add_trace_processor
 from agents.tracing import TracingProcessor, get_trace_provider
@@ -35,11 +35,21 @@ from aegis_otel.runtime.hooks import RuntimeHooks
 from aegis_otel.runtime.placement import within_reach
 from aegis_otel.runtime.runtime import Runtime
 from aegis_otel.runtime.watch_thread import PolicyWatchThread
+from aegis_otel.telemetry.recorder import Recorder
+
+if TYPE_CHECKING:
+    from opentelemetry._logs import LoggerProvider
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
 
 _log = logging.getLogger("aegis_otel")
 _lock = threading.RLock()
 
 PolicySource = Policy | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+
+PROVIDERS = {"tracer_provider": "get_tracer", "meter_provider": "get_meter", "logger_provider": "get_logger"}
+"""The settings that are providers of OpenTelemetry, and what each must have."""
 
 
 class Settings(TypedDict, total=False):
@@ -67,6 +77,12 @@ class Settings(TypedDict, total=False):
     """By tool name, or pattern with `*` and `?`: what rules match as `match.target`."""
     hooks: RuntimeHooks | None
     """Callbacks that observe."""
+    tracer_provider: TracerProvider | None
+    """Where spans go, those of the SDK's traces too; OpenTelemetry's global one by default."""
+    meter_provider: MeterProvider | None
+    """Where metrics go; likewise."""
+    logger_provider: LoggerProvider | None
+    """Where events go; likewise."""
 
 
 _OF_A_RUNTIME = (
@@ -77,6 +93,7 @@ _OF_A_RUNTIME = (
     "durability",
     "on_audit_failure",
     "hooks",
+    *PROVIDERS,
 )
 
 
@@ -103,7 +120,7 @@ def instrument(
     with _lock:
         instrumentation = govern(policy, runtime=runtime, **settings)
         if not instrumentation.is_bridged:
-            bridge = SpanBridge()
+            bridge = SpanBridge(*instrumentation.runtime.recorder.bridged)
             instrumentation.bridges.append(bridge)
             add_trace_processor(bridge)  # behind every other processor: their tool span goes around
         return instrumentation
@@ -120,6 +137,9 @@ def govern(
         if policy is not None or doubled:
             name = doubled[0] if doubled else "policy"
             raise ConfigError(f"`runtime` has a `{name}` of its own: give that to Runtime(...)")
+    for name, method in PROVIDERS.items():
+        if (given := settings.get(name)) is not None and not hasattr(given, method):
+            raise ConfigError(f"`{name}` is a `{type(given).__name__}`: pass a provider of OpenTelemetry")
     told_before = runtime is not None and runtime.governor.unavailable is not None
     if Instrumentation.current is None and not told_before and (unknown := unknown_variables()):
         _log.warning("%s: ignored", "; ".join(unknown))
@@ -140,6 +160,7 @@ def govern(
                 audit_logger=AuditLogger(settings.get("audit_dir"), durability=settings.get("durability")),
                 on_audit_failure=settings.get("on_audit_failure"),
                 hooks=settings.get("hooks"),
+                recorder=Recorder(**{name: settings.get(name) for name in PROVIDERS}),  # type: ignore[arg-type]
             )
         point = CapturePoint(
             runtime.governor,

@@ -45,7 +45,7 @@ class AegisTracingProcessor(SpanBridge):
         if runtime is None:
             settings["mode"] = MODE._replace(default="monitor").value(settings.get("mode"))
         self.instrumentation: Instrumentation = govern(policy, runtime=runtime, **settings)
-        super().__init__()
+        super().__init__(*self.instrumentation.runtime.recorder.bridged)
         self.instrumentation.bridges.append(self)
         if self.instrumentation.runtime.mode is Mode.MONITOR:
             _log.warning("monitor mode: tool calls are decided on and recorded, and none is stopped")

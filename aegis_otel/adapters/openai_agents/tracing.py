@@ -20,6 +20,7 @@ from aegis_otel.telemetry.attributes import Attributes
 from aegis_otel.telemetry.bridge import Bridge
 
 if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
 Described = tuple[str, Attributes]
@@ -31,10 +32,15 @@ class SpanBridge(TracingProcessor):
 
     Args:
         tracer_provider: Where spans go; the global provider, even one installed later, when None.
+        meter_provider: Where the durations of agents and workflows go; likewise.
     """
 
-    def __init__(self, tracer_provider: TracerProvider | None = None) -> None:
-        self._bridge = Bridge(tracer_provider)
+    def __init__(
+        self,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+    ) -> None:
+        self._bridge = Bridge(tracer_provider, meter_provider)
         _bridges.add(self._bridge)
 
     def on_trace_start(self, trace: Trace) -> None:
@@ -97,7 +103,8 @@ class SpanBridge(TracingProcessor):
         shared: Attributes = {}
         name = semconv.INVOKE_WORKFLOW
         if trace is not None:
-            workflow = attributes[semconv.GEN_AI_WORKFLOW_NAME] = redact_name(trace.name)
+            workflow = attributes[semconv.GEN_AI_AGENT_NAME] = redact_name(trace.name)
+            attributes[semconv.GEN_AI_WORKFLOW_NAME] = workflow
             name = f"{name} {workflow}"
         group = getattr(trace, "group_id", None)
         if group is not None:
@@ -207,12 +214,11 @@ _DESCRIBE: dict[str, Callable[[Any], Described]] = {
 }
 
 _COUNTED = (
-    # One model call nests its details; a turn has them flat.
+    # One model call nests its details; a turn has them flat, and they are no attributes of an agent's span.
     (semconv.GEN_AI_INPUT_TOKENS, ("input_tokens",)),
     (semconv.GEN_AI_OUTPUT_TOKENS, ("output_tokens",)),
-    (semconv.GEN_AI_CACHE_READ_TOKENS, ("cached_input_tokens",)),
     (semconv.GEN_AI_CACHE_READ_TOKENS, ("input_tokens_details", "cached_tokens")),
-    (semconv.GEN_AI_CACHE_CREATION_TOKENS, ("cache_write_input_tokens",)),
+    (semconv.GEN_AI_CACHE_WRITE_TOKENS, ("input_tokens_details", "cache_write_tokens")),
     (semconv.GEN_AI_CACHE_CREATION_TOKENS, ("input_tokens_details", "cache_write_tokens")),
     (semconv.GEN_AI_REASONING_TOKENS, ("output_tokens_details", "reasoning_tokens")),
 )

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from aegis_otel.adapters.openai_agents.install import CapturePoint
-from aegis_otel.adapters.openai_agents.instrumentation import Instrumentation, instrument
+from aegis_otel.adapters.openai_agents.instrumentation import PROVIDERS, Instrumentation, instrument
 from aegis_otel.adapters.openai_agents.refused_runs import let_run, refuse_runs
 from aegis_otel.config import monitors
 from aegis_otel.errors import AegisError
@@ -16,6 +16,7 @@ from aegis_otel.runtime import refusal
 from aegis_otel.runtime.describe import describe, safe_text
 from aegis_otel.runtime.runtime import Runtime
 from aegis_otel.telemetry.otlp import configure_otlp
+from aegis_otel.telemetry.recorder import Recorder
 
 _log = logging.getLogger("aegis_otel")
 _LONGEST_REASON = 300
@@ -23,10 +24,12 @@ _LONGEST_REASON = 300
 
 def start(**settings: Any) -> None:
     """Govern; where that cannot be, refuse every call with the reason, unless it is monitor mode."""
-    try:
-        configure_otlp()
-    except Exception as error:
-        _log.error("signals are not exported: %s", describe(error))
+    providers = {name: settings[name] for name in PROVIDERS if settings.get(name) is not None}
+    if not providers:  # who gives some exports by themselves
+        try:
+            configure_otlp()
+        except Exception as error:
+            _log.error("signals are not exported: %s", describe(error))
     try:
         instrument(**settings)
     except Exception as error:
@@ -37,7 +40,7 @@ def start(**settings: Any) -> None:
             _log.error("tool calls stay governed as they were: %s", reason)
         else:
             _log.critical("governance could not start, so every tool call is refused: %s", reason)
-            _refuse_calls(reason.partition("\n")[0][:_LONGEST_REASON])
+            _refuse_calls(reason.partition("\n")[0][:_LONGEST_REASON], providers)
 
 
 def stop() -> None:
@@ -47,12 +50,13 @@ def stop() -> None:
         Instrumentation.current.uninstrument()
 
 
-def _refuse_calls(why: str) -> None:
+def _refuse_calls(why: str, providers: dict[str, Any]) -> None:
     try:
         nothing = Policy.from_dict(
             {"version": "1", "defaults": {"risk_level": "critical", "approval": "block"}, "rules": []}
         )
-        runtime = Runtime(policy=nothing, mode=Mode.ENFORCE)
+        usable = {name: given for name, given in providers.items() if hasattr(given, PROVIDERS[name])}
+        runtime = Runtime(policy=nothing, mode=Mode.ENFORCE, recorder=Recorder(**usable))
         runtime.governor.unavailable = refusal.unavailable(why)
         instrument(runtime=runtime)
     except Exception as worse:
