@@ -81,9 +81,7 @@ async def test_k8_questions_at_the_terminal_have_one_thread(
     )
 
 
-async def test_k8_questions_in_hundreds_start_one_thread(
-    bench: BENCH, terminal: CLIApprovalHandler
-) -> None:
+async def test_k8_questions_in_hundreds_start_one_thread(bench: BENCH, terminal: CLIApprovalHandler) -> None:
     """And no step of theirs holds the loop for long: measured as CPU of the loop's thread."""
     b = bench(approver=terminal, executor=Executor(), timeout=0.5)
     steps: list[float] = []
