@@ -33,6 +33,10 @@ TAG = 8
 SEGMENT_FILE = re.compile(r"date=[0-9]{4}-[0-9]{2}-[0-9]{2}/([0-9]{8,18})-([0-9a-f]{8})\.parquet", re.ASCII)
 CARRIED_FILE = re.compile(r"carried-([0-9]{8,18})-([0-9a-f]{8})\.jsonl", re.ASCII)
 JOURNAL_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,100}-[0-9]{6,18}\.jsonl", re.ASCII)
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?\+00:00", re.ASCII)
+"""A time that Python and DuckDB read alike."""
+_LARGEST = (1 << 63) - 1
+"""DuckDB's largest number: a line with a larger one would be no line to it."""
 _TIME = re.compile("[0-9A-Za-z:.+-]{1,40}")
 AUDIT_ID = re.compile("[0-9a-f]{32}", re.ASCII)
 
@@ -133,8 +137,9 @@ def read_seals(directory: Path) -> list[Seal]:
     for number, line in enumerate(whole_lines(read_seal_lines(directory)), 1):
         try:
             seal = decode_seal(path, line)
-            if datetime.fromisoformat(seal.sealed_at).tzinfo is None:
-                raise ValueError(f"`{seal.sealed_at}` is a time without an offset")
+            datetime.fromisoformat(seal.sealed_at)
+            if not _MOMENT.fullmatch(seal.sealed_at) or not 0 < seal.seal <= _LARGEST:
+                raise ValueError(f"its number `{seal.seal}` or its time `{seal.sealed_at}` cannot be")
             known.update(each.segment for each in seal.segments)
             if not known.issuperset(seal.replaces):
                 raise ValueError("it replaces a segment that no seal has")

@@ -276,6 +276,28 @@ def test_k4_a_seal_is_read_alike_by_all(audit: Path, what: str) -> None:
     assert verify(audit).findings
 
 
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"seal": 10**30},
+        {"seal": 0},
+        {"sealed_at": "2026-W47-7T00:00:00+00:00"},
+        {"sealed_at": "20261122T000000+00:00"},
+        {"sealed_at": "2026-11-22T00:00:00+00:00:30"},
+        {"sealed_at": "2026-11-22T00:00:00Z"},
+        {"sealed_at": "2026-11-22"},
+    ],
+    ids=str,
+)
+def test_k4_a_seal_whose_number_or_time_duckdb_reads_otherwise(audit: Path, members: dict[str, Any]) -> None:
+    """Python would take it, and DuckDB pass over the line: then rows would be hidden."""
+    sealed(audit, "a")
+    forge(audit, **members)
+    with pytest.raises(AuditError, match=r"line 2 of .* is no seal"):
+        select(audit)
+    assert verify(audit).findings
+
+
 def test_k4_a_seal_that_replaces_what_there_is_not(audit: Path) -> None:
     """It is an AuditError for everybody, and no KeyError."""
     sealed(audit, "a")

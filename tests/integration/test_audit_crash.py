@@ -52,8 +52,11 @@ def test_a_sealer_killed_at_any_step_loses_and_doubles_nothing(tmp_path: Path) -
     left = killed_at_every_step(
         audit,
         copies,
-        ("complete", "drafts", "leftovers", "sealing", "seals", "segments"),
-        ("os.", "execute(", ".unlink(", ".mkdir(", "_sync(", ".write(", "drafts.", "book.append("),
+        ("complete", "drafts", "files", "leftovers", "sealing", "seals", "segments"),
+        (
+            *("os.unlink", "os.rename", "os.fsync", "os.mkdir", "os.write", "os.open", "os.ftruncate"),
+            *("execute(", ".write(", "drafts.", "book.append("),
+        ),
         "sealing.seal(audit)",
         again=os.environ.get("STEPS") == "all",
     )

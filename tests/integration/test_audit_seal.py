@@ -24,7 +24,7 @@ from aegis_otel.audit.journal import Journal
 from aegis_otel.audit.key import audit_id, load_key
 from aegis_otel.audit.record import COLUMNS
 from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.seals import read_seals
+from aegis_otel.audit.seals import VERSION, read_seals
 from aegis_otel.audit.verify import verify
 from aegis_otel.cli import main as aegis
 from aegis_otel.errors import AuditError
@@ -288,7 +288,7 @@ journal.append(decided(decision_id="last"))
         name = audit_id(load_key(audit))
         values = chain_values(hashlib.sha256(f"aegis seals {name}".encode()).hexdigest(), content)
         for number, line in enumerate(map(json.loads, content.splitlines()), 1):
-            assert (line["seal"], line["version"], line["audit"]) == (number, 1, name)
+            assert (line["seal"], line["version"], line["audit"]) == (number, VERSION, name)
             (segment,) = line["segments"]
             path = audit / "lake" / segment["file"]
             assert re.fullmatch(
@@ -304,7 +304,7 @@ journal.append(decided(decision_id="last"))
                 "SELECT decode(key), decode(value) FROM parquet_kv_metadata(?)", [str(path)]
             ).fetchall()
             assert {
-                "aegis_version": "1",
+                "aegis_version": str(VERSION),
                 "aegis_audit": name,
                 "aegis_seal": str(number),
                 "aegis_segment": str(segment["segment"]),
@@ -554,7 +554,7 @@ class TestCommand:
         (audit / "journal" / "evil\x1b[2J-000001.jsonl").write_text("{}\n")
         code, out, err = self.run(audit)
         assert (code, out) == (1, "nothing to seal\n")
-        assert "\\x1b[2J-000001.jsonl` does not follow" in err
+        assert "\\x1b[2J-000001.jsonl` is not named as a journal file is" in err
 
     def test_no_audit_and_wrong_usage(self, audit: Path, tmp_path: Path) -> None:
         assert self.run(audit)[0] == 1
