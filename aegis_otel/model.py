@@ -8,7 +8,7 @@ decision it gives, which is what keeps a decision at a fraction of a microsecond
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
@@ -145,6 +145,14 @@ def _freeze(value: Any, depth: int, known: dict[int, tuple[int, Any, Any]]) -> A
     return frozen
 
 
+def _lists(schema: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
+    """Return whether the schema names every one of the parameters."""
+    try:
+        return bool(params.keys() <= schema["properties"].keys())
+    except Exception:  # a schema may be anything
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class Action:
     """One thing an agent is about to do.
@@ -164,12 +172,29 @@ class Action:
     """The name of the agent that asks (`match.agent`); None when it is not known."""
     schema: Mapping[str, Any] | None = field(default=None, kw_only=True, compare=False, repr=False)
     """JSON Schema of `params`, where there is one: lets a condition tell a typo from an absent value."""
+    forms: tuple[Action, ...] = field(init=False, default=(), compare=False, repr=False)
+    """The same action in other words: under the tool's other name, or with the arguments as the tool's own
+    validation reads them. Each is judged as well, and the strictest verdict counts."""
+    doubt: str | None = field(init=False, default=None, compare=False, repr=False)
+    """Why no condition on a parameter can be answered, where the arguments cannot be read."""
+    is_plain: bool = field(init=False, default=True, compare=False, repr=False)
+    """Whether there are no other forms and no doubt, and every parameter is one that the schema names."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.params, Mapping):
             raise TypeError(f"params of an Action must be a mapping, not `{type(self.params).__name__}`")
         if type(self.params) is not FrozenDict:
             object.__setattr__(self, "params", freeze(dict(self.params)))
+        if self.schema is not None and not _lists(self.schema, self.params):
+            object.__setattr__(self, "is_plain", False)
+
+    def qualify(self, forms: Sequence[Action] = (), doubt: str | None = None) -> Action:
+        """Set the forms and the doubt of an action that nobody has seen yet, and return it."""
+        object.__setattr__(self, "forms", self.forms + tuple(forms))
+        object.__setattr__(self, "doubt", doubt or self.doubt)
+        if self.forms or self.doubt:
+            object.__setattr__(self, "is_plain", False)
+        return self
 
     def __hash__(self) -> int:
         return hash((self.type, self.target, self.agent, len(self.params)))
@@ -191,6 +216,9 @@ class Verdict(msgspec.Struct, frozen=True):
     """Why a rule's match is unknown, one entry a condition; empty when every match was certain."""
     policy_digest: str = ""
     """The digest of the policy that decided (`sha256:` and hex)."""
+    advice: str = ""
+    """What the model may read beside a refusal, to correct the call: which parameters could not be read, and
+    what was expected. Holds no values; empty where every match was certain."""
 
 
 class PolicyDecision(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ Answer = bool | str
 Judge = Callable[[Any, Any], Answer]
 
 
-def _kind(value: Any) -> str:
+def kind(value: Any) -> str:
     """The type of `value` in words; classes are told apart by these only."""
     if value is None:
         return "null"
@@ -37,12 +37,12 @@ def _kind(value: Any) -> str:
 
 
 def _mismatch(value: Any, expected: Any) -> str:
-    return f"the value is {_kind(value)}, not {_kind(expected)}"
+    return f"the value is {kind(value)}, not {kind(expected)}"
 
 
 def _not_comparable(value: Any, expected: Scalar) -> str | None:
     """Why the two cannot be compared, or None when they can."""
-    if _kind(value) != _kind(expected):
+    if kind(value) != kind(expected):
         return _mismatch(value, expected)
     if isinstance(value, float) and math.isnan(value):
         return "the value is not a number (NaN)"
@@ -67,7 +67,7 @@ def contains(value: Any, expected: Scalar) -> Answer:
     if isinstance(value, Mapping):
         return expected in value if isinstance(expected, str) else "a mapping has no key that is not text"
     if not isinstance(value, (list, tuple, Set)):
-        return f"the value is {_kind(value)}, which contains nothing"
+        return f"the value is {kind(value)}, which contains nothing"
     if type(expected) is not float and set(map(type, value)) <= {type(expected)}:
         return expected in value  # items of one type, as they mostly are: no call per item
     doubt: str | None = None
@@ -99,3 +99,10 @@ JUDGES: dict[Operator, Judge] = {
     "contains": contains,
     "matches": matches,
 }
+
+
+def wanted(operator: Operator, expected: Scalar) -> str:
+    """What a value must be for a condition to be answered, in words."""
+    if operator == "contains":
+        return "text, a list or a mapping" if isinstance(expected, str) else "a list"
+    return kind(expected)

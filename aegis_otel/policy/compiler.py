@@ -19,6 +19,7 @@ from aegis_otel.policy.fast import Applies, compile_applies
 from aegis_otel.policy.globs import Glob, compile_glob
 from aegis_otel.policy.index import TypeIndex
 from aegis_otel.policy.rules import Defaults, Patterns, PolicyDocument, Rule
+from aegis_otel.policy.spellings import skeleton
 from aegis_otel.policy.wording import quoted
 
 _MAX_PLANS = 1024
@@ -40,6 +41,8 @@ class CompiledRule:
     texts: tuple[tuple[str, tuple[Glob, ...]], ...]
     """The attributes of an action that the rule is particular about, and their globs."""
     conditions: tuple[Condition, ...]
+    names: frozenset[str]
+    """The skeletons of the parameters at the top that it looks at."""
     applies: Applies | None
     """The plain test beyond the type; None when every action of the right type will do."""
 
@@ -47,8 +50,9 @@ class CompiledRule:
 Step = tuple[Applies | None, Verdict, CompiledRule | None]
 """A rule's plain test and its verdict; the last step of a plan has no test, the default's no rule."""
 
-Plan = tuple[tuple[Step, ...], bool]
-"""What to ask for one action type, in order, and whether any of it needs the time."""
+Plan = tuple[tuple[Step, ...], bool, frozenset[str]]
+"""What to ask for one action type, in order, whether any of it needs the time, and the skeletons of the
+parameters at the top that it looks at: none where every value would do."""
 
 
 class CompiledPolicy:
@@ -95,8 +99,9 @@ class CompiledPolicy:
                 break  # nothing after it can be reached
         else:
             steps.append((None, self.default_verdict, None))
-        needs_time = any(rule.rule.window is not None for _, _, rule in steps if rule is not None)
-        return tuple(steps), needs_time
+        rules = [rule.rule for _, _, rule in steps if rule is not None]
+        names = frozenset[str]().union(*(rule.names for _, _, rule in steps if rule is not None))
+        return tuple(steps), any(rule.window is not None for rule in rules), names
 
 
 def compile_policy(documents: Sequence[PolicyDocument]) -> CompiledPolicy:
@@ -171,6 +176,7 @@ def _compile(rule: Rule, name: str, digest: str) -> CompiledRule:
         agents,
         tuple((name, globs) for name, globs in texts if not any(glob.matches_all for glob in globs)),
         conditions,
+        frozenset(skeleton(name) for test in rule.tests for name in (test.path, test.path.split(".")[0])),
         compile_applies(targets, agents, conditions),
     )
 

@@ -11,10 +11,19 @@ from zoneinfo import ZoneInfo
 from aegis_otel.model import Action
 from aegis_otel.policy.comparisons import JUDGES, Answer
 from aegis_otel.policy.rules import ParamTest, Rule, TimeWindow
-from aegis_otel.policy.schema_paths import Presence, Reading
+from aegis_otel.policy.spellings import skeleton
+from aegis_otel.policy.tool_schema import Presence, Reading
 
 Test = Callable[[Action, datetime, Reading | None], Answer]
 """The last argument reads the action's schema. Without it, what only the schema can tell is unknown."""
+
+
+NOT_ASKED = "the tool's schema was not asked"
+NO_PARAMETER = "the tool has no such parameter"
+UNREADABLE_SCHEMA = "the tool's schema cannot be read"
+OTHER_SPELLING = "a key that the tool does not list could be another spelling of it"
+BEYOND_THE_CALL = frozenset({NO_PARAMETER, UNREADABLE_SCHEMA})
+"""Reasons that other arguments would not change."""
 
 
 class Condition(NamedTuple):
@@ -63,13 +72,22 @@ def _window_test(window: TimeWindow) -> Test:
 
 def _param_test(spec: ParamTest) -> Test:
     judge, path, expected = JUDGES[spec.operator], spec.path, spec.expected
+    steps = tuple(path.split("."))
 
     def test(action: Action, _now: datetime, schema: Reading | None) -> Answer:
-        value = find(action.params, path)
+        if action.doubt is not None:
+            return action.doubt
+        params = action.params
+        # Without the schema only the keys further down are compared: for those at the top, see `is_plain`.
+        if action.schema is not None and (schema is not None or len(steps) > 1):
+            doubt = _other_spelling(params, path, steps, schema)
+            if doubt is not None:
+                return doubt
+        value = find(params, path)
         if value is None:
-            return _null(action.params, path, schema)
+            return _null(params, path, steps, schema)
         if value is _Missing.ABSENT:
-            return action.schema is not None and _absent(schema, path)
+            return action.schema is not None and _absent(params, path, steps, schema)
         if isinstance(value, _Missing):
             return value.value
         return judge(value, expected)
@@ -98,29 +116,68 @@ def find(params: Mapping[str, Any], path: str) -> Any:
     return literal if value is _Missing.ABSENT else _Missing.CROSSED
 
 
-def _absent(schema: Reading | None, path: str) -> Answer:
-    match schema and schema.presence(path):
-        case None:
-            return "the tool's schema was not asked"
+def spelled_otherwise(params: Mapping[str, Any], name: str) -> Iterator[str]:
+    """The keys of `params` that are not `name` and could be read as it."""
+    wanted = skeleton(name)
+    for key in params:
+        if key != name and isinstance(key, str) and skeleton(key) == wanted:
+            yield key
+
+
+def _other_spelling(
+    params: Mapping[str, Any], path: str, steps: tuple[str, ...], schema: Reading | None
+) -> str | None:
+    """Why the value at `path` may not be what the tool takes for it; None where it is."""
+    if len(steps) > 1:
+        for key in spelled_otherwise(params, path):
+            if schema is None:
+                return NOT_ASKED
+            if not schema.lists((key,)):
+                return OTHER_SPELLING
+    value: Any = params
+    for depth, step in enumerate(steps):
+        if not isinstance(value, Mapping):
+            break
+        if len(value) > 1 or step not in value:
+            for key in spelled_otherwise(value, step):
+                if schema is None:
+                    return NOT_ASKED
+                if not schema.lists((*steps[:depth], key)):
+                    return OTHER_SPELLING
+        value = value.get(step)
+    return None
+
+
+def _absent(params: Mapping[str, Any], path: str, steps: tuple[str, ...], schema: Reading | None) -> Answer:
+    if schema is None:
+        return NOT_ASKED
+    match schema.presence(path):
         case Presence.LACKS:
-            return "the tool has no such parameter"
+            return NO_PARAMETER
         case Presence.UNREADABLE:
-            return "the tool's schema cannot be read"
+            return UNREADABLE_SCHEMA
+    if "." in path and schema.lists((path,)):
+        steps = (path,)
+    missing = _steps_until(params, steps, _Missing.ABSENT)
+    if schema.requires(missing):
+        return "the tool requires it, and the call does not have it"
+    if schema.has_default(missing):
+        return "the call does not have it, and what its default is cannot be told"
     return False
 
 
-def _null(params: Mapping[str, Any], path: str, schema: Reading | None) -> Answer:
-    if schema is not None and schema.allows_null((path,) if path in params else _steps_to_null(params, path)):
+def _null(params: Mapping[str, Any], path: str, steps: tuple[str, ...], schema: Reading | None) -> Answer:
+    where = (path,) if path in params else _steps_until(params, steps, None)
+    if schema is not None and schema.allows_null(where):
         return False
     return "the value is null"
 
 
-def _steps_to_null(params: Mapping[str, Any], path: str) -> tuple[str, ...]:
-    """The keys that lead to the null on the way along `path`, whatever keys with dots there are."""
-    steps = tuple(path.split("."))
+def _steps_until(params: Mapping[str, Any], steps: tuple[str, ...], end: object) -> tuple[str, ...]:
+    """The keys that lead to `end` on the way along `steps`, whatever keys with dots there are."""
     value: Any = params
     for number, step in enumerate(steps, 1):
-        value = value[step]
-        if value is None:
+        value = value.get(step, _Missing.ABSENT)
+        if value is end:
             return steps[:number]
     return steps

@@ -8,28 +8,85 @@ after it say, and the strictest verdict wins.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from datetime import datetime
 
+import msgspec
+
 from aegis_otel.model import ERROR_RULE, Action, Approval, RiskLevel, Verdict
-from aegis_otel.policy.comparisons import Answer
-from aegis_otel.policy.compiler import CompiledPolicy, CompiledRule
-from aegis_otel.policy.conditions import Condition
+from aegis_otel.policy.comparisons import Answer, wanted
+from aegis_otel.policy.compiler import CompiledPolicy, CompiledRule, Plan
+from aegis_otel.policy.conditions import BEYOND_THE_CALL, Condition
 from aegis_otel.policy.globs import Glob
-from aegis_otel.policy.schema_paths import Reading
+from aegis_otel.policy.rules import ParamTest
+from aegis_otel.policy.spellings import skeleton
+from aegis_otel.policy.tool_schema import Reading
 
 _STRICTNESS = {approval: rank for rank, approval in enumerate(Approval)}
+_NO_PLAN: Plan = ((), False, frozenset())
+_MOST_ADVICE = 3
+"""Parameters that the model is told about in one answer."""
+
+
+def judge(policy: CompiledPolicy, action: Action, now: datetime) -> Verdict:
+    """What `policy` says about `action` at `now` (UTC when it has no zone): the strictest of its forms.
+
+    Never raises.
+    """
+    verdict = _judge(policy, action, now)
+    for form in getattr(action, "forms", ()):
+        other = _judge(policy, form, now)
+        if strictness(other) > strictness(verdict):
+            verdict = other
+    return verdict
+
+
+def _judge(policy: CompiledPolicy, action: Action, now: datetime) -> Verdict:
+    try:
+        steps, _, names = policy.plan(action.type) if type(action.type) is str else _NO_PLAN
+        if action.doubt is None and not _confusable(action, names):
+            for applies, verdict, _ in steps:
+                if applies is None or applies(action, now):
+                    return verdict
+    except Exception:  # noqa: S110 - whatever it was, the three-valued tests say what is unknown
+        pass
+    return decide(policy, action, now)
+
+
+def _confusable(action: Action, names: Set[str]) -> bool:
+    """Whether a parameter that the schema does not name could be another spelling of one a rule looks at."""
+    if not names or action.schema is None:
+        return False
+    properties = action.schema.get("properties") or {}
+    return any(name not in properties and skeleton(name) in names for name in action.params)
 
 
 def decide(policy: CompiledPolicy, action: Action, now: datetime) -> Verdict:
-    """What `policy` says about `action` at `now` (UTC when it has no zone)."""
+    """What the three-valued tests of `policy` say about one form of an action. Never raises."""
     try:
         schema = None if action.schema is None else Reading(action.schema)
         rules = _candidates(policy, action.type)
-        return strictest(policy, ((rule, unknowns(tests(rule, action, now, schema))) for rule in rules))
+        verdict = strictest(policy, ((rule, unknowns(tests(rule, action, now, schema))) for rule in rules))
+        if not verdict.errors:
+            return verdict
+        rule = next((rule for rule in rules if rule.name == verdict.matched_rule), None)
+        advice = "" if rule is None else _advice(tests(rule, action, now, schema))
+        return msgspec.structs.replace(verdict, advice=advice) if advice else verdict
     except Exception as error:
         reason = f"the policy could not be evaluated: {type(error).__name__}"
         return Verdict(Approval.BLOCK, RiskLevel.CRITICAL, ERROR_RULE, reason, (reason,), policy.digest)
+
+
+def _advice(tested: Iterable[tuple[str, object, Answer]]) -> str:
+    """Sentences for the model: which parameters could not be read. They hold no value of the policy's."""
+    unread: dict[str, None] = {}
+    for _, test, answer in tested:
+        if not isinstance(answer, str) or answer in BEYOND_THE_CALL or not isinstance(test, Condition):
+            continue
+        if isinstance(test.spec, ParamTest):
+            expected = wanted(test.spec.operator, test.spec.expected)
+            unread[f"The policy could not read parameter `{test.spec.path}`: expected {expected}."] = None
+    return " ".join(list(unread)[:_MOST_ADVICE])
 
 
 def _candidates(policy: CompiledPolicy, action_type: object) -> Sequence[CompiledRule]:

@@ -18,7 +18,7 @@ from aegis_otel.policy.evaluator import strictest, tests, unknowns
 from aegis_otel.policy.globs import Glob
 from aegis_otel.policy.policy import Policy
 from aegis_otel.policy.rules import ParamTest, Place
-from aegis_otel.policy.schema_paths import Reading
+from aegis_otel.policy.tool_schema import Reading
 from aegis_otel.policy.wording import listed, shown
 
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")

@@ -8,7 +8,7 @@ from typing import Any
 from aegis_otel.policy.compiler import CompiledPolicy, CompiledRule
 from aegis_otel.policy.findings import Finding, Severity
 from aegis_otel.policy.rules import ParamTest, Place
-from aegis_otel.policy.schema_paths import Presence, look_up
+from aegis_otel.policy.tool_schema import Presence, look_up
 from aegis_otel.policy.wording import closest, quoted
 
 _TOOLS = Place("<tools>")

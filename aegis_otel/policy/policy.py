@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, NoReturn, final
 from aegis_otel.errors import PolicyError, Problem
 from aegis_otel.model import Action, Approval, PolicyDecision, RiskLevel
 from aegis_otel.policy.compiler import CompiledPolicy, Plan, compile_policy
-from aegis_otel.policy.evaluator import decide
+from aegis_otel.policy.evaluator import judge
 from aegis_otel.policy.rules import Defaults, Place, PolicyDocument
 
 
@@ -121,19 +121,24 @@ class Policy:
         """
         try:
             # Here, not in a function of its own: another call would be a fifth of the time this takes.
-            steps, needs_time = self._plans[action.type]
-            if needs_time and now is None:
-                now = datetime.now(UTC)
-            for applies, verdict, _ in steps:
-                if applies is None or applies(action, now):
-                    return PolicyDecision(action, verdict)
+            if action.is_plain:
+                steps, needs_time, _ = self._plans[action.type]
+                if needs_time and now is None:
+                    now = datetime.now(UTC)
+                for applies, verdict, _ in steps:
+                    if applies is None or applies(action, now):
+                        return PolicyDecision(action, verdict)
         except Exception:  # noqa: S110 - whatever it was, the second pass says what is unknown
             pass
-        return PolicyDecision(action, decide(self.compiled, action, now or datetime.now(UTC)))
+        return PolicyDecision(action, judge(self.compiled, action, now or datetime.now(UTC)))
+
+    def reads_arguments(self, action_type: str) -> bool:
+        """Return whether any rule for actions of that type looks at a parameter."""
+        return bool(self.compiled.plan(action_type)[2])
 
     def always_allows(self, action_type: str) -> bool:
         """Whether every action of that type is `auto`, whatever its target, agent, parameters and time."""
-        steps, _ = self.compiled.plan(action_type)
+        steps, *_ = self.compiled.plan(action_type)
         return all(verdict.approval is Approval.AUTO for _, verdict, _ in steps)
 
     @property

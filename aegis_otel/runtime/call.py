@@ -24,12 +24,15 @@ class Origin(msgspec.Struct, frozen=True):
     """Where a call comes from: what the SDK knows of it."""
 
     tool_name: str | None = None
+    """As the model calls it."""
     tool_call_id: str | None = None
     conversation_id: str | None = None
     size: int = 0
     """Length of the arguments as text; large ones are prepared off the event loop."""
     run_id: str | None = None
     """Of the run that the call belongs to; it goes with the run when that is saved and resumed."""
+    tool_original_name: str | None = None
+    """The tool's own name, where the model calls it by another."""
 
 
 NOWHERE = Origin()

@@ -42,6 +42,7 @@ def decided(
         mode=mode.value,
         agent_name=_optional(action.agent),
         tool_name=_optional(origin.tool_name),
+        tool_original_name=_optional(origin.tool_original_name),
         tool_call_id=_optional(origin.tool_call_id),
         conversation_id=_optional(origin.conversation_id),
         service=system.service,

@@ -242,7 +242,8 @@ class Governor:
         if self.mode is Mode.MONITOR:
             call.status = RecordStatus.OPEN
             return
-        call.status, call.refusal, call.refused_for = why.status, why.text, why.error
+        call.status, call.refused_for = why.status, why.error
+        call.refusal = why.advised(call.decision.verdict.advice)
         call.record.result_status, call.record.result_error = why.status.value, why.recorded
         call.record.error_type = call.error_type
 

@@ -365,9 +365,13 @@ class Interruptions:
 
 
 def _encoded(arguments: str) -> bytes | None:
-    """Arguments as they are digested; None if they cannot be read."""
+    """Arguments as they are digested; those that are no JSON object, as in an Action."""
     try:
-        return encode_plain(to_plain(json.loads(arguments or "{}")))
+        params = json.loads(arguments or "{}")
+    except (ValueError, RecursionError):
+        params = None
+    try:
+        return encode_plain(to_plain(params if isinstance(params, dict) else {"": arguments}))
     except (ValueError, RecursionError):
         return None
 

@@ -34,6 +34,10 @@ class Refusal:
         """The row's `result_error`."""
         return self.error if self.detail is None else f"{self.error}: {self.detail}"
 
+    def advised(self, advice: str) -> str:
+        """What the model reads where the policy could not read its arguments: also what it can put right."""
+        return f"{self.text} {advice}" if advice and self.outcome is not Outcome.ERROR else self.text
+
 
 def blocked(rule: str) -> Refusal:
     """The policy blocks by `rule`."""
@@ -66,13 +70,6 @@ def unavailable(why: str) -> Refusal:
     return replace(UNAVAILABLE, error=f"{UNAVAILABLE.error}: {why}")
 
 
-NOT_AN_OBJECT = Refusal(
-    "ERROR",
-    "Action not run: arguments are not a JSON object",
-    Outcome.ERROR,
-    RecordStatus.BLOCKED,
-    "invalid_arguments",
-)
 SKIPPED = "Skipped due to prior failure"
 """`result_error` of an action of a plan that was never decided on."""
 CHANGED = Refusal(

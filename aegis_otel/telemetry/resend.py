@@ -23,7 +23,8 @@ from aegis_otel.telemetry.events import Events
 from aegis_otel.telemetry.outbox import Outbox
 
 _BATCH = 500
-_FAULTS = {each.cause for each in (refusal.UNAVAILABLE, refusal.NOT_AN_OBJECT, refusal.CHANGED)}
+_FAULTS = {refusal.UNAVAILABLE.cause, refusal.CHANGED.cause, "invalid_arguments"}
+"""The last is what rows say that an older version wrote."""
 
 
 class Sent(NamedTuple):

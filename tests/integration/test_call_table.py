@@ -399,7 +399,7 @@ async def test_rows_are_pending_and_open_while_they_are(bench: BENCH) -> None:
 
 
 async def test_arguments_that_are_no_json_object(bench: BENCH) -> None:
-    """Refused and recorded with what came, redacted; the body does not run."""
+    """A rule that looks at no parameter decides as of any call, and the SDK says what is wrong with it."""
     b = bench()
     bodies: list[str] = []
 
@@ -408,13 +408,14 @@ async def test_arguments_that_are_no_json_object(bench: BENCH) -> None:
         bodies.append(item)
         return item
 
-    refused = "[AEGIS ERROR] Action not run: arguments are not a JSON object"
+    refused = "An error occurred while running the tool"
     for arguments in ("[1, 2]", '{"item": ', '"password=hunter2"', "NaN"):
-        assert await run_agent(tool, arguments=arguments) == [refused]
+        (read,) = await run_agent(tool, arguments=arguments)
+        assert refused in read
     deep = "[" * 100_000  # the Runner fails on these by itself, before any tool is called
     context = ToolContext(None, tool_name="tool", tool_call_id="c", tool_arguments=deep)
-    assert await tool.on_invoke_tool(context, deep) == refused
+    assert refused in await tool.on_invoke_tool(context, deep)
     assert bodies == []
-    assert [row["result_status"] for row in b.rows()] == ["blocked"] * 5
-    assert {row["reason"] for row in b.rows()} == {"invalid_arguments"}
+    assert [row["result_status"] for row in b.rows()] == ["failed"] * 5
+    assert {row["matched_rule"] for row in b.rows()} == {"search_auto"}
     assert "hunter2" not in str(b.rows())

@@ -134,7 +134,7 @@ def test_a_tool_added_to_an_agent_later_is_governed(policy: Path, tmp_path: Path
     assert ask(agent, ("drop", {}))[0].startswith("[AEGIS BLOCKED]")
 
 
-def test_arguments_that_are_no_object_fail_closed(policy: Path, tmp_path: Path) -> None:
+def test_arguments_that_are_no_object_do_not_run(policy: Path, tmp_path: Path) -> None:
     ran: list[str] = []
     found = aegis_otel.instrument(policy, audit_dir=tmp_path / "audit")
     agent = Agent(name="A", tools=[tool("read_it", ran=ran)])
@@ -142,7 +142,7 @@ def test_arguments_that_are_no_object_fail_closed(policy: Path, tmp_path: Path) 
     model = ScriptedModel([[call], [assistant_message("done")]])
     asyncio.run(Runner.run(agent, "go", run_config=RunConfig(model=model)))
     assert not ran
-    assert rows(found)[0]["reason"] == "invalid_arguments"
+    assert rows(found)[0]["result_status"] == "failed"
 
 
 def test_targets_and_agents_reach_the_rules(policy: Path, tmp_path: Path) -> None:

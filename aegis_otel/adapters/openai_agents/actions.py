@@ -2,44 +2,80 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from agents import FunctionTool, get_current_trace
 from agents.tool import get_function_tool_origin
 from agents.tool_context import ToolContext
 
 from aegis_otel.adapters.openai_agents.approvals.runs import run_id_of
-from aegis_otel.adapters.openai_agents.defaults import fill_defaults
-from aegis_otel.model import Action
+from aegis_otel.adapters.openai_agents.arguments.reading import has_duplicates, same
+from aegis_otel.adapters.openai_agents.arguments.validation import Prepared, validation_of
+from aegis_otel.model import Action, Approval, freeze
+from aegis_otel.policy import Policy
 from aegis_otel.policy.globs import compile_glob
+from aegis_otel.policy.schema_defaults import fill_defaults, has_defaults
 from aegis_otel.runtime.call import Origin
-from aegis_otel.runtime.refusal import NOT_AN_OBJECT, Refusal
 
 Targets = Mapping[str, str]
 """By tool name, or a pattern with `*` and `?`: what rules match as `match.target`. The first match counts."""
 
 DEFAULT_TARGET = "default"
+_NO_OBJECT = "the arguments are not a JSON object"
+_TWICE = "the arguments have a key twice, and the tool reads them itself"
+
+
+class Made(NamedTuple):
+    """A call as the policy is asked about it."""
+
+    action: Action
+    prepared: Prepared | None = None
+    """Its validated arguments, where the SDK can take them."""
 
 
 class ActionFactory:
     """Makes the Action of each call of one tool: arguments parsed as the SDK does, defaults filled in."""
 
     def __init__(
-        self, schema: Mapping[str, Any], action_type: str, action_target: str, description: str
+        self,
+        schema: Mapping[str, Any],
+        names: Sequence[tuple[str, str]],
+        description: str,
+        *,
+        invoker: object = None,
+        original_name: str | None = None,
     ) -> None:
-        self._type = action_type
-        self._target = action_target
+        """
+        Args:
+            schema: JSON Schema of the tool's arguments, as the model is shown it.
+            names: What rules match as type and target; a rule that matches one of several matches.
+            description: The action's, for approvers.
+            invoker: The tool's `on_invoke_tool`.
+            original_name: The tool's own name, where the model calls it by another.
+        """
+        self.original_name = original_name
+        self._shown = schema
+        self._names = names
         self._description = description
-        self._schema = schema
+        self._validation = None if invoker is None else validation_of(invoker)
+        accepted = None if self._validation is None else self._validation.json_schema
+        self._schema = schema if accepted is None else accepted
         # Most tools have none, and walking a schema on each call costs more than deciding.
-        self._has_defaults = '"default"' in json.dumps(schema, default=str)
+        self._has_defaults = has_defaults(schema)
+        self._reads_text = invoker is not None and not hasattr(invoker, "_invoke_tool_impl")
 
-    def make(self, arguments: str, agent: str | None) -> tuple[Action, Refusal | None]:
-        """The action, and why it must be refused if its arguments are no JSON object.
+    def now(self) -> ActionFactory:
+        """Itself: the tool does not change."""
+        return self
 
-        Arguments that cannot be read are kept as they came, for the audit row only.
+    def make(self, arguments: str, agent: str | None) -> Action:
+        """The action, as the model words it.
+
+        Arguments that are no JSON object stand under an empty name, and no condition on a parameter of
+        theirs can be answered.
         """
         try:
             # The json module, as in the SDK: what is judged here is what the body is given.
@@ -47,13 +83,50 @@ class ActionFactory:
             if not isinstance(params, dict):
                 raise TypeError
         except (ValueError, TypeError, RecursionError):
-            return self._action({"": arguments}, agent), NOT_AN_OBJECT
+            return self._action({"": arguments}, agent, doubt=_NO_OBJECT)
+        doubt = _TWICE if self._reads_text and has_duplicates(arguments) else None
         if self._has_defaults:
-            fill_defaults(params, self._schema, self._schema)
-        return self._action(params, agent), None
+            fill_defaults(params, self._shown)
+        return self._action(params, agent, doubt=doubt)
 
-    def _action(self, params: dict[str, Any], agent: str | None) -> Action:
-        return Action(self._type, self._target, params, self._description, agent=agent, schema=self._schema)
+    def judged(self, action: Action, arguments: str, policy: Policy) -> Made:
+        """The action with what the tool's own validation makes of its arguments, where a rule may look.
+
+        To be called where the SDK would validate: validators are the user's code. Where they refuse the
+        arguments the body does not run, and the SDK says why. A call that is blocked anyway meets none.
+        """
+        validation = self._validation
+        if validation is None or action.doubt or not any(map(policy.reads_arguments, self._types)):
+            return Made(action)
+        if validation.runs_user_code and policy.evaluate(action).approval is Approval.BLOCK:
+            return Made(action)
+        try:
+            prepared = validation.prepare(arguments, self._names[0][0])
+        except Exception:
+            return Made(action)
+        if same(prepared.plain, action.params):
+            return Made(action, prepared)
+        return Made(action.qualify(self._forms(prepared.plain, action.agent)), prepared)
+
+    @property
+    def _types(self) -> Iterator[str]:
+        return (each for each, _ in self._names)
+
+    def _action(self, params: dict[str, Any], agent: str | None, *, doubt: str | None) -> Action:
+        if len(self._names) == 1:
+            ((type_, target),) = self._names
+            action = Action(type_, target, params, self._description, agent=agent, schema=self._schema)
+            return action if doubt is None else action.qualify(doubt=doubt)
+        first, *others = self._forms(freeze(params), agent, self._schema)
+        return first.qualify([each.qualify(doubt=doubt) for each in others], doubt)
+
+    def _forms(
+        self, params: Mapping[str, Any], agent: str | None, schema: Mapping[str, Any] | None = None
+    ) -> list[Action]:
+        return [
+            Action(type_, target, params, self._description, agent=agent, schema=schema)
+            for type_, target in self._names
+        ]
 
 
 class LiveTool(Protocol):
@@ -68,28 +141,55 @@ class LiveActions:
     def __init__(self, tool: LiveTool, targets: Targets) -> None:
         self.tool = tool
         self._targets = targets
-        self._made_for: tuple[str, int] | None = None
+        self._made_for: tuple[str, int, int] | None = None
         self._factory: ActionFactory | None = None
 
-    def make(self, arguments: str, agent: str | None) -> tuple[Action, Refusal | None]:
-        """As `ActionFactory.make`; type is the tool's name, target as `target_of` says."""
+    def now(self) -> ActionFactory:
+        """The factory for the tool as it is. Raises LookupError when it is gone and was never called."""
         tool = self.tool()
         if tool is not None:
-            now = (tool.name, id(tool.params_json_schema))
+            invoker = vars(tool).get("on_invoke_tool")
+            now = (tool.name, id(tool.params_json_schema), id(invoker))
             if self._factory is None or self._made_for != now:
-                target = target_of(tool, self._targets)
-                self._factory = ActionFactory(tool.params_json_schema, tool.name, target, tool.description)
+                self._factory = factory_of(tool, self._targets)
                 self._made_for = now
         if self._factory is None:
             raise LookupError("the tool is gone")
-        return self._factory.make(arguments, agent)
+        return self._factory
 
 
-def target_of(tool: FunctionTool, targets: Targets) -> str:
-    """What rules match as `match.target`: by `targets`, else the tool's namespace, MCP server or agent."""
-    named = named_target(tool.name, targets)
-    if named is not None:
-        return named
+def factory_of(tool: FunctionTool, targets: Targets) -> ActionFactory:
+    """The factory of the actions of `tool`: type is its name, target what `targets` or `target_of` says."""
+    names = names_of(tool)
+    named = {named_target(name, targets) for name in names} - {None} or {target_of(tool)}
+    return ActionFactory(
+        tool.params_json_schema,
+        [(name, str(target)) for name in names for target in sorted(map(str, named))],
+        tool.description,
+        invoker=vars(tool).get("on_invoke_tool"),
+        original_name=original_name(tool),
+    )
+
+
+def names_of(tool: FunctionTool) -> list[str]:
+    """What a tool is called: by the model, with its namespace, and by itself."""
+    return list(dict.fromkeys((tool.name, tool.qualified_name, original_name(tool) or tool.name)))
+
+
+def original_name(tool: FunctionTool) -> str | None:
+    """The name that an MCP server has for the tool, where the SDK shows the model another."""
+    binding = getattr(tool, "_mcp_tool_binding", None)
+    if isinstance(binding, tuple) and len(binding) > 1:
+        name = binding[1]
+    else:  # before 0.24
+        body: Any = getattr(vars(tool).get("on_invoke_tool"), "_invoke_tool_impl", None)
+        bound: Sequence[Any] = body.args if isinstance(body, functools.partial) else ()
+        name = getattr(bound[1], "name", None) if len(bound) > 1 else None
+    return name if isinstance(name, str) and name != tool.name else None
+
+
+def target_of(tool: FunctionTool) -> str:
+    """What rules match as `match.target` where nothing else is said: its namespace, MCP server or agent."""
     if tool.qualified_name != tool.name:
         return tool.qualified_name.removesuffix(f".{tool.name}")
     origin = get_function_tool_origin(tool)
@@ -103,10 +203,11 @@ def named_target(name: str, targets: Targets) -> str | None:
     return next((target for glob, target in targets.items() if compile_glob(glob).matches(name)), None)
 
 
-def origin_of(context: ToolContext[Any], arguments: str) -> Origin:
+def origin_of(context: ToolContext[Any], arguments: str, original_name: str | None) -> Origin:
     """What the SDK knows of the call."""
     return Origin(
         tool_name=getattr(context, "tool_name", None),
+        tool_original_name=original_name,
         tool_call_id=getattr(context, "tool_call_id", None),
         conversation_id=conversation_of(getattr(context, "run_config", None)),
         size=len(arguments),

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, overload
 
 from agents import FunctionTool, ToolInputGuardrail
 
-from aegis_otel.adapters.openai_agents.actions import LiveActions, Targets
+from aegis_otel.adapters.openai_agents.actions import LiveActions, Targets, names_of
 from aegis_otel.adapters.openai_agents.gate import (
     Actions,
     Gate,
@@ -117,7 +117,7 @@ class ToolGate(Gate):
         policy, name = self.governor.policy, self.tool_name
         known = self._may_stop
         if known is None or known[0] is not policy or known[1] != name:
-            stops = name is None or not policy.always_allows(name)
+            stops = not (names := self.tool_names) or not all(map(policy.always_allows, names))
             known = self._may_stop = (policy, name, stops)
         return known[2] or self.governor.unavailable is not None
 
@@ -126,6 +126,12 @@ class ToolGate(Gate):
         """What its tool is called now."""
         tool = self._actions.tool() if isinstance(self._actions, LiveActions) else None
         return None if tool is None else tool.name
+
+    @property
+    def tool_names(self) -> list[str]:
+        """Every name of its tool that a rule may match; none where it is gone."""
+        tool = self._actions.tool() if isinstance(self._actions, LiveActions) else None
+        return [] if tool is None else names_of(tool)
 
     def continues(self, gate: Gate) -> bool:
         return gate is self or (

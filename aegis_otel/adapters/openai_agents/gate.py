@@ -15,17 +15,19 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
 from agents import FunctionTool, ToolGuardrailFunctionOutput, ToolInputGuardrail, ToolInputGuardrailData
 from agents.tool_context import ToolContext
 
-from aegis_otel.adapters.openai_agents.actions import origin_of
+from aegis_otel.adapters.openai_agents.actions import ActionFactory, Made, origin_of
 from aegis_otel.adapters.openai_agents.approvals.look import Look, last_look
+from aegis_otel.adapters.openai_agents.arguments.validation import Prepared
 from aegis_otel.adapters.openai_agents.bodies.watched import Watch, watch
 from aegis_otel.adapters.openai_agents.nested import runs_inside, waits_inside
 from aegis_otel.audit.record import RecordStatus
 from aegis_otel.model import Action, Approval, Mode
 from aegis_otel.runtime import refusal
-from aegis_otel.runtime.call import Call
+from aegis_otel.runtime.call import Call, Origin
 from aegis_otel.runtime.describe import traced
 from aegis_otel.runtime.governor import LARGE_ARGUMENTS, Governor
 from aegis_otel.runtime.interruptions import GOES, Ruling
@@ -39,11 +41,23 @@ _UNSEEN = "The capture point was taken away before its body started: if it ran, 
 _NOT_STARTED = "Its body was not started: stopped by another guardrail or a hook"
 
 
+_READY = 16
+"""Calls of one tool whose validated arguments wait for their guardrail."""
+
+
 class Actions(Protocol):
     """Makes the Action of each call of one tool."""
 
-    def make(self, arguments: str, agent: str | None) -> tuple[Action, Refusal | None]:
-        """The action, and why it must be refused whatever the policy says."""
+    def now(self) -> ActionFactory:
+        """What makes them for the tool as it is."""
+
+
+class _Understood(NamedTuple):
+    """A call as the policy is asked about it, or why it must be refused whatever the policy says."""
+
+    made: Made
+    original_name: str | None = None
+    fault: Refusal | None = None
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -54,6 +68,7 @@ class _Admission:
     call: Call
     call_id: str
     arguments: str
+    prepared: Prepared | None
     used: bool = False
 
 
@@ -98,6 +113,8 @@ class Gate:
         self.needs_approval: object = False
         """The tool's own setting, as far as the gate was told."""
         self.guardrail = GovernanceGuardrail(self.guard, governor, self)
+        self._ready: dict[tuple[str | None, str], _Understood] = {}
+        """By call id and arguments, calls that were looked at and go on to their guardrail now."""
 
     async def guard(self, data: ToolInputGuardrailData) -> ToolGuardrailFunctionOutput:
         """The input guardrail: the refusal's text is the tool's output, and the run goes on."""
@@ -110,11 +127,11 @@ class Gate:
         preview = look.paused if look is not None and judged else self._is_preview(context)
         if preview and not self._blocks(context, agent):
             return ToolGuardrailFunctionOutput.allow()
-        call = await self._authorize(context, arguments, agent, resumed=resumed)
+        call, prepared = await self._authorize(context, arguments, agent, resumed=resumed)
         told = {"decision_id": call.record.decision_id}
         if call.refusal is not None:
             return ToolGuardrailFunctionOutput.reject_content(call.refusal, output_info=told)
-        _admission.set(_Admission(self, call, context.tool_call_id, arguments))
+        _admission.set(_Admission(self, call, context.tool_call_id, arguments, prepared))
         self._close_with_task(call)
         return ToolGuardrailFunctionOutput.allow(output_info=told)
 
@@ -131,18 +148,21 @@ class Gate:
             and getattr(context, "tool_call_id", admission.call_id) == admission.call_id
         ):
             admission.used = True
-            call = admission.call
+            call, prepared = admission.call, admission.prepared
         elif self.retired or ((outer := _running.get()) and outer.contains(self, context, arguments)):
             return await body(context, arguments)
         else:
             look = last_look(getattr(context, "tool_call_id", ""), arguments)
             resumed = waits_inside(context) or (look is not None and look.resumed)
-            call = await self._authorize(context, arguments, _agent_name(context), resumed=resumed)
+            agent = _agent_name(context)
+            call, prepared = await self._authorize(context, arguments, agent, resumed=resumed)
             if call.refusal is not None:
                 return call.refusal
         token = _running.set(_Running(self, call, getattr(context, "tool_call_id", None), arguments))
         seen = Watch(body)
         watching = watch.set(seen)
+        if prepared is not None:
+            prepared.hand_on(context)
         try:
             return await self.governor.run(
                 call,
@@ -163,26 +183,40 @@ class Gate:
             wanted: Whether the tool asks for approval by itself.
             trusted: Whether the tool's own question counts as answered where the audit has no answer.
         """
-        action, fault = self._action(look.tool.name, look.arguments, look.agent)
-        if self.governor.unavailable is not None or (fault is not None and self.may_stop()):
+        understood = self._ready.pop((look.call_id, look.arguments), None) or self._understood(
+            look.tool.name, look.arguments, look.agent
+        )
+        if self.governor.unavailable is not None or (understood.fault is not None and self.may_stop()):
             return GOES
+        action, origin = understood.made.action, _named(look.origin, understood)
         interruptions = self.governor.interruptions
         if look.before is None:
-            return await interruptions.consider(action, look.origin, look.arguments, wanted)
-        return await interruptions.reconsider(
-            action,
-            look.origin,
-            look.arguments,
-            look.before,
-            trusted=trusted,
-            waited=look.waited,
-            inside=runs_inside(look.tool_call, look.context),
-        )
+            ruling = await interruptions.consider(action, origin, look.arguments, wanted)
+        else:
+            ruling = await interruptions.reconsider(
+                action,
+                origin,
+                look.arguments,
+                look.before,
+                trusted=trusted,
+                waited=look.waited,
+                inside=runs_inside(look.tool_call, look.context),
+            )
+        if ruling.verdict is True and understood.made.prepared is not None:
+            self._keep(look.call_id, look.arguments, understood)
+        return ruling
 
     def rejected(self, look: Look) -> None:
         """Record a call that the SDK rejects by itself."""
-        action, _ = self._action(look.tool.name, look.arguments, look.agent)
-        self.governor.interruptions.rejected(action, look.origin, look.arguments, look.ruling)
+        understood = self._understand(look.tool.name, look.arguments, look.agent)
+        origin = _named(look.origin, understood)
+        self.governor.interruptions.rejected(understood.made.action, origin, look.arguments, look.ruling)
+
+    def _keep(self, call_id: str, arguments: str, understood: _Understood) -> None:
+        """Keep what was found out of a call that goes on, so that its arguments are validated once."""
+        while len(self._ready) >= _READY:
+            self._ready.pop(next(iter(self._ready)))
+        self._ready[call_id, arguments] = understood
 
     def may_stop(self) -> bool:
         """Whether the policy could say anything but auto of a call of this tool."""
@@ -217,30 +251,50 @@ class Gate:
 
     def _blocks(self, context: ToolContext[Any], agent: str | None) -> bool:
         """Whether a call is refused at once, so that nobody is asked: it is blocked, or cannot be read."""
-        action, fault = self._action(context.tool_name, context.tool_arguments, agent)
+        understood = self._understood(context.tool_name, context.tool_arguments, agent)
+        self._keep(context.tool_call_id, context.tool_arguments, understood)
         governor = self.governor
-        blocked = governor.policy.evaluate(action).approval is Approval.BLOCK
-        return fault is not None or (blocked and governor.mode is Mode.ENFORCE)
+        blocked = governor.policy.evaluate(understood.made.action).approval is Approval.BLOCK
+        return understood.fault is not None or (blocked and governor.mode is Mode.ENFORCE)
 
     async def _authorize(
         self, context: ToolContext[Any], arguments: str, agent: str | None, *, resumed: bool
-    ) -> Call:
+    ) -> tuple[Call, Prepared | None]:
         name = getattr(context, "tool_name", None)
-        if len(arguments) >= LARGE_ARGUMENTS:
+        ready = self._ready.pop((getattr(context, "tool_call_id", None), arguments), None)
+        if ready is not None and ready.made.action.agent == agent:
+            understood = ready
+        elif len(arguments) >= LARGE_ARGUMENTS:
             off_loop = self.governor.system.off_loop
-            action, fault = await off_loop(lambda: self._action(name, arguments, agent))
+            raw = await off_loop(lambda: self._understand(name, arguments, agent))
+            understood = self._judged(raw, arguments)
         else:
-            action, fault = self._action(name, arguments, agent)
-        origin = origin_of(context, arguments)
+            understood = self._understood(name, arguments, agent)
+        origin = origin_of(context, arguments, understood.original_name)
         inside = resumed and waits_inside(context)  # the audit alone does not say that a body goes on
-        return await self.governor.authorize(action, origin, fault=fault, resumed=resumed, inside=inside)
+        call = await self.governor.authorize(
+            understood.made.action, origin, fault=understood.fault, resumed=resumed, inside=inside
+        )
+        return call, understood.made.prepared
 
-    def _action(self, name: str | None, arguments: str, agent: str | None) -> tuple[Action, Refusal | None]:
+    def _understood(self, name: str | None, arguments: str, agent: str | None) -> _Understood:
+        return self._judged(self._understand(name, arguments, agent), arguments)
+
+    def _understand(self, name: str | None, arguments: str, agent: str | None) -> _Understood:
         try:
-            return self._actions.make(arguments, agent)
+            factory = self._actions.now()
+            return _Understood(Made(factory.make(arguments, agent)), factory.original_name)
         except Exception as error:
             _log.error("the call of `%s` could not be understood: %s", name, traced(error))
-            return Action(name or "unknown", params={"": arguments}, agent=agent), refusal.UNAVAILABLE
+            action = Action(name or "unknown", params={"": arguments}, agent=agent)
+            return _Understood(Made(action), fault=refusal.UNAVAILABLE)
+
+    def _judged(self, understood: _Understood, arguments: str) -> _Understood:
+        """The call with its validated arguments, where the policy may look at them."""
+        if understood.fault is not None:
+            return understood
+        made = self._actions.now().judged(understood.made.action, arguments, self.governor.policy)
+        return understood._replace(made=made)
 
     def _close_with_task(self, call: Call) -> None:
         """Close the row of a call whose body never starts: another guardrail rejects, a hook raises."""
@@ -267,6 +321,10 @@ def _guardrails_may_come_first(context: ToolContext[Any]) -> bool:
     if config is None:
         return True  # a realtime session does not say
     return bool(getattr(config.tool_execution, "pre_approval_tool_input_guardrails", False))
+
+
+def _named(origin: Origin, understood: _Understood) -> Origin:
+    return msgspec.structs.replace(origin, tool_original_name=understood.original_name)
 
 
 def is_governed(tool: FunctionTool) -> bool:

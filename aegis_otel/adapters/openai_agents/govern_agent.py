@@ -17,7 +17,7 @@ import agents
 from agents import ComputerProvider, ComputerTool, FunctionTool, Handoff
 from agents.agent import AgentBase
 
-from aegis_otel.adapters.openai_agents.actions import ActionFactory, target_of
+from aegis_otel.adapters.openai_agents.actions import factory_of
 from aegis_otel.adapters.openai_agents.coverage import ALL_TOOLS, MODE, coverage
 from aegis_otel.adapters.openai_agents.gate import Gate, is_governed
 from aegis_otel.adapters.openai_agents.governed_tool import behind_gate
@@ -170,10 +170,7 @@ class _Tools:
         if isinstance(tool, FunctionTool):
             if is_governed(tool):
                 return tool
-            target, description = target_of(tool, {}), tool.description
-            return behind_gate(
-                tool, Gate(governor, ActionFactory(tool.params_json_schema, tool.name, target, description))
-            )
+            return behind_gate(tool, Gate(governor, factory_of(tool, {})))
         gate = LocalGate(governor, {}, agent)
         if isinstance(tool, ComputerTool):
             return dataclasses.replace(tool, computer=_computer(tool.computer, gate))

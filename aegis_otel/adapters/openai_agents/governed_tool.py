@@ -9,7 +9,12 @@ from typing import Any
 
 from agents import FunctionTool, function_tool
 
-from aegis_otel.adapters.openai_agents.actions import DEFAULT_TARGET, ActionFactory
+from aegis_otel.adapters.openai_agents.actions import (
+    DEFAULT_TARGET,
+    ActionFactory,
+    names_of,
+    original_name,
+)
 from aegis_otel.adapters.openai_agents.gate import Gate, is_governed
 from aegis_otel.adapters.openai_agents.invoker import gated, ungated
 from aegis_otel.errors import ConfigError
@@ -57,8 +62,14 @@ def governed_tool(
                 raise ConfigError(f"a `{type(tool).__name__}` is neither a function nor a FunctionTool")
             tool = function_tool(tool)
         what = tool.description if description is None else description
-        kind = tool.name if action_type is None else action_type
-        actions = ActionFactory(tool.params_json_schema, kind, action_target, what)
+        kinds = names_of(tool) if action_type is None else [action_type]
+        actions = ActionFactory(
+            tool.params_json_schema,
+            [(kind, action_target) for kind in kinds],
+            what,
+            invoker=vars(tool).get("on_invoke_tool"),
+            original_name=original_name(tool),
+        )
         return behind_gate(tool, Gate(runtime.governor, actions))
 
     return decorate

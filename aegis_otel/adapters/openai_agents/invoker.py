@@ -14,6 +14,7 @@ from typing import Any
 
 from agents.tool_context import ToolContext
 
+from aegis_otel.adapters.openai_agents.arguments.validation import receiving
 from aegis_otel.adapters.openai_agents.bodies.watched import is_sync, watched
 from aegis_otel.adapters.openai_agents.gate import Gate, Invoke
 from aegis_otel.errors import ConfigError
@@ -46,7 +47,7 @@ def gated(invoker: Invoke, gate: Gate, *, inspectable: bool = True) -> Invoke:
             "pin openai-agents to a version named in the README"
         )
     inside = copy.copy(invoker)
-    body = _Gated(implementation, gate, watched(implementation, sync=is_sync(invoker)))
+    body = _Gated(implementation, gate, watched(receiving(implementation), sync=is_sync(invoker)))
     if not inspectable:
         vars(body).pop(_PREPARE, None)
     setattr(inside, _SDK_IMPLEMENTATION, body)

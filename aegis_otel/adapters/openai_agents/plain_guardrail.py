@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 from agents import FunctionTool, ToolGuardrailFunctionOutput, ToolInputGuardrail, ToolInputGuardrailData
@@ -57,12 +58,20 @@ class _WatchingGates(Gates):
         if len(called) == 1:
             return self.of(called[0])
         target = data.context.tool_namespace or DEFAULT_TARGET
-        gate = self._make(ActionFactory({}, name, target, ""))
+        gate = self._make(ActionFactory({}, [(each, target) for each in _names(name)], ""))
         gate.unseen = name
         return gate
 
     def _make(self, actions: Actions) -> _WatchingGate:
         return _WatchingGate(self, self.governor, actions)
+
+
+def _names(shown: str) -> Iterator[str]:
+    """What a tool that is not at hand may be called: the SDK puts `mcp_<server>__` before names of MCP."""
+    yield shown
+    if shown.startswith("mcp_"):
+        parts = shown.split("__")
+        yield from ("__".join(parts[number:]) for number in range(1, len(parts)))
 
 
 class _WatchingGate(ToolGate):

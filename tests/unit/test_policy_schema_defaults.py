@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, Field, TypeAdapter
 
-from aegis_otel.adapters.openai_agents.defaults import fill_defaults
+from aegis_otel.policy.schema_defaults import fill_defaults
 
 
 class Small(BaseModel):
@@ -47,18 +47,25 @@ SCHEMA = Pay.model_json_schema()
 def test_the_alternative_that_the_value_fits_gives_the_default(sent: dict[str, Any]) -> None:
     """As the body's own model reads it."""
     meant = TypeAdapter(Pay).validate_python(sent).model_dump()
-    fill_defaults(sent, SCHEMA, SCHEMA)
+    fill_defaults(sent, SCHEMA)
     assert sent == meant
 
 
 def test_where_nobody_can_tell_it_is_null() -> None:
     """Null makes a condition unknown, which counts against the call; equal defaults leave no doubt."""
-    one = {"type": "object", "properties": {"limit": {"default": 0}, "unit": {"default": "eur"}}}
-    other = {"type": "object", "properties": {"limit": {"default": 1000}, "unit": {"default": "eur"}}}
+
+    def some(kind: object, limit: int) -> dict[str, Any]:
+        properties = {"limit": {"type": kind, "default": limit}, "unit": {"default": "eur"}}
+        return {"type": "object", "properties": properties}
+
     value: dict[str, Any] = {"p": {}}
-    schema = {"properties": {"p": {"anyOf": [one, other]}}}
-    fill_defaults(value, schema, schema)
+    schema = {"properties": {"p": {"anyOf": [some("integer", 0), some("integer", 1000)]}}}
+    fill_defaults(value, schema)
     assert value == {"p": {"limit": None, "unit": "eur"}}
+    nullable: dict[str, Any] = {"p": {}}
+    schema = {"properties": {"p": {"anyOf": [some(["integer", "null"], 0), some(["integer", "null"], 1000)]}}}
+    fill_defaults(nullable, schema)
+    assert nullable == {"p": {"unit": "eur"}}, "null would count as absent"
 
 
 def test_a_value_that_fits_no_alternative_may_be_any() -> None:
@@ -66,7 +73,7 @@ def test_a_value_that_fits_no_alternative_may_be_any() -> None:
     only = {"type": "object", "required": ["id"], "properties": {"limit": {"default": 1000}}}
     value: dict[str, Any] = {"p": {}}
     schema = {"properties": {"p": {"anyOf": [only, {"type": "null"}]}}}
-    fill_defaults(value, schema, schema)
+    fill_defaults(value, schema)
     assert value == {"p": {"limit": 1000}}
 
 
@@ -76,5 +83,5 @@ def test_a_schema_of_itself_ends() -> None:
         "a": {"allOf": [{"$ref": "#/$defs/a"}] * 3, **schema, "properties": {"x": {"default": 1}}}
     }
     value: dict[str, Any] = {}
-    fill_defaults(value, schema, schema)
+    fill_defaults(value, schema)
     assert value == {"x": 1}

@@ -1,0 +1,145 @@
+"""K2: a rule matches the name that the tool has, whatever the SDK shows the model."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agents import Agent, Runner, function_tool, tool_namespace
+from agents.mcp import MCPServer
+from agents.testing import ScriptedModel, assistant_message, function_call
+from mcp.types import CallToolResult, TextContent, Tool
+
+import aegis_otel
+from aegis_otel import Policy
+from aegis_otel.runtime.audit import AuditLogger
+
+LONG = "delete_" + "x" * 80
+
+
+class Server(MCPServer):
+    """A server in this process."""
+
+    def __init__(self, *tools: str) -> None:
+        super().__init__()
+        self.tools, self.called = tools, []
+
+    @property
+    def name(self) -> str:
+        return "crm: prod/eu"
+
+    async def connect(self) -> None: ...
+    async def cleanup(self) -> None: ...
+    async def list_tools(self, run_context: Any = None, agent: Any = None) -> list[Tool]:
+        schema = {"type": "object", "properties": {}}
+        return [Tool.model_validate({"name": name, "inputSchema": schema}) for name in self.tools]
+
+    async def call_tool(self, tool_name: str, arguments: Any, meta: Any = None) -> CallToolResult:
+        self.called.append(tool_name)
+        return CallToolResult(content=[TextContent(type="text", text="done")])
+
+    async def list_prompts(self) -> Any: ...
+    async def get_prompt(self, name: str, arguments: Any = None) -> Any: ...
+
+
+def policy(pattern: str, approval: str = "block") -> Policy:
+    rule = {"name": "r", "match": {"type": pattern}, "risk_level": "high", "approval": approval}
+    return Policy.from_dict(
+        {"version": "1", "defaults": {"risk_level": "low", "approval": "auto"}, "rules": [rule]}
+    )
+
+
+def shown_names(agent: Agent[Any]) -> list[str]:
+    from agents import RunContextWrapper
+
+    return [tool.name for tool in asyncio.run(agent.get_all_tools(RunContextWrapper(None)))]
+
+
+def run(agent: Agent[Any], name: str, given: Policy, audit: Path, **settings: Any) -> dict[str, Any]:
+    agent.model = ScriptedModel([[function_call(name, {}, call_id="c")], [assistant_message("done")]])
+    found = aegis_otel.instrument(given, audit_dir=audit, **settings)
+    try:
+        asyncio.run(Runner.run(agent, "go"))
+    finally:
+        found.uninstrument()
+    (row,) = AuditLogger(audit).get_log()
+    return row
+
+
+@pytest.mark.parametrize(
+    ("tool", "pattern"),
+    [
+        ("delete_rows", "delete_*"),
+        ("delete_rows", "delete_rows"),
+        ("delete_rows", "mcp_*"),
+        ("db.delete/rows", "db.delete/rows"),
+        (LONG, LONG),
+        (LONG, "delete_*"),
+    ],
+)
+def test_k2_a_rule_matches_either_name(tool: str, pattern: str, tmp_path: Path) -> None:
+    server = Server(tool)
+    agent = Agent(name="A", mcp_servers=[server], mcp_config={"include_server_in_tool_names": True})
+    (shown,) = shown_names(agent)
+    assert shown != tool
+    row = run(agent, shown, policy(pattern), tmp_path / "audit")
+    assert server.called == []
+    assert (row["result_status"], row["matched_rule"]) == ("blocked", "r")
+
+
+def test_k2_the_row_has_both_names(tmp_path: Path) -> None:
+    agent = Agent(
+        name="A", mcp_servers=[Server("read_rows")], mcp_config={"include_server_in_tool_names": True}
+    )
+    (shown,) = shown_names(agent)
+    row = run(agent, shown, policy("delete_*"), tmp_path / "audit")
+    assert row["result_status"] == "success"
+    assert (row["tool_name"], row["tool_original_name"]) == (shown, "read_rows")
+
+
+def test_k2_targets_are_found_by_either_name(tmp_path: Path) -> None:
+    rule = {"name": "r", "match": {"target": "books"}, "risk_level": "high", "approval": "block"}
+    given = Policy.from_dict(
+        {"version": "1", "defaults": {"risk_level": "low", "approval": "auto"}, "rules": [rule]}
+    )
+    server = Server("delete_rows")
+    agent = Agent(name="A", mcp_servers=[server], mcp_config={"include_server_in_tool_names": True})
+    (shown,) = shown_names(agent)
+    row = run(agent, shown, given, tmp_path / "audit", targets={"delete_*": "books"})
+    assert (row["result_status"], server.called) == ("blocked", [])
+
+
+def test_k2_an_auto_for_one_name_does_not_open_a_block_for_the_other(tmp_path: Path) -> None:
+    rules = [
+        {"name": "mcp", "match": {"type": "mcp_*"}, "risk_level": "low", "approval": "auto"},
+        {"name": "deletes", "match": {"type": "delete_*"}, "risk_level": "high", "approval": "block"},
+    ]
+    server = Server("delete_rows")
+    agent = Agent(name="A", mcp_servers=[server], mcp_config={"include_server_in_tool_names": True})
+    (shown,) = shown_names(agent)
+    row = run(agent, shown, Policy.from_dict({"version": "1", "rules": rules}), tmp_path / "audit")
+    assert (row["matched_rule"], server.called) == ("deletes", [])
+
+
+def test_k2_a_namespace_is_part_of_a_name_too(tmp_path: Path) -> None:
+    ran: list[str] = []
+
+    @function_tool
+    def delete_rows() -> str:
+        ran.append("x")
+        return "done"
+
+    for number, pattern in enumerate(("crm.delete_rows", "crm.*", "delete_rows")):
+        tools = tool_namespace(name="crm", description="d", tools=[delete_rows])
+        call = function_call("delete_rows", {}, call_id="c").model_copy(update={"namespace": "crm"})
+        agent = Agent(name="A", tools=list(tools), model=ScriptedModel([[call], [assistant_message("done")]]))
+        found = aegis_otel.instrument(policy(pattern), audit_dir=tmp_path / str(number))
+        try:
+            asyncio.run(Runner.run(agent, "go"))
+        finally:
+            found.uninstrument()
+        (row,) = AuditLogger(tmp_path / str(number)).get_log()
+        assert row["matched_rule"] == "r", pattern
+    assert ran == []
