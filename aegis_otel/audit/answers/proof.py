@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from aegis_otel.audit import files
 from aegis_otel.audit.key import audit_id, load_key
 from aegis_otel.audit.location import failure, prepare
 from aegis_otel.audit.record import AuditRecord
@@ -119,9 +120,8 @@ def _users_own() -> Path:
 
 
 def _read(path: Path) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        state = os.fstat(descriptor)
+    with files.open_key(path) as file:
+        state = os.fstat(file.fileno())
         if not stat.S_ISREG(state.st_mode):
             raise ConfigError(f"the approval key `{path}` is not a file: {_CHOOSE}")
         if state.st_uid not in (os.geteuid(), 0):
@@ -135,18 +135,10 @@ def _read(path: Path) -> bytes:
 
 
 def _make(path: Path) -> None:
-    """Write the whole key beside its place and link it there: of many processes, one is first."""
+    """Make the key, once: of many processes, one is first, and its key is the key."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}-{os.urandom(8).hex()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(os.urandom(_SHORTEST))
-        os.link(draft, path)
-    except FileExistsError:
-        pass  # another process was first; its key is the key
-    finally:
-        os.unlink(draft)
+    with files.replaced(path.parent, path.name, once=True) as draft:
+        draft.file.write(os.urandom(_SHORTEST))
 
 
 def _text(value: str | None) -> str | None:
