@@ -67,14 +67,21 @@ def decide(policy: CompiledPolicy, action: Action, now: datetime) -> Verdict:
         schema = None if action.schema is None else Reading(action.schema)
         rules = _candidates(policy, action.type)
         verdict = strictest(policy, ((rule, unknowns(tests(rule, action, now, schema))) for rule in rules))
-        if not verdict.errors:
-            return verdict
-        rule = next((rule for rule in rules if rule.name == verdict.matched_rule), None)
-        advice = "" if rule is None else _advice(tests(rule, action, now, schema))
-        return msgspec.structs.replace(verdict, advice=advice) if advice else verdict
+        return advised(verdict, rules, action, now, schema)
     except Exception as error:
         reason = f"the policy could not be evaluated: {type(error).__name__}"
         return Verdict(Approval.BLOCK, RiskLevel.CRITICAL, ERROR_RULE, reason, (reason,), policy.digest)
+
+
+def advised(
+    verdict: Verdict, rules: Sequence[CompiledRule], action: Action, now: datetime, schema: Reading | None
+) -> Verdict:
+    """The verdict with what the model may read to correct the call, where a rule counts as a match."""
+    if not verdict.errors:
+        return verdict
+    rule = next((rule for rule in rules if rule.name == verdict.matched_rule), None)
+    advice = "" if rule is None else _advice(tests(rule, action, now, schema))
+    return msgspec.structs.replace(verdict, advice=advice) if advice else verdict
 
 
 def _advice(tested: Iterable[tuple[str, object, Answer]]) -> str:

@@ -14,7 +14,7 @@ from aegis_otel.model import Action, Verdict
 from aegis_otel.policy.comparisons import Answer
 from aegis_otel.policy.compiler import CompiledRule
 from aegis_otel.policy.conditions import Condition, find
-from aegis_otel.policy.evaluator import strictest, tests, unknowns
+from aegis_otel.policy.evaluator import advised, decide, strictest, strictness, tests, unknowns
 from aegis_otel.policy.globs import Glob
 from aegis_otel.policy.policy import Policy
 from aegis_otel.policy.rules import ParamTest, Place
@@ -73,6 +73,8 @@ def explain(
         now: UTC when it has no zone.
         is_hidden: Tells redacted values; what a rule asks of one is unknown.
     """
+    # Of several forms the one that decides; `max` gives the first of equals, as `judge` does.
+    action = max((action, *action.forms), key=lambda form: strictness(decide(policy.compiled, form, now)))
     schema = None if action.schema is None else Reading(action.schema)
     traces: list[RuleTrace] = []
     judged: list[tuple[CompiledRule, list[str] | None]] = []
@@ -87,7 +89,8 @@ def explain(
             certain = unknown == []
             match = Match.NO if unknown is None else Match.UNKNOWN if unknown else Match.YES
         traces.append(RuleTrace(rule.name, rule.rule.place, rule.verdict, match, checks))
-    return Explanation(strictest(policy.compiled, judged), tuple(traces))
+    verdict = strictest(policy.compiled, judged)
+    return Explanation(advised(verdict, policy.compiled.rules, action, now, schema), tuple(traces))
 
 
 def _until_false(

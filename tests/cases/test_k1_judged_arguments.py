@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import pytest
 from agents import FunctionTool, RunContextWrapper, function_tool
 from agents.tool_context import ToolContext
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import (
     AliasChoices,
     BaseModel,
@@ -123,7 +126,6 @@ def listed(value: list[str]) -> str:
 
 HIDDEN = [
     (order, "gt", "value.totalAmount", 100, {"value": {"total_amount": 5000}}),
-    (order, "gt", "value.total_amount", 100, {"value": {"totalAmount": 5000}}),
     (choice, "gt", "value.total", 100, {"value": {"sum": 5000}}),
     (choice, "gt", "value.total", 100, {"value": {"amount": 5000}}),
     (before, "gt", "value.total", 100, {"value": {"packed": 5000}}),
@@ -218,7 +220,7 @@ def test_k1_validators_of_the_user_run_once_and_the_body_gets_what_was_judged(tm
     assert got == [1.0]
 
 
-def test_k1_no_validator_runs_for_a_call_that_is_blocked_anyway(tmp_path: Path) -> None:
+def test_k1_no_validator_runs_for_a_call_that_is_blocked_anyway_holds(tmp_path: Path) -> None:
     seen.clear()
     b = make_bench(tmp_path / "audit", policy=policy("gt", "value.total", 100))
 
@@ -318,7 +320,7 @@ def test_k1_required_and_absent_is_unknown() -> None:
     assert nested.evaluate(Action("t", schema=deep)).approval == "auto", "`o` may be left out"
 
 
-def test_k1_a_strict_schema_requires_what_the_body_has_a_default_for(tmp_path: Path) -> None:
+def test_k1_a_strict_schema_requires_what_the_body_has_a_default_for_holds(tmp_path: Path) -> None:
     """The SDK's strict schema has every parameter required, and no default that is null."""
     b = make_bench(tmp_path / "audit", policy=policy("eq", "target", "all"))
 
@@ -418,3 +420,44 @@ def test_k1_duplicate_keys_are_unknown_where_the_body_reads_the_text(tmp_path: P
     own = governed_tool(runtime=b.runtime)(tool)
     assert call(own, '{"amount": 5000, "amount": 1}').startswith(BLOCKED)
     assert call(own, '{"amount": 1}') == "ran"
+
+
+class Item(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, str_strip_whitespace=True)
+    unit_price: float = 101
+    short_name: Annotated[str, StringConstraints(to_lower=True)] = "evil"
+    is_paid: bool = False
+
+
+prices = st.sampled_from([1, 5000, 101.0, "5000", "1", True])
+keys = st.sampled_from(["unit_price", "unitPrice", "UnitPrice", "unit-price"])
+words = st.sampled_from(["EVIL", " evil ", "evil", "good", "Evil\n"])
+items = st.builds(
+    lambda price, name, paid: {**price, **name, **paid},
+    st.dictionaries(keys, prices, max_size=2),
+    st.dictionaries(st.sampled_from(["short_name", "shortName", "SHORT_NAME"]), words, max_size=2),
+    st.dictionaries(st.sampled_from(["is_paid", "isPaid"]), st.sampled_from(["true", 1, "no", False])),
+)
+RULES = [
+    ("gt", "value.{}", "unit_price", 100, lambda item: item.unit_price > 100),
+    ("eq", "value.{}", "short_name", "evil", lambda item: item.short_name == "evil"),
+    ("eq", "value.{}", "is_paid", True, lambda item: item.is_paid),
+]
+
+
+@settings(max_examples=60, deadline=None)
+@given(items, st.sampled_from(RULES), st.booleans())
+def test_k1_no_body_runs_with_what_a_rule_blocks(sent: dict[str, Any], rule: Any, by_alias: bool) -> None:
+    """Whatever is sent: where the body ran, the rule is false of what the body got."""
+    operator, path, field, expected, blocks = rule
+    got: list[Item] = []
+
+    def body(value: Item) -> str:
+        got.append(value)
+        return "ran"
+
+    name = to_camel(field) if by_alias else field
+    with TemporaryDirectory() as folder:
+        b = make_bench(Path(folder) / "audit", policy=policy(operator, path.format(name), expected))
+        call(governed(b, body, strict_mode=False), {"value": sent})
+    assert not any(map(blocks, got))

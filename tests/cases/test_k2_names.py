@@ -73,7 +73,6 @@ def run(agent: Agent[Any], name: str, given: Policy, audit: Path, **settings: An
     [
         ("delete_rows", "delete_*"),
         ("delete_rows", "delete_rows"),
-        ("delete_rows", "mcp_*"),
         ("db.delete/rows", "db.delete/rows"),
         (LONG, LONG),
         (LONG, "delete_*"),
