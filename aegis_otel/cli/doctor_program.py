@@ -48,8 +48,8 @@ def _settings(mode: str, asked: Mapping[str, Any]) -> Check:
 
 def judge(policy: Policy, named: str = "") -> Check:
     """What the linter finds in a policy that is valid."""
-    from aegis_otel.policy.findings import Severity
     from aegis_otel.policy.lint import lint
+    from aegis_otel.policy.lint.findings import Severity
 
     findings = lint(policy)
     if not findings:

@@ -14,7 +14,7 @@ from aegis_otel.terminal import escape
 
 if TYPE_CHECKING:
     from aegis_otel.policy import Policy
-    from aegis_otel.policy.findings import Finding
+    from aegis_otel.policy.lint.findings import Finding
 
 _FORMAT = click.option(
     "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True
@@ -34,9 +34,10 @@ def policy() -> None:
     type=click.File("rb"),
     help="Hold the policy against tools: JSON, a schema of the parameters by the name of each tool.",
 )
+@click.option("--strict", is_flag=True, help="Exit 1 on warnings, too.")
 @_FORMAT
 @click.pass_context
-def check(ctx: click.Context, files: tuple[Path, ...], tools: Any, form: str) -> None:
+def check(ctx: click.Context, files: tuple[Path, ...], tools: Any, strict: bool, form: str) -> None:
     """Load the policy in FILE and look for what is probably not meant.
 
     Several files are merged, the first file's rules first.
@@ -44,13 +45,13 @@ def check(ctx: click.Context, files: tuple[Path, ...], tools: Any, form: str) ->
     \b
     Exit codes:
       0  the policy is valid; there may be warnings
-      1  it is valid, but a rule in it has no effect
+      1  it is valid, but has an error of the table in docs/policy.md; with --strict, or a warning
       2  wrong usage
       3  it is not valid
     """
     from aegis_otel.policy import Policy
-    from aegis_otel.policy.findings import Severity
     from aegis_otel.policy.lint import lint
+    from aegis_otel.policy.lint.findings import Severity
 
     schemas = None if tools is None else _schemas(tools.read())
     try:
@@ -67,7 +68,7 @@ def check(ctx: click.Context, files: tuple[Path, ...], tools: Any, form: str) ->
     else:
         _print_lines(findings)
         _print_summary(loaded)
-    ctx.exit(1 if any(finding.severity is Severity.ERROR for finding in findings) else 0)
+    ctx.exit(1 if any(strict or finding.severity is Severity.ERROR for finding in findings) else 0)
 
 
 @policy.command()

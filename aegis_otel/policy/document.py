@@ -204,6 +204,7 @@ def _window(conditions: Any, at: Location, locate: Locate) -> TimeWindow | None:
         weekdays=frozenset(conditions.get("weekdays", ())),
         timezone=conditions.get("timezone", "UTC"),
         place=locate((*at, keys[0]), True),
+        states_timezone="timezone" in conditions,
     )
 
 

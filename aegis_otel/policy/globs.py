@@ -78,23 +78,159 @@ def _segments(pattern: str) -> Matcher:
     return matches
 
 
+class Outline(NamedTuple):
+    """What can be compared of two globs before they are worked through."""
+
+    text: str
+    """In the one spelling that equal globs have."""
+    start: str
+    """The letters before the first wildcard."""
+    end: str
+    """The letters after the last wildcard; all of them where there is none."""
+    runs: tuple[str, ...]
+    """The letters between wildcards, the longest first."""
+    letters: int
+    is_fixed: bool
+    """Whether it has no star, and so matches texts of one length only."""
+
+
+@lru_cache(maxsize=4096)
+def outline(text: str) -> Outline:
+    """The outline of the glob `text`."""
+    normal = _normal(text)
+    runs = re.split(r"[*?]+", normal)
+    distinct = tuple(sorted(set(runs) - {""}, key=len, reverse=True))
+    return Outline(normal, runs[0], runs[-1], distinct, len(normal) - normal.count("*"), "*" not in normal)
+
+
+def may_cover(wide: Outline, narrow: Outline) -> bool:
+    """Whether `covers` is worth asking: letters are only matched by the same letters in a row."""
+    if wide.letters > narrow.letters or (wide.is_fixed and not narrow.is_fixed):
+        return False
+    text = narrow.text
+    return text.startswith(wide.start) and text.endswith(wide.end) and all(run in text for run in wide.runs)
+
+
+def may_overlap(one: Outline, other: Outline) -> bool:
+    """Whether `overlap` is worth asking: beginnings and ends have to agree."""
+    a, b = one.start, other.start
+    if not (a.startswith(b) or b.startswith(a)):
+        return False
+    a, b = one.end, other.end
+    return a.endswith(b) or b.endswith(a)
+
+
 def covers(wide: str, narrow: str) -> bool:
-    """Whether every text that `narrow` matches is matched by `wide`. May miss a case, never invents one."""
-    if "*" not in wide and "?" not in wide:
-        return wide == narrow
-    outer, inner = _normal(wide), _normal(narrow)
-    # reach[j]: the outer pattern so far covers the first j characters of the inner one
-    reach = [True] + [False] * len(inner)
-    for symbol in outer:
+    """Whether every text that `narrow` matches is matched by `wide`. May miss a case, never invents one.
+
+    The states of `wide` are the bits of a number. A letter that no pattern has stands for what a wildcard of
+    `narrow` may be, because a pattern that matches it there matches every other letter, too. A star may be of
+    any length, so all sets of states that it can lead to are followed; of two, the smaller is the harder.
+    """
+    if not may_cover(outline(wide), outline(narrow)):
+        return False
+    outer, inner = outline(wide).text, outline(narrow).text
+    if outer in ("*", inner):
+        return True
+    symbols = outer.replace("*", "")
+    stars = _star_states(outer)
+    states = {symbol: _bits(symbols, symbol) for symbol in set(inner) - {"*", "?"}}
+    any_letter = _bits(symbols, "?")
+    open_sets = {1}
+    for symbol in inner:
         if symbol == "*":
-            for j in range(1, len(inner) + 1):
-                reach[j] = reach[j] or reach[j - 1]
-            continue
-        before = reach
-        reach = [False] + [
-            before[j] and inner[j] != "*" and symbol in ("?", inner[j]) for j in range(len(inner))
-        ]
-    return reach[-1]
+            open_sets = _closure(open_sets, stars, any_letter)
+        else:
+            moves = any_letter if symbol == "?" else any_letter | states[symbol]
+            open_sets = {(each & stars) | (each & moves) << 1 for each in open_sets}
+        if 0 in open_sets or len(open_sets) > _MOST_SETS:
+            return False
+    return all(each >> len(symbols) & 1 for each in open_sets)
+
+
+_MOST_SETS = 32
+
+
+def _star_states(pattern: str) -> int:
+    """The states at which a star stands, as bits; a state is the number of letters matched before it."""
+    states = position = 0
+    for symbol in pattern:
+        if symbol == "*":
+            states |= 1 << position
+        else:
+            position += 1
+    return states
+
+
+def _bits(symbols: str, symbol: str) -> int:
+    return int("".join("1" if each == symbol else "0" for each in reversed(symbols)) or "0", 2)
+
+
+def _closure(sets: set[int], stars: int, any_letter: int) -> set[int]:
+    """What a run of any length of the strange letter leads to; of two sets only the smaller."""
+    found: set[int] = set()
+    for each in sets:
+        while each not in found:
+            found.add(each)
+            each = (each & stars) | (each & any_letter) << 1  # noqa: PLW2901
+    return {each for each in found if not any(other != each and other & each == other for other in found)}
+
+
+def overlap(one: str, other: str) -> str | None:
+    """Return a text that both globs match, None where there is none.
+
+    Where both have a star, the text is the longer beginning, everything between, and the longer end: a star
+    takes what is the other's. Where one has none, the other's parts are put into it from left to right.
+    """
+    if "*" not in one:
+        return _fill_in(one, other)
+    if "*" not in other:
+        return _fill_in(other, one)
+    (start, *middle, end), (other_start, *other_middle, other_end) = one.split("*"), other.split("*")
+    begins, ends = _merge(start, other_start), _merge(end[::-1], other_end[::-1])
+    if begins is None or ends is None:
+        return None
+    return "".join([begins, *middle, *other_middle, ends[::-1]]).replace("?", "x")
+
+
+def _fill_in(fixed: str, glob: str) -> str | None:
+    """A text of `fixed`, which has no star, that `glob` matches."""
+    if "?" not in fixed:
+        return fixed if compile_glob(glob).matches(fixed) else None
+    parts = glob.split("*")
+    if len(parts) == 1:
+        merged = _merge(fixed, glob) if len(fixed) == len(glob) else None
+        return None if merged is None else merged.replace("?", "x")
+    if sum(map(len, parts)) > len(fixed):
+        return None
+    text, position = list(fixed), 0
+    last = len(fixed) - len(parts[-1])
+    for number, part in enumerate(parts):
+        final = number == len(parts) - 1
+        places = [last] if final else [0] if number == 0 else range(position, last - len(part) + 1)
+        place = next((each for each in places if _fits(fixed, part, each)), None)
+        if place is None or place < position:
+            return None
+        text[place : place + len(part)] = _merge(fixed[place : place + len(part)], part) or ""
+        position = place + len(part)
+    return "".join(text).replace("?", "x")
+
+
+def _fits(fixed: str, part: str, place: int) -> bool:
+    return all("?" in (a, b) or a == b for a, b in zip(fixed[place : place + len(part)], part, strict=True))
+
+
+def _merge(one: str, other: str) -> str | None:
+    """The longer of two beginnings with the wildcards of each filled from the other, if they agree."""
+    short, long = sorted((one, other), key=len)
+    if "?" not in short and "?" not in long:
+        return long if long.startswith(short) else None
+    merged = []
+    for a, b in zip(short, long, strict=False):
+        if a != b and "?" not in (a, b):
+            return None
+        merged.append(b if a == "?" else a)
+    return "".join(merged) + long[len(short) :]
 
 
 def _normal(pattern: str) -> str:

@@ -50,6 +50,8 @@ class TimeWindow:
     timezone: str
     """IANA name."""
     place: Place
+    states_timezone: bool = True
+    """Whether the rule names the zone; else it is UTC."""
 
     @property
     def wraps(self) -> bool:

@@ -220,13 +220,15 @@ def test_the_tools_are_held_against_the_policy() -> None:
         "p:3:81: warning: `param_gt` on `a.b` of rule `pays`: tool `pay` has no such parameter, "
         "so it is always unknown",
         "p:3:81: warning: `param_gt` on `a.b` of rule `pays`: the schema of tool `pay_broken` cannot be read",
-        "p:4:34: warning: rule `typo` matches the name of no tool",
+        "p:4:34: warning: pattern `delet_*` of rule `typo` does not match the tool `delete_file`: "
+        "case, separators and look-alike letters count (did you mean `delete_file`?)",
     ]
 
 
-def test_the_corrected_order_has_no_findings() -> None:
+def test_the_corrected_order_leaves_only_the_time_zone_open() -> None:
     rules = STEP_1[STEP_1.index("  - name: write_ops") : STEP_1.index("  - name: after_hours")]
-    assert found(Policy.from_text(STEP_1.replace(rules, "") + rules)) == []
+    findings = lint(Policy.from_text(STEP_1.replace(rules, "") + rules))
+    assert [finding.kind for finding in findings] == ["no-timezone", "no-timezone"]
 
 
 def test_a_thousand_rules_are_checked_quickly() -> None:

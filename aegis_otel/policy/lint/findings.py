@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from aegis_otel.policy.rules import Place
+from aegis_otel.model import Approval
+from aegis_otel.policy.rules import Place, Rule
 
 
 class Severity(StrEnum):
     ERROR = "error"
-    """A rule that has no effect."""
+    """A rule without effect, or one that lets through what a block rule names."""
     WARNING = "warning"
     """Something that may be meant as it is."""
 
@@ -19,11 +20,17 @@ class Severity(StrEnum):
 class Finding:
     severity: Severity
     kind: str
-    """One word per check, for programs: `shadowed`, `never`, ..."""
+    """The stable name of the check, for programs: `shadowed`, `never`, ... docs/policy.md lists them."""
     message: str
+    """What goes wrong, with an example where there is one, and what to write instead."""
     place: Place
     suggestion: str | None = None
 
     def __str__(self) -> str:
         hint = f" (did you mean `{self.suggestion}`?)" if self.suggestion else ""
         return f"{self.place}: {self.severity}: {self.message}{hint}"
+
+
+def severity_for(rule: Rule) -> Severity:
+    """The severity of what makes `rule` miss what it names: an error where it should block."""
+    return Severity.ERROR if rule.approval is Approval.BLOCK else Severity.WARNING

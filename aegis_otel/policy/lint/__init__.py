@@ -1,0 +1,50 @@
+"""The linter: what is probably not meant in a policy that loads.
+
+Each module here is one family of checks; `FAMILIES` is the one list of them. A check is a function from a
+`Subject` to findings, and a new one is added to the family it belongs to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from aegis_otel.policy.lint.allowing import allowing
+from aegis_otel.policy.lint.blocking import blocking
+from aegis_otel.policy.lint.documents import documents
+from aegis_otel.policy.lint.findings import Finding, Severity
+from aegis_otel.policy.lint.inventory import Inventory
+from aegis_otel.policy.lint.never import never
+from aegis_otel.policy.lint.order import order
+from aegis_otel.policy.lint.subject import Subject
+from aegis_otel.policy.lint.texts import texts
+from aegis_otel.policy.lint.times import times
+from aegis_otel.policy.lint.tools import tools as against_tools
+from aegis_otel.policy.policy import Policy
+
+__all__ = ["Finding", "Inventory", "Severity", "lint"]
+
+FAMILIES: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
+    order,
+    never,
+    texts,
+    documents,
+    times,
+    allowing,
+    blocking,
+    against_tools,
+)
+
+
+def lint(policy: Policy, tools: Inventory | Mapping[str, Mapping[str, Any]] | None = None) -> list[Finding]:
+    """What is probably not meant in `policy`, in the order of its files and lines.
+
+    Args:
+        tools: What is governed: an inventory, or the JSON Schema of the parameters of each tool by the
+            tool's name; the policy is then also held against the tools.
+    """
+    known = tools if tools is None or isinstance(tools, Inventory) else Inventory.from_schemas(tools)
+    subject = Subject(policy, known)
+    found = dict.fromkeys(finding for family in FAMILIES for finding in family(subject))
+    files = {source: number for number, source in enumerate(policy.sources)}
+    return sorted(found, key=lambda finding: (files.get(finding.place.source, 0), finding.place[1:]))

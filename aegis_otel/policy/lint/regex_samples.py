@@ -1,0 +1,244 @@
+"""Texts that an RE2 pattern matches, and what could be put into them.
+
+A pattern is read only as far as that needs: groups, alternatives, repetitions. Which characters a class or an
+escape takes is asked of RE2 itself. A pattern that cannot be read has no samples, and nothing is said of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from aegis_otel.policy.regexes import BadRegex, compile_regex
+
+_LETTERS = "ax1_/ .-@:=,;&|\n\t\"'(){}[]<>+*?!#$%^~`\\AXZbcdefghijklmnopqrstuvwyzé€"
+_CLASS = re.compile(r"\[\^?\]?(?:\[:\^?\w+:\]|\\.|[^\]\\])*\]", re.DOTALL)
+_ESCAPE = re.compile(r"\\(?:[pP]\{\^?\w+\}|[pP]\w|x\{[0-9A-Fa-f]+\}|x[0-9A-Fa-f]{2}|[0-7]{1,3}|.)", re.DOTALL)
+_REPEAT = re.compile(r"(?:([*+?])|\{(\d+)(,?)(\d*)\})\??")
+_GROUP = re.compile(r"\((?:\?P?<\w+>|\?([a-zA-Z-]*)(:|\)))?")
+_ANCHORS = ("\\A", "\\z", "\\b", "\\B")
+_MAX_DEPTH = 50
+
+
+@dataclass(eq=False, slots=True)
+class Atom:
+    """One character, or one of several."""
+
+    source: str
+    flags: str
+    is_literal: bool = False
+    """Whether `source` is the character itself."""
+
+    @property
+    def is_dot(self) -> bool:
+        return self.source == "." and not self.is_literal
+
+    @property
+    def is_negated(self) -> bool:
+        return self.source.startswith("[^") or self.source in ("\\W", "\\D", "\\S")
+
+    def admits(self, text: str) -> bool:
+        """Whether it takes every character of `text`."""
+        if self.is_literal:
+            return all(each == self.source for each in text)
+        return all(_admits(self.source, self.flags, each) for each in text)
+
+    def sample(self) -> str:
+        """A character that it takes; nothing where none was found."""
+        if self.is_literal:
+            return self.source
+        return next((each for each in _LETTERS if self.admits(each)), "")
+
+
+@dataclass(eq=False, slots=True)
+class Repeat:
+    item: Node
+    least: int
+    most: int | None
+
+
+@dataclass(eq=False, slots=True)
+class Sequence:
+    items: list[Node]
+
+
+@dataclass(eq=False, slots=True)
+class Choice:
+    branches: list[Node]
+
+
+Node = Atom | Repeat | Sequence | Choice
+
+
+@lru_cache(maxsize=4096)
+def _admits(source: str, flags: str, character: str) -> bool:
+    inner = f"(?{flags}:{source})" if flags else source
+    try:
+        return compile_regex(f"\\A{inner}\\z").search(character)
+    except (BadRegex, UnicodeEncodeError):
+        return False
+
+
+class _Unreadable(ValueError):
+    pass
+
+
+class _Parser:
+    def __init__(self, pattern: str) -> None:
+        self.text = pattern
+        self.at = 0
+        self.flags = ""
+
+    def choice(self, depth: int = 0) -> Node:
+        if depth > _MAX_DEPTH:
+            raise _Unreadable
+        branches = [self.sequence(depth)]
+        while self.text.startswith("|", self.at):
+            self.at += 1
+            branches.append(self.sequence(depth))
+        return Choice(branches)
+
+    def sequence(self, depth: int) -> Node:
+        items: list[Node] = []
+        while self.at < len(self.text) and self.text[self.at] not in "|)":
+            item = self.item(depth)
+            if item is None:
+                continue
+            if repeat := _REPEAT.match(self.text, self.at):
+                self.at = repeat.end()
+                item = _repeated(item, repeat)
+            items.append(item)
+        return Sequence(items)
+
+    def item(self, depth: int) -> Node | None:
+        """The next item; None for what takes no character."""
+        character = self.text[self.at]
+        if character in "^$":
+            self.at += 1
+            return None
+        if character == "(":
+            return self.group(depth)
+        if character == "[":
+            return self.atom(_CLASS)
+        if character == "\\":
+            if self.text.startswith("\\Q", self.at):
+                raise _Unreadable
+            if self.text[self.at : self.at + 2] in _ANCHORS:
+                self.at += 2
+                return None
+            return self.atom(_ESCAPE)
+        if character in "*+?":
+            raise _Unreadable
+        self.at += 1
+        return Atom(character, self.flags, is_literal=character != ".")
+
+    def atom(self, shape: re.Pattern[str]) -> Node:
+        found = shape.match(self.text, self.at)
+        if found is None:
+            raise _Unreadable
+        self.at = found.end()
+        source = found[0]
+        if len(source) == 2 and source[0] == "\\" and not source[1].isalnum():
+            return Atom(source[1], self.flags, is_literal=True)
+        return Atom(source, self.flags)
+
+    def group(self, depth: int) -> Node | None:
+        found = _GROUP.match(self.text, self.at)
+        assert found is not None
+        self.at = found.end()
+        outer = self.flags
+        if found[1] is not None:
+            on, _, off = found[1].partition("-")
+            self.flags = "".join(each for each in "ims" if each in outer + on and each not in off)
+            if found[2] == ")":
+                return None
+        inner = self.choice(depth + 1)
+        if not self.text.startswith(")", self.at):
+            raise _Unreadable
+        self.at += 1
+        self.flags = outer
+        return inner
+
+
+def _repeated(item: Node, found: re.Match[str]) -> Node:
+    if found[1]:
+        return Repeat(item, 1 if found[1] == "+" else 0, 1 if found[1] == "?" else None)
+    least = int(found[2])
+    return Repeat(item, least, least if not found[3] else int(found[4]) if found[4] else None)
+
+
+@lru_cache(maxsize=1024)
+def parse(pattern: str) -> Choice | None:
+    """The alternatives of `pattern`; None where it cannot be read."""
+    parser = _Parser(pattern)
+    try:
+        found = parser.choice()
+    except (_Unreadable, IndexError):
+        return None
+    return found if isinstance(found, Choice) and parser.at == len(pattern) else None
+
+
+def samples(pattern: str) -> Iterator[str]:
+    """Texts in which the pattern is found: one for each of its alternatives, or none."""
+    tree = parse(pattern)
+    for branch in tree.branches if tree is not None else ():
+        for text in (render(branch), render(branch, more=True)):
+            if _found(pattern, text):
+                yield text
+                break
+
+
+def inserted(pattern: str, payload: str, *, fits: bool = True) -> Iterator[tuple[str, Atom]]:
+    """Texts of the pattern with `payload` where one of its atoms stands.
+
+    Whether the pattern is found in them is for the caller to ask.
+
+    Args:
+        fits: Only at atoms that take every character of the payload.
+    """
+    tree = parse(pattern)
+    for branch in tree.branches if tree is not None else ():
+        for atom in slots(branch):
+            if not fits or atom.admits(payload):
+                yield render(branch, atom, payload, more=True), atom
+                yield render(branch, atom, payload), atom
+
+
+def slots(node: Node) -> list[Atom]:
+    """All atoms below `node`."""
+    match node:
+        case Atom():
+            return [node]
+        case Repeat():
+            return slots(node.item)
+        case Sequence():
+            return [atom for item in node.items for atom in slots(item)]
+        case Choice():
+            return [atom for branch in node.branches for atom in slots(branch)]
+
+
+def render(node: Node, slot: Atom | None = None, payload: str = "", *, more: bool = False) -> str:
+    """A text of `node`, with `payload` in place of `slot`; `more` repeats what may be left out once."""
+    match node:
+        case Atom():
+            return payload if node is slot else node.sample()
+        case Repeat():
+            inside = slot is not None and slot in slots(node.item)
+            count = max(node.least, 1 if inside or more else 0)
+            if inside and node.item is slot:
+                return payload
+            return render(node.item, slot, payload, more=more) * min(count, 1000)
+        case Sequence():
+            return "".join(render(item, slot, payload, more=more) for item in node.items)
+        case Choice():
+            chosen = next((each for each in node.branches if slot is not None and slot in slots(each)), None)
+            return render(chosen or node.branches[0], slot, payload, more=more)
+
+
+def _found(pattern: str, text: str) -> bool:
+    try:
+        return compile_regex(pattern).search(text)
+    except (BadRegex, UnicodeEncodeError):
+        return False

@@ -1,0 +1,241 @@
+"""A policy under the linter, and the actions that are tried on it.
+
+A rule is judged by what it does: an action that it decides is made up, changed as an attacker would, and
+evaluated again. What is reported so has an example that was tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from aegis_otel.model import Action, Approval, Verdict
+from aegis_otel.policy.comparisons import JUDGES
+from aegis_otel.policy.compiler import CompiledRule
+from aegis_otel.policy.globs import Glob
+from aegis_otel.policy.lint.inventory import Inventory, KnownTool
+from aegis_otel.policy.lint.regex_samples import samples
+from aegis_otel.policy.policy import Policy
+from aegis_otel.policy.rules import ParamTest, Rule
+
+NOON = datetime(2026, 1, 7, 12, tzinfo=UTC)
+"""A Wednesday; the time of actions that no time window decides."""
+_MAX_WORK = 400_000
+"""Globs that may be tried to find the rules for the actions of one policy: a fraction of a second."""
+_MAX_TRIED = 4000
+"""Actions that are tried on one policy."""
+_SUBSTITUTES = ("", "x", "tool")
+
+
+class Example(NamedTuple):
+    """An action that one rule decides, and when."""
+
+    action: Action
+    now: datetime
+    tool: KnownTool | None
+
+    def with_param(self, path: str, value: Any) -> Action:
+        """The action with another value at `path`; `ABSENT` takes the parameter away."""
+        return replace(self.action, params=_put(self.action.params, path, value))
+
+
+class _Absent:
+    pass
+
+
+ABSENT = _Absent()
+
+
+class Subject:
+    """The policy, the tools it is for, and the examples that were made up for its rules."""
+
+    def __init__(self, policy: Policy, inventory: Inventory | None) -> None:
+        self.policy = policy
+        self.inventory = inventory
+        self._examples: dict[str, Example | None] = {}
+        self._types: set[str] = set()
+        self._tried = 0
+        self._without: dict[str, Policy] = {}
+
+    @property
+    def rules(self) -> tuple[CompiledRule, ...]:
+        return self.policy.compiled.rules
+
+    @cached_property
+    def _max_types(self) -> int:
+        return max(20, _MAX_WORK // (1 + len(self.rules)))
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether the policy is too large for every rule to be tried."""
+        return len(self._types) > self._max_types or self._tried > _MAX_TRIED
+
+    def tools_of(self, rule: CompiledRule) -> list[KnownTool]:
+        """The known tools that fall under the rule's type, target and agent."""
+        return [tool for tool in (self.inventory.tools if self.inventory else ()) if _falls_under(tool, rule)]
+
+    def verdict(self, action: Action, now: datetime = NOON) -> Verdict:
+        """What the policy says."""
+        self._tried += 1
+        return self.policy.evaluate(action, now=now).verdict
+
+    def runs(self, action: Action, now: datetime, rule: CompiledRule | None = None) -> bool:
+        """Whether the action runs unasked, and by `rule` where one is given."""
+        verdict = self.verdict(action, now)
+        return verdict.approval is Approval.AUTO and (rule is None or verdict.matched_rule == rule.name)
+
+    def without(self, rule: CompiledRule, action: Action, now: datetime) -> Verdict | None:
+        """What the policy would say without the rule; None for a policy too large to ask."""
+        if len(self.rules) > 200:
+            return None
+        if rule.name not in self._without:
+            documents = [
+                replace(each, rules=tuple(other for other in each.rules if other is not rule.rule))
+                for each in self.policy.documents
+            ]
+            named = [
+                replace(each, rules=tuple(replace(r, name=self._name(r)) for r in each.rules))
+                for each in documents
+            ]
+            self._without[rule.name] = Policy(named)
+        return self._without[rule.name].evaluate(action, now=now).verdict
+
+    def _name(self, rule: Rule) -> str:
+        return next(each.name for each in self.rules if each.rule is rule)
+
+    def example(self, rule: CompiledRule) -> Example | None:
+        """An action that the rule decides; None where none was found."""
+        if rule.name not in self._examples:
+            self._examples[rule.name] = None if self.is_exhausted else self._make(rule)
+        return self._examples[rule.name]
+
+    def _make(self, rule: CompiledRule) -> Example | None:
+        params = _params(rule.rule.tests)
+        if params is None:
+            return None
+        for action_type, target, agent, tool in self._calls(rule):
+            schema = None if tool is None else tool.schema
+            filled = _filled(params, schema)
+            for now in _times(rule):
+                action = Action(action_type, target, filled, agent=agent, schema=schema)
+                self._types.add(action_type)
+                verdict = self.verdict(action, now)
+                if verdict.matched_rule == rule.name and not verdict.errors:
+                    return Example(action, now, tool)
+        return None
+
+    def _calls(self, rule: CompiledRule) -> Iterator[tuple[str, str, str, KnownTool | None]]:
+        """Types, targets and agents that the rule matches: those of tools first."""
+        target, agent = _text(rule.targets, "default"), _text(rule.agents, "agent")
+        known = self.tools_of(rule)
+        for tool in known[:5]:
+            name = next(each for each in tool.names if any(glob.matches(each) for glob in rule.types))
+            yield name, tool.target or target, tool.agent or agent, tool
+        if self.inventory is None or not known:
+            for glob in rule.types[:5]:
+                for substitute in _SUBSTITUTES if "*" in glob.text else ("",):
+                    text = glob.text.replace("*", substitute).replace("?", "x")
+                    if text:
+                        yield text, target, agent, None
+
+
+def _falls_under(tool: KnownTool, rule: CompiledRule) -> bool:
+    return (
+        any(glob.matches(name) for glob in rule.types for name in tool.names)
+        and (tool.target is None or any(glob.matches(tool.target) for glob in rule.targets))
+        and (tool.agent is None or any(glob.matches(tool.agent) for glob in rule.agents))
+    )
+
+
+def _text(globs: Sequence[Glob], usual: str) -> str:
+    if any(glob.matches(usual) for glob in globs):
+        return usual
+    return globs[0].text.replace("*", "").replace("?", "x") or usual
+
+
+def _times(rule: CompiledRule) -> Iterator[datetime]:
+    """Times at which the rule's window holds; noon where it has none."""
+    tests = [condition for condition in rule.conditions if not isinstance(condition.spec, ParamTest)]
+    found = 0
+    for hours in (0, *range(1, 24 * 7)):
+        now = NOON + timedelta(hours=hours, minutes=1 if hours else 0)
+        if all(test.test(NO_ACTION, now, None) is True for test in tests):
+            yield now
+            found += 1
+            if found == 2:
+                return
+
+
+NO_ACTION = Action("none")
+
+
+def _params(tests: Sequence[ParamTest]) -> dict[str, Any] | None:
+    """Parameters that pass all tests."""
+    by_path: dict[str, list[ParamTest]] = {}
+    for test in tests:
+        by_path.setdefault(test.path, []).append(test)
+    params: Mapping[str, Any] = {}
+    for path, its in by_path.items():
+        values = (value for value in _values(its) if all(_passes(value, test) for test in its))
+        value = next(values, ABSENT)
+        if value is ABSENT:
+            return None
+        params = _put(params, path, value)
+    return dict(params)
+
+
+def _passes(value: Any, test: ParamTest) -> bool:
+    return JUDGES[test.operator](value, test.expected) is True
+
+
+def _values(tests: Sequence[ParamTest]) -> Iterator[Any]:
+    for test in tests:
+        if test.operator == "matches":
+            yield from samples(str(test.expected))
+        elif test.operator == "contains":
+            yield test.expected if isinstance(test.expected, str) else [test.expected]
+            yield [test.expected]
+        else:
+            yield test.expected
+            if isinstance(test.expected, (int, float)):
+                for step in (1, -1, 0.001, -0.001):
+                    yield test.expected + step
+    bounds = [float(test.expected) for test in tests if test.operator in ("gt", "gte", "lt", "lte")]
+    if len(bounds) > 1:
+        yield sum(bounds) / len(bounds)
+
+
+def _put(params: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
+    if path in params or "." not in path:
+        changed = {**params, path: value}
+        if value is ABSENT:
+            del changed[path]
+        return changed
+    first, _, rest = path.partition(".")
+    inner = params.get(first)
+    return {**params, first: _put(inner if isinstance(inner, Mapping) else {}, rest, value)}
+
+
+_PLAIN = {"string": "x", "number": 1, "integer": 1, "boolean": False, "array": [], "object": {}}
+
+
+def _filled(params: Mapping[str, Any], schema: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The parameters, and something for each other that the schema requires."""
+    filled = dict(params)
+    properties = schema.get("properties") if schema else None
+    required = schema.get("required") if schema else None
+    if isinstance(properties, Mapping) and isinstance(required, (list, tuple)):
+        for name in required:
+            inner = properties.get(name) if isinstance(name, str) else None
+            if isinstance(inner, Mapping) and name not in filled:
+                choices = inner.get("enum")
+                kind = inner.get("type")
+                filled[name] = (
+                    choices[0]
+                    if isinstance(choices, (list, tuple)) and choices
+                    else _PLAIN.get(kind if isinstance(kind, str) else "string", "x")
+                )
+    return filled

@@ -1,0 +1,125 @@
+"""K5: policies that open the gate have a pertinent finding, and sound ones have no error."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aegis_otel import Action, Policy
+from aegis_otel.cli import main
+from aegis_otel.policy.lint import lint
+
+ROOT = Path(__file__).parents[2]
+OPEN = sorted((ROOT / "tests/cases/lint/open").glob("*.yaml"))
+NOON = "2026-01-07T12:00:00"
+
+
+def read(path: Path) -> dict[str, Any]:
+    case: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return case
+
+
+def findings(case: dict[str, Any]) -> list[Any]:
+    from aegis_otel.policy.lint.inventory import Inventory, KnownTool
+
+    tools = tuple(
+        KnownTool(name, schema, target=case.get("targets")) for name, schema in case["tools"].items()
+    )
+    agents = tuple(case["agents"]) if "agents" in case else None
+    return lint(Policy.from_text(case["policy"], source="p.yaml"), Inventory(tools, agents))
+
+
+def test_k5_the_corpus_is_large_enough() -> None:
+    assert len(OPEN) >= 88
+    assert len({read(path)["finding"] for path in OPEN}) >= 28
+
+
+@pytest.mark.parametrize("path", OPEN, ids=lambda path: path.stem)
+def test_k5_a_policy_that_opens_the_gate_has_a_finding(path: Path) -> None:
+    """The attack runs unasked, and the finding names its cause, its place and what to write."""
+    case = read(path)
+    attack = case["attack"]
+    action = Action(
+        attack["type"],
+        attack.get("target", "default"),
+        attack["params"],
+        agent=attack.get("agent"),
+        schema=case["tools"].get(attack["type"]),
+    )
+    now = datetime.fromisoformat(attack.get("at", NOON)).replace(tzinfo=UTC)
+    assert Policy.from_text(case["policy"]).evaluate(action, now=now).approval == "auto"
+    found = [finding for finding in findings(case) if finding.kind == case["finding"]]
+    assert found, [str(finding) for finding in findings(case)]
+    assert all(finding.place.line and len(finding.message) > 30 for finding in found)
+    if "level" in case:
+        assert case["level"] in {finding.severity.value for finding in found}
+
+
+def documented() -> dict[str, str]:
+    """Every policy of README, docs and examples that is meant to be sound."""
+    found = {}
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        blocks = re.findall(r"^```yaml(?: (\S+))?\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+        for number, (name, text) in enumerate(blocks):
+            if "rules:" in text and name not in ("broken.yaml", "shadowed.yaml"):
+                found[f"{page.name}-{number}"] = text
+    for file in (*sorted((ROOT / "examples").rglob("*.yaml")), ROOT / "aegis_otel/demo/policy.yaml"):
+        found[f"{file.parent.name}-{file.name}"] = file.read_text()
+    for file in sorted((ROOT / "tests/cases/lint/sound").glob("*.yaml")):
+        found[f"sound-{file.stem}"] = file.read_text()
+    return found
+
+
+@pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in documented().items()])
+def test_k5_a_sound_policy_has_no_error_holds(text: str) -> None:
+    assert [str(each) for each in lint(Policy.from_text(text)) if each.severity == "error"] == []
+
+
+GLOBS = st.text(alphabet="ab*?", max_size=6)
+TEXTS = ["".join(letters) for size in range(6) for letters in itertools.product("abc", repeat=size)]
+
+
+@given(GLOBS, GLOBS)
+def test_k5_overlap_and_containment_are_decided(one: str, other: str) -> None:
+    from aegis_otel.policy.globs import compile_glob, covers, overlap
+
+    first = {text for text in TEXTS if compile_glob(one).matches(text)}
+    second = {text for text in TEXTS if compile_glob(other).matches(text)}
+    shared = overlap(one, other)
+    if shared is None:
+        assert not first & second
+    else:
+        assert compile_glob(one).matches(shared)
+        assert compile_glob(other).matches(shared)
+    assert not covers(one, other) or second <= first
+
+
+def test_k5_a_thousand_rules_with_long_globs_are_checked_quickly(tmp_path: Path) -> None:
+    long = "a" * 200
+    rules = [
+        {"match": {"type": f"*{number}_{long}*"}, "approval": ("auto", "block")[number % 2]}
+        for number in range(1000)
+    ]
+    policy = Policy.from_dict({"defaults": {}, "rules": rules})
+    began = time.process_time()
+    assert lint(policy)
+    assert time.process_time() - began < 8  # under one second on an idle machine
+
+
+def test_k5_strict_makes_warnings_count(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text(
+        "defaults: {}\nrules:\n  - { name: ok, match: { type: x }, risk_level: critical, approval: auto }\n"
+    )
+    assert CliRunner().invoke(main, ["policy", "check", str(file)]).exit_code == 0
+    assert CliRunner().invoke(main, ["policy", "check", "--strict", str(file)]).exit_code == 1
