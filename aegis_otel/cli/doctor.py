@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import importlib.metadata
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +18,12 @@ from aegis_otel.cli.doctor_program import (
     check_approvals,
     check_audit,
     check_placement,
+    compare,
     judge,
     looks_at,
     own_governance,
 )
+from aegis_otel.cli.load_agent import load_agent
 from aegis_otel.config import APPROVALS, MODE, ON_UNGOVERNED, POLICY, SETTINGS, unknown_variables
 from aegis_otel.errors import AegisError, ConfigError, PolicyError
 from aegis_otel.redaction import redact_text
@@ -86,10 +86,12 @@ def doctor(
       2  wrong usage
       3  the policy is not valid
     """
-    agent = None if target is None else _agent(target)
+    agent = None if target is None else load_agent(target)
     program = None if target is None else own_governance()
     tools = list(getattr(agent, "tools", None) or ())
     checks = [_tried(name, look) for name, look in _looks(files, program, tools)]
+    if agent is not None:
+        checks += _tools(agent, files, program)
     try:
         checks += look_at_export(health, file, target and target.partition(":")[0])
     except AegisError as error:
@@ -165,6 +167,23 @@ def _policy(files: tuple[Path, ...]) -> Check:
     return judge(Policy.from_yaml_files(*named))
 
 
+def _tools(agent: Any, files: tuple[Path, ...], program: Instrumentation | None) -> Iterator[Check]:
+    """What the linter finds when it holds the policy against the agent's tools."""
+    from aegis_otel.policy import Policy
+
+    named = _policy_files(files)
+    try:
+        if named and (files or program is None):
+            policy = Policy.from_yaml_files(*named)
+        elif program is not None:
+            policy = program.runtime.policy
+        else:
+            return
+    except PolicyError:
+        return  # reported by the check of the policy itself
+    yield from compare(policy, agent)
+
+
 def _audit() -> Check:
     from aegis_otel.runtime.audit import AuditLogger
 
@@ -210,29 +229,6 @@ def _capture_point() -> Iterator[Check]:
         yield Check(name, OK, "its self-test passed")
     finally:
         point.uninstall()
-
-
-def _agent(target: str) -> Any:
-    from aegis_otel.adapters.openai_agents.coverage import is_agent
-    from aegis_otel.runtime.describe import describe
-
-    module, _, path = target.partition(":")
-    if not module or not path:
-        raise click.UsageError(f"`{escape(target)}` is not MODULE:AGENT, such as `shop.agents:clerk`")
-    found: Any
-    sys.path.insert(0, "")  # as `python -m` does
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # what it prints is no part of the report
-            found = importlib.import_module(module)
-        for name in path.split("."):
-            found = getattr(found, name)
-    except Exception as error:
-        raise click.UsageError(f"`{escape(target)}` cannot be had: {escape(describe(error))}") from None
-    finally:
-        sys.path.remove("")
-    if not is_agent(found):
-        raise click.UsageError(f"`{escape(target)}` is a `{type(found).__name__}`, not an agent")
-    return found
 
 
 def _coverage(agent: Any) -> Coverage:

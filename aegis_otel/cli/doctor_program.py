@@ -58,6 +58,19 @@ def judge(policy: Policy, named: str = "") -> Check:
     return Check("policy lint", FAILED if errors else WARNING, "\n".join(map(str, findings)))
 
 
+def compare(policy: Policy, agent: Any) -> Iterator[Check]:
+    """What the linter finds in the policy only because it knows the agent's tools."""
+    from aegis_otel.adapters.openai_agents.inventory import inventory
+    from aegis_otel.policy.lint import lint
+    from aegis_otel.policy.lint.findings import Severity
+
+    plain = set(lint(policy))
+    findings = [finding for finding in lint(policy, inventory(agent)) if finding not in plain]
+    if findings:
+        errors = any(finding.severity is Severity.ERROR for finding in findings)
+        yield Check("policy and tools", FAILED if errors else WARNING, "\n".join(map(str, findings)))
+
+
 def check_audit(audit: AuditLogger) -> Check:
     """Whether it can be written.
 

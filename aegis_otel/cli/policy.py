@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aegis_otel.cli.load_agent import load_agent
 from aegis_otel.errors import PolicyError, Problem
 from aegis_otel.terminal import escape
 
 if TYPE_CHECKING:
     from aegis_otel.policy import Policy
+    from aegis_otel.policy.lint import Inventory
     from aegis_otel.policy.lint.findings import Finding
 
 _FORMAT = click.option(
@@ -32,12 +34,18 @@ def policy() -> None:
     "--tools",
     metavar="FILE",
     type=click.File("rb"),
-    help="Hold the policy against tools: JSON, a schema of the parameters by the name of each tool.",
+    help="Hold the policy against tools: what `aegis policy tools` writes, MCP's `tools/list`, a list of "
+    "OpenAI's, or schemas of parameters by the name of each tool (JSON).",
+)
+@click.option(
+    "--agent", metavar="MODULE:AGENT", help="Hold it against the tools of an agent; this runs MODULE's code."
 )
 @click.option("--strict", is_flag=True, help="Exit 1 on warnings, too.")
 @_FORMAT
 @click.pass_context
-def check(ctx: click.Context, files: tuple[Path, ...], tools: Any, strict: bool, form: str) -> None:
+def check(
+    ctx: click.Context, /, *, files: tuple[Path, ...], tools: Any, agent: str | None, strict: bool, form: str
+) -> None:
     """Load the policy in FILE and look for what is probably not meant.
 
     Several files are merged, the first file's rules first.
@@ -53,7 +61,9 @@ def check(ctx: click.Context, files: tuple[Path, ...], tools: Any, strict: bool,
     from aegis_otel.policy.lint import lint
     from aegis_otel.policy.lint.findings import Severity
 
-    schemas = None if tools is None else _schemas(tools.read())
+    if tools is not None and agent is not None:
+        raise click.UsageError("--tools and --agent exclude each other")
+    known = _read(tools.read()) if tools is not None else None if agent is None else _inventory(agent)
     try:
         loaded = Policy.from_yaml_files(*files)
     except PolicyError as error:
@@ -62,7 +72,7 @@ def check(ctx: click.Context, files: tuple[Path, ...], tools: Any, strict: bool,
         else:
             _print_lines(error.problems)
         ctx.exit(3)
-    findings = lint(loaded, schemas)
+    findings = lint(loaded, known)
     if form == "json":
         _print_json(_report(loaded, findings))
     else:
@@ -79,14 +89,51 @@ def schema() -> None:
     _print_json(json_schema())
 
 
-def _schemas(content: bytes) -> Mapping[str, Mapping[str, Any]]:
+@policy.command()
+@click.argument("target", metavar="MODULE:AGENT")
+@click.option("--format", "form", type=click.Choice(["json"]), default="json", show_default=True)
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write it there.  [default: the terminal]"
+)
+@click.pass_context
+def tools(ctx: click.Context, target: str, form: str, out: Path | None) -> None:  # noqa: ARG001
+    """Write the tools of an agent, for `aegis policy check --tools`.
+
+    All that it can reach: by handoffs, in agents as tools, and of MCP servers, which are connected for that.
+    Importing MODULE runs its code. Exit code 1: a server's tools could not be listed.
+    """
+    known = _inventory(target)
+    document: dict[str, Any] = {
+        "version": "1",
+        "agents": list(known.agents or ()),
+        "tools": [{**tool._asdict(), "parameters": tool.schema} for tool in known.tools],
+    }
+    for each in document["tools"]:
+        del each["schema"]
+    if out is None:
+        _print_json(document)
+    else:
+        out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    if not known.is_complete:
+        click.echo("warning: the tools of a server could not be listed", err=True)
+        ctx.exit(1)
+
+
+def _inventory(target: str) -> Inventory:
+    from aegis_otel.adapters.openai_agents.inventory import inventory
+
+    return inventory(load_agent(target))
+
+
+def _read(content: bytes) -> Inventory:
+    from aegis_otel.policy.lint.tools_file import NotTools, read_tools
+
     try:
-        schemas = json.loads(content)
+        return read_tools(json.loads(content))
+    except NotTools as error:
+        raise click.UsageError(f"--tools: {escape(str(error))}") from None
     except (ValueError, RecursionError) as error:
         raise click.UsageError(f"--tools is not JSON: {escape(str(error))}") from None
-    if not isinstance(schemas, dict) or not all(isinstance(schema, dict) for schema in schemas.values()):
-        raise click.UsageError("--tools must be a JSON object of tool names and JSON Schemas")
-    return schemas
 
 
 def _print_lines(lines: Iterable[Problem | Finding]) -> None:

@@ -9,7 +9,13 @@ from typing import Any
 from agents import FunctionTool, RunContextWrapper
 from agents.agent import AgentBase
 
-from aegis_otel.adapters.openai_agents.actions import DEFAULT_TARGET, Targets, named_target, target_of
+from aegis_otel.adapters.openai_agents.actions import (
+    DEFAULT_TARGET,
+    Targets,
+    named_target,
+    original_name,
+    target_of,
+)
 from aegis_otel.adapters.openai_agents.handoffs import target_of_handoff
 from aegis_otel.adapters.openai_agents.tool_kinds import AGENT, kind_of, name_of
 from aegis_otel.policy.lint.inventory import Inventory, KnownTool
@@ -66,9 +72,11 @@ async def _mcp_tools(agent: object) -> list[Any]:
 
 def _known(tool: Any, agent: str, targets: Targets) -> KnownTool:
     name = name_of(tool)
+    target = named_target(name, targets)
     if isinstance(tool, FunctionTool):
-        return KnownTool(name, tool.params_json_schema, None, target_of(tool, targets), agent)
-    return KnownTool(name, None, None, named_target(name, targets) or DEFAULT_TARGET, agent)
+        own, schema = original_name(tool), tool.params_json_schema
+        return KnownTool(name, schema, own, target or target_of(tool), agent)
+    return KnownTool(name, None, None, target or DEFAULT_TARGET, agent)
 
 
 def _items(agent: object, attribute: str) -> list[Any]:

@@ -1,0 +1,40 @@
+"""Import the agent that MODULE:AGENT names, for the commands that look at one."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from aegis_otel.terminal import escape
+
+
+def load_agent(target: str) -> Any:
+    """Return the agent at MODULE:AGENT. Importing MODULE runs its code.
+
+    Raises:
+        click.UsageError: there is no such module or attribute, or it is no agent.
+    """
+    from aegis_otel.adapters.openai_agents.coverage import is_agent
+    from aegis_otel.runtime.describe import describe
+
+    module, _, path = target.partition(":")
+    if not module or not path:
+        raise click.UsageError(f"`{escape(target)}` is not MODULE:AGENT, such as `shop.agents:clerk`")
+    found: Any
+    sys.path.insert(0, "")  # as `python -m` does
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # what it prints is no part of the report
+            found = importlib.import_module(module)
+        for name in path.split("."):
+            found = getattr(found, name)
+    except Exception as error:
+        raise click.UsageError(f"`{escape(target)}` cannot be had: {escape(describe(error))}") from None
+    finally:
+        sys.path.remove("")
+    if not is_agent(found):
+        raise click.UsageError(f"`{escape(target)}` is a `{type(found).__name__}`, not an agent")
+    return found
