@@ -31,7 +31,7 @@ class Layer:
 # A new module belongs to exactly one layer: name it, or match it with a pattern. The first match counts.
 LAYERS = {
     "words": Layer(("errors", "semconv", "semconv_kinds", "version"), pure=True),
-    "nouns": Layer(("model", "audit.record"), ("words",), pure=True),
+    "nouns": Layer(("model", "audit.budget", "audit.record"), ("words",), pure=True),
     "secrets": Layer(
         ("anatomy", "encoding", "secret_names", "secret_text", "redaction", "terminal"),
         ("words", "nouns"),

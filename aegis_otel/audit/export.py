@@ -22,7 +22,13 @@ from aegis_otel.terminal import escape
 if TYPE_CHECKING:
     import duckdb
 
-_FORMULA = ("=", "+", "-", "@")
+_FORMULA = re.compile(
+    r"""(?P<before>(?:^|[;|]|\\[tnr]|\\x[0-9a-f]{2}|\\u[0-9a-f]{4}|\\U[0-9a-f]{8})[\s"']*)"""
+    r"(?P<sign>[=+\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212])"
+)
+"""Where a spreadsheet would see a formula: at the beginning of a cell, also behind blanks and quotes, in the
+forms that programs for Chinese and Japanese take for the same signs, and behind what divides cells elsewhere
+(`;` where the comma is for decimals), or was a control character and is its escape by now."""
 
 
 def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Row]) -> int:
@@ -129,7 +135,7 @@ def csv_table(file: TextIO, rows: Iterable[Row], columns: Sequence[str]) -> int:
     """Comma-separated values with a header, for spreadsheets and eyes; returns how many rows.
 
     Control characters are escaped, so a row is a line, and a text that a spreadsheet would run as a
-    formula has an apostrophe before it. The other formats have every value as it is.
+    formula has an apostrophe before each sign that begins one. The other formats have every value as it is.
     """
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(map(_cell, columns))
@@ -140,4 +146,4 @@ def _cell(value: Any) -> Any:
     if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
         return value
     text = escape(value if isinstance(value, str) else json.dumps(value))
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return _FORMULA.sub(r"\g<before>'\g<sign>", text)

@@ -12,6 +12,8 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from aegis_otel.audit.budget import LINE_BYTES, cut_params, cut_text
+
 SCHEMA_VERSION = 2
 """The version of the row: 2 added the columns whose `Column.since` is 2."""
 
@@ -160,17 +162,37 @@ _encoder = msgspec.json.Encoder()
 
 
 def encode(record: AuditRecord) -> bytes:
-    """The record as JSON on one line.
+    """The record as JSON on one line; what would take more than `LINE_BYTES` is cut, and says so.
 
     Raises:
         TypeError, OverflowError: for a value that is no text or number; for text never: a lone surrogate,
             which UTF-8 does not have, is written as its escape (`\\ud800`).
     """
+    line = _encode(record)
+    return line if len(line) <= LINE_BYTES else _encode(_cut(record))
+
+
+def _encode(record: AuditRecord) -> bytes:
     try:
         return _encoder.encode(record)
     except UnicodeEncodeError:
-        texts = {
-            name: value for name, value in msgspec.structs.asdict(record).items() if isinstance(value, str)
-        }
+        texts = _texts(record)
         legible = {name: text.encode(errors="backslashreplace").decode() for name, text in texts.items()}
         return _encoder.encode(msgspec.structs.replace(record, **legible))
+
+
+def _cut(record: AuditRecord) -> AuditRecord:
+    texts = {name: cut_text(text) for name, text in _texts(record).items()}
+    if record.action_params is not None:
+        encoded = record.action_params.encode(errors="backslashreplace")
+        try:
+            params = msgspec.json.decode(encoded)
+        except (ValueError, RecursionError):  # what cannot be read is cut as a whole
+            params = None
+        texts["action_params"] = cut_params(params, encoded).decode()
+    return msgspec.structs.replace(record, **texts)
+
+
+def _texts(record: AuditRecord) -> dict[str, str]:
+    values = msgspec.structs.asdict(record)
+    return {name: value for name, value in values.items() if isinstance(value, str)}

@@ -8,7 +8,8 @@ memory nor in time while it is inside of one function, such as `repeat('x', 4000
 - the transaction is read only, the configuration locked, and no file can be opened but the audit's own;
 - the operating system bounds memory and processor time.
 
-Rows come back as lines of JSON: the names of the columns, then a list a row, then how many there were.
+What comes back are lines of JSON: what could not be read, the names of the columns, then a list a row. A line
+is bounded too, for whoever asked reads it whole.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aegis_otel.audit import child_process
 from aegis_otel.audit.location import JOURNAL, LAKE, MIRROR, SEALS
+from aegis_otel.audit.sql_hints import hinted
 from aegis_otel.errors import AuditError, ConfigError
 
 if TYPE_CHECKING:
@@ -41,12 +43,20 @@ _OVERHEAD_MB = 1_000
 """What a process has beside DuckDB's buffers, such as the values of one function."""
 _BATCH = 1_000
 _PACKAGES = ("msgspec", "duckdb", "_duckdb", "pytz", "typing_extensions")
+ROW_MB = 16
+"""A row of an answer may have so much as JSON."""
+_TOO_LONG = (
+    f"a row of the answer has more than the {ROW_MB} MB that it may have: select less of it, such as "
+    "`left(action_params::VARCHAR, 1000)`, or write the answer to Parquet with --output FILE.parquet"
+)
 
 
 class Answer(NamedTuple):
     columns: list[str]
     rows: Generator[list[Any]]
     """Plain JSON values, in the order of the columns."""
+    problems: list[str]
+    """What of the audit could not be read, and is not in the answer."""
 
 
 def select(directory: Path, sql: str, *, timeout: float = TIMEOUT, mirrors: bool = False) -> Answer:
@@ -55,7 +65,7 @@ def select(directory: Path, sql: str, *, timeout: float = TIMEOUT, mirrors: bool
     Args:
         directory: The audit's.
         sql: Also WITH, FROM, DESCRIBE, SUMMARIZE or SHOW.
-        timeout: Seconds that may be spent waiting for it, its rows included.
+        timeout: Seconds that it may take, its rows included; not counted is what the caller does with them.
         mirrors: See `audit.store.open_view`.
 
     Raises:
@@ -64,16 +74,21 @@ def select(directory: Path, sql: str, *, timeout: float = TIMEOUT, mirrors: bool
             are read.
     """
     lines = _run({"directory": str(directory), "sql": sql, "mirrors": mirrors}, timeout)
-    return Answer(next(lines), lines)
+    problems = next(lines)
+    return Answer(next(lines), lines, problems)
 
 
 def select_parquet(
     directory: Path, sql: str, draft: Path, *, timeout: float = TIMEOUT, mirrors: bool = False
-) -> int:
-    """As `select`, into the Parquet file `draft`, which must exist; returns how many rows."""
+) -> tuple[int, list[str]]:
+    """As `select`, into the Parquet file `draft`, which must exist.
+
+    Returns:
+        How many rows, and what of the audit could not be read.
+    """
     order = {"directory": str(directory), "sql": sql, "draft": str(draft), "mirrors": mirrors}
-    (count,) = _run(order, timeout)
-    return int(count)
+    problems, count = _run(order, timeout)
+    return int(count), problems
 
 
 def _run(order: dict[str, Any], timeout: float) -> Generator[Any]:
@@ -107,23 +122,29 @@ def _run(order: dict[str, Any], timeout: float) -> Generator[Any]:
 
 
 def _lines(descriptor: int, timeout: float) -> Iterator[bytes]:
-    """Lines of a pipe; only the time spent waiting for them counts."""
-    rest, left = b"", timeout
+    """Lines of a pipe, each at most `ROW_MB` long; what is done with them does not count as their time."""
+    buffer, searched, left = bytearray(), 0, timeout
     with selectors.DefaultSelector() as selector:
         selector.register(descriptor, selectors.EVENT_READ)
         while True:
             begun = time.monotonic()
-            ready = selector.select(max(left, 0))
+            ready = left > 0 and selector.select(left)
+            chunk = os.read(descriptor, 1 << 20) if ready else b""
+            buffer += chunk
+            end = buffer.rfind(b"\n", searched) + 1
             left -= time.monotonic() - begun
-            if not ready:
+            if not ready or left <= 0:
                 raise AuditError(
                     f"the query took longer than {timeout:g} s and was stopped: narrow it or give it more"
                 )
-            chunk = os.read(descriptor, 1 << 20)
             if not chunk:
                 return
-            *lines, rest = (rest + chunk).split(b"\n")
-            yield from lines
+            if end:
+                yield from bytes(buffer[:end]).splitlines()
+                del buffer[:end]
+            searched = len(buffer)
+            if searched > ROW_MB << 20:
+                raise AuditError(_TOO_LONG)
 
 
 # --- in the process of its own ---
@@ -135,9 +156,19 @@ def _main() -> None:
 
     import duckdb  # noqa: PLC0415 - never in the process that asks
 
+    from aegis_otel.audit.rows import unreadable  # noqa: PLC0415
+    from aegis_otel.audit.store import left_out  # noqa: PLC0415
+
     try:
         draft = order.get("draft")
-        audit = locked(Path(order["directory"]), draft, mirrors=order["mirrors"])
+        directory = Path(order["directory"])
+        try:
+            audit = locked(directory, draft, mirrors=order["mirrors"])
+            _say(left_out(audit, directory))
+        except duckdb.OutOfMemoryException:
+            raise
+        except duckdb.Error as error:  # of the audit, not of the query
+            raise unreadable(error) from error
         asked = only_read(order["sql"])
         if draft:
             form = "(FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false)"
@@ -150,11 +181,13 @@ def _main() -> None:
         _say({"failed": str(error)})
     except duckdb.OutOfMemoryException:
         _say({"failed": f"the query needs more than the {MEMORY_MB} MB of memory that it may use"})
+    except _TooLong:
+        _say({"failed": _TOO_LONG})
     except (
         *(duckdb.ProgrammingError, duckdb.NotSupportedError, duckdb.PermissionException),
         duckdb.DataError,  # such as a text in it that is no time
     ) as error:
-        _say({"wrong": _wording(error)})
+        _say({"wrong": hinted(_wording(error), order["sql"])})
     except Exception as error:
         _say({"failed": _wording(error)})
 
@@ -253,8 +286,15 @@ def _wording(error: Exception) -> str:
     return first.partition("Error: ")[2] or first
 
 
+class _TooLong(Exception):
+    """A row has more than may be sent."""
+
+
 def _say(line: object) -> None:
-    sys.stdout.write(json.dumps(line) + "\n")
+    text = json.dumps(line)
+    if len(text) > ROW_MB << 20:
+        raise _TooLong
+    sys.stdout.write(text + "\n")
 
 
 if __name__ == "__main__":

@@ -214,6 +214,24 @@ def problems(connection: duckdb.DuckDBPyConnection) -> list[str]:
     return [text for (text,) in connection.execute("SELECT text FROM journal.problem").fetchall()]
 
 
+def left_out(connection: duckdb.DuckDBPyConnection, directory: Path) -> list[str]:
+    """What of the audit cannot be read and is in no answer, a sentence each.
+
+    Raises:
+        AuditError: the audit was written by a newer version.
+    """
+    sentences = problems(connection)
+    if unreadable := unreadable_lines(connection):
+        sentences.append(f"Journal lines left out because they cannot be read: {unreadable}")
+    ((version,),) = connection.execute("SELECT max(schema_version) FROM audit").fetchall()
+    if version is not None and version > SCHEMA_VERSION:
+        raise AuditError(
+            f"the audit at `{directory}` has rows of schema {version}, and this version of aegis-otel "
+            f"knows {SCHEMA_VERSION}: read it with a newer one"
+        )
+    return sentences
+
+
 def _note(connection: duckdb.DuckDBPyConnection, problems: list[str], segments: list[Segment]) -> None:
     connection.execute("CREATE TABLE journal.problem AS SELECT unnest(?::VARCHAR[]) AS text", [problems])
     connection.execute(

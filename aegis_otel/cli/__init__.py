@@ -1,17 +1,18 @@
 """The command `aegis` (also `aegis-otel`, beside a program that owns the first name).
 
 Exit codes: 0 done, also where no row matched; 1 something was found, what was named is not there, or it could
-not be done; 2 wrong usage; 3 an invalid policy.
+not be done; 2 wrong usage; 3 an invalid policy; 141 nobody reads the output any more, as after `| head`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import sys
 from importlib import import_module
 from io import TextIOWrapper
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -19,6 +20,7 @@ from aegis_otel.errors import AegisError, ConfigError, PolicyError
 from aegis_otel.terminal import escape
 from aegis_otel.version import __version__
 
+_SIGPIPE = 128 + 13
 _COMMANDS = ("audit", "demo", "doctor", "policy", "report")
 """Each is the command of that name in the module of that name, here."""
 
@@ -39,13 +41,17 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except SystemExit as stop:  # what the terminal library makes of it
+            if isinstance(stop.__context__, BrokenPipeError):
+                _nobody_reads_on(ctx)
+            raise
         except AegisError as error:
             for line in str(error).splitlines():
                 click.echo(f"Error: {escape(line)}", err=True)
             ctx.exit(3 if isinstance(error, PolicyError) else 2 if isinstance(error, ConfigError) else 1)
         except OSError as error:
-            if error.errno == errno.EPIPE:  # nobody reads on: click ends in silence
-                raise
+            if error.errno == errno.EPIPE:
+                _nobody_reads_on(ctx)
             with contextlib.suppress(OSError):  # or Python would try again at its end
                 sys.stdout.close()
             click.echo(f"Error: {escape((error.strerror or str(error)).lower())}", err=True)
@@ -63,6 +69,14 @@ class _Commands(click.Group):
                 f"Error: cannot read the audit: {what}; `aegis audit verify` says what is wrong", err=True
             )
             ctx.exit(1)
+
+
+def _nobody_reads_on(ctx: click.Context) -> NoReturn:
+    """End as a program does that SIGPIPE ends, in silence: `aegis audit | head` is no failure."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    with contextlib.suppress(OSError, ValueError):  # or Python would try again at its end
+        os.dup2(nowhere, sys.stdout.fileno())
+    ctx.exit(_SIGPIPE)
 
 
 def _duckdb_error() -> tuple[type[Exception], ...]:

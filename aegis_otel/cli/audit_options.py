@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,7 +11,6 @@ import click
 
 from aegis_otel.audit.filters import RISK_LEVELS, STATUSES, Condition, compile_filters
 from aegis_otel.audit.location import JOURNAL, KEY, LAKE, SEALS, address, exists, locate, prepare
-from aegis_otel.audit.record import SCHEMA_VERSION
 from aegis_otel.config import AUDIT_DIR, AUDIT_ID
 from aegis_otel.errors import AuditError
 from aegis_otel.terminal import escape
@@ -175,18 +174,15 @@ def open_audit(directory: Path) -> duckdb.DuckDBPyConnection:
     Raises:
         AuditError: when it cannot be read, or was written by a newer version.
     """
-    from aegis_otel.audit.store import open_view, problems, unreadable_lines
+    from aegis_otel.audit.store import left_out, open_view
 
     fetch_others(directory)
     audit = open_view(directory, mirrors=address_given() is not None)
-    for problem in problems(audit):
-        click.echo(escape(problem), err=True)
-    if unreadable := unreadable_lines(audit):
-        click.echo(f"Journal lines left out because they cannot be read: {unreadable}", err=True)
-    ((version,),) = audit.execute("SELECT max(schema_version) FROM audit").fetchall()
-    if version is not None and version > SCHEMA_VERSION:
-        raise AuditError(
-            f"the audit at `{directory}` has rows of schema {version}, and this version of aegis-otel "
-            f"knows {SCHEMA_VERSION}: read it with a newer one"
-        )
+    say_left_out(left_out(audit, directory))
     return audit
+
+
+def say_left_out(sentences: Iterable[str]) -> None:
+    """Say on standard error what is not among the data."""
+    for sentence in sentences:
+        click.echo(escape(sentence), err=True)

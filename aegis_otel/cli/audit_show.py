@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aegis_otel.audit.budget import CUT
 from aegis_otel.audit.filters import Condition
 from aegis_otel.audit.life import Moment, life
 from aegis_otel.audit.rows import Row, read_rows
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from aegis_otel.policy import Policy
     from aegis_otel.policy.explain import Explanation, RuleTrace
 
+_LONGEST = 20_000
+"""Characters of one value that people are shown; what a program of before had written may be longer."""
 _NEAR = Path("policy.yaml")
 """Where a policy is looked for when none is given; used only if it is the one that decided."""
 
@@ -108,7 +111,11 @@ def _explain(policy: Policy, row: Row) -> Explanation:
 
 
 def _is_hidden(value: object) -> bool:
-    return isinstance(value, str | dict | list) and REDACTED in json.dumps(value)
+    """Whether something of a value is not in the audit: it was redacted, or cut."""
+    if not isinstance(value, str | dict | list):
+        return False
+    text = json.dumps(value)
+    return REDACTED in text or CUT in text
 
 
 def _agrees(row: Row, explanation: Explanation) -> bool:
@@ -148,7 +155,9 @@ def _print_row(row: Row) -> None:
 
 def _line(name: str, value: Any) -> None:
     if value:
-        click.echo(f"  {name:<14}{escape(str(value))}")
+        text = escape(str(value)[:_LONGEST])
+        more = len(str(value)) - _LONGEST
+        click.echo(f"  {name:<14}{text}" + (f"... ({more:,} more with --format json)" if more > 0 else ""))
 
 
 def _print_life(moments: list[Moment]) -> None:

@@ -11,7 +11,15 @@ import click
 
 from aegis_otel.audit import sandbox
 from aegis_otel.cli.audit_export import STDOUT, form_of, print_text, told, write_text
-from aegis_otel.cli.audit_options import Within, address_given, find_audit, open_audit, path_option
+from aegis_otel.cli.audit_options import (
+    Within,
+    address_given,
+    fetch_others,
+    find_audit,
+    path_option,
+    say_left_out,
+)
+from aegis_otel.terminal import escape
 
 _TABLE_ROWS = 1_000
 
@@ -70,15 +78,19 @@ def sql(
         click.echo(views_sql(audit), nl=False)
         return
     mirrors = address_given() is not None
-    open_audit(directory).close()  # says what an answer will be without
+    fetch_others(directory)
     if output is not None and form == "parquet":
         from aegis_otel.audit.export import parquet_draft
 
         with parquet_draft(output) as draft:
-            count = sandbox.select_parquet(directory, query, draft, timeout=timeout, mirrors=mirrors)
+            count, left_out = sandbox.select_parquet(
+                directory, query, draft, timeout=timeout, mirrors=mirrors
+            )
+        say_left_out(left_out)
         told(count, output)
         return
     answer = sandbox.select(directory, query, timeout=timeout, mirrors=mirrors)
+    say_left_out(answer.problems)
     with closing(answer.rows):
         if output is not None:
             from aegis_otel.audit.export import write_file
@@ -87,9 +99,15 @@ def sql(
             count = write_file(output, lambda file: write_text(file, chosen, rows, answer.columns))
             told(count, output)
         elif form in (None, "table"):
-            from aegis_otel.cli.audit_table import print_grid
+            from aegis_otel.audit.sql_hints import spellings
+            from aegis_otel.cli.audit_table import print_grid, shown
 
-            found = list(islice(answer.rows, _TABLE_ROWS + 1))
+            found = [list(map(shown, row)) for row in islice(answer.rows, _TABLE_ROWS + 1)]
+            if not found:
+                click.echo(f"No rows; the columns are {escape(', '.join(answer.columns))}")
+                for hint in spellings(query):
+                    click.echo(f"Note: {hint}", err=True)
+                return
             print_grid(answer.columns, found[:_TABLE_ROWS], color=ctx.color is not False)
             if len(found) > _TABLE_ROWS:
                 click.echo(f"The first {_TABLE_ROWS} rows: all with --format jsonl or --output.")

@@ -65,9 +65,9 @@ def _iso(time: datetime | None) -> str | None:
 
 
 def _print(found: Stats, *, color: bool) -> None:
-    from rich.console import Console
+    from aegis_otel.cli.layout import standard_output
 
-    console = Console(highlight=False, color_system="auto" if color else None)
+    console = standard_output(color=color)
     if found.calls == 0:
         console.print("No audit entries found.")
         return

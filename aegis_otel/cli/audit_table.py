@@ -15,16 +15,15 @@ from rich.text import Text
 
 from aegis_otel.audit.rows import Row
 from aegis_otel.cli.audit_mode import MONITOR, NOT_ENFORCED, watched
+from aegis_otel.cli.layout import is_unbounded, make_table, standard_output, takes, widths
 from aegis_otel.terminal import escape
 
 _WIDE = 120
-"""Columns of a terminal from which on every column of the table has room."""
-_SMALL = 80
-"""Columns of a terminal below which rule and risk go under action and result."""
-_SMALLEST = 46
-"""Below it a table would have to hide something: the terminal then breaks its lines."""
+"""Columns of a terminal from which on lines of the widest table may be broken."""
 _LONGEST = 60
-"""Characters of one value that are shown; `--format json` has all of them."""
+"""Characters of one value that are shown on a terminal; `--format json` has all of them."""
+_LONGEST_IN_A_PIPE = 1_000
+_LONGEST_ID = 16
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00")
 
@@ -78,10 +77,14 @@ _RULE = _Column("Rule", lambda row: row["matched_rule"])
 _RESULT = _Column("Result", lambda row: row["result_status"], True)
 _ID = _Column("ID", lambda row: row["decision_id"][-8:], True)
 
+_AGENT = _Column("Agent", lambda row: row["agent_name"])
+_CONVERSATION = _Column("Conversation", lambda row: row["conversation_id"])
+_SHORT_CONVERSATION = _Column("Conversation", lambda row: _end(row["conversation_id"]))
+
 _WIDE_COLUMNS = (
     _Column("Time (UTC)", when, True),
-    _Column("Session", lambda row: row["session_id"]),
-    _Column("Agent", lambda row: row["agent_name"]),
+    _AGENT,
+    _CONVERSATION,
     _Column("Action -> Target", action),
     _RISK,
     _Column("Decision", lambda row: row["human_decision"] or row["approval"], True, _mode),
@@ -89,8 +92,12 @@ _WIDE_COLUMNS = (
     _RESULT,
     _ID,
 )
+_SHORTER_COLUMNS = tuple(
+    _SHORT_CONVERSATION if column is _CONVERSATION else column for column in _WIDE_COLUMNS
+)
 _NARROW_COLUMNS = (
-    _Column("Time (UTC)", lambda row: when(row)[5:], True),
+    _Column("Time (UTC)", lambda row: when(row)[5:16], True),
+    _AGENT._replace(below=lambda row: _given(_end(row["conversation_id"]))),
     _Column("Action -> Target", action),
     _RISK,
     _RULE._replace(below=_mode),
@@ -99,7 +106,15 @@ _NARROW_COLUMNS = (
 )
 _SMALL_COLUMNS = (
     _Column("Time (UTC)", lambda row: when(row)[5:16], True),
-    _Column("Action -> Target\n(Rule)", action, below=lambda row: [f"({row['matched_rule'] or '-'})"]),
+    _Column(
+        "Action -> Target\n(Rule)",
+        action,
+        below=lambda row: [
+            f"({row['matched_rule'] or '-'})",
+            *_given(row["agent_name"]),
+            *_given(_end(row["conversation_id"])),
+        ],
+    ),
     _Column("Result\nRisk", _RESULT.value, True, lambda row: [row["risk_level"] or "-", *_mode(row)]),
     _ID,
 )
@@ -108,57 +123,101 @@ _SMALL_COLUMNS = (
 def print_table(rows: Sequence[Row], total: int, *, color: bool) -> None:
     """Write rows to standard output, and how many more there are.
 
+    The widest table that has room is taken: all in a line each, then with agent and conversation, rule or
+    risk below each other. Where none has, a value is on a line of its own.
+
     Args:
         rows: What to show, in this order.
         total: How many rows match.
         color: False for none; else there are colours on a terminal that has them.
     """
-    console = Console(highlight=False, color_system="auto" if color else None)
+    console = standard_output(color=color)
     if not rows:
         console.print("No audit entries found.")
         return
-    width = console.width = max(console.width, _SMALLEST)
-    columns = _WIDE_COLUMNS if width >= _WIDE else _NARROW_COLUMNS if width >= _SMALL else _SMALL_COLUMNS
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for column in columns:
-        table.add_column(column.header, overflow="fold", no_wrap=column.whole)
-    for row in rows:
-        table.add_row(*(_cell(column, row) for column in columns))
-    console.print(table)
+    longest = _LONGEST_IN_A_PIPE if is_unbounded(console) else _LONGEST
+    table = _table(rows, console.width, longest)
+    if table is not None:
+        console.print(table)
+    else:
+        _print_values(console, _SMALL_COLUMNS, rows, longest)
     if any(map(watched, rows)):
-        console.print(f"{MONITOR}: {NOT_ENFORCED}.")
+        console.print(f"{MONITOR}: {NOT_ENFORCED}.", soft_wrap=True)
     if total > len(rows):
         console.print(
-            f"The newest {len(rows)} of {total} entries: more with --limit, all with --format json."
+            f"The newest {len(rows)} of {total} entries: more with --limit, all with --format json.",
+            soft_wrap=True,
         )
 
 
-def _cell(column: _Column, row: Row) -> Text:
-    return Text("\n").join(map(styled, (column.value(row) or "-", *column.below(row))))
+def _table(rows: Sequence[Row], width: int, longest: int) -> Table | None:
+    """The widest table that has room in so many columns."""
+    unused = () if any(map(_CONVERSATION.value, rows)) else (_CONVERSATION, _SHORT_CONVERSATION)
+    for chosen in (_WIDE_COLUMNS, _SHORTER_COLUMNS, _NARROW_COLUMNS, _SMALL_COLUMNS):
+        named = [each for each in chosen if each not in unused]
+        cells = [[Text(column.header), *(_cell(column, row, longest) for row in rows)] for column in named]
+        may_break = chosen in (_NARROW_COLUMNS, _SMALL_COLUMNS) or (
+            chosen is _SHORTER_COLUMNS and width >= _WIDE
+        )
+        if not may_break and takes(cells) > width:
+            continue
+        sizes = widths(cells, [column.whole for column in named], width)
+        if sizes is not None:
+            return make_table(cells, sizes)
+    return None
 
 
-def styled(value: str) -> Text:
+def _print_values(console: Console, columns: Sequence[_Column], rows: Sequence[Row], longest: int) -> None:
+    """Below the smallest table the terminal breaks lines as it has to; nothing is hidden."""
+    for row in rows:
+        for column in columns:
+            console.print(_cell(column, row, longest), soft_wrap=True)
+        console.print()
+
+
+def _end(value: str | None) -> str | None:
+    """The end of a long id, which tells it from others."""
+    return value if value is None or len(value) <= _LONGEST_ID else f"...{value[-_LONGEST_ID + 3 :]}"
+
+
+def _given(value: str | None) -> list[str]:
+    return [value] if value else []
+
+
+def _cell(column: _Column, row: Row, longest: int) -> Text:
+    parts = (column.value(row) or "-", *column.below(row))
+    return Text("\n").join(styled(part, longest) for part in parts)
+
+
+def styled(value: str, longest: int = _LONGEST) -> Text:
     """A value as it may be printed: cut, escaped, and in the colour that it has everywhere."""
-    shown = value if len(value) <= _LONGEST else value[:_LONGEST] + "..."
+    shown = value if len(value) <= longest else value[:longest] + "..."
     return Text(escape(shown), style=_STYLES.get(value.strip(), ""))
+
+
+def shown(value: Any) -> Any:
+    """What of a value of an answer is needed to print it: numbers as they are, else a text of some length."""
+    return value if isinstance(value, int | float) else _text(value)[: _LONGEST_IN_A_PIPE + 1]
 
 
 def print_grid(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, color: bool) -> None:
     """Write the answer to a query to standard output; one value a line where a row has no room on one."""
-    console = Console(highlight=False, color_system="auto" if color else None)
+    console = standard_output(color=color)
+    longest = _LONGEST_IN_A_PIPE if is_unbounded(console) else _LONGEST
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for number, column in enumerate(columns):
         numeric = any(isinstance(row[number], int | float) for row in rows)
-        table.add_column(styled(column), no_wrap=True, justify="right" if numeric else "left")
+        table.add_column(styled(column, longest), no_wrap=True, justify="right" if numeric else "left")
     for row in rows:
-        table.add_row(*(styled(_text(value)) for value in row))
-    if Measurement.get(console, console.options.update(width=100_000), table).maximum <= console.width:
+        table.add_row(*(styled(_text(value), longest) for value in row))
+    if Measurement.get(console, console.options.update(width=10**9), table).maximum <= console.width:
         console.print(table)
         return
-    names = [styled(column).plain for column in columns]
+    names = [styled(column, longest).plain for column in columns]
     for row in rows:
         for name, value in zip(names, row, strict=True):
-            console.print(Text(name.ljust(max(map(len, names)) + 2)) + styled(_text(value)), soft_wrap=True)
+            label = Text(name.ljust(max(map(len, names)) + 2))
+            console.print(label + styled(_text(value), longest), soft_wrap=True)
         console.print()
 
 

@@ -26,9 +26,9 @@ from aegis_otel.audit.seals import Seal
 from aegis_otel.config import AUDIT_ID
 from aegis_otel.errors import AegisError, AuditError, ConfigError
 from aegis_otel.model import Approval, PolicyDecision, Result
-from aegis_otel.redaction import redact_text
 from aegis_otel.runtime import refusal
 from aegis_otel.runtime.decided import add_arguments, decided
+from aegis_otel.runtime.describe import safe_text
 from aegis_otel.runtime.system import RealSystem
 from aegis_otel.runtime.timestamps import timestamp, unix_ns
 
@@ -243,7 +243,7 @@ class AuditLogger:
         record.human_decision = human_decision
         if result is not None:
             record.stage, record.result_status = "completed", result.status.value
-            record.result_error = None if result.error is None else redact_text(str(result.error))
+            record.result_error = None if result.error is None else safe_text(str(result.error))
             if result.started_at and result.completed_at:
                 record.duration_s = (result.completed_at - result.started_at).total_seconds()
         else:

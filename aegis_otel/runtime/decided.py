@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from aegis_otel.audit.budget import NAME_CHARS, cut_name, cut_params, cut_text
 from aegis_otel.audit.record import SCHEMA_VERSION, AuditRecord
 from aegis_otel.encoding import encode_plain, to_plain
 from aegis_otel.model import Mode, PolicyDecision, RiskLevel
@@ -32,12 +33,12 @@ def decided(
         decision_id=system.new_id(),
         timestamp=timestamp(started_ns),
         session_id=session_id,
-        action_type=redact_name(action.type),
-        action_target=redact_name(action.target),
+        action_type=_name(action.type),
+        action_target=_name(action.target),
         risk_level=RISK_NAMES[verdict.risk_level],
         approval=verdict.approval.value,
         matched_rule=verdict.matched_rule,
-        reason=verdict.reason or None,
+        reason=cut_text(verdict.reason) or None,
         policy_digest=verdict.policy_digest or None,
         mode=mode.value,
         agent_name=_optional(action.agent),
@@ -54,13 +55,18 @@ def decided(
 
 
 def _optional(value: str | None) -> str | None:
-    return None if value is None else redact_name(value)
+    return None if value is None else _name(value)
+
+
+def _name(value: object) -> str:
+    name = redact_name(value)
+    return name if len(name) <= NAME_CHARS else cut_name(name)
 
 
 def add_arguments(
     record: AuditRecord, params: Mapping[str, Any], digest: Callable[[bytes], str | None]
 ) -> bytes:
-    """Put the redacted arguments and the digest of the real ones on `record`.
+    """Put the redacted arguments, cut to their budget, and the digest of the real ones on `record`.
 
     Returns:
         The encoded real arguments, which go nowhere: they are compared before the body runs.
@@ -68,7 +74,8 @@ def add_arguments(
     plain = to_plain(params)
     encoded = encode_plain(plain)
     redacted = redact(plain, encoded)
-    record.action_params = (encoded if redacted is plain else encode_plain(redacted)).decode()
+    shown = encoded if redacted is plain else encode_plain(redacted)
+    record.action_params = cut_params(redacted, shown).decode()
     record.args_digest = digest(encoded)
     return encoded
 

