@@ -53,6 +53,9 @@ class Approvals:
         waited: bool = False,
     ) -> Look | None:
         """A look at a call; None where there is nothing to judge: the SDK may do as it does."""
+        if not issubclass(type(tool), FunctionTool):
+            looks.current.set(None)
+            return None  # something that says it is one, and stands behind no gate
         audited = self.asks and not is_governed(tool)
         concerned = waited or self._gates.of(tool).may_stop() if audited else False
         if not concerned and vars(tool).get(SETTING, False) is False:
@@ -124,7 +127,7 @@ class Approvals:
 
     def without_look(self, tool: FunctionTool, tool_call: Any, agent: object, context: Any) -> None:
         """The SDK rejects a call by itself that there was nothing to judge about."""
-        if self.asks and not is_governed(tool):
+        if self.asks and issubclass(type(tool), FunctionTool) and not is_governed(tool):
             self.rejected(self.new(tool, tool_call, agent, context))
 
     def withdraw(self, look: Look) -> None:
