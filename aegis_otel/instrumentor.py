@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Collection
 from typing import Any
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
 
 from aegis_otel.config import monitors
+from aegis_otel.errors import AegisError
 
 NAME = "aegis"
 """Of the entry point; in OTEL_PYTHON_DISABLED_INSTRUMENTATIONS it switches governance off."""
 
+_NOT_RUN = "governance could not start, so the program is not run"
 _log = logging.getLogger("aegis_otel")
 
 
@@ -43,6 +46,8 @@ class AegisInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             if monitors(settings.get("mode")):
                 _log.error("tool calls are neither governed nor recorded", exc_info=True)
                 return
+            if isinstance(error, AegisError):  # it says itself what is wrong, and where
+                raise SystemExit(f"aegis-otel: {_NOT_RUN}: {error}") from None
             _refuse_runs(f"{type(error).__name__} when it was to start")
             _log.critical("governance could not start, so every run is refused", exc_info=True)
 
@@ -56,7 +61,20 @@ def before_instrumentors() -> None:
     """Refuse runs until the turn of `AegisInstrumentor` (entry point `opentelemetry_pre_instrument`)."""
     switched_off = os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")
     if not {NAME, "*"} & {name.strip() for name in switched_off} and not monitors(None):
-        _refuse_runs("the loading of instrumentors broke off before it could start")
+        try:
+            _refuse_runs("the loading of instrumentors broke off before it could start")
+        except AegisError as error:
+            _end(str(error))
+
+
+def _end(why: str) -> None:
+    """End the process before the program begins: with this SDK not even its runs can be refused.
+
+    The loader passes over exceptions, and the program would run ungoverned.
+    """
+    sys.stderr.write(f"aegis-otel: {_NOT_RUN}: {why}\n")
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _refuse_runs(why: str) -> None:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from opentelemetry import _logs, metrics, trace
 
 from aegis_otel.errors import ConfigError
+from aegis_otel.telemetry.sending import Sending
 
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs import LoggerProvider
@@ -44,7 +45,7 @@ def configure_otlp() -> tuple[Signal, ...]:
     `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`; the protocol is `OTEL_EXPORTER_OTLP_PROTOCOL` or a signal's own,
     `http/protobuf` when neither is set. `OTEL_TRACES_EXPORTER` and its like must name `otlp`, where set.
     `OTEL_SDK_DISABLED=true` turns everything off. `OTEL_TRACES_SAMPLER` may also be `aegis_traceidratio`
-    (`telemetry.sampler`). What is buffered is sent when the interpreter exits.
+    (`telemetry.sampler`). What is buffered is sent when the interpreter exits, for three seconds at most.
 
     Returns:
         The signals exported from now on because of this call.
@@ -60,16 +61,20 @@ def configure_otlp() -> tuple[Signal, ...]:
     from opentelemetry.sdk.resources import Resource
 
     providers: list[Any] = []
+    sending = Sending()
     try:
         resource = Resource.create()  # one for all signals: its instance id may be random
         for signal, transport in transports.items():
-            providers.append(_PROVIDERS[signal](transport, resource))
+            exporter = _exporter(transport, *_EXPORTERS[signal])
+            sending.watch(exporter, signal, *_endpoint(signal))
+            providers.append(_PROVIDERS[signal](exporter, resource))
     except Exception as error:  # whatever the SDK's classes make of their variables
         for provider in providers:
             provider.shutdown()
         raise ConfigError(f"OTLP export cannot be set up: {error}; correct the `OTEL_*` variables") from error
     for signal, provider in zip(transports, providers, strict=True):
         _INSTALL[signal](provider)
+    sending.finish_at_exit(providers)
     return tuple(transports)
 
 
@@ -165,40 +170,42 @@ def _exporter(transport: str, module: str, name: str, **options: Any) -> Any:
     return getattr(import_module(f"opentelemetry.exporter.otlp.proto.{transport}.{module}"), name)(**options)
 
 
-def _traces(transport: str, resource: Resource) -> TracerProvider:
+def _traces(exporter: Any, resource: Resource) -> TracerProvider:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     from aegis_otel.telemetry import sampler
 
-    exporter = _exporter(transport, "trace_exporter", "OTLPSpanExporter")
     # The SDK's provider knows its own samplers only: `opentelemetry-instrument` looks at entry points.
     ours = _read("OTEL_TRACES_SAMPLER").lower() == sampler.NAME
     chosen = sampler.from_argument(_read("OTEL_TRACES_SAMPLER_ARG")) if ours else None
-    provider = TracerProvider(chosen, resource)
+    provider = TracerProvider(chosen, resource, shutdown_on_exit=False)  # `Sending` ends it
     provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider
 
 
-def _log_records(transport: str, resource: Resource) -> LoggerProvider:
+def _log_records(exporter: Any, resource: Resource) -> LoggerProvider:
     from opentelemetry.sdk._logs import LoggerProvider
     from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 
-    exporter = _exporter(transport, "_log_exporter", "OTLPLogExporter")
-    provider = LoggerProvider(resource)
+    provider = LoggerProvider(resource, shutdown_on_exit=False)
     provider.add_log_record_processor(BatchLogRecordProcessor(exporter))
     return provider
 
 
-def _metrics(transport: str, resource: Resource) -> MeterProvider:
+def _metrics(exporter: Any, resource: Resource) -> MeterProvider:
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
-    exporter = _exporter(transport, "metric_exporter", "OTLPMetricExporter")
-    return MeterProvider([PeriodicExportingMetricReader(exporter)], resource)
+    return MeterProvider([PeriodicExportingMetricReader(exporter)], resource, shutdown_on_exit=False)
 
 
-_PROVIDERS: dict[Signal, Callable[[str, Resource], Any]] = {
+_EXPORTERS: dict[Signal, tuple[str, str]] = {
+    "traces": ("trace_exporter", "OTLPSpanExporter"),
+    "logs": ("_log_exporter", "OTLPLogExporter"),
+    "metrics": ("metric_exporter", "OTLPMetricExporter"),
+}
+_PROVIDERS: dict[Signal, Callable[[Any, Resource], Any]] = {
     "traces": _traces,
     "logs": _log_records,
     "metrics": _metrics,

@@ -1,5 +1,11 @@
 """Governance for the tools of the OpenAI Agents SDK."""
 
+# ruff: noqa: E402  (an SDK that is too old is named before its imports fail)
+
+from aegis_otel.adapters.openai_agents.supported import check_sdk
+
+check_sdk()
+
 from aegis_otel.adapters.openai_agents.approvals.answers import answered_by
 from aegis_otel.adapters.openai_agents.governed_tool import governed_tool
 from aegis_otel.adapters.openai_agents.plain_guardrail import governance_guardrail

@@ -150,7 +150,7 @@ def govern(
         if current is not None and current.asked == asked:
             return current
         if CapturePoint.installed is not None:
-            raise ConfigError("tool calls are governed already, with other settings: `uninstrument()` first")
+            raise ConfigError(_governed_already(current))
         if runtime is None:
             runtime = Runtime(
                 policy=policy if isinstance(policy, Policy) else Policy.from_yaml_files(*files),
@@ -178,6 +178,18 @@ def govern(
             watch.start()
         Instrumentation.current = Instrumentation(runtime, point, watch, asked)
         return Instrumentation.current
+
+
+def _governed_already(current: Instrumentation | None) -> str:
+    """Who was first, and how both are brought together."""
+    if current is None or not current.by_loader:
+        return "tool calls are governed already, with other settings: `uninstrument()` first"
+    refused = current.runtime.governor.unavailable
+    return (
+        "`opentelemetry-instrument` has loaded aegis before this call"
+        + (f", and refuses every tool call ({refused.error})" if refused else ", with other settings")
+        + f": set {POLICY.env} and leave this call out, or set OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=aegis"
+    )
 
 
 def _resolved(what: object, settings: Settings) -> dict[str, Any]:
@@ -216,6 +228,8 @@ class Instrumentation:
         """With what; asking again for the same gives the same."""
         self._point = point
         self._watch = watch
+        self.by_loader = False
+        """Whether `AegisInstrumentor` put it in place, which is what `opentelemetry-instrument` loads."""
         self.bridges: list[SpanBridge] = []
         """What brings the SDK's traces to OpenTelemetry: one, or processors of the user's own making."""
 

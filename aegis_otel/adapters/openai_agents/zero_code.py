@@ -31,7 +31,7 @@ def start(**settings: Any) -> None:
         except Exception as error:
             _log.error("signals are not exported: %s", describe(error))
     try:
-        instrument(**settings)
+        instrument(**settings).by_loader = True
     except Exception as error:
         reason = safe_text(str(error)) if isinstance(error, AegisError) else describe(error)
         if monitors(settings.get("mode")):
@@ -58,7 +58,7 @@ def _refuse_calls(why: str, providers: dict[str, Any]) -> None:
         usable = {name: given for name, given in providers.items() if hasattr(given, PROVIDERS[name])}
         runtime = Runtime(policy=nothing, mode=Mode.ENFORCE, recorder=Recorder(**usable))
         runtime.governor.unavailable = refusal.unavailable(why)
-        instrument(runtime=runtime)
+        instrument(runtime=runtime).by_loader = True
     except Exception as worse:
         _log.critical("nor can calls be refused one by one, so every run is: %s", describe(worse))
         refuse_runs(why)
