@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
@@ -142,7 +143,12 @@ HIDDEN = [
 ]
 
 
-@pytest.mark.parametrize("hidden", HIDDEN, ids=str)
+def named(value: object) -> str:
+    """Return an id without addresses in memory, so that every worker collects the same tests."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value))
+
+
+@pytest.mark.parametrize("hidden", HIDDEN, ids=named)
 def test_k1_a_rule_sees_what_the_body_sees(hidden: tuple[Any, ...], tmp_path: Path) -> None:
     body, operator, path, expected, sent = hidden
     b = make_bench(tmp_path / "audit", policy=policy(operator, path, expected))
@@ -161,7 +167,7 @@ def test_k1_a_rule_sees_what_the_body_sees(hidden: tuple[Any, ...], tmp_path: Pa
         (before, "value.total", {"value": {"packed": 5}}),
         (keyed, "value.x.totalAmount", {"value": {"x": {"totalAmount": 5, "note": None}}}),
     ],
-    ids=str,
+    ids=named,
 )
 def test_k1_a_value_below_the_limit_runs_holds(
     body: Any, path: str, sent: dict[str, Any], tmp_path: Path
@@ -177,7 +183,7 @@ def test_k1_a_value_below_the_limit_runs_holds(
         (Colour, "red", "eq", "red"),
         (int, 5000.0, "gt", 100),
     ],
-    ids=str,
+    ids=named,
 )
 def test_k1_plain_values_of_other_types_are_compared_holds(
     annotation: Any, sent: Any, operator: str, expected: Any, tmp_path: Path
