@@ -7,16 +7,19 @@ RUN := $(CACHE)/run
 DEV := $(CACHE)/dev
 OLDEST := $(CACHE)/oldest
 ENGINES := $(CACHE)/engines
+SDKS := 0.24.0 0.21.1
 # What depends on how the SDK behaves.
 SDK_TESTS := tests/tutorial $(addprefix tests/integration/test_,$(addsuffix .py,call_table coverage govern_agent \
 	governed_tool instrument matrix realtime sdk_approvals tool_kinds tracing_bridge zero_code))
+SDK_RUN = $(CACHE)/sdk-$$sdk/bin/pip install --quiet --no-deps --force-reinstall . && \
+	$(CACHE)/sdk-$$sdk/bin/python tests/sdk/run.py $(CACHE)/sdk-$$sdk/openai_agents-$$sdk
 export RUFF_CACHE_DIR := $(CACHE)/ruff
 export MYPY_CACHE_DIR := $(CACHE)/mypy
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
 export PYTHONPYCACHEPREFIX := $(CACHE)/pycache
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-oldest test-engines test-stack collector soak check format docs dashboards bench clean
+.PHONY: help demo test test-oldest test-sdk test-sdk-quick test-engines test-stack collector soak check format docs dashboards bench clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,6 +53,17 @@ $(ENGINES)/.ready: pyproject.toml
 	$(ENGINES)/bin/pip install --quiet --editable . --group test --group engines
 	@touch $@
 
+# The SDK's own tests, from its source distribution, in an environment with what they need.
+$(CACHE)/sdk-%/.ready: pyproject.toml
+	@mkdir -p $(CACHE)
+	$(PYTHON) -m venv --clear $(CACHE)/sdk-$*
+	$(CACHE)/sdk-$*/bin/pip install --quiet --upgrade pip
+	$(CACHE)/sdk-$*/bin/pip download --quiet --no-deps --no-binary openai-agents --dest $(CACHE)/sdk-$* openai-agents==$*
+	tar --extract --gzip --directory $(CACHE)/sdk-$* --file $(CACHE)/sdk-$*/openai_agents-$*.tar.gz
+	$(CACHE)/sdk-$*/bin/pip install --quiet . --group sdk-suite \
+		'openai-agents[any-llm,dapr,docker,encrypt,litellm,mongodb,redis,s3,sqlalchemy,viz,voice]==$*'
+	@touch $@
+
 demo: $(RUN)/.ready ## a governed agent, offline: what runs, what is asked, what is blocked, and its trail
 	@OPENAI_API_KEY= $(RUN)/bin/python examples/quickstart/main.py --show-signals
 
@@ -58,6 +72,13 @@ test: $(DEV)/.ready ## the test suite (under 15 minutes on two cores)
 
 test-oldest: $(OLDEST)/.ready ## what touches the SDK, on the oldest that is supported
 	$(OLDEST)/bin/python -m pytest -n 2 -q $(SDK_TESTS)
+
+# A part, while working: make test-sdk-quick RUN_ARGS="--mode sdk tests/test_run_state.py"
+test-sdk: $(SDKS:%=$(CACHE)/sdk-%/.ready) ## the SDK's own test suite, governed in every way, against the same without us (an hour)
+	@for sdk in $(SDKS); do $(SDK_RUN) $(RUN_ARGS); done
+
+test-sdk-quick: $(CACHE)/sdk-0.24.0/.ready ## of that the files about tools, on 0.24.0, in enforce and with approvals="sdk"
+	@sdk=0.24.0; $(SDK_RUN) --quick $(or $(RUN_ARGS),--mode enforce --mode sdk)
 
 test-engines: $(ENGINES)/.ready ## Spark (needs Java) and ClickHouse's engine on the sealed Parquet and on events
 	AEGIS_REQUIRE_STACK=1 $(ENGINES)/bin/python -m pytest -q \

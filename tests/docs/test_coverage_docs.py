@@ -14,7 +14,7 @@ from agents import FunctionTool, ShellTool
 from agents.tool import Tool
 
 from aegis_otel import Action, Policy
-from aegis_otel.adapters.openai_agents import coverage, handoffs, local_actions, tool_kinds
+from aegis_otel.adapters.openai_agents import coverage, handoffs, local_actions, tool_kinds, unseen
 from aegis_otel.adapters.openai_agents.coverage import Status
 from aegis_otel.adapters.openai_agents.local_tools import LOCAL
 from aegis_otel.adapters.openai_agents.tool_kinds import Kind
@@ -37,6 +37,7 @@ KINDS: list[Kind] = [
     *(tool_kinds.COMPUTER, Kind(coverage.MCP_SERVER), Kind(coverage.SANDBOX), coverage.AGENT_CLASS),
     *(handoffs.HANDOFF, handoffs.HANDOFF_CODE),
     *(*tool_kinds.SEARCH.values(), *tool_kinds.HOSTED.values(), tool_kinds.HOSTED_SHELL),
+    *(unseen.STORED_PROMPT, unseen.REQUEST_FIELD, unseen.CODEX_AGENT, unseen.CAPABILITY_CLASS),
 ]
 
 
@@ -80,7 +81,10 @@ def test_what_rules_match_is_what_the_actions_have() -> None:
         "custom": local_actions.CUSTOM,
         "computer": local_actions.COMPUTER,
     }
-    told = {kind: re.findall(r"`(\w+)`", parameters) for kind, _, parameters in rows("What rules match")}
+    told = {
+        kind: re.findall(r"`(\w+)`", parameters.partition(";")[0])
+        for kind, _, parameters in rows("What rules match")
+    }
     assert {kind: set(names) for kind, names in told.items()} == {
         kind: set(schema["properties"]) for kind, schema in schemas.items()
     }

@@ -181,7 +181,8 @@ def test_a_class_that_answers_for_itself_is_not_governable(installed: MAKE) -> N
             self.name = "past"
 
     class PastFunction(FunctionTool):
-        tool_input_guardrails = ()  # type: ignore[assignment]
+        async def on_invoke_tool(self, context: Any, arguments: str) -> str:  # type: ignore[override]
+            return "ran"
 
     installed()
     past = PastFunction.__new__(PastFunction)
@@ -189,7 +190,7 @@ def test_a_class_that_answers_for_itself_is_not_governable(installed: MAKE) -> N
     found = rows(Agent(name="A", tools=[Past(), past]))
     assert {row.status for row in found} == {Status.NOT_GOVERNABLE}
     assert "`Past` overrides `on_invoke_tool`" in found[0].reason
-    assert "`PastFunction` overrides `tool_input_guardrails`" in found[1].reason
+    assert "`PastFunction` overrides `on_invoke_tool`" in found[1].reason
 
 
 class Amount(BaseModel):

@@ -14,6 +14,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -31,6 +32,7 @@ from agents import (
 )
 from agents.mcp.server import MCPServer
 from agents.mcp.util import MCPUtil
+from agents.realtime import session as realtime_session
 from agents.testing import ScriptedModel, assistant_message, function_call
 from agents.tracing import get_trace_provider
 from mcp.types import CallToolResult, TextContent, Tool
@@ -258,7 +260,7 @@ def test_the_users_guardrails_stay_in_force_and_can_be_changed(policy: Path, tmp
     shared = [ToolInputGuardrail(watch, name="watch")]
     one, two = tool("read_a", tool_input_guardrails=shared), tool("read_b", tool_input_guardrails=shared)
     aegis_otel.instrument(policy, audit_dir=tmp_path / "audit")
-    bare = tool("read_c")
+    bare = tool("read_c", tool_input_guardrails=[])
     assert bare.tool_input_guardrails is not None
     bare.tool_input_guardrails.append(shared[0])
     borrowed = tool("read_d", tool_input_guardrails=list(one.tool_input_guardrails or ()))
@@ -333,7 +335,7 @@ def test_gates_go_with_their_tools(policy: Path, tmp_path: Path) -> None:
     """MCP tools are made anew each turn: what is kept for a tool must go with it."""
     aegis_otel.instrument(policy, audit_dir=tmp_path / "audit")
     each = tool("read_it")
-    assert list(each.tool_input_guardrails or ())
+    assert each.on_invoke_tool is each.on_invoke_tool
     gone = weakref.ref(each)
     del each
     gc.collect()
@@ -499,9 +501,9 @@ def test_unknown_settings_are_named(policy: Path) -> None:
 def test_an_sdk_that_looks_elsewhere_is_refused(
     policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A field that moved: the self-test sees that a body was reached, and nothing is installed."""
+    """What we stand before is no longer called: the self-test sees that a body was reached."""
     monkeypatch.setattr(function_tools, "INVOKER", "on_invoke")
-    monkeypatch.setattr(function_tools, "GUARDRAILS", "input_guardrails")
+    monkeypatch.setattr(function_tools, "tool_execution", _unread(function_tools.tool_execution))
     with pytest.raises(
         ConfigError, match=r"self-test of the capture point failed.*body of a tool was reached"
     ):
@@ -509,9 +511,23 @@ def test_an_sdk_that_looks_elsewhere_is_refused(
     assert Instrumentation.current is None
     monkeypatch.undo()
     with monkeypatch.context() as patch:
-        patch.setattr(function_tools, "GUARDRAILS", "input_guardrails")
+        patch.setattr(function_tools, "tool_execution", _unread(function_tools.tool_execution))
         with pytest.raises(ConfigError, match="self-test of the capture point failed"):
             aegis_otel.instrument(policy, audit_dir=tmp_path / "audit")
+    assert realtime_session.__name__ == function_tools.REALTIME
+    for name in ("GUARDRAILS", "REALTIME_GUARDRAILS"):
+        with monkeypatch.context() as patch:
+            patch.setattr(function_tools, name, "renamed")
+            with pytest.raises(ConfigError, match=r"has no `.*\.renamed` as known here"):
+                aegis_otel.instrument(policy, audit_dir=tmp_path / "audit")
+    assert Instrumentation.current is None
+
+
+def _unread(module: ModuleType) -> ModuleType:
+    """A module with the same functions, which the SDK does not look into."""
+    copied = ModuleType(module.__name__)
+    vars(copied).update(vars(module))
+    return copied
 
 
 # --- reload ---
@@ -594,7 +610,6 @@ def test_nothing_is_kept_of_dropped_tools(make: Any, policy: Path, tmp_path: Pat
         each = make(server)
         if isinstance(each, FunctionTool):
             assert each.on_invoke_tool is each.on_invoke_tool
-            assert each.tool_input_guardrails
         else:
             assert each.shell.executor is each.shell.executor
         seen.append(weakref.ref(each))

@@ -48,8 +48,11 @@ rules:
 REFUSED = "READ [AEGIS ERROR] Action not run: governance is unavailable: "
 
 MOVED = """\
+import types
 from aegis_otel.adapters.openai_agents import function_tools
-function_tools.GUARDRAILS, function_tools.INVOKER = "renamed_guardrails", "renamed_invoker"
+unread = types.ModuleType("unread")
+vars(unread).update(vars(function_tools.tool_execution))
+function_tools.tool_execution, function_tools.INVOKER = unread, "renamed_invoker"
 from aegis_otel import AegisInstrumentor
 AegisInstrumentor().instrument()
 """

@@ -11,6 +11,7 @@ from agents import FunctionTool
 from agents.agent import AgentBase
 from agents.sandbox import SandboxAgent
 
+from aegis_otel.adapters.openai_agents import unseen
 from aegis_otel.adapters.openai_agents.gate import own_guardrail
 from aegis_otel.adapters.openai_agents.handoffs import kind_of_handoff, target_of_handoff
 from aegis_otel.adapters.openai_agents.tool_kinds import AGENT, Kind, kind_of, name_of
@@ -103,12 +104,23 @@ def rows_of(agent: object, tools: Iterable[object], mode: Mode | None) -> Iterat
     name = name_of(agent)
     for tool in tools:
         yield _judge(name, tool, mode)
+        yield from unseen_rows(name, unseen.of_tool(tool), mode)
+    yield from unseen_rows(name, unseen.of_agent(agent), mode)
     if _makes_tools(agent):
         yield _row(name, f"what `{type(agent).__name__}` adds", AGENT_CLASS, mode)
     for handoff in _items(agent, "handoffs"):
         target = target_of_handoff(handoff)
         known = name_of(target) if target is not None else str(getattr(handoff, "agent_name", "?"))
         yield _row(name, f"to `{known}`", kind_of_handoff(handoff), mode)
+
+
+def unseen_rows(agent: str, found: Iterable[unseen.Unseen], mode: Mode | None) -> Iterator[Row]:
+    """The rows of what brings tools that nobody here sees."""
+    try:
+        for name, kind in found:
+            yield _row(agent, name, kind, mode)
+    except Exception as error:
+        yield _row(agent, "?", Kind("unknown", f"it cannot be looked at ({type(error).__name__})"), mode)
 
 
 def _makes_tools(agent: object) -> bool:
@@ -160,8 +172,11 @@ class _Walk:
         yield from rows_of(agent, tools, mode)
         for server in _items(agent, "mcp_servers"):
             yield _row(name, f"every tool of `{name_of(server)}`", Kind(MCP_SERVER), mode)
-        if _items(agent, "capabilities"):
+        capabilities = _items(agent, "capabilities")
+        if capabilities:
             yield _row(name, "every tool of its capabilities", Kind(SANDBOX), mode)
+        for capability in capabilities:
+            yield from unseen_rows(name, unseen.of_capability(capability), mode)
         inside = (getattr(tool, "_agent_instance", None) for tool in tools if kind_of(tool) is AGENT)
         handed = map(target_of_handoff, _items(agent, "handoffs"))
         waiting += [each for each in (*inside, *handed) if each is not None]

@@ -1,17 +1,22 @@
-"""The capture point on the class: every `FunctionTool` behind a gate, whenever and by whomever it was made.
+"""The capture point: every `FunctionTool` behind a gate, whenever and by whomever it was made.
 
-Two data descriptors on the SDK's class. What the user set stays in the instance; what the SDK reads has
-the gate in front. So MCP tools that are rebuilt each turn, agents as tools, tools of agents handed to and
-tools made before or after are all covered, and taking the descriptors away leaves no trace.
+The gate is asked where the SDK runs the input guardrails of a call, before them. A data descriptor on the
+class has it before the body, too: what the user set stays in the instance. So MCP tools that are rebuilt
+each turn, agents as tools, tools of agents handed to and tools made before or after are all covered, and
+taking both away leaves no trace.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 import weakref
-from collections.abc import Iterable, Iterator, MutableSequence
-from typing import Any, NamedTuple, overload
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
 
-from agents import FunctionTool, ToolInputGuardrail
+from agents import FunctionTool, ToolInputGuardrailData
+from agents.run_internal import tool_execution
+from agents.tool_context import ToolContext
 
 from aegis_otel.adapters.openai_agents.actions import LiveActions, Targets, names_of
 from aegis_otel.adapters.openai_agents.gate import (
@@ -26,11 +31,24 @@ from aegis_otel.adapters.openai_agents.gate import (
 from aegis_otel.adapters.openai_agents.invoker import gate_of, gated, ungated
 from aegis_otel.adapters.openai_agents.kept import Kept
 from aegis_otel.adapters.openai_agents.patches import Patches
+from aegis_otel.errors import ConfigError
 from aegis_otel.policy import Policy
 from aegis_otel.runtime.governor import Governor
 
-GUARDRAILS = "tool_input_guardrails"
+GUARDRAILS = "_execute_tool_input_guardrails"
+"""What runs the input guardrails of a call, in `agents.run_internal.tool_execution`."""
+_GUARDED = {"func_tool", "tool_context", "agent"}
+REALTIME = "agents.realtime.session"
+REALTIME_GUARDRAILS = "_run_tool_input_guardrails"
+"""The same of a `RealtimeSession`."""
+_GUARDED_REALTIME = {"self", "tool"}
 INVOKER = "on_invoke_tool"
+_OWN_GUARDRAILS = "tool_input_guardrails"
+_OUTPUT_NAME = "json_tool_call"
+_OUTPUT_MAKER: Any = getattr(tool_execution, "build_litellm_json_tool_call", None)
+_OUTPUT_CODE = [] if _OUTPUT_MAKER is None else [each for each in _OUTPUT_MAKER.__code__.co_consts if each]
+
+Execute = Callable[..., Awaitable[str | None]]
 
 
 class _Made(NamedTuple):
@@ -70,7 +88,7 @@ class Gates:
     def invoker(self, tool: FunctionTool, raw: Invoke) -> Invoke:
         """`raw` behind the gate of `tool`; the same object each time, as the SDK compares by identity."""
         fields = vars(tool)  # no more than needed: the SDK asks ten times a call
-        own = own_guardrail(tool) if fields.get(GUARDRAILS) else None
+        own = own_guardrail(tool) if fields.get(_OWN_GUARDRAILS) else None
         if isinstance(own, SharedGuardrail) and own.gates is not self:
             return own.gates.invoker(tool, raw)
         # The SDK looks at arguments for the user's own callable, and must not for ours: see `gated`.
@@ -79,16 +97,29 @@ class Gates:
         if known is not None and known.raw is raw and known.inspectable is inspectable:
             return known.invoker
         there = gate_of(raw)
-        if there is not None and not isinstance(there, ToolGate):
+        if (there is not None and not isinstance(there, ToolGate)) or _is_output(tool):
             return raw
         # One of another capture point, read from a tool then, is none; and a governed tool has its own gate.
         gate = self.of(tool) if own is None or own.gate is None else own.gate
         invoker = gated(ungated(raw), gate, inspectable=inspectable)
         return self._invokers.put(tool, _Made(raw, inspectable, invoker)).invoker
 
-    def made(self, gate: object) -> bool:
-        """Whether `gate` is one of these, whatever became of its tool."""
-        return isinstance(gate, ToolGate) and gate.among is self
+    def stand_before(self, tool: FunctionTool) -> bool:
+        """Return whether a call of `tool` is to be decided on here.
+
+        What only passes for a FunctionTool, such as a proxy, is decided on before its body.
+        """
+        return issubclass(type(tool), FunctionTool) and not is_governed(tool) and not _is_output(tool)
+
+    async def refusal(self, tool: FunctionTool, context: ToolContext[Any], agent: Any) -> str | None:
+        """Decide on a call, and return the text that the model gets in place of it; None admits it.
+
+        A tool with a gate of its own has that among its guardrails.
+        """
+        if not self.stand_before(tool):
+            return None
+        behavior = (await self.of(tool).guard(ToolInputGuardrailData(context=context, agent=agent))).behavior
+        return behavior["message"] if behavior["type"] == "reject_content" else None
 
     def retire(self) -> None:
         """Stand aside from now on, and leave no trace in tools."""
@@ -104,6 +135,8 @@ class ToolGate(Gate):
         super().__init__(governor, actions)
         self.among = among
         self._may_stop: tuple[Policy, str | None, bool] | None = None
+
+    is_on_class = True
 
     @property
     def retired(self) -> bool:
@@ -155,37 +188,80 @@ class SharedGuardrail(GovernanceGuardrail):
         self.gates = gates
 
 
+def _is_output(tool: FunctionTool) -> bool:
+    """Return whether the SDK made `tool` of a final output, which LiteLLM has models give as a call.
+
+    Told by its code: a name is the model's to choose.
+    """
+    fields = vars(tool)
+    return fields["name"] == _OUTPUT_NAME and getattr(fields[INVOKER], "__code__", None) in _OUTPUT_CODE
+
+
 def install(gates: Gates, patches: Patches) -> None:
-    """Put the capture point on `FunctionTool`."""
+    """Put the capture point before the input guardrails of every `FunctionTool`, and before its body.
+
+    Raises:
+        ConfigError: this SDK runs input guardrails in another way.
+    """
     gates.retired = False
     patches.afterwards(gates.retire)
-    patches.set(FunctionTool, GUARDRAILS, _Guardrails(gates))
+    execute = _known(tool_execution, GUARDRAILS, _GUARDED)
+    patches.set(tool_execution, GUARDRAILS, _first(gates, execute))
     patches.set(FunctionTool, INVOKER, _Invoker(gates))
+    patches.when_imported(REALTIME, lambda module: _install_realtime(gates, patches, module))
 
 
-class _Guardrails:
-    """`tool_input_guardrails`: ours, then the user's own."""
+def _install_realtime(gates: Gates, patches: Patches, module: Any) -> None:
+    session = module.RealtimeSession
+    run = _known(session, REALTIME_GUARDRAILS, _GUARDED_REALTIME)
+    patches.set(session, REALTIME_GUARDRAILS, _first_in_realtime(gates, run))
 
-    def __init__(self, gates: Gates) -> None:
-        self._gates = gates
 
-    def __get__(self, tool: FunctionTool | None, owner: type[FunctionTool]) -> Any:
-        if tool is None:
-            return None  # the field's default
-        own = vars(tool).get(GUARDRAILS)
-        if is_governed(tool):
-            return own
-        return Guarded(tool, self._gates.of(tool).guardrail)
+def _known(owner: Any, name: str, parameters: set[str]) -> Execute:
+    """Return the SDK's function; raises ConfigError where it takes something else than `parameters`."""
+    found: Any = vars(owner).get(name)
+    if not inspect.iscoroutinefunction(found) or not parameters <= inspect.signature(found).parameters.keys():
+        raise ConfigError(
+            f"this version of openai-agents has no `{owner.__name__}.{name}` as known here, where aegis-otel "
+            "decides on calls: pin openai-agents to a version named in the README"
+        )
+    execute: Execute = found
+    return execute
 
-    def __set__(self, tool: FunctionTool, guardrails: Any) -> None:
-        if isinstance(guardrails, Guarded):  # read from a tool, for a copy of it
-            guardrails = guardrails.own
-        elif guardrails and any(self._is_ours(each) for each in guardrails):
-            guardrails = [each for each in guardrails if not self._is_ours(each)]
-        vars(tool)[GUARDRAILS] = guardrails
 
-    def _is_ours(self, guardrail: ToolInputGuardrail[Any]) -> bool:
-        return self._gates.made(getattr(guardrail.guardrail_function, "__self__", None))
+def _first(gates: Gates, execute: Execute) -> Execute:
+    """Return the SDK's way to run the input guardrails of a call, with the gate before it.
+
+    So the gate is in none of the lists that a program reads: neither among a tool's guardrails, nor among
+    the results of a run, nor in a saved state.
+    """
+
+    @functools.wraps(execute)
+    async def decided(**given: Any) -> str | None:
+        refusal = await gates.refusal(given["func_tool"], given["tool_context"], given["agent"])
+        return await execute(**given) if refusal is None else refusal
+
+    return decided
+
+
+def _first_in_realtime(gates: Gates, run: Execute) -> Execute:
+    """As `_first`, for a realtime session: the SDK itself makes the context that the gate is asked with."""
+
+    @functools.wraps(run)
+    async def decided(session: Any, **given: Any) -> str | None:
+        tool = given["tool"]
+        refusal = None
+        if gates.stand_before(tool):
+            refusal = await run(session, **given | {"tool": _Only([gates.of(tool).guardrail])})
+        return await run(session, **given) if refusal is None else refusal
+
+    return decided
+
+
+class _Only(NamedTuple):
+    """All that a realtime session reads of a tool to run its input guardrails."""
+
+    tool_input_guardrails: list[GovernanceGuardrail]
 
 
 class _Invoker:
@@ -203,66 +279,3 @@ class _Invoker:
         if isinstance(gate_of(invoker), ToolGate):  # read from a tool, for a copy of it
             invoker = ungated(invoker)
         vars(tool)[INVOKER] = invoker
-
-
-class Guarded(MutableSequence[ToolInputGuardrail[Any]]):
-    """The input guardrails of a tool as the SDK sees them: ours first. Changes go to the tool's own list."""
-
-    def __init__(self, tool: FunctionTool, ours: GovernanceGuardrail) -> None:
-        self._tool = tool
-        self._ours = ours
-
-    @property
-    def own(self) -> list[ToolInputGuardrail[Any]] | None:
-        """What the user set."""
-        own: list[ToolInputGuardrail[Any]] | None = vars(self._tool).get(GUARDRAILS)
-        return own
-
-    def _all(self) -> list[ToolInputGuardrail[Any]]:
-        return [self._ours, *(self.own or ())]
-
-    def _replace(self, every: Iterable[ToolInputGuardrail[Any]]) -> None:
-        kept = [each for each in every if each is not self._ours]
-        if self.own is None:
-            vars(self._tool)[GUARDRAILS] = kept
-        else:
-            self.own[:] = kept
-
-    @overload
-    def __getitem__(self, index: int) -> ToolInputGuardrail[Any]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[ToolInputGuardrail[Any]]: ...
-    def __getitem__(self, index: int | slice) -> Any:
-        return self._all()[index]
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        every = self._all()
-        every[index] = value
-        self._replace(every)
-
-    def __delitem__(self, index: Any) -> None:
-        every = self._all()
-        del every[index]
-        self._replace(every)
-
-    def __len__(self) -> int:
-        return 1 + len(self.own or ())
-
-    def __iter__(self) -> Iterator[ToolInputGuardrail[Any]]:
-        return iter(self._all())
-
-    def insert(self, index: int, value: ToolInputGuardrail[Any]) -> None:
-        every = self._all()
-        every.insert(index, value)
-        self._replace(every)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Guarded) and (self.own or []) == (other.own or [])
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __add__(self, more: Iterable[ToolInputGuardrail[Any]]) -> list[ToolInputGuardrail[Any]]:
-        return [*self, *more]
-
-    def __repr__(self) -> str:
-        return repr(self._all())

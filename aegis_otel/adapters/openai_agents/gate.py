@@ -103,9 +103,15 @@ class GovernanceGuardrail(ToolInputGuardrail[Any]):
         self.gate = gate
         """The one it belongs to, where that is one."""
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> GovernanceGuardrail:
+        return self  # a deep copy of a governed tool is governed by the same gate
+
 
 class Gate:
     """One tool's way to the governor."""
+
+    is_on_class = False
+    """Whether the tool itself knows nothing of it, and any copy of the tool has one all the same."""
 
     def __init__(self, governor: Governor, actions: Actions) -> None:
         self.governor = governor

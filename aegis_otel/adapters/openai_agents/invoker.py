@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Awaitable
 from typing import Any
 
+import wrapt
 from agents.tool_context import ToolContext
 
 from aegis_otel.adapters.openai_agents.arguments.validation import receiving
@@ -22,11 +23,10 @@ from aegis_otel.errors import ConfigError
 _SDK_INVOKER = "_FailureHandlingFunctionToolInvoker"
 _SDK_IMPLEMENTATION = "_invoke_tool_impl"
 _PREPARE = "__agents_prepare_arguments__"
-_SIGNATURE = "__signature__"
 
 
 def gated(invoker: Invoke, gate: Gate, *, inspectable: bool = True) -> Invoke:
-    """`invoker` with `gate` before its body. Everything else of it stays as it was.
+    """Return `invoker` with `gate` before its body. Everything else of it stays its own.
 
     Args:
         invoker: The `on_invoke_tool` of a FunctionTool.
@@ -47,14 +47,9 @@ def gated(invoker: Invoke, gate: Gate, *, inspectable: bool = True) -> Invoke:
             "pin openai-agents to a version named in the README"
         )
     inside = copy.copy(invoker)
-    body = _Gated(implementation, gate, watched(receiving(implementation), sync=is_sync(invoker)))
-    if not inspectable:
-        vars(body).pop(_PREPARE, None)
-    setattr(inside, _SDK_IMPLEMENTATION, body)
-    signature = _signature(type(invoker))  # type: ignore[arg-type]  # a class has a hash
-    if signature is not None:
-        vars(inside)[_SIGNATURE] = signature
-    return inside
+    run = watched(receiving(implementation), sync=is_sync(invoker))
+    setattr(inside, _SDK_IMPLEMENTATION, _Gated(implementation, gate, run, inspectable=inspectable))
+    return _GatedInvoker(invoker, gate, inside, inspectable)
 
 
 def has_known_body(invoker: Invoke) -> bool:
@@ -77,44 +72,80 @@ def _signature(kind: type[object]) -> inspect.Signature | None:
 
 
 def gate_of(invoker: Invoke) -> Gate | None:
-    """The gate inside an invoker, if there is one."""
-    body = getattr(invoker, _SDK_IMPLEMENTATION, invoker)
-    return body.gate if isinstance(body, _Gated) else None
+    """Return the gate of an invoker, if it has one."""
+    return invoker._self_gate if isinstance(invoker, _Gated) else None
 
 
 def ungated(invoker: Invoke) -> Invoke:
-    """The invoker without its gate."""
-    body = getattr(invoker, _SDK_IMPLEMENTATION, invoker)
-    if not isinstance(body, _Gated):
-        return invoker
-    if body is invoker:
-        return body.body
-    outside = copy.copy(invoker)
-    vars(outside).pop(_SIGNATURE, None)
-    setattr(outside, _SDK_IMPLEMENTATION, body.body)
-    return outside
+    """Return the invoker without its gate."""
+    return invoker.__wrapped__ if isinstance(invoker, _Gated) else invoker
 
 
-class _Gated:
-    """The body behind its gate; to the SDK it looks like the body."""
+class _Gated(wrapt.BaseObjectProxy[Any]):
+    """A body behind its gate. Whatever else is read from it or set on it is the body's."""
 
-    def __init__(self, body: Invoke, gate: Gate, run: Invoke) -> None:
+    def __init__(self, body: Invoke, gate: Gate, run: Invoke, *, inspectable: bool = True) -> None:
         """
         Args:
             body: What the gate stands before.
             gate: Of the same tool.
             run: Called in its place: the body, or what does the same and says how it ends.
+            inspectable: See `gated`.
         """
-        functools.update_wrapper(self, body)
-        self.body = body
-        self.gate = gate
-        self._run = run
+        super().__init__(body)
+        self._self_run = run
+        self._self_gate = gate
+        self._self_inspectable = inspectable
 
     def __call__(self, context: ToolContext[Any], arguments: str) -> Awaitable[Any]:
-        return self.gate.invoke(self._run, context, arguments)
+        return self._self_gate.invoke(self._self_run, context, arguments)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Gated) and self.body == other.body
+    def __getattr__(self, name: str) -> Any:
+        if name == _PREPARE and not self._self_inspectable:
+            raise AttributeError(name)
+        return getattr(self.__wrapped__, name)
 
-    def __hash__(self) -> int:
-        return hash(self.body)
+    def __repr__(self) -> str:
+        return repr(self.__wrapped__)
+
+    def __copy__(self) -> Invoke:
+        return self._with(copy.copy(self.__wrapped__))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Invoke:
+        return self._with(copy.deepcopy(self.__wrapped__, memo))
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if not self._self_gate.is_on_class:
+            raise TypeError("a tool with a gate of its own cannot be pickled: it would come back without")
+        return ungated, (self.__wrapped__,)
+
+    def _with(self, body: Invoke) -> Invoke:
+        return gated(body, self._self_gate, inspectable=self._self_inspectable)
+
+
+class _GatedInvoker(_Gated):
+    """The SDK's invoker of a function's tool, with the gate inside of its failure handling."""
+
+    def __init__(self, invoker: Invoke, gate: Gate, inside: Any, inspectable: bool) -> None:
+        super().__init__(invoker, gate, inside, inspectable=inspectable)
+
+    def __call__(self, context: ToolContext[Any], arguments: str) -> Awaitable[Any]:
+        return self._self_run(context, arguments)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        kind: Any = type(self.__wrapped__)
+        signature = _signature(kind)
+        if signature is None:
+            raise AttributeError("__signature__")
+        return signature
+
+    @property
+    def prepare_arguments(self) -> Any:
+        """Prepare arguments ahead of the call; an SDK that cannot has no such method."""
+        inside: Any = self._self_run
+        return inside.prepare_arguments
+
+    def __agents_bind_function_tool__(self, tool: Any) -> Invoke:
+        bound = self.__wrapped__.__agents_bind_function_tool__(tool)
+        return self if bound is self.__wrapped__ else self._with(bound)

@@ -6,11 +6,14 @@ so what it calls is a stand-in that decides first. The part itself is never chan
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, NamedTuple
+
+import wrapt
 
 from aegis_otel.adapters.openai_agents.actions import (
     DEFAULT_TARGET,
@@ -46,6 +49,9 @@ closed: ContextVar[str | None] = ContextVar("aegis_otel_closed", default=None)
 
 class LocalGate:
     """The way of local tools to the governor."""
+
+    is_on_class = False
+    """Whether the tools themselves know nothing of it, and any copy of one has it all the same."""
 
     def __init__(self, governor: Governor, targets: Targets, agent: str | None = None) -> None:
         """
@@ -110,32 +116,37 @@ class LocalGate:
             return await self._governor.run(call, run, failed=returned_failure)
 
 
-class StandIn:
-    """Something of the user's with a gate before it. It equals what it stands for."""
+class StandIn(wrapt.BaseObjectProxy[Any]):
+    """Something of the user's with a gate before it; whatever else is read from it or set on it is its."""
 
     def __init__(self, own: Any, gate: LocalGate, tool: str) -> None:
-        self._aegis_own = own
-        self._aegis_gate = gate
-        self._aegis_tool = tool
-
-    def __eq__(self, other: object) -> bool:
-        return bool(own_of(self) == own_of(other))
-
-    def __hash__(self) -> int:
-        return hash(self._aegis_own)
+        super().__init__(own)
+        self._self_gate = gate
+        self._self_tool = tool
 
     def __repr__(self) -> str:
-        return repr(self._aegis_own)
+        return repr(self.__wrapped__)
+
+    def __copy__(self) -> StandIn:
+        return type(self)(copy.copy(self.__wrapped__), self._self_gate, self._self_tool)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> StandIn:
+        return type(self)(copy.deepcopy(self.__wrapped__, memo), self._self_gate, self._self_tool)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if not self._self_gate.is_on_class:
+            raise TypeError("a tool with a gate of its own cannot be pickled: it would come back without")
+        return own_of, (self.__wrapped__,)
 
 
 def own_of(value: Any) -> Any:
-    """What the user gave, whether or not something stands in for it."""
-    return value._aegis_own if isinstance(value, StandIn) else value
+    """Return what the user gave, whether or not something stands in for it."""
+    return value.__wrapped__ if isinstance(value, StandIn) else value
 
 
 def gate_of(value: Any) -> LocalGate | None:
-    """The gate before it, if there is one."""
-    return value._aegis_gate if isinstance(value, StandIn) else None
+    """Return the gate before it, if there is one."""
+    return value._self_gate if isinstance(value, StandIn) else None
 
 
 Part = Callable[[Any, LocalGate, str], StandIn]

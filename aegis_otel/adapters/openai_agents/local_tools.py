@@ -84,6 +84,8 @@ def install(governor: Governor, targets: Targets, patches: Patches) -> None:
 class InstalledGate(LocalGate):
     """The gate of the capture point: stands aside once that was taken away."""
 
+    is_on_class = True
+
     def retire(self) -> None:
         """Let by whoever still holds a stand-in."""
         self.retired = True
@@ -108,7 +110,7 @@ class _Part:
         if own is None or isinstance(own, StandIn):  # nothing runs here; or it has a gate of its own
             return own
         name, known = str(tool.name), self.made.get(tool)
-        if known is not None and known._aegis_own is own and known._aegis_tool == name:
+        if known is not None and known.__wrapped__ is own and known._self_tool == name:
             return known  # the same object each time
         return self.made.put(tool, self._make(own, self._gate, name))
 
@@ -144,10 +146,18 @@ def _governing(act: Execute, gate: LocalGate) -> Execute:
     @functools.wraps(act)
     async def governed(cls: type, computer: Any, tool_call: Any) -> Any:
         computer = _unless_governed(computer)
-        computer = computer if gate_of(computer) is not None else Computer(computer, gate)
+        if gate_of(computer) is None:
+            computer = Computer(computer, gate, screenshots=_screenshots(tool_call))
         return await act(cls, computer, tool_call)
 
     return governed
+
+
+def _screenshots(tool_call: Any) -> int:
+    """How many screenshots the model asks for in one call."""
+    actions = getattr(tool_call, "actions", None) or [getattr(tool_call, "action", None)]
+    kinds = [each.get("type") if isinstance(each, dict) else getattr(each, "type", None) for each in actions]
+    return kinds.count("screenshot")
 
 
 def _own_classmethod(owner: type, name: str) -> Execute:

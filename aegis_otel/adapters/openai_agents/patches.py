@@ -1,11 +1,14 @@
-"""Attributes set on classes of the SDK, and put back as they were."""
+"""Attributes set on classes and modules of the SDK, and put back as they were."""
 
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from types import FunctionType, ModuleType
 from typing import Any
+
+import wrapt
 
 _ABSENT = object()
 
@@ -18,7 +21,7 @@ class Patches:
         self._afterwards: list[Callable[[], None]] = []
 
     def set(self, owner: type | ModuleType, name: str, value: Any) -> None:
-        """Set `owner.name`, and remember what the class itself had there.
+        """Set `owner.name`, and remember what the class or module itself had there.
 
         A method stands aside once it was taken back, for whoever has wrapped it meanwhile.
         """
@@ -27,6 +30,23 @@ class Patches:
             value = self._while_set(value, before)
         self._made.append((owner, name, value, before))
         setattr(owner, name, value)
+
+    def when_imported(self, name: str, patch: Callable[[Any], None]) -> None:
+        """Have `patch` called with the module of that name: now, or once it is imported, or not at all.
+
+        For what few programs use and takes long to import.
+        """
+        if name in sys.modules:
+            patch(sys.modules[name])
+            return
+        waiting = [patch]  # emptied, because a hook cannot be taken back
+        self.afterwards(waiting.clear)
+
+        def imported(module: Any) -> None:
+            while waiting:
+                waiting.pop()(module)
+
+        wrapt.register_post_import_hook(imported, name)
 
     def afterwards(self, call: Callable[[], None]) -> None:
         """Have `call` called once everything was put back."""

@@ -19,7 +19,7 @@ from agents import (
 )
 from agents.tool import ToolOriginType, get_function_tool_origin
 
-from aegis_otel.adapters.openai_agents.function_tools import GUARDRAILS, INVOKER
+from aegis_otel.adapters.openai_agents.function_tools import INVOKER
 from aegis_otel.adapters.openai_agents.local_tools import LOCAL
 
 _BEFORE_WE_HEAR = "runs in the model's service, and is over when this process hears of it: "
@@ -74,7 +74,7 @@ def kind_of(tool: object) -> Kind:
 
 def _kind_of(tool: object) -> Kind:
     if isinstance(tool, FunctionTool):
-        return _overridden(tool, FunctionTool, GUARDRAILS, INVOKER) or _origin(tool)
+        return _overridden(tool, FunctionTool, INVOKER) or _origin(tool)
     if isinstance(tool, ShellTool) and tool.environment is not None and tool.environment["type"] != "local":
         return HOSTED_SHELL
     if isinstance(tool, ComputerTool):

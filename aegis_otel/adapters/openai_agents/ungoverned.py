@@ -7,9 +7,11 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+from agents import ModelSettings
 from agents.agent import AgentBase
 
-from aegis_otel.adapters.openai_agents.coverage import ALL_TOOLS, Coverage, Row, rows_of
+from aegis_otel.adapters.openai_agents import unseen
+from aegis_otel.adapters.openai_agents.coverage import ALL_TOOLS, Coverage, Row, rows_of, unseen_rows
 from aegis_otel.adapters.openai_agents.patches import Patches
 from aegis_otel.adapters.openai_agents.reach import Reach
 from aegis_otel.config import ON_UNGOVERNED
@@ -18,6 +20,9 @@ from aegis_otel.model import Mode
 from aegis_otel.redaction import redact_text
 
 _log = logging.getLogger("aegis_otel")
+_RESOLVE = "resolve"
+_RUN = "RunConfig"
+"""Where model settings are named that a run has from its agent or its RunConfig."""
 _KEPT = 1_000
 """How many warnings are remembered: tools may be named anew for each request."""
 
@@ -45,6 +50,11 @@ class Ungoverned:
         """
         if not self._silent:
             self.react(Coverage(rows_of(agent, tools, self._mode)).gaps)
+
+    def look_at_settings(self, settings: object) -> None:
+        """Look at the model settings of a run: the agent's and its RunConfig's. Raises as `look`."""
+        if not self._silent:
+            self.react(Coverage(unseen_rows(_RUN, unseen.of_settings(settings), self._mode)).gaps)
 
     def react(self, gaps: list[Row]) -> None:
         """React to what was found; raises as `look`."""
@@ -82,3 +92,12 @@ def install(ungoverned: Ungoverned, reach: Reach, patches: Patches) -> None:
         return tools
 
     patches.set(AgentBase, ALL_TOOLS, get_all_tools)
+    resolve = ModelSettings.resolve
+
+    @functools.wraps(resolve)
+    def resolved(self: ModelSettings, override: ModelSettings | None) -> ModelSettings:
+        settings = resolve(self, override)
+        ungoverned.look_at_settings(settings)
+        return settings
+
+    patches.set(ModelSettings, _RESOLVE, resolved)
