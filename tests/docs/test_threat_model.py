@@ -21,13 +21,14 @@ def functions() -> set[str]:
 
 
 def test_what_is_proven_names_a_test() -> None:
-    """Each name is that of a test, and each line of a table has one."""
+    """Each name is that of a test, and each line of a table that says what is prevented has one."""
     named = set(re.findall(r"\btest_\w+", TEXT))
     assert len(named) > 20
     assert named - functions() == set()
     rows = [line for line in TEXT.splitlines() if line.startswith("| ") and "proven by" not in line]
     assert rows
-    assert [line for line in rows if "`test_" not in line.split("|")[-2]] == []
+    proven = [line for line in rows if "**not prevented**" not in line]
+    assert [line for line in proven if "`test_" not in line.split("|")[-2]] == []
 
 
 def test_every_section_says_what_is_not_proven() -> None:
