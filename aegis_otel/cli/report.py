@@ -85,9 +85,10 @@ def report(
         left_out = problems(audit)
         if unreadable := unreadable_lines(audit):
             left_out.append(f"journal lines that cannot be read: {unreadable}")
+        ((total,),) = audit.execute("SELECT count(*) FROM audit").fetchall()
         page = make_page(
             Questions(audit, condition),
-            state(directory, left_out, proof),
+            state(directory, left_out, proof, total),
             About((title or TITLE)[:LONGEST_TITLE], str(directory), since, until, datetime.now(UTC)),
         )
     if out == STDOUT:

@@ -42,6 +42,8 @@ def make_page(asked: Questions, proof: ProofState, about: About) -> str:
         ("rules", "By which rules", lambda: sections.rules(asked)),
         ("who", "By whom", lambda: sections.people(asked)),
         ("critical", "CRITICAL calls", lambda: sections.critical(asked)),
+        ("blocked", "Blocked calls", lambda: sections.blocked(asked)),
+        ("denied", "Denied calls", lambda: sections.denied(asked)),
         ("approvals", "Approvals and waits", lambda: sections.approvals(asked)),
         ("unknown", "Unknown outcomes", lambda: sections.unknown(asked)),
         ("failures", "Failures", lambda: sections.failures(asked)),
@@ -51,7 +53,7 @@ def make_page(asked: Questions, proof: ProofState, about: About) -> str:
     shown = (*shown, ("proof", "The state of the proof", lambda: _proof(proof)))
     main = element(
         "main",
-        _header(about, span, calls),
+        _header(about, span, calls, proof),
         _tiles(asked) if calls else element("p", "No call was recorded in this period.", class_="empty"),
         _first(asked, proof) if calls or proof.findings or proof.problems else "",
         _contents(shown),
@@ -71,7 +73,7 @@ def make_page(asked: Questions, proof: ProofState, about: About) -> str:
     return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
 
 
-def _header(about: About, span: tuple[int | None, int | None], calls: int) -> Markup:
+def _header(about: About, span: tuple[int | None, int | None], calls: int, proof: ProofState) -> Markup:
     period = [f"since {about.since}"] if about.since else []
     period += [f"until {about.until}"] if about.until else []
     times = " to ".join(dict.fromkeys(moment(each) for each in span if each is not None))
@@ -79,6 +81,7 @@ def _header(about: About, span: tuple[int | None, int | None], calls: int) -> Ma
         ("Audit", value(about.audit, 300)),
         ("Asked for", " and ".join(period) or "all calls"),
         ("Calls", f"{number(calls)}, {times} UTC" if times else number(calls)),
+        ("Verification", element("strong", proof.sentence)),
         ("Made", f"{about.made:%Y-%m-%d %H:%M:%S} UTC, by aegis-otel {__version__}"),
     )
     return element("header", element("h1", about.title), _facts(facts))
@@ -174,10 +177,16 @@ def _proof(proof: ProofState) -> Markup:
         ("Its chain value", "\N{EN DASH}" if last is None else element("code", last.chain)),
         ("Signed", "no" if last is None or not last.signature else "yes"),
         ("Sealed rows", f"{number(proof.rows)} in {plural(proof.files, 'file')}, of the whole audit"),
+        (
+            "Rows that are not sealed yet",
+            f"{number(proof.unsealed)}: they are newer than the last seal, run, or wait for a human",
+        ),
     ]
     if proof.verified is not None and proof.verified.audit:
         facts.insert(0, ("Audit", element("code", proof.verified.audit)))
     unproven = [] if proof.verified is None else proof.verified.unproven
+    # The options are not this command's.
+    unproven = [each.replace(": give ", ": `aegis audit verify` proves it with ") for each in unproven]
     return join(
         (
             _facts(tuple(facts)),

@@ -21,6 +21,8 @@ class ProofState(NamedTuple):
     rows: int
     """Sealed, and not removed by retention."""
     files: int
+    unsealed: int
+    """Rows that are in the journal only."""
     problems: Sequence[str]
     """What was left out because it is missing, damaged, foreign or unreadable."""
     verified: Proof | None
@@ -35,7 +37,8 @@ class ProofState(NamedTuple):
             return f"FAILED: {found} finding{'' if found == 1 else 's'} by `aegis audit verify`."
         return (
             f"PASSED: {self.verified.rows:,} sealed rows and {self.verified.lines:,} journal lines are as "
-            "they were written."
+            f"they were written. {self.rows + self.unsealed:,} rows in all, of which {self.unsealed:,} are "
+            "in journal lines only."
         )
 
     @property
@@ -44,7 +47,7 @@ class ProofState(NamedTuple):
         return [] if self.verified is None else [str(each) for each in self.verified.findings[:_FINDINGS]]
 
 
-def state(directory: Path, problems: Sequence[str], verified: Proof | None) -> ProofState:
+def state(directory: Path, problems: Sequence[str], verified: Proof | None, total: int) -> ProofState:
     """Look at the seals of an audit.
 
     Raises:
@@ -52,10 +55,12 @@ def state(directory: Path, problems: Sequence[str], verified: Proof | None) -> P
     """
     seals = read_seals(directory)
     segments = live_segments(seals)
+    rows = sum(each.rows for each in segments)
     return ProofState(
         seals=len(seals),
         last=seals[-1] if seals else None,
-        rows=sum(each.rows for each in segments),
+        rows=rows,
+        unsealed=max(total - rows, 0),
         files=len(segments),
         problems=problems,
         verified=verified,

@@ -35,7 +35,7 @@ _ID = "right(cut(decision_id), 8)"
 _LISTED = f"""
 SELECT epoch_us("timestamp"), cut(agent_name), cut(action_type), cut(action_target), cut(matched_rule),
     cut(coalesce(human_decision, approval)), cut(result_status), head(action_params::VARCHAR), {_ID},
-    mode = 'monitor', count(*) OVER ()
+    mode = 'monitor', cut(approver), head(coalesce(approval_reason, reason)), count(*) OVER ()
 FROM audit WHERE {{condition}} AND {{where}} ORDER BY "timestamp" DESC NULLS LAST, decision_id DESC
 LIMIT {{limit:d}}"""  # noqa: S608
 
@@ -67,6 +67,9 @@ class Listed(NamedTuple):
     id: str
     """The end of it."""
     watched: bool
+    approver: str | None
+    reason: str | None
+    """What the approver gave, else why it was decided so."""
 
 
 class Some(NamedTuple):

@@ -24,6 +24,8 @@ _CALLS = [
     Column("Rule", "name"),
     Column("Decision", "short"),
     Column("Result", "short"),
+    Column("Approver", "short"),
+    Column("Reason", "wide"),
     Column("Arguments", "wide name"),
     Column("ID", "short"),
 ]
@@ -104,6 +106,16 @@ def people(asked: Questions) -> Markup:
 def critical(asked: Questions) -> Markup:
     """The calls of CRITICAL risk."""
     return _listed("CRITICAL calls, the newest first", asked.listed("risk_level = 'CRITICAL'", MOST_CALLS))
+
+
+def blocked(asked: Questions) -> Markup:
+    """The calls that the policy, or governance itself, stopped."""
+    return _listed("Blocked calls, the newest first", asked.listed("result_status = 'blocked'", MOST_CALLS))
+
+
+def denied(asked: Questions) -> Markup:
+    """The calls that a human refused, or that nobody answered in time."""
+    return _listed("Denied calls, the newest first", asked.listed("result_status = 'denied'", MOST_CALLS))
 
 
 def approvals(asked: Questions) -> Markup:
@@ -245,6 +257,8 @@ def _call(call: Listed) -> list[Cell]:
         call.rule,
         join((value(call.decision), *watched)),
         call.status,
+        call.approver,
+        value(call.reason, LONGEST),
         element("code", value(call.arguments, LONGEST)),
         element("code", value(call.id)),
     ]
