@@ -21,11 +21,16 @@ class ProofState(NamedTuple):
     rows: int
     """Sealed, and not removed by retention."""
     files: int
-    unsealed: int
-    """Rows that are in the journal only."""
+    total: int
+    """Rows of the whole audit, sealed or not."""
     problems: Sequence[str]
     """What was left out because it is missing, damaged, foreign or unreadable."""
     verified: Proof | None
+
+    @property
+    def unsealed(self) -> int:
+        """Rows that are in the journal only."""
+        return max(self.total - self.rows, 0)
 
     @property
     def sentence(self) -> str:
@@ -37,8 +42,8 @@ class ProofState(NamedTuple):
             return f"FAILED: {found} finding{'' if found == 1 else 's'} by `aegis audit verify`."
         return (
             f"PASSED: {self.verified.rows:,} sealed rows and {self.verified.lines:,} journal lines are as "
-            f"they were written. {self.rows + self.unsealed:,} rows in all, of which {self.unsealed:,} are "
-            "in journal lines only."
+            f"they were written. The audit has {self.total:,} rows, of which {self.unsealed:,} are "
+            "not sealed yet."
         )
 
     @property
@@ -55,12 +60,11 @@ def state(directory: Path, problems: Sequence[str], verified: Proof | None, tota
     """
     seals = read_seals(directory)
     segments = live_segments(seals)
-    rows = sum(each.rows for each in segments)
     return ProofState(
         seals=len(seals),
         last=seals[-1] if seals else None,
-        rows=rows,
-        unsealed=max(total - rows, 0),
+        rows=sum(each.rows for each in segments),
+        total=total,
         files=len(segments),
         problems=problems,
         verified=verified,

@@ -113,7 +113,7 @@ def made() -> str:
     """The page without what the command adds: the same clock every time."""
     with connect() as connection:
         asked = Questions(connection, compile_filters(None, {}))
-        proof = state(Path("aegis_audit").absolute(), [], None)
+        proof = state(Path("aegis_audit").absolute(), [], None, len(CALLS))
         return make_page(asked, proof, About("A title", "aegis_audit", None, None, NOW))
 
 
@@ -297,10 +297,10 @@ def test_the_file(audit: Path) -> None:
 def test_a_page_that_fails_leaves_the_older_one(audit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("report.html").write_text("older")
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("os.replace", fail)
+    monkeypatch.setattr("os.rename", fail)
     assert "no space left on device" in run(code=1).stderr
     assert Path("report.html").read_text() == "older"
     assert sorted(each.name for each in Path().iterdir()) == ["aegis_audit", "report.html"]
@@ -311,7 +311,7 @@ def test_the_proof(audit: Path) -> None:
     CliRunner().invoke(main, ["audit", "seal"], catch_exceptions=False)
     page = report("--verify")
     assert re.search(r"PASSED: \d+ sealed rows and \d+ journal lines are as they were written", page.text)
-    assert "give --witness" in page.text, "what is not proven is said"
+    assert "`aegis audit verify` proves it with --witness" in page.text, "what is not proven is said"
     (segment,) = Path("aegis_audit/lake").glob("date=*/*.parquet")
     segment.write_bytes(segment.read_bytes() + b"x")
     page = report("--verify", "--since", "2027-01-01", code=1)
@@ -357,7 +357,7 @@ def test_times_that_no_calendar_has() -> None:
             connection.execute('INSERT INTO audit BY NAME SELECT ?::TIMESTAMPTZ AS "timestamp"', [time])
         asked = Questions(connection, compile_filters(None, {}))
         about = About("A title", "audit", None, None, NOW)
-        page = Page(make_page(asked, state(Path("audit"), [], None), about))
+        page = Page(make_page(asked, state(Path("audit"), [], None, len(times)), about))
     assert "Calls 7, no time of this calendar UTC" in page.text
     bars = re.findall(r"<title>[^<]*: 1 unsettled</title>", page.source)
     assert len(bars) == 2
