@@ -32,6 +32,41 @@ def has_defaults(schema: object) -> bool:
     return True
 
 
+_FLAT_ROOT = frozenset({"type", "properties", "required", "additionalProperties", "title", "description"})
+_FLAT_FIELD = frozenset(
+    {"type", "title", "description", "default", "examples", "format", "pattern", "enum", "const"}
+    | {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength"}
+)
+_SCALARS = frozenset({"string", "integer", "number", "boolean", "null"})
+
+
+def flat_defaults(schema: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the defaults of a schema whose properties are all plain scalars.
+
+    Most tools have such a schema. What fills in its defaults is one loop over a dict that is made once, where
+    `fill_defaults` walks the schema for every call.
+
+    Returns:
+        By name, in the order of the schema; None where the schema has to be walked.
+    """
+    properties = schema.get("properties")
+    if not (schema.keys() <= _FLAT_ROOT and isinstance(properties, Mapping)):
+        return None
+    if schema.get("type") != "object" or not isinstance(schema.get("additionalProperties", False), bool):
+        return None
+    if len(properties) > _MAX_STEPS or not all(map(_is_flat, properties.values())):
+        return None
+    return {name: field["default"] for name, field in properties.items() if "default" in field}
+
+
+def _is_flat(field: object) -> bool:
+    """Return whether a property is one scalar whose default, if any, is a scalar too."""
+    if not isinstance(field, Mapping) or not field.keys() <= _FLAT_FIELD:
+        return False
+    kind, default = field.get("type"), field.get("default")
+    return isinstance(kind, str) and kind in _SCALARS and isinstance(default, str | int | float | None)
+
+
 def fill_defaults(params: dict[str, Any], schema: Mapping[str, Any]) -> bool:
     """Put the defaults of `schema` into `params`, in place and at every depth, where they are left out.
 

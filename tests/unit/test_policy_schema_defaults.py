@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter
 
-from aegis_otel.policy.schema_defaults import fill_defaults
+from aegis_otel.policy.schema_defaults import fill_defaults, flat_defaults
 
 
 class Small(BaseModel):
@@ -85,3 +87,48 @@ def test_a_schema_of_itself_ends() -> None:
     value: dict[str, Any] = {}
     fill_defaults(value, schema)
     assert value == {"x": 1}
+
+
+SCALARS = st.sampled_from(["string", "integer", "number", "boolean", "null"])
+FIELDS = st.fixed_dictionaries(
+    {"type": SCALARS},
+    optional={"default": st.none() | st.booleans() | st.integers() | st.text(), "title": st.text()},
+)
+
+
+@given(
+    fields=st.dictionaries(st.text(max_size=3), FIELDS, max_size=4),
+    sent=st.dictionaries(st.text(max_size=3), st.none() | st.integers() | st.lists(st.integers())),
+)
+def test_flat_defaults_are_what_the_walk_fills_in(fields: dict[str, Any], sent: dict[str, Any]) -> None:
+    """Where a schema needs no walk, one gives the same."""
+    schema = {"type": "object", "properties": fields, "required": [*fields], "additionalProperties": False}
+    walked = dict(sent)
+    assert fill_defaults(walked, schema)
+    flat = flat_defaults(schema)
+    assert flat is not None
+    assert flat | sent == walked
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"$ref": "#/$defs/x", "default": 1},
+        {"anyOf": [{"type": "integer"}, {"type": "null"}], "default": None},
+        {"type": "object", "properties": {"x": {"type": "integer", "default": 1}}},
+        {"type": ["integer", "null"], "default": 1},
+        {"type": "array", "items": {"type": "string"}, "default": []},
+        {"type": "string", "default": ["a"]},
+        {"type": "string", "allOf": [{"default": "x"}]},
+        True,
+    ],
+)
+def test_other_schemas_are_walked(field: Any) -> None:
+    """A property that is more than a scalar has its schema walked for every call."""
+    assert flat_defaults({"type": "object", "properties": {"x": field}}) is None
+
+
+@pytest.mark.parametrize("more", [{"allOf": []}, {"$defs": {}}, {"patternProperties": {}}, {"type": "array"}])
+def test_schemas_with_other_keywords_are_walked(more: dict[str, Any]) -> None:
+    """So is one whose root says more than which properties there are."""
+    assert flat_defaults({"type": "object", "properties": {}} | more) is None

@@ -17,7 +17,7 @@ from aegis_otel.adapters.openai_agents.arguments.validation import Prepared, val
 from aegis_otel.model import Action, Approval, freeze
 from aegis_otel.policy import Policy
 from aegis_otel.policy.globs import compile_glob
-from aegis_otel.policy.schema_defaults import fill_defaults, has_defaults
+from aegis_otel.policy.schema_defaults import fill_defaults, flat_defaults, has_defaults
 from aegis_otel.runtime.call import Origin
 
 Targets = Mapping[str, str]
@@ -63,8 +63,8 @@ class ActionFactory:
         self._validation = None if invoker is None else validation_of(invoker)
         accepted = None if self._validation is None else self._validation.json_schema
         self._schema = schema if accepted is None else accepted
-        # Most tools have none, and walking a schema on each call costs more than deciding.
-        self._has_defaults = has_defaults(schema)
+        # Walking a schema on each call costs more than deciding, and most tools need no walk.
+        self._flat_defaults = flat_defaults(schema) if has_defaults(schema) else {}
         self._reads_text = invoker is not None and not hasattr(invoker, "_invoke_tool_impl")
 
     def now(self) -> ActionFactory:
@@ -85,8 +85,11 @@ class ActionFactory:
         except (ValueError, TypeError, RecursionError):
             return self._action({"": arguments}, agent, doubt=_NO_OBJECT)
         doubt = _TWICE if self._reads_text and has_duplicates(arguments) else None
-        if self._has_defaults:
+        if self._flat_defaults is None:
             fill_defaults(params, self._shown)
+        else:
+            for name, default in self._flat_defaults.items():
+                params.setdefault(name, default)
         return self._action(params, agent, doubt=doubt)
 
     def judged(self, action: Action, arguments: str, policy: Policy) -> Made:
