@@ -19,7 +19,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CACHE)/hypothesis
 export PYTHONPYCACHEPREFIX := $(CACHE)/pycache
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-oldest test-sdk test-sdk-quick test-engines test-stack collector soak check format docs dashboards bench clean
+.PHONY: help demo test test-oldest test-sdk test-sdk-quick test-engines test-stack collector soak check format docs dashboards secret-rules bench clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -108,6 +108,9 @@ docs: $(DEV)/.ready ## write the generated tables in docs/ anew
 
 dashboards: $(DEV)/.ready ## write Grafana's dashboards and the alert rules anew
 	$(DEV)/bin/python -m dashboards
+
+secret-rules: ## take over the newest rules of gitleaks for redaction (needs Go and the network)
+	$(PYTHON) tools/secret_rules.py
 
 bench: $(DEV)/.ready ## speed, as ratios to the peer in one process
 	$(DEV)/bin/python benchmarks/decision.py

@@ -174,6 +174,14 @@ APPROVAL_TIMEOUT = Setting(
     "seconds a human has to answer; then the call is denied as expired",
 )
 
+REDACTION = Setting(
+    "redaction",
+    "AEGIS_REDACTION",
+    "",
+    str,
+    "a YAML file, or as an argument a mapping: names and patterns to hide or to show (docs/redaction.md)",
+)
+
 SETTINGS: tuple[Setting[str] | Setting[float], ...] = (
     POLICY,
     MODE,
@@ -187,6 +195,7 @@ SETTINGS: tuple[Setting[str] | Setting[float], ...] = (
     EVALUATION_DURATION,
     ON_AUDIT_FAILURE,
     ON_UNGOVERNED,
+    REDACTION,
     RELOAD_INTERVAL,
     SEAL_KEY,
 )

@@ -33,7 +33,7 @@ LAYERS = {
     "words": Layer(("errors", "semconv", "semconv_kinds", "version"), pure=True),
     "nouns": Layer(("model", "audit.budget", "audit.record"), ("words",), pure=True),
     "secrets": Layer(
-        ("anatomy", "encoding", "secret_names", "secret_text", "redaction", "terminal"),
+        ("anatomy", "encoding", "redaction", "redaction.*", "terminal"),
         ("words", "nouns"),
         pure=True,
     ),

@@ -16,7 +16,7 @@ from aegis_otel.audit.rows import Row, read_rows
 from aegis_otel.cli.audit_mode import MONITOR, NOT_ENFORCED, watched
 from aegis_otel.cli.audit_options import find_audit, open_audit, path_option
 from aegis_otel.errors import PolicyError
-from aegis_otel.redaction import REDACTED
+from aegis_otel.redaction import MASKED
 from aegis_otel.terminal import escape
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _is_hidden(value: object) -> bool:
     if not isinstance(value, str | dict | list):
         return False
     text = json.dumps(value)
-    return REDACTED in text or CUT in text
+    return MASKED in text or CUT in text
 
 
 def _agrees(row: Row, explanation: Explanation) -> bool:

@@ -10,6 +10,7 @@ from aegis_otel.audit.record import SCHEMA_VERSION, AuditRecord
 from aegis_otel.encoding import encode_plain, to_plain
 from aegis_otel.model import Mode, PolicyDecision, RiskLevel
 from aegis_otel.redaction import redact, redact_name
+from aegis_otel.redaction.settings import digest as redaction_digest
 from aegis_otel.runtime.call import NOWHERE, Origin, System
 from aegis_otel.runtime.timestamps import timestamp
 
@@ -32,13 +33,13 @@ def decided(
         stage="decided",
         decision_id=system.new_id(),
         timestamp=timestamp(started_ns),
-        session_id=session_id,
+        session_id=redact_name(session_id),
         action_type=_name(action.type),
         action_target=_name(action.target),
         risk_level=RISK_NAMES[verdict.risk_level],
         approval=verdict.approval.value,
         matched_rule=verdict.matched_rule,
-        reason=cut_text(verdict.reason) or None,
+        reason=cut_text(redact_name(verdict.reason)) or None,
         policy_digest=verdict.policy_digest or None,
         mode=mode.value,
         agent_name=_optional(action.agent),
@@ -49,6 +50,7 @@ def decided(
         service=system.service,
         host=system.host,
         pid=system.pid(),
+        redaction_digest=redaction_digest(),
         schema_version=SCHEMA_VERSION,
         run_id=_optional(origin.run_id),
     )

@@ -25,6 +25,7 @@ from aegis_otel.runtime.governor import Governor
 from aegis_otel.runtime.hooks import RuntimeHooks
 from aegis_otel.runtime.isolation import IsolatedSignals
 from aegis_otel.runtime.plan import ExecutionPlan
+from aegis_otel.runtime.redacting import RedactionSource, use_redaction
 from aegis_otel.runtime.system import RealSystem
 from aegis_otel.telemetry.recorder import Recorder
 
@@ -55,6 +56,8 @@ class Runtime:
         on_audit_failure: What a call comes to whose verdict cannot be written: `block` or `allow`;
             default `AEGIS_ON_AUDIT_FAILURE`, else `block`.
         recorder: Telemetry through providers of your own; default: OpenTelemetry's global ones.
+        redaction: What is hidden beyond the rules, or shown in spite of them, in the whole process; a mapping
+            or a YAML file (docs/redaction.md). Default: what is in force, at first `AEGIS_REDACTION`.
 
     Raises:
         ConfigError: a setting or an argument is unusable; the message says which.
@@ -73,7 +76,9 @@ class Runtime:
         mode: Mode | str | None = None,
         on_audit_failure: str | None = None,
         recorder: Recorder | None = None,
+        redaction: RedactionSource | None = None,
     ) -> None:
+        use_redaction(redaction)
         _check_policy(policy)
         if approval_handler is not None and not isinstance(approval_handler, ApprovalHandler):
             raise ConfigError(

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 from urllib.parse import unquote
 
+from aegis_otel.redaction import redact_name
 from aegis_otel.runtime.threads import Threads
 
 T = TypeVar("T")
@@ -30,8 +31,9 @@ class RealSystem:
     """Time, ids and facts of this process."""
 
     def __init__(self) -> None:
-        self.host: str = socket.gethostname()
-        self.service: str | None = _service_name()
+        self.host: str = redact_name(socket.gethostname())
+        service = _service_name()
+        self.service: str | None = None if service is None else redact_name(service)
 
     now_ns = staticmethod(time.time_ns)
     monotonic = staticmethod(time.perf_counter)

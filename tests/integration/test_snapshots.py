@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 
 from aegis_otel import Action, Policy
 from aegis_otel.audit.record import COLUMNS
+from aegis_otel.redaction.settings import digest as redaction_digest
 from aegis_otel.runtime.audit import AuditLogger
 from aegis_otel.runtime.call import Origin
 from aegis_otel.runtime.governor import Governor
@@ -141,6 +142,7 @@ async def test_an_approved_call(telemetry: Telemetry, audit: AuditLogger) -> Non
         "service": "service",
         "host": "host",
         "pid": 7,
+        "redaction_digest": redaction_digest(),
         "schema_version": 2,
     }
     assert resolved == {

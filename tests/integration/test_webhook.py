@@ -205,7 +205,7 @@ async def test_inventory_85_the_question(bench: BENCH, serve: SERVE) -> None:
     question = asked.question
     expires = datetime.fromisoformat(question.pop("expires_at"))
     assert before + timedelta(seconds=59) < expires < datetime.now(UTC) + timedelta(seconds=61)
-    assert question.pop("action_description") == "Writes with [REDACTED]"
+    assert question.pop("action_description") == "Writes with [REDACTED 32 chars]"
     assert question == {
         "decision_id": row["decision_id"],
         "session_id": "session",

@@ -11,11 +11,34 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aegis_otel import redaction
 from aegis_otel.encoding import encode_plain, to_plain
-from aegis_otel.redaction import REDACTED, redact, redact_text
-from aegis_otel.secret_names import held_by
-from aegis_otel.secret_text import hide_secrets, is_card_number, is_suspect
+from aegis_otel.redaction import REDACTED
+from aegis_otel.redaction.names import held_by
+from aegis_otel.redaction.shapes import is_card_number
+from aegis_otel.redaction.text import hide_secrets, is_suspect
 
+
+def redact(plain: Any) -> Any:
+    """What leaves, with masks that do not say how much they hide."""
+    return unsized(redaction.redact(plain), plain)
+
+
+def redact_text(text: str) -> str:
+    return SIZED.sub(REDACTED, redaction.redact_text(text))
+
+
+def unsized(value: Any, plain: Any = None) -> Any:
+    if value is plain:
+        return value
+    if isinstance(value, str):
+        return SIZED.sub(REDACTED, value)
+    if isinstance(value, list):
+        return [unsized(item) for item in value]
+    return {unsized(key): unsized(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+SIZED = re.compile(r"\[REDACTED \d+ chars\]")
 ALNUM = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 UPPER, HEX = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", "0123456789abcdef"
 

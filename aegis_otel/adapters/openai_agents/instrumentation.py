@@ -33,6 +33,8 @@ from aegis_otel.runtime.approval import ApprovalHandler
 from aegis_otel.runtime.audit import AuditLogger
 from aegis_otel.runtime.hooks import RuntimeHooks
 from aegis_otel.runtime.placement import within_reach
+from aegis_otel.runtime.redacting import RedactionSource
+from aegis_otel.runtime.redacting import resolved as resolved_redaction
 from aegis_otel.runtime.runtime import Runtime
 from aegis_otel.runtime.watch_thread import PolicyWatchThread
 from aegis_otel.telemetry.recorder import Recorder
@@ -83,6 +85,8 @@ class Settings(TypedDict, total=False):
     """Where metrics go; likewise."""
     logger_provider: LoggerProvider | None
     """Where events go; likewise."""
+    redaction: RedactionSource | None
+    """Names and patterns to hide or to show: a mapping or a YAML file (docs/redaction.md)."""
 
 
 _OF_A_RUNTIME = (
@@ -94,6 +98,7 @@ _OF_A_RUNTIME = (
     "on_audit_failure",
     "hooks",
     *PROVIDERS,
+    "redaction",
 )
 
 
@@ -161,6 +166,7 @@ def govern(
                 on_audit_failure=settings.get("on_audit_failure"),
                 hooks=settings.get("hooks"),
                 recorder=Recorder(**{name: settings.get(name) for name in PROVIDERS}),  # type: ignore[arg-type]
+                redaction=settings.get("redaction"),
             )
         point = CapturePoint(
             runtime.governor,
@@ -211,6 +217,7 @@ def _resolved(what: object, settings: Settings) -> dict[str, Any]:
         "audit_dir": AuditLogger(settings.get("audit_dir")).path,
         "durability": DURABILITY.value(settings.get("durability")),
         "on_audit_failure": ON_AUDIT_FAILURE.value(settings.get("on_audit_failure")),
+        "redaction": resolved_redaction(settings.get("redaction")),
     }
 
 

@@ -13,10 +13,15 @@ from functools import lru_cache
 import msgspec
 
 from aegis_otel.encoding import TAG, Plain, encode_plain
-from aegis_otel.secret_names import Held, held_by
-from aegis_otel.secret_text import MASK, REDACTED, hide_secrets, is_card_number, is_suspect
+from aegis_otel.redaction.names import Held, held_by
+from aegis_otel.redaction.shapes import is_card_number
+from aegis_otel.redaction.spans import REDACTED, is_mask
+from aegis_otel.redaction.text import engine
 
-__all__ = ["REDACTED", "redact", "redact_name", "redact_text"]
+MASKED = REDACTED[:-1]
+"""How every mask begins; one inside a text says how much it hides: `[REDACTED 14 chars]`."""
+
+__all__ = ["MASKED", "REDACTED", "redact", "redact_name", "redact_text"]
 
 _STRICTNESS: tuple[Held, ...] = ("no", "text", "any")
 _SHORT = 100  # characters of a key that is worth remembering
@@ -35,7 +40,7 @@ def redact(plain: Plain, encoded: bytes | None = None) -> Plain:
     worked through, because the stack is used up, is hidden as a whole.
     """
     try:
-        return _redact(plain) if is_suspect(encoded or encode_plain(plain)) else plain
+        return _redact(plain) if engine().suspects_json(encoded or encode_plain(plain)) else plain
     except Exception:
         return REDACTED
 
@@ -59,12 +64,18 @@ def redact_name(value: object) -> str:
 _redact_short = lru_cache(maxsize=2048)(redact_text)
 
 
+def forget() -> None:
+    """Forget what was redacted by other settings."""
+    _redact_short.cache_clear()
+    _key.cache_clear()
+
+
 def _redact(plain: Plain, held: Held = "no") -> Plain:
     """`plain` under a name that says `held` of it."""
     if plain is None or isinstance(plain, bool):
         return plain
     if held == "any":
-        return REDACTED
+        return plain if isinstance(plain, str) and is_mask(plain.encode()) else REDACTED
     if isinstance(plain, str):
         if held == "text" and any(char.isalpha() for char in plain):
             return REDACTED
@@ -105,19 +116,21 @@ def _redact_string(text: str) -> str:
 
 
 def _redact_bytes(data: bytes) -> bytes:
-    if not is_suspect(data):
+    used = engine()
+    suspected = used.suspects(data)
+    if not suspected:
         return data
     if data.lstrip()[:1] not in (b"{", b"["):
-        return hide_secrets(data)
+        return used.hide(data, suspected)
     try:
         inner = msgspec.json.decode(data)
     except (ValueError, RecursionError):  # no JSON after all
-        return hide_secrets(data)
+        return used.hide(data, suspected)
     try:
         hidden = _redact(inner)
         return data if hidden == inner else msgspec.json.encode(hidden)
     except RecursionError:
-        return MASK
+        return REDACTED.encode()
 
 
 def _redact_dict(plain: dict[str, Plain], held: Held) -> dict[str, Plain]:
@@ -180,4 +193,5 @@ def _hides(base64: str) -> bool:
         data = b64decode(base64, validate=True)
     except ValueError:
         return False
-    return hide_secrets(data) is not data
+    used = engine()
+    return used.hide(data, used.suspects(data) or ()) is not data

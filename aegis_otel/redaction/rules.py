@@ -1,0 +1,173 @@
+"""The rules of gitleaks: kept as data (`data/gitleaks.json`, MIT), renewed by `make secret-rules`.
+
+Each is run only over a text in which a looser form of it was found; `text.Engine` looks for those of all
+rules, and for its own patterns, in one pass.
+"""
+
+from __future__ import annotations
+
+import math
+import pkgutil
+import re
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import msgspec
+import re2
+
+from aegis_otel.redaction.names import OPTIONS
+from aegis_otel.redaction.spans import Span
+
+EDGE = r"(?:^|[^A-Za-z0-9]|\\[abfnrtv]|\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2})"
+"""What may stand before a token: nothing, no letter or digit, or an escape inside a repr or JSON."""
+
+_NAME_BEFORE = ("(?i)[\\w.-]{0,50}?", "[\\w.-]{0,50}?(?i:[\\w.-]{0,50}?")
+_NAME_NOW = ("(?i)", "(?i:")
+_AFTER = "(?:[\\x60'\"\\s;]|\\\\[nr]|$)"
+"""How most rules end: a token that a comma or a bracket follows is one as well."""
+_COUNT = re.compile(r"\{(\d+)(?:,\d*)?\}")
+_LOOSE = 6
+"""Repetitions that the first pass counts: with the 40 of a token, a text of random letters is slow."""
+_TAIL = r"(?:[^0-9A-Za-z]|\z)"
+_VENDOR = re.compile(r"\(\?i\)\(\?:\(\?:(.+?)\)\(\?:\[ \\t\\w\.-\]\{0,20\}\)")
+_CLASS_FIRST = re.compile(
+    r"^((?:\(\?i\))?(?:\((?:\?:)?)*?)(?:\(\?:\^\|\[[^\]]+\]\)(\())?(?:\[[^\]]+\]|\\d)\{[\d,]+\}"
+)
+_REPEATED = re.compile(r"\)\{\d")
+"""A group that repeats is no secret, but a part of one."""
+_GROUP = re.compile(r"(?<!\\)\((?!\?)")
+_rest = re2.compile(rb"[A-Za-z0-9_\-]*", OPTIONS)
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """A rule as the data has it."""
+
+    id: str
+    regex: str
+    keywords: tuple[str, ...] = ()
+    entropy: float = 0.0
+    group: int = 0
+    allowed: tuple[str, ...] = ()
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """The data file."""
+
+    source: str
+    rules: tuple[Rule, ...]
+
+
+@cache
+def rules() -> Rules:
+    """Read the data once."""
+    data = pkgutil.get_data(__package__, "data/gitleaks.json")
+    return msgspec.json.decode(data or b"", type=Rules)
+
+
+def strict(rule: Rule) -> str:
+    """The rule's pattern, without the name before it, and ending where the token does."""
+    regex = rule.regex
+    for before, now in zip(_NAME_BEFORE, _NAME_NOW, strict=True):
+        if regex.startswith(before):
+            regex = now + regex.removeprefix(before)
+    regex = regex.replace(_AFTER, _TAIL)
+    flags = "(?i)" if regex.startswith("(?i)") else ""
+    rest = regex.removeprefix(flags)
+    edged = rest.startswith("\\b") or rest[0].isalnum()
+    opening = "(?:" if _GROUP.search(rest) else "("
+    return f"{flags}{EDGE if edged else ''}{opening}{rest.removeprefix(chr(92) + 'b')})"
+
+
+def loose(tokens: Sequence[Rule]) -> str:
+    """A pattern found wherever one of these rules is, with so few states that one pass can have it."""
+    edged: list[str] = []
+    others: list[str] = []
+    for rule in tokens:
+        before, edge, rest = strict(rule).rpartition(EDGE)
+        rest = rest.replace(_TAIL, "").replace(r"\b", "")
+        short = _CLASS_FIRST.sub(r"\1\2", rest)
+        counted = _COUNT.sub(lambda found: f"{{{min(int(found.group(1)), _LOOSE)},}}", short)
+        (edged if edge and short == rest else others).append(f"(?:{before}{counted})")
+    return "|".join((f"{EDGE}(?:{'|'.join(edged)})", *others))
+
+
+def split(without: Sequence[str]) -> tuple[list[Rule], list[Rule]]:
+    """The rules in use: those that know a token by itself, and those that need a vendor's name before it."""
+    used = [rule for rule in rules().rules if rule.id not in without]
+    named = [rule for rule in used if vendor(strict(rule))]
+    return [rule for rule in used if rule not in named], named
+
+
+def vendor(regex: str) -> str | None:
+    """The pattern for the vendor's name, where a rule asks for one before an `=`."""
+    found = _VENDOR.match(regex)
+    return None if found is None else found.group(1)
+
+
+def vendors(named: Sequence[Rule]) -> str:
+    """A pattern found wherever one of these rules is."""
+    names = "|".join(sorted({vendor(strict(rule)) or "" for rule in named}))
+    return rf"(?i:{names})[ \t\w.\-\\]*[\s'\"\\]*(?:[=>:,]|\|\||\?=)"
+
+
+class RuleFinder:
+    """Rules at work, of which those are run that have a keyword in the text."""
+
+    def __init__(self, used: Sequence[Rule]) -> None:
+        self._finders = [_Finder(rule, strict(rule)) for rule in used]
+
+    def __call__(self, data: bytes) -> list[Span]:
+        lowered = data.lower()
+        return [span for finder in self._finders if finder.may(lowered) for span in finder(data)]
+
+
+class _Finder:
+    """One rule at work. Its pattern is compiled for the first text that may match."""
+
+    def __init__(self, rule: Rule, regex: str) -> None:
+        self._rule = rule
+        self._regex = regex
+        self._compiled: Any = None
+        spelled = regex.replace("\\", "").lower()
+        in_regex = all(keyword.lower() in spelled for keyword in rule.keywords)
+        self._keywords = tuple(key.lower().encode() for key in rule.keywords) if in_regex else ()
+        self._whole = _REPEATED.search(regex) is not None
+
+    def __call__(self, data: bytes) -> list[Span]:
+        if self._compiled is None:
+            self._compiled = re2.compile(self._regex.encode(), OPTIONS)
+        spans: list[Span] = []
+        at = 0
+        while (found := self._compiled.search(data, at)) is not None:
+            start, end = self._secret(found)
+            token = data[start:end]
+            if self._is_secret(token):
+                end = _rest.match(data, end).end()
+                spans.append((start, end))
+            at = max(end, at + 1)
+        return spans
+
+    def may(self, lowered: bytes) -> bool:
+        """Whether a keyword of the rule is in a text, in lower case."""
+        return not self._keywords or any(keyword in lowered for keyword in self._keywords)
+
+    def _secret(self, found: Any) -> Span:
+        if self._whole:
+            return found.start(), found.end()
+        groups = range(1, self._compiled.groups + 1)
+        group = self._rule.group or next((n for n in groups if found.start(n) >= 0), 0)
+        start, end = found.span(group)
+        return start, end
+
+    def _is_secret(self, token: bytes) -> bool:
+        if self._rule.entropy and entropy(token) < self._rule.entropy:
+            return False
+        return not any(re2.search(allowed.encode(), token, OPTIONS) for allowed in self._rule.allowed)
+
+
+def entropy(token: bytes) -> float:
+    """Shannon's, in bits a byte."""
+    size = len(token)
+    return -sum(n / size * math.log2(n / size) for n in Counter(token).values()) if size else 0.0

@@ -1,0 +1,137 @@
+"""What users add to redaction and take from it: names, patterns, rules. It holds for the whole process."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from re import escape
+from typing import Any
+
+import msgspec
+import re2
+
+from aegis_otel import redaction
+from aegis_otel.errors import ConfigError
+from aegis_otel.redaction import names, text
+from aegis_otel.redaction.rules import rules
+from aegis_otel.version import __version__
+
+_MOST = 200  # entries of a list
+_LONGEST = {"names": 100, "exempt_names": 100, "patterns": 1_000, "exempt_rules": 100}
+_KEYS = tuple(_LONGEST)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that can be set; as given, but for names, which are brought into one form."""
+
+    names: tuple[str, ...] = ()
+    """Names whose values are hidden, too: `iban` also stands for `customer_iban`."""
+    exempt_names: tuple[str, ...] = ()
+    """Names whose values are not hidden for their name; `*` and `?` stand for any characters, for one."""
+    patterns: tuple[str, ...] = ()
+    """Patterns in RE2's syntax: the first group of a match is hidden, or all of it."""
+    exempt_rules: tuple[str, ...] = ()
+    """Ids of rules in `data/gitleaks.json` that are not used."""
+
+    @property
+    def digest(self) -> str:
+        """Over these settings, the rules and this version: goes on every row."""
+        said = (__version__, rules().source, self.names, self.exempt_names, self.patterns, self.exempt_rules)
+        return f"sha256:{hashlib.sha256(msgspec.json.encode(said)).hexdigest()}"
+
+
+_in_force: list[tuple[Settings, str]] = []
+
+
+def digest() -> str:
+    """The digest of what is in force."""
+    if not _in_force:
+        apply(Settings())
+    return _in_force[0][1]
+
+
+def in_force() -> Settings | None:
+    """The settings that were applied; None before."""
+    return _in_force[0][0] if _in_force else None
+
+
+def apply(settings: Settings) -> None:
+    """Have the whole process redact by these settings from now on; compiles what is needed."""
+    if _in_force and _in_force[0][0] == settings:
+        return
+    names.configure(settings.names, settings.exempt_names)
+    redaction.forget()
+    if settings == Settings():
+        text.configure(None)
+        text.engine()
+    else:
+        spelled = [r"[ _.\-]*".join(map(escape, name.split("_"))) for name in settings.names]
+        added = [f"(?i:{name})" for name in spelled]
+        text.configure(text.Engine(added, settings.patterns, settings.exempt_rules))
+    _in_force[:] = [(settings, settings.digest)]
+
+
+def parse(said: object, place: str = "redaction") -> Settings:
+    """The settings in a mapping, as from YAML.
+
+    Args:
+        said: `{names: [...], exempt_names: [...], patterns: [...], exempt_rules: [...]}`, each optional.
+        place: Where it stands, for messages.
+
+    Raises:
+        ConfigError: something in it is unusable; the message says which entry, and what is expected.
+    """
+    if not isinstance(said, Mapping):
+        raise ConfigError(f"`{place}` is a `{type(said).__name__}`: expected a mapping of {', '.join(_KEYS)}")
+    for key in said:
+        if key not in _KEYS:
+            close = get_close_matches(str(key), _KEYS, 1)
+            hint = f" (did you mean `{close[0]}`?)" if close else f": expected {', '.join(_KEYS)}"
+            raise ConfigError(f"`{place}` has an unknown `{key}`{hint}")
+    lists = {key: _texts(said.get(key), f"{place}.{key}", _LONGEST[key]) for key in _KEYS}
+    known = {rule.id for rule in rules().rules}
+    for place_in, rule in enumerate(lists["exempt_rules"]):
+        if rule not in known:
+            close = get_close_matches(rule, known, 1)
+            hint = f" (did you mean `{close[0]}`?)" if close else ""
+            raise ConfigError(f"`{place}.exempt_rules[{place_in}]` is `{rule}`, which is no rule{hint}")
+    for place_in, pattern in enumerate(lists["patterns"]):
+        _check_pattern(pattern, f"{place}.patterns[{place_in}]")
+    return Settings(
+        names=tuple(names.normal(name) for name in lists["names"]),
+        exempt_names=tuple(names.normal_glob(name) for name in lists["exempt_names"]),
+        patterns=lists["patterns"],
+        exempt_rules=lists["exempt_rules"],
+    )
+
+
+def _texts(said: Any, place: str, longest: int) -> tuple[str, ...]:
+    if said is None:
+        return ()
+    if isinstance(said, str) or not isinstance(said, list | tuple):
+        raise ConfigError(f"`{place}` is a `{type(said).__name__}`: expected a list of texts")
+    if len(said) > _MOST:
+        raise ConfigError(f"`{place}` has {len(said)} entries: at most {_MOST} are possible")
+    for number, item in enumerate(said):
+        if not isinstance(item, str) or not item.strip() or len(item) > longest:
+            raise ConfigError(f"`{place}[{number}]` must be a text of 1 to {longest} characters")
+        if longest == 100 and not any(char.isalnum() for char in item):
+            raise ConfigError(
+                f"`{place}[{number}]` is `{item}`: expected a name with a letter or digit in it"
+            )
+    return tuple(said)
+
+
+def _check_pattern(pattern: str, place: str) -> None:
+    options = re2.Options()
+    options.encoding, options.log_errors = names.OPTIONS.encoding, False
+    try:
+        compiled = re2.compile(pattern.encode(), options)
+    except (re2.error, UnicodeEncodeError) as error:
+        why = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else error
+        raise ConfigError(f"`{place}` is no pattern in RE2's syntax: {why}") from None
+    if compiled.search(b"") is not None or (compiled.search(b"a b") is not None and compiled.search(b"1-2")):
+        raise ConfigError(f"`{place}` is `{pattern}`, which matches almost anything")

@@ -1,0 +1,58 @@
+"""The redaction settings of a process: an argument, else the file that `AEGIS_REDACTION` names, else none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from aegis_otel.config import REDACTION
+from aegis_otel.errors import ConfigError
+from aegis_otel.redaction import settings
+
+RedactionSource: TypeAlias = "Mapping[str, Any] | str | os.PathLike[str]"
+_LARGEST = 1_000_000
+
+
+def use_redaction(said: RedactionSource | None) -> None:
+    """Have the process redact by `said` from now on.
+
+    What is None leaves the settings that are in force; at first those are the environment's.
+
+    Raises:
+        ConfigError: they are unusable; the message names the file and the entry.
+    """
+    if said is None and settings.in_force() is not None:
+        return
+    settings.apply(resolved(said))
+
+
+def resolved(said: RedactionSource | None) -> settings.Settings:
+    """The settings that `said` comes to.
+
+    Raises:
+        ConfigError: as above.
+    """
+    if isinstance(said, Mapping):
+        return settings.parse(said)
+    path = REDACTION.value(None if said is None else os.fspath(said))
+    return settings.parse(_read(Path(path)), path) if path else settings.Settings()
+
+
+def _read(path: Path) -> object:
+    import yaml  # noqa: PLC0415 - only who has such a file pays for the parser
+
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LARGEST + 1)
+        if len(data) > _LARGEST:
+            raise ConfigError(f"`{path}` is larger than {_LARGEST} bytes")
+        said = yaml.safe_load(data.decode())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the redaction settings in `{path}` cannot be read: {error}") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}" if mark is not None else "somewhere"
+        raise ConfigError(f"the redaction settings in `{path}` are no YAML ({where})") from None
+    return {} if said is None else said

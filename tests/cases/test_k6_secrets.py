@@ -1,0 +1,251 @@
+"""Secrets (K6): a generated corpus through every outlet, the rules as data, redaction before cutting."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from aegis_otel import Action
+from aegis_otel.adapters.base import BaseExecutor
+from aegis_otel.cli import main
+from aegis_otel.encoding import to_plain
+from aegis_otel.model import Approval, PolicyDecision, Result, RiskLevel, Verdict
+from aegis_otel.redaction import redact, redact_text
+from aegis_otel.runtime.approval import CLIApprovalHandler, WebhookApprovalHandler
+from aegis_otel.runtime.approval.signature import Signer
+from tests.cases.secret_shapes import Shape, harmless, secrets
+from tests.kit import Bench, make_bench
+
+AUTO = {"version": "1", "defaults": {"risk_level": "low", "approval": "auto"}, "rules": []}
+ASK = {"version": "1", "defaults": {"risk_level": "low", "approval": "approve"}, "rules": []}
+KEY = "whsec_" + "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+CORPUS = secrets()
+TEXTS = [str(shape.value.get("text") or json.dumps(shape.value, ensure_ascii=False)) for shape in CORPUS]
+"""Where an outlet has a text and no arguments."""
+
+
+def shows(secret: str, text: str) -> bool:
+    """Whether half of a secret or more can be read in `text`."""
+    half = max(4, (len(secret) + 1) // 2)
+    lines = text.replace("\\n", "\n").replace('\\"', '"').replace("\\\\", "\\")
+    return any(
+        secret[at : at + half] in seen for at in range(len(secret) - half + 1) for seen in (text, lines)
+    )
+
+
+def hidden(shapes: list[Shape], seen: list[str]) -> float:
+    """The part of `shapes` of which no secret can be read in what was seen of each."""
+    assert len(shapes) == len(seen)
+    leaks = [
+        shape.name
+        for shape, text in zip(shapes, seen, strict=True)
+        if any(shows(secret, text) for secret in shape.secrets)
+    ]
+    return 1 - len(leaks) / len(shapes)
+
+
+class Failing(BaseExecutor):
+    """Fails with the text that it is given, as a body does whose driver quotes what it was asked."""
+
+    async def execute(self, action: Action) -> Result:
+        raise ValueError(action.params.get("text") or str(action.params))
+
+
+class Asked(BaseHTTPRequestHandler):
+    """A web service that says yes."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.asked.append(body.decode())  # type: ignore[attr-defined]
+        answer = b'{"approved": true}'
+        names = ("webhook-id", "webhook-timestamp", "webhook-signature")
+        self.send_response(200)
+        signature = Signer(KEY).sign(self.headers[names[0]], self.headers[names[1]], answer)
+        self.send_header(names[0], self.headers[names[0]])
+        self.send_header(names[1], self.headers[names[1]])
+        self.send_header(names[2], signature)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def service() -> Iterator[Any]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Asked)
+    server.asked = []  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def failing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "SPAN_ONLY")
+    return make_bench(tmp_path / "audit", policy=AUTO, executor=Failing())
+
+
+async def test_k6_corpus_is_hidden_in_rows_spans_and_error_texts(failing: Bench) -> None:
+    """What is written, exported and kept of an exception."""
+    for number, shape in enumerate(CORPUS):
+        await failing.runtime.run_one(Action("use", "default", {"n": number, **shape.value}))
+    rows = failing.rows()
+    assert hidden(CORPUS, [json.dumps(row["action_params"], ensure_ascii=False) for row in rows]) >= 0.95
+    assert hidden(CORPUS, [row["result_error"] for row in rows]) >= 0.95
+    spans = [dict(span.attributes) for span in failing.telemetry.spans("execute_tool")]
+    assert hidden(CORPUS, [str(span["gen_ai.tool.call.arguments"]) for span in spans]) >= 0.95
+
+
+async def test_k6_corpus_is_hidden_in_events(failing: Bench) -> None:
+    """A name that a model made up is on every signal of a call."""
+    for text in TEXTS:
+        await failing.runtime.run_one(Action(f"use {text}", "default", {}))
+    events = failing.telemetry.events("aegis.tool.decision")
+    assert hidden(CORPUS, [str(event) for event in events]) >= 0.95
+
+
+async def test_k6_corpus_is_hidden_from_a_webhook(tmp_path: Path, service: Any) -> None:
+    """The question as the service gets it."""
+    handler = WebhookApprovalHandler(f"http://127.0.0.1:{service.server_port}/", secret=KEY)
+    bench = make_bench(tmp_path / "audit", policy=ASK, executor=Failing(), approver=handler, timeout=60)
+    for shape in CORPUS:
+        await bench.runtime.run_one(Action("use", "default", dict(shape.value)))
+    assert hidden(CORPUS, service.asked) >= 0.95
+
+
+async def test_k6_corpus_is_hidden_at_the_terminal() -> None:
+    """The question as it is printed."""
+    verdict = Verdict(Approval.APPROVE, RiskLevel.LOW, "ask", "x", (), "sha256:" + "1" * 64)
+    seen = []
+    for text in TEXTS:
+        out = io.StringIO()
+        decision = PolicyDecision(Action("use", text, {}), verdict)
+        await CLIApprovalHandler(stdin=io.StringIO("n\n"), stdout=out).request_approval(decision)
+        seen.append(out.getvalue().replace("\n  | ", ""))
+    assert all("APPROVAL REQUIRED" in text for text in seen)
+    assert hidden(CORPUS, seen) >= 0.95
+
+
+async def test_k6_corpus_is_hidden_in_the_report(tmp_path: Path) -> None:
+    """The page for auditors, which lists the last failures of each audit."""
+    leaks = masks = 0
+    for first in range(0, len(CORPUS), 20):
+        part = CORPUS[first : first + 20]
+        bench = make_bench(tmp_path / f"audit{first}", policy=AUTO, executor=Failing())
+        for shape in part:
+            await bench.runtime.run_one(Action("use", "default", dict(shape.value)))
+        page = tmp_path / f"report{first}.html"
+        ran = CliRunner().invoke(main, ["report", "--path", str(bench.audit), "--output", str(page)])
+        assert ran.exit_code == 0, ran.output
+        html = page.read_text(encoding="utf-8")
+        masks += html.count("REDACTED")
+        leaks += sum(any(shows(secret, html) for secret in shape.secrets) for shape in part)
+    assert masks >= len(CORPUS) / 2
+    assert leaks <= 0.05 * len(CORPUS)
+
+
+def test_k6_corpus_is_large_and_a_third_of_it_unseen() -> None:
+    """The corpus, and what of its unseen part is hidden."""
+    unseen = [shape for shape in CORPUS if not shape.seen]
+    assert len(CORPUS) >= 400
+    assert 3 * len(unseen) >= len(CORPUS)
+    seen = [json.dumps(redact(to_plain(shape.value)), ensure_ascii=False) for shape in unseen]
+    assert hidden(unseen, seen) >= 0.85
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_k6_corpus_of_another_seed(seed: int) -> None:
+    """The figure is that of the shapes, not of one set of values."""
+    corpus = secrets(seed)
+    seen = [json.dumps(redact(to_plain(shape.value)), ensure_ascii=False) for shape in corpus]
+    assert hidden(corpus, seen) >= 0.95
+
+
+def test_k6_harmless_texts_stay() -> None:
+    """Ids, hashes, prose about passwords, SQL, code, pictures and numbers."""
+    values = harmless()
+    touched = [value for value in values if redact(to_plain(value)) != to_plain(value)]
+    assert len(values) >= 400
+    assert len(touched) <= 0.02 * len(values), touched
+
+
+def test_k6_error_text_is_redacted_before_it_is_cut(failing: Bench) -> None:
+    """A secret across the place where an error text is cut: no half of it shows."""
+    from aegis_otel.runtime.describe import describe
+
+    for before in range(1_900, 2_600, 7):
+        text = f"{'x ' * (before // 2)}-----BEGIN PRIVATE KEY-----\n{'MIIEowIBAAKCAQEA' * 60}\n"
+        assert "MIIEow" not in describe(ValueError(text))
+        address = f"postgres://app:Zq9!{'k' * 700}@db"
+        assert "Zq9!" not in describe(ValueError(f"{'z ' * (before // 2)}{address}"))
+        assert "Zq9!" not in describe(ValueError(f"{'y ' * (before // 2)}password='Zq9!{'k' * 700}'"))
+
+
+def test_k6_names_of_classes_are_redacted() -> None:
+    """A class that is named after a value, and whose text cannot be had."""
+    from aegis_otel.runtime.describe import describe
+
+    def fail(self: object) -> str:
+        raise RuntimeError
+
+    kind = type("password=hunter2", (Exception,), {"__str__": fail})
+    assert "hunter2" not in describe(kind())
+
+
+async def test_k6_service_and_host_are_redacted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`OTEL_SERVICE_NAME` goes on every row."""
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "shop password=Zq9hunter2")
+    bench = make_bench(tmp_path / "audit", policy=AUTO, executor=Failing())
+    await bench.runtime.run_one(Action("use", "default", {}))
+    assert "Zq9hunter2" not in str(bench.row())
+    assert bench.row()["service"].startswith("shop password=[REDACTED")
+
+
+def test_k6_rules_are_data_with_their_licence() -> None:
+    """Which release they are from, and under which licence."""
+    folder = Path(__file__).parents[2] / "aegis_otel" / "redaction" / "data"
+    data = json.loads((folder / "gitleaks.json").read_text(encoding="utf-8"))
+    assert data["source"].startswith("github.com/zricethezav/gitleaks/v8@v8.")
+    assert len(data["rules"]) > 150
+    assert "MIT License" in (folder / "LICENSE.gitleaks").read_text(encoding="utf-8")
+    assert "MIT" in (folder / "LICENSE.bip39").read_text(encoding="utf-8")
+
+
+def test_k6_seed_phrase_is_hidden_whole() -> None:
+    """Every word of it, one word a line too; prose stays."""
+    words = "abandon ability able about above absent absorb abstract absurd abuse access accident"
+    assert redact_text(words) == f"[REDACTED {len(words)} chars]"
+    assert not shows("absurd", redact_text(words.replace(" ", "\n")))
+    assert redact_text("this will not have that") == "this will not have that"
+
+
+def test_k6_no_call_waits_for_the_rules(tmp_path: Path) -> None:
+    """They are compiled when a Runtime is made, not in the first call on the event loop."""
+    program = """
+import sys
+from aegis_otel import Policy, Runtime
+from aegis_otel.runtime.audit import AuditLogger
+from aegis_otel.redaction import text
+assert text._default.cache_info().currsize == 0
+Runtime(policy=Policy.from_dict({"version": "1", "rules": []}), audit_logger=AuditLogger(sys.argv[1]))
+print(text._default.cache_info().currsize)
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "audit")]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert ran.stdout.strip() == "1"
