@@ -142,13 +142,14 @@ class Draft(NamedTuple):
 
 
 @contextmanager
-def replaced(root: Path, name: str, *, once: bool = False) -> Iterator[Draft]:
+def replaced(root: Path, name: str, *, once: bool = False, durable: bool = True) -> Iterator[Draft]:
     """Write a file of mode 0600 beside its place, which it takes when the block ends well.
 
     Args:
         root: As for `open_file`.
         name: As for `open_file`.
         once: Leave a file that is there, or that another process puts there first, as it is.
+        durable: Whether to wait until the file is on the disk itself.
 
     Raises:
         OSError: it cannot be written. Nothing is left behind then.
@@ -161,7 +162,8 @@ def replaced(root: Path, name: str, *, once: bool = False) -> Iterator[Draft]:
         with open(descriptor, "wb") as file:
             yield Draft(root / draft, file)
             file.flush()
-            os.fsync(descriptor)
+            if durable:
+                os.fsync(descriptor)
         if once:
             with _parent(root, name) as (base, folder), suppress(FileExistsError):
                 os.link(beside, base, src_dir_fd=folder, dst_dir_fd=folder)

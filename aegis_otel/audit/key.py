@@ -34,8 +34,9 @@ def load_key(directory: Path, known: bytes | None = None) -> bytes:
         try:
             return read_key(directory)
         except FileNotFoundError:
-            # Of many processes, one is first; its key is the key.
-            with files.replaced(directory, KEY, once=True) as draft:
+            # Of many processes, one is first; its key is the key. The first call of an audit makes it, on the
+            # event loop, which must not wait for a disk.
+            with files.replaced(directory, KEY, once=True, durable=False) as draft:
                 draft.file.write(known or os.urandom(KEY_BYTES))
             return read_key(directory)
     except AuditError:

@@ -51,6 +51,8 @@ class Call:
     """The folded row so far, redacted: the only source for signals and journal lines."""
     arguments: bytes
     """The encoded, unredacted arguments, to be digested again before the body runs."""
+    shown: bytes = b"{}"
+    """The redacted arguments as JSON, whole, where the row may have them cut: what a human is asked about."""
     stamped_ns: int = 0
     """Unix time in nanoseconds of its last journal line."""
     evaluation_s: float = 0.0

@@ -67,11 +67,12 @@ def _name(value: object) -> str:
 
 def add_arguments(
     record: AuditRecord, params: Mapping[str, Any], digest: Callable[[bytes], str | None]
-) -> bytes:
+) -> tuple[bytes, bytes]:
     """Put the redacted arguments, cut to their budget, and the digest of the real ones on `record`.
 
     Returns:
-        The encoded real arguments, which go nowhere: they are compared before the body runs.
+        The encoded real arguments, which go nowhere: they are compared before the body runs. And the
+        redacted arguments as JSON, whole: a human is asked about these.
     """
     plain = to_plain(params)
     encoded = encode_plain(plain)
@@ -79,7 +80,7 @@ def add_arguments(
     shown = encoded if redacted is plain else encode_plain(redacted)
     record.action_params = cut_params(redacted, shown).decode()
     record.args_digest = digest(encoded)
-    return encoded
+    return encoded, shown
 
 
 def rough_size(value: object, enough: int = 100_000) -> int:

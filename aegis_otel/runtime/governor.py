@@ -164,8 +164,8 @@ class Governor:
         begun, decision = self.system.monotonic(), self.policy.evaluate(action, now=utc(started_ns))
         took = self.system.monotonic() - begun
         record = decided(decision, self.system, self._session_id, started_ns, origin, mode=self.mode)
-        arguments = add_arguments(record, action.params, self._digest)
-        return Call(decision, origin, started_ns, record, arguments, evaluation_s=took)
+        arguments, shown = add_arguments(record, action.params, self._digest)
+        return Call(decision, origin, started_ns, record, arguments, shown=shown, evaluation_s=took)
 
     def _digest(self, payload: bytes) -> str | None:
         try:

@@ -185,7 +185,7 @@ def _question(call: Call, timeout: float) -> Question:
         action_type=record.action_type,
         action_target=record.action_target,
         action_description=redact_text(call.decision.action.description),
-        action_params=record.action_params or "{}",
+        action_params=call.shown.decode(),
         args_digest=record.args_digest,
         risk_level=record.risk_level,
         approval=record.approval,

@@ -359,7 +359,7 @@ async def test_strange_arguments_are_recorded_and_run(arguments: str, bench: BEN
     assert await tool.on_invoke_tool(context, arguments) == "ran"
     assert b.row()["result_status"] == "success"
     assert lengths
-    assert len(str(b.row()["action_params"])) >= lengths[0]
+    assert len(str(b.row()["action_params"])) >= min(lengths[0], 16_000), "what a row has room for"
 
 
 async def test_no_call_holds_the_loop(bench: BENCH) -> None:

@@ -197,7 +197,7 @@ def test_a_schema_is_read_once_for_all_rules_of_a_decision(operator: str, params
     for _ in range(2):
         schema.looks = 0
         assert policy.evaluate(Action("t", params=params, schema=schema)).matched_rule == "<default>"
-        assert schema.looks == 1
+        assert schema.looks <= 2, "its path once, and once whether it is required: not for every rule"
 
 
 def test_several_parameters_and_conditions_are_all_required() -> None:
