@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aegis_otel.audit import files
-from aegis_otel.audit.chain import check, journal_origin, whole_lines
+from aegis_otel.audit.chain import check, journal_origin, whole_lines, without_chain
+from aegis_otel.audit.record import decode
 from aegis_otel.audit.seals import CARRIED_FILE, JOURNAL_FILE, Book
 from aegis_otel.audit.writers import WRITER, look_at_writers
 
@@ -49,13 +50,29 @@ class Complete:
             readable: How many lines of each path are records.
         """
         wrong = [file for file in self.files if readable.get(str(file.path), 0) < len(file.lines)]
+        return self._without(
+            {
+                file.path.name: f"`{file.path}` has lines that are no records: it is not sealed"
+                for file in wrong
+            }
+        )
+
+    def without_unproven(self, unproven: dict[str, str]) -> Complete:
+        """This without files that have answers nobody has proven, and without what follows such a file.
+
+        Args:
+            unproven: What to say of each, by its name.
+        """
+        return self._without({name: f"`{name}` {what}: it is not sealed" for name, what in unproven.items()})
+
+    def _without(self, said: dict[str, str]) -> Complete:
+        wrong = [file for file in self.files if file.path.name in said]
         if not wrong:
             return self
         writers = {file.writer for file in wrong}
         kept = [file for file in self.files if file.writer not in writers]
         left = [file.path for file in self.files if file.writer in writers]
-        problems = [f"`{file.path}` has lines that are no records: it is not sealed" for file in wrong]
-        self.problems.extend(problems)
+        self.problems.extend(said[file.path.name] for file in wrong)
         return replace(self, files=kept, elsewhere=self.elsewhere + left)
 
 
@@ -99,21 +116,32 @@ def find_complete(journal: Path, book: Book) -> Complete:
                 continue
             content = files.read_file(path.parent, path.name)
             lines = list(whole_lines(content))
-            start = chain
-            for number, line in enumerate(lines, 1):
-                chain = check(start, line)
-                if chain is None:
-                    found.problems.append(
-                        f"line {number} of `{path}` does not follow the line before it: "
-                        "neither this file nor a later one of its writer is sealed"
-                    )
-                    found.elsewhere.append(path)
-                    break
-                start = chain
+            chain = _follow(path, lines, chain, found.problems)
+            if chain is None:
+                found.elsewhere.append(path)
             else:
                 size += len(content)
-                found.files.append(File(path, writer, lines, start))
+                found.files.append(File(path, writer, lines, chain))
     return found
+
+
+def _follow(path: Path, lines: list[bytes], chain: str, problems: list[str]) -> str | None:
+    """The chain value after the lines of a file; None, with a problem, where one of them is wrong."""
+    for number, line in enumerate(lines, 1):
+        value = check(chain, line)
+        if value is None:
+            problems.append(
+                f"line {number} of `{path}` does not follow the line before it: "
+                "neither this file nor a later one of its writer is sealed"
+            )
+            return None
+        chain = value
+        try:
+            decode(without_chain(line))
+        except ValueError as error:
+            problems.append(f"line {number} of `{path}` is no record ({error}): its file is not sealed")
+            return None
+    return chain
 
 
 def _add_carried(path: Path, book: Book, found: Complete) -> None:

@@ -21,7 +21,7 @@ from aegis_otel.audit.seals import (
     live_segments,
     read_seals,
 )
-from aegis_otel.audit.writers import journal_files
+from aegis_otel.audit.writers import is_text, journal_files
 from aegis_otel.errors import AuditError
 
 SETTLED = timedelta(seconds=1)
@@ -139,6 +139,8 @@ def _sizes(lake: Path) -> dict[str, int]:
         if lake.is_symlink():
             raise NotAFile(lake, "a symbolic link")
         for path in lake.glob(PATTERN):
+            if not is_text(str(path.relative_to(lake))):  # no segment, and verification names it
+                continue
             try:
                 state = path.lstat()
                 inside = folders.setdefault(path.parent, not path.parent.is_symlink())

@@ -159,6 +159,28 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 _encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(AuditRecord)
+
+
+def decode(body: bytes) -> AuditRecord:
+    """Return the record that a line holds.
+
+    Only what `encode` writes is a record: of a name that is escaped, or that comes twice, DuckDB and Python
+    read different values.
+
+    Args:
+        body: The line without its chain value and its newline.
+
+    Raises:
+        ValueError: it is no record.
+    """
+    try:
+        record = _decoder.decode(body)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if _encoder.encode(record) != body:
+        raise ValueError("it is not written as a record is")
+    return record
 
 
 def encode(record: AuditRecord) -> bytes:

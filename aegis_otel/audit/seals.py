@@ -299,9 +299,12 @@ def decode_seal(path: Path, line: bytes) -> Seal:
         AuditError: it is of a newer version.
         ValueError: it is no seal.
     """
-    if msgspec.json.decode(line, type=_Version).version > VERSION:
-        raise AuditError(f"`{path}` was written by a newer version of aegis-otel: upgrade this one")
-    seal = msgspec.json.decode(line, type=Seal)
+    try:
+        if msgspec.json.decode(line, type=_Version).version > VERSION:
+            raise AuditError(f"`{path}` was written by a newer version of aegis-otel: upgrade this one")
+        seal = msgspec.json.decode(line, type=Seal)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if msgspec.json.encode(seal) != line or seal.previous or seal.unknown:
         raise ValueError("it is not written as a seal is")
     for name, *patterns in _names(seal):

@@ -22,7 +22,7 @@ from aegis_otel.audit.remote import fetch
 from aegis_otel.audit.seals import Segment
 from aegis_otel.audit.segments import schema_version
 from aegis_otel.audit.views import create_views
-from aegis_otel.audit.writers import largest_file, look_at_writers
+from aegis_otel.audit.writers import journal_files, largest_file, look_at_writers, not_text
 from aegis_otel.errors import AuditError
 
 # `now()` is when the query began: what a seal of before names was in place when files were listed, and the
@@ -160,7 +160,17 @@ def open_view(directory: Path, *, keep: bool = True, mirrors: bool = False) -> d
     connection.execute("SET enable_progress_bar = false")  # it goes to stdout, among the rows
     connection.execute("CREATE SCHEMA journal")
     connection.execute(DECLARE)
-    patterns = [_inside(directory / LAKE, PATTERN)]
+    patterns, growing = [_inside(directory / LAKE, PATTERN)], [_inside(journal, "*.jsonl")]
+    # DuckDB's listing fails at a name that is not UTF-8: then what is there now is read, by its names.
+    if foreign := not_text(directory / LAKE, PATTERN):
+        problems += [f"`{LAKE}/{name}` is not named as a segment is and is not read" for name in foreign]
+        patterns = [glob.escape(str(directory / LAKE / each.file)) for each in lake.segments]
+        patterns = patterns or [_inside(directory / LAKE, SCHEMA)]
+    if foreign := not_text(journal, "*.jsonl"):
+        problems += [
+            f"`{JOURNAL}/{name}` is not named as a journal file is and is not read" for name in foreign
+        ]
+        growing = [glob.escape(str(path)) for path in journal_files(journal)]
     version = schema_version(connection, directory / LAKE)
     if version == SCHEMA_VERSION:
         patterns.insert(0, _inside(directory / LAKE, SCHEMA))
@@ -181,7 +191,7 @@ def open_view(directory: Path, *, keep: bool = True, mirrors: bool = False) -> d
     parts = _PARTS.format(
         seal=_SEAL.format(file=literal(_inside(directory, SEALS.replace("l", "[l]")))),
         live=_LIVE.format(lake=literal(f"{directory / LAKE}/")),
-        line=_LINE.format(lines=lines([_inside(journal, "*.jsonl")], largest, [*closed, *map(str, kept)])),
+        line=_LINE.format(lines=lines(growing, largest, [*closed, *map(str, kept)])),
     )
     options = f"{_PARQUET}, union_by_name = true" if lake.older else _PARQUET
     segments_of = f"read_parquet([{', '.join(map(literal, patterns))}], {options})"

@@ -30,6 +30,7 @@ from aegis_otel.audit.verify_lake import check_lake
 from aegis_otel.audit.verify_rows import check_rows, check_unfinished
 from aegis_otel.audit.verify_seals import Ledger, check_seals
 from aegis_otel.audit.witness import Witness, compare, read_witness
+from aegis_otel.audit.writers import shown_name
 from aegis_otel.errors import AuditError
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def _check_top(proof: Proof, scope: _Scope) -> None:
     """Note what lies beside the parts of an audit: no reader takes rows from it."""
     for name in sorted(os.listdir(proof.directory)):
         if name not in _PARTS and not _DRAFT.fullmatch(name):
-            proof.notes.append(f"{name}: does not belong to the audit; it is not read")
+            proof.notes.append(f"{shown_name(name)}: does not belong to the audit; it is not read")
     if scope.mirrors:
         return
     if os.path.lexists(proof.directory / MIRROR):
@@ -208,7 +209,7 @@ def _first_seal(proof: Proof) -> tuple[str | None, bool]:
         line = file.readline().removesuffix(b"\n")
     try:
         stated = msgspec.json.decode(line, type=_First).audit
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         return None, False
     return stated, check(seals_origin(stated), line) is not None
 

@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 import re
 
-import msgspec
-
-from aegis_otel.audit.chain import journal_origin
+from aegis_otel.audit.chain import journal_origin, without_chain
 from aegis_otel.audit.location import JOURNAL, failure
 from aegis_otel.audit.proof import Proof
-from aegis_otel.audit.record import AuditRecord
+from aegis_otel.audit.record import decode
 from aegis_otel.audit.seals import CARRIED_FILE
 from aegis_otel.audit.verify_seals import Ledger
-from aegis_otel.audit.writers import WRITER, without_newer
+from aegis_otel.audit.writers import WRITER, is_text, shown_name, without_newer
 
 _DRAFT = re.compile(r"\..*\.(new|draft)")
-_decoder = msgspec.json.Decoder(AuditRecord)
 
 
 def check_journal(proof: Proof, ledger: Ledger) -> None:
@@ -29,7 +26,10 @@ def check_journal(proof: Proof, ledger: Ledger) -> None:
     carried = {name for name in ledger.carried if name not in ledger.covered}
     for name in _names(proof) | ledger.covered.keys() | carried:
         match = re.fullmatch(WRITER, name, re.DOTALL)
-        if CARRIED_FILE.fullmatch(name):
+        if not is_text(name):
+            place = f"{JOURNAL}/{shown_name(name)}"
+            proof.found(place, "does not belong to the audit: its name is not UTF-8")
+        elif CARRIED_FILE.fullmatch(name):
             _check_carried(proof, ledger, name)
         elif match and name == _name(match[1], int(match[2] or 0)):
             writers.setdefault(match[1], {})[int(match[2])] = name
@@ -91,8 +91,8 @@ def _follow(proof: Proof, file: str, chain: str, before: str) -> tuple[str, int 
         wrong = wrong or not line.intact
         if line.intact:
             try:
-                _decoder.decode(line.content)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                decode(without_chain(line.content))
+            except ValueError as error:
                 proof.found(file, f"is no record ({error})", line.number, line.byte)
     return chain, count, wrong
 

@@ -11,6 +11,7 @@ from aegis_otel.audit.location import LAKE, SEALS, failure
 from aegis_otel.audit.proof import Proof
 from aegis_otel.audit.seals import SEGMENT_FILE
 from aegis_otel.audit.verify_seals import Ledger, Sealed
+from aegis_otel.audit.writers import is_text, shown_name
 
 _DRAFT = re.compile(r"\..*\.draft")
 
@@ -32,7 +33,9 @@ def check_lake(proof: Proof, ledger: Ledger) -> list[Sealed]:
     for name in sorted(found - known.keys()):
         file = f"{LAKE}/{name}"
         match = SEGMENT_FILE.fullmatch(name)
-        if match and int(match[1]) > last and match[2] == ledger.tag:
+        if not is_text(name):
+            proof.found(shown_name(file), "does not belong to the audit: its name is not UTF-8")
+        elif match and int(match[1]) > last and match[2] == ledger.tag:
             proof.unfinished += [file] * (proof.digest(file) is not None)
         elif name.endswith(".parquet") and name != SCHEMA:
             proof.found(file, "belongs to no seal")

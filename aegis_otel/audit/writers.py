@@ -21,6 +21,22 @@ WRITER = r"([^/]+?)(?:-([0-9]+))?\.jsonl$"
 """Matches the end of a journal file's path: the writer and the file's number. Read by Python and RE2."""
 
 
+def is_text(name: str) -> bool:
+    """Return whether a name is UTF-8, as all names in an audit are; a reader passes over any other."""
+    return name.isascii() or not any("\ud800" <= each <= "\udfff" for each in name)
+
+
+def shown_name(name: str) -> str:
+    """Return a name as it can be printed, with escapes for bytes that are not UTF-8."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def not_text(folder: Path, pattern: str) -> list[str]:
+    """Return what matches a pattern in a folder and has a name that is not UTF-8, as it can be printed."""
+    names = (str(path.relative_to(folder)) for path in folder.glob(pattern))
+    return sorted(shown_name(name) for name in names if not is_text(name))
+
+
 def largest_file(journal: Path) -> int:
     """Size in bytes of the largest journal file; 0 without any.
 
@@ -105,7 +121,8 @@ def _newest(names: Iterable[str]) -> dict[str, tuple[int, str]]:
 
 def _entries(journal: Path) -> list[os.DirEntry[str]]:
     try:
-        found = [entry for entry in os.scandir(journal) if entry.name.endswith(".jsonl")]
+        with os.scandir(journal) as entries:
+            found = [entry for entry in entries if entry.name.endswith(".jsonl") and is_text(entry.name)]
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from aegis_otel import AuditError, ConfigError
 from aegis_otel.audit.chain import journal_origin, link
 from aegis_otel.audit.journal import Journal
 from aegis_otel.audit.key import audit_id, load_key
-from aegis_otel.audit.record import encode
+from aegis_otel.audit.record import SCHEMA_VERSION, AuditRecord, encode
 from aegis_otel.audit.sealing import seal
 from aegis_otel.audit.seals import read_seals
 from aegis_otel.audit.store import open_view, problems
@@ -304,3 +305,120 @@ def test_k4_start_and_doctor_notice_another_audit_in_its_place(
     monkeypatch.setenv("AEGIS_AUDIT_ID", "not an id")
     with pytest.raises(ConfigError, match="expected 32 hex digits"):
         AuditLogger().check()
+
+
+# --- lines that this package does not write, and answers that nobody gave ---
+
+YES: dict[str, Any] = {
+    "stage": "resolved",
+    "decision_id": "planted",
+    "timestamp": "2026-11-22T14:30:00.500000+00:00",
+    "human_decision": "approved",
+    "approver": "dana",
+    "result_status": "open",
+}
+DEEP = b"[" * 100_000 + b"]" * 100_000
+
+
+def planted(
+    audit: Path, *, version: int | None = SCHEMA_VERSION, change: Callable[[bytes], bytes] = bytes
+) -> Path:
+    """The lines of a call that a human said yes to, in a file of its own whose chain holds."""
+    writer = "evil-1-deadbeef"
+    asked = decided(decision_id="planted", approval="approve", schema_version=version)
+    chain, content = journal_origin(audit_id(load_key(audit)), writer), b""
+    yes = change(encode(AuditRecord(**YES)))
+    for body in (encode(asked), yes, encode(completed(decision_id="planted"))):
+        chain, line = link(chain, body)
+        content += line
+    path = audit / "journal" / f"{writer}-000001.jsonl"
+    path.write_bytes(content)
+    return path
+
+
+CHANGES: dict[str, Callable[[bytes], bytes]] = {
+    "escaped name": lambda body: body.replace(b'"human_decision"', b'"human\\u005fdecision"'),
+    "escaped value": lambda body: body.replace(b'"approved"', b'"\\u0061pproved"'),
+    "twice": lambda body: body[:-1] + b',"human_decision":null}',
+    "twice, null first": lambda body: b'{"human_decision":null,' + body[1:],
+    "unknown member": lambda body: body[:-1] + b',"x":1}',
+    "space": lambda body: body.replace(b":", b": ", 1),
+    "deep": lambda body: body[:-1] + b',"x":' + DEEP + b"}",
+    "plain": bytes,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("begun", [False, True], ids=["no seal", "sealed"])
+def test_k4_verify_finds_a_planted_answer_before_and_after_sealing(
+    tmp_path: Path, change: str, begun: bool
+) -> None:
+    """However its line is spelled; a sealing leaves it where it is found, and says so."""
+    audit = tmp_path / "audit"
+    if begun:
+        sealed(audit, "ours")
+    else:
+        Journal(audit).append(decided(decision_id="ours", schema_version=SCHEMA_VERSION))
+    planted(audit, change=CHANGES[change])
+    assert verify(audit).findings
+    report = seal(audit)
+    assert any("evil-1-deadbeef" in each for each in report.problems)
+    assert verify(audit).findings
+
+
+@pytest.mark.parametrize("version", [1, 0, None])
+@pytest.mark.parametrize("begun", [False, True], ids=["no seal", "sealed"])
+def test_k4_an_older_version_on_a_line_is_no_exemption_from_proof(
+    tmp_path: Path, version: int | None, begun: bool
+) -> None:
+    audit = tmp_path / "audit"
+    if begun:
+        sealed(audit, "ours")
+    else:
+        Journal(audit).append(decided(decision_id="ours", schema_version=SCHEMA_VERSION))
+    planted(audit, version=version)
+    assert any("nobody has proven" in each.what for each in verify(audit).findings)
+    seal(audit)
+    assert any("nobody has proven" in each.what for each in verify(audit).findings)
+
+
+@pytest.mark.parametrize("key", [False, True], ids=["no key", "key"])
+def test_k4_an_answer_that_cannot_be_checked_is_not_sealed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: bool
+) -> None:
+    audit = sealed(tmp_path / "audit", "ours")
+    path = tmp_path / "approval-key"
+    monkeypatch.setenv("AEGIS_APPROVAL_KEY", str(path))
+    if key:
+        path.write_bytes(b"k" * 32)
+        path.chmod(0o600)
+    file = planted(audit)
+    assert any(file.name in each for each in seal(audit).problems)
+    assert file.name not in (audit / "seals.jsonl").read_text()
+
+
+def test_k4_a_deep_line_of_the_seals_is_a_finding(tmp_path: Path) -> None:
+    audit = sealed(tmp_path / "audit", "ours")
+    (audit / "seals.jsonl").write_bytes(b'{"audit":' + DEEP + b',"version":1}\n')
+    assert verify(audit).findings
+    for read in (seal, select):
+        with pytest.raises(AuditError, match="is no seal"):
+            read(audit)
+
+
+@pytest.mark.parametrize(
+    "name", [b"journal/b\xff\xfe-1-aaaaaaaa-000001.jsonl", b"lake/date=2026-11-22/00000001-\xff.parquet"]
+)
+def test_k4_a_name_that_is_not_utf8_is_a_finding_and_no_obstacle(tmp_path: Path, name: bytes) -> None:
+    """Readers and sealings go on with the rest, and the command prints it."""
+    audit = sealed(tmp_path / "audit", "ours")
+    Path(os.fsdecode(os.fsencode(audit) + b"/" + name)).write_bytes(LINE)
+    assert [each for each in verify(audit).findings if "\\xff" in each.file]
+    result = run("audit", "verify", audit)
+    assert (result.exit_code, "its name is not UTF-8" in result.output) == (1, True)
+    assert select(audit) == [("ours", "success")]
+    journal = Journal(audit)
+    journal.append(decided(decision_id="later"))
+    journal.append(completed(decision_id="later"))
+    journal.close()
+    assert len(seal(audit).seals) == 1

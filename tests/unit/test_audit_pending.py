@@ -6,14 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from aegis_otel import AuditError
 from aegis_otel.audit import seals as seals_module
 from aegis_otel.audit.answers import journal_lines
 from aegis_otel.audit.pending import taking_over
-from aegis_otel.audit.record import AuditRecord
+from aegis_otel.audit.record import AuditRecord, decode
 from aegis_otel.audit.sealing import seal
 from aegis_otel.audit.seals import Seal, decode_seal
 from aegis_otel.runtime.audit import AuditLogger
@@ -222,14 +221,13 @@ def test_it_parses_what_is_of_the_call_however_much_there_is(
         parsed.append(text)
         return decode_seal(path, text)
 
-    class Decoder:
-        def decode(self, text: bytes) -> AuditRecord:
-            parsed.append(text)
-            return msgspec.json.decode(text, type=AuditRecord)
+    def counting_lines(text: bytes) -> AuditRecord:
+        parsed.append(text)
+        return decode(text)
 
     for module in (seals_module, journal_lines):
         monkeypatch.setattr(module, "decode_seal", counting, raising=False)
-    monkeypatch.setattr(journal_lines, "_decoder", Decoder())
+    monkeypatch.setattr(journal_lines, "decode", counting_lines)
     assert [each.row.decision_id for each in one.waiting("c1")] == ["d1"]
     assert len(parsed) <= 4
 

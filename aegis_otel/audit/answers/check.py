@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
 
 from aegis_otel.audit.answers.journal_lines import Lines
 from aegis_otel.audit.answers.proof import Proofs, load_approval_key
@@ -13,8 +16,14 @@ from aegis_otel.audit.record import AuditRecord
 from aegis_otel.errors import AegisError
 
 _HUMAN = ("approved", "denied")
+_SAID = ("human_decision", "approver", "approval_reason")
 _SINCE = 2
 """The version of the row since which answers are proven."""
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?\+00:00", re.ASCII)
+"""A time whose text has the order of its moment, as readers that parse it find it."""
+
+_Named = tuple[str, AuditRecord]
+"""A line, after the name of its file."""
 
 
 def check_answers(proof: Proof) -> None:
@@ -23,41 +32,92 @@ def check_answers(proof: Proof) -> None:
     Raises:
         AuditError: the journal cannot be read.
     """
-    calls = _answered(Lines(proof.directory))
+    lines = Lines(proof.directory)
+    calls = _answered(lines)
     if not calls:
         return
+    old = {decision_id for decision_id, named in calls.items() if _is_old(lines, named)}
+    if old:
+        proof.unproven.append(f"who gave the answers of {len(old)} calls that an older version wrote")
+    ours = {decision_id: named for decision_id, named in calls.items() if decision_id not in old}
+    if not ours:
+        return
+    proofs: Proofs | None = Proofs(proof.directory)
     try:
         load_approval_key(proof.directory, make=False)
     except AegisError as error:
-        proof.unproven.append(f"who gave the answers of {len(calls)} calls that are not sealed yet: {error}")
-        return
-    proofs, old = Proofs(proof.directory), 0
-    for decision_id, lines in calls.items():
-        if (in_order(lines)[0].schema_version or 0) < _SINCE:
-            old += 1
-        elif not _proven(lines, proofs):
+        proof.unproven.append(f"who gave the answers of {len(ours)} calls that are not sealed yet: {error}")
+        proofs = None
+    for decision_id, named in ours.items():
+        if not _proven((line for _, line in named), proofs):
             proof.found(JOURNAL, f"has an answer to decision `{decision_id}` that nobody has proven")
-    if old:
-        proof.unproven.append(f"who gave the answers of {old} calls that an older version wrote")
 
 
-def _answered(lines: Lines) -> dict[str, list[AuditRecord]]:
+def unproven_files(directory: Path) -> dict[str, str]:
+    """Return what is wrong with the files that have answers without proof, by their names.
+
+    They are not to be sealed: the row of a sealed call has no proof any more.
+
+    Raises:
+        AuditError: the journal cannot be read.
+    """
+    lines = Lines(directory)
+    calls = [named for named in _answered(lines).values() if not _is_old(lines, named)]
+    if not calls:
+        return {}
+    try:
+        load_approval_key(directory, make=False)
+    except AegisError as error:
+        what = f"has answers that cannot be checked ({error})"
+        return {name: what for named in calls for name in _answering(named)}
+    proofs, what = Proofs(directory), "has an answer that nobody has proven"
+    wrong = (named for named in calls if not _proven((line for _, line in named), proofs))
+    return {name: what for named in wrong for name in _answering(named)}
+
+
+def _answered(lines: Lines) -> dict[str, list[_Named]]:
     """The lines of every call that a human has answered, by its decision."""
-    known: dict[str, list[AuditRecord]] = {
+    known: dict[str, list[_Named]] = {
         line.decision_id: [] for line in lines.with_text(["human_decision"]) if line.human_decision in _HUMAN
     }
-    for line in lines.with_text(list(known)) if known else ():
+    for name, line in lines.named(list(known)) if known else ():
         if line.decision_id in known:
-            known[line.decision_id].append(line)
+            known[line.decision_id].append((name, line))
     return {decision_id: found for decision_id, found in known.items() if found}
 
 
-def _proven(lines: Iterable[AuditRecord], proofs: Proofs) -> bool:
-    """Whether the answer that the row ends up with is proven by one of its lines."""
-    proven: set[str] = set()
+def _answering(named: Iterable[_Named]) -> set[str]:
+    """The files with something that a human is said to have said."""
+    return {name for name, line in named if any(getattr(line, member) is not None for member in _SAID)}
+
+
+def _is_old(lines: Lines, named: list[_Named]) -> bool:
+    """Whether a call was answered when answers had no proof."""
+    first = in_order(line for _, line in named)[0]
+    return (first.schema_version or 0) < _SINCE and all(map(lines.older, _answering(named)))
+
+
+def _proven(lines: Iterable[AuditRecord], proofs: Proofs | None) -> bool:
+    """Whether all that the row says of its answer is proven by its lines.
+
+    Without the key, whether there are proofs, which nobody can check here.
+    """
+    ordered = in_order(lines)
+    proven: set[tuple[str, str | None]] = set()
     row: AuditRecord | None = None
-    for line in in_order(lines):
+    for line in ordered:
         row = line if row is None else with_line(row, line)
-        if line.human_decision is not None and proofs.holds(row, line):
-            proven.add(line.human_decision)
-    return row is None or row.human_decision not in _HUMAN or row.human_decision in proven
+        holds = line.proof is not None and (proofs is None or proofs.holds(row, line))
+        if line.human_decision is not None and holds:
+            proven.update((member, getattr(line, member)) for member in _SAID)
+    if row is None or row.human_decision not in _HUMAN:
+        return True
+    said = {(member, value) for member in _SAID if (value := getattr(row, member)) is not None}
+    return said <= proven and all(_is_moment(line.timestamp) for line in ordered)
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        return _MOMENT.fullmatch(text) is not None and datetime.fromisoformat(text) is not None
+    except ValueError:
+        return False

@@ -11,15 +11,18 @@ from pathlib import Path
 import msgspec
 
 from aegis_otel.audit import files
-from aegis_otel.audit.chain import check, journal_origin, stated
+from aegis_otel.audit.chain import check, journal_origin, stated, without_chain
 from aegis_otel.audit.key import audit_id, read_key
 from aegis_otel.audit.location import JOURNAL, SEALS, failure
-from aegis_otel.audit.record import AuditRecord
+from aegis_otel.audit.record import AuditRecord, decode
 from aegis_otel.audit.seals import CARRIED_FILE, Seal, decode_seal, read_seal_lines
-from aegis_otel.audit.writers import WRITER
+from aegis_otel.audit.writers import WRITER, is_text
 from aegis_otel.errors import AuditError
 
-_decoder = msgspec.json.Decoder(AuditRecord)
+_CARRIED = re.compile(rb'\{"writer":"[^"\\]*",')
+_NEWER = re.compile(rb'"schema_version":(?!1[,}])')
+_PROVEN = 2
+"""The version of the seals since which answers are proven."""
 _MOST_REMEMBERED = 64
 _followed: dict[Path, tuple[int, bytes, str]] = {}
 """How far files were followed: so many bytes, their digest, and the chain value after them."""
@@ -44,7 +47,12 @@ class Lines:
             raise failure("read the audit at", directory, error) from error
 
     def with_text(self, values: list[str]) -> Iterator[AuditRecord]:
-        """Yield the records with one of the values in their text.
+        """Yield the records with one of the values in their text; see `named`."""
+        for _, record in self.named(values):
+            yield record
+
+    def named(self, values: list[str]) -> Iterator[tuple[str, AuditRecord]]:
+        """Yield the records with one of the values in their text, each with the name of its file.
 
         Files are searched as bytes, 1 ms a MB, and only lines that are found are parsed; a file in which
         some are found is followed line by line, 5 ms a MB, where it was not before.
@@ -63,9 +71,23 @@ class Lines:
                 if end >= holds:
                     break
                 try:
-                    yield _decoder.decode(data[start:end])
-                except msgspec.MsgspecError:
+                    yield name, _record(data[start:end], carried=CARRIED_FILE.fullmatch(name) is not None)
+                except ValueError:
                     continue  # no record
+
+    def older(self, name: str) -> bool:
+        """Return whether a file is from before answers were proven.
+
+        What its lines say of their version is not enough: whoever plants a line writes that too. No file but
+        a carried one is older once this version has sealed, and in an audit without seals none is beside
+        lines of this version.
+        """
+        if CARRIED_FILE.fullmatch(name):
+            return True
+        if self._seals.newest >= _PROVEN:
+            return False
+        names = [name] if self._seals.newest else _names(self._directory / JOURNAL)
+        return not any(_NEWER.search(_read(self._directory, each)) for each in names)
 
     def _holding(self, name: str, data: bytes) -> int:
         """How many bytes of a file hold, from its beginning."""
@@ -86,6 +108,14 @@ class Lines:
         if data:
             return stated(data.rstrip(b"\n").rpartition(b"\n")[2])
         return self._seals.end_of(before)
+
+
+def _record(line: bytes, *, carried: bool) -> AuditRecord:
+    """Return the record of a line whose chain holds; raises ValueError as `decode` does."""
+    body = without_chain(line)
+    if carried and (match := _CARRIED.match(body)):
+        body = b"{" + body[match.end() :]
+    return decode(body)
 
 
 def _follow(path: Path, data: bytes, chain: str) -> int:
@@ -128,8 +158,8 @@ class _Seals:
         self._path = directory / SEALS
         self._content = read_seal_lines(directory)
         last = self._content.rstrip(b"\n").rpartition(b"\n")[2]
-        if last:
-            self._decoded(last)  # refuses a newer version
+        self.newest = self._decoded(last).version if last else 0  # refuses a newer version
+        """The version of the last seal; 0 without any."""
 
     def cover(self, name: str) -> bool:
         """Whether a seal covers a file, which are its `journals`; it also names one that it makes."""
@@ -167,7 +197,7 @@ class _Seals:
 def _names(journal: Path) -> list[str]:
     try:
         with os.scandir(journal) as entries:
-            return [entry.name for entry in entries if entry.name.endswith(".jsonl")]
+            return [entry.name for entry in entries if entry.name.endswith(".jsonl") and is_text(entry.name)]
     except FileNotFoundError:
         return []
     except OSError as error:
