@@ -101,7 +101,11 @@ def before(value: Before) -> str:
     return f"ran {value}"
 
 
-def stripped(value: Annotated[str, StringConstraints(strip_whitespace=True, to_lower=True)]) -> str:
+class Text(BaseModel):
+    text: Annotated[str, StringConstraints(strip_whitespace=True, to_lower=True)]
+
+
+def stripped(value: Text) -> str:
     return f"ran {value}"
 
 
@@ -130,7 +134,7 @@ HIDDEN = [
     (choice, "gt", "value.total", 100, {"value": {"sum": 5000}}),
     (choice, "gt", "value.total", 100, {"value": {"amount": 5000}}),
     (before, "gt", "value.total", 100, {"value": {"packed": 5000}}),
-    (stripped, "eq", "value", "root", {"value": " ROOT\n"}),
+    (stripped, "eq", "value.text", "root", {"value": {"text": " ROOT\n"}}),
     (url, "matches", "value", r"^https?://evil\.example/", {"value": "HTTP://EVIL.example"}),
     (url, "matches", "value", r"^https?://evil\.example/", {"value": "http://\tevil.example:80/x"}),
     (url, "matches", "value", r"^https?://evil\.example/", {"value": "http:\\\\evil.example\\x"}),
