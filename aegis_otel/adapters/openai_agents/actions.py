@@ -14,7 +14,7 @@ from agents.tool_context import ToolContext
 from aegis_otel.adapters.openai_agents.approvals.runs import run_id_of
 from aegis_otel.adapters.openai_agents.arguments.reading import has_duplicates, same
 from aegis_otel.adapters.openai_agents.arguments.validation import Prepared, validation_of
-from aegis_otel.model import Action, Approval, freeze
+from aegis_otel.model import Action, Approval, FrozenDict, freeze
 from aegis_otel.policy import Policy
 from aegis_otel.policy.globs import compile_glob
 from aegis_otel.policy.schema_defaults import fill_defaults, flat_defaults, has_defaults
@@ -25,6 +25,7 @@ Targets = Mapping[str, str]
 
 DEFAULT_TARGET = "default"
 _NO_OBJECT = "the arguments are not a JSON object"
+_UNREAD = "what the tool makes of its arguments cannot be read"
 _TWICE = "the arguments have a key twice, and the tool reads them itself"
 
 
@@ -92,24 +93,30 @@ class ActionFactory:
                 params.setdefault(name, default)
         return self._action(params, agent, doubt=doubt)
 
-    def judged(self, action: Action, arguments: str, policy: Policy) -> Made:
+    def judged(self, action: Action, arguments: str, policy: Policy, name: str | None) -> Made:
         """The action with what the tool's own validation makes of its arguments, where a rule may look.
 
         To be called where the SDK would validate: validators are the user's code. Where they refuse the
         arguments the body does not run, and the SDK says why. A call that is blocked anyway meets none.
+
+        Args:
+            action: From `make`.
+            arguments: As the model sent them.
+            policy: In force.
+            name: What the model called, for messages of the SDK.
         """
         validation = self._validation
         if validation is None or action.doubt or not any(map(policy.reads_arguments, self._types)):
             return Made(action)
         if validation.runs_user_code and policy.evaluate(action).approval is Approval.BLOCK:
             return Made(action)
-        try:
-            prepared = validation.prepare(arguments, self._names[0][0])
-        except Exception:
-            return Made(action)
-        if same(prepared.plain, action.params):
+        prepared = validation.prepare(arguments, name or self._names[0][0])
+        if prepared.error is not None or (prepared.plain and same(prepared.plain, action.params)):
             return Made(action, prepared)
-        return Made(action.qualify(self._forms(prepared.plain, action.agent)), prepared)
+        forms = self._forms(prepared.plain or FrozenDict(), action.agent)
+        if prepared.plain is None:
+            forms = [each.qualify(doubt=_UNREAD) for each in forms]
+        return Made(action.qualify(forms), prepared)
 
     @property
     def _types(self) -> Iterator[str]:

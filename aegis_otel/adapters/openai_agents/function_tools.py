@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from agents import FunctionTool, ToolInputGuardrailData
+from agents import tool as sdk_tool
 from agents.run_internal import tool_execution
 from agents.tool_context import ToolContext
 
@@ -44,6 +45,7 @@ REALTIME_GUARDRAILS = "_run_tool_input_guardrails"
 _GUARDED_REALTIME = {"self", "tool"}
 INVOKER = "on_invoke_tool"
 _OWN_GUARDRAILS = "tool_input_guardrails"
+_SdkInvoker: Any = getattr(sdk_tool, "_FailureHandlingFunctionToolInvoker", None)
 _OUTPUT_NAME = "json_tool_call"
 _OUTPUT_MAKER: Any = getattr(tool_execution, "build_litellm_json_tool_call", None)
 _OUTPUT_CODE = [] if _OUTPUT_MAKER is None else [each for each in _OUTPUT_MAKER.__code__.co_consts if each]
@@ -103,6 +105,14 @@ class Gates:
         gate = self.of(tool) if own is None or own.gate is None else own.gate
         invoker = gated(ungated(raw), gate, inspectable=inspectable)
         return self._invokers.put(tool, _Made(raw, inspectable, invoker)).invoker
+
+    def around(self, tool: FunctionTool, raw: Invoke) -> Invoke:
+        """Return `raw` behind the gate of `tool`: the SDK's own invoker, read from it before it had one."""
+        own = own_guardrail(tool)
+        if self.retired or _is_output(tool) or isinstance(own, SharedGuardrail):
+            return raw
+        gate = self.of(tool) if own is None or own.gate is None else own.gate
+        return gated(raw, gate, inspectable=callable(vars(tool).get("needs_approval")))
 
     def stand_before(self, tool: FunctionTool) -> bool:
         """Return whether a call of `tool` is to be decided on here.
@@ -208,6 +218,8 @@ def install(gates: Gates, patches: Patches) -> None:
     execute = _known(tool_execution, GUARDRAILS, _GUARDED)
     patches.set(tool_execution, GUARDRAILS, _first(gates, execute))
     patches.set(FunctionTool, INVOKER, _Invoker(gates))
+    if _SdkInvoker is not None:
+        patches.set(_SdkInvoker, "__call__", _ungated_too(gates, vars(_SdkInvoker)["__call__"]))
     patches.when_imported(REALTIME, lambda module: _install_realtime(gates, patches, module))
 
 
@@ -242,6 +254,23 @@ def _first(gates: Gates, execute: Execute) -> Execute:
         return await execute(**given) if refusal is None else refusal
 
     return decided
+
+
+def _ungated_too(gates: Gates, call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """Return the SDK's way to call its invokers, with the gate before one that was read from a tool earlier.
+
+    A program may have wrapped it: then the gate before the wrapper knows nothing of what the SDK validates.
+    """
+
+    @functools.wraps(call)
+    def called(self: Any, ctx: ToolContext[Any], input: str) -> Awaitable[Any]:
+        tool = getattr(self, "_function_tool", None)
+        if tool is None or gate_of(self._invoke_tool_impl) is not None:
+            return call(self, ctx, input)
+        behind = gates.around(tool, self)
+        return call(self, ctx, input) if behind is self else behind(ctx, input)
+
+    return called
 
 
 def _first_in_realtime(gates: Gates, run: Execute) -> Execute:

@@ -26,6 +26,7 @@ from aegis_otel.adapters.openai_agents.bodies.watched import Watch, watch
 from aegis_otel.adapters.openai_agents.nested import runs_inside, waits_inside
 from aegis_otel.audit.record import RecordStatus
 from aegis_otel.model import Action, Approval, Mode
+from aegis_otel.policy.evaluator import strictness
 from aegis_otel.runtime import refusal
 from aegis_otel.runtime.call import Call, Origin
 from aegis_otel.runtime.describe import traced
@@ -133,7 +134,11 @@ class Gate:
         preview = look.paused if look is not None and judged else self._is_preview(context)
         if preview and not self._blocks(context, agent):
             return ToolGuardrailFunctionOutput.allow()
-        call, prepared = await self._authorize(context, arguments, agent, resumed=resumed)
+        understood = await self._read(context, arguments, agent)
+        call, prepared = (
+            await self._authorize(context, arguments, understood, resumed=resumed),
+            understood.made.prepared,
+        )
         told = {"decision_id": call.record.decision_id}
         if call.refusal is not None:
             return ToolGuardrailFunctionOutput.reject_content(call.refusal, output_info=told)
@@ -155,24 +160,28 @@ class Gate:
         ):
             admission.used = True
             call, prepared = admission.call, admission.prepared
-        elif self.retired or ((outer := _running.get()) and outer.contains(self, context, arguments)):
+        elif self.retired:
             return await body(context, arguments)
         else:
+            outer = _running.get()
+            inside = outer is not None and outer.contains(self, context, arguments)
+            agent = outer.call.decision.action.agent if outer and inside else _agent_name(context)
+            understood = await self._read(context, arguments, agent)
+            prepared = understood.made.prepared
+            if outer and inside and not self._is_stricter(understood, outer.call):
+                return await _start(body, context, arguments, prepared)
             look = last_look(getattr(context, "tool_call_id", ""), arguments)
-            resumed = waits_inside(context) or (look is not None and look.resumed)
-            agent = _agent_name(context)
-            call, prepared = await self._authorize(context, arguments, agent, resumed=resumed)
+            resumed = not inside and (waits_inside(context) or (look is not None and look.resumed))
+            call = await self._authorize(context, arguments, understood, resumed=resumed)
             if call.refusal is not None:
                 return call.refusal
         token = _running.set(_Running(self, call, getattr(context, "tool_call_id", None), arguments))
         seen = Watch(body)
         watching = watch.set(seen)
-        if prepared is not None:
-            prepared.hand_on(context)
         try:
             return await self.governor.run(
                 call,
-                lambda: body(context, arguments),
+                lambda: _start(body, context, arguments, prepared),
                 paused=lambda value: value is None and waits_inside(context),
                 failed=seen.failed,
                 ending=seen.ending,
@@ -263,28 +272,39 @@ class Gate:
         blocked = governor.policy.evaluate(understood.made.action).approval is Approval.BLOCK
         return understood.fault is not None or (blocked and governor.mode is Mode.ENFORCE)
 
-    async def _authorize(
-        self, context: ToolContext[Any], arguments: str, agent: str | None, *, resumed: bool
-    ) -> tuple[Call, Prepared | None]:
+    def _is_stricter(self, understood: _Understood, outer: Call) -> bool:
+        """Return whether the policy says more of a call here than where `outer` was decided.
+
+        A wrapper around the SDK's invoker hides from its own gate what the SDK validates.
+        """
+        if understood.fault is not None:
+            return True
+        verdict = self.governor.policy.evaluate(understood.made.action).verdict
+        return strictness(verdict) > strictness(outer.decision.verdict)
+
+    async def _read(self, context: ToolContext[Any], arguments: str, agent: str | None) -> _Understood:
+        """Return the call as the policy is asked about it."""
         name = getattr(context, "tool_name", None)
         ready = self._ready.pop((getattr(context, "tool_call_id", None), arguments), None)
         if ready is not None and ready.made.action.agent == agent:
-            understood = ready
-        elif len(arguments) >= LARGE_ARGUMENTS:
+            return ready
+        if len(arguments) >= LARGE_ARGUMENTS:
             off_loop = self.governor.system.off_loop
             raw = await off_loop(lambda: self._understand(name, arguments, agent))
-            understood = self._judged(raw, arguments)
-        else:
-            understood = self._understood(name, arguments, agent)
+            return self._judged(raw, arguments, name)
+        return self._understood(name, arguments, agent)
+
+    async def _authorize(
+        self, context: ToolContext[Any], arguments: str, understood: _Understood, *, resumed: bool
+    ) -> Call:
         origin = origin_of(context, arguments, understood.original_name)
         inside = resumed and waits_inside(context)  # the audit alone does not say that a body goes on
-        call = await self.governor.authorize(
+        return await self.governor.authorize(
             understood.made.action, origin, fault=understood.fault, resumed=resumed, inside=inside
         )
-        return call, understood.made.prepared
 
     def _understood(self, name: str | None, arguments: str, agent: str | None) -> _Understood:
-        return self._judged(self._understand(name, arguments, agent), arguments)
+        return self._judged(self._understand(name, arguments, agent), arguments, name)
 
     def _understand(self, name: str | None, arguments: str, agent: str | None) -> _Understood:
         try:
@@ -295,11 +315,11 @@ class Gate:
             action = Action(name or "unknown", params={"": arguments}, agent=agent)
             return _Understood(Made(action), fault=refusal.UNAVAILABLE)
 
-    def _judged(self, understood: _Understood, arguments: str) -> _Understood:
+    def _judged(self, understood: _Understood, arguments: str, name: str | None) -> _Understood:
         """The call with its validated arguments, where the policy may look at them."""
         if understood.fault is not None:
             return understood
-        made = self._actions.now().judged(understood.made.action, arguments, self.governor.policy)
+        made = self._actions.now().judged(understood.made.action, arguments, self.governor.policy, name)
         return understood._replace(made=made)
 
     def _close_with_task(self, call: Call) -> None:
@@ -316,6 +336,12 @@ class Gate:
         task = asyncio.current_task()
         if task is not None:
             task.add_done_callback(close)
+
+
+def _start(
+    body: Invoke, context: ToolContext[Any], arguments: str, prepared: Prepared | None
+) -> Awaitable[Any]:
+    return body(context, arguments) if prepared is None else prepared.run(body, context)
 
 
 def _agent_name(context: ToolContext[Any]) -> str | None:

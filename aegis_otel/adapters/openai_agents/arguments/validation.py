@@ -35,22 +35,35 @@ _NAMED = "#/$named/{model}"
 
 
 class Prepared(NamedTuple):
-    """The validated arguments of one call."""
+    """What came of validating the arguments of one call."""
 
     arguments: str
     """As the model sent them."""
-    plain: FrozenDict
-    """As a policy reads them."""
-    values: Any
-    """As the SDK takes them; None where it cannot."""
+    owner: object
+    """What validated them: the SDK's function for that, or else its schema or its adapter."""
+    plain: FrozenDict | None = None
+    """As a policy reads them; None where it cannot."""
+    values: Any = None
+    """As the SDK takes them."""
+    error: Exception | None = None
+    """What validation raised, if it did."""
 
-    def hand_on(self, context: object) -> None:
-        """Have the SDK use them in the call of `context`, which begins next in this task."""
-        if PreparedFunctionArguments is not None and isinstance(self.values, PreparedFunctionArguments):
-            if getattr(context, "_function_tool_arguments", self) is None:
-                context._function_tool_arguments = self.values  # type: ignore[attr-defined]
-        elif self.values is not None:
+    def run(self, body: Body, context: ToolContext[Any]) -> Awaitable[Any]:
+        """Start the body with them; where validation raised, it ends with that error.
+
+        Nothing validates twice: a validator that changed its mind would run the body with what nobody judged.
+        """
+        if not isinstance(self.owner, FunctionType):
             _handed.set(self)
+        elif self.error is not None:
+            return _raised(self.error)
+        elif getattr(context, "_function_tool_arguments", self) is None:
+            context._function_tool_arguments = self.values
+        return body(context, self.arguments)
+
+
+async def _raised(error: Exception) -> Any:
+    raise error
 
 
 _handed: ContextVar[Prepared | None] = ContextVar("aegis_otel_handed", default=None)
@@ -76,16 +89,26 @@ class Validation:
         """JSON Schema of what it accepts; None where there is none."""
 
     def prepare(self, arguments: str, tool_name: str) -> Prepared:
-        """Validate `arguments`, a JSON object. Raises whatever the SDK or the user's validators raise."""
-        if self._owner is not None:
-            values = self._owner(arguments, tool_name)
-            return Prepared(arguments, self._plain(self._by_name(values.args, values.kwargs)), values)
-        parsed = self._schema.params_pydantic_model(**_loaded(arguments))
-        by_name = {name: vars(parsed)[name] for name in type(parsed).model_fields}
-        return Prepared(arguments, self._plain(by_name), parsed)
+        """Validate `arguments`, a JSON object."""
+        owner = self._owner or self._schema
+        try:
+            if self._owner is not None:
+                values = self._owner(arguments, tool_name)
+            else:
+                values = self._schema.params_pydantic_model(**_loaded(arguments))
+        except Exception as error:
+            return Prepared(arguments, owner, error=error)
+        return Prepared(arguments, owner, self._plain(values), values)
 
-    def _plain(self, values: Mapping[str, Any]) -> FrozenDict:
-        return project(values, self._names, self._typed_dicts)
+    def _plain(self, values: Any) -> FrozenDict | None:
+        try:
+            if self._owner is not None:
+                by_name = self._by_name(values.args, values.kwargs)
+            else:
+                by_name = {name: vars(values)[name] for name in type(values).model_fields}
+            return project(by_name, self._names, self._typed_dicts)
+        except Exception:
+            return None
 
     def _by_name(self, positional: list[Any], named: Mapping[str, Any]) -> dict[str, Any]:
         """Undo what `FuncSchema.to_call_args` does."""
@@ -116,12 +139,13 @@ class AgentInput:
         self.json_schema = accepted(adapter.json_schema)
 
     def prepare(self, arguments: str, tool_name: str) -> Prepared:  # noqa: ARG002 - as `Validation`
-        """Validate `arguments`. The SDK has no way to take the result, and validates again."""
-        parsed = self._adapter.validate_python(_loaded(arguments))
-        plain = project({"": parsed}, {}, self._typed_dicts).get("")
-        if not isinstance(plain, FrozenDict):
-            raise TypeError("the input of an agent is no object")
-        return Prepared(arguments, plain, None)
+        """Validate `arguments`, a JSON object."""
+        try:
+            values = self._adapter.validate_python(_loaded(arguments))
+        except Exception as error:
+            return Prepared(arguments, self._adapter, error=error)
+        plain = project({"": values}, {}, self._typed_dicts).get("")
+        return Prepared(arguments, self._adapter, plain if isinstance(plain, FrozenDict) else None, values)
 
 
 def accepted(json_schema: Callable[..., dict[str, Any]]) -> Mapping[str, Any] | None:
@@ -177,11 +201,16 @@ def receiving(body: Body) -> Body:
     """Return `body` such that it takes prepared arguments, where the SDK has no way of its own for that."""
     if not isinstance(body, FunctionType) or _PREPARE in body.__code__.co_freevars:
         return body
-    schema = _cells(body).get("schema")
-    if not isinstance(schema, FuncSchema):
+    taken: dict[str, object] = {}
+    for name, value in _cells(body).items():
+        if name == "schema" and isinstance(value, FuncSchema):
+            taken[name] = _Receiving(value)
+        elif name == "params_adapter" and isinstance(value, TypeAdapter):
+            taken[name] = _ReceivingAdapter(value)
+    if not taken:
         return body
     cells = tuple(
-        CellType(_Receiving(schema)) if name == "schema" else cell
+        CellType(taken[name]) if name in taken else cell
         for name, cell in zip(body.__code__.co_freevars, body.__closure__ or (), strict=True)
     )
     copied = FunctionType(body.__code__, body.__globals__, body.__name__, body.__defaults__, cells)
@@ -199,9 +228,27 @@ class _Receiving:
         self.to_call_args = own.to_call_args
 
     def params_pydantic_model(self, **data: Any) -> BaseModel:
-        handed, model = _handed.get(), self._own.params_pydantic_model
-        _handed.set(None)
-        if handed is not None and type(handed.values) is model and _loaded(handed.arguments) == data:
-            values: BaseModel = handed.values
-            return values
-        return model(**data)
+        values: BaseModel = _received(self._own, data, lambda: self._own.params_pydantic_model(**data))
+        return values
+
+
+class _ReceivingAdapter:
+    """The same of the adapter for the input of an agent as a tool."""
+
+    def __init__(self, own: TypeAdapter[Any]) -> None:
+        self._own = own
+
+    def validate_python(self, data: Any) -> Any:
+        return _received(self._own, data, lambda: self._own.validate_python(data))
+
+
+def _received(owner: object, data: Any, validate: Callable[[], Any]) -> Any:
+    """Return what `owner` made of `data` before the decision, or raise what it raised; else validate now."""
+    handed = _handed.get()
+    _handed.set(None)
+    # By their text: NaN equals nothing.
+    if handed is None or handed.owner is not owner or repr(_loaded(handed.arguments)) != repr(data):
+        return validate()
+    if handed.error is not None:
+        raise handed.error
+    return handed.values

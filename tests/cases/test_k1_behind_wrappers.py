@@ -1,0 +1,185 @@
+"""K1: what the body gets in the end is what was judged, whoever stands between."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agents import Agent, FunctionTool, RunConfig, Runner, function_tool
+from agents.testing import ScriptedModel, assistant_message, function_call
+from pydantic import BaseModel, field_validator
+
+import aegis_otel
+from aegis_otel import Instrumentation, Policy
+from aegis_otel.adapters.openai_agents import governed_tool
+from aegis_otel.runtime.audit import AuditLogger
+from tests.cases.test_k1_judged_arguments import (
+    BLOCKED,
+    before,
+    call,
+    choice,
+    governed,
+    named,
+    policy,
+    stripped,
+    url,
+)
+from tests.kit import make_bench
+
+Start = Callable[..., Instrumentation]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Begins governance of everything, and ends it."""
+
+    def begin(rules: dict[str, Any], **options: Any) -> Instrumentation:
+        return aegis_otel.instrument(Policy.from_dict(rules), audit_dir=tmp_path / "a", **options)
+
+    yield begin
+    if Instrumentation.current is not None:
+        Instrumentation.current.uninstrument()
+
+
+def rows(tmp_path: Path) -> list[dict[str, Any]]:
+    return list(reversed(AuditLogger(tmp_path / "a").get_log()))
+
+
+def wrapped(body: Any, *, early: bool, times: int = 1) -> FunctionTool:
+    """Return a tool whose invoker is the user's, around the SDK's, read before or after `instrument`."""
+    inner = function_tool(strict_mode=False)(body)
+    read = inner.on_invoke_tool
+
+    async def wrapper(context: Any, arguments: str) -> Any:
+        for _ in range(times):
+            answer = await (read if early else inner.on_invoke_tool)(context, arguments)
+        return answer
+
+    return dataclasses.replace(inner, on_invoke_tool=wrapper)
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["read before", "read after"])
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        (before, "gt", "value.total", 100, {"value": {"packed": 5000}}),
+        (stripped, "eq", "value.text", "root", {"value": {"text": " ROOT\n"}}),
+        (url, "matches", "value", r"^https?://evil\.example/", {"value": "http://ev%69l.example/x"}),
+    ],
+    ids=named,
+)
+def test_k1_a_wrapper_around_the_sdks_invoker_hides_nothing(
+    early: bool, hidden: tuple[Any, ...], start: Start, tmp_path: Path
+) -> None:
+    body, operator, path, expected, sent = hidden
+    tool = wrapped(body, early=early)
+    start(policy(operator, path, expected))
+    assert call(tool, sent).startswith(BLOCKED)
+    assert "blocked" in [row["result_status"] for row in rows(tmp_path)]
+
+
+def test_k1_a_wrapper_that_is_run_hides_nothing(start: Start) -> None:
+    """The same by the SDK's own run, past the guardrail."""
+    tool = wrapped(before, early=True)
+    start(policy("gt", "value.total", 100))
+    model = ScriptedModel(
+        [[function_call("before", {"value": {"packed": 5000}}, call_id="c")], [assistant_message("done")]]
+    )
+    agent = Agent(name="A", tools=[tool])
+    ran = asyncio.run(Runner.run(agent, "go", run_config=RunConfig(model=model, tracing_disabled=True)))
+    (output,) = [item.output for item in ran.new_items if item.type == "tool_call_output_item"]
+    assert output.startswith(BLOCKED)
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["read before", "read after"])
+def test_k1_a_wrapper_around_what_is_allowed_has_one_row_holds(
+    early: bool, start: Start, tmp_path: Path
+) -> None:
+    tool = wrapped(choice, early=early)
+    start(policy("gt", "value.total", 100))
+    assert call(tool, {"value": {"total": 5}}).startswith("ran")
+    assert [row["result_status"] for row in rows(tmp_path)] == ["success"]
+
+
+class Fickle(BaseModel):
+    total: float = 0
+
+    @field_validator("total", mode="before")
+    @classmethod
+    def answer(cls, value: Any) -> Any:
+        given = answers.pop(0) if answers else 5000
+        if isinstance(given, Exception):
+            raise given
+        return given
+
+
+answers: list[Any] = []
+got: list[Fickle] = []
+
+
+def fickle(value: Fickle) -> str:
+    got.append(value)
+    return "ran"
+
+
+def said(_context: Any, error: Exception) -> str:
+    return str(error)
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    yield
+    answers.clear()
+    got.clear()
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["read before", "read after"])
+def test_k1_a_validator_that_answers_otherwise_each_time_is_judged_each_time(
+    early: bool, start: Start
+) -> None:
+    """A wrapper that calls twice: what is judged is what the body gets, and the second is blocked."""
+    answers[:] = [1, 5000]
+    tool = wrapped(fickle, early=early, times=2)
+    start(policy("gt", "value.total", 100))
+    assert call(tool, {"value": {"total": 1}}) == BLOCKED
+    assert [each.total for each in got] == [1]
+
+
+def test_k1_a_validator_that_first_refuses_is_not_asked_again(tmp_path: Path) -> None:
+    """It refused when the policy was asked, so the body does not run; the SDK says why."""
+    answers[:] = [ValueError("not now")]
+    b = make_bench(tmp_path / "audit", policy=policy("gt", "value.total", 100))
+    tool = governed(b, fickle, strict_mode=False, failure_error_function=said)
+    assert call(tool, {"value": {"total": 1}}).startswith("Invalid JSON input for tool fickle")
+    assert got == []
+    assert b.row()["result_status"] == "failed"
+
+
+def test_k1_the_sdk_names_the_tool_where_a_validator_refuses_holds(tmp_path: Path) -> None:
+    """A governed tool has a type of its own, which is no name of a tool."""
+    answers[:] = [ValueError("no"), ValueError("no")]
+    b = make_bench(tmp_path / "audit", policy=policy("gt", "value.total", 100))
+    own = function_tool(strict_mode=False, failure_error_function=said)(fickle)
+    tool = governed_tool(runtime=b.runtime, action_type="pay")(own)
+    assert call(tool, {"value": {"total": 1}}).startswith("Invalid JSON input for tool fickle")
+
+
+@pytest.mark.parametrize("first", [ValueError("not now"), 1], ids=["refuses", "answers"])
+def test_k1_the_input_of_an_agent_as_a_tool_is_validated_once(first: Any, tmp_path: Path) -> None:
+    b = make_bench(tmp_path / "audit", policy=policy("gt", "total", 100))
+    model = ScriptedModel([[assistant_message("done")]] * 2)
+    inner = Agent(name="Inner", model=model)
+    tool = inner.as_tool("ask", "Asks.", parameters=Fickle, run_config=RunConfig(tracing_disabled=True))
+    answers[:] = [first]
+    read = call(governed_tool(runtime=b.runtime)(tool), {"total": 1})
+    if first == 1:
+        assert read == "done"
+        assert "5000" not in str(model.calls[0].input)
+    else:
+        assert read.startswith("An error occurred while running the tool")
+        assert not model.calls
+        assert b.row()["result_status"] == "failed"
