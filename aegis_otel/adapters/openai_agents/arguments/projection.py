@@ -14,12 +14,15 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any, Final, final
 
-from pydantic import AliasChoices, BaseModel, RootModel, SecretBytes, SecretStr
+from pydantic import AliasChoices, AliasPath, BaseModel, RootModel, SecretBytes, SecretStr
 from pydantic_core import to_jsonable_python
 
 from aegis_otel.model import FrozenDict
+from aegis_otel.policy.spellings import skeleton
 
-Aliases = Mapping[str, frozenset[str]]
+Alias = str | tuple[str | int, ...]
+"""Another name, or the keys and indexes that lead to the value."""
+Aliases = Mapping[str, frozenset[Alias]]
 """By the name of a field, the other names that arguments may have for it."""
 
 _MAX_DEPTH = 32
@@ -29,6 +32,8 @@ _AS_TEXT = frozenset({"datetime", "uuid", "pathlib", "pathlib._local", "ipaddres
 """Modules whose own types stand in JSON as text that is theirs alone."""
 _URLS = frozenset({"pydantic.networks", "pydantic_core", "pydantic_core._pydantic_core"})
 _PLAIN = frozenset({str, int, float, bool})
+_AS_KEYS = {True: ("true", "t", "1", "on", "yes", "y"), False: ("false", "f", "0", "off", "no", "n")}
+"""What pydantic reads as a boolean where it is a key, which in JSON is text."""
 
 
 @final
@@ -62,7 +67,7 @@ class _Projection:
         self._left = _MAX_VALUES
 
     def value(self, value: Any, depth: int) -> Any:
-        if value is None or type(value) in _PLAIN:
+        if value is None or value is OPAQUE or type(value) in _PLAIN:
             return value
         self._left -= 1
         if self._left < 0 or depth > _MAX_DEPTH:
@@ -92,12 +97,17 @@ class _Projection:
         if isinstance(value, RootModel):
             return self.value(storage["root"], depth)
         fields = type(value).__pydantic_fields__
-        own = {name: storage[name] for name in fields if name in storage}
+        own = {name: storage.get(name, OPAQUE) for name in fields}
+        own |= {name: each for name, each in storage.items() if name not in fields}
         extra: dict[str, Any] | None = object.__getattribute__(value, "__pydantic_extra__")
         return self.named(own, aliases_of(type(value)), depth, extra or {})
 
     def _dataclass(self, value: Any, kind: type, depth: int) -> Any:
         own = {each.name: object.__getattribute__(value, each.name) for each in dataclasses.fields(value)}
+        if hasattr(value, "__dict__"):  # more than its fields, where it allows that
+            own = {**object.__getattribute__(value, "__dict__"), **own}
+        for name in kind.__dataclass_fields__:  # type: ignore[attr-defined]
+            own.setdefault(name, OPAQUE)  # only its constructor has had it
         return self.named(own, {**self._typed_dicts, **aliases_of(kind)}, depth)
 
     def named(
@@ -105,18 +115,44 @@ class _Projection:
     ) -> FrozenDict:
         """Project values by name, each under its other names too; a name of two values is opaque."""
         found: dict[str, Any] = {}
+        deep: list[tuple[tuple[str | int, ...], Any]] = []
         for key, each in (*values.items(), *(extra or {}).items()):
-            name, projected = key if type(key) is str else _key(key), self.value(each, depth)
-            for other in (name, *names.get(name, ())):
-                found[other] = OPAQUE if other in found and found[other] is not projected else projected
+            own, projected = (key,) if type(key) is str else _keys(key), self.value(each, depth)
+            for other in (*own, *names.get(own[0], ())):
+                if isinstance(other, tuple):
+                    deep.append((other, projected))
+                else:
+                    found[other] = OPAQUE if other in found and found[other] is not projected else projected
+        for path, projected in deep:
+            first = str(path[0])
+            found[first] = OPAQUE if first in found else _nested(path[1:], projected)
         return FrozenDict({name: each for name, each in found.items() if each is not None})
 
 
-def _key(key: Any) -> str:
+def _nested(path: tuple[str | int, ...], projected: Any) -> Any:
+    """Return what leads to the value by `path`; an index leads into what nobody knows the rest of."""
+    if projected is None or not path:
+        return projected
+    if not all(isinstance(each, str) for each in path):
+        return OPAQUE
+    for step in reversed(path):
+        projected = FrozenDict({step: projected})
+    return projected
+
+
+def _keys(key: Any) -> tuple[str, ...]:
+    """Return the names that a key of a dictionary may have in JSON. Raises TypeError where nobody knows."""
+    if key is True or key is False:
+        return _AS_KEYS[key]
     plain = _leaf(key) if key is not None and type(key) not in _PLAIN else key
     if type(plain) not in _PLAIN:
         raise TypeError
-    return str(plain)
+    names: tuple[str, ...] = _AS_KEYS[plain] if type(plain) is bool else (str(plain),)
+    if type(plain) is float and plain.is_integer():
+        names += (str(int(plain)),)
+    if isinstance(key, Enum) and skeleton(key.name) not in map(skeleton, names):
+        names += (key.name,)
+    return names
 
 
 def _leaf(value: Any) -> Any:
@@ -148,15 +184,19 @@ def aliases_of(kind: type) -> Aliases:
     return {name: aliases for name, aliases in found.items() if aliases}
 
 
-def _aliases(field: Any) -> Iterator[str]:
+def _aliases(field: Any) -> Iterator[Alias]:
     for each in (field.alias, field.validation_alias, field.serialization_alias):
         choices = each.choices if isinstance(each, AliasChoices) else [each]
-        yield from (choice for choice in choices if isinstance(choice, str))
+        for choice in choices:
+            if isinstance(choice, AliasPath):
+                yield tuple(choice.path) if len(choice.path) > 1 else str(choice.path[0])
+            elif isinstance(choice, str):
+                yield choice
 
 
 def typed_dict_aliases(core_schema: Any) -> Aliases:
     """Return the other names of keys in a validator's schema, wherever they are."""
-    found: dict[str, frozenset[str]] = {}
+    found: dict[str, frozenset[Alias]] = {}
     waiting: list[tuple[Any, str | None]] = [(core_schema, None)]
     for _ in range(_MAX_VALUES):
         if not waiting:
@@ -172,11 +212,11 @@ def typed_dict_aliases(core_schema: Any) -> Aliases:
     return found
 
 
-def _core_names(alias: Any) -> Iterator[str]:
+def _core_names(alias: Any) -> Iterator[Alias]:
     if isinstance(alias, str):
         yield alias
-    elif isinstance(alias, list) and all(isinstance(each, str) for each in alias) and len(alias) == 1:
-        yield alias[0]
+    elif isinstance(alias, list) and alias and isinstance(alias[0], str):
+        yield alias[0] if len(alias) == 1 else tuple(alias)
     elif isinstance(alias, list):
         for each in alias:
             if isinstance(each, list):
