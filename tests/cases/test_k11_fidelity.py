@@ -394,17 +394,31 @@ def computer_call(*kinds: str) -> dict[str, Any]:
     [
         (("click",), ["click"]),
         (("click", "screenshot"), ["click", "screenshot"]),
-        (("screenshot", "click"), ["click", "screenshot"]),
-        (("screenshot",), ["screenshot"]),
     ],
 )
 def test_k11_a_screenshot_that_the_model_asks_for_is_decided(
     asked: tuple[str, ...], decided: list[str], tmp_path: Path
 ) -> None:
+    assert decided_of_computer(tmp_path, asked) == decided
+
+
+@pytest.mark.parametrize(
+    ("asked", "decided"),
+    [
+        (("screenshot", "click"), ["click", "screenshot"]),
+        (("screenshot",), ["screenshot"]),
+    ],
+)
+def test_k11_a_screenshot_that_the_model_asks_for_first_is_decided_holds(
+    asked: tuple[str, ...], decided: list[str], tmp_path: Path
+) -> None:
+    assert decided_of_computer(tmp_path, asked) == decided
+
+
+def decided_of_computer(tmp_path: Path, asked: tuple[str, ...]) -> list[str]:
     found = govern(tmp_path)
     run(Agent(name="A", tools=[ComputerTool(computer=Screen())]), computer_call(*asked))
-    rows = found.runtime.audit.get_log()
-    assert sorted(row["action_params"]["type"] for row in rows) == decided
+    return sorted(row["action_params"]["type"] for row in found.runtime.audit.get_log())
 
 
 class Answer(BaseModel):
@@ -431,7 +445,7 @@ def test_k11_a_tool_called_like_a_final_output_is_decided_holds(tmp_path: Path) 
 # --- the capture point where a program imports realtime later ---
 
 
-def test_k11_realtime_is_not_imported_and_governed_when_it_is(tmp_path: Path) -> None:
+def test_k11_realtime_is_not_imported_and_governed_when_it_is_holds(tmp_path: Path) -> None:
     program = """
 import sys, aegis_otel
 from aegis_otel import Policy
