@@ -55,10 +55,12 @@ def compile_glob(text: str) -> Glob:
     return Glob(text, Shape.MIXED, "", _segments(normal))
 
 
-def _segments(pattern: str) -> Matcher:
+def _segments(pattern: str, any_letter: str = ".") -> Matcher:
     """Match the parts between stars from left to right, each as early as it fits: never backtracks."""
     parts = pattern.split("*")
-    regexes = [re.compile(".".join(map(re.escape, part.split("?"))), re.DOTALL) for part in parts]
+    if "?" not in pattern and len(parts) > 1:
+        return _literals(parts)
+    regexes = [re.compile(any_letter.join(map(re.escape, part.split("?"))), re.DOTALL) for part in parts]
     if len(parts) == 1:
         return lambda value: regexes[0].fullmatch(value) is not None
     first, *middle, last = regexes
@@ -74,6 +76,25 @@ def _segments(pattern: str) -> Matcher:
             if not found:
                 return False
         return last.match(value, end) is not None
+
+    return matches
+
+
+def _literals(parts: list[str]) -> Matcher:
+    """Match literal parts from left to right: what a regular expression does, without compiling one."""
+    first, *middle, last = parts
+    shortest = sum(map(len, parts))
+
+    def matches(value: str) -> bool:
+        if len(value) < shortest or not value.startswith(first):
+            return False
+        position, end = len(first), len(value) - len(last)
+        for part in middle:
+            found = value.find(part, position, end)
+            if found < 0:
+                return False
+            position = found + len(part)
+        return value.endswith(last)
 
     return matches
 
@@ -94,7 +115,7 @@ class Outline(NamedTuple):
     """Whether it has no star, and so matches texts of one length only."""
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16384)
 def outline(text: str) -> Outline:
     """The outline of the glob `text`."""
     normal = _normal(text)
@@ -132,20 +153,50 @@ def covers(wide: str, narrow: str) -> bool:
     outer, inner = outline(wide).text, outline(narrow).text
     if outer in ("*", inner):
         return True
-    symbols = outer.replace("*", "")
-    stars = _star_states(outer)
-    states = {symbol: _bits(symbols, symbol) for symbol in set(inner) - {"*", "?"}}
-    any_letter = _bits(symbols, "?")
+    # A star is a letter of its own here, and a `?` another: what takes the first is a star, which takes more.
+    if _literally(outer)(inner.replace("*", _STAR).replace("?", _ANY)):
+        return True
+    if "?" not in outer or not all(
+        compile_glob(outer).matches(inner.replace("?", _ANY).replace("*", run))
+        for run in ("", _ANY, _ANY * 2)
+    ):
+        return False
+    return _covers_all(outer, inner)
+
+
+def _covers_all(outer: str, inner: str) -> bool:
+    """Follow all sets of states of `outer` through `inner`."""
+    size, stars, any_letter, states = _machine(outer)
     open_sets = {1}
     for symbol in inner:
         if symbol == "*":
             open_sets = _closure(open_sets, stars, any_letter)
         else:
-            moves = any_letter if symbol == "?" else any_letter | states[symbol]
+            moves = any_letter if symbol == "?" else any_letter | states.get(symbol, 0)
             open_sets = {(each & stars) | (each & moves) << 1 for each in open_sets}
         if 0 in open_sets or len(open_sets) > _MOST_SETS:
             return False
-    return all(each >> len(symbols) & 1 for each in open_sets)
+    return all(each >> size & 1 for each in open_sets)
+
+
+_STAR, _ANY = "\ud800", "\ud801"
+"""Letters that no pattern has, because they are none: halves of a surrogate pair."""
+
+
+@lru_cache(maxsize=4096)
+def _literally(outer: str) -> Matcher:
+    """A test for whether stars of `outer` take all `_STAR` of a text: a `?` does not."""
+    return _segments(outer, f"[^{_STAR}]")
+
+
+@lru_cache(maxsize=256)
+def _machine(outer: str) -> tuple[int, int, int, dict[str, int]]:
+    """The number of letters of `outer`, the states at its stars and `?`, and those at each letter."""
+    symbols = outer.replace("*", "")
+    numbers: dict[str, int] = {}
+    for symbol in set(symbols):
+        numbers[symbol] = int("".join("1" if each == symbol else "0" for each in reversed(symbols)), 2)
+    return len(symbols), _star_states(outer), numbers.pop("?", 0), numbers
 
 
 _MOST_SETS = 32
@@ -160,10 +211,6 @@ def _star_states(pattern: str) -> int:
         else:
             position += 1
     return states
-
-
-def _bits(symbols: str, symbol: str) -> int:
-    return int("".join("1" if each == symbol else "0" for each in reversed(symbols)) or "0", 2)
 
 
 def _closure(sets: set[int], stars: int, any_letter: int) -> set[int]:

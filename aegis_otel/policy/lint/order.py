@@ -9,15 +9,17 @@ from itertools import islice, product
 from aegis_otel.model import Approval
 from aegis_otel.policy.compiler import CompiledRule
 from aegis_otel.policy.evaluator import strictness
-from aegis_otel.policy.globs import Glob, Outline, Shape, covers, may_cover, may_overlap, outline, overlap
+from aegis_otel.policy.globs import Glob, covers, may_overlap, outline, overlap
 from aegis_otel.policy.lint.findings import Finding, Severity
+from aegis_otel.policy.lint.nearby import Covering, Overlapping
 from aegis_otel.policy.lint.never import by_path, conflict
 from aegis_otel.policy.lint.subject import Subject
 from aegis_otel.policy.rules import ParamTest, Rule
 from aegis_otel.policy.wording import quoted
 
-_MAX_PAIRS = 30_000
-_MAX_COMBINATIONS = 200
+_MOST = {"overlaps": 10_000, "combinations": 10_000}
+"""Pairs of rules that are compared for an overlap, and combinations of patterns that others may cover."""
+_MAX_SPLIT = 200
 _DAY = 24 * 60
 _WEEK = frozenset(range(1, 8))
 
@@ -27,68 +29,50 @@ _covers = lru_cache(maxsize=100_000)(covers)
 def order(subject: Subject) -> Iterator[Finding]:
     """Rules that can never match, then stricter rules that an earlier `auto` takes calls from."""
     hidden = set()
-    for rule, finding in _shadowed(subject.rules):
+    limits = _Limits()
+    for rule, finding in _shadowed(subject.rules, limits):
         hidden.add(rule.name)
         yield finding
-    yield from _overlapping(subject, hidden)
+    yield from _overlapping(subject, hidden, limits)
+    yield from limits.findings
 
 
-def _shadowed(rules: Sequence[CompiledRule]) -> Iterator[tuple[CompiledRule, Finding]]:
+class _Limits:
+    """What is spent on one policy, and the warnings that not all was looked for."""
+
+    def __init__(self) -> None:
+        self._spent = dict.fromkeys(_MOST, 0)
+        self.findings: list[Finding] = []
+
+    def spend(self, what: str, rule: CompiledRule) -> bool:
+        """Whether there is anything left for one more comparison with `rule`."""
+        self._spent[what] += 1
+        if self._spent[what] == _MOST[what] + 1:
+            message = f"more than {_MOST[what]} {what} to look at: from here on not all are; split the policy"
+            self.findings.append(Finding(Severity.WARNING, "limits", message, rule.rule.place))
+        return self._spent[what] <= _MOST[what]
+
+
+def _shadowed(rules: Sequence[CompiledRule], limits: _Limits) -> Iterator[tuple[CompiledRule, Finding]]:
     """Rules behind unconditional rules that match all they match."""
-    open_rules: list[CompiledRule] = []
-    index = _Index()
-    for rule in rules:
-        numbers = index.may_cover(rule)
-        earlier = [open_rules[number] for number in numbers]
-        covering = [each for each in earlier if _scope_covers(each, rule)]
+    index = Covering(rule for rule in rules if not rule.rule.is_conditional)
+    for number, rule in enumerate(rules):
+        near = (rules[each] for each in index.find(rule.types[0], rule.targets[0], rule.agents[0]))
+        covering: list[CompiledRule] = []
+        for earlier in near:
+            if _scope_covers(earlier, rule):
+                covering.append(earlier)
+                if _hides(earlier, rule):
+                    break
         if covering:
-            yield rule, _shadow(rule, next((each for each in covering if _hides(each, rule)), covering[0]))
-        elif several := _together(open_rules, rule):
+            hiding = covering[-1] if _hides(covering[-1], rule) else covering[0]
+            yield rule, _shadow(rule, hiding)
+        elif several := _together(index, rules, rule, limits):
             names = " and ".join(quoted(each.name) for each in several)
             message = f"rule {quoted(rule.name)} can never match: {names} before it match all it does"
             yield rule, Finding(Severity.ERROR, "shadowed", message, rule.rule.place)
         if not rule.rule.is_conditional:
-            index.add(rule)
-            open_rules.append(rule)
-
-
-class _Index:
-    """Rules by what they match, to find the few that may cover another one."""
-
-    def __init__(self) -> None:
-        self._exact: dict[tuple[str, str], list[int]] = {}
-        self._others: list[tuple[str, int, tuple[tuple[str, Outline], ...]]] = []
-        self._count = 0
-
-    def add(self, rule: CompiledRule) -> None:
-        """Add the next rule."""
-        number, self._count = self._count, self._count + 1
-        for name, globs in (("type", rule.types), ("target", rule.targets), ("agent", rule.agents)):
-            if all(glob.shape is Shape.EXACT for glob in globs):
-                for glob in globs:
-                    self._exact.setdefault((name, glob.literal), []).append(number)
-                return
-        wild = [(name, globs) for name, globs in rule.texts if len(globs) == 1]
-        its = tuple((name, outline(globs[0].text)) for name, globs in wild)
-        runs = its[0][1].runs if its and its[0][0] == "type" else ()
-        self._others.append((runs[0] if runs else "", number, its))
-
-    def may_cover(self, rule: CompiledRule) -> list[int]:
-        """The numbers of the rules that are worth comparing with `rule`, in order."""
-        texts = {"type": rule.types[0], "target": rule.targets[0], "agent": rule.agents[0]}
-        found = {
-            number
-            for name, glob in texts.items()
-            if glob.shape is Shape.EXACT
-            for number in self._exact.get((name, glob.literal), ())
-        }
-        outlines = {name: outline(glob.text) for name, glob in texts.items()}
-        text = outlines["type"].text
-        near = [(number, its) for run, number, its in self._others if run in text]
-        found.update(
-            number for number, its in near if all(may_cover(each, outlines[name]) for name, each in its)
-        )
-        return sorted(found)
+            index.add(number, rule)
 
 
 def _shadow(rule: CompiledRule, earlier: CompiledRule) -> Finding:
@@ -120,17 +104,20 @@ def _all_covered(wides: Sequence[Glob], narrows: Sequence[Glob]) -> bool:
     return all(any(_covers(wide.text, narrow.text) for wide in wides) for narrow in narrows)
 
 
-def _together(earlier: Sequence[CompiledRule], rule: CompiledRule) -> list[CompiledRule] | None:
+def _together(
+    index: Covering, rules: Sequence[CompiledRule], rule: CompiledRule, limits: _Limits
+) -> list[CompiledRule] | None:
     """Unconditional rules each of which covers a part of the rule's patterns, and together all of them."""
-    combinations = list(islice(product(rule.types, rule.targets, rule.agents), _MAX_COMBINATIONS + 1))
-    if not 1 < len(combinations) <= _MAX_COMBINATIONS:
+    if len(rule.types) * len(rule.targets) * len(rule.agents) == 1:
         return None
     found: dict[str, CompiledRule] = {}
-    for of_type, target, agent in combinations:
+    for of_type, target, agent in product(rule.types, rule.targets, rule.agents):
+        if not limits.spend("combinations", rule):
+            return None
         cover = next(
             (
                 each
-                for each in earlier
+                for each in map(rules.__getitem__, index.find(of_type, target, agent))
                 if any(glob.matches_all for glob in each.agents)
                 and _all_covered(each.types, [of_type])
                 and _all_covered(each.targets, [target])
@@ -144,42 +131,26 @@ def _together(earlier: Sequence[CompiledRule], rule: CompiledRule) -> list[Compi
     return list(found.values())
 
 
-def _overlapping(subject: Subject, hidden: set[str]) -> Iterator[Finding]:
+def _overlapping(subject: Subject, hidden: set[str], limits: _Limits) -> Iterator[Finding]:
     """Block rules that an earlier `auto` takes calls from, other than as an exception of its own."""
-    allowing: list[CompiledRule] = []
-    outlines: list[tuple[str, str, int]] = []
-    pairs = 0
-    for rule in subject.rules:
-        if rule.rule.approval is Approval.AUTO:
-            its = (outline(glob.text) for glob in rule.types)
-            outlines += [(each.start, each.end, len(allowing)) for each in its]
-            allowing.append(rule)
+    rules = subject.rules
+    allowing = [number for number, rule in enumerate(rules) if rule.rule.approval is Approval.AUTO]
+    overlapping = Overlapping([rules[number] for number in allowing])
+    conditional = Covering(rules[number] for number in allowing if rules[number].rule.is_conditional)
+    for number, rule in enumerate(rules):
+        if rule.rule.approval is Approval.AUTO and rule.rule.is_conditional:
+            conditional.add(number, rule)
         if rule.rule.approval is not Approval.BLOCK or rule.name in hidden:
             continue
-        near = [allowing[number] for number in sorted(_near(outlines, rule))]
-        pairs += len(near)
-        if pairs > _MAX_PAIRS:
-            message = f"more than {_MAX_PAIRS} pairs of rules: from here on overlaps are not looked for"
-            yield Finding(Severity.WARNING, "limits", message, rule.rule.place)
-            return
-        finding = _split(near, rule) or next(
-            (found for earlier in near if (found := _overlap(subject, earlier, rule))), None
-        )
+        covering = (rules[each] for each in conditional.find(rule.types[0], rule.targets[0], rule.agents[0]))
+        near = (rules[allowing[each]] for each in overlapping.find(rule) if allowing[each] < number)
+        finding = _split(list(islice(covering, _MAX_SPLIT)), rule)
+        for earlier in near:
+            if finding is not None or not limits.spend("overlaps", rule):
+                break
+            finding = _overlap(subject, earlier, rule)
         if finding is not None:
             yield finding
-
-
-def _near(outlines: Sequence[tuple[str, str, int]], rule: CompiledRule) -> set[int]:
-    """The numbers of the rules whose types begin and end as one of the rule's may."""
-    found: set[int] = set()
-    for glob in rule.types:
-        a, b = outline(glob.text).start, outline(glob.text).end
-        found.update(
-            number
-            for start, end, number in outlines
-            if (start.startswith(a) or a.startswith(start)) and (end.endswith(b) or b.endswith(end))
-        )
-    return found
 
 
 def _overlap(subject: Subject, earlier: CompiledRule, rule: CompiledRule) -> Finding | None:
@@ -235,7 +206,7 @@ def _excludes(one: Rule, other: Rule) -> bool:
 def _split(allowing: Sequence[CompiledRule], rule: CompiledRule) -> Finding | None:
     """Conditional `auto` rules of which always one holds, before a rule that both cover."""
     wide = [each for each in allowing if each.rule.is_conditional and _scope_covers(each, rule)]
-    if len(wide) < 2 or len(wide) > 50:
+    if len(wide) < 2:
         return None
     for names in (_numbers(wide), _booleans(wide), _windows(wide)):
         if names:

@@ -108,6 +108,8 @@ def _plain(text: str) -> str:
 
 def _mixed(text: str) -> str | None:
     """A word that mixes ASCII letters with Cyrillic or Greek ones."""
+    if text.isascii():
+        return None
     for word in re.findall(r"\w+", text):
         foreign = [c for c in word if unicodedata.name(c, "").startswith(("CYRILLIC", "GREEK", "ARMENIAN"))]
         if foreign and any(c.isascii() and c.isalpha() for c in word):
@@ -122,9 +124,11 @@ def _deceptive(pattern: Pattern) -> str | None:
         return "has a `[`, which is literal: only `*` and `?` are wild"
     if text != text.strip():
         return "begins or ends with a space"
+    if text.isascii():
+        return None
     if unicodedata.normalize("NFKC", text) != text:
         return "has characters that look like plainer ones and do not match them"
-    foreign = [c for c in text if not c.isascii() and c.isalpha()]
+    foreign = [c for c in text if c.isalpha() and not unicodedata.name(c, "").startswith("LATIN")]
     if foreign and any(c.isascii() and c.isalpha() for c in text):
         named = f"`{foreign[0]}` ({unicodedata.name(foreign[0], 'unnamed').lower()})"
         return f"mixes ASCII letters with {named}, which may look like one of them"
