@@ -101,7 +101,7 @@ def test_the_policy_does_what_it_says() -> None:
     assert verdict("shell", local_actions.SHELL, command_line="ls\nrm -rf /") == "no_removals"
     assert verdict("shell", local_actions.SHELL, command_line="ls") == "<default>"
     assert verdict("apply_patch", local_actions.APPLY_PATCH, path="src/a.py") == "patches_of_the_sources"
-    assert verdict("apply_patch", local_actions.APPLY_PATCH, path="/etc/src/") == "<default>"
+    assert verdict("apply_patch", local_actions.APPLY_PATCH, path="/etc/src/") == "no_way_out"
 
 
 @pytest.mark.parametrize("code", re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL))
