@@ -25,6 +25,7 @@ LONGEST = 1_024
 
 _mask = re2.compile(MASKED.encode(), OPTIONS)
 _boundary = re2.compile(rb"[\r\n;|&`]|\$\(", OPTIONS)
+_shell = re2.compile(rb"[\s=$/\\{}()<>]", OPTIONS)  # in a word: a path, a variable or an assignment
 _blank = re2.compile(rb"\s", OPTIONS)
 _quotes = compile_fixed(rb"\\.|['\"]")
 _LOOK_BACK = 4_096  # bytes of a line before a value, to see which quote is open
@@ -76,7 +77,8 @@ def clip(data: bytes, start: int, end: int) -> list[Span]:
         if parts or at > start:
             word = data[at:stop]
             ended = found is not None or data[end : end + 1] not in (b" ", b"\t")
-            if word and (not ended or b"=" in word or is_command(word) or _blank.search(word) is not None):
+            runs = is_command(word) or _shell.search(word) is not None
+            if word and (not ended or runs or data[at - 1 : at] != b";"):
                 break
         if at < stop:
             parts.append((at, stop))

@@ -53,6 +53,13 @@ def test_k3_what_runs_is_shown(text: str) -> None:
     assert RUNS in shown["command"]
 
 
+def test_k3_a_word_behind_an_operator_is_shown() -> None:
+    """Only behind a `;` can a word still belong to the value, and no variable or path does."""
+    assert "rm${IFS}-rf" in redact_text("pass=a||rm${IFS}-rf")
+    assert "x${IFS}y" in redact_text("password=a;x${IFS}y")
+    assert redact_text("password=ab;cd") == "password=[REDACTED 2 chars];[REDACTED 2 chars]"
+
+
 def test_k3_a_mask_says_how_much_it_hides() -> None:
     """In characters."""
     assert redact_text("password=hunter2 x") == "password=[REDACTED 7 chars] x"
