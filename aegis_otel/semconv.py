@@ -410,7 +410,7 @@ METRICS: tuple[Metric, ...] = (
         METRIC_APPROVAL_PENDING,
         "observable up-down counter",
         "{request}",
-        "calls that wait for a human now",
+        "calls that wait for a human now, inside a handler; not the runs that the SDK paused",
         (),
     ),
     Metric(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 from aegis_otel.audit.answers.expiry import end_questions
 from aegis_otel.audit.key import audit_id, load_key
@@ -42,8 +43,17 @@ def oldest(
     return chosen
 
 
-def prune(directory: Path, *, keep: timedelta | None = None, max_bytes: int | None = None) -> Seal | None:
-    """Remove the oldest segments of an audit, in a seal of its own; None where there is nothing to remove.
+class Pruned(NamedTuple):
+    """What a pruning did."""
+
+    seal: Seal | None
+    """The seal that says what was removed; None where there was nothing to remove."""
+    expired: int
+    """Questions that nobody had answered, and that ended."""
+
+
+def prune(directory: Path, *, keep: timedelta | None = None, max_bytes: int | None = None) -> Pruned:
+    """Remove the oldest segments of an audit, in a seal of its own.
 
     Calls that have waited for a human for longer than `keep` end as expired, so that they can be sealed.
 
@@ -65,11 +75,10 @@ def prune(directory: Path, *, keep: timedelta | None = None, max_bytes: int | No
             "(docs/audit-proof.md)"
         )
     if not exists(directory):
-        return None
+        return Pruned(None, 0)
     try:
-        if keep is not None:
-            end_questions(directory, keep)
-        return _prune(directory, sign, keep, max_bytes)
+        expired = 0 if keep is None else end_questions(directory, keep)
+        return Pruned(_prune(directory, sign, keep, max_bytes), expired)
     except OSError as error:
         raise failure("prune the audit at", directory, error, "nothing was removed") from error
 

@@ -44,7 +44,8 @@ def prune(
     """Remove the oldest sealed rows, by files: those older than --keep, and the oldest beyond --max-size.
 
     A signed seal says for good what was removed, which needs the key of AEGIS_SEAL_KEY. The files themselves
-    go with the next sealing or pruning, a minute later at the earliest.
+    go with the next sealing or pruning, a minute later at the earliest. Questions that have waited for longer
+    than --keep end as expired.
     """
     if keep is None and max_size is None:
         raise click.UsageError("say what to keep, with --keep or --max-size")
@@ -66,7 +67,12 @@ def prune(
         for each in found:
             click.echo(f"would remove {each.rows} rows of {each.first} to {each.last}: {escape(each.file)}")
         return
-    seal = prune_audit(directory, **limits)
+    seal, expired = prune_audit(directory, **limits)
+    if expired:
+        what = (
+            "1 question that nobody answered" if expired == 1 else f"{expired} questions that nobody answered"
+        )
+        click.echo(f"ended {what}: expired, and sealed next")
     if seal is None or seal.removed is None:
         click.echo("nothing to remove")
         return

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 20_000
 """Characters of one value that people are shown; what a program of before had written may be longer."""
+_NOT_PROVEN = "not proven: no process with the approval key took it, so no run goes on with it"
 _NEAR = Path("policy.yaml")
 """Where a policy is looked for when none is given; used only if it is the one that decided."""
 
@@ -49,13 +50,18 @@ def show(ctx: click.Context, /, *, path: str | None, policies: tuple[Path, ...],
 
     ID is its decision id, or the beginning or end of it.
     """
-    row = _find(open_audit(find_audit(ctx, path)), id)
+    from aegis_otel.audit.answers.check import unproven_answers
+
+    directory = find_audit(ctx, path)
+    row = _find(open_audit(directory), id)
+    unproven = row["human_decision"] is not None and row["decision_id"] in unproven_answers(directory)
     policy = _policy(policies, row)
     explanation = None if policy is None else _explain(policy, row)
     if form == "json":
-        click.echo(json.dumps(_report(row, policy, explanation), indent=2))
+        click.echo(json.dumps(_report(row, policy, explanation) | {"answer_not_proven": unproven}, indent=2))
         return
     _print_row(row)
+    _line("answer", _NOT_PROVEN if unproven else None)
     _print_life(life(row))
     _print_why(row, policy, explanation)
 

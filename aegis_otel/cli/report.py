@@ -72,6 +72,7 @@ def report(
 
     from rich.console import Console
 
+    from aegis_otel.audit.answers.check import unproven_answers
     from aegis_otel.audit.export import write_file
     from aegis_otel.audit.store import problems, unreadable_lines
     from aegis_otel.report.page import LONGEST_TITLE, TITLE, About, make_page
@@ -87,7 +88,7 @@ def report(
             left_out.append(f"journal lines that cannot be read: {unreadable}")
         ((total,),) = audit.execute("SELECT count(*) FROM audit").fetchall()
         page = make_page(
-            Questions(audit, condition),
+            Questions(audit, condition, unproven_answers(directory)),
             state(directory, left_out, proof, total),
             About((title or TITLE)[:LONGEST_TITLE], str(directory), since, until, datetime.now(UTC)),
         )

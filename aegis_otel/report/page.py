@@ -125,6 +125,7 @@ def _first(asked: Questions, proof: ProofState) -> Markup:
             "{} of CRITICAL risk ran because a human said yes",
             "critical",
         ),
+        (asked.unproven(), "{} with a human's answer that nobody has proven", "approvals"),
         (asked.calls("status = 'pending'"), "{} still waiting for a human", "approvals"),
         (asked.calls("answer = 'expired'"), "{} got no answer in time, and did not run", "approvals"),
         (asked.calls("rule = '<default>'"), "{} matched no rule: the default decided", "rules"),

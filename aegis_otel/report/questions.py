@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aegis_otel.audit.filters import Condition
@@ -35,7 +36,8 @@ _ID = "right(cut(decision_id), 8)"
 _LISTED = f"""
 SELECT epoch_us("timestamp"), cut(agent_name), cut(action_type), cut(action_target), cut(matched_rule),
     cut(coalesce(human_decision, approval)), cut(result_status), head(action_params::VARCHAR), {_ID},
-    mode = 'monitor', cut(approver), head(coalesce(approval_reason, reason)), count(*) OVER ()
+    mode = 'monitor', cut(approver), head(coalesce(approval_reason, reason)),
+    human_decision IS NOT NULL AND decision_id IN (FROM unproven), count(*) OVER ()
 FROM audit WHERE {{condition}} AND {{where}} ORDER BY "timestamp" DESC NULLS LAST, decision_id DESC
 LIMIT {{limit:d}}"""  # noqa: S608
 
@@ -70,6 +72,8 @@ class Listed(NamedTuple):
     approver: str | None
     reason: str | None
     """What the approver gave, else why it was decided so."""
+    unproven: bool
+    """Whether nobody has proven the answer."""
 
 
 class Some(NamedTuple):
@@ -85,11 +89,16 @@ class Questions:
     Args:
         audit: A connection with the view `audit`.
         condition: Which calls.
+        unproven: The decisions whose answers nobody has proven.
     """
 
-    def __init__(self, audit: duckdb.DuckDBPyConnection, condition: Condition) -> None:
+    def __init__(
+        self, audit: duckdb.DuckDBPyConnection, condition: Condition, unproven: Iterable[str] = ()
+    ) -> None:
         self._audit = audit
         self._condition = condition
+        sql = "CREATE OR REPLACE TEMP TABLE unproven AS SELECT unnest(?::VARCHAR[]) AS decision_id"
+        audit.execute(sql, [sorted(unproven)])
 
     def span(self) -> tuple[int | None, int | None]:
         """The times of the first and the last call, microseconds since 1970."""
@@ -113,6 +122,13 @@ class Questions:
     def calls(self, where: str) -> int:
         """How many calls a condition on what was counted holds for."""
         return int(self._ask(f"SELECT coalesce(sum(calls), 0) FROM counted WHERE {where}")[0][0])  # noqa: S608
+
+    def unproven(self) -> int:
+        """How many calls have an answer that nobody has proven."""
+        sql = """
+            SELECT count(*) FROM audit
+            WHERE {condition} AND human_decision IS NOT NULL AND decision_id IN (FROM unproven)"""
+        return int(self._ask_audit(sql)[0][0])
 
     def groups(self, *names: str, where: str = "true", limit: int = 1_000, by: str = "calls DESC") -> Some:
         """The calls, by one or several of their properties; the largest groups first."""

@@ -250,12 +250,13 @@ def _listed(caption: str, found: Some) -> Markup:
 def _call(call: Listed) -> list[Cell]:
     action = join((value(call.action), " \N{RIGHTWARDS ARROW} ", value(call.target)))
     watched = (element("span", " (monitor: not enforced)", class_="none"),) if call.watched else ()
+    unproven = (element("strong", " (not proven)"),) if call.unproven else ()
     return [
         Markup(moment(call.time)),
         call.agent,
         action,
         call.rule,
-        join((value(call.decision), *watched)),
+        join((value(call.decision), *watched, *unproven)),
         call.status,
         call.approver,
         value(call.reason, LONGEST),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -166,6 +167,39 @@ def run(command: str) -> str:
 def test_every_command_prints_what_is_shown(shown: str) -> None:
     command, output = re.fullmatch(r"((?:[^\"\n]|\"[^\"]*\")*)\n(.*)", shown, re.DOTALL).groups()  # type: ignore[union-attr]
     assert run(command) == output.strip("\n") + "\n"
+
+
+def test_k9_10_every_query_runs_on_the_audit_of_the_demo(tmp_path: Path) -> None:
+    """Of a demo of three seconds; most of them find something, and none is an error."""
+    audit = str(tmp_path / "demo")
+    demo = [sys.executable, "-m", "aegis_otel", "demo", "--minutes", "0.05", "--rate", "40", "--path", audit]
+    done = subprocess.run(demo, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    queries = [
+        shlex.split(f'{command}"')[3]
+        for command in re.findall(r'^(aegis audit sql "[^"]*)"', "\n".join(COMMANDS), re.MULTILINE)
+    ]
+    assert len(queries) >= 10
+    found = []
+    for query in queries:
+        result = CliRunner().invoke(main, ["audit", "sql", "--db", audit, "--format", "json", query])
+        assert result.exit_code == 0, (query, result.output)
+        found.append(bool(json.loads(result.stdout)))
+    assert sum(found) >= len(found) // 2, "an error in a name would find nothing"
+
+
+def test_k9_10_what_a_snippet_needs_is_said_before_it() -> None:
+    """Modules that neither this package nor Python brings."""
+    documents = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    for document in documents:
+        text = document.read_text(encoding="utf-8")
+        for match in re.finditer(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+            needed = set(re.findall(r"^(?:import|from) (numpy|pandas|polars)\b", match[1], re.MULTILINE))
+            needed |= {"pandas", "numpy"} if ".df()" in match[1] else set()
+            needed |= {"polars"} if ".pl()" in match[1] else set()
+            said = text[: match.start()]
+            assert all(name in said for name in needed), (document.name, needed)
+            assert not needed or "pip install" in said
 
 
 def test_ten_questions_are_answered() -> None:

@@ -66,7 +66,7 @@ def seen(audit: Path) -> set[str]:
 def test_what_is_older_goes(audit: Path, public: Path) -> None:
     """By whole files; the seal says what, of when, and why, and is signed. What waits for a human stays."""
     before = read_seals(audit)[0]
-    made = prune(audit, keep=timedelta(days=150))
+    made = prune(audit, keep=timedelta(days=150)).seal
     assert made == read_seals(audit)[1]
     gone = [each for each in before.segments if each.last and each.last < (made.removed.last or "")]  # type: ignore[union-attr]
     assert made is not None
@@ -86,20 +86,20 @@ def test_what_is_older_goes(audit: Path, public: Path) -> None:
 
 def test_what_is_too_much_goes_oldest_first(audit: Path) -> None:
     sizes = [each.bytes for each in read_seals(audit)[0].segments]
-    assert prune(audit, max_bytes=sum(sizes)) is None
-    made = prune(audit, max_bytes=sum(sizes) - 1)
+    assert prune(audit, max_bytes=sum(sizes)).seal is None
+    made = prune(audit, max_bytes=sum(sizes) - 1).seal
     assert made is not None
     assert made.replaces == (1,)
-    assert prune(audit, keep=timedelta(days=300), max_bytes=sizes[3]) is not None
+    assert prune(audit, keep=timedelta(days=300), max_bytes=sizes[3]).seal is not None
     assert seen(audit) == {"10"}
     assert verify(audit).findings == []
-    assert prune(audit, max_bytes=0) is not None
+    assert prune(audit, max_bytes=0).seal is not None
     assert seen(audit) == set()
     assert statuses(audit)["asks"] == "pending"
 
 
 def test_nothing_is_old(audit: Path) -> None:
-    assert prune(audit, keep=timedelta(days=500)) is None
+    assert prune(audit, keep=timedelta(days=500)).seal is None
     assert len(read_seals(audit)) == 1
 
 
@@ -107,7 +107,7 @@ def test_readers_of_before_and_after_do_not_fail(audit: Path, monkeypatch: pytes
     """Files stay for a minute; the next sealing takes them, and views that were made before still answer."""
     sql = "SELECT count(*) FROM audit"
     with connect(audit) as early:
-        assert prune(audit, keep=timedelta(days=150)) is not None
+        assert prune(audit, keep=timedelta(days=150)).seal is not None
         assert files(audit) == 4
         assert early.execute(sql).fetchone() in ((5,), (3,))
         monkeypatch.setattr(leftovers, "GRACE", timedelta(0))
@@ -151,7 +151,7 @@ class TestRefused:
         assert files(audit) == 4
 
     def test_no_audit(self, tmp_path: Path, public: Path) -> None:
-        assert prune(tmp_path / "none", max_bytes=0) is None
+        assert prune(tmp_path / "none", max_bytes=0).seal is None
         assert not (tmp_path / "none").exists()
 
 

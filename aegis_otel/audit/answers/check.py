@@ -75,6 +75,40 @@ def unproven_files(directory: Path) -> dict[str, str]:
     return {name: what for named in wrong for name in _answering(named)}
 
 
+def unproven_answers(directory: Path) -> frozenset[str]:
+    """Return the decisions whose rows show an answer of a human that nobody has proven.
+
+    Only lines that no seal covers are searched. An answer in a file that does not hold is never proven; one
+    in a file that holds is checked with the approval key. Without the key, and for answers that an older
+    version wrote, nothing is known, and they are not among the decisions returned.
+
+    Raises:
+        AuditError: the journal cannot be read.
+    """
+    lines = Lines(directory)
+    shown = {
+        (line.decision_id, line.human_decision)
+        for line in lines.anywhere("human_decision")
+        if line.human_decision in _HUMAN
+    }
+    if not shown:
+        return frozenset()
+    calls = _answered(lines)
+    held = {(each, line.human_decision) for each, named in calls.items() for _, line in named}
+    unproven = {decision_id for decision_id, _ in shown - held}
+    try:
+        load_approval_key(directory, make=False)
+    except AegisError:
+        return frozenset(unproven)
+    proofs = Proofs(directory)
+    unproven |= {
+        each
+        for each, named in calls.items()
+        if not (_is_old(lines, named) or _proven((line for _, line in named), proofs))
+    }
+    return frozenset(unproven)
+
+
 def _answered(lines: Lines) -> dict[str, list[_Named]]:
     """The lines of every call that a human has answered, by its decision."""
     known: dict[str, list[_Named]] = {

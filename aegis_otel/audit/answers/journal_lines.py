@@ -24,6 +24,7 @@ _NEWER = re.compile(rb'"schema_version":(?!1[,}])')
 _PROVEN = 2
 """The version of the seals since which answers are proven."""
 _MOST_REMEMBERED = 64
+_decoder = msgspec.json.Decoder(AuditRecord)
 _followed: dict[Path, tuple[int, bytes, str]] = {}
 """How far files were followed: so many bytes, their digest, and the chain value after them."""
 
@@ -73,6 +74,25 @@ class Lines:
                 try:
                     yield name, _record(data[start:end], carried=CARRIED_FILE.fullmatch(name) is not None)
                 except ValueError:
+                    continue  # no record
+
+    def anywhere(self, value: str) -> Iterator[AuditRecord]:
+        """Yield the records with the value in their text, also of files that do not hold.
+
+        Readers show those too. Nothing may be acted on because of them.
+
+        Raises:
+            AuditError: the journal cannot be read.
+        """
+        needle = msgspec.json.encode(value)
+        for name in _names(self._directory / JOURNAL):
+            data = _read(self._directory, name)
+            if self._seals.cover(name):
+                continue
+            for start, end in dict(_places(data, needle)).items():
+                try:
+                    yield _decoder.decode(data[start:end])
+                except (msgspec.MsgspecError, RecursionError):
                     continue  # no record
 
     def older(self, name: str) -> bool:
