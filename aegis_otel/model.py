@@ -177,6 +177,8 @@ class Action:
     validation reads them. Each is judged as well, and the strictest verdict counts."""
     doubt: str | None = field(init=False, default=None, compare=False, repr=False)
     """Why no condition on a parameter can be answered, where the arguments cannot be read."""
+    unvalidated: bool = field(init=False, default=False, compare=False, repr=False)
+    """Whether the tool validates its arguments and was not asked to, as no rule in force looked at them."""
     is_plain: bool = field(init=False, default=True, compare=False, repr=False)
     """Whether there are no other forms and no doubt, and every parameter is one that the schema names."""
 
@@ -194,6 +196,11 @@ class Action:
         object.__setattr__(self, "doubt", doubt or self.doubt)
         if self.forms or self.doubt:
             object.__setattr__(self, "is_plain", False)
+        return self
+
+    def leave_unvalidated(self) -> Action:
+        """Say that the tool's own validation was left out, and return the action."""
+        object.__setattr__(self, "unvalidated", True)
         return self
 
     def __hash__(self) -> int:

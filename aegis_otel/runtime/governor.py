@@ -55,6 +55,9 @@ _FINAL = {
 }
 
 
+_UNVALIDATED = "the policy changed after the arguments were read, and the tool has not validated them"
+
+
 class Governor:
     """Takes an action through the policy, the audit, a human where one is asked, and the signals."""
 
@@ -161,11 +164,22 @@ class Governor:
 
     def assess(self, action: Action, origin: Origin, started_ns: int) -> Call:
         """Everything that needs only the arguments and the policy: runs in a thread for large arguments."""
-        begun, decision = self.system.monotonic(), self.policy.evaluate(action, now=utc(started_ns))
+        begun, decision = self.system.monotonic(), self._evaluate(action, started_ns)
         took = self.system.monotonic() - begun
         record = decided(decision, self.system, self._session_id, started_ns, origin, mode=self.mode)
         arguments, shown = add_arguments(record, action.params, self._digest)
         return Call(decision, origin, started_ns, record, arguments, shown=shown, evaluation_s=took)
+
+    def _evaluate(self, action: Action, now_ns: int) -> PolicyDecision:
+        """Ask the policy in force.
+
+        It may have changed since the arguments were read. Where it looks at parameters that nobody had the
+        tool validate, what the body gets is not known, and so no condition on them can be answered.
+        """
+        policy = self.policy
+        if action.unvalidated and any(policy.reads_arguments(each.type) for each in (action, *action.forms)):
+            action.qualify(doubt=_UNVALIDATED)
+        return policy.evaluate(action, now=utc(now_ns))
 
     def _digest(self, payload: bytes) -> str | None:
         try:
@@ -274,7 +288,7 @@ class Governor:
         action, approved = call.decision.action, call.decision.verdict
         try:
             unchanged = encode_plain(to_plain(action.params)) == call.arguments
-            now = self.policy.evaluate(action, now=utc(self.system.now_ns()))
+            now = self._evaluate(action, self.system.now_ns())
         except Exception as error:
             _log_failure(error)
             self.refuse(call, refusal.UNAVAILABLE)

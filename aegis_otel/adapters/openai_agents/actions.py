@@ -106,10 +106,12 @@ class ActionFactory:
             name: What the model called, for messages of the SDK.
         """
         validation = self._validation
-        if validation is None or action.doubt or not any(map(policy.reads_arguments, self._types)):
+        if validation is None or action.doubt:
             return Made(action)
+        if not any(map(policy.reads_arguments, self._types)):
+            return Made(action.leave_unvalidated())
         if validation.runs_user_code and policy.evaluate(action).approval is Approval.BLOCK:
-            return Made(action)
+            return Made(action.leave_unvalidated())
         prepared = validation.prepare(arguments, name or self._names[0][0])
         if prepared.error is not None or (prepared.plain and same(prepared.plain, action.params)):
             return Made(action, prepared)

@@ -1,0 +1,62 @@
+"""K1: a policy that changes while a call waits is asked about what the body gets, too."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agents import function_tool
+from agents.tool_context import ToolContext
+from pydantic import AliasChoices, BaseModel, Field
+
+from aegis_otel.adapters.openai_agents import governed_tool
+from aegis_otel.model import PolicyDecision
+from aegis_otel.policy import Policy
+from tests.kit import make_bench
+
+ASKS = {"version": "1", "defaults": {"approval": "approve"}, "rules": []}
+LIMITS = {
+    "version": "1",
+    "defaults": {"approval": "auto"},
+    "rules": [
+        {
+            "name": "limit",
+            "match": {"type": "pay"},
+            "conditions": {"param_gt": {"order.total": 100}},
+            "approval": "block",
+        }
+    ],
+}
+
+
+class Order(BaseModel):
+    total: float = Field(0, validation_alias=AliasChoices("total", "sum"))
+
+
+@pytest.mark.parametrize("order", [{"sum": 5000}, {"total": 5000}], ids=["alias", "name"])
+def test_k1_a_policy_that_changes_while_a_human_is_asked(tmp_path: Path, order: dict[str, Any]) -> None:
+    """The first policy looks at no parameter, so nothing was validated; the second blocks by one."""
+    ran: list[float] = []
+
+    def change(_: PolicyDecision) -> bool:
+        b.runtime.update_policy(Policy.from_dict(LIMITS))
+        return True
+
+    b = make_bench(tmp_path / "audit", change, policy=ASKS)
+
+    @governed_tool(runtime=b.runtime)
+    @function_tool
+    def pay(order: Order) -> str:
+        """Pay."""
+        ran.append(order.total)
+        return "paid"
+
+    text = json.dumps({"order": order})
+    context = ToolContext(None, tool_name="pay", tool_call_id="c", tool_arguments=text)
+    read = asyncio.run(pay.on_invoke_tool(context, text))
+    assert str(read).startswith("[AEGIS BLOCKED] Action blocked by policy rule: limit")
+    assert ran == []
+    assert b.row()["matched_rule"] == "limit"
