@@ -129,6 +129,17 @@ def merged(spans: Iterable[Span]) -> list[Span]:
     return found
 
 
+def without_substitutions(data: bytes, spans: list[Span]) -> list[Span]:
+    """Leave what a shell would substitute out of spans, whatever found them. They must be in order."""
+    if b"`" not in data and b"$(" not in data:
+        return spans
+    parts: list[Span] = []
+    for start, end in spans:
+        hidden = data[start:end]
+        parts += clip(data, start, end) if b"`" in hidden or b"$(" in hidden else [(start, end)]
+    return parts
+
+
 def cover(data: bytes, spans: list[Span]) -> bytes:
     """`data` with a mask, which says how much it hides, in place of each span. They must be in order."""
     parts: list[bytes] = []

@@ -14,7 +14,7 @@ import re2
 from aegis_otel.redaction import named, shapes, sql, words
 from aegis_otel.redaction.names import OPTIONS
 from aegis_otel.redaction.rules import RuleFinder, loose, split, vendors
-from aegis_otel.redaction.spans import Span, bounded, cover, merged
+from aegis_otel.redaction.spans import Span, bounded, cover, merged, without_substitutions
 
 Find = Callable[[bytes], list[Span]]
 
@@ -78,7 +78,7 @@ class Engine:
         spans: list[Span] = []
         for index in suspected:
             spans += self._finders[index](data)
-        return cover(data, merged(spans)) if spans else data
+        return cover(data, without_substitutions(data, merged(spans))) if spans else data
 
 
 def _nothing(data: bytes) -> list[Span]:  # noqa: ARG001

@@ -57,6 +57,8 @@ def test_k3_a_word_behind_an_operator_is_shown() -> None:
     """Only behind a `;` can a word still belong to the value, and no variable or path does."""
     assert "rm${IFS}-rf" in redact_text("pass=a||rm${IFS}-rf")
     assert "x${IFS}y" in redact_text("password=a;x${IFS}y")
+    assert "$(rm${IFS}-rf${IFS}/srv)" in redact_text("echo password={a,$(rm${IFS}-rf${IFS}/srv)}")
+    assert "`rm${IFS}-rf`" in redact_text("echo token=[a,`rm${IFS}-rf`]")
     assert redact_text("password=ab;cd") == "password=[REDACTED 2 chars];[REDACTED 2 chars]"
 
 
