@@ -10,8 +10,12 @@ from typing import Any
 
 from aegis_otel.policy.tool_schema import FAILURES, Walk
 
-_MAX_STEPS = 6_000
-"""Steps of filling in the defaults of one call: a few milliseconds."""
+_MAX_NODES = 6_000
+"""Of a schema that is read once for a tool."""
+_MAX_STEPS = 2_500
+"""Steps of filling in the defaults of one call: less than ten milliseconds."""
+_PER_STEP = 50
+"""Names that are compared in the time of one step."""
 _MAX_DEPTH = 32
 """Nested values; what is nested deeper keeps what the model sent."""
 
@@ -19,7 +23,7 @@ _MAX_DEPTH = 32
 def has_defaults(schema: object) -> bool:
     """Return whether the word `default` is a key anywhere in `schema`, or it is too large to tell."""
     waiting: list[object] = [schema]
-    for _ in range(_MAX_STEPS):
+    for _ in range(_MAX_NODES):
         if not waiting:
             return False
         node = waiting.pop()
@@ -54,7 +58,7 @@ def flat_defaults(schema: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     if schema.get("type") != "object" or not isinstance(schema.get("additionalProperties", False), bool):
         return None
-    if len(properties) > _MAX_STEPS or not all(map(_is_flat, properties.values())):
+    if len(properties) > _MAX_NODES or not all(map(_is_flat, properties.values())):
         return None
     return {name: field["default"] for name, field in properties.items() if "default" in field}
 
@@ -110,7 +114,7 @@ class _Fill:
 
     def _list(self, value: list[Any], parts: list[Mapping[str, Any]], depth: int) -> None:
         for index, item in enumerate(value):
-            self._walk.step()
+            self._walk.step(1 + len(parts))
             schemas = []
             for part in parts:
                 items = part.get("items")
@@ -135,11 +139,26 @@ class _Fill:
                 self._wait(inner, [each for part in parts for each in self._unlisted(part, name)], depth + 1)
 
     def _default(self, value: dict[str, Any], name: str, inners: list[Any]) -> None:
-        defaults = {json.dumps(each, sort_keys=True): each for each in self._defaults(inners)}
+        defaults = {}
+        for each in self._defaults(inners):
+            self._weigh(each)
+            defaults[json.dumps(each, sort_keys=True)] = each
         if len(defaults) == 1:
             value[name] = copy.deepcopy(defaults.popitem()[1])
         elif defaults and not any(map(self._nullable, inners)):
             value[name] = None
+
+    def _weigh(self, default: Any) -> None:
+        """Count what it takes to copy a default, which may be of any size."""
+        waiting = [default]
+        while waiting:
+            value = waiting.pop()
+            self._walk.step()
+            if isinstance(value, (dict, list)):
+                self._walk.step(len(value))
+                waiting += value.values() if isinstance(value, dict) else value
+            elif isinstance(value, str):
+                self._walk.step(len(value) // 1_000)
 
     def _nullable(self, schema: Any) -> bool:
         return self._walk.allows_null(schema) if isinstance(schema, (Mapping, bool)) else True
@@ -159,7 +178,12 @@ class _Fill:
                 *_mapping(part.get("dependencies")).values(),
             )
         ]
-        return {name for part in self._all_parts(conditional) for name in _mapping(part.get("properties"))}
+        found: set[str] = set()
+        for part in self._all_parts(conditional):
+            properties = _mapping(part.get("properties"))
+            self._walk.step(len(properties) // _PER_STEP)
+            found.update(properties)
+        return found
 
     def _all_parts(self, schemas: list[Any]) -> Iterator[Mapping[str, Any]]:
         seen: set[int] = set()
@@ -187,9 +211,9 @@ class _Fill:
     def _joined(self, schema: Any) -> Iterable[Mapping[str, Any]]:
         """Return the schema, and what must be true with it."""
         found: dict[int, Mapping[str, Any]] = {}
-        waiting = [schema]
+        waiting = deque([schema])
         while waiting:
-            part = waiting.pop(0)
+            part = waiting.popleft()
             self._walk.step()
             if not isinstance(part, Mapping) or id(part) in found:
                 continue
@@ -204,29 +228,33 @@ class _Fill:
         kind = "object" if isinstance(value, dict) else "array"
         for part in self._joined(schema):
             kinds = part.get("type", kind)
+            self._walk.step(len(_list(kinds)) // _PER_STEP + len(_list(part.get("required"))) // _PER_STEP)
             if kind != kinds and kind not in _list(kinds):
                 return False
             if isinstance(value, list):
                 continue
             if any(name not in value for name in _list(part.get("required"))):
                 return False
-            for name, inner in _mapping(part.get("properties")).items():
-                if name in value and not self._allows(inner, value[name]):
-                    return False
+            properties = _mapping(part.get("properties"))
+            self._walk.step(len(value) // _PER_STEP)
+            if any(name in properties and not self._allows(properties[name], value[name]) for name in value):
+                return False
         return True
 
     def _allows(self, schema: Any, value: Any) -> bool:
-        return all(
-            value == part.get("const", value) and ("enum" not in part or value in _list(part["enum"]))
-            for part in self._joined(schema)
-        )
+        for part in self._joined(schema):
+            options = _list(part.get("enum"))
+            self._walk.step(len(options) // _PER_STEP)
+            if value != part.get("const", value) or ("enum" in part and value not in options):
+                return False
+        return True
 
     def _defaults(self, schemas: Iterable[Any]) -> Iterator[Any]:
         """Yield what may be filled in: a schema's own default comes before those of its parts."""
         seen: set[int] = set()
-        waiting = list(schemas)
+        waiting = deque(schemas)
         while waiting:
-            parts = list(self._joined(waiting.pop(0)))
+            parts = list(self._joined(waiting.popleft()))
             own = next((part for part in parts if "default" in part), None)
             if own is not None:
                 yield own["default"]
