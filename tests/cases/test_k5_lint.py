@@ -71,7 +71,7 @@ def documented() -> dict[str, str]:
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         blocks = re.findall(r"^```yaml(?: (\S+))?\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
         for number, (name, text) in enumerate(blocks):
-            if "rules:" in text and name not in ("broken.yaml", "shadowed.yaml"):
+            if re.search("^rules:", text, re.MULTILINE) and name not in ("broken.yaml", "shadowed.yaml"):
                 found[f"{page.name}-{number}"] = text
     for file in (*sorted((ROOT / "examples").rglob("*.yaml")), ROOT / "aegis_otel/demo/policy.yaml"):
         found[f"{file.parent.name}-{file.name}"] = file.read_text()
