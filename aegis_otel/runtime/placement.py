@@ -54,18 +54,19 @@ def within_reach(policies: Iterable[str | os.PathLike[str]], audit: Path) -> lis
 
     Args:
         policies: The policy's files; what is no file, such as the name of a policy made in code, is passed
-        over. audit: The audit directory, which the program itself writes to.
+            over.
+        audit: The audit directory, which the program itself writes to.
     """
     try:
         root = os.path.realpath(os.getcwd())
     except OSError:  # the working directory was removed
         return []
     found = [
-        f"the policy `{policy}`"
+        f"the policy `{_relative(root, policy)}`"
         for policy in map(Path, policies)
         if policy.is_file() and _is_below(root, policy) and _may_be_changed(policy)
     ]
-    return [*found, f"the audit `{audit}`"] if _is_below(root, audit) else found
+    return [*found, f"the audit `{_relative(root, audit)}`"] if _is_below(root, audit) else found
 
 
 def warning(tool: str, reached: Sequence[str]) -> str:
@@ -74,6 +75,11 @@ def warning(tool: str, reached: Sequence[str]) -> str:
         f"`{tool}` can write files, and {' and '.join(reached)} can be changed below the working directory: "
         "a call that is let through could do it; place them elsewhere (docs/threat-model.md)"
     )
+
+
+def _relative(root: str, path: Path) -> str:
+    """Return the path as it is seen from the working directory, which is shorter to read."""
+    return os.path.relpath(os.path.realpath(path), root)
 
 
 def _is_below(root: str, path: Path) -> bool:

@@ -19,7 +19,7 @@ from aegis_otel.runtime.audit import AuditLogger
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("*/main.py"))
 _CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-_TIME = re.compile(r"\b\d\d-\d\d \d\d:\d\d:\d\d\b")
+_TIME = re.compile(r"\b(?:\d{4}-)?\d\d-\d\d \d\d:\d\d:\d\d\b")
 _SESSION = re.compile(r"--session \S+\)")
 _ID = re.compile(r"\b[0-9a-f]{8}\b")
 
