@@ -76,9 +76,10 @@ def demo(
     if signals:
         _look_at(os.environ.get(_ENDPOINT, ""))
     unsent = _Unsent()
-    exporters = logging.getLogger("opentelemetry")
-    exporters.addHandler(unsent)
-    exporters.propagate = False
+    for name in ("opentelemetry", "aegis_otel.signals"):
+        exporters = logging.getLogger(name)
+        exporters.addHandler(unsent)
+        exporters.propagate = False
     with TemporaryDirectory(prefix="aegis-demo-") as folder:
         load = Load(audit, Path(folder) / "policy.yaml", seed, minutes * 60, rate)
         played = _play(load, color=ctx.color is not False)
@@ -137,9 +138,10 @@ class _Unsent(logging.Handler):
     """Keeps what the exporters log, to be said once in the end and not all the while."""
 
     last: str | None = None
+    """The first that they said, which has the cause."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno >= logging.ERROR:
+        if record.levelno >= logging.WARNING and self.last is None:
             self.last = record.getMessage()[:300]
 
 

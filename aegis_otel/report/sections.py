@@ -22,10 +22,8 @@ _CALLS = [
     Column("Agent", "short"),
     Column("Action and target", "name"),
     Column("Rule", "name"),
-    Column("Decision", "short"),
-    Column("Result", "short"),
-    Column("Approver", "short"),
-    Column("Reason", "wide"),
+    Column("Decision, approver", "short"),
+    Column("Result, reason", "name"),
     Column("Arguments", "wide name"),
     Column("ID", "short"),
 ]
@@ -250,16 +248,16 @@ def _listed(caption: str, found: Some) -> Markup:
 def _call(call: Listed) -> list[Cell]:
     action = join((value(call.action), " \N{RIGHTWARDS ARROW} ", value(call.target)))
     watched = (element("span", " (monitor: not enforced)", class_="none"),) if call.watched else ()
+    approver = () if call.approver is None else (" by ", value(call.approver))
     unproven = (element("strong", " (not proven)"),) if call.unproven else ()
+    reason = () if call.reason is None else (": ", value(call.reason, LONGEST))
     return [
         Markup(moment(call.time)),
         call.agent,
         action,
         call.rule,
-        join((value(call.decision), *watched, *unproven)),
-        call.status,
-        call.approver,
-        value(call.reason, LONGEST),
+        join((value(call.decision), *approver, *watched, *unproven)),
+        join((value(call.status), *reason)),
         element("code", value(call.arguments, LONGEST)),
         element("code", value(call.id)),
     ]

@@ -10,11 +10,15 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-_log = logging.getLogger("aegis_otel")
+from aegis_otel.redaction import redact_text
+
+_log = logging.getLogger("aegis_otel.signals")
 
 EXIT_PATIENCE_S = 3.0
 """Seconds in which what is buffered is sent when the interpreter exits."""
 _ABORT_PATIENCE_S = 0.5
+_CAUSE_CHARS = 600
+"""Characters of the cause that the exporter gives: room for what an SSL error says at its end."""
 
 _exporting = threading.local()
 _GRPC_LOGGER = "opentelemetry.exporter.otlp.proto.grpc.exporter"
@@ -35,13 +39,13 @@ class Sending:
         export, place = exporter.export, f"{_without_password(endpoint)} ({variable})"
 
         def watched(batch: Any, *args: Any, **kwargs: Any) -> Any:
-            _exporting.by_us = True
+            _exporting.by_us, _exporting.said = True, ""
             try:
                 result = export(batch, *args, **kwargs)
             finally:
                 _exporting.by_us = False
             if getattr(result, "name", "") != "SUCCESS":
-                self._failed(signal, place, len(batch) if isinstance(batch, Sequence) else 1)
+                self._failed(signal, place, len(batch) if isinstance(batch, Sequence) else 1, _exporting.said)
             return result
 
         exporter.export = watched
@@ -54,14 +58,16 @@ class Sending:
         self._providers = list(providers)
         atexit.register(self._finish)
 
-    def _failed(self, signal: str, place: str, count: int) -> None:
+    def _failed(self, signal: str, place: str, count: int, cause: str) -> None:
         with self._lock:
             first = place not in self._failing
             self._failing.add(place)
             self._lost[signal] = self._lost.get(signal, 0) + count
         if first:
             _log.warning(
-                "signals do not reach %s: see that a collector is there and lets you in; calls go on", place
+                "signals do not reach %s: see that a collector is there and lets you in; calls go on%s",
+                place,
+                f" ({cause})" if cause else "",
             )
 
     def _finish(self) -> None:
@@ -100,7 +106,10 @@ def _not_ours(record: logging.LogRecord) -> bool:
     """Whether a line of the exporters' library is to be seen: not what `Sending` says in one line."""
     if not getattr(_exporting, "by_us", False):
         return True
-    _log.debug("%s", record.getMessage())
+    said = redact_text(record.getMessage())
+    _log.debug("%s", said)
+    # The last word of the library on a batch: the status of the answer, or what is wrong with a certificate.
+    _exporting.said = said if len(said) <= _CAUSE_CHARS else f"{said[:_CAUSE_CHARS]}..."
     return False
 
 

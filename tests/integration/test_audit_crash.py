@@ -154,6 +154,8 @@ def test_processes_killed_at_random_moments(tmp_path: Path) -> None:
     codes = {0: WRITE_UNTIL_KILLED, 1: WRITE_UNTIL_KILLED, 2: SEAL_UNTIL_KILLED}
     running = {n: python(code, audit, effects) for n, code in codes.items()}
     try:
+        while not effects.exists():  # a busy machine takes longer than a round to start the first writer
+            time.sleep(0.05)
         for _ in range(rounds):
             time.sleep(chance.uniform(0.2, 0.9))
             chosen = chance.choice(list(running))

@@ -77,6 +77,7 @@ class TestLog:
             "result_error": "Action blocked by policy rule: block_deletes",
             "agent_name": "Assistant",
             "schema_version": 2,
+            "redaction_digest": row["redaction_digest"],
         }
 
     @pytest.mark.parametrize(
