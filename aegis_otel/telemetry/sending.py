@@ -20,7 +20,15 @@ _ABORT_PATIENCE_S = 0.5
 _CAUSE_CHARS = 600
 """Characters of the cause that the exporter gives: room for what an SSL error says at its end."""
 
-_exporting = threading.local()
+
+class _Exporting(threading.local):
+    """What the exporter that runs in this thread does."""
+
+    by_us = False
+    said = ""
+
+
+_exporting = _Exporting()
 _GRPC_LOGGER = "opentelemetry.exporter.otlp.proto.grpc.exporter"
 
 
@@ -104,11 +112,14 @@ def _join(threads: Iterable[threading.Thread], patience_s: float) -> None:
 
 def _not_ours(record: logging.LogRecord) -> bool:
     """Whether a line of the exporters' library is to be seen: not what `Sending` says in one line."""
-    if not getattr(_exporting, "by_us", False):
+    if not _exporting.by_us:
         return True
     said = redact_text(record.getMessage())
     _log.debug("%s", said)
-    # The last word of the library on a batch: the status of the answer, or what is wrong with a certificate.
+    if _exporting.said:
+        return False
+    # The first word of the library on a batch has the cause: the status of an answer, or what a certificate
+    # lacks. The last, after all attempts, may only say that time was up.
     _exporting.said = said if len(said) <= _CAUSE_CHARS else f"{said[:_CAUSE_CHARS]}..."
     return False
 

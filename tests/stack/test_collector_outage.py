@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from aegis_otel import semconv
+from aegis_otel.audit.seals import read_seals
 from aegis_otel.runtime.audit import AuditLogger
 from tests.stack.road import FOREIGN, Keys, Load, decision_events, gateway_to_files
 from tests.stack.stack import COLLECTOR, ROOT, Collector, eventually, running
@@ -101,8 +102,8 @@ def test_the_application_was_not_held_up(run: Run) -> None:
 
 
 def test_the_sdk_counts_what_it_dropped_and_what_it_could_not_send(run: Run) -> None:
-    loaded, asked = 1, 2 * len(run.load.decided("high"))
-    made = len(run.all) + loaded + asked
+    loaded, asked, sealed = 1, 2 * len(run.load.decided("high")), len(read_seals(run.load.audit))
+    made = len(run.all) + loaded + asked + sealed
     processed = eventually(
         lambda: run.counted("otel.sdk.processor.log.processed"), lambda found: found.total() >= made
     )
