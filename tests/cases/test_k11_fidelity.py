@@ -77,7 +77,7 @@ def greet(name: str = "you") -> str:
 def run(agent: Agent[Any], *calls: Any, last: str = "done") -> Any:
     turns = [[*calls], [assistant_message(last)]] if calls else [[assistant_message(last)]]
     quiet = RunConfig(model=ScriptedModel(turns), tracing_disabled=True)
-    return Runner.run_sync(agent, "go", run_config=quiet)
+    return asyncio.run(Runner.run(agent, "go", run_config=quiet))
 
 
 # --- 4: tools that reach the model unseen ---
@@ -115,8 +115,9 @@ def test_k11_tools_of_a_run_config_are_refused(tmp_path: Path) -> None:
     govern(tmp_path, on_ungoverned="refuse")
     settings = ModelSettings(extra_body={"tools": [{"type": "code_interpreter"}]})
     model = ScriptedModel([[assistant_message("done")]])
+    config = RunConfig(model=model, model_settings=settings)
     with pytest.raises(ConfigError, match=r"`extra_body.tools` of agent `RunConfig`"):
-        Runner.run_sync(Agent(name="A"), "go", run_config=RunConfig(model=model, model_settings=settings))
+        asyncio.run(Runner.run(Agent(name="A"), "go", run_config=config))
     assert not model.calls
 
 
