@@ -177,7 +177,11 @@ class Governor:
         tool validate, what the body gets is not known, and so no condition on them can be answered.
         """
         policy = self.policy
-        if action.unvalidated and any(policy.reads_arguments(each.type) for each in (action, *action.forms)):
+        if (
+            action.unvalidated is not None
+            and action.unvalidated != policy.digest
+            and any(policy.reads_arguments(each.type) for each in (action, *action.forms))
+        ):
             action.qualify(doubt=_UNVALIDATED)
         return policy.evaluate(action, now=utc(now_ns))
 

@@ -109,9 +109,9 @@ class ActionFactory:
         if validation is None or action.doubt:
             return Made(action)
         if not any(map(policy.reads_arguments, self._types)):
-            return Made(action.leave_unvalidated())
+            return Made(action.leave_unvalidated(policy.digest))
         if validation.runs_user_code and policy.evaluate(action).approval is Approval.BLOCK:
-            return Made(action.leave_unvalidated())
+            return Made(action.leave_unvalidated(policy.digest))
         prepared = validation.prepare(arguments, name or self._names[0][0])
         if prepared.error is not None or (prepared.plain and same(prepared.plain, action.params)):
             return Made(action, prepared)
