@@ -84,10 +84,9 @@ def resend(
                 for done in send(missing(), Outbox(exporter)):
                     progress(done.arrived + done.undecided + there, total)
             except AuditError as error:
-                if not said:
+                if not said.why:
                     raise
-                words = redact_text(said[-1])
-                raise AuditError(f"{error}; the exporter's last words: {words}") from error
+                raise AuditError(f"{error}; the exporter says: {redact_text(said.why)}") from error
     parts = [f"{'would send' if dry_run else 'sent'} {done.arrived} of {total} decisions"]
     parts += [f"{there} are there already"] * bool(there) + [f"{done.undecided} have none yet"] * bool(
         done.undecided

@@ -118,7 +118,7 @@ def _probe(file: Path | None) -> Check:
     with exporters_quiet() as said:
         taken = send_probe(Outbox(log_exporter(patience_s=_EXPORT_S)), decision)
     if not taken:
-        why = f": {said[-1]}" if said else ""
+        why = f": {said.why}" if said.why else ""
         hint = "is the collector up?"
         if may_be_meant_for_grpc():
             hint = (

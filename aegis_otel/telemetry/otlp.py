@@ -35,6 +35,10 @@ _CURRENT: dict[Signal, Callable[[], object]] = {
     "metrics": metrics.get_meter_provider,
 }
 _GRPC_PORT = 4317
+_CREDENTIALS = tuple(
+    f"OTEL_PYTHON_EXPORTER_OTLP_HTTP_{of}CREDENTIAL_PROVIDER" for of in ("", "LOGS_", "TRACES_", "METRICS_")
+)
+"""Variables that name a session of the user's own, which an exporter that is given one would not read."""
 _TRANSPORTS = {"http/protobuf": "http", "grpc": "grpc"}
 
 
@@ -167,6 +171,10 @@ def _read(variable: str) -> str:
 
 
 def _exporter(transport: str, module: str, name: str, **options: Any) -> Any:
+    if transport == "http" and not any(map(_read, _CREDENTIALS)):
+        from aegis_otel.telemetry.session import CauseSession
+
+        options["session"] = CauseSession()
     return getattr(import_module(f"opentelemetry.exporter.otlp.proto.{transport}.{module}"), name)(**options)
 
 

@@ -30,6 +30,8 @@ class _Exporting(threading.local):
 
 _exporting = _Exporting()
 _GRPC_LOGGER = "opentelemetry.exporter.otlp.proto.grpc.exporter"
+CAUSE_LOGGER = "opentelemetry.exporter.aegis_otel"
+"""Where `telemetry.session` logs why a request failed: below `opentelemetry`, as what the exporters say."""
 
 
 class Sending:
@@ -58,7 +60,7 @@ class Sending:
 
         exporter.export = watched
         self._exporters.append(exporter)
-        for name in (type(exporter).__module__, _GRPC_LOGGER):
+        for name in (type(exporter).__module__, _GRPC_LOGGER, CAUSE_LOGGER):
             logging.getLogger(name).addFilter(_not_ours)
 
     def finish_at_exit(self, providers: Iterable[Any]) -> None:

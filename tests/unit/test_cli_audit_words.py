@@ -62,7 +62,8 @@ def test_an_endpoint_that_is_away_is_one_error(
     assert ran.exit_code == 1
     assert caplog.records == []
     (line,) = ran.output.splitlines()
-    assert "; the exporter's last words: Failed to export logs batch" in line
+    assert "; the exporter says: " in line
+    assert "Connection refused" in line
 
 
 def test_the_name_of_a_bucket_that_is_too_short() -> None:
