@@ -60,7 +60,7 @@ def _segments(pattern: str, any_letter: str = ".") -> Matcher:
     parts = pattern.split("*")
     if "?" not in pattern and len(parts) > 1:
         return _literals(parts)
-    regexes = [re.compile(any_letter.join(map(re.escape, part.split("?"))), re.DOTALL) for part in parts]
+    regexes = [_part(part, any_letter) for part in parts]
     if len(parts) == 1:
         return lambda value: regexes[0].fullmatch(value) is not None
     first, *middle, last = regexes
@@ -78,6 +78,12 @@ def _segments(pattern: str, any_letter: str = ".") -> Matcher:
         return last.match(value, end) is not None
 
     return matches
+
+
+@lru_cache(maxsize=16384)
+def _part(text: str, any_letter: str) -> re.Pattern[str]:
+    """The letters and question marks between two stars; long globs repeat the same ones."""
+    return re.compile(any_letter.join(map(re.escape, text.split("?"))), re.DOTALL)
 
 
 def _literals(parts: list[str]) -> Matcher:
@@ -282,4 +288,6 @@ def _merge(one: str, other: str) -> str | None:
 
 def _normal(pattern: str) -> str:
     """One spelling for equal patterns: in a run of wildcards, question marks first, then one star."""
+    if "**" not in pattern and "*?" not in pattern:
+        return pattern
     return re.sub(r"[*?]+", lambda run: "?" * run[0].count("?") + ("*" if "*" in run[0] else ""), pattern)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import re
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -126,6 +128,61 @@ def test_k5_a_thousand_rules_with_long_globs_are_checked_quickly(tmp_path: Path,
     output = CliRunner().invoke(main, ["policy", "check", str(file)]).output
     assert "p.yaml" in output or "1000 rules" in output
     assert time.process_time() - began < 5
+
+
+def shaped(shape: str, count: int) -> Policy:
+    """Rules whose globs no other test has, so that no cache knows them."""
+    spec = importlib.util.spec_from_file_location("policy_check", ROOT / "benchmarks" / "policy_check.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return Policy.from_dict(module.policy(shape, first=10_000 * count, count=count))
+
+
+def work(policy: Policy) -> int:
+    """The number of calls that the linter makes: the same on every machine."""
+    calls = 0
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        lint(policy)
+    finally:
+        sys.setprofile(before)
+    return calls
+
+
+@pytest.mark.parametrize(
+    "shape", ["literal types", "long globs, infix", "five types", "lists", "five conditions", "times"]
+)
+def test_k5_the_work_grows_with_the_rules_and_not_with_their_pairs(shape: str) -> None:
+    few, many = work(shaped(shape, 60)), work(shaped(shape, 240))
+    assert many < 9 * few, (few, many)  # pairs would be sixteen times as many
+
+
+@pytest.mark.parametrize(
+    "shape", ["one condition for every tool", "random globs of few letters", "five conditions", "times"]
+)
+def test_k5_the_work_on_a_thousand_rules_is_bounded_and_what_is_left_out_is_said(shape: str) -> None:
+    policy = shaped(shape, 1000)
+    assert work(policy) < 4_000_000
+    kinds = {finding.kind for finding in lint(policy)}
+    assert kinds & {"limits", "shadowed"}
+
+
+def test_k5_rules_that_only_blocks_try_are_said_to_be_left_out() -> None:
+    """The budget of tried inputs ends within the last family that uses it."""
+    rules = [
+        {"match": {"type": "*"}, "conditions": {"param_eq": {"env": f"e{n}"}}, "approval": "block"}
+        for n in range(900)
+    ]
+    policy = Policy.from_dict({"defaults": {"approval": "auto"}, "rules": rules})
+    assert "limits" in {finding.kind for finding in lint(policy)}
 
 
 def test_k5_the_sound_corpus_is_large_enough_holds() -> None:

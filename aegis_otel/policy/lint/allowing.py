@@ -47,11 +47,6 @@ def allowing(subject: Subject) -> Iterator[Finding]:
                 yield from _matches(subject, rule, test, example)
         yield from _no_lower_bound(subject, rule, example)
         yield from _other_paths(subject, rule, example)
-    if subject.is_exhausted:
-        message = (
-            "the policy is too large for every rule to be tried with inputs: split it to have all checked"
-        )
-        yield Finding(Severity.WARNING, "limits", message, subject.rules[0].rule.place)
 
 
 def _plain(rule: CompiledRule, *, is_last: bool) -> Iterator[Finding]:

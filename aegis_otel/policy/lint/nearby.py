@@ -6,21 +6,41 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 
 from aegis_otel.policy.compiler import CompiledRule
 from aegis_otel.policy.globs import Glob, Shape, outline
 
-_GRAM = 4
+_PIECE = 4
+_WORTH = 30
+"""How many rules can be listed in the time in which one is compared."""
 _LAST = "\U0010ffff"
+_Key = tuple[str, str]
+"""The attribute, and a piece of a glob of it or, after `=`, the whole text of a glob without wildcards."""
 
 
 @lru_cache(maxsize=16384)
-def _grams(text: str) -> frozenset[str]:
-    """The pieces of `_GRAM` letters without a wildcard."""
+def _pieces(text: str) -> frozenset[str]:
+    """What a glob needs of another one to cover it: its letters in a row, cut to `_PIECE` of them."""
     found: set[str] = set()
     for run in outline(text).runs:
-        found.update(run[at : at + _GRAM] for at in range(len(run) - _GRAM + 1))
+        found.update(run[at : at + _PIECE] for at in range(max(1, len(run) - _PIECE + 1)))
     return frozenset(found)
+
+
+@lru_cache(maxsize=16384)
+def _rows(text: str, size: int) -> frozenset[str]:
+    """All rows of `size` letters of a glob without a wildcard: what it has of what others may need."""
+    found: set[str] = set()
+    for run in outline(text).runs:
+        found.update(run[at : at + size] for at in range(len(run) - size + 1))
+    return frozenset(found)
+
+
+def _needs(name: str, glob: Glob) -> list[_Key]:
+    if glob.shape is Shape.EXACT:
+        return [(name, "=" + glob.literal)]
+    return [(name, piece) for piece in _pieces(glob.text)]
 
 
 def _attributes(rule: CompiledRule) -> tuple[tuple[str, Sequence[Glob]], ...]:
@@ -30,56 +50,58 @@ def _attributes(rule: CompiledRule) -> tuple[tuple[str, Sequence[Glob]], ...]:
 class Covering:
     """Rules, to find those that may cover another one.
 
-    A glob covers only globs that have each of its literal pieces. Each rule is filed under its rarest one.
+    A glob covers only globs that have each of its literal pieces. Each rule is filed under its rarest ones.
     """
 
     def __init__(self, rules: Iterable[CompiledRule]) -> None:
         self._frequency = Counter(
-            (name, gram)
+            key
             for rule in rules
             for name, globs in _attributes(rule)
             for glob in globs
-            for gram in _grams(glob.text)
+            for key in _needs(name, glob)
         )
-        self._by_piece: dict[tuple[str, str], list[int]] = {}
-        self._exact: dict[tuple[str, str], list[int]] = {}
+        self._filed: dict[_Key, list[int]] = {}
+        self._sizes: dict[str, set[int]] = {}
+        """The lengths of the pieces that rules are filed under, by attribute."""
         self._others: list[int] = []
 
     def add(self, number: int, rule: CompiledRule) -> None:
         """File `rule` under `number`, which is higher than those before."""
+        best: set[_Key] | None = None
         for name, globs in _attributes(rule):
-            if all(glob.shape is Shape.EXACT for glob in globs):
-                for glob in globs:
-                    self._exact.setdefault((name, glob.literal), []).append(number)
-                return
-        best: set[tuple[str, str]] | None = None
-        for name, globs in _attributes(rule):
-            pieces = {self._rarest(name, glob) for glob in globs}
-            if None not in pieces and (best is None or self._rules(pieces) < self._rules(best)):
-                best = {piece for piece in pieces if piece is not None}
+            keys = {
+                min(_needs(name, glob), key=lambda each: (self._frequency[each], each), default=None)
+                for glob in globs
+            }
+            rarest = {key for key in keys if key is not None}
+            if len(rarest) == len(keys) and (best is None or self._rules(rarest) < self._rules(best)):
+                best = rarest
         if best is None:
             self._others.append(number)
-        for piece in best or ():
-            self._by_piece.setdefault(piece, []).append(number)
+        for key in best or ():
+            self._filed.setdefault(key, []).append(number)
+            self._sizes.setdefault(key[0], set()).add(len(key[1]))
 
-    def find(self, types: Glob, target: Glob, agent: Glob) -> list[int]:
-        """The numbers of the rules that may match all that the three globs do, in order."""
-        found = set(self._others)
-        for name, glob in (("type", types), ("target", target), ("agent", agent)):
-            if glob.shape is Shape.EXACT:
-                found.update(self._exact.get((name, glob.literal), ()))
-            for gram in _grams(glob.text):
-                found.update(self._by_piece.get((name, gram), ()))
-        return sorted(found)
+    def near(self, rule: CompiledRule) -> tuple[list[set[int]], ...]:
+        """For each attribute, and each glob of the rule on it, the rules filed under a part of the glob."""
+        return tuple([self._near(name, glob) for glob in globs] for name, globs in _attributes(rule))
 
-    def _rarest(self, name: str, glob: Glob) -> tuple[str, str] | None:
-        grams = _grams(glob.text)
-        return min(
-            ((name, gram) for gram in grams), key=lambda each: (self._frequency[each], each), default=None
-        )
+    def find(self, *near: set[int]) -> list[int]:
+        """The numbers of the rules that may match all that globs do of which `near` told these, in order."""
+        return sorted(set(self._others).union(*near))
 
-    def _rules(self, pieces: Iterable[tuple[str, str] | None]) -> int:
-        return sum(self._frequency[piece] for piece in pieces if piece is not None)
+    def _near(self, name: str, glob: Glob) -> set[int]:
+        filed = self._filed
+        found = set(filed.get((name, "=" + glob.literal), ())) if glob.shape is Shape.EXACT else set()
+        for size in self._sizes.get(name, ()):
+            if size <= _PIECE:
+                rows = _rows(glob.text, size)
+                found.update(*(filed[name, piece] for piece in rows if (name, piece) in filed))
+        return found
+
+    def _rules(self, keys: Iterable[_Key]) -> int:
+        return sum(self._frequency[key] for key in keys)
 
 
 class Overlapping:
@@ -111,11 +133,13 @@ class Overlapping:
             key=lambda each: each[0],
         )
         found: set[int] | None = None
-        for _, name, is_end, sides in ranked[:3]:
-            agreeing = {number for side in sides for number in self._sides[name, is_end].find(side)}
+        for count, name, is_end, sides in ranked[:3]:
+            if found is not None and count > _WORTH * len(found):
+                break  # it would cost more to list them than to compare what is left
+            agreeing: set[int] = set()
+            for side in sides:
+                agreeing.update(self._sides[name, is_end].find(side))
             found = agreeing if found is None else found & agreeing
-            if len(found) < 3:
-                break
         return iter(sorted(found or ()))
 
 
@@ -129,15 +153,14 @@ class _Starts:
     """Texts with numbers, to find those of which one continues the other."""
 
     def __init__(self, texts: Iterable[tuple[str, int]]) -> None:
-        self._sorted = sorted(set(texts))
-        self._texts = [text for text, _ in self._sorted]
+        ordered = sorted(set(texts))
+        self._texts = [text for text, _ in ordered]
+        self._numbers = [number for _, number in ordered]
         self._lengths = sorted({len(text) for text in self._texts})
 
     def find(self, text: str) -> Iterator[int]:
         """The numbers of the texts that begin with `text`, or that it begins with."""
-        for low, high in self._ranges(text):
-            for _, number in self._sorted[low:high]:
-                yield number
+        return chain.from_iterable(self._numbers[low:high] for low, high in self._ranges(text))
 
     def count(self, text: str) -> int:
         """How many there are."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import islice, product
+from itertools import product
 
 from aegis_otel.model import Approval
 from aegis_otel.policy.compiler import CompiledRule
@@ -14,14 +14,16 @@ from aegis_otel.policy.lint.findings import Finding, Severity
 from aegis_otel.policy.lint.nearby import Covering, Overlapping
 from aegis_otel.policy.lint.never import by_path, conflict
 from aegis_otel.policy.lint.subject import Subject
-from aegis_otel.policy.rules import ParamTest, Rule
+from aegis_otel.policy.rules import Rule
 from aegis_otel.policy.wording import quoted
 
-_MOST = {"overlaps": 10_000, "combinations": 10_000}
-"""Pairs of rules that are compared for an overlap, and combinations of patterns that others may cover."""
-_MAX_SPLIT = 200
+_MOST = {"comparisons": 25_000, "overlaps": 10_000, "combinations": 10_000, "splits": 30_000}
+"""Pairs of rules that are compared (whether one covers the other, whether they overlap, whether one of their
+conditions always holds), and combinations of patterns that others may cover: a fraction of a second."""
 _DAY = 24 * 60
 _WEEK = frozenset(range(1, 8))
+_ALWAYS = (1 << 7 * _DAY) - 1
+"""All minutes of a week, as bits."""
 
 _covers = lru_cache(maxsize=100_000)(covers)
 
@@ -30,11 +32,45 @@ def order(subject: Subject) -> Iterator[Finding]:
     """Rules that can never match, then stricter rules that an earlier `auto` takes calls from."""
     hidden = set()
     limits = _Limits()
-    for rule, finding in _shadowed(subject.rules, limits):
+    scopes = _Scopes(subject.rules)
+    for rule, finding in _shadowed(subject.rules, scopes, limits):
         hidden.add(rule.name)
         yield finding
-    yield from _overlapping(subject, hidden, limits)
+    yield from _overlapping(subject, hidden, scopes, limits)
     yield from limits.findings
+
+
+class _Scopes:
+    """What rules match; two rules are compared once for all that match the same as they do."""
+
+    def __init__(self, rules: Sequence[CompiledRule]) -> None:
+        numbers: dict[tuple[tuple[Glob, ...], ...], int] = {}
+        self._number = {
+            rule.name: numbers.setdefault((rule.types, rule.targets, rule.agents), len(numbers))
+            for rule in rules
+        }
+        self._covers: dict[tuple[int, int], bool] = {}
+        self._shared: dict[tuple[int, int], tuple[str, str] | None] = {}
+
+    def covers(self, wide: CompiledRule, narrow: CompiledRule) -> bool:
+        """Whether `wide` matches every call that `narrow` matches, conditions aside."""
+        key = self._number[wide.name], self._number[narrow.name]
+        if key not in self._covers:
+            self._covers[key] = (
+                _all_covered(wide.types, narrow.types)
+                and _all_covered(wide.targets, narrow.targets)
+                and _all_covered(wide.agents, narrow.agents)
+            )
+        return self._covers[key]
+
+    def shared(self, one: CompiledRule, other: CompiledRule) -> tuple[str, str] | None:
+        """A type and a target that both rules match, which are empty where any will do."""
+        key = self._number[one.name], self._number[other.name]
+        if key not in self._shared:
+            found, target = _text(one.types, other.types), _text(one.targets, other.targets)
+            apart = found is None or target is None or _text(one.agents, other.agents) is None
+            self._shared[key] = None if apart else (found or "", target or "")
+        return self._shared[key]
 
 
 class _Limits:
@@ -52,26 +88,36 @@ class _Limits:
             self.findings.append(Finding(Severity.WARNING, "limits", message, rule.rule.place))
         return self._spent[what] <= _MOST[what]
 
+    def is_spent(self, what: str) -> bool:
+        """Whether nothing is left."""
+        return self._spent[what] > _MOST[what]
 
-def _shadowed(rules: Sequence[CompiledRule], limits: _Limits) -> Iterator[tuple[CompiledRule, Finding]]:
+
+def _shadowed(
+    rules: Sequence[CompiledRule], scopes: _Scopes, limits: _Limits
+) -> Iterator[tuple[CompiledRule, Finding]]:
     """Rules behind unconditional rules that match all they match."""
     index = Covering(rule for rule in rules if not rule.rule.is_conditional)
     for number, rule in enumerate(rules):
-        near = (rules[each] for each in index.find(rule.types[0], rule.targets[0], rule.agents[0]))
+        near = index.near(rule)
         covering: list[CompiledRule] = []
-        for earlier in near:
-            if _scope_covers(earlier, rule):
+        for each in index.find(*(found[0] for found in near)):
+            earlier = rules[each]
+            if not limits.spend("comparisons", rule):
+                break
+            if scopes.covers(earlier, rule):
                 covering.append(earlier)
                 if _hides(earlier, rule):
                     break
+        is_hidden = bool(covering) and _hides(covering[-1], rule)
         if covering:
-            hiding = covering[-1] if _hides(covering[-1], rule) else covering[0]
-            yield rule, _shadow(rule, hiding)
-        elif several := _together(index, rules, rule, limits):
+            yield rule, _shadow(rule, covering[-1] if is_hidden else covering[0])
+        elif several := _together(index, near, rules, rule, limits):
             names = " and ".join(quoted(each.name) for each in several)
             message = f"rule {quoted(rule.name)} can never match: {names} before it match all it does"
             yield rule, Finding(Severity.ERROR, "shadowed", message, rule.rule.place)
-        if not rule.rule.is_conditional:
+        # What a hidden rule covers, the rule that hides it covers, too.
+        if not rule.rule.is_conditional and not is_hidden:
             index.add(number, rule)
 
 
@@ -92,33 +138,36 @@ def _hides(earlier: CompiledRule, later: CompiledRule) -> bool:
     )
 
 
-def _scope_covers(wide: CompiledRule, narrow: CompiledRule) -> bool:
-    return (
-        _all_covered(wide.types, narrow.types)
-        and _all_covered(wide.targets, narrow.targets)
-        and _all_covered(wide.agents, narrow.agents)
-    )
-
-
 def _all_covered(wides: Sequence[Glob], narrows: Sequence[Glob]) -> bool:
+    if any(wide.matches_all for wide in wides):
+        return True
     return all(any(_covers(wide.text, narrow.text) for wide in wides) for narrow in narrows)
 
 
 def _together(
-    index: Covering, rules: Sequence[CompiledRule], rule: CompiledRule, limits: _Limits
+    index: Covering,
+    near: tuple[list[set[int]], ...],
+    rules: Sequence[CompiledRule],
+    rule: CompiledRule,
+    limits: _Limits,
 ) -> list[CompiledRule] | None:
     """Unconditional rules each of which covers a part of the rule's patterns, and together all of them."""
     if len(rule.types) * len(rule.targets) * len(rule.agents) == 1:
         return None
     found: dict[str, CompiledRule] = {}
-    for of_type, target, agent in product(rule.types, rule.targets, rule.agents):
+    parts = [
+        list(zip(*each, strict=True))
+        for each in zip((rule.types, rule.targets, rule.agents), near, strict=True)
+    ]
+    for (of_type, types), (target, targets), (agent, agents) in product(*parts):
         if not limits.spend("combinations", rule):
             return None
         cover = next(
             (
                 each
-                for each in map(rules.__getitem__, index.find(of_type, target, agent))
-                if any(glob.matches_all for glob in each.agents)
+                for each in map(rules.__getitem__, index.find(types, targets, agents))
+                if limits.spend("comparisons", rule)
+                and any(glob.matches_all for glob in each.agents)
                 and _all_covered(each.types, [of_type])
                 and _all_covered(each.targets, [target])
                 and _all_covered(each.agents, [agent])
@@ -131,7 +180,7 @@ def _together(
     return list(found.values())
 
 
-def _overlapping(subject: Subject, hidden: set[str], limits: _Limits) -> Iterator[Finding]:
+def _overlapping(subject: Subject, hidden: set[str], scopes: _Scopes, limits: _Limits) -> Iterator[Finding]:
     """Block rules that an earlier `auto` takes calls from, other than as an exception of its own."""
     rules = subject.rules
     allowing = [number for number, rule in enumerate(rules) if rule.rule.approval is Approval.AUTO]
@@ -142,22 +191,27 @@ def _overlapping(subject: Subject, hidden: set[str], limits: _Limits) -> Iterato
             conditional.add(number, rule)
         if rule.rule.approval is not Approval.BLOCK or rule.name in hidden:
             continue
-        covering = (rules[each] for each in conditional.find(rule.types[0], rule.targets[0], rule.agents[0]))
-        near = (rules[allowing[each]] for each in overlapping.find(rule) if allowing[each] < number)
-        finding = _split(list(islice(covering, _MAX_SPLIT)), rule)
-        for earlier in near:
+        found = conditional.find(*(near[0] for near in conditional.near(rule)))
+        covering = [
+            each
+            for each in map(rules.__getitem__, found)
+            if limits.spend("splits", rule) and scopes.covers(each, rule)
+        ]
+        finding = _split(covering, rule)
+        near = overlapping.find(rule) if finding is None and not limits.is_spent("overlaps") else iter(())
+        for earlier in (rules[allowing[each]] for each in near if allowing[each] < number):
             if finding is not None or not limits.spend("overlaps", rule):
                 break
-            finding = _overlap(subject, earlier, rule)
+            finding = _overlap(subject, scopes, earlier, rule)
         if finding is not None:
             yield finding
 
 
-def _overlap(subject: Subject, earlier: CompiledRule, rule: CompiledRule) -> Finding | None:
-    shared = _shared(earlier, rule)
+def _overlap(subject: Subject, scopes: _Scopes, earlier: CompiledRule, rule: CompiledRule) -> Finding | None:
+    shared = scopes.shared(earlier, rule)
     if shared is None or _excludes(earlier.rule, rule.rule):
         return None
-    widens = not _scope_covers(rule, earlier)
+    widens = not scopes.covers(rule, earlier)
     if not widens and not (earlier.rule.is_conditional and rule.rule.is_conditional):
         return None  # an exception before a wider rule, as rules are meant to stand
     call = " on ".join(each for each in (quoted(shared[0] or "x"), shared[1] and quoted(shared[1])) if each)
@@ -171,15 +225,6 @@ def _overlap(subject: Subject, earlier: CompiledRule, rule: CompiledRule) -> Fin
     )
     is_error = bool(named) and widens and not earlier.rule.is_conditional
     return Finding(Severity.ERROR if is_error else Severity.WARNING, "overlap", message, rule.rule.place)
-
-
-def _shared(one: CompiledRule, other: CompiledRule) -> tuple[str, str] | None:
-    """A type and a target that both rules match; the target is empty where any will do."""
-    found = _text(one.types, other.types)
-    target = None if found is None else _text(one.targets, other.targets)
-    if found is None or target is None or _text(one.agents, other.agents) is None:
-        return None
-    return found, target
 
 
 def _text(ones: Sequence[Glob], others: Sequence[Glob]) -> str | None:
@@ -203,9 +248,8 @@ def _excludes(one: Rule, other: Rule) -> bool:
     )
 
 
-def _split(allowing: Sequence[CompiledRule], rule: CompiledRule) -> Finding | None:
-    """Conditional `auto` rules of which always one holds, before a rule that both cover."""
-    wide = [each for each in allowing if each.rule.is_conditional and _scope_covers(each, rule)]
+def _split(wide: Sequence[CompiledRule], rule: CompiledRule) -> Finding | None:
+    """Conditional `auto` rules of which always one holds, before a rule that all of them cover."""
     if len(wide) < 2:
         return None
     for names in (_numbers(wide), _booleans(wide), _windows(wide)):
@@ -220,18 +264,23 @@ def _split(allowing: Sequence[CompiledRule], rule: CompiledRule) -> Finding | No
 
 
 def _numbers(rules: Sequence[CompiledRule]) -> tuple[str, str] | None:
-    """Two rules whose bounds on one parameter meet."""
-    bounds: dict[str, list[tuple[ParamTest, str]]] = {}
+    """Two rules whose bounds on one parameter meet: the one that begins lowest, the one that ends highest."""
+    lows: dict[str, tuple[float, bool, str]] = {}
+    highs: dict[str, tuple[float, bool, str]] = {}
     for rule in rules:
-        if len(rule.rule.tests) == 1 and rule.rule.window is None:
-            bounds.setdefault(rule.rule.tests[0].path, []).append((rule.rule.tests[0], rule.name))
-    for its in bounds.values():
-        for (low, one), (high, other) in product(its, its):
-            if low.operator in ("gt", "gte") and high.operator in ("lt", "lte"):
-                a, b = float(low.expected), float(high.expected)
-                touch = a == b and (low.operator == "gte" or high.operator == "lte")
-                if a < b or touch:
-                    return one, other
+        if len(rule.rule.tests) != 1 or rule.rule.window is not None:
+            continue
+        (test,) = rule.rule.tests
+        if test.operator in ("gt", "gte"):
+            low = (float(test.expected), test.operator == "gt", rule.name)
+            lows[test.path] = min(lows.get(test.path, low), low)
+        elif test.operator in ("lt", "lte"):
+            high = (float(test.expected), test.operator == "lte", rule.name)
+            highs[test.path] = max(highs.get(test.path, high), high)
+    for path in lows.keys() & highs.keys():
+        (least, excludes, one), (most, includes, other) = lows[path], highs[path]
+        if least < most or (least == most and (includes or not excludes)):
+            return one, other
     return None
 
 
@@ -249,7 +298,7 @@ def _booleans(rules: Sequence[CompiledRule]) -> tuple[str, str] | None:
 
 def _windows(rules: Sequence[CompiledRule]) -> list[str] | None:
     """Rules whose time windows together are all of the week."""
-    left = {(day, minute) for day in _WEEK for minute in range(0, _DAY, 5)}
+    held = 0
     names = []
     zones = set()
     for rule in rules:
@@ -257,18 +306,20 @@ def _windows(rules: Sequence[CompiledRule]) -> list[str] | None:
         if window is None or rule.rule.tests:
             continue
         zones.add(window.timezone)
-        after, before = window.after or 0, _DAY if window.before is None else window.before
-        days = window.weekdays or _WEEK
-        taken = set()
-        for day, minute in left:
-            if after <= before:
-                held = day in days and after <= minute < before
-            else:
-                began = day if minute >= after else (day - 2) % 7 + 1
-                held = began in days and (minute >= after or minute < before)
-            if held:
-                taken.add((day, minute))
-        if taken:
+        minutes = _minutes(
+            window.after or 0, _DAY if window.before is None else window.before, window.weekdays
+        )
+        if minutes & ~held:
             names.append(rule.name)
-            left -= taken
-    return names if not left and len(zones) == 1 and len(names) > 1 else None
+            held |= minutes
+    return names if held == _ALWAYS and len(zones) == 1 and len(names) > 1 else None
+
+
+@lru_cache(maxsize=4096)
+def _minutes(after: int, before: int, weekdays: frozenset[int]) -> int:
+    """The minutes of the week within a window, as bits; one over midnight ends on the day after."""
+    length = (before - after) % _DAY if after > before else before - after
+    found = 0
+    for day in weekdays or _WEEK:
+        found |= ((1 << length) - 1) << (day - 1) * _DAY + after
+    return (found | found >> 7 * _DAY) & _ALWAYS

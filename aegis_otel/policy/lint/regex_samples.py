@@ -42,8 +42,8 @@ class Atom:
     def admits(self, text: str) -> bool:
         """Whether it takes every character of `text`."""
         if self.is_literal:
-            return all(each == self.source for each in text)
-        return all(_admits(self.source, self.flags, each) for each in text)
+            return text == self.source * len(text)
+        return _admits(self.source, self.flags, text)
 
     def sample(self) -> str:
         """A character that it takes; nothing where none was found."""
@@ -73,10 +73,10 @@ Node = Atom | Repeat | Sequence | Choice
 
 
 @lru_cache(maxsize=4096)
-def _admits(source: str, flags: str, character: str) -> bool:
+def _admits(source: str, flags: str, text: str) -> bool:
     inner = f"(?{flags}:{source})" if flags else source
     try:
-        return compile_regex(f"\\A{inner}\\z").search(character)
+        return compile_regex(f"\\A{inner}*\\z").search(text)
     except (BadRegex, UnicodeEncodeError):
         return False
 
@@ -202,21 +202,24 @@ def inserted(pattern: str, payload: str, *, fits: bool = True) -> Iterator[tuple
     for branch in tree.branches if tree is not None else ():
         for atom in slots(branch):
             if not fits or atom.admits(payload):
-                yield render(branch, atom, payload, more=True), atom
-                yield render(branch, atom, payload), atom
+                first, second = render(branch, atom, payload, more=True), render(branch, atom, payload)
+                yield first, atom
+                if second != first:
+                    yield second, atom
 
 
-def slots(node: Node) -> list[Atom]:
+@lru_cache(maxsize=16384)
+def slots(node: Node) -> tuple[Atom, ...]:
     """All atoms below `node`."""
     match node:
         case Atom():
-            return [node]
+            return (node,)
         case Repeat():
             return slots(node.item)
         case Sequence():
-            return [atom for item in node.items for atom in slots(item)]
+            return tuple(atom for item in node.items for atom in slots(item))
         case Choice():
-            return [atom for branch in node.branches for atom in slots(branch)]
+            return tuple(atom for branch in node.branches for atom in slots(branch))
 
 
 def render(node: Node, slot: Atom | None = None, payload: str = "", *, more: bool = False) -> str:

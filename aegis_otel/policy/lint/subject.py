@@ -27,6 +27,8 @@ _MAX_WORK = 400_000
 """Globs that may be tried to find the rules for the actions of one policy: a fraction of a second."""
 _MAX_TRIED = 4000
 """Actions that are tried on one policy."""
+_MAX_ASKED = 400_000
+"""Rules that may be asked for these: a policy of rules for every tool has as many for each action."""
 _SUBSTITUTES = ("", "x", "tool")
 
 
@@ -57,7 +59,7 @@ class Subject:
         self.inventory = inventory
         self._examples: dict[str, Example | None] = {}
         self._types: set[str] = set()
-        self._tried = 0
+        self._tried = self._asked = 0
         self._without: dict[str, Policy] = {}
 
     @property
@@ -71,7 +73,7 @@ class Subject:
     @property
     def is_exhausted(self) -> bool:
         """Whether the policy is too large for every rule to be tried."""
-        return len(self._types) > self._max_types or self._tried > _MAX_TRIED
+        return len(self._types) > self._max_types or self._tried > _MAX_TRIED or self._asked > _MAX_ASKED
 
     def tools_of(self, rule: CompiledRule) -> list[KnownTool]:
         """The known tools that fall under the rule's type, target and agent."""
@@ -80,6 +82,7 @@ class Subject:
     def verdict(self, action: Action, now: datetime = NOON) -> Verdict:
         """What the policy says."""
         self._tried += 1
+        self._asked += len(self.policy.compiled.plan(action.type)[0])
         return self.policy.evaluate(action, now=now).verdict
 
     def runs(self, action: Action, now: datetime, rule: CompiledRule | None = None) -> bool:
@@ -116,10 +119,11 @@ class Subject:
         params = _params(rule.rule.tests)
         if params is None:
             return None
+        times = list(_times(rule))
         for action_type, target, agent, tool in self._calls(rule):
             schema = None if tool is None else tool.schema
             filled = _filled(params, schema)
-            for now in _times(rule):
+            for now in times:
                 action = Action(action_type, target, filled, agent=agent, schema=schema)
                 self._types.add(action_type)
                 verdict = self.verdict(action, now)
