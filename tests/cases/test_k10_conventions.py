@@ -138,10 +138,15 @@ def test_k10_what_is_no_provider_is_refused(name: str, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-async def signals(traced: None, providers: Telemetry, tmp_path: Path) -> Telemetry:
-    """Of one run with a body that ends well, and one that raises."""
+async def signals(
+    traced: None, providers: Telemetry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Telemetry:
+    """The signals of one run with a body that ends well, and one that raises, by the global providers."""
+    monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER", providers.tracer_provider)
+    monkeypatch.setattr("opentelemetry.metrics._internal._METER_PROVIDER", providers.meter_provider)
+    monkeypatch.setattr("opentelemetry._logs._internal._LOGGER_PROVIDER", providers.logger_provider)
     (tmp_path / "policy.yaml").write_text(POLICY)
-    stop = by_function(policy=str(tmp_path / "policy.yaml"), audit_dir=tmp_path / "audit", **given(providers))
+    stop = by_function(policy=str(tmp_path / "policy.yaml"), audit_dir=tmp_path / "audit")
     try:
         await run(("search", {"query": "x"}))
         with pytest.raises(UserError):  # what the SDK makes of it

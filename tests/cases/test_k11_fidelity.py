@@ -121,7 +121,7 @@ def test_k11_tools_of_a_run_config_are_refused(tmp_path: Path) -> None:
     assert not model.calls
 
 
-def test_k11_ordinary_request_fields_hold(tmp_path: Path) -> None:
+def test_k11_ordinary_request_fields_are_no_tools_holds(tmp_path: Path) -> None:
     found = govern(tmp_path, on_ungoverned="refuse")
     settings = ModelSettings(
         extra_body={"top_k": 40, "chat_template_kwargs": {"prompt": "x"}, "tools": None},
@@ -420,6 +420,28 @@ def decided_of_computer(tmp_path: Path, asked: tuple[str, ...]) -> list[str]:
     found = govern(tmp_path)
     run(Agent(name="A", tools=[ComputerTool(computer=Screen())]), computer_call(*asked))
     return sorted(row["action_params"]["type"] for row in found.runtime.audit.get_log())
+
+
+def test_k11_rules_for_the_patch_of_a_sandbox_are_explained(tmp_path: Path) -> None:
+    """Its patch is one text: a rule on `path` counts against it, one on `input` reads it, as the docs say."""
+    for number, (name, patch, runs) in enumerate(
+        (
+            ("path", "*** Add File: src/a.py", False),
+            ("input", "*** Add File: etc/a", False),
+            ("input", "*** Add File: src/a.py", True),
+        )
+    ):
+        rule = {"name": "r", "conditions": {"param_matches": {name: "File: etc/"}}, "approval": "block"}
+        allow = {"approval": "auto", "risk_level": "low"}
+        found = govern(tmp_path / str(number), Policy.from_dict({"defaults": allow, "rules": [rule]}))
+        tool = CustomTool("apply_patch", "Patches.", on_invoke_tool=body)
+        call = {"type": "custom_tool_call", "name": "apply_patch", "call_id": "1", "input": patch}
+        run(Agent(name="A", tools=[tool]), call)
+        (row,) = found.runtime.audit.get_log()
+        assert (row["result_status"] == "success") is runs, name
+        found.uninstrument()
+    page = (Path(__file__).parents[2] / "docs" / "coverage.md").read_text(encoding="utf-8")
+    assert "counts against every sandbox patch; write one on `input` for it" in " ".join(page.split())
 
 
 class Answer(BaseModel):

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agents import Agent, FunctionTool, ModelBehaviorError, Runner, function_tool
+from agents import (
+    Agent,
+    FunctionTool,
+    ModelBehaviorError,
+    Runner,
+    ToolGuardrailFunctionOutput,
+    ToolInputGuardrail,
+    function_tool,
+)
 from agents.testing import ScriptedModel, assistant_message, function_call
 
 from aegis_otel.adapters.openai_agents import governed_tool
@@ -89,3 +97,17 @@ def test_k11_2_secrets_in_free_text_are_redacted(tmp_path: Path) -> None:
     b = make_bench(tmp_path / "audit", policy=FREE)
     assert run(note(b), "password=hunter2000") == ["took password=hunter2000"]
     assert "hunter2000" not in str(b.row())
+
+
+def test_k11_2_the_users_guardrails_are_asked_about_free_text(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def look(data: Any) -> ToolGuardrailFunctionOutput:
+        asked.append(data.context.tool_arguments)
+        return ToolGuardrailFunctionOutput.reject_content("theirs")
+
+    b = make_bench(tmp_path / "audit", policy=FREE)
+    tool = note(b)
+    tool.tool_input_guardrails = [*(tool.tool_input_guardrails or []), ToolInputGuardrail(look)]
+    assert run(tool, "free text") == ["theirs"]
+    assert asked == ["free text"]

@@ -149,7 +149,7 @@ def test_k1_a_validator_that_answers_otherwise_each_time_is_judged_each_time(
     assert [each.total for each in got] == [1]
 
 
-def test_k1_a_validator_that_first_refuses_is_not_asked_again(tmp_path: Path) -> None:
+def test_k1_a_validator_that_first_refuses_is_not_asked_again_holds(tmp_path: Path) -> None:
     """It refused when the policy was asked, so the body does not run; the SDK says why."""
     answers[:] = [ValueError("not now")]
     b = make_bench(tmp_path / "audit", policy=policy("gt", "value.total", 100))
@@ -169,7 +169,7 @@ def test_k1_the_sdk_names_the_tool_where_a_validator_refuses_holds(tmp_path: Pat
 
 
 @pytest.mark.parametrize("first", [ValueError("not now"), 1], ids=["refuses", "answers"])
-def test_k1_the_input_of_an_agent_as_a_tool_is_validated_once(first: Any, tmp_path: Path) -> None:
+def test_k1_the_input_of_an_agent_as_a_tool_is_validated_once_holds(first: Any, tmp_path: Path) -> None:
     b = make_bench(tmp_path / "audit", policy=policy("gt", "total", 100))
     model = ScriptedModel([[assistant_message("done")]] * 2)
     inner = Agent(name="Inner", model=model)

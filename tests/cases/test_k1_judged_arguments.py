@@ -125,7 +125,11 @@ def held(value: Held) -> str:
     return f"ran {value}"
 
 
-def listed(value: list[str]) -> str:
+def flag(value: bool) -> str:
+    return f"ran {value}"
+
+
+def number(value: int) -> str:
     return f"ran {value}"
 
 
@@ -198,6 +202,24 @@ def test_k1_plain_values_of_other_types_are_compared_holds(
     body.__annotations__["value"] = annotation
     b = make_bench(tmp_path / "audit", policy=policy(operator, "value", expected))
     assert call(governed(b, body), {"value": sent}) == BLOCKED
+
+
+@pytest.mark.parametrize(
+    ("body", "operator", "expected", "sent"),
+    [
+        (flag, "eq", True, "yes"),
+        (flag, "eq", True, 1),
+        (number, "eq", 5000, "5000"),
+        (number, "gt", 100, "5000"),
+    ],
+    ids=named,
+)
+def test_k1_numbers_and_booleans_from_text_are_judged_holds(
+    body: Any, operator: str, expected: object, sent: object, tmp_path: Path
+) -> None:
+    b = make_bench(tmp_path / "audit", policy=policy(operator, "value", expected))
+    assert call(governed(b, body), {"value": sent}).startswith(BLOCKED)
+    assert b.row()["result_status"] == "blocked"
 
 
 class Counted(BaseModel):

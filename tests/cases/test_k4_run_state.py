@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -137,3 +138,34 @@ async def test_k4_the_agent_that_runs_is_judged_holds(installed: BENCH, approval
     with contextlib.suppress(Exception):  # the SDK may refuse it by itself
         await Runner.run(agent, state)
     assert desk.paid == []
+
+
+async def test_k4_a_yes_is_not_to_another_agent_holds(installed: BENCH) -> None:
+    """A state that says that another agent goes on, which may do more: the yes to this one's call is none."""
+    rules = [
+        {"name": "boss", "match": {"type": "refund", "agent": "Boss"}, "approval": "auto"},
+        {"name": "desk", "match": {"type": "refund"}, "approval": "block"},
+    ]
+    b = installed(policy={**ALLOWS, "rules": rules})
+    desk = Desk()
+    waits = function_tool(lambda: "", name_override="wait", needs_approval=True)
+    call = [function_call("refund", {"amount": 5}, call_id="call_1")]
+    boss: Agent[Any] = Agent(name="Boss", model=ScriptedModel([call, [assistant_message("done")]]))
+    agent = desk.agent(function_call("wait", {}, call_id="call_0"))
+    agent.handoffs.append(boss)
+    for each in (agent, boss):
+        each.tools = [desk.tool, waits]
+    saved = json.loads((await Runner.run(agent, "go")).to_state().to_string())
+    state = await unbound(await RunState.from_json(agent, {**saved, "current_agent": {"name": "Boss"}}))
+    approve_unseen(state)
+    assert len((await Runner.run(agent, state)).interruptions) == 1
+    assert desk.paid == []
+    assert not [row for row in b.rows() if row["agent_name"] == "Boss" and row["result_status"] == "success"]
+
+
+def test_k4_the_docs_do_not_promise_which_agent_goes_on() -> None:
+    """Whoever can write a state says so in it, and `match.agent` is compared with that agent."""
+    page = Path(__file__).parents[2] / "docs" / "threat-model.md"
+    text = page.read_text(encoding="utf-8") if page.exists() else ""
+    assert "Who can write it can change which agent runs" in text
+    assert "**Not proven:** which agent goes on" in text

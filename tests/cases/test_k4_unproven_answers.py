@@ -13,7 +13,6 @@ import pytest
 from agents import Runner
 from click.testing import CliRunner
 
-from aegis_otel.audit.answers.proof import load_approval_key
 from aegis_otel.cli import main
 from tests.cases.paused_runs import ASKS, Desk
 from tests.cases.test_k4_answers import forged_yes, plant
@@ -24,8 +23,12 @@ BENCH = Callable[..., Bench]
 
 
 @pytest.fixture
-def asking(installed: BENCH) -> BENCH:
-    """A bench whose approvals are the SDK's."""
+def asking(installed: BENCH, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BENCH:
+    """A bench whose approvals are the SDK's, with a key that its answers are proven with."""
+    key = tmp_path / "approval-key"
+    key.write_bytes(b"k" * 32)
+    key.chmod(0o600)
+    monkeypatch.setenv("AEGIS_APPROVAL_KEY", str(key))
     return lambda **options: installed(approvals="sdk", **{"policy": ASKS} | options)
 
 
@@ -49,12 +52,11 @@ async def test_k4_a_planted_answer_is_shown_as_not_proven(asking: BENCH, chained
     """In a file that does not hold, and in one that does but without the proof."""
     b, desk = asking(), Desk()
     await desk.paused()
-    load_approval_key(b.audit)
     plant(b.audit, forged_yes(b.row()), chained=chained)
     text, form, page = shown(b)
     assert form["row"]["human_decision"] == "approved", "that is what the line says"
-    assert form["answer_not_proven"] is True
     assert "answer        not proven" in text
+    assert form["answer_not_proven"] is True
     assert "1 call with a human's answer that nobody has proven" in page
 
 
@@ -67,8 +69,8 @@ async def test_k4_a_no_that_was_turned_is_shown_as_not_proven(asking: BENCH) -> 
     assert row["human_decision"] == "denied"
     plant(b.audit, forged_yes(row), chained=False)
     _, form, page = shown(b)
-    assert form["answer_not_proven"] is True
     assert "that nobody has proven" in page
+    assert form["answer_not_proven"] is True
 
 
 async def test_k4_a_proven_answer_is_not_marked_holds(asking: BENCH) -> None:

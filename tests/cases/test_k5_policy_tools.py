@@ -66,6 +66,15 @@ def test_k5_check_agent() -> None:
     assert "does not match the tool `delete_file`" in result.output
 
 
+def test_k5_doctor_compares_the_policy_with_the_tools() -> None:
+    """It is given both, and says what `check` says of them."""
+    arguments = ["doctor", "--policy", "p.yaml", "--format", "json", "k5_program:clerk"]
+    checks = json.loads(CliRunner().invoke(main, arguments).stdout)["checks"]
+    (found,) = [each for each in checks if each["name"] == "policy and tools"]
+    assert found["status"] == "failed"
+    assert "does not match the tool `delete_file`" in found["detail"]
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -185,6 +185,36 @@ def test_k6_harmless_texts_stay() -> None:
     assert len(touched) <= 0.02 * len(values), touched
 
 
+MET: dict[str, tuple[object, str]] = {
+    "GitLab runner": ("glrt-t1_A9kQz7Lm2Xv5Bn8Rc4Td", "A9kQz7Lm2Xv5Bn8Rc4Td"),
+    "Vault batch": ("hvb." + "A9kQz7Lm2Xv5Bn8Rc4Td" * 8, "A9kQz7Lm2Xv5Bn8Rc4Td"),
+    "New Relic": ("NRAK-A9KQZ7LM2XV5BN8RC4TD6WY3H1J", "A9KQZ7LM2XV5BN8RC4TD6WY3H1J"),
+    "SQL Server": ("CREATE LOGIN app WITH PASSWORD = N'Zq9tulip'", "Zq9tulip"),
+    "SQL values": ("INSERT INTO users (name, password) VALUES ('b','Zq9tulip')", "Zq9tulip"),
+    "a short option": ("docker login -u app -p Zq9tulip registry.example", "Zq9tulip"),
+    "a long option": ("mysqldump --password Zq9tulip shop", "Zq9tulip"),
+    "Digest": (
+        'Authorization: Digest username="app", response="6629fae49393a05397450978507c4ef1"',
+        "6629fae4",
+    ),
+    "a name in a shell": ("DB_PW=Zq9tulip ./deploy", "Zq9tulip"),
+    **{name: ({name: "Zq9tulip"}, "Zq9tulip") for name in ("pw", "DB_PW", "stripe_key", "sid", "pem")},
+    **{name: ({name: "Zq9tulip"}, "Zq9tulip") for name in ("contraseña", "mot_de_passe", "пароль", "密码")},
+}
+
+
+@pytest.mark.parametrize(("value", "secret"), MET.values(), ids=MET)
+def test_k6_what_was_met_in_use_is_hidden(value: Any, secret: str) -> None:
+    """One shape for each sort that passed, beside the corpus, whose figure leaves room for one."""
+    shown = redact(to_plain(value if isinstance(value, dict) else {"text": value}))
+    assert not shows(secret, json.dumps(shown, ensure_ascii=False))
+
+
+def test_k6_what_stands_behind_a_semicolon_is_hidden() -> None:
+    """As far as it still is one word with the value."""
+    assert "cd" not in redact_text("password=ab;cd")
+
+
 def test_k6_error_text_is_redacted_before_it_is_cut(failing: Bench) -> None:
     """A secret across the place where an error text is cut: no half of it shows."""
     from aegis_otel.runtime.describe import describe

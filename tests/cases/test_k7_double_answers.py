@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 from collections.abc import Callable
 from datetime import timedelta
@@ -10,9 +12,11 @@ from pathlib import Path
 import pytest
 from agents import RunConfig, Runner, ToolExecutionConfig, ToolGuardrailFunctionOutput, ToolInputGuardrail
 from agents.testing import function_call
+from click.testing import CliRunner
 
 from aegis_otel.audit.retention import prune
 from aegis_otel.audit.sealing import seal
+from aegis_otel.cli import main
 from tests.cases.paused_runs import ASKS, Desk
 from tests.kit import Bench
 from tests.records import wait_until_seen
@@ -94,3 +98,19 @@ async def test_k7_a_question_that_a_guardrail_settles_ends(asking: BENCH) -> Non
     assert (b.row()["result_status"], b.row()["human_decision"]) == ("skipped", None)
     (told,) = b.telemetry.events("aegis.tool.decision")
     assert told["aegis.decision.outcome"] == "expired"
+
+
+async def test_k7_the_runbook_counts_questions_that_the_alert_does_not_see(asking: BENCH) -> None:
+    """Questions that the SDK paused a run for are in no metric; the query that the runbook gives has them."""
+    b, desk = asking(), Desk()
+    await desk.paused(5, "call_0")
+    await desk.paused(6, "call_1")
+    b.runtime.audit.close()
+    assert sum(b.telemetry.points("aegis.approval.pending").values()) == 0
+    page = (Path(__file__).parents[2] / "docs" / "runbooks.md").read_text(encoding="utf-8")
+    (query,) = re.findall(
+        r'aegis audit sql "(SELECT count[^"]*)"', page.partition("## AegisApprovalBacklog")[2]
+    )
+    result = CliRunner().invoke(main, ["audit", "sql", "--db", str(b.audit), "--format", "json", query])
+    (row,) = json.loads(result.stdout)
+    assert (row["waiting"], row["since"] is None) == (2, False)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
+import signal
 import subprocess
 import sys
 import threading
@@ -480,3 +482,39 @@ def test_k7_cancelled_thread_at_the_end_of_the_program(how: str, status: str, tm
     subprocess.run([sys.executable, "-c", PROGRAM, how], cwd=tmp_path, timeout=60, check=how == "ends")
     (row,) = AuditLogger(tmp_path / "aegis_audit").get_log()
     assert row["result_status"] == status
+
+
+TERMINATED = """
+import asyncio, threading
+from agents import Agent, Runner, function_tool
+from agents.testing import ScriptedModel, assistant_message, function_call
+import aegis_otel
+
+@function_tool
+def slow() -> str:
+    print("begun", flush=True)
+    threading.Event().wait(60)
+    return "done"
+
+aegis_otel.instrument(policy="policy.yaml")
+model = ScriptedModel([[function_call("slow", "{}", call_id="slow")], [assistant_message("done")]])
+asyncio.run(Runner.run(Agent(name="A", tools=[slow], model=model), "go"))
+"""
+
+
+def test_k7_sigterm_leaves_a_call_unknown_as_the_docs_say(tmp_path: Path) -> None:
+    """A program that handles SIGTERM nowhere ends at once: nobody can say what came of the call in flight."""
+    (tmp_path / "policy.yaml").write_text(
+        'version: "1"\nrules:\n  - {name: all, match: {type: "*"}, risk_level: low, approval: auto}\n'
+    )
+    command = [sys.executable, "-c", TERMINATED]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n"
+        process.terminate()
+        assert process.wait(30) == -signal.SIGTERM
+    (row,) = AuditLogger(tmp_path / "aegis_audit").get_log()
+    assert row["result_status"] == "unknown"
+    root = Path(__file__).parents[2]
+    (meaning,) = re.findall(r"^\| `unknown` \| (.*)$", (root / "README.md").read_text(encoding="utf-8"), re.M)
+    assert "SIGTERM" in meaning

@@ -138,13 +138,13 @@ def test_k8_audit_sql_huge_value() -> None:
     assert row == [105_000_000, "del"]
 
 
-def test_k8_audit_sql_timeout_is_kept() -> None:
-    """Also where the answer keeps coming: rows of 10 MB without end are stopped in time."""
+def test_k8_audit_sql_timeout_is_kept_holds() -> None:
+    """Also where the answer keeps coming: rows without end, of little memory, are stopped in time."""
     AuditLogger().append(decided())
     begun = time.monotonic()
-    with pytest.raises(AuditError, match=r"took longer than 3 s|more than the 1000 MB"):
+    with pytest.raises(AuditError, match=r"took longer than 3 s"):
         for _ in select(
-            Path("aegis_audit"), "SELECT repeat('x', 10000000) FROM range(100000)", timeout=3
+            Path("aegis_audit"), "SELECT repeat('x', 100000) FROM range(10000000000)", timeout=3
         ).rows:
             pass
     assert time.monotonic() - begun < 60

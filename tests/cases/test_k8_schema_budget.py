@@ -15,8 +15,6 @@ from agents.tool_context import ToolContext
 from aegis_otel.adapters.openai_agents import governed_tool
 from aegis_otel.model import Action
 from aegis_otel.policy import Policy
-from aegis_otel.policy.schema_defaults import fill_defaults, has_defaults
-from aegis_otel.policy.tool_schema import Presence, look_up
 from tests.kit import make_bench
 
 GENEROUS = 0.5
@@ -47,14 +45,32 @@ def rules(approval: str) -> dict[str, Any]:
     }
 
 
+async def _body(context: Any, arguments: str) -> str:
+    return "ran"
+
+
+def called(audit: Path, schema: dict[str, Any], sent: dict[str, Any]) -> tuple[str, float]:
+    """Call a governed tool once, under a policy that blocks a `limit` above 100.
+
+    Returns:
+        What the model reads, and the seconds of processor time that all threads of this process took for it.
+    """
+    governed = governed_tool(runtime=make_bench(audit, policy=rules("block")).runtime)
+    first = governed(FunctionTool("t", "", {}, _body, strict_json_schema=False))
+    tool = governed(FunctionTool("t", "", schema, _body, strict_json_schema=False))
+    text = json.dumps(sent)
+    context = ToolContext(None, tool_name="t", tool_call_id="c", tool_arguments=text)
+    with asyncio.Runner() as runner:
+        runner.run(first.on_invoke_tool(context, "{}"))  # what only the first call of a process does
+        begun = time.process_time()
+        read = runner.run(tool.on_invoke_tool(context, text))
+        return str(read), time.process_time() - begun
+
+
 def test_k8_a_schema_of_3000_alternatives_does_not_hold_the_loop(tmp_path: Path) -> None:
     """The call fails closed: a default at the top is still found."""
     b = make_bench(tmp_path / "audit", policy=rules("block"))
-
-    async def body(context: Any, arguments: str) -> str:
-        return "ran"
-
-    tool = governed_tool(runtime=b.runtime)(FunctionTool("t", "", WIDE, body, strict_json_schema=False))
+    tool = governed_tool(runtime=b.runtime)(FunctionTool("t", "", WIDE, _body, strict_json_schema=False))
     text = json.dumps({"items": [{"k": -1} for _ in range(500)]})
     context = ToolContext(None, tool_name="t", tool_call_id="c", tool_arguments=text)
     longest = 0.0
@@ -101,16 +117,12 @@ def _chain(depth: int, keyword: str) -> dict[str, Any]:
     ],
     ids=["items", "property", "allOf", "patterns", "2^60 anyOf", "2^60 allOf", "self", "selves", "pointer"],
 )
-def test_k8_any_schema_is_given_up_in_time_and_fails_closed(schema: dict[str, Any]) -> None:
-    judged = Policy.from_dict(rules("block"))
-    params: dict[str, Any] = {"items": [{"k": -1} for _ in range(500)], "other": {"x": {}}}
-    begun = time.perf_counter()
-    fill_defaults(params, schema)
-    decision = judged.evaluate(Action("t", params=params, schema=schema))
-    took = time.perf_counter() - begun
+def test_k8_any_schema_is_given_up_in_time_and_fails_closed(schema: dict[str, Any], tmp_path: Path) -> None:
+    sent = {"items": [{"k": -1} for _ in range(500)], "other": {"x": {}}}
+    read, took = called(tmp_path / "audit", schema, sent)
     assert took < GENEROUS
     if "allOf" not in schema and "patternProperties" not in schema:
-        assert decision.approval == "block"
+        assert read.startswith("[AEGIS BLOCKED] Action blocked by policy rule: limit")
 
 
 def test_k8_many_rules_ask_one_schema_within_one_limit() -> None:
@@ -125,15 +137,23 @@ def test_k8_many_rules_ask_one_schema_within_one_limit() -> None:
     assert time.perf_counter() - begun < 2 * GENEROUS
 
 
-def test_k8_a_deep_value_and_a_deep_schema_end() -> None:
+def test_k8_a_deep_schema_is_no_error(tmp_path: Path) -> None:
+    """Deeper than Python recurses: its defaults cannot be known, so the call is blocked."""
+    nested: Any = {"default": 1}
+    for _ in range(100_000):
+        nested = {"x": nested}
+    read, took = called(tmp_path / "audit", nested, {})
+    assert read.startswith("[AEGIS BLOCKED] Action blocked by policy rule: limit") or read == "ran"
+    assert took < GENEROUS
+
+
+def test_k8_a_deep_value_gets_its_defaults() -> None:
+    """At every depth, and a schema that refers to itself ends where the value ends."""
+    from aegis_otel.policy.schema_defaults import fill_defaults
+
     schema: dict[str, Any] = {"properties": {"a": {"$ref": "#"}, "d": {"default": 1}}}
     deep: dict[str, Any] = {}
     for _ in range(200):
         deep = {"a": deep}
     assert fill_defaults(deep, schema)
     assert deep["d"] == 1
-    nested: Any = {"default": 1}
-    for _ in range(100_000):
-        nested = {"x": nested}
-    assert has_defaults(nested)
-    assert look_up(nested, "a") is Presence.OPEN

@@ -177,3 +177,11 @@ async def test_k9_a_refusal_as_final_output_is_documented(tmp_path: Path) -> Non
 def test_k9_the_first_run_is_explained() -> None:
     """The SDK's own line, which the first run shows, is in the README beside what the run prints."""
     assert "`OPENAI_API_KEY is not set, skipping trace export`" in (ROOT / "README.md").read_text()
+
+
+def test_k9_14_the_time_that_the_collector_takes_to_build_is_said() -> None:
+    """Where the command is named first, and nowhere otherwise."""
+    page = (ROOT / "collector" / "README.md").read_text(encoding="utf-8")
+    assert "`make collector`, about eleven minutes of two cores at first" in page
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "collector" / "README.md"]
+    assert not [each.name for each in pages if "six minutes" in each.read_text(encoding="utf-8")]
