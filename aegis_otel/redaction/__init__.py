@@ -19,7 +19,7 @@ from aegis_otel.redaction.spans import REDACTED, is_mask
 from aegis_otel.redaction.text import engine
 
 MASKED = REDACTED[:-1]
-"""How every mask begins; one inside a text says how much it hides: `[REDACTED 14 chars]`."""
+"""How every mask begins; behind it stands how much it hides: `[REDACTED 14 chars]`."""
 
 __all__ = ["MASKED", "REDACTED", "redact", "redact_name", "redact_text"]
 
@@ -75,18 +75,29 @@ def _redact(plain: Plain, held: Held = "no") -> Plain:
     if plain is None or isinstance(plain, bool):
         return plain
     if held == "any":
-        return plain if isinstance(plain, str) and is_mask(plain.encode()) else REDACTED
+        return _masked(plain)
     if isinstance(plain, str):
         if held == "text" and any(char.isalpha() for char in plain):
-            return REDACTED
+            return _masked(plain)
         return _redact_string(plain)
     if isinstance(plain, list):
         return _redact_list(plain, held)
     if isinstance(plain, dict):
         return _redact_dict(plain, held)
     if type(plain) is int and plain > 10**12 and is_card_number(b"%d" % plain):
-        return REDACTED
+        return _masked(plain)
     return plain
+
+
+def _masked(plain: Plain) -> str:
+    """A mask in place of all of `plain`. It says how long that is, and whether it is an object or a list.
+
+    Whoever writes the arguments may choose their names too; `{"token": ["rm", "-rf"]}` is no text of a key.
+    """
+    if isinstance(plain, str):
+        return plain if is_mask(plain.encode()) else f"{MASKED} {len(plain)} chars]"
+    kind = "object " if isinstance(plain, dict) else "list " if isinstance(plain, list) else ""
+    return f"{MASKED} {kind}{len(msgspec.json.encode(plain).decode())} chars]"
 
 
 def _redact_list(plain: list[Plain], held: Held) -> list[Plain]:
@@ -155,7 +166,7 @@ def _redact_tagged(tag: Plain, key: str, item: Plain, held: Held) -> Plain:
     if tag == "dict" and key == "items" and isinstance(item, list):
         return [_redact_pair(entry, held) for entry in item]
     if key == "base64" and isinstance(item, str) and _hides(item):
-        return REDACTED
+        return _masked(item)
     return _redact(item, held)
 
 

@@ -17,9 +17,9 @@ from aegis_otel.redaction.names import OPTIONS
 Span = tuple[int, int]
 
 REDACTED = "[REDACTED]"
-"""In place of the whole value of an argument whose name says that it is a secret."""
-MASKED = r"\[REDACTED(?: \d{1,9} chars)?\]"
-"""A pattern for what stands in place of a secret."""
+"""In place of what could not be worked through; every other mask says how much it hides."""
+MASKED = r"\[REDACTED(?: (?:object |list )?\d{1,9} chars)?\]"
+"""A pattern for what stands in place of a secret, a text or a structure."""
 LONGEST = 1_024
 """Bytes of a quoted or bracketed value with blanks that are hidden; a value of one word has no bound."""
 

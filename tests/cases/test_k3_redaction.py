@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,7 +71,29 @@ def test_k3_a_mask_says_how_much_it_hides() -> None:
     """In characters."""
     assert redact_text("password=hunter2 x") == "password=[REDACTED 7 chars] x"
     assert redact_text("password='héllo' x") == "password='[REDACTED 5 chars]' x"
-    assert redact({"password": "hunter2"}) == {"password": "[REDACTED]"}
+    assert redact({"password": "hunter2"}) == {"password": "[REDACTED 7 chars]"}
+
+
+def test_k3_a_mask_of_a_structure_says_its_kind() -> None:
+    """The model chooses the names of an open dict: `auth` may hold a command, which a yes then runs."""
+    asked: Any = {
+        "auth": "rm -rf /",
+        "password": {"cmd": "rm -rf /"},
+        "token": ["rm", "-rf"],
+        "pin": 4829,
+        "secret": None,
+    }
+    shown = redact(asked)
+    assert shown == {
+        "auth": "[REDACTED 8 chars]",
+        "password": "[REDACTED object 18 chars]",
+        "token": "[REDACTED list 12 chars]",
+        "pin": "[REDACTED 4 chars]",
+        "secret": None,
+    }
+    assert redact(shown) == shown
+    assert redact_text(json.dumps(asked)) == json.dumps(shown, separators=(",", ":"))
+    assert redact_text("password=[REDACTED list 12 chars]") == "password=[REDACTED list 12 chars]"
 
 
 pieces = st.lists(
@@ -139,7 +162,7 @@ HIDDEN = [
 
 @pytest.mark.parametrize("name", HIDDEN)
 def test_k3_names_of_secrets_in_several_languages(name: str) -> None:
-    assert redact({name: "Abc-1"}) == {name: "[REDACTED]"}
+    assert redact({name: "Abc-1"}) == {name: "[REDACTED 5 chars]"}
     assert redact_text(f"{name}=Abc-1") == f"{name}=[REDACTED 5 chars]"
 
 
@@ -160,13 +183,13 @@ def test_k3_settings_add_and_exempt(settings: Any) -> None:
     assert redact(before)["customerIban"] == "DE1"  # type: ignore[index, call-overload]
     settings.apply(settings.parse(said))
     assert redact(before) == {
-        "customerIban": "[REDACTED]",
+        "customerIban": "[REDACTED 3 chars]",
         "swap_token": "x",
         "tea_cookie": "oat",
         "note": "EMP-[REDACTED 6 chars] iban=[REDACTED 3 chars]",
     }
     assert redact({"lines": "a\nEMP-123456\nb"}) == {"lines": "a\nEMP-[REDACTED 6 chars]\nb"}
-    assert redact({"password": "x"}) == {"password": "[REDACTED]"}
+    assert redact({"password": "x"}) == {"password": "[REDACTED 1 chars]"}
 
 
 @pytest.mark.parametrize(
@@ -227,6 +250,6 @@ def test_k3_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 def test_k3_what_an_id_is_called_holds() -> None:
     """What was right stays right."""
     assert redact({"password": "Abc-1", "tokenizer": "cl100k"}) == {
-        "password": "[REDACTED]",
+        "password": "[REDACTED 5 chars]",
         "tokenizer": "cl100k",
     }

@@ -124,7 +124,7 @@ async def test_an_approved_call(telemetry: Telemetry, audit: AuditLogger) -> Non
         "session_id": "session",
         "action_type": "write_payment",
         "action_target": "bank",
-        "action_params": '{"amount":5,"token":"[REDACTED]"}',
+        "action_params": '{"amount":5,"token":"[REDACTED 9 chars]"}',
         "args_digest": args_digest,
         "risk_level": "HIGH",
         "approval": "approve",
@@ -177,7 +177,7 @@ async def test_an_approved_call(telemetry: Telemetry, audit: AuditLogger) -> Non
             if name != "stage"
         },
         "timestamp": "2026-01-01T00:00:00.000000+00:00",
-        "action_params": {"amount": 5, "token": "[REDACTED]"},
+        "action_params": {"amount": 5, "token": "[REDACTED 9 chars]"},
     }
 
     tool = {"gen_ai.tool.name": "pay", "gen_ai.tool.call.id": "call_1", "gen_ai.agent.name": "Clerk"}

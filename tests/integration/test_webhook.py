@@ -214,7 +214,7 @@ async def test_inventory_85_the_question(bench: BENCH, serve: SERVE) -> None:
         "tool_name": None,
         "action_type": "write_x",
         "action_target": row["action_target"],
-        "action_params": {"to": "ann", "password": "[REDACTED]", "note": "<script>"},
+        "action_params": {"to": "ann", "password": "[REDACTED 7 chars]", "note": "<script>"},
         "args_digest": row["args_digest"],
         "risk_level": "HIGH",
         "approval": "approve",

@@ -38,7 +38,7 @@ def unsized(value: Any, plain: Any = None) -> Any:
     return {unsized(key): unsized(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
-SIZED = re.compile(r"\[REDACTED \d+ chars\]")
+SIZED = re.compile(r"\[REDACTED (?:object |list )?\d+ chars\]")
 ALNUM = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 UPPER, HEX = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", "0123456789abcdef"
 

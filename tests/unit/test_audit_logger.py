@@ -99,7 +99,10 @@ class TestLog:
         result = Result(Action("x"), ResultStatus.FAILED, error=f"login failed: {key}=hunter2-{key}")
         logger.log("s", decision(**{key: f"hunter2-{key}", "plain": "kept"}), result=result)
         (row,) = logger.get_log()
-        assert row["action_params"] == {key: "[REDACTED]", "plain": "kept"}
+        assert row["action_params"] == {
+            key: f"[REDACTED {8 + len(key)} chars]",
+            "plain": "kept",
+        }
         assert "hunter2" not in json.dumps(row)
         assert not [
             path for path in logger.path.rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()

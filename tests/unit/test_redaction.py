@@ -35,7 +35,7 @@ def unsized(value: Any, plain: Any = None) -> Any:
     return {unsized(key): unsized(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
-SIZED = re.compile(r"\[REDACTED \d+ chars\]")
+SIZED = re.compile(r"\[REDACTED (?:object |list )?\d+ chars\]")
 INVENTORY_97 = [
     *(
         "password",
