@@ -150,7 +150,7 @@ def test_k8_audit_sql_timeout_is_kept_holds() -> None:
     assert time.monotonic() - begun < 60
 
 
-def test_k8_audit_sql_table_of_large_values() -> None:
+def test_k8_audit_sql_table_of_large_values_holds() -> None:
     """A table keeps of each value what it shows."""
     AuditLogger().append(decided())
     result = CliRunner().invoke(main, ["audit", "sql", "SELECT repeat('x', 5000000) AS x FROM range(20)"])

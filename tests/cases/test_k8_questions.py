@@ -110,7 +110,7 @@ async def test_k8_questions_in_hundreds_start_one_thread(bench: BENCH, terminal:
     assert all(row["human_decision"] == "expired" for row in b.rows())
 
 
-async def test_k8_functions_that_are_asked_have_64_threads(bench: BENCH) -> None:
+async def test_k8_functions_that_are_asked_have_64_threads_holds(bench: BENCH) -> None:
     """The others wait, and each gets its answer in its turn."""
     b = bench(approver=CallbackApprovalHandler(slow), executor=Executor(), timeout=30)
     async with Threads() as threads:
@@ -220,7 +220,7 @@ async def test_k8_a_program_that_uses_up_the_executor_holds_nobody_up(bench: BEN
     assert result.ok
 
 
-async def test_k8_threads_begin_again_after_a_fork(bench: BENCH) -> None:
+async def test_k8_threads_begin_again_after_a_fork_holds(bench: BENCH) -> None:
     """A forked worker that is asked has threads of its own."""
     b = bench(approver=CallbackApprovalHandler(slow), executor=Executor(), timeout=30)
     await ask_at_once(b, 3)
