@@ -1,4 +1,4 @@
-"""How much one call may write. What is longer is cut, and the cut says how much is missing. Pure.
+"""Bound what one call may write: what is longer is cut, and the cut says how much is missing. Pure.
 
 Arguments are what a model sends, as long as it likes, also of a call that is blocked. Their digest is of the
 whole, and they are redacted before they are cut, so that no half of a secret is left.
@@ -12,15 +12,15 @@ from typing import Any
 import msgspec
 
 CUT = "[CUT"
-"""How what stands in place of the rest begins; also the member that says it of all arguments, with a `]`."""
+"""The beginning of what stands in place of the rest; with a `]`, the member that says it of all arguments."""
 PARAMS_BYTES = 64 << 10
-"""Of the arguments of one call, as JSON."""
+"""The most bytes that the arguments of one call may have, as JSON."""
 TEXT_CHARS = 4_000
-"""Of an error, a reason, or what an approver wrote."""
+"""The most characters of an error, a reason, or what an approver wrote."""
 NAME_CHARS = 1_000
-"""Of the name of a tool, an agent or a conversation, or of an id."""
+"""The most characters of an id, or of the name of a tool, an agent or a conversation."""
 LINE_BYTES = 256 << 10
-"""Of a whole line of the journal."""
+"""The most bytes of a whole line of the journal."""
 
 _WHOLE = f"{CUT}]"
 _RUNGS = ((16_384, 1_000), (4_096, 1_000), (1_024, 500), (256, 200), (64, 50), (16, 10))
@@ -29,14 +29,14 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 
 
 def cut_text(text: str, longest: int = TEXT_CHARS) -> str:
-    """The beginning of a longer text, and how much is missing."""
+    """Return the beginning of a longer text, with how much is missing."""
     if len(text) <= longest:
         return text
     return f"{text[:longest]}{CUT} {len(text) - longest:,} of {len(text):,} characters]"
 
 
 def cut_name(name: str) -> str:
-    """As `cut_text`; two names that differ still differ when they are cut."""
+    """Cut a name as `cut_text` does; two names that differ still differ when they are cut."""
     if len(name) <= NAME_CHARS:
         return name
     digest = hashlib.sha256(name.encode(errors="backslashreplace")).hexdigest()[:16]
@@ -44,7 +44,7 @@ def cut_name(name: str) -> str:
 
 
 def cut_params(params: Any, encoded: bytes) -> bytes:
-    """The JSON of arguments, cut where it is longer than `PARAMS_BYTES`. What is left is valid JSON.
+    """Return the JSON of arguments, cut where it is longer than `PARAMS_BYTES`. What is left is valid JSON.
 
     Long texts are cut first, and all to the same length, so that a short value beside them stays.
 
@@ -73,7 +73,7 @@ class _Cutter:
         self._room = PARAMS_BYTES
 
     def cut(self, value: Any) -> Any:
-        """`value`, cut; None where it has no room."""
+        """Return `value`, cut; None where it has no room."""
         try:
             return self._value(value)
         except (_TooLarge, RecursionError):

@@ -53,7 +53,7 @@ def environment(names: Iterable[str] = ()) -> dict[str, str]:
 
 
 def _places_of(packages: Iterable[str]) -> Iterator[str]:
-    """The directory that holds each package; a package that is installed nowhere has none."""
+    """Yield the directory that holds each package; a package that is installed nowhere has none."""
     installed = list(_installed())
     for name in packages:
         loaded = getattr(sys.modules.get(name), "__file__", None)
@@ -65,7 +65,7 @@ def _places_of(packages: Iterable[str]) -> Iterator[str]:
 
 
 def _installed() -> Iterator[str]:
-    """Where packages are installed, then what else this process imports from but its own directory."""
+    """Yield where packages are installed, then what else this process imports from but its own directory."""
     script = getattr(sys.modules.get("__main__"), "__file__", None)
     own = {os.path.dirname(os.path.abspath(script))} if script else set()
     with suppress(OSError):  # a working directory that was removed
@@ -81,7 +81,7 @@ def _installed() -> Iterator[str]:
 
 
 def _holds(place: str, name: str) -> bool:
-    """Whether a package, or a module of Python or C, of that name lies in a directory."""
+    """Return whether a package, or a module of Python or C, of that name lies in a directory."""
     with suppress(OSError), os.scandir(place) as entries:
         return any(
             entry.name == name

@@ -229,7 +229,7 @@ def open_key(path: Path) -> BinaryIO:
 
 @contextmanager
 def _parent(root: Path, name: str) -> Iterator[tuple[str, int]]:
-    """The last part of a name, and the descriptor of the folder that it is in."""
+    """Yield the last part of a name, and the descriptor of the folder that it is in."""
     *folders, base = name.split("/")
     if ".." in (*folders, base):
         raise NotAFile(root / name, "a name that leads out of the audit")
@@ -245,7 +245,7 @@ def _parent(root: Path, name: str) -> Iterator[tuple[str, int]]:
 
 
 def _kind_at(root: Path, name: str) -> str:
-    """What stands in the place of a file, or of the first folder on the way that is none."""
+    """Return the kind of what stands in place of a file, or of the first folder on the way to it."""
     *folders, _ = parts = name.split("/")
     for count in range(1, len(folders) + 1):
         with suppress(OSError):

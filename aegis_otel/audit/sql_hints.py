@@ -1,4 +1,4 @@
-"""What helps where a query of the audit is wrong or finds nothing: views, columns, spellings. Pure."""
+"""Explain why a query of the audit is wrong or finds nothing: views, columns, spellings. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TEXT = re.compile(r"'((?:[^']|'')*)'")
 
 
 def hinted(wrong: str, sql: str) -> str:
-    """The error of a query, and what helps to correct it."""
+    """Return the error of a query, with what helps to correct it."""
     if _TABLE.search(wrong):
         names = ", ".join(f"`{name}`" for name in ("audit", *(view.name for view in VIEWS)))
         return f"{wrong}; the views are {names}"
@@ -34,7 +34,7 @@ def hinted(wrong: str, sql: str) -> str:
 
 
 def spellings(sql: str) -> list[str]:
-    """Of the texts in a query, what no row can have as it is written."""
+    """Return what is wrong with the texts of a query that no row can have as they are written."""
     texts = {text.lower(): text for text in _TEXT.findall(sql)}.values()
     return list(dict.fromkeys(sentence for text in texts for sentence in _spelling(text)))
 

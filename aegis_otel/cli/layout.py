@@ -1,4 +1,4 @@
-"""How wide a table may be, and how wide its columns are: a name is never broken in the middle."""
+"""Lay out tables so that a name is never broken in the middle."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _GAP = 2
 
 
 def standard_output(*, color: bool) -> Console:
-    """The console for tables: as wide as the terminal, or as `COLUMNS` says; in a pipe as wide as it takes.
+    """Return the console for tables, as wide as the terminal or `COLUMNS`; in a pipe as wide as it takes.
 
     Args:
         color: False for none; else there are colours on a terminal that has them.
@@ -29,12 +29,12 @@ def standard_output(*, color: bool) -> Console:
 
 
 def is_unbounded(console: Console) -> bool:
-    """Whether lines may have any length."""
+    """Return whether lines may have any length."""
     return console.width >= _UNBOUNDED
 
 
 def widths(columns: Sequence[Sequence[Text]], whole: Sequence[bool], room: int) -> list[int] | None:
-    """How wide each column is to be, so that lines are broken between words only.
+    """Return how wide each column is to be, so that lines are broken between words only.
 
     Args:
         columns: The cells of each, its header among them.
@@ -60,12 +60,12 @@ def widths(columns: Sequence[Sequence[Text]], whole: Sequence[bool], room: int) 
 
 
 def takes(columns: Sequence[Sequence[Text]]) -> int:
-    """How much room columns take where no line is broken."""
+    """Return how much room columns take where no line is broken."""
     return sum(max(_longest_line(cell) for cell in cells) for cells in columns) + _GAP * len(columns)
 
 
 def make_table(columns: Sequence[Sequence[Text]], sizes: Sequence[int]) -> Table:
-    """A table of columns of those widths."""
+    """Return a table of columns of those widths."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for (header, *_), size in zip(columns, sizes, strict=True):
         table.add_column(header, overflow="fold", width=size)

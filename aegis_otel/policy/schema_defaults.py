@@ -1,4 +1,4 @@
-"""What the body will see where the model said nothing: the defaults of a tool's schema, at every depth."""
+"""Fill in what the body sees where the model said nothing: the defaults of a schema, at every depth."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 from aegis_otel.policy.tool_schema import FAILURES, Walk
 
 _MAX_NODES = 6_000
-"""Of a schema that is read once for a tool."""
+"""The most nodes of a schema that is read once for a tool."""
 _MAX_STEPS = 2_500
-"""Steps of filling in the defaults of one call: less than ten milliseconds."""
+"""The most steps of filling in the defaults of one call: less than ten milliseconds."""
 _PER_STEP = 50
 """Names that are compared in the time of one step."""
 _MAX_DEPTH = 32

@@ -1,4 +1,4 @@
-"""Whether two names of parameters could be read as one: by a server that folds case, or by an eye.
+"""Find names of parameters that could be read as one: by a server that folds case, or by an eye.
 
 Names are compared as skeletons: compatibility forms, case, separators, accents, invisible characters and
 the letters that look alike in common fonts make no difference.

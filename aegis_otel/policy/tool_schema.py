@@ -1,4 +1,4 @@
-"""What a tool's JSON Schema says about its parameters, and the one walk through such a schema.
+"""Read what a tool's JSON Schema says about its parameters, by the one walk through such a schema.
 
 The schema is the tool's own and may come from a server nobody here wrote. Every walk counts its steps and
 stops at a limit; what cannot be read counts against the action, not for it.
@@ -23,7 +23,7 @@ _CONDITIONAL = ("if", "dependentSchemas", "dependencies", "$dynamicRef", "$recur
 
 
 class Presence(Enum):
-    """What the schema says about a path."""
+    """The possible answers of a schema about a path."""
 
     HAS = "has"
     """It is there, and null is no value of it."""
@@ -36,12 +36,12 @@ class Presence(Enum):
 
 
 class _Seen(NamedTuple):
-    """What a schema says about one parameter."""
+    """The findings of a walk about one parameter."""
 
     presence: Presence
     required: bool = False
     default: bool = False
-    """Whether it has a default other than null."""
+    """True where it has a default other than null."""
 
 
 class TooLarge(Exception):
@@ -57,9 +57,9 @@ def look_up(schema: Mapping[str, Any], path: str) -> Presence:
 
 
 class Reading:
-    """What one schema says, asked for many rules during one decision and looked up once for each path.
+    """Answers about one schema for many rules of one decision, each path being looked up once.
 
-    No longer than a decision: the schema is the tool's own, and may change in place.
+    They hold no longer than the decision: the schema is the tool's own, and may change in place.
     """
 
     def __init__(self, schema: Mapping[str, Any]) -> None:

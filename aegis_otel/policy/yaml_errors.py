@@ -19,11 +19,11 @@ _KEY = re.compile(r"[ \t]*(?:- +)*(?:[\w.]+|\"[^\"]*\"|'[^']*') *:(?: |\t|$)")
 _NO_COLON = re.compile(r"[ \t]*(?:- +)*([A-Za-z_][\w.]*) +\S")
 _MEANINGFUL = "*&!@`%|>"
 _UNEXPECTED = ("expected key", "'-' indicator", "block end", "document start")
-"""How the two parsers of PyYAML say that a line does not belong where it stands."""
+"""The words of PyYAML's two parsers for a line that does not belong where it stands."""
 
 
 class Fault(NamedTuple):
-    """What is wrong, and where (1-based)."""
+    """An explanation of what is wrong, with its place (1-based)."""
 
     message: str
     line: int
@@ -104,7 +104,7 @@ def _quote(lines: Sequence[str], problem: str, context: str, mark: Mark, start: 
 def _special(
     lines: Sequence[str], problem: str, context: str, mark: Mark, start: Mark | None
 ) -> Fault | None:
-    """A value that begins with a character that means something to YAML."""
+    """Explain a value that begins with a character that means something to YAML."""
     about = "cannot start any token", "alphabetic or numeric", "block scalar"
     if not any(each in problem or each in context for each in about):
         return None
@@ -132,7 +132,7 @@ def _flow(lines: Sequence[str], context: str, mark: Mark, start: Mark | None) ->
 
 
 def _colon(lines: Sequence[str], problem: str, mark: Mark, start: Mark | None) -> Fault | None:
-    """A colon that is missing, has no space after it, or is one too many."""
+    """Explain a colon that is missing, has no space after it, or is one too many."""
     if "mapping values" not in problem and "expected ':'" not in problem:
         return None
     near = [mark.line, _previous(lines, mark.line)] if start is None else [start.line, mark.line]
@@ -178,7 +178,7 @@ def _indentation(lines: Sequence[str], problem: str, mark: Mark) -> Fault | None
 
 
 def _expected(lines: Sequence[str], number: int, line: str) -> _Level | None:
-    """The indent that the line was probably meant to have: the closest of those that are open above it."""
+    """Return the indent that the line was probably meant to have: the closest of those open above it."""
     is_item = line.lstrip(" \t").startswith("-")
     levels = [level for level in _levels(lines[:number]) if level.is_item is is_item]
     found = len(line.expandtabs(2)) - len(line.expandtabs(2).lstrip(" "))
@@ -186,7 +186,7 @@ def _expected(lines: Sequence[str], number: int, line: str) -> _Level | None:
 
 
 def _levels(lines: Sequence[str]) -> list[_Level]:
-    """The indents that are open at the end of `lines`, the outermost first."""
+    """Return the indents that are open at the end of `lines`, the outermost first."""
     levels: list[_Level] = []
     for number, line in enumerate(lines):
         content = line.lstrip(" ")
@@ -206,7 +206,7 @@ def _levels(lines: Sequence[str]) -> list[_Level]:
 
 
 def _previous(lines: Sequence[str], number: int) -> int:
-    """The number of the last line before `number` that says something."""
+    """Return the number of the last line before `number` that says something."""
     return next((each for each in range(min(number, len(lines)) - 1, -1, -1) if lines[each].strip()), number)
 
 

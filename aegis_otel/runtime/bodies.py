@@ -72,13 +72,13 @@ class Bodies:
         return value
 
     def _failed(self, call: Call, started: float, error: BaseException, before: str = "") -> None:
-        """The body has raised."""
+        """Record that the body has raised."""
         text = safe_text(str(error)) if isinstance(error, BodyFailed) else describe(error)
         call.error_type = error_type(type(error))
         self._governor.complete(call, RecordStatus.FAILED, started, before + text)
 
     def _returned_failure(self, call: Call, started: float, failure: Failure, before: str = "") -> None:
-        """The body has returned that it failed."""
+        """Record that the body has returned that it failed."""
         call.error_type = failure.kind
         self._governor.complete(call, RecordStatus.FAILED, started, before + safe_text(failure.text))
 
@@ -89,7 +89,7 @@ class Bodies:
         failed: Callable[[object], Failure | None] | None,
         ending: Ending | None,
     ) -> None:
-        """Nobody waits for the body any more: what goes on in a thread is recorded when it ends.
+        """Record that nobody waits for the body any more; what goes on in a thread is recorded at its end.
 
         Until then the row is open, and so `unknown` where the process ends first.
         """

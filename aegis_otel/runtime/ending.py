@@ -1,4 +1,4 @@
-"""How a body in a thread ends, also where nobody waits for it any more.
+"""Follow a body in a thread to its end, also where nobody waits for it any more.
 
 Cancelling a coroutine does not stop the thread that it waits for: the work goes on and takes effect. Who
 runs such a body says here when it begins and when it ends, and the governor asks when it is cancelled.
@@ -22,7 +22,7 @@ class Failure(NamedTuple):
 
 
 class Cancelled(Enum):
-    """What a cancelled body was doing."""
+    """The states that a body may be in when it is cancelled."""
 
     WAITED = auto()
     """It had not begun, and now never will."""

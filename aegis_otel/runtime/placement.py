@@ -1,4 +1,4 @@
-"""Where the policy and the audit lie, seen from the tools of an agent that write files.
+"""Find whether the policy and the audit lie within reach of the tools of an agent that write files.
 
 A tool that may write below the working directory may write over a policy, which is in force seconds later, or
 into the audit. Rules can forbid it, but a rule on paths has to name them all. So whoever starts governance is
@@ -35,7 +35,7 @@ _CONTENTS = {
 
 
 def can_write_files(name: str, schema: Mapping[str, Any] | None = None) -> bool:
-    """Whether a tool looks like one that writes files or runs commands, by its name and its parameters.
+    """Return whether a tool seems to write files or run commands, by its name and its parameters.
 
     Args:
         name: The tool's.
@@ -87,5 +87,5 @@ def _is_below(root: str, path: Path) -> bool:
 
 
 def _may_be_changed(path: Path) -> bool:
-    """By writing to it, or by putting another one in its place."""
+    """Return whether this user can change a file: by writing to it, or by putting another in its place."""
     return os.access(path, os.W_OK) or os.access(path.absolute().parent, os.W_OK)

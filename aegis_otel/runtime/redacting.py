@@ -29,7 +29,7 @@ def use_redaction(said: RedactionSource | None) -> None:
 
 
 def resolved(said: RedactionSource | None) -> settings.Settings:
-    """The settings that `said` comes to.
+    """Return the settings that `said` comes to.
 
     Raises:
         ConfigError: as above.

@@ -46,7 +46,7 @@ class Threads:
 
     @property
     def waiting(self) -> int:
-        """How much work waits for its turn."""
+        """Return how many pieces of work wait for their turn."""
         return len(self._jobs)
 
     async def run(self, work: Callable[[], T]) -> T:
@@ -71,7 +71,7 @@ class Threads:
         return await asyncio.wrap_future(outcome)
 
     def _wants_another(self) -> bool:
-        """Whether a thread is to be started, which then counts. Only under the lock."""
+        """Return whether a thread is to be started, which then counts; to be called under the lock."""
         wanted = bool(self._jobs) and not self._idle and not self._starting and self._threads < self._limit
         if wanted:
             self._threads += 1

@@ -22,7 +22,7 @@ _CAUSE_CHARS = 600
 
 
 class _Exporting(threading.local):
-    """What the exporter that runs in this thread does."""
+    """A flag of this thread: an exporter that `Sending` watches runs in it."""
 
     by_us = False
     said = ""
@@ -31,7 +31,7 @@ class _Exporting(threading.local):
 _exporting = _Exporting()
 _GRPC_LOGGER = "opentelemetry.exporter.otlp.proto.grpc.exporter"
 CAUSE_LOGGER = "opentelemetry.exporter.aegis_otel"
-"""Where `telemetry.session` logs why a request failed: below `opentelemetry`, as what the exporters say."""
+"""The logger of causes why a request failed: below `opentelemetry`, as what the exporters say."""
 
 
 class Sending:
@@ -113,7 +113,7 @@ def _join(threads: Iterable[threading.Thread], patience_s: float) -> None:
 
 
 def _not_ours(record: logging.LogRecord) -> bool:
-    """Whether a line of the exporters' library is to be seen: not what `Sending` says in one line."""
+    """Return whether a line of the exporters' library is to be seen: not what `Sending` says in one line."""
     if not _exporting.by_us:
         return True
     said = redact_text(record.getMessage())

@@ -54,7 +54,7 @@ async def _inventory(agent: AgentBase[Any], targets: Targets) -> Inventory:
 
 
 async def _mcp_tools(agent: object) -> list[Any]:
-    """The tools of the agent's MCP servers, under the names that the model is given."""
+    """Return the tools of the agent's MCP servers, under the names that the model is given."""
     servers = _items(agent, "mcp_servers")
     if not servers or not isinstance(agent, AgentBase):
         return []

@@ -16,7 +16,7 @@ _WRITERS = (ApplyPatchTool, LocalShellTool, ShellTool)
 
 
 class Reach:
-    """What lies within reach of tools; a warning is given once, and not on every run of a developer."""
+    """Checks what tools can reach, and warns once, not on every run of a developer."""
 
     def __init__(self) -> None:
         self._reached: Sequence[str] = ()

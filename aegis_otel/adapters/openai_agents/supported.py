@@ -1,4 +1,4 @@
-"""Whether the installed SDK is one that this adapter is made for. Needs nothing of the SDK."""
+"""Check that the installed SDK is one that this adapter is made for. Needs nothing of the SDK."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can bring tools to a model past an agent's `tools`: only the model's service sees what those are."""
+"""Find what brings tools to a model past an agent's `tools`: only the model's service sees what those are."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _MAX_DEPTH = 8
 _SDK_CAPABILITIES = "agents.sandbox."
 
 Unseen = tuple[str, Kind]
-"""What it is called, and what it is."""
+"""A name, and the kind of thing that has it."""
 
 
 def of_agent(agent: object) -> Iterator[Unseen]:

@@ -1,4 +1,4 @@
-"""Whether the answers in the journal are those of processes that have the approval key."""
+"""Check that the answers in the journal are those of processes that have the approval key."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def unproven_answers(directory: Path) -> frozenset[str]:
 
 
 def _answered(lines: Lines) -> dict[str, list[_Named]]:
-    """The lines of every call that a human has answered, by its decision."""
+    """Return the lines of every call that a human has answered, by its decision."""
     known: dict[str, list[_Named]] = {
         line.decision_id: [] for line in lines.with_text(["human_decision"]) if line.human_decision in _HUMAN
     }
@@ -121,18 +121,18 @@ def _answered(lines: Lines) -> dict[str, list[_Named]]:
 
 
 def _answering(named: Iterable[_Named]) -> set[str]:
-    """The files with something that a human is said to have said."""
+    """Return the names of files with something that a human is said to have said."""
     return {name for name, line in named if any(getattr(line, member) is not None for member in _SAID)}
 
 
 def _is_old(lines: Lines, named: list[_Named]) -> bool:
-    """Whether a call was answered when answers had no proof."""
+    """Return whether a call was answered when answers had no proof."""
     first = in_order(line for _, line in named)[0]
     return (first.schema_version or 0) < _SINCE and all(map(lines.older, _answering(named)))
 
 
 def _proven(lines: Iterable[AuditRecord], proofs: Proofs | None) -> bool:
-    """Whether all that the row says of its answer is proven by its lines.
+    """Return whether the lines of a row prove all that it says of its answer.
 
     Without the key, whether there are proofs, which nobody can check here.
     """

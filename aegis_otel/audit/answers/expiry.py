@@ -37,7 +37,7 @@ def end_questions(directory: Path, keep: timedelta) -> int:
 
 
 def _end(waiting: Waiting, now: datetime) -> AuditRecord:
-    """The last line of a call that waited: later than all others, whatever the clock says."""
+    """Return the last line of a call that waited: later than all others, whatever the clock says."""
     later = datetime.fromisoformat(waiting.last) + timedelta(microseconds=1)
     begun = waiting.started
     return AuditRecord(

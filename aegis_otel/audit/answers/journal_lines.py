@@ -26,7 +26,7 @@ _PROVEN = 2
 _MOST_REMEMBERED = 64
 _decoder = msgspec.json.Decoder(AuditRecord)
 _followed: dict[Path, tuple[int, bytes, str]] = {}
-"""How far files were followed: so many bytes, their digest, and the chain value after them."""
+"""Bytes of each file that were followed, with their digest and the chain value after them."""
 
 
 class Lines:
@@ -110,7 +110,7 @@ class Lines:
         return not any(_NEWER.search(_read(self._directory, each)) for each in names)
 
     def _holding(self, name: str, data: bytes) -> int:
-        """How many bytes of a file hold, from its beginning."""
+        """Return how many bytes of a file hold, from its beginning."""
         if CARRIED_FILE.fullmatch(name):
             return len(data) if self._seals.carried(name) == sha256(data).hexdigest() else 0
         match = re.fullmatch(WRITER, name, re.DOTALL)
@@ -120,7 +120,7 @@ class Lines:
         return 0 if chain is None else _follow(self._directory / name, data, chain)
 
     def _end_before(self, writer: str, number: int) -> str | None:
-        """The chain value that a writer's file follows; None where that cannot be known."""
+        """Return the chain value that a writer's file follows; None where that cannot be known."""
         if number == 1:
             return journal_origin(self._audit, writer)
         before = _file(writer, number - 1)
@@ -162,7 +162,7 @@ def _file(writer: str, number: int) -> str:
 
 
 def _places(data: bytes, needle: bytes) -> Iterator[tuple[int, int]]:
-    """Begin and end of each line with `needle` in it."""
+    """Yield the begin and the end of each line with `needle` in it."""
     place = data.find(needle)
     while place >= 0:
         end = data.find(b"\n", place)
@@ -182,11 +182,11 @@ class _Seals:
         """The version of the last seal; 0 without any."""
 
     def cover(self, name: str) -> bool:
-        """Whether a seal covers a file, which are its `journals`; it also names one that it makes."""
+        """Return whether a seal covers a file, which are its `journals`; it also names one that it makes."""
         return self.end_of(name) is not None
 
     def end_of(self, name: str) -> str | None:
-        """The chain value at the end of a file that is covered; empty of a carried one."""
+        """Return the chain value at the end of a file that is covered; empty for a carried one."""
         for seal in self._naming(name):
             for file in seal.journals:
                 if file.file == name:
@@ -194,7 +194,7 @@ class _Seals:
         return None
 
     def carried(self, name: str) -> str | None:
-        """The digest that the seal which made a carried file has of it."""
+        """Return the digest that the seal which made a carried file has of it."""
         for seal in self._naming(name):
             if seal.carried is not None and seal.carried.file == name:
                 return seal.carried.sha256

@@ -30,9 +30,9 @@ _QUESTION = (
     *("matched_rule", "policy_digest", "agent_name", "tool_name", "tool_call_id", "run_id"),
     "conversation_id",
 )
-"""What a human was asked: members of the row."""
+"""Members of the row that say what a human was asked."""
 _ANSWER = ("timestamp", "human_decision", "approver", "approval_reason")
-"""What they said: members of the line."""
+"""Members of the line that say what they answered."""
 
 
 class Proofs:
@@ -110,7 +110,7 @@ def load_approval_key(audit: Path, *, make: bool = True) -> bytes:
 
 
 def _users_own() -> Path:
-    """The place by the XDG Base Directory Specification, which ignores a relative `XDG_STATE_HOME`."""
+    """Return the place by the XDG Base Directory Specification, which ignores a relative `XDG_STATE_HOME`."""
     state = os.environ.get("XDG_STATE_HOME", "")
     try:
         base = Path(state) if os.path.isabs(state) else Path.home() / ".local" / "state"
@@ -142,5 +142,5 @@ def _make(path: Path) -> None:
 
 
 def _text(value: str | None) -> str | None:
-    """The text as the journal has it: see `audit.record.encode`."""
+    """Return the text as the journal has it: see `audit.record.encode`."""
     return None if value is None else value.encode(errors="backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""What the terminal shows of a question: all of it, or nothing that could be approved.
+"""Lay out a question for the terminal: all of it, or nothing that could be approved.
 
 Each line of the screen begins with characters of ours, whatever its width: two spaces and a label, `  * `
 where an argument begins, `  | ` where a text goes on. So no text of an agent or a tool can look like another
@@ -36,7 +36,7 @@ _PIECE = re.compile(r"\\u[0-9a-f]{4}|\\U[0-9a-f]{8}|\\x[0-9a-f]{2}|\\.|.", re.DO
 
 
 class Screen(NamedTuple):
-    """Where the question is shown."""
+    """The size and encoding of the terminal that the question is shown at."""
 
     columns: int
     rows: int
@@ -132,7 +132,7 @@ _ELSEWHERE = "answer it by a webhook, a callback or the SDK's interruptions (doc
 
 
 def _arguments(params: str, some: bool) -> tuple[tuple[str, str], ...] | None:
-    """The redacted arguments; None where they are no object any more, or not all there."""
+    """Return the redacted arguments; None where they are no object any more, or not all there."""
     try:
         shown = json.loads(params)
     except (ValueError, RecursionError):
@@ -147,7 +147,7 @@ def _json(value: object) -> str:
 
 
 def _argument_lines(arguments: tuple[tuple[str, str], ...], screen: Screen) -> Iterator[str]:
-    """On the line of the label where they fit, as JSON; else each begins on a line of its own."""
+    """Yield the arguments as JSON on the line of the label, or else each on lines of its own."""
     whole = "{" + ", ".join(f"{name}: {value}" for name, value in arguments) + "}"
     if len(whole) < screen.columns and "\\n" not in whole:
         on_one = list(_field("Params", whole, screen))
@@ -183,7 +183,7 @@ def _wrapped(prefix: str, text: str, screen: Screen, *, breaks: bool = False) ->
 
 
 def _printable(text: str, encoding: str) -> str:
-    """`text` as this terminal can write it, with the marks escaped that would be drawn over other lines."""
+    """Return `text` as this terminal can write it, escaping marks that would be drawn over other lines."""
     shown = escape(text)
     if shown.isascii():
         return shown
@@ -200,5 +200,5 @@ def _escaped(char: str) -> str:
 
 
 def _width(char: str) -> int:
-    """How many columns a character takes at most: terminals differ on ambiguous ones, marks and emoji."""
+    """Return the most columns that a character takes: terminals differ on ambiguous ones, marks and emoji."""
     return 2 if unicodedata.east_asian_width(char) in "WFA" else 1

@@ -1,4 +1,4 @@
-"""What humans answer to the SDK's interruptions, and who: it goes into the audit."""
+"""Record in the audit what humans answer to the SDK's interruptions, and who they are."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def rejecting(approvals: Approvals, original: Callable[..., None]) -> Callable[.
 
 
 def _waiting(approvals: Approvals, context: object, item: ToolApprovalItem) -> Waiting | None:
-    """The row that an answer is about."""
+    """Return the row that an answer is about."""
     if not approvals.asks or not _is_function_call(item) or not item.call_id:
         return None
     _, tool, agent, arguments = of_item(item)

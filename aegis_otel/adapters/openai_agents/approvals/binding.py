@@ -1,4 +1,4 @@
-"""Which approvals of the SDK count, and for which call.
+"""Decide which approvals of the SDK count, and for which call.
 
 Where the SDK puts the policy's questions, an answer counts if the audit has it. A tool's own `needs_approval`
 is left as it is: what is added, also with a handler, is that a yes out of a saved run counts for the call
@@ -26,8 +26,8 @@ from aegis_otel.runtime.interruptions import DENIES, GOES, WAITS, Ruling
 
 SETTING = "needs_approval"
 _BINDING = ("call", "yes", "always")
-"""What makes a yes out of a saved run count for a tool's own question: the call was paused in this run, or a
-human said yes to it, or to every call of the tool, in a process that is governed."""
+"""Marks that let a yes out of a saved run count for a tool's own question: the call was paused in this run,
+or a human said yes to it, or to every call of the tool, in a process that is governed."""
 _WITHDRAWN = "Its body was not started: stopped by another guardrail or a hook while a human was asked"
 
 _log = logging.getLogger("aegis_otel")
@@ -52,7 +52,7 @@ class Approvals:
         *,
         waited: bool = False,
     ) -> Look | None:
-        """A look at a call; None where there is nothing to judge: the SDK may do as it does."""
+        """Return a look at a call; None where there is nothing to judge: the SDK may do as it does."""
         if not issubclass(type(tool), FunctionTool):
             looks.current.set(None)
             return None  # something that says it is one, and stands behind no gate
@@ -77,7 +77,7 @@ class Approvals:
         *,
         audited: bool = True,
     ) -> Look:
-        """A look at a call that nobody is at yet."""
+        """Return a look at a call that nobody is at yet."""
         return Look(
             self,
             tool,
@@ -92,7 +92,7 @@ class Approvals:
         )
 
     async def judge(self, look: Look, wanted: bool) -> Ruling:
-        """What becomes of a call; see `look.Judge`."""
+        """Return what becomes of a call; see `look.Judge`."""
         if look.waited and look.before is None:
             return WAITS  # nobody has answered yet
         if look.audited:
@@ -116,27 +116,27 @@ class Approvals:
         return self.governor.interruptions.suspend(look.ruling)
 
     def yields(self, look: Look) -> bool:
-        """Whether the question is the tool's own alone; see `look.Judge`."""
+        """Return whether the question is the tool's own alone; see `look.Judge`."""
         question = look.ruling and look.ruling.question
         return question is None or question.decision.approval is Approval.AUTO
 
     def rejected(self, look: Look) -> None:
-        """The SDK rejects a call by an answer that came meanwhile; see `look.Judge`."""
+        """Record that the SDK rejects a call by an answer that came meanwhile; see `look.Judge`."""
         if look.audited:
             self._gates.of(look.tool).rejected(look)
 
     def without_look(self, tool: FunctionTool, tool_call: Any, agent: object, context: Any) -> None:
-        """The SDK rejects a call by itself that there was nothing to judge about."""
+        """Record that the SDK rejects by itself a call that there was nothing to judge about."""
         if self.asks and issubclass(type(tool), FunctionTool) and not is_governed(tool):
             self.rejected(self.new(tool, tool_call, agent, context))
 
     def withdraw(self, look: Look) -> None:
-        """The SDK has settled a question otherwise; see `look.Judge`."""
+        """Record that the SDK has settled a question otherwise; see `look.Judge`."""
         assert look.ruling is not None
         self.governor.interruptions.withdraw(look.ruling, RecordStatus.SKIPPED, _WITHDRAWN)
 
     def approved(self, item: ToolApprovalItem, context: object, *, always: bool, found: bool) -> None:
-        """A human said yes to a call, or to every call of that tool by that agent in this run.
+        """Record a human's yes to a call, or to every call of that tool by that agent in this run.
 
         Args:
             item: What the human was shown.
@@ -162,7 +162,7 @@ class Approvals:
             run.marks.add(mark)
 
     def _digest(self, *parts: str | None) -> str | None:
-        """None where there is no key: then nothing is bound, and a saved yes is asked for again."""
+        """Return the digest of a mark; None without a key: then a saved yes is asked for again."""
         try:
             return self.governor.journal.keyed("run", *parts)
         except Exception as error:

@@ -21,7 +21,7 @@ class Judge(Protocol):
     """Says what becomes of the calls that the SDK looks at."""
 
     async def judge(self, look: Look, wanted: bool) -> Ruling:
-        """What becomes of a call; `wanted` is whether the tool asks for approval by itself."""
+        """Return what becomes of a call; `wanted` says that the tool asks for approval by itself."""
         ...
 
     def suspend(self, look: Look) -> bool:
@@ -29,19 +29,19 @@ class Judge(Protocol):
         ...
 
     def yields(self, look: Look) -> bool:
-        """Whether a question is the tool's own alone, so that any yes of the SDK answers it."""
+        """Return whether a question is the tool's own alone, so that any yes of the SDK answers it."""
         ...
 
     def rejected(self, look: Look) -> None:
-        """The SDK rejects the call by an answer that came meanwhile."""
+        """Record that the SDK rejects the call by an answer that came meanwhile."""
 
     def withdraw(self, look: Look) -> None:
-        """The call was put to a human, and the SDK has settled it otherwise."""
+        """Record that the SDK has settled otherwise a call that was put to a human."""
 
 
 @dataclass(slots=True, eq=False)
 class Look:
-    """What is known of one call so far."""
+    """The state of one call in the SDK's approval: what was asked, and what was said."""
 
     judge: Judge
     tool: FunctionTool
@@ -55,41 +55,41 @@ class Look:
     run: Run
     conversation: str | None
     audited: bool
-    """Whether the SDK puts the policy's questions about the tool, and the audit has the answers."""
+    """True where the SDK puts the policy's questions about the tool, and the audit has the answers."""
     waited: bool = False
-    """Whether the run was paused for it before."""
+    """True where the run was paused for the call before."""
     open: bool = True
-    """Whether the SDK is at it; later the gate may still ask what came of it."""
+    """True while the SDK works on the call; later the gate may still ask what came of it."""
     before: bool | None = None
-    """What the SDK had when it first asked: approved, rejected, or neither."""
+    """The SDK's answer when it first asked: True (approved), False (rejected), or None."""
     ruling: Ruling | None = None
     put: bool = False
-    """Whether the call was put to a human in this look."""
+    """True once the call was put to a human in this look."""
     settled: bool = False
-    """Whether what the SDK decided by itself is on record."""
+    """True once what the SDK decided by itself is on record."""
 
     @property
     def origin(self) -> Origin:
-        """Where the call comes from."""
+        """Return where the call comes from."""
         name, size = self.tool.name, len(self.arguments)
         return Origin(name, self.call_id, self.conversation, size, self.run.id)
 
     @property
     def paused(self) -> bool:
-        """Whether the call is being put to a human."""
+        """Return whether the call is being put to a human."""
         return self.ruling is not None and self.ruling.verdict is None
 
     @property
     def resumed(self) -> bool:
-        """Whether the call goes on from a question that is in the audit, as the SDK sees it."""
+        """Return whether the call goes on from a question that is in the audit, as the SDK sees it."""
         return self.audited and self.before is True
 
     def is_of(self, name: str, call_id: str, context: object) -> bool:
-        """Whether the SDK is at it, and asks about its call."""
+        """Return whether the SDK works on this very call and asks about it."""
         return self.open and call_id == self.call_id and name == self.tool.name and context is self.context
 
     def answer(self, status: bool | None) -> bool | None:
-        """What the SDK is told where it has `status`."""
+        """Return what the SDK is told where it has `status`."""
         ruling = self.ruling
         if ruling is None:
             self.before = status
@@ -107,7 +107,7 @@ class Look:
         return True if self.before is False else status
 
     def over(self, *, paused: bool) -> None:
-        """The SDK is done with it: the call is paused, or it goes on, or it was refused."""
+        """End the look: the call is paused, or it goes on, or it was refused."""
         self.open = False
         if self.put and not paused and not self.settled:
             self.settled = True
@@ -126,11 +126,11 @@ class Look:
 
 
 current: ContextVar[Look | None] = ContextVar("aegis_otel_look", default=None)
-"""What the SDK has last looked at."""
+"""The look that the SDK had last in this context."""
 
 
 def last_look(call_id: str, arguments: str | None = None) -> Look | None:
-    """The look at this call, if the SDK has just had one."""
+    """Return the look at this call, if the SDK has just had one."""
     look = current.get()
     if look is None or look.call_id != call_id or arguments not in (None, look.arguments):
         return None

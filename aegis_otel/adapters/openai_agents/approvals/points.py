@@ -222,7 +222,7 @@ def _needs_in_session(original: Callable[..., Awaitable[Any]]) -> Callable[..., 
 
 
 async def _evaluated(look: Look, evaluate: Callable[[], Awaitable[Any]]) -> Any:
-    """What the SDK is told where it asks whether a call needs an approval, in its own terms."""
+    """Return what the SDK is told where it asks whether a call needs an approval, in its own terms."""
     if look.before is None:
         evaluation = await evaluate()
     else:
@@ -244,7 +244,7 @@ async def _evaluated(look: Look, evaluate: Callable[[], Awaitable[Any]]) -> Any:
 
 
 def _evaluation(look: Look) -> Any:
-    """As the SDK makes one: from 0.24 on an object, and a bool before."""
+    """Return an evaluation as the SDK makes one: an object from 0.24 on, and a bool before."""
     try:
         from agents._function_tool_arguments import FunctionToolApproval  # noqa: PLC0415 - not in every version
     except ImportError:

@@ -29,19 +29,19 @@ class Run:
     def __init__(self, run_id: str | None = None, marks: set[str] | None = None) -> None:
         self.id = run_id or uuid4().hex
         self.restored = marks is not None
-        """Whether it comes from a text, which somebody may have changed."""
+        """True where it comes from a text, which somebody may have changed."""
         self.marks = marks if marks is not None else set()
         """Keyed digests of what is known of its calls; they are saved with it."""
         self.paused: set[str] = set()
         """Ids of calls that were put to a human in this process."""
 
     def saved(self) -> dict[str, Any]:
-        """What is saved of it."""
+        """Return what is saved of the run."""
         return {"run": self.id, "marks": sorted(self.marks)}
 
     @classmethod
     def restore(cls, saved: object) -> Run:
-        """The run of a saved state; one of its own where the text says nothing that can be read."""
+        """Return the run of a saved state; a new one where the text says nothing that can be read."""
         run_id = saved.get("run") if isinstance(saved, dict) else None
         marks = saved.get("marks") if isinstance(saved, dict) else None
         if not isinstance(run_id, str) or not 0 < len(run_id) <= _LONGEST_ID:
@@ -52,7 +52,7 @@ class Run:
 
 
 def run_of(context: object) -> Run:
-    """The run of a context; begun with it where there is none yet."""
+    """Return the run of a context; it begins here where there is none yet."""
     kept = vars(context)
     run: Run | None = kept.get(_KEPT)
     if run is None:
@@ -61,7 +61,7 @@ def run_of(context: object) -> Run:
 
 
 def run_id_of(context: object) -> str | None:
-    """The id of the run of a context, if it has one."""
+    """Return the id of the run of a context, if it has one."""
     run: Run | None = getattr(context, _KEPT, None)
     return None if run is None else run.id
 

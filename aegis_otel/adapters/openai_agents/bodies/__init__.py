@@ -1,1 +1,1 @@
-"""What came of a tool's body, where neither an exception nor a returned text says it."""
+"""Find out how a tool's body ended, where neither an exception nor a returned text says it."""

@@ -14,7 +14,7 @@ from agents.tool import ShellCommandOutput
 from aegis_otel.runtime.ending import Failure
 
 MCP_ERROR = "tool_error"
-"""As the semantic conventions for MCP name a result with `isError`."""
+"""The `error.type` that the semantic conventions for MCP have for a result with `isError`."""
 TIMEOUT = "timeout"
 NONZERO_EXIT = "nonzero_exit"
 PATCH_FAILED = "patch_failed"
@@ -23,7 +23,7 @@ _LONGEST = 10_000
 
 
 def returned_failure(value: object) -> Failure | None:
-    """What went wrong in a body that has returned `value`; None where nothing says that it failed."""
+    """Return what went wrong in a body that has returned `value`; None where nothing says that it failed."""
     if value is None or type(value) is str:  # nearly always
         return None
     try:
@@ -33,7 +33,7 @@ def returned_failure(value: object) -> Failure | None:
 
 
 def mcp_failure(result: Any) -> Failure | None:
-    """What went wrong in a call of an MCP server that gave `result`."""
+    """Return what went wrong in a call of an MCP server that gave `result`; None if nothing did."""
     if _member(result, "isError") is not True and _member(result, "is_error") is not True:
         return None
     content = _member(result, "content")
@@ -57,7 +57,7 @@ def _failure(value: object) -> Failure | None:
 
 
 def _of_commands(output: list[ShellCommandOutput]) -> Failure | None:
-    """The first command that did not succeed."""
+    """Return the failure of the first command that did not succeed."""
     for entry in output:
         each = normalize_shell_output(entry)
         if each.status == "timeout":

@@ -30,7 +30,7 @@ _MCP_RESULT = "_extract_custom_data"
 
 
 class Watch:
-    """What is seen of one call's body."""
+    """A record of how one call's body goes: its end, and the failure that an MCP server reported."""
 
     __slots__ = ("ending", "failure")
 
@@ -39,16 +39,16 @@ class Watch:
         self.failure: Failure | None = None
 
     def failed(self, value: object) -> Failure | None:
-        """What went wrong in a body that has returned `value`."""
+        """Return what went wrong in a body that has returned `value`."""
         return self.failure or returned_failure(value)
 
 
 watch: ContextVar[Watch | None] = ContextVar("aegis_otel_watch", default=None)
-"""Of the call whose body runs in this context, and in the threads that it starts."""
+"""The watch of the call whose body runs in this context, and in the threads that it starts."""
 
 
 def watched(implementation: Callable[..., Any], *, sync: bool) -> Callable[..., Any]:
-    """What to run in place of `implementation`, of the SDK's invoker of a function tool.
+    """Return what to run in place of `implementation`, which is that of the SDK's invoker of a function tool.
 
     Args:
         implementation: It, as the SDK made it; given back where there is nothing more to see.
@@ -60,7 +60,7 @@ def watched(implementation: Callable[..., Any], *, sync: bool) -> Callable[..., 
 
 
 def is_sync(invoker: Callable[..., Any]) -> bool:
-    """Whether the SDK runs the function of this invoker in a thread."""
+    """Return whether the SDK runs the function of this invoker in a thread."""
     return getattr(invoker, _SYNC, False) is True
 
 
@@ -77,7 +77,7 @@ class WatchedFunction:
 def _with_function(
     implementation: Callable[..., Any], wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
 ) -> Callable[..., Any]:
-    """A copy of `implementation` that calls the user's function by way of `wrap`."""
+    """Return a copy of `implementation` that calls the user's function by way of `wrap`."""
     names = implementation.__code__.co_freevars if isinstance(implementation, FunctionType) else ()
     if _FUNCTION not in names:
         return _unseen(implementation)
@@ -115,7 +115,7 @@ def _in_thread(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _unseen(implementation: Callable[..., Any]) -> Callable[..., Any]:
-    """Of an SDK that keeps the function elsewhere: a body that has begun is never seen to end."""
+    """Wrap an implementation whose function cannot be found: a body that has begun is never seen to end."""
 
     async def begun(context: ToolContext[Any], arguments: str) -> Any:
         seen = watch.get()
@@ -141,7 +141,7 @@ def _watched_mcp(call: functools.partial[Any]) -> Callable[..., Any]:
 
 @functools.cache
 def _seeing(owner: type[Any]) -> type[Any]:
-    """`owner`, which notes whether an MCP server's answer is an error."""
+    """Return a stand-in for `owner` that notes whether an MCP server's answer is an error."""
 
     async def extract(cls: type[Any], /, **given: Any) -> Any:
         seen = watch.get()
