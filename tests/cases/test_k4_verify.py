@@ -258,6 +258,7 @@ def test_k4_verify_notices_another_audit_in_its_place(
     passed = run(*options)
     assert passed.exit_code == 0
     assert "that no other audit was put in the place of the one that you mean" in passed.output
+    assert "the witness knows 1 more" in " ".join(passed.output.split())
     failed = run(*options, "--audit", ours)
     assert failed.exit_code == 1
     assert f"`{ours}` was expected: another one is in its place" in failed.output
