@@ -7,6 +7,7 @@ the originals.
 
 from __future__ import annotations
 
+import json
 from base64 import b64decode
 from functools import lru_cache
 
@@ -135,6 +136,8 @@ def _redact_bytes(data: bytes) -> bytes:
         return used.hide(data, suspected)
     try:
         inner = msgspec.json.decode(data)
+        if inner:
+            inner = json.loads(data, object_pairs_hook=_all_pairs)
     except (ValueError, RecursionError):  # no JSON after all
         return used.hide(data, suspected)
     try:
@@ -142,6 +145,19 @@ def _redact_bytes(data: bytes) -> bytes:
         return data if hidden == inner else msgspec.json.encode(hidden)
     except RecursionError:
         return REDACTED.encode()
+
+
+def _all_pairs(pairs: list[tuple[str, Plain]]) -> Plain:
+    """Return an object; one that has a key twice as a list of objects, so that no value of it is lost."""
+    whole = dict(pairs)
+    if len(whole) == len(pairs):
+        return whole
+    parts: list[dict[str, Plain]] = [{}]
+    for key, value in pairs:
+        if key in parts[-1]:
+            parts.append({})
+        parts[-1][key] = value
+    return list(parts)
 
 
 def _redact_dict(plain: dict[str, Plain], held: Held) -> dict[str, Plain]:

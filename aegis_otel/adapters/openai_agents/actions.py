@@ -12,8 +12,8 @@ from agents.tool import get_function_tool_origin
 from agents.tool_context import ToolContext
 
 from aegis_otel.adapters.openai_agents.approvals.runs import run_id_of
-from aegis_otel.adapters.openai_agents.arguments.reading import has_duplicates, same
-from aegis_otel.adapters.openai_agents.arguments.validation import Prepared, validation_of
+from aegis_otel.adapters.openai_agents.arguments.reading import Ambiguous, read_alike, same
+from aegis_otel.adapters.openai_agents.arguments.validation import Prepared, is_sdk_invoker, validation_of
 from aegis_otel.model import Action, Approval, FrozenDict, freeze
 from aegis_otel.policy import Policy
 from aegis_otel.policy.globs import compile_glob
@@ -26,7 +26,6 @@ Targets = Mapping[str, str]
 DEFAULT_TARGET = "default"
 _NO_OBJECT = "the arguments are not a JSON object"
 _UNREAD = "what the tool makes of its arguments cannot be read"
-_TWICE = "the arguments have a key twice, and the tool reads them itself"
 
 
 class Made(NamedTuple):
@@ -54,7 +53,7 @@ class ActionFactory:
             schema: JSON Schema of the tool's arguments, as the model is shown it.
             names: What rules match as type and target; a rule that matches one of several matches.
             description: The action's, for approvers.
-            invoker: The tool's `on_invoke_tool`.
+            invoker: The tool's `on_invoke_tool`, where it is known.
             original_name: The tool's own name, where the model calls it by another.
         """
         self.original_name = original_name
@@ -66,7 +65,8 @@ class ActionFactory:
         self._schema = schema if accepted is None else accepted
         # Walking a schema on each call costs more than deciding, and most tools need no walk.
         self._flat_defaults = flat_defaults(schema) if has_defaults(schema) else {}
-        self._reads_text = invoker is not None and not hasattr(invoker, "_invoke_tool_impl")
+        # Any other invoker gets the text, and may read it otherwise.
+        self._read = json.loads if is_sdk_invoker(invoker) else read_alike
 
     def now(self) -> ActionFactory:
         """Itself: the tool does not change."""
@@ -75,23 +75,25 @@ class ActionFactory:
     def make(self, arguments: str, agent: str | None) -> Action:
         """The action, as the model words it.
 
-        Arguments that are no JSON object stand under an empty name, and no condition on a parameter of
-        theirs can be answered.
+        Arguments that are no JSON object stand under an empty name, as a text, and no condition on a
+        parameter of theirs can be answered. So do those of which a tool that gets the text could make
+        something else than is shown here.
         """
         try:
             # The json module, as in the SDK: what is judged here is what the body is given.
-            params = json.loads(arguments) if arguments else {}
+            params = self._read(arguments) if arguments else {}
             if not isinstance(params, dict):
                 raise TypeError
+        except Ambiguous as error:
+            return self._action({"": arguments}, agent, doubt=str(error))
         except (ValueError, TypeError, RecursionError):
             return self._action({"": arguments}, agent, doubt=_NO_OBJECT)
-        doubt = _TWICE if self._reads_text and has_duplicates(arguments) else None
         if self._flat_defaults is None:
             fill_defaults(params, self._shown)
         else:
             for name, default in self._flat_defaults.items():
                 params.setdefault(name, default)
-        return self._action(params, agent, doubt=doubt)
+        return self._action(params, agent)
 
     def judged(self, action: Action, arguments: str, policy: Policy, name: str | None) -> Made:
         """The action with what the tool's own validation makes of its arguments, where a rule may look.
@@ -124,7 +126,7 @@ class ActionFactory:
     def _types(self) -> Iterator[str]:
         return (each for each, _ in self._names)
 
-    def _action(self, params: dict[str, Any], agent: str | None, *, doubt: str | None) -> Action:
+    def _action(self, params: dict[str, Any], agent: str | None, *, doubt: str | None = None) -> Action:
         if len(self._names) == 1:
             ((type_, target),) = self._names
             action = Action(type_, target, params, self._description, agent=agent, schema=self._schema)

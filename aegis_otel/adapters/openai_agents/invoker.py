@@ -15,12 +15,11 @@ from typing import Any
 import wrapt
 from agents.tool_context import ToolContext
 
-from aegis_otel.adapters.openai_agents.arguments.validation import receiving
+from aegis_otel.adapters.openai_agents.arguments.validation import SDK_INVOKER, receiving
 from aegis_otel.adapters.openai_agents.bodies.watched import is_sync, watched
 from aegis_otel.adapters.openai_agents.gate import Gate, Invoke
 from aegis_otel.errors import ConfigError
 
-_SDK_INVOKER = "_FailureHandlingFunctionToolInvoker"
 _SDK_IMPLEMENTATION = "_invoke_tool_impl"
 _PREPARE = "__agents_prepare_arguments__"
 
@@ -38,7 +37,7 @@ def gated(invoker: Invoke, gate: Gate, *, inspectable: bool = True) -> Invoke:
     Raises:
         ConfigError: this SDK's tools are built in a way not known here.
     """
-    if type(invoker).__name__ != _SDK_INVOKER:
+    if type(invoker).__name__ != SDK_INVOKER:
         return _Gated(invoker, gate, invoker)
     implementation = getattr(invoker, _SDK_IMPLEMENTATION, None)
     if implementation is None:
@@ -54,7 +53,7 @@ def gated(invoker: Invoke, gate: Gate, *, inspectable: bool = True) -> Invoke:
 
 def has_known_body(invoker: Invoke) -> bool:
     """Whether the invoker of a function's tool is as `gated` knows it; any other has the gate outside."""
-    return type(invoker).__name__ == _SDK_INVOKER and hasattr(invoker, _SDK_IMPLEMENTATION)
+    return type(invoker).__name__ == SDK_INVOKER and hasattr(invoker, _SDK_IMPLEMENTATION)
 
 
 @functools.cache

@@ -30,6 +30,7 @@ except ImportError:  # before 0.24 the SDK prepared nothing ahead
     PreparedFunctionArguments = None  # type: ignore[assignment, misc]
 
 Body = Callable[[ToolContext[Any], str], Awaitable[Any]]
+SDK_INVOKER = "_FailureHandlingFunctionToolInvoker"
 _PREPARE = "_prepare_arguments"
 _NAMED = "#/$named/{model}"
 
@@ -162,6 +163,11 @@ def accepted(json_schema: Callable[..., dict[str, Any]]) -> Mapping[str, Any] | 
         return None
     aliased, named = by_alias.pop("$defs", {}), by_name.pop("$defs", {})
     return {"$defs": aliased, "$named": named, "anyOf": [by_alias, by_name]}
+
+
+def is_sdk_invoker(invoker: object) -> bool:
+    """Return whether an `on_invoke_tool` is the SDK's own, which parses the arguments, and no wrapper."""
+    return invoker.__class__.__name__ == SDK_INVOKER
 
 
 def validation_of(invoker: object) -> Validation | AgentInput | None:
