@@ -101,7 +101,7 @@ def test_every_finding_is_described() -> None:
     source = "".join(path.read_text() for path in (ROOT / "aegis_otel/policy/lint").glob("*.py"))
     named = re.findall(
         r'(?:Severity\.\w+|severity\w*(?:\(rule\.rule\))?), "([a-z-]+)"'
-        r'|_Attack\(\s*"([a-z-]+)"|yield "([a-z-]+)", ',
+        r'|\bAttack\(\s*"([a-z-]+)"|yield "([a-z-]+)", ',
         source,
     )
     kinds = {kind for each in named for kind in each if kind} | {"no-target", "no-agent", "defaults"}

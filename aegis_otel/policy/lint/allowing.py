@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
-from aegis_otel.model import Approval, RiskLevel
+from aegis_otel.model import Action, Approval, RiskLevel
 from aegis_otel.policy.compiler import CompiledRule
+from aegis_otel.policy.lint.attacks import attacks
 from aegis_otel.policy.lint.findings import Finding, Severity
-from aegis_otel.policy.lint.parameters import Content, content_of
-from aegis_otel.policy.lint.regex_samples import inserted, samples
-from aegis_otel.policy.lint.subject import Example, Subject
+from aegis_otel.policy.lint.parameters import Content, changing_verbs, content_of, is_amount, numbers_of
+from aegis_otel.policy.lint.subject import NOON, Example, Subject
 from aegis_otel.policy.rules import ParamTest
 from aegis_otel.policy.wording import quoted, shown
 
-_TRAVERSALS = ("/../../../etc/cron.d/x", "../../../etc/cron.d/x", "x/../../../etc/cron.d/x")
-_SECOND_COMMANDS = ("; touch x", " && touch x", " | sh", "$(touch x)", "`touch x`", " > /etc/cron.d/x")
-_NEW_LINES = ("\ntouch x", "\n")
 _PATCHES = "apply_patch"
-
-
-class _Attack(NamedTuple):
-    kind: str
-    value: str
-    why: str
-    opens: bool
-    """Whether it is an error where a block would hold without the rule."""
+_LARGE = 1_000_000_000
+_WILD = re.compile(r"[*?]")
 
 
 def allowing(subject: Subject) -> Iterator[Finding]:
@@ -35,6 +25,9 @@ def allowing(subject: Subject) -> Iterator[Finding]:
         if rule.rule.approval is not Approval.AUTO:
             continue
         yield from _plain(rule, is_last=rule is subject.rules[-1])
+        yield from _changing_tools(subject, rule)
+        if rule.rule.tests or subject.tools_of(rule):
+            yield from _no_upper_bound(subject, rule)
         if not rule.rule.tests:
             continue
         example = subject.example(rule)
@@ -86,7 +79,7 @@ def _contains(subject: Subject, rule: CompiledRule, test: ParamTest, example: Ex
 def _matches(subject: Subject, rule: CompiledRule, test: ParamTest, example: Example) -> Iterator[Finding]:
     seen: set[str] = set()
     flagged = re.search(r"\(\?[a-z]*m", str(test.expected)) is not None
-    for attack in _attacks(test):
+    for attack in attacks(test):
         if attack.kind in seen or (attack.kind == "multi-line" and not flagged):
             continue
         action = example.with_param(test.path, attack.value)
@@ -100,74 +93,10 @@ def _matches(subject: Subject, rule: CompiledRule, test: ParamTest, example: Exa
         yield Finding(severity, attack.kind, message, test.place)
 
 
-def _attacks(test: ParamTest) -> Iterator[_Attack]:
-    """Values that the pattern may take and should not, the most telling first."""
-
-    pattern, content = str(test.expected), content_of(test.path)
-    texts = list(samples(pattern))
-    if content is Content.PATH:
-        why = "`..` leads out of the directory; block `..` in a rule before, or match whole names"
-        for payload in _TRAVERSALS:
-            for text in (
-                *(text.rstrip("/") + payload if payload[0] == "/" else text + payload for text in texts),
-                *(value for value, _ in inserted(pattern, payload)),
-            ):
-                yield _Attack("traversal", text, why, True)
-    yield from _new_lines(pattern, content)
-    if content is Content.COMMAND:
-        why = "a shell runs a second command there; allow only the characters that are needed"
-        for payload in _SECOND_COMMANDS:
-            for text, _ in inserted(pattern, payload):
-                yield _Attack("shell-chain", text, why, True)
-    yield from _ends(texts, content)
-
-
-def _new_lines(pattern: str, content: Content) -> Iterator[_Attack]:
-    for payload in _NEW_LINES:
-        for text, atom in inserted(pattern, payload):
-            if (
-                "\n" in text
-                and atom.admits("\n")
-                and (content is Content.COMMAND or atom.is_negated or atom.is_dot)
-            ):
-                what = quoted(atom.source)
-                if content is Content.COMMAND:
-                    why = f"{what} matches the line break before another command; exclude `\\n` as well"
-                else:
-                    why = f"{what} matches a line break; exclude `\\n` as well"
-                yield _Attack("newline", text, why, content is Content.COMMAND)
-
-
-def _ends(texts: list[str], content: Content) -> Iterator[_Attack]:
-    """Text before and after what the pattern looks for."""
-    open_end = "the pattern does not say how the value ends: write `$` at its end, for each alternative"
-    open_start = "the pattern does not say how the value begins: write `^` at its start, for each alternative"
-    strict = content in (Content.COMMAND, Content.PATH)
-    before = {
-        Content.COMMAND: "touch x; ",
-        Content.PATH: "/etc/cron.d/",
-        Content.URL: "https://evil.example/?",
-        Content.ADDRESS: "x@evil.example,",
-    }.get(content, "anything ")
-    after = {
-        Content.COMMAND: "; touch x",
-        Content.SQL: "; drop table x",
-        Content.URL: ".evil.example/",
-        Content.ADDRESS: ".evil.example",
-    }.get(content, " anything")
-    lines = "`^` and `$` hold at each line: drop the flag `m`"
-    for text in texts:
-        for other in (f"{text}\n{after.strip('; ')}", f"{before.strip('; ')}\n{text}"):
-            yield _Attack("multi-line", other, lines, strict)
-        yield _Attack("unanchored", before + text, open_start, strict)
-        if content is Content.PATH or (content is Content.URL and text.count("/") > 2):
-            continue  # what follows a directory, or a whole host, is meant to be open
-        yield _Attack("unanchored", text + after, open_end, strict)
-
-
 def _no_lower_bound(subject: Subject, rule: CompiledRule, example: Example) -> Iterator[Finding]:
     for path, tests in _upper_bounds(rule).items():
-        if _minimum(example, path) or not subject.runs(
+        least = _bound(example, path, ("minimum", "exclusiveMinimum"))
+        if (least is not None and least >= 0) or not subject.runs(
             example.with_param(path, -1_000_000), example.now, rule
         ):
             continue
@@ -178,21 +107,57 @@ def _no_lower_bound(subject: Subject, rule: CompiledRule, example: Example) -> I
         yield Finding(Severity.WARNING, "no-lower-bound", message, tests.place)
 
 
+def _no_upper_bound(subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
+    """Amounts that are asked for a least value only, or that the rule does not look at."""
+    example = subject.example(rule)
+    if example is None:
+        return
+    lower = {test.path: test.place for test in rule.rule.tests if test.operator in ("gt", "gte")}
+    tested = {test.path for test in rule.rule.tests}
+    unasked = dict.fromkeys(
+        (name for name in numbers_of(example.action.schema) if name not in tested and is_amount(name)),
+        rule.rule.place,
+    )
+    for path, place in {**lower, **unasked}.items():
+        if _bound(example, path, ("maximum", "exclusiveMaximum")) is not None:
+            continue
+        if not subject.runs(example.with_param(path, _LARGE), example.now, rule):
+            continue
+        message = (
+            f"rule {quoted(rule.name)} has no upper bound for {quoted(path)}: {_LARGE} runs; add "
+            f"`param_lte: {{ {path}: … }}` with what may run unasked"
+        )
+        yield Finding(Severity.WARNING, "no-upper-bound", message, place)
+
+
+def _changing_tools(subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
+    """Tools that a wildcard takes and whose names say that they change something, where the glob does not."""
+    if rule.rule.is_conditional or not any(_WILD.search(glob.text) for glob in rule.types):
+        return
+    meant = {verb for glob in rule.types for verb in changing_verbs(glob.text)}
+    for tool in subject.tools_of(rule):
+        verbs = [verb for verb in changing_verbs(tool.name) if verb not in meant]
+        if not verbs or any(glob.text == tool.name for glob in rule.types):
+            continue
+        action = Action(tool.name, tool.target or "default", {}, agent=tool.agent or "agent")
+        if subject.runs(action, NOON, rule):
+            message = (
+                f"rule {quoted(rule.name)} lets {quoted(tool.name)} run, whose name says {quoted(verbs[0])}: "
+                "name the tools that are meant, or block this one in a rule before"
+            )
+            yield Finding(Severity.WARNING, "wide-glob", message, rule.rule.types[0].place)
+
+
 def _upper_bounds(rule: CompiledRule) -> dict[str, ParamTest]:
     return {test.path: test for test in rule.rule.tests if test.operator in ("lt", "lte")}
 
 
-def _minimum(example: Example, path: str) -> bool:
-    """Whether the tool's schema allows no negative number."""
-    schema = example.action.schema or {}
-    properties = schema.get("properties")
+def _bound(example: Example, path: str, keys: tuple[str, str]) -> float | None:
+    """What the tool's schema says under one of `keys` about the parameter at the top named `path`."""
+    properties = (example.action.schema or {}).get("properties")
     inner = properties.get(path) if isinstance(properties, Mapping) else None
-    if not isinstance(inner, Mapping):
-        return False
-    return any(
-        isinstance(least := inner.get(key), (int, float)) and least >= 0
-        for key in ("minimum", "exclusiveMinimum")
-    )
+    found = [inner.get(key) for key in keys] if isinstance(inner, Mapping) else []
+    return next((each for each in found if isinstance(each, (int, float))), None)
 
 
 def _other_paths(subject: Subject, rule: CompiledRule, example: Example) -> Iterator[Finding]:

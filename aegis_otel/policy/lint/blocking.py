@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from aegis_otel.model import Approval
 from aegis_otel.policy.compiler import CompiledRule
+from aegis_otel.policy.lint.dodges import dodges
 from aegis_otel.policy.lint.findings import Finding, Severity
-from aegis_otel.policy.lint.parameters import Content, content_of
-from aegis_otel.policy.lint.regex_samples import inserted
 from aegis_otel.policy.lint.subject import ABSENT, Example, Subject
 from aegis_otel.policy.rules import ParamTest
 from aegis_otel.policy.wording import quoted, shown
@@ -31,40 +30,23 @@ def blocking(subject: Subject) -> Iterator[Finding]:
 
 def _dodged(subject: Subject, rule: CompiledRule, test: ParamTest, example: Example) -> Iterator[Finding]:
     value = _at(example.action.params, test.path)
+    choices = _choices(example.action.schema, test.path)
     seen: set[str] = set()
-    for kind, other, why in _dodges(test, value):
-        if kind not in seen and subject.runs(example.with_param(test.path, other), example.now):
+    for kind, other, why in dodges(test, value):
+        if kind in seen or (choices is not None and other not in choices):
+            continue
+        if subject.runs(example.with_param(test.path, other), example.now):
             seen.add(kind)
             message = f"{test} of rule {quoted(rule.name)} does not block {shown(other)}, which runs: {why}"
             yield Finding(Severity.WARNING, kind, message, test.place)
 
 
-def _dodges(test: ParamTest, value: Any) -> Iterator[tuple[str, Any, str]]:  # noqa: PLR0912
-    if test.operator in ("gt", "gte"):
-        yield "no-lower-bound", -1_000_000, "a negative number is below every bound; block it, too"
-    if not isinstance(value, str):
-        return
-    content = content_of(test.path)
-    if test.operator == "matches":
-        for text, atom in inserted(str(test.expected), "x\nx", fits=False):
-            if atom.is_dot:
-                yield "dot-newline", text, "`.` stops at a line break; begin the pattern with `(?s)`"
-        if content in (Content.COMMAND, Content.SQL):
-            yield "anchored-block", f" {value}", "it begins with a space; do not anchor what blocks"
-            yield "anchored-block", f"true; {value}", "something stands before it; do not anchor what blocks"
-        elif content is Content.PATH:
-            why = "another spelling of the path; block `..` and `//` as well, or allow instead of blocking"
-            for other in (f"/{value}", f"./{value}", f"x/../{value}", f"/x/..{value}"):
-                yield "anchored-block", other, why
-    if content.ignores_case or test.operator == "eq":
-        why = "only the case differs; begin the pattern with `(?i)`, or allow instead of blocking"
-        for other in (value.upper(), value.lower(), value.title()):
-            if other != value:
-                yield "case", other, why
-    if content in (Content.COMMAND, Content.SQL) and " " in value.strip():
-        yield "spaces", value.replace(" ", "  "), "two spaces; match `\\s+`, or allow instead of blocking"
-    if test.operator == "eq" and content is not Content.OTHER:
-        yield "equality", f"{value} ", "equality misses every other spelling; use `param_matches`"
+def _choices(schema: Mapping[str, Any] | None, path: str) -> Sequence[Any] | None:
+    """The only values that the tool takes for the parameter at the top named `path`, where it says so."""
+    properties = (schema or {}).get("properties")
+    inner = properties.get(path) if isinstance(properties, Mapping) else None
+    choices = inner.get("enum") if isinstance(inner, Mapping) else None
+    return choices if isinstance(choices, (list, tuple)) else None
 
 
 def _omitted(subject: Subject, rule: CompiledRule, test: ParamTest, example: Example) -> Iterator[Finding]:

@@ -47,7 +47,7 @@ class Atom:
 
     def sample(self) -> str:
         """A character that it takes; nothing where none was found."""
-        if self.is_literal:
+        if self.is_literal or self.is_dot:
             return self.source
         return next((each for each in _LETTERS if self.admits(each)), "")
 
@@ -185,7 +185,7 @@ def samples(pattern: str) -> Iterator[str]:
     tree = parse(pattern)
     for branch in tree.branches if tree is not None else ():
         for text in (render(branch), render(branch, more=True)):
-            if _found(pattern, text):
+            if is_found(pattern, text):
                 yield text
                 break
 
@@ -206,6 +206,49 @@ def inserted(pattern: str, payload: str, *, fits: bool = True) -> Iterator[tuple
                 yield first, atom
                 if second != first:
                     yield second, atom
+
+
+def lone_dots(pattern: str, payload: str) -> Iterator[tuple[str, str]]:
+    """Texts with `payload` for a `.` between letters that is not repeated, and the letters before it."""
+    tree = parse(pattern)
+    for branch in tree.branches if tree is not None else ():
+        for items in _sequences(branch):
+            for before, dot, after in zip(items, items[1:], items[2:], strict=False):
+                if isinstance(dot, Atom) and dot.is_dot and _is_letter(before) and _is_letter(after):
+                    yield render(branch, dot, payload, more=True), render(before, more=True)
+
+
+def ends_within_a_name(pattern: str) -> Iterator[str]:
+    """Texts of the alternatives whose last item is a letter."""
+    tree = parse(pattern)
+    for branch in tree.branches if tree is not None else ():
+        last: Node = branch
+        while isinstance(last, (Sequence, Choice)):
+            inner = last.items[-1:] if isinstance(last, Sequence) else last.branches[:1]
+            if not inner:
+                break
+            last = inner[0]
+        if _is_letter(last):
+            yield render(branch)
+
+
+def _sequences(node: Node) -> Iterator[list[Node]]:
+    match node:
+        case Repeat():
+            yield from _sequences(node.item)
+        case Choice():
+            for branch in node.branches:
+                yield from _sequences(branch)
+        case Sequence():
+            yield node.items
+            for item in node.items:
+                yield from _sequences(item)
+
+
+def _is_letter(node: Node) -> bool:
+    if isinstance(node, Repeat):  # as in `[a-z]+.example`
+        return isinstance(node.item, Atom) and node.item.admits("x")
+    return isinstance(node, Atom) and (node.source.isalnum() if node.is_literal else node.admits("x"))
 
 
 @lru_cache(maxsize=16384)
@@ -240,7 +283,8 @@ def render(node: Node, slot: Atom | None = None, payload: str = "", *, more: boo
             return render(chosen or node.branches[0], slot, payload, more=more)
 
 
-def _found(pattern: str, text: str) -> bool:
+def is_found(pattern: str, text: str) -> bool:
+    """Whether RE2 finds the pattern in the text."""
     try:
         return compile_regex(pattern).search(text)
     except (BadRegex, UnicodeEncodeError):
