@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from aegis_otel.model import Action, Approval, RiskLevel
+from aegis_otel.model import Approval, RiskLevel
 from aegis_otel.policy.compiler import CompiledRule
 from aegis_otel.policy.lint.attacks import attacks
 from aegis_otel.policy.lint.findings import Finding, Severity
 from aegis_otel.policy.lint.parameters import Content, changing_verbs, content_of, is_amount, numbers_of
-from aegis_otel.policy.lint.subject import NOON, Example, Subject
+from aegis_otel.policy.lint.subject import Example, Subject
 from aegis_otel.policy.rules import ParamTest
 from aegis_otel.policy.wording import quoted, shown
 
@@ -139,8 +139,7 @@ def _changing_tools(subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
         verbs = [verb for verb in changing_verbs(tool.name) if verb not in meant]
         if not verbs or any(glob.text == tool.name for glob in rule.types):
             continue
-        action = Action(tool.name, tool.target or "default", {}, agent=tool.agent or "agent")
-        if subject.runs(action, NOON, rule):
+        if subject.runs_tool(rule, tool):
             message = (
                 f"rule {quoted(rule.name)} lets {quoted(tool.name)} run, whose name says {quoted(verbs[0])}: "
                 "name the tools that are meant, or block this one in a rule before"

@@ -165,9 +165,10 @@ def _arguments(pattern: str, texts: list[str]) -> Iterator[Attack]:
     for program in dict.fromkeys(text.split(" ")[0].rpartition("/")[2] for text in texts):
         for arguments in MORE_THAN_MEANT.get(program, ()):
             why = f"{quoted(program)} does more with these arguments; list those that are meant"
+            yield Attack("arguments", f"{program} {arguments}", why, False)
             for payload in (arguments, f" {arguments}"):
                 for text, _ in inserted(pattern, payload):
-                    if text.rpartition("/")[2].startswith(program) or text.startswith(f"{program} "):
+                    if text.startswith(f"{program} "):
                         yield Attack("arguments", text, why, False)
 
 

@@ -105,5 +105,6 @@ def _of_a_path(value: str) -> Iterator[Dodge]:
     if slash and head:
         for other in (f"{head}/./{last}", f"{head}//{last}", f"{head}/x/../{last}"):
             yield "deny-list", other, why
-    for other in (f"{value}/.", f"{value}/", f"{value}."):
-        yield "deny-list", other, why
+    for other in (f"{value}/.", f"{value}/", f"{value}.", value.strip("/")):
+        if other:
+            yield "deny-list", other, why

@@ -131,6 +131,12 @@ class Subject:
                     return Example(action, now, tool)
         return None
 
+    def runs_tool(self, rule: CompiledRule, tool: KnownTool) -> bool:
+        """Whether a call of `tool` without arguments runs unasked, by `rule`."""
+        target = tool.target or _text(rule.targets, "default")
+        agent = tool.agent or _text(rule.agents, "agent")
+        return self.runs(Action(tool.name, target, {}, agent=agent), NOON, rule)
+
     def _calls(self, rule: CompiledRule) -> Iterator[tuple[str, str, str, KnownTool | None]]:
         """Types, targets and agents that the rule matches: those of tools first."""
         target, agent = _text(rule.targets, "default"), _text(rule.agents, "agent")
