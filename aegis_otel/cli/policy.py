@@ -91,13 +91,12 @@ def schema() -> None:
 
 @policy.command()
 @click.argument("target", metavar="MODULE:AGENT")
-@click.option("--format", "form", type=click.Choice(["json"]), default="json", show_default=True)
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write it there.  [default: the terminal]"
 )
 @click.pass_context
-def tools(ctx: click.Context, target: str, form: str, out: Path | None) -> None:  # noqa: ARG001
-    """Write the tools of an agent, for `aegis policy check --tools`.
+def tools(ctx: click.Context, target: str, out: Path | None) -> None:
+    """Write the tools of an agent as JSON, for `aegis policy check --tools`.
 
     All that it can reach: by handoffs, in agents as tools, and of MCP servers, which are connected for that.
     Importing MODULE runs its code. Exit code 1: a server's tools could not be listed.

@@ -82,6 +82,12 @@ def read_text(text: str | bytes, source: str = NO_TEXT) -> PolicyDocument:
 
 
 def _decoded(content: bytes, source: str) -> str:
+    if encoding := _wide_encoding(content):
+        message = (
+            f"not UTF-8 but {encoding}: save it as UTF-8 in the editor, or with "
+            f"`iconv -f {encoding} -t UTF-8 OLD > NEW`"
+        )
+        raise PolicyError([Problem(message, source, 1, 1)])
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -90,6 +96,20 @@ def _decoded(content: bytes, source: str) -> str:
         column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
         message = f"not UTF-8: byte 0x{content[error.start]:02x} has no meaning here"
         raise PolicyError([Problem(message, source, line, column)]) from None
+
+
+def _wide_encoding(content: bytes) -> str | None:
+    """The encoding of a text of two or four bytes a character, which begins with a mark or with ASCII."""
+    start = content[:4]
+    if not any(start):
+        return None
+    if start in (b"\xff\xfe\0\0", b"\0\0\xfe\xff") or start[1:] == b"\0\0\0" or start[:3] == b"\0\0\0":
+        return "UTF-32"
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "UTF-16"
+    if start[0:1] != b"\0" and start[1::2] == b"\0\0":
+        return "UTF-16LE"
+    return "UTF-16BE" if start[0::2] == b"\0\0" else None
 
 
 def read_data(data: Any, source: str = NO_TEXT) -> PolicyDocument:

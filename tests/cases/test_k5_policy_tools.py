@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +108,88 @@ def test_k5_what_is_no_schema_is_refused(folder: Path, content: Any, why: str) -
     result = run("check", "p.yaml", "--tools", "tools.json")
     assert result.exit_code == 2
     assert why in " ".join(result.output.split())
+
+
+SERVER = """
+try:
+    from mcp.server.mcpserver import MCPServer
+except ImportError:  # before its second version
+    from mcp.server.fastmcp import FastMCP as MCPServer
+
+server = MCPServer("files")
+
+@server.tool()
+def delete_folder(path: str, force: bool = False) -> str:
+    return path
+
+server.run()
+"""
+WITH_A_SERVER = """
+import sys
+from agents import Agent
+from agents.mcp import MCPServerStdio
+
+files = MCPServerStdio(params={{"command": sys.executable, "args": [{script!r}]}}, name="files")
+clerk = Agent(name="Clerk", mcp_servers=[files])
+"""
+
+
+def with_a_server(folder: Path, script: str) -> None:
+    (folder / "k5_with_a_server.py").write_text(WITH_A_SERVER.format(script=script))
+    sys.modules.pop("k5_with_a_server", None)
+
+
+def test_k5_policy_tools_lists_those_of_an_mcp_server_holds(folder: Path) -> None:
+    """With the server as target and the schema of each, and `check` finds what the policy misses of them."""
+    (folder / "server.py").write_text(SERVER)
+    with_a_server(folder, str(folder / "server.py"))
+    assert run("tools", "k5_with_a_server:clerk", "--out", "tools.json").exit_code == 0
+    (tool,) = json.loads((folder / "tools.json").read_text())["tools"]
+    assert (tool["name"], tool["target"], tool["agent"]) == ("delete_folder", "files", "Clerk")
+    assert set(tool["parameters"]["properties"]) == {"path", "force"}
+    result = run("check", "p.yaml", "--tools", "tools.json")
+    assert result.exit_code == 1
+    assert "does not match the tool `delete_folder`" in result.output
+
+
+def test_k5_policy_tools_says_that_a_server_could_not_be_asked_holds(folder: Path) -> None:
+    (folder / "server.py").write_text("raise SystemExit(3)\n")
+    with_a_server(folder, str(folder / "server.py"))
+    result = run("tools", "k5_with_a_server:clerk", "--out", "tools.json")
+    assert result.exit_code == 1
+    assert "the tools of a server could not be listed" in result.output
+
+
+def test_k5_policy_tools_has_no_option_with_one_value() -> None:
+    result = run("tools", "--help")
+    assert result.exit_code == 0
+    assert "--out" in result.output
+    assert "--format" not in result.output
+
+
+def doctor(policy: str, folder: Path) -> dict[str, dict[str, str]]:
+    (folder / "p.yaml").write_text(policy)
+    arguments = ["doctor", "--policy", "p.yaml", "--format", "json", "k5_program:clerk"]
+    checks = json.loads(CliRunner().invoke(main, arguments).stdout)["checks"]
+    return {each["name"]: each for each in checks}
+
+
+def test_k5_doctor_says_nothing_of_a_policy_that_fits_the_tools_holds(folder: Path) -> None:
+    policy = "defaults: {}\nrules:\n  - { name: r, match: { type: [delete_file, read_file] } }\n"
+    assert "policy and tools" not in doctor(policy, folder)
+
+
+@pytest.mark.parametrize(
+    ("rule", "status", "said"),
+    [
+        ("{ type: delete_file }", "warning", "`read_file` is covered by no rule"),
+        ("{ type: '*', agent: clerk }", "failed", "does not match the agent `Clerk`"),
+        ("{ type: ['*_file', remove_file], target: web }", "warning", "matches no target that occurs"),
+    ],
+)
+def test_k5_doctor_says_what_only_the_tools_show_holds(
+    folder: Path, rule: str, status: str, said: str
+) -> None:
+    found = doctor(f"defaults: {{}}\nrules:\n  - {{ name: r, match: {rule}, approval: block }}\n", folder)
+    assert found["policy and tools"]["status"] == status
+    assert said in found["policy and tools"]["detail"]

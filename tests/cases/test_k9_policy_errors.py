@@ -221,3 +221,28 @@ def test_k9_2_the_command_says_it_in_one_line(tmp_path: Path) -> None:
     assert result.exit_code == 3
     assert "indented with a tab" in result.output
     assert "cannot start any token" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("written", "named"),
+    [
+        ("utf-16", "UTF-16"),
+        ("utf-16-le", "UTF-16LE"),
+        ("utf-16-be", "UTF-16BE"),
+        ("utf-32", "UTF-32"),
+        ("utf-32-be", "UTF-32"),
+    ],
+)
+def test_k9_2_a_file_in_another_encoding_says_which_and_how_to_save_it(written: str, named: str) -> None:
+    assert refused("defaults: {}\nrules: []\n".encode(written)) == [
+        f"p:1:1: not UTF-8 but {named}: save it as UTF-8 in the editor, or with "
+        f"`iconv -f {named} -t UTF-8 OLD > NEW`"
+    ]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\0", b"a", b"\xff", b"\xfe\xff", b"\0\0\0\0", b"a\0", b"\xef\xbb\xbf"]
+)
+def test_k9_2_bytes_that_are_no_policy_are_refused_holds(content: bytes) -> None:
+    with pytest.raises(PolicyError):
+        Policy.from_text(content)

@@ -226,7 +226,10 @@ def test_bytes_that_are_not_utf8_have_a_place() -> None:
     assert refused("rules: [] # é".encode() + b"\xff") == [
         "p.yaml:1:14: not UTF-8: byte 0xff has no meaning here"
     ]
-    assert refused("rules: []".encode("utf-16")) == ["p.yaml:1:1: not UTF-8: byte 0xff has no meaning here"]
+    assert refused("rules: []".encode("utf-16")) == [
+        "p.yaml:1:1: not UTF-8 but UTF-16: save it as UTF-8 in the editor, or with "
+        "`iconv -f UTF-16 -t UTF-8 OLD > NEW`"
+    ]
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_fine() -> None:
