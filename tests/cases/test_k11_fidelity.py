@@ -468,7 +468,7 @@ def test_k11_a_tool_called_like_a_final_output_is_decided_holds(tmp_path: Path) 
 # --- the capture point where a program imports realtime later ---
 
 
-def test_k11_realtime_is_not_imported_and_governed_when_it_is_holds(tmp_path: Path) -> None:
+def test_k11_realtime_is_not_imported_and_governed_when_it_is(tmp_path: Path) -> None:
     program = """
 import sys, aegis_otel
 from aegis_otel import Policy
