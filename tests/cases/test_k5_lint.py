@@ -52,7 +52,7 @@ def findings(case: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
 
 
 def test_k5_the_corpus_is_large_enough_holds() -> None:
-    assert len(OPEN) >= 115
+    assert len(OPEN) >= 180
     assert len({kind for path in OPEN for kind in read(path)["finding"]}) >= 38
 
 
@@ -207,6 +207,54 @@ def test_k5_a_sound_policy_has_no_error_with_its_tools_holds(tools: Path) -> Non
     policy = Policy.from_yaml(tools.with_name(tools.name.replace(".tools.json", ".yaml")))
     known = json.loads(tools.read_text())
     assert [str(each) for each in lint(policy, known) if each.severity == "error"] == []
+
+
+WHOLE = {
+    "url": (
+        r"^https://api\.example\.com(/|$)",
+        r"^https://([a-z0-9-]+\.)?example\.com/",
+        r"^https://api\.example\.com/v[0-9]+/[a-z]+\?id=[0-9]+$",
+        r"^https://example\.com(:443)?/",
+        r"^https://[a-z]{2}\.wikipedia\.org/wiki/[^?#\n]*$",
+    ),
+    "path": (
+        r"^docs/[\w-]+\.md$",
+        r"^/srv/data/[a-z0-9]+/[a-z0-9]+\.csv$",
+        r"^(README|LICENSE)\.md$",
+        r"^src/(?:[a-z]+/)*[a-z]+\.py$",
+    ),
+    "command": (
+        r"^git (status|log|diff)$",
+        r"^ls( -[la]+)?$",
+        r"^pytest( tests/[a-z_]+\.py)?$",
+        r"^git log --oneline -[0-9]{1,2}$",
+        r"^make (test|lint)$",
+    ),
+    "to": (r"^[a-z.]+@example\.com$", r"^(support|sales)@example\.com$"),
+    "sql": (r"^select 1$", r"^select id from (orders|users) limit [0-9]{1,3}$"),
+    "key": (r"^user:[0-9]+$", r"^[a-f0-9]{32}$", r"^v\d+\.\d+\.\d+$"),
+}
+
+
+@pytest.mark.parametrize("behind", ["block", "approve"])
+@pytest.mark.parametrize(
+    ("parameter", "pattern"), [(name, each) for name, patterns in WHOLE.items() for each in patterns]
+)
+def test_k5_a_pattern_that_says_all_has_no_finding_holds(parameter: str, pattern: str, behind: str) -> None:
+    rule = {
+        "match": {"type": "read"},
+        "conditions": {"param_matches": {parameter: pattern}},
+        "risk_level": "low",
+        "approval": "auto",
+    }
+    schema = {
+        "type": "object",
+        "properties": {parameter: {"type": "string"}},
+        "required": [parameter],
+        "additionalProperties": False,
+    }
+    policy = Policy.from_dict({"defaults": {"approval": behind}, "rules": [rule]})
+    assert [str(each) for each in lint(policy, {"read": schema})] == []
 
 
 def test_k5_strict_makes_warnings_count(tmp_path: Path) -> None:

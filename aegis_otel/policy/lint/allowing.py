@@ -134,8 +134,11 @@ def _changing_tools(subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
     """Tools that a wildcard takes and whose names say that they change something, where the glob does not."""
     if rule.rule.is_conditional or not any(_WILD.search(glob.text) for glob in rule.types):
         return
+    known = subject.tools_of(rule)
+    if not known:
+        return
     meant = {verb for glob in rule.types for verb in changing_verbs(glob.text)}
-    for tool in subject.tools_of(rule):
+    for tool in known:
         verbs = [verb for verb in changing_verbs(tool.name) if verb not in meant]
         if not verbs or any(glob.text == tool.name for glob in rule.types):
             continue

@@ -89,6 +89,7 @@ def _of_a_url(value: str) -> Iterator[Dodge]:
             yield "deny-list", f"{start}{other}/{path}", why
     elif not found and "." in host and not slash:
         yield "deny-list", f"{host}.", why
+    yield "deny-list", f" {value}", f"a space before it is dropped by many clients: {why}"
     numbers = _LOCAL_HOSTS if _THIS_MACHINE.search(value) else _METADATA_HOSTS if _METADATA in value else ()
     for other in numbers:
         yield "deny-list", f"{start or 'http://'}{other}/{path}", why

@@ -37,10 +37,11 @@ def _rows(text: str, size: int) -> frozenset[str]:
     return frozenset(found)
 
 
-def _needs(name: str, glob: Glob) -> list[_Key]:
+@lru_cache(maxsize=16384)
+def _needs(name: str, glob: Glob) -> tuple[_Key, ...]:
     if glob.shape is Shape.EXACT:
-        return [(name, "=" + glob.literal)]
-    return [(name, piece) for piece in _pieces(glob.text)]
+        return ((name, "=" + glob.literal),)
+    return tuple((name, piece) for piece in _pieces(glob.text))
 
 
 def _attributes(rule: CompiledRule) -> tuple[tuple[str, Sequence[Glob]], ...]:
@@ -93,9 +94,11 @@ class Covering:
 
     def _near(self, name: str, glob: Glob) -> set[int]:
         filed = self._filed
+        if not filed:
+            return set()
         found = set(filed.get((name, "=" + glob.literal), ())) if glob.shape is Shape.EXACT else set()
         for size in self._sizes.get(name, ()):
-            if size <= _PIECE:
+            if size <= _PIECE:  # longer ones are whole texts
                 rows = _rows(glob.text, size)
                 found.update(*(filed[name, piece] for piece in rows if (name, piece) in filed))
         return found

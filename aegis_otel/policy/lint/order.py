@@ -17,7 +17,7 @@ from aegis_otel.policy.lint.subject import Subject
 from aegis_otel.policy.rules import Rule
 from aegis_otel.policy.wording import quoted
 
-_MOST = {"comparisons": 25_000, "overlaps": 10_000, "combinations": 10_000, "splits": 30_000}
+_MOST = {"comparisons": 15_000, "overlaps": 10_000, "combinations": 10_000, "splits": 30_000}
 """Pairs of rules that are compared (whether one covers the other, whether they overlap, whether one of their
 conditions always holds), and combinations of patterns that others may cover: a fraction of a second."""
 _DAY = 24 * 60
