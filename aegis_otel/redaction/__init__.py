@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 from functools import lru_cache
+from typing import cast
 
 import msgspec
 
 from aegis_otel.encoding import TAG, Plain, encode_plain
+from aegis_otel.redaction.commands import hide_arguments
 from aegis_otel.redaction.names import Held, held_by
 from aegis_otel.redaction.shapes import is_card_number
 from aegis_otel.redaction.spans import REDACTED, is_mask
@@ -27,9 +29,16 @@ __all__ = ["MASKED", "REDACTED", "redact", "redact_name", "redact_text"]
 _STRICTNESS: tuple[Held, ...] = ("no", "text", "any")
 _SHORT = 100  # characters of a key that is worth remembering
 _LONGEST_KEPT = 200  # and of a name
-_NAMING = frozenset(
-    ("name", "key", "field", "header", "type", "label", "id")
-)  # {"name": "API_KEY", "value": "..."}
+_NAMING = frozenset(  # {"name": "API_KEY", "value": "..."}
+    (
+        *("name", "key", "k", "field", "header", "type", "label", "id", "param", "parameter", "parameterkey"),
+        *("property", "variable", "var", "attribute", "attr", "setting", "option", "fieldname", "env"),
+    )
+)
+_VALUES = frozenset(("value", "val", "v", "parametervalue"))
+_CONTENTS = frozenset(("content", "text", "data", "default", "string", "input"))
+"""Members that hold a value too, where what names it is no `type` or `label`."""
+_LOOSELY = frozenset(("type", "label", "header"))
 
 
 def redact(plain: Plain, encoded: bytes | None = None) -> Plain:
@@ -103,6 +112,8 @@ def _masked(plain: Plain) -> str:
 
 def _redact_list(plain: list[Plain], held: Held) -> list[Plain]:
     """Also `["password", "x"]`, a name and its value, and `["--password", "x"]` in a command."""
+    if len(plain) > 1 and all(isinstance(item, str) for item in plain):
+        plain = cast("list[Plain]", hide_arguments(cast("list[str]", plain)))
     redacted: list[Plain] = []
     before: Plain = None
     for item in plain:
@@ -161,15 +172,23 @@ def _all_pairs(pairs: list[tuple[str, Plain]]) -> Plain:
 
 
 def _redact_dict(plain: dict[str, Plain], held: Held) -> dict[str, Plain]:
-    names = [item for key, item in plain.items() if isinstance(item, str) and key.lower() in _NAMING]
+    named: Held = "no"
+    contents: Held = "no"
+    for key, item in plain.items():
+        if isinstance(item, str) and key.lower() in _NAMING and len(item) <= _SHORT:
+            named = _strictest(named, held_by(item))
+            contents = named if key.lower() not in _LOOSELY else contents
     redacted: dict[str, Plain] = {}
     numbers: dict[str, int] = {}
     for key, item in plain.items():
         shown, holds = _key(key) if len(key) <= _SHORT else _key.__wrapped__(key)
         if shown in redacted:
             shown = _another(shown, plain, redacted, numbers)
-        if len(key) == 5 and key.lower() == "value":
-            holds = _strictest(holds, *map(held_by, names))
+        if named != "no":
+            lowered = key.lower()
+            holds = _strictest(
+                holds, named if lowered in _VALUES else contents if lowered in _CONTENTS else "no"
+            )
         holds = _strictest(holds, held)
         redacted[shown] = (
             _redact_tagged(plain[TAG], key, item, holds) if TAG in plain else _redact(item, holds)

@@ -6,38 +6,39 @@ from re import compile as compile_fixed  # one class of characters
 
 import re2
 
-from aegis_otel.redaction.names import NAME_PART, OPTIONS, held_by
-from aegis_otel.redaction.shapes import is_random, is_strong
-from aegis_otel.redaction.spans import MASKED, Span, after_mask, bounded, clip, is_command, is_mask
-
-_COLON = "\uff1a"
-_WIDE = f"{_COLON}|\uff1d"
-"""The colon and the equals sign of a Chinese or Japanese keyboard."""
-LETTERS = r"[\w.\-\x80-\xff]*"
+from aegis_otel.redaction.headers import authorization, cookies
+from aegis_otel.redaction.names import OPTIONS, Held, held_by
+from aegis_otel.redaction.shapes import is_random, is_strong, is_thought_of
+from aegis_otel.redaction.signs import (
+    CLOSED,
+    IS,
+    LETTERS,
+    OPENED,
+    PAIR,
+    SIGN,
+    TYPED,
+    WIDE,
+    name_part,
+)
+from aegis_otel.redaction.spans import Span, after_mask, bounded, clip, is_command, is_mask
 
 
 def _source(added: str) -> str:
     """The pattern for a name."""
-    part = rf"(?:{NAME_PART}|{added})" if added else NAME_PART
-    return rf"{LETTERS}{part}{LETTERS}"
-
-
-def gate(added: str = "") -> str:
-    """A pattern found wherever a name has a value, and in JSON wherever one is in a key or before a value."""
-    part = rf"(?:{NAME_PART}|{added})" if added else NAME_PART
-    part = part.replace(r"\b", "")
-    return (
-        rf"{part}(?:{LETTERS}(?:[\"'\\\])]*[ \t]*(?:[=:]|{_WIDE})"
-        rf"|\\*[\"'][ \t]+(?i:value)[ \t]*=|\\*[\"'][ \t]*,|>)"
-        rf"|[^\"{{}}\r\n]*(?:\"[^:,}}\]\r\n]{{1,40}})?\":"
-        rf"|{LETTERS}[ \t]+(?:(?:is|was|to|as|ist|es|est)[ \t]+)?(?:[^\s'\"]*[0-9]|\\*['\"]))"
-        rf"|--{LETTERS}{part}"
-    )
+    return rf"{LETTERS}{name_part(added)}{LETTERS}"
 
 
 _opening = re2.compile(rb"[bBrRuUfFnN]{0,2}(\\*)(\"\"\"|'''|\"|')|[\[({]", OPTIONS)
 _bracket = re2.compile(rb"[\[\](){}]|\\?\"[^\"\r\n]*\"|'[^'\r\n]*'|[\r\n;|&`]", OPTIONS)
 _word = re2.compile(rb"(?:(?i:bearer|basic|digest|token|apikey|negotiate|ntlm)[ \t]+)?[^\s&\"'<>]+", OPTIONS)
+_next_piece = re2.compile(rb"\r?\n([^\s&\"'<>;|`$/.]+)", OPTIONS)
+_next_listed = re2.compile(rb"[ \t]{0,4},[ \t]{0,4}([^\s,\"'<>;|&`$=/:]+)", OPTIONS)
+_line_end = re2.compile(rb"[ \t]{0,8}(?:\r?\n){1,2}", OPTIONS)
+_one_word = re2.compile(
+    rb"([ \t]{0,64}(?:(?:[-*+]|\d{1,2}[.)])[ \t]{1,4})?)[\"']?([^\s\"'<>;|&`$=/:,]+={0,2})"
+    rb"[\"']?,?[ \t]*(?:\r?\n|$)",
+    OPTIONS,
+)
 _rest_of_line = re2.compile(rb"[^\r\n\"'<>]+", OPTIONS)
 _escaped_break = re2.compile(rb"\\+[nr]", OPTIONS)
 _annotated = re2.compile(rb"[\])}]*[ \t]{0,8}=[ \t]{0,8}", OPTIONS)
@@ -60,16 +61,31 @@ _PROSE = frozenset(  # reset your password: click ...
     b" what".split()
 )
 _MOST_LINES = 64
+_QUOTES = (b"'", b'"')
 
 
 _sign = re2.compile(
-    rf"[\"'\\\])]*[ \t]{{0,8}}(?:=>|:=|=+|:|{_WIDE})[ \t]{{0,8}}"
+    rf"{TYPED}[ \t]{{0,8}}|{CLOSED}[ \t]{{0,8}}{SIGN}[ \t]{{0,8}}{OPENED}"
     r"|[\"'][ \t]{1,8}(?i:value)[ \t]{0,8}=[ \t]{0,8}|[\"'][ \t]{0,8},[ \t]{0,8}".encode(),
     OPTIONS,
 )
+_pair = re2.compile(rf"{PAIR}[ \t]{{0,8}}".encode(), OPTIONS)
+_tag = re2.compile(rb"[\"']?(?:[ \t][^<>\r\n]{0,100})?>(?:<!\[CDATA\[)?", OPTIONS)
+_call = re2.compile(rb"\([ \t]{0,8}[bBrRuU@$]{0,2}\\?[\"']", OPTIONS)
+_setter = compile_fixed(r"(?:^|\.)(?:set|with|using?|put|update|change)_?[A-Za-z]", 2)
+_form_part = re2.compile(rb"[\"']\r\n\r\n([^\s\"'<>;|&`$]+)\r\n", OPTIONS)
+_STRUCTURAL = frozenset(bytes((byte,)) for byte in b"\"'\\]),;>{(<\r\n&% \t")
+_digit_kind = re2.compile(rb"[ \t]{1,4}[05-9][ \t]{1,4}", OPTIONS)  # of a router: password 7 0822455D
+_wide_sign = re2.compile(WIDE.encode(), OPTIONS)
+_arrow = re2.compile(rb"[^t]>[ \t]*$|\xe2[\x86\x87]\x92", OPTIONS)  # of prose
+_escaped_end = re2.compile(
+    rb"\\+[nr]|%(?:25)?(?:2[0267cC]|3[bB]|7[dD]|0[aAdD])|\\+u00[0-2][0-9a-fA-F]", OPTIONS
+)
+_code_name = compile_fixed(r"(?:pin|otp|code|cv[vcn]2?)s?$", 2)
+_spoken_name = compile_fixed(r"pass|pwd|pw$|\bpin$|otp$|wort|haslo|has|sen|clave|contra|[^\x00-\x7f]", 2)
 _ascii = compile_fixed(r"[A-Za-z0-9_.\-]+")
 _blanks = re2.compile(rb"[ \t]{1,4}", OPTIONS)
-_copula = re2.compile(rb"[ \t]{1,4}(?:(?:is|was|to|as|ist|es|est)[ \t]{1,4})?", OPTIONS)
+_copula = re2.compile(rf"[ \t]{{1,4}}({IS}?)".encode(), OPTIONS)
 
 
 class NamedFinder:
@@ -93,73 +109,162 @@ def _behind(data: bytes, start: int, end: int) -> tuple[list[Span], int]:
     if data[start - 1 : start] == b"\\" and data[start] in b"nrt":  # an escaped line break, no letter
         start += 1
     start = max(start, data.rfind(b" --", start, end) + 1)  # a flag, and no word before it
-    name = data[start:end].decode("utf-8", "replace")
+    written = data[start:end]
+    wide = None if written.isascii() else _wide_sign.search(data, start + 1, end)  # which counts as a letter
+    if wide is not None:
+        end = wide.start()
+        written = data[start:end]
+    name = written.decode("utf-8", "replace")
     held = held_by(name)
     if held == "no" and not name.isascii():  # é, then a name
         held = next((each for part in _ascii.findall(name) if (each := held_by(part)) != "no"), "no")
     if held == "no" or (b"arn:" in data[max(0, start - 100) : start].rpartition(b" ")[2]):
-        return [], end
+        return [], end if wide is None else wide.end()
     found = _sign.match(data, end)
+    if found is None or b"," in found.group():
+        value, at = _paired(data, end)
+        if value:
+            return value, at
     if found is None:
         return _without_sign(data, start, end, name)
-    at = found.end()
-    sign = data[end:at]
-    if b"," in sign and not (
-        data[start - 1 : start] in b"'\"" and data[:start].rstrip(b"'\" \t")[-1:] == b"("
+    if b"," in found.group() and not (
+        data[start - 1 : start] in _QUOTES and data[:start].rstrip(b"'\" \t")[-1:] == b"("
     ):
         return [], end
-    if b"==" in sign and data[at : at + 1] not in (b"'", b'"'):  # a comparison
+    return _signed(data, (start, end), found.end(), name, held)
+
+
+def _paired(data: bytes, end: int) -> tuple[list[Span], int]:
+    """The value in a place of its own: `name: DB_PASSWORD`, `value: x`."""
+    pair = _pair.match(data, end) if data[end : end + 1] in _STRUCTURAL else None
+    if pair is None:
+        return [], end
+    value, at = _value(data, pair.end(), False)
+    return (value if _is_secret(data, value, True, True) else []), at
+
+
+def _signed(data: bytes, of: Span, at: int, name: str, held: Held) -> tuple[list[Span], int]:
+    """What is hidden behind a name and a sign, which ends at `at`."""
+    sign = data[of[1] : at]
+    after = data[at : at + 1]
+    if b"==" in sign and after not in _QUOTES:  # a comparison
         return [], at
-    colon = b":" in sign or _COLON.encode() in sign
-    header = colon and _opening.match(data, at) is None
-    if header and name.lower().endswith("authorization"):
-        return _authorization(data, at)
-    if header and name.lower().endswith("cookie"):
-        return _cookies(data, at)
+    colon = not (b"=" in sign or b"%" in sign or b"," in sign)
+    if colon and _opening.match(data, at) is None:
+        if name.lower().endswith("authorization"):
+            return authorization(data, at)
+        if name.lower().endswith("cookie") and after != b"\\":
+            return cookies(data, at)
+    if (
+        (b">" in sign or b"\xe2" in sign)
+        and _arrow.search(sign) is not None
+        and after not in (*_QUOTES, b":")
+    ):
+        return _spoken(data, at, True)
+    if colon and (below := _line_end.match(data, at)) is not None:
+        first = data.rfind(b"\n", 0, of[0]) + 1
+        return _values_below(data, below.end(), not data[first : of[0]].strip(b" \t\"'-"))
     spans: list[Span] = []
+    escaped = b"%" in sign or b"\\u00" in sign or b"&quot;" in sign
     while True:
-        value, at = _value(data, at, False)
+        value, at = _value(data, at, b"&gt;" in sign, escaped)
+        if value and data[slice(*value[0])] == data[slice(*of)]:  # auth=auth
+            return spans, at
         if len(value) > 1 or _is_secret(data, value, colon, held == "any"):
             spans += value
         more = _annotated.match(data, at) if colon else None  # password: str = "..."
         if more is None:
-            return spans, at
+            return _listed(data, name, spans, at)
         at = more.end()
 
 
+def _listed(data: bytes, name: str, spans: list[Span], at: int) -> tuple[list[Span], int]:
+    """The others behind a comma, where the name is one of many: `recovery codes: a1b2-c3d4, e5f6-a7b8`."""
+    if not spans or name[-1:] not in ("s", "S"):
+        return spans, at
+    for _ in range(_MOST_LINES):
+        more = _next_listed.match(data, at)
+        if more is None or not is_thought_of(more.group(1), digits=True):
+            break
+        spans = [*spans, *bounded(data, *more.span(1))]
+        at = more.end()
+    return spans, at
+
+
 def _without_sign(data: bytes, start: int, end: int, name: str) -> tuple[list[Span], int]:
-    """`--password x`, `PASSWORD 'x'`, `<password>x`, `the password is X9...`."""
-    whole_line = data[start - 1 : start] == b"<" and data[end : end + 1] == b">"
-    blanks = _blanks.match(data, end)
-    if whole_line:
-        at = end + 1
-    elif blanks is not None and (
-        name.startswith("--") or data[blanks.end() : blanks.end() + 1] in (b"'", b'"')
-    ):
-        at = blanks.end()
-        if name.startswith("--") and data[at : at + 1] == b"-":
-            return [], at
-    elif blanks is not None:
-        return _spoken(data, _copula.match(data, end).end())
-    else:
-        return [], end
+    """`--password x`, `PASSWORD 'x'`, `<password>x`, `setPassword("x")`, `the password is X9...`."""
+    before, after = data[start - 1 : start], data[end : end + 1]
+    tag = _tag.match(data, end) if before in _BEFORE_TAG else None
+    if tag is not None and before in _QUOTES:  # <param name="api_key">x<
+        return _spoken(data, tag.end(), True)
+    if tag is not None and (before == b"<" or b"<" in data[max(0, start - 40) : start]):
+        return _whole(data, tag.end(), True)
+    if after == b"(" and (call := _call.match(data, end)) is not None:
+        return _argument(data, call.end(), before == b".", _setter.search(name) is not None)
+    if after in _QUOTES and (part := _form_part.match(data, end)) is not None:
+        return (bounded(data, *part.span(1)) if is_thought_of(part.group(1)) else []), part.end()
+    return _behind_blanks(data, end, name, name.startswith("-") and before in _BEFORE_FLAG)
+
+
+def _whole(data: bytes, at: int, whole_line: bool) -> tuple[list[Span], int]:
+    """The value at `at`, which nothing but its place makes one."""
     value, at = _value(data, at, whole_line)
     return (value if len(value) > 1 or _is_secret(data, value, False, True) else []), at
 
 
-def _spoken(data: bytes, at: int) -> tuple[list[Span], int]:
-    """`password X9!kq...`, `the token is X9...`: only what no word of a sentence looks like."""
+def _argument(data: bytes, at: int, method: bool, setter: bool) -> tuple[list[Span], int]:
+    """The text in `setPassword("x")`; that of `.token("x")` if it looks like one."""
+    quote = at - 1 - (data[at - 2 : at - 1] == b"\\")
+    value, at = _value(data, quote, False)
+    chosen = setter or (method and bool(value) and is_thought_of(data[slice(*value[0])]))
+    return (value if chosen and _is_secret(data, value, False, True) else []), at
+
+
+def _behind_blanks(data: bytes, end: int, name: str, flag: bool) -> tuple[list[Span], int]:
+    blanks = _blanks.match(data, end)
+    if blanks is None:
+        return [], end
+    at = blanks.end()
+    if flag:
+        return ([], at) if data[at : at + 1] == b"-" else _whole(data, at, False)
+    if data[at : at + 1] in _QUOTES:
+        return _whole(data, at, False)
+    if (kind := _digit_kind.match(data, end)) is not None:
+        return _whole(data, kind.end(), False)
+    spoken = _copula.match(data, end)
+    at = spoken.end()
+    if data[at : at + 1] in _QUOTES:
+        return _whole(data, at, False)
+    said = bool(spoken.group(1)) or _spoken_name.search(name) is not None
+    code = _number.match(data, at) if _code_name.search(name) else None
+    if code is not None and (said or code.end() - code.start() >= 6):
+        return bounded(data, *code.span()), code.end()
+    return _spoken(data, at, said)
+
+
+_BEFORE_TAG = (b"<", b":", *_QUOTES)
+_BEFORE_FLAG = (b" ", b"\t", b"", b",", *_QUOTES)
+_number = re2.compile(rb"[0-9]{4,8}\b", OPTIONS)
+
+
+def _spoken(data: bytes, at: int, said: bool) -> tuple[list[Span], int]:
+    """`password X9!kq...`, `the token is hunter2.`: only what no word of a sentence looks like.
+
+    `said` tells that the word is what the name stands for, so that one with a digit that ends a clause is.
+    """
     word = _word.match(data, at)
     if word is None:
         return [], at
     start, end = word.span()
     while end > start and data[end - 1] in b",.)]}:":
         end -= 1
-    return (
-        (bounded(data, start, end), end)
-        if is_strong(data[start:end]) or is_random(data[start:end])
-        else ([], at)
+    value = data[start:end]
+    ends = said and (
+        end < word.end() or not data[end : end + 2].lstrip(b" ") or data[end : end + 1] in b"\r\n<\"'/"
     )
+    if is_strong(value) or is_random(value) or (ends and is_thought_of(value)):
+        return bounded(data, start, end), end
+    return [], at
 
 
 def _is_secret(data: bytes, value: list[Span], colon: bool, any_kind: bool) -> bool:
@@ -181,8 +286,11 @@ def _is_secret(data: bytes, value: list[Span], colon: bool, any_kind: bool) -> b
     )
 
 
-def _value(data: bytes, at: int, whole_line: bool) -> tuple[list[Span], int]:
-    """The parts of the value at `at` that are hidden, and where it ends."""
+def _value(data: bytes, at: int, whole_line: bool, escaped: bool = False) -> tuple[list[Span], int]:
+    """The parts of the value at `at` that are hidden, and where it ends.
+
+    `escaped` tells that what ends it is written as its sign is, in percent or `\\u0022`.
+    """
     masked = after_mask(data, at)
     block = _block.match(data, at)
     if block is not None:  # YAML's text in lines of their own
@@ -198,13 +306,42 @@ def _value(data: bytes, at: int, whole_line: bool) -> tuple[list[Span], int]:
     closed = at if opening is None or masked > at else _closing_bracket(data, at)
     run = (_rest_of_line if whole_line else _word).match(data, max(closed, masked))
     end = max(closed, masked) if run is None else run.end()
-    if (escape := _escaped_break.search(data, closed, end)) is not None:
+    if (escape := (_escaped_end if escaped else _escaped_break).search(data, closed, end)) is not None:
         end = max(escape.start(), closed)
     while end > max(closed, masked) and data[end - 1] in b",.)]} \t;":
         end -= 1
     if end == masked > at:  # hidden already
         return [], end
+    if data[end - 1 : end] == b"\\" and end > at and data[end : end + 1] in (b"\n", b"\r"):
+        return _continued(data, at, masked, end)
     return ([(at, end)] if closed > at else bounded(data, at, end)), end
+
+
+def _continued(data: bytes, at: int, masked: int, end: int) -> tuple[list[Span], int]:
+    """A word that goes on behind a backslash and a line break, which a shell takes out."""
+    spans = [] if masked == end - 1 > at else bounded(data, at, end - 1)
+    rest = _next_piece.match(data, end)
+    if rest is None or is_command(rest.group(1)) or after_mask(data, rest.start(1)) > rest.start(1):
+        return spans, end
+    return [*spans, *bounded(data, *rest.span(1))], rest.end()
+
+
+def _values_below(data: bytes, at: int, may_be: bool) -> tuple[list[Span], int]:
+    """Lines behind `password:`, each of one word that looks chosen and that a shell would hardly run.
+
+    Such a line is indented, behind a dash, or only digits; and the line before begins with the name, which
+    `may_be` tells, so that no command stands there that prints one.
+    """
+    spans: list[Span] = []
+    for _ in range(_MOST_LINES):
+        line = _one_word.match(data, at)
+        if line is None or is_command(line.group(2)) or not is_thought_of(line.group(2), digits=True):
+            break
+        if not (line.group(2).isdigit() or (may_be and line.group(1))):
+            break
+        spans += bounded(data, *line.span(2))
+        at = line.end()
+    return spans, at
 
 
 def _block_lines(data: bytes, at: int, indent: bytes) -> tuple[list[Span], int]:
@@ -260,87 +397,3 @@ def _closing_quote(data: bytes, start: int, escapes: int, quote: bytes) -> int |
             end += 1
         end = data.find(quote, end + 1, line)
     return None
-
-
-# --- headers -------------------------------------------------------------------------------------------
-
-_QUOTED = r"\\?\"[^\"\r\n]*\""
-_PARAM = rf"([A-Za-z][\w\-]*)[ \t]*=[ \t]*({_QUOTED}|{MASKED}|[^\s,\"'<>|&`;]+(?:;[^\s,\"'<>|&`]+)*)"
-_scheme = re2.compile(
-    rb"(?i:basic|bearer|digest|negotiate|ntlm|token|apikey|oauth|hawk|hoba|mutual|scram-[\w\-]+|aws4-[\w\-]+"
-    rb"|sharedkey|sharedaccesssignature|bot|jwt|key|dpop|signature|googlelogin)(?:[ \t]+|%20)",
-    OPTIONS,
-)
-_param = re2.compile(_PARAM.encode(), OPTIONS)
-_comma = re2.compile(rb"[ \t]*,[ \t]*", OPTIONS)
-_credentials = re2.compile(rb"[^\s\"'<>&,;|`]+", OPTIONS)
-_SHOWN = frozenset(
-    b"username realm uri algorithm qop nc signedheaders ts version oauth_version oauth_signature_method"
-    b" oauth_timestamp keyid headers".split()
-)
-
-
-def _authorization(data: bytes, at: int) -> tuple[list[Span], int]:
-    """The credentials of an Authorization header; the scheme, the realm and the user stay."""
-    if data[at : at + 1] in (b"'", b'"'):
-        at += 1
-    scheme = _scheme.match(data, at)
-    if scheme is None:
-        masked = after_mask(data, at)
-        rest = _rest_of_line.match(data, masked)
-        end = masked if rest is None else rest.end()
-        if masked > at and not data[masked:end].strip(b" \t,;"):
-            return [], end
-        while end > at and data[end - 1] in b" \t,;)]}":
-            end -= 1
-        return _first(bounded(data, at, end)), end
-    at = scheme.end()
-    params, spans = _param.match(data, at), []
-    while params is not None:
-        start, at = params.span(2)
-        if data[start : start + 1] in (b'"', b"\\"):
-            start, at = data.index(b'"', start) + 1, at - 1
-            at -= data[at - 1 : at] == b"\\"
-        if params.group(1).lower() not in _SHOWN and not is_mask(data[start:at]):
-            spans += bounded(data, start, at)
-        at = params.end()
-        comma = _comma.match(data, at)
-        params = None if comma is None else _param.match(data, comma.end())
-    if not spans and (word := _credentials.match(data, at)) is not None:
-        start, at = word.span()
-        spans = [] if after_mask(data, start) > start else bounded(data, start, at)
-    return spans, at
-
-
-def _first(spans: list[Span]) -> list[Span]:
-    return spans[:1]
-
-
-_cookie = re2.compile(rf"[ \t]*([^=;,\s\"'<>]+)=(\"[^\"\r\n]*\"|{MASKED}|[^;\s\"'<>]*);?".encode(), OPTIONS)
-_flag = re2.compile(rb"[ \t]*(?i:httponly|secure|partitioned);?|[ \t]*(?i:expires)=[^;\r\n]*;?", OPTIONS)
-_ATTRIBUTES = frozenset(b"path domain max-age samesite priority expires version".split())
-
-
-def _cookies(data: bytes, at: int) -> tuple[list[Span], int]:
-    """The values of a Cookie header; their names and attributes stay."""
-    if data[at : at + 1] in (b"'", b'"', b"\\"):
-        return _value(data, at, False)
-    begun = at
-    spans: list[Span] = []
-    while True:
-        flag = _flag.match(data, at)
-        pair = None if flag is not None else _cookie.match(data, at)
-        if flag is not None:
-            at = flag.end()
-        elif pair is not None:
-            start, end = pair.span(2)
-            at = pair.end()
-            if data[start : start + 1] == b'"':
-                start, end = start + 1, end - 1
-            if pair.group(1).lower() not in _ATTRIBUTES and not is_mask(data[start:end]) and start < end:
-                spans += bounded(data, start, end)
-        else:
-            break
-    if at == begun and (word := _credentials.match(data, at)) is not None and after_mask(data, at) == at:
-        return bounded(data, *word.span()), word.end()
-    return spans, at

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from re import compile as compile_fixed  # fixed-width patterns only, where it is as linear and quicker
 from typing import Literal
-from unicodedata import combining, normalize
+from unicodedata import category, combining, normalize
 
 import re2
 
@@ -36,6 +36,12 @@ _WORDS = (
     r"|card (?:number|num|no)|(?:credit|debit) card|cc (?:number|num)|cv[vcn]|otp|totp"
     r"|(?:security|verification|mfa|otp|totp|sms|auth|one time|recovery|backup) codes?"
     r"|dsn|conn(?:ection)? str(?:ing)?|(?:seed|recovery|backup|secret|wallet) (?:phrase|words)|mnemonic"
+    r"|(?:security|secret) answers?|priv key|(?:unlock|access|door|alarm|pairing|activation) codes?|cv[vc]2"
+    r"|(?:app|application|user|bot|product|activation|pre shared|tls|host|api|registry) keys"
+    r"|app(?:lication)? key"
+    r"|client assertion|code verifier|saml (?:response|assertion)|connect sid|user pass|login pass"
+    r"|nt(?:lm)? hash"
+    r"|(?:seed|totp|otp|mfa|2fa) seed|jaas config|sasl jaas config|kata laluan|palabra clave|zugangscode"
     r"|amz signature|(?:db|smtp|ssh|store|key|user|root|admin|ftp|imap|ldap|http|proxy|pg|redis|wifi) pass"
     r"|mysql pass|mot de passe|palavra passe|mat khau|kata sandi|passe"
 )
@@ -43,11 +49,24 @@ _GLUED = (  # also at the end of a longer word: dbpassword, authtoken
     r"passwords?|passwd|passphrase|passcode|pwd|pswd|pw|secret|token|api keys?|credentials?"
     r"|sessids?|sessionids?|cookies?"
     r"|contrasenh?as?|passwort|kennwort|senha|wachtwoord|haslo|lozinka|geslo|heslo|salasana|losenord|passord"
-    r"|adgangskode|jelszo|sifre|motdepasse|parool"
+    r"|adgangskode|jelszo|sifre|motdepasse|parool|slaptazodis|kodeord|lykilord|zaporka|tunnussana"
+    r"|contrasenya|contrasinal|pasahitza|cyfrinair|nenosiri|pasvorto|privkey|userpass|psswd|passw|pword"
 )
 _LAST = r"o?auth(?: (?:header|data|string|value|info|key))?|pin(?: (?:number|_code))?|sig"  # only at the end
 _COUNTED = r"tokens|pass|clave|parola"  # numbers of things or other words, unless they hold text
-_ALONE = r"sid|seed"  # only as the whole name
+_ALONE = r"sid|seed|private|unlock|mdp"  # only as the whole name
+
+
+_ALIKE = str.maketrans(
+    "абвгеёзікмнорстухјѕԁһпіԛԝѵАВЕЅІЈКМНОРСТУХαβεικνορτυχωΑΒΕΖΗΙΚΜΝΟΡΤΥΧı",
+    "abbreezikmhopctyxjsdhniqwvABESIJKMHOPCTYXabeiknoptuxwABEZHIKMNOPTYXi",
+)
+"""Letters of other scripts that look like Latin ones. A name is looked up as it is written as well."""
+
+
+def _alike(name: str) -> str:
+    """Return `name` with Latin letters where others look like them, and without invisible characters."""
+    return _unaccented("".join(char for char in name if category(char) != "Cf")).translate(_ALIKE)
 
 
 def _unaccented(name: str) -> str:
@@ -55,22 +74,48 @@ def _unaccented(name: str) -> str:
     return plain.replace("ł", "l").replace("Ł", "L").replace("đ", "d").replace("\u0131", "i")
 
 
-_SCRIPTS = (
+SCRIPTS = (
+    *("лозинк", "პაროლ", "գաղտնաբառ", "পাসওয়ার্ড", "கடவுச்சொல்", "رمز عبور", "گذرواژه", "合言葉", "暗号鍵"),
     *("парол", "密码", "密碼", "口令", "暗証番号", "パスワード", "비밀번호", "암호", "รหัสผ่าน", "पासवर्ड"),
     *("كلمة المرور", "كلمة السر", "סיסמה", "סיסמא", "κωδικο", "συνθηματικο"),
 )
-_FOLDED = tuple(_unaccented(word) for word in _SCRIPTS)
+"""Words that a pattern has as they are; also those of `shapes` that know what is said without a sign."""
+_FOLDED = tuple(_unaccented(word) for word in SCRIPTS)
 _ACCENTED = r"contraseñas?|hasło|şifre|lösenord|jelszó|mật khẩu|mot de passe"
 _IN_TEXT = (  # as they are written, before accents are taken off
-    *_SCRIPTS,
+    *SCRIPTS,
     *("Парол", "ПАРОЛ", "κωδικός", "Κωδικός", "συνθηματικό"),
+)
+
+_CLOSE = {  # letters of other scripts that look the same, in a text
+    "a": "\u0430", "c": "\u0441", "d": "\u0501", "e": "\u0435", "h": "\u04bb", "i": "\u0456\u0131", "k":
+    "\u043a", "n": "\u043f", "o": "\u043e\u03bf", "p": "\u0440\u03c1", "r": "\u0433", "s": "\u0455",
+    "t": "\u0442", "w": "\u051d", "y": "\u0443",
+}  # fmt: skip
+_INVISIBLE = r"(?:\xe2(?:\x80[\x8b-\x8f\xaa-\xae]|\x81[\xa0-\xaf])|\xc2\xad|\xef\xbb\xbf|\xd8\x9c)*"
+
+
+def _look_alike(word: str) -> str:
+    """Return a pattern for a word in other letters, in full width or with what is invisible."""
+    letters = []
+    for char in word:
+        place = ord(char) - 97
+        close = "|".join("".join(rf"\x{byte:02x}" for byte in each.encode()) for each in _CLOSE.get(char, ""))
+        wide = rf"\xef(?:\xbc\x{0xA1 + place:02x}|\xbd\x{0x81 + place:02x})|\xf0\x9d[\x90-\x9f][\x80-\xbf]"
+        letters.append(rf"(?:(?i:{char})|{wide}{'|' + close if close else ''})")
+    return _INVISIBLE.join(letters)
+
+
+_ALIKE_IN_TEXT = "|".join(
+    _look_alike(word)
+    for word in ("password", "passwd", "passphrase", "passcode", "secret", "token", "apikey", "credential")
 )
 
 _PARTS = rf"{_WORDS}|{_GLUED}|{_LAST}|{_COUNTED}".replace(" ", r"[ _.\-0-9]*").replace(
     "_code", "[_.\\- ]code"
 )
 NAME_PART = (
-    rf"(?:(?i:{_PARTS}|{_ACCENTED}|\bsid\b|\bseed\b)|[A-Z0-9]_KEY|{'|'.join(_IN_TEXT)})"
+    rf"(?:(?i:{_PARTS}|{_ACCENTED}|\bsid\b|\bseed\b)|[A-Z0-9]_KEY|{'|'.join(_IN_TEXT)}|{_ALIKE_IN_TEXT})"
     # A name that was added is looked for by `text.Engine`, which knows the settings.
 )
 """A pattern found in every name that `held_by` does not say "no" to, and in some others."""
@@ -215,6 +260,9 @@ def _held_by(name: str) -> Held:
         return "any"
     letters = _other.sub("|", words)
     found = _name.search(letters.encode())
+    if found is None and not name.isascii():
+        letters = _other.sub("|", normal(_alike(name)))
+        found = _name.search(letters.encode())
     if found is None:
         named = _variable.fullmatch(name) is not None and _NO_VARIABLE.isdisjoint(letters.split("_"))
         return "text" if named else "no"

@@ -1,4 +1,4 @@
-"""Secrets that are known by their own shape: tokens, card numbers, keys in PEM, passwords in URLs.
+"""Secrets that are known by their own shape: tokens, card numbers, passwords in URLs.
 
 One search of RE2 is linear; finding all matches is linear only if a match, once it has begun, takes what it
 has read, and a rejected one is short.
@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import re2
 
-from aegis_otel.redaction.names import OPTIONS
+from aegis_otel.redaction.names import OPTIONS, SCRIPTS
 from aegis_otel.redaction.rules import EDGE, entropy
-from aegis_otel.redaction.spans import Span, after_mask, bounded, is_command
+from aegis_otel.redaction.spans import Span, after_mask, bounded
 
 _TOKENS = "|".join(
     (
@@ -27,8 +27,10 @@ _TOKENS = "|".join(
         r"(?:AKIA|ASIA)[A-Z0-9]{12,}",  # AWS
         r"AIza[\w\-]{20,}|ya29\.[\w\-.]{10,}|GOCSPX-[\w\-]{10,}",  # Google
         r"npm_[A-Za-z0-9]{30,}|pypi-[\w\-]{16,}|hf_[A-Za-z0-9]{20,}|dapi[0-9a-f]{32}",
-        r"whsec_[\w+/=]{8,}|SG\.[\w\-]{16,}(?:\.[\w\-]+)?|shp(?:at|ca|pa|ss)_[0-9A-Fa-f]{16,}|sq0[a-z]{3}-[\w\-]{16,}",
-        r"gsk_\w{20,}|glsa_\w{16,}|glc_[\w=]{16,}|do[opr]_v1_[0-9a-f]{16,}|hv[sbr]\.[\w\-]{16,}|lin_api_\w{16,}",
+        r"whsec_[\w+/=]{8,}|SG\.[\w\-]{16,}(?:\.[\w\-]+)?|shp(?:at|ca|pa|ss)_[0-9A-Fa-f]{16,}"
+        r"|sq0[a-z]{3}-[\w\-]{16,}",
+        r"gsk_\w{20,}|glsa_\w{16,}|glc_[\w=]{16,}|do[opr]_v1_[0-9a-f]{16,}|hv[sbr]\.[\w\-]{16,}"
+        r"|lin_api_\w{16,}",
         r"AGE-SECRET-KEY-1[0-9A-Z]{20,}|NR(?:AK|II|JS|RA)-[\w\-]{16,}|PMAK-[\w\-]{16,}|sbp_[0-9a-f]{20,}",
         r"(?:dckr_pat_|sntry[su]_|nvapi-|xai-|pplx-|r8_|figd_|ntn_|rubygems_|xkeysib-|ATATT)[\w\-=]{16,}",
         r"tskey-[\w\-]{12,}",
@@ -38,7 +40,8 @@ _TOKENS = "|".join(
 # A prefix and a long random part: apify_api_..., lsv2_pt_...; see `_accept_prefixed`.
 _PREFIXED = r"[A-Za-z][A-Za-z0-9]{1,15}[_\-.~](?:[A-Za-z0-9]{1,10}[_\-.]){0,2}[A-Za-z0-9_\-]{20,}"
 _marked = re2.compile(
-    rb"^(?i:[a-z0-9]{0,12}[_\-.]?[a-z0-9]{0,6}(?:sk|[pa]t|pat|api|key|tok|token|secret|live|prod|oauth|pw|sec)[_\-.])",
+    rb"^(?i:[a-z0-9]{0,12}[_\-.]?[a-z0-9]{0,6}(?:sk|[pa]t|pat|api|key|tok|token|secret|live|prod|oauth|pw"
+    rb"|sec)[_\-.])",
     OPTIONS,
 )
 _IDS = frozenset(  # what stands before ids, which are no secrets
@@ -49,6 +52,18 @@ _IDS = frozenset(  # what stands before ids, which are no secrets
     b" etag ref version v build release node host db doc page".split()
 )
 _VALUE = r"(?:\"([^\"\r\n]+)\"|'([^'\r\n]+)'|([^\s\"';|&`<>]+))"
+_LITERAL = r"[bBrRuU@$]{0,2}\\?[\"']([^\"'\\\r\n]{1,256})"
+_BLANKS = r"[ \t]+"
+_READERS = (
+    r"sudo[ \t]+(?:-\w+[ \t]+)*-\w*S|sudo[ \t]+passwd|su\b|passwd|smbpasswd|kinit|cryptsetup|veracrypt"
+    r"|ecryptfs|openssl"
+    r"|secret-tool|wg[ \t]+pubkey|bw\b|pass[ \t]+insert|gpg[^\n|;&]{0,200}--passphrase-fd"
+    r"|htpasswd[^\n|;&]{0,80}-\w*i"
+    r"|docker[ \t]+secret|gh[ \t]+(?:auth|secret)|glab[ \t]+auth|vault[ \t]+login"
+    r"|[^\n|;&]{1,200}--(?:password-stdin|with-token|passphrase-fd|stdin)"
+)
+"""Programs that read a secret from their input."""
+_SCRIPTS_SAID = "|".join(SCRIPTS)
 _LETTER, _DIGIT = re2.compile(rb"[A-Za-z]", OPTIONS), re2.compile(rb"[0-9]", OPTIONS)
 _MIXED = re2.compile(rb"[A-Z].*[a-z]|[a-z].*[A-Z]|[!#$%^*+~@?]", OPTIONS)
 _CASES = re2.compile(rb"[A-Z].*[a-z]|[a-z].*[A-Z]", OPTIONS)
@@ -86,6 +101,25 @@ def is_strong(value: bytes) -> bool:
         and _MIXED.search(value) is not None
         and _PLACE.search(value) is None
     )
+
+
+_TERMS = compile_fixed(
+    rb"(?:sha|md|base|aes|rsa|utf|oauth|http|ssl|tls|x|v|s|erc|cl|bcrypt|argon|pbkdf|hs|rs|es|ed|fido|fa"
+    rb"|step|web"
+    rb"|ipv|h|p|r|k|gpt|py|python|level|version|option|part|field|line|row|user|test|page|item"
+    rb"|step)-?_?\d{1,4}\w?(?:-[a-z]+)*$",
+    2,
+)
+
+
+def is_thought_of(value: bytes, digits: bool = False) -> bool:
+    """Whether a word looks like a password that a person chose: `hunter2`; not `sha256`, `v2` or a date.
+
+    `digits` tells that a code of digits is one as well.
+    """
+    if not 5 <= len(value) <= 128 or _PLACE.search(value) is not None or _TERMS.match(value) is not None:
+        return digits and 6 <= len(value) <= 10 and value.isdigit()
+    return _DIGIT.search(value) is not None and _LETTER.search(value) is not None
 
 
 def is_random(value: bytes) -> bool:
@@ -156,6 +190,28 @@ def _accept_value(data: bytes, start: int, end: int) -> bool:  # noqa: ARG001
     return data[start : start + 1] not in (b"-", b"$")
 
 
+def _accept_login(data: bytes, start: int, end: int) -> bool:
+    """Whether `user:x@host` has a password: no address of a mail, no version of an image, no clone by SSH."""
+    if data[end : end + 8].startswith((b"@sha256:", b"@sha512:")):
+        return False
+    before = data[max(0, start - 100) : start].rpartition(b" ")[2].lower()
+    if before.endswith((b"mailto:", b"sip:", b"sips:", b"xmpp:", b"acct:", b"im:")):
+        return False
+    return is_strong(data[start:end]) or (b"proxy" in before and is_thought_of(data[start:end]))
+
+
+def _accept_code(data: bytes, start: int, end: int) -> bool:
+    return is_thought_of(data[start:end])
+
+
+def _accept_said(data: bytes, start: int, end: int) -> bool:
+    return data[start - 3 : start] in (b"\xef\xbc\x9a", b"\xef\xbc\x9d") or is_thought_of(data[start:end])
+
+
+def _accept_strong_or_quoted(data: bytes, start: int, end: int) -> bool:
+    return data[start : start + 1] in (b"'", b'"') or is_strong(data[start:end])
+
+
 class Family(NamedTuple):
     """The secret is the first group of the pattern that has matched, if `accept` says so."""
 
@@ -165,6 +221,33 @@ class Family(NamedTuple):
     """A pattern with fewer states, found wherever `source` is."""
     whole: bool = False
     """Whether the secret is all that matches, where a token can begin: no group is found as quickly."""
+
+
+_ESCAPED = (  # what stands in JSON for a break
+    (r"\r?\n", r"(?:\r?\n|\\r\\n|\\n)"),
+    (r"(?:^|\n)", r"(?:^|\n|\\n|\")"),
+    (r"(?:^|\s)", r"(?:^|\s|\\[nrt]|\")"),
+    (r"\s+", r"(?:\s|\\[nrt])+"),
+    ("(?:^|[\\s=\\\"'(])", "(?:^|[\\s=\"'(]|\\\\[nrt])"),
+    ("\\\\?[\\\"']", "\\\\*[\"']"),
+)
+_BOUND = compile_fixed(r"\{(\d+),\d+\}")
+
+
+def unbounded(source: str) -> str:
+    """Return a pattern found wherever `source` is, in JSON as well.
+
+    It counts nothing, so that one pass over all patterns stays small.
+    """
+    for written, also in _ESCAPED:
+        source = source.replace(written, also)
+    return _BOUND.sub(lambda found: "*" if found.group(1) == "0" else "+", source)
+
+
+def _wide(
+    source: str, accept: Callable[[bytes, int, int], bool] | None = None, gate: str | None = None
+) -> Family:
+    return Family(source, accept, gate or unbounded(source))
 
 
 FAMILIES = (
@@ -192,6 +275,46 @@ FAMILIES = (
            _accept_strong, r"(?i:pass(?:word|wd)?)[ \t]+\\?[\"']?[^\s'\"]*[0-9]"),
     Family(r":54\d\d:[\w\-*.]{1,64}:[\w\-*.]{1,64}:([^\s\"':;|&`<>]{4,})"),  # .pgpass
     Family(r"(?:oracle:thin:|sqlplus(?: -\S+)* )[\w$.\-]{1,64}/([^\s\"'@]+)@"),
+    _wide(rf"(?i:(?:log_?in|sign_?in|authenticate|auth|basic_?auth|http_?(?:basic|digest)_?auth"
+          rf"|[a-z]{{0,40}}credentials?)"
+           rf"\]?(?:::new|\.new|\.of)?[ \t]*(?:=[ \t]*)?[(\[])[ \t]*[^()\[\],\r\n]{{1,200}},"
+           rf"[ \t]*{_LITERAL}"),
+    _wide(r"(?:(?i:mysqli?_connect|new (?:mysqli|pdo)|getconnection))"
+           r"\((?:[^(),\r\n]{1,200},[ \t]*){2}" + _LITERAL),
+    _wide(rf"(?:bcrypt\.hashpw|generate_password_hash|make_password|hash_password"
+          rf"|password_hash)\([ \t]*{_LITERAL}"),
+    _wide(r"(?i:credentials?|creds|login|zugangsdaten)[ \t]*[:=][ \t]*[^\s/|,]{1,64}[ \t]*/[ \t]*"
+           r"([^\s\"'`;|&<>]+)",
+          _accept_code),
+    _wide(rf"ConvertTo-SecureString[ \t]+(?:-String[ \t]+)?{_VALUE}", _accept_value),
+    _wide(rf"(?:echo|printf){_BLANKS}(?:-\w{_BLANKS})*(?:[\"']%s(?:\\n)?[\"']{_BLANKS})?"
+           rf"\\?[\"']?[\w.\-]{{1,64}}:([^\s\"'|;&`<>]+)\\?[\"']?[ \t]*\|[ \t]*(?:sudo[ \t]+)?chpasswd"),
+    _wide(rf"(?:echo|printf){_BLANKS}(?:-\w{_BLANKS})*(?:[\"']%s(?:\\n)?[\"']{_BLANKS})?{_VALUE}"
+           rf"[ \t]*\|[ \t]*(?:\w+=\S*[ \t]+)*(?:{_READERS})", _accept_value),
+    _wide(rf"(?:sudo[^\n|;&]{{0,200}} -S|chpasswd|passwd|kinit|--password-stdin|--passphrase-fd 0)"
+           rf"[^\n|;&<]{{0,200}}<<<[ \t]*{_VALUE}", _accept_value),
+    _wide(r"(?i:assword:[^\r\n]{0,40}(?:\r?\n|[;{])[ \t]*(?:send|sendline|exp_send)[ \t(]+(?:--[ \t]+)?)"
+           r"\\?[\"']([^\"'\r\n\\]+)"),
+    _wide(r"(?:" + _SCRIPTS_SAID + r")[\x80-\xff]{0,18}?"
+           r"(?:\xe6\x98\xaf|\xe4\xb8\xba|\xe7\x82\xba|\xe3\x81\xaf|\xe3\x81\x8c|\xec\x9d[\x80\xb4]"
+           r"|\xeb\x8a\x94"
+           r"|\xef\xbc[\x9a\x9d])[ \t]?([!-~]{4,})", _accept_said),
+    _wide(r"(?:^|[\s=\"'(])(?:(?i:[\w]{0,20}proxy)[=: ][\"']?)?[^\s:/@\"'=]{1,64}:"
+           r"([^\s/@\"'<>|;&`:]{4,})@[\w.\-]+",
+           _accept_login),
+    _wide(r"(?:^|[\s=\"'(])[\w$.]{1,64}/([^\s/@\"'<>|;&`]{6,})@[\w.\-]+", _accept_strong),
+    _wide(r"(?i:connect)[ \t]+[\w$]{1,64}/([^\s/@\"'<>|;&`]+)@[\w.\-]+"),
+    _wide(r"(?:^|\s)(?i:default|machine[ \t]+\S{1,200})\s+(?:login|user)\s+\S{1,200}\s+password\s+(\S+)"),
+    _wide(r"(?:^|\n)[ \t]*(?:masterauth|requirepass|AUTH|ENV \w{0,60}(?:PASSWORD|SECRET|TOKEN|KEY))[ \t]+"
+           rf"(?:\w+[ \t]+)?{_VALUE}", _accept_code),
+    _wide(rf"(?:requirepass|insecure-password|isakmp key)[ \t]+{_VALUE}"),
+    _wide(r"ACL SETUSER [^\r\n]{0,200}?[ \t]>(\S+)"),
+    _wide(r"([^\s\"'`;|&<>]{8,}|\"[^\"\r\n]{4,64}\"|'[^'\r\n]{4,64}')"
+           r"[ \t]+(?:is|as|ist)[ \t]+(?:the|my|your|our|mein|das)[ \t]+(?:new |root |admin )?(?i:passw"
+           r"|passc|pin\b)",
+           _accept_strong_or_quoted,
+           r"[ \t](?:is|as|ist)[ \t]+(?:the|my|your|our|mein|das)[ \t]+(?:new |root |admin )?(?i:passw|passc"
+           r"|pin)"),
     Family(r"\$(?:1|2[abxy]?|5|6|y|apr1|argon2\w{1,2})\$([\w./$=,+\-]{20,})"),  # crypt
     Family(r"(eyJ[\w\-]+\.[\w\-]+(?:\.[\w\-]*)*)"),  # JSON Web Token
     Family(_TOKENS, _accept_token, rf"{EDGE}(?:{_TOKENS})", whole=True),
@@ -243,33 +366,3 @@ class FamilyFinder:
         group = next(n for n in range(1, self._compiled.groups + 1) if found.end(n) > found.start(n))
         start, end = found.span(group)
         return start, end
-
-
-# --- keys in PEM ---------------------------------------------------------------------------------------
-
-_GAP = r"(?:\s|\\+[nrt])+"  # also as an escape inside a repr or JSON
-PEM = r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|Private-Lines: \d{1,4}"
-_pem = re2.compile(PEM.encode(), OPTIONS)
-_HEADER = r"(?:Proc-Type|DEK-Info|Version|Comment|Hash|Charset): [^\r\n\\;|&`$\"'<>]{0,100}"
-_body = re2.compile(
-    rf"(?:{_GAP}(?:{_HEADER}|[A-Za-z0-9+/]{{16,}}={{0,2}}))*(?:{_GAP}([A-Za-z0-9+/]{{1,15}}={{0,2}}))?"
-    rf"(?:{_GAP}=[A-Za-z0-9+/]{{4}})?"
-    r"(?:(?:\s|\\+[nrt])*(-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----))?".encode(),
-    OPTIONS,
-)  # fmt: skip
-
-
-def pem_keys(data: bytes) -> list[Span]:
-    """Private keys: from the header over lines of base64 and no others, to the end line where one follows."""
-    spans: list[Span] = []
-    at = 0
-    while (found := _pem.search(data, at)) is not None:
-        body = _body.match(data, found.end())
-        end = body.end()
-        if body.group(2) is None and body.group(1) is not None and is_command(body.group(1)):
-            end = body.start(1)
-        block = data[found.start() : end].rstrip()
-        end = found.start() + len(block)
-        spans.append((found.start(), end))
-        at = max(end, found.end())
-    return spans

@@ -14,12 +14,23 @@ INTO = (
 )
 BY = (
     rf"(?i:identified{_GAP}(?:with{_GAP}\S{{1,64}}{_GAP})?(?:by|as){_GAP}(?:password{_GAP})?"
-    rf"|password[ \t]*\([ \t]*)[nN]?'((?:[^'\r\n]|'')+)'"
+    rf"|\b(?:old_)?password[ \t]*\([ \t]*)[nN]?'((?:[^'\r\n]|'')+)'"
+    rf"|(?i:identified{_GAP}by{_GAP})\\?\"([^\"\\\r\n]+)\\?\""
+    rf"|(?i:(?:create|alter){_GAP}user{_GAP}\S{{1,128}}{_GAP}identified{_GAP}by{_GAP}"
+    rf"|connect{_GAP}to{_GAP}\S{{1,128}}{_GAP}identified{_GAP}by{_GAP})([\w$#]+)"
+    rf"|(?i:(?:password|passwd|pwd|secret)[ \t]*=[ \t]*\w{{1,40}}[ \t]*\([ \t]*)"
+    r"(?:'[\w\-]{1,12}'[ \t]*,[ \t]*)?'((?:[^'\r\n]|'')+)'"
+    r"|(?i:(?:pgp_sym_(?:en|de)crypt|aes_(?:en|de)crypt|encryptbypassphrase"
+    r"|decryptbypassphrase)\([^()\r\n]{1,200},[ \t]*"
+    rf"|pragma[ \t]+(?:hex)?key[ \t]*=[ \t]*|attach{_GAP}[^\r\n;]{{1,200}}{_GAP}key{_GAP})'((?:[^'\r\n]"
+    rf"|'')+)'"
+    rf"|'((?:[^'\r\n]|'')+)'{_GAP}(?i:as{_GAP}(?:password|passwd|pwd|secret|api_key|token)\b)"
 )
 _into = re2.compile(INTO.encode(), OPTIONS)
 _by = re2.compile(BY.encode(), OPTIONS)
 _item = re2.compile(
-    rb"\s*(?:[nNeEbB]?'((?:[^'\\\r\n]|\\.|'')*)'|\"((?:[^\"\\\r\n]|\\.)*)\"|([^\s,()'\";|&`]+(?:\([^()]{0,200}\))?))\s*([,)])",
+    rb"\s*(?:[nNeEbB]?'((?:[^'\\\r\n]|\\.|'')*)'|\"((?:[^\"\\\r\n]|\\.)*)\""
+    rb"|([^\s,()'\";|&`]+(?:\([^()]*(?:\([^()]*\)[^()]*)*\))?))\s*([,)])",
     OPTIONS,
 )
 _next_tuple = re2.compile(rb"\s*,?\s*\(", OPTIONS)
@@ -66,10 +77,10 @@ def _tuples(data: bytes, at: int, held: list[bool]) -> tuple[list[Span], int]:
 
 
 def sql_passwords(data: bytes) -> list[Span]:
-    """Passwords in `IDENTIFIED BY '...'` and `PASSWORD('...')`."""
-    return [
-        span
-        for found in _by.finditer(data)
-        if not is_mask(found.group(1))
-        for span in bounded(data, *found.span(1))
-    ]
+    """Passwords in `IDENTIFIED BY '...'`, `PASSWORD('...')`, `password = crypt('...')` and their like."""
+    spans: list[Span] = []
+    for found in _by.finditer(data):
+        group = next(n for n in range(1, _by.groups + 1) if found.end(n) > found.start(n))
+        if not is_mask(found.group(group)):
+            spans += bounded(data, *found.span(group))
+    return spans

@@ -11,7 +11,7 @@ from typing import Any
 
 import re2
 
-from aegis_otel.redaction import named, shapes, sql, words
+from aegis_otel.redaction import commands, encoded, named, pem, shapes, signs, sql, words
 from aegis_otel.redaction.names import OPTIONS
 from aegis_otel.redaction.rules import RuleFinder, loose, split, vendors
 from aegis_otel.redaction.spans import Span, bounded, cover, merged, without_substitutions
@@ -38,9 +38,12 @@ class Engine:
         added = "|".join(names)
         tokens, of_vendors = split(without)
         searched: list[tuple[str, Find]] = [
-            (shapes.PEM, shapes.pem_keys),
+            (pem.PEM, pem.pem_keys),
             *((family.gate or family.source, shapes.FamilyFinder(family)) for family in shapes.FAMILIES),
-            (named.gate(added), named.NamedFinder(added)),
+            (signs.gate(added), named.NamedFinder(added)),
+            (commands.GATE, commands.command_secrets),
+            (encoded.GATE, encoded.encoded_secrets),
+            (signs.pair_gate(added), _nothing),
             (sql.INTO, sql.sql_values),
             (sql.BY, sql.sql_passwords),
             (words.pattern(), words.seed_phrases),

@@ -14,9 +14,10 @@ import random
 import re
 import string
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from tests.cases import held_out_shapes
 from tests.cases.bip39 import WORDS
 
 _KINDS = {
@@ -45,6 +46,8 @@ class Shape:
     """What a tool is given."""
     secrets: tuple[str, ...]
     seen: bool
+    held_out: bool = False
+    """Whether it is of the part that was written down before the rules of its kind, and kept apart."""
 
 
 def _fill(template: str, chance: random.Random) -> str:
@@ -71,6 +74,9 @@ def _shape(name: str, template: Any, chance: random.Random, seen: bool) -> Shape
             return [fill(item) for item in value]
         if not isinstance(value, str):
             return value
+        if value.startswith("base64:"):
+            secrets.append(base64.b64encode(_fill(value[7:], chance).encode()).decode())
+            return secrets[-1]
         parts = re.split("[«»]", _fill(value, chance))
         secrets.extend(parts[1::2])
         return "".join(parts)
@@ -505,6 +511,12 @@ def secrets(seed: int = 11) -> list[Shape]:
         for number, name in enumerate(names):
             value: Any = {name: PW} if number % 2 else {"settings": [{name: PW, "n": 1}]}
             found.append(_shape(f"name {name}", value, chance, seen))
+    for kind, templates in held_out_shapes.TEXTS.items():
+        for number, template in enumerate(templates):
+            shape = _shape(f"held out {kind} {number}", {"text": template}, chance, False)
+            found.append(replace(shape, held_out=True))
+    for number, value in enumerate(held_out_shapes.VALUES):
+        found.append(replace(_shape(f"held out value {number}", value, chance, False), held_out=True))
     return found
 
 
@@ -541,6 +553,45 @@ cat /etc/hostname|rsync -a --delete a/ b/|make -j 4 all|export PATH=/usr/local/b
 nmap -p 22,80 10.0.0.1|du -sh *|echo $HOME|sed -n 1,20p x|find . -name "*.pem" -type f
 """
 
+_TALK = """
+Enter your password:|Password:|The password field must not be empty|Your new password has been saved.
+password is required|password must contain at least 8 characters|Use SHA256 for the password hash|token is OAuth2
+Is the password base64 encoded?|The token is v2 of the format.|the secret is sha256-hashed|my password is strong
+The password was changed on 2026-01-02.|password for user 12 was reset|set password policy to level3|pass 3 of 5
+The key is AES256, the token is a JWT.|Your PIN will arrive by post.|password reset link sent to ann@example.com
+token ERC20 on chain 8453|secret santa 2026|He knows the password of room 12.|passwords: see the handbook
+mein Passwort ist zu kurz|la contraseña es obligatoria|le mot de passe est trop court|la password è scaduta
+Das Passwort ist abgelaufen.|пароль не подходит|密码是必填项|パスワードは必須です|비밀번호는 필수입니다
+Passwort vergessen?|¿Olvidó su contraseña?|Mot de passe oublié ?|hasło jest za krótkie|şifre en az 8 karakter
+echo hello world|echo "done" | tee log.txt|echo yes | apt-get install x|printf 'a\\tb' | cut -f1|ls | sudo tee /etc/x
+zip -r out.zip dir|unzip -l a.zip|7z l a.7z|tar xf a.tar|net use|net user|net user ann /delete|curl -s https://x.example -o f
+docker run -p 8080:80 -e TZ=UTC nginx|docker login registry.example|docker compose -p shop up|az group list -o table
+mysql -u root -h db shop|mysql --version|psql -p 5432|ssh -p 2222 ann@host ls|scp -P 22 a b:|rsync -e 'ssh -p 22' a b:
+openssl x509 -in cert.pem -noout|openssl rand -hex 16|openssl s_client -connect x.example:443|keytool -list -v
+vault status|vault kv get secret/db|vault list auth|kubectl get secret db -o yaml|kubectl create ns prod|helm list -A
+gh pr list|gh secret list|aws s3 cp a s3://b|aws ssm get-parameter --name /x|cargo build --release|npm publish
+htpasswd -D .htpasswd ann|snmpwalk -v2c -c public host|ldapsearch -x -b dc=x uid=ann|security find-identity -v
+login(user)|auth.login()|authenticate(request, backend)|requests.get(url, auth=auth)|credentials = load(path)
+setPassword(value)|getToken("prod/db")|get_secret("db/password")|reset_password("ann@example.com")|hash_password(pw)
+password = input("Password: ")|password: str = Field(min_length=8)|secret = vault.read("kv/x")|const { token } = props
+if (!password) throw new Error("password missing")|assert "password" in form|del session["token"]|print("token:", len(t))
+<label for="password">Password</label>|<input type="password" name="password">|placeholder="Your password"
+type: password|"type": "password"|- name: password\n  type: string\n  required: true|env:\n- name: TOKEN\n  valueFrom: x
+npm install @scope/pkg@1.2.3|uses: actions/checkout@v4|docker pull org/app@sha256:abcd|git clone git@github.com:org/repo.git
+mailto:ann.lee@x.example|ann@x.example|Contact: Ann <ann@x.example>|ftp://files.example/pub|https://x.example/@ann/post
+nginx:1.25-alpine@sha256:00|image: org/app:v1.2.3|host:5432/db|user:group /srv/x|C:/Users/ann/x@2x.png|a/b@c
+ALTER USER ann RENAME TO bob|CREATE USER ann|the suspect was identified by the police|SELECT 'x' AS name FROM t
+SELECT md5('hello')|UPDATE t SET note = concat('a', 'b')|INSERT INTO t (a, b) SELECT 'x', 'y'|PRAGMA table_info('t')
+key: value\nother: 1|tokens:\n  - word\n  - other|secrets:\n  enabled: true|password:\n  Enter it below|auth:\n  type: oauth
+default login page|machine learning course|AUTH is required|CONNECT x.example:443|send "hello\\r"|connect to the server
+card ending in 4242|expires 12/29|verification code sent|your code is in the mail|two-factor code required|pin the tab
+password -> Passwort|token => next|a -> b|x <- 5|secret: none|password: null|token: undefined|password: ********
+{"k": "color", "v": "red"}|[{"key": "DB_HOST", "val": "x"}]|{"name": "password", "required": true}|{"id": "token", "size": 3}
+username admin privilege 15|enable 7|ip address 10.0.0.1|interface Gi0/1|private:\n  int count2;|unlock the door
+cGFydHk=|aGVsbG8gd29ybGQgdGhpcyBpcyBmaW5l|70617274792074696d65|dGhlIHRva2VuaXplciBpcyBmYXN0|bmV4dA==
+%3D%3D|a%3Db%26c%3Dd|q=password+reset&page=2|search?q=api%20key|token_count%3D5|/docs/password%20policy
+"""
+
 _VALUES = """
 from_token=USDC|to_token=WETH|token_symbol: ETH|session_id=01HF8Z|secret_arn: arn:aws:secretsmanager:eu:1:secret:db-AbC
 credit_card_account_id=991|credit_card_last_4: 4242|pincode: 560001|max_tokens=4096|token_count: 17|key_id: k-17
@@ -572,6 +623,29 @@ _FIELDS: list[dict[str, Any]] = [
     {"card_type": "visa", "card_brand": "visa", "card_expiry_year": 2030},
 ]
 
+_ARGUMENTS: list[Any] = [
+    {"argv": ["ls", "-la", "/tmp"]},
+    {"argv": ["docker", "run", "-p", "8080:80", "nginx"]},
+    {"cmd": ["ssh", "-p", "2222", "ann@host"]},
+    {"cmd": ["cp", "-p", "a.txt", "b.txt"]},
+    {"cmd": ["zip", "-r", "out.zip", "dir"]},
+    {"cmd": ["vault", "kv", "get", "secret/db"]},
+    {"cmd": ["echo", "hello", "|", "tee", "x"]},
+    {"words": ["password", "token", "secret"]},
+    {"k": "color", "v": "red"},
+    {"fields": [{"key": "DB_HOST", "val": "db.example"}]},
+    {"name": "password", "type": "string", "required": True},
+    {"type": "token", "content": "Hello"},
+    {"type": "password", "label": "Your password", "text": "Enter it"},
+    {"id": "token_count", "value": 5},
+    {"private": True, "unlock": False},
+    {"title": "Reset your password", "content": "Click the link that we sent."},
+    {"question": "What is a TOTP seed?", "text": "A shared number."},
+    {"columns": ["id", "password"], "rows": 3},
+    {"parameter": "max_tokens", "value": 512},
+    {"variable": "SECRET_ARN", "value": "arn:aws:secretsmanager:eu:1:secret:x"},
+]
+
 
 def harmless(seed: int = 12) -> list[Any]:
     """Return values in which there is nothing to hide."""
@@ -581,6 +655,8 @@ def harmless(seed: int = 12) -> list[Any]:
     made: list[Any] = []
     for texts in (_PROSE, _CODE, _VALUES):
         made += texts.replace("\n", "|").strip("|").split("|")
+    made += [text.replace("\\n", "\n") for text in re.split(r"(?<! )\||\n", _TALK.strip())]
+    made += _ARGUMENTS
     made += _FIELDS
     for number in range(16):
         ident = uuid.UUID(int=chance.getrandbits(128), version=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import subprocess
@@ -161,12 +162,104 @@ async def test_k6_corpus_is_hidden_in_the_report(tmp_path: Path) -> None:
 
 
 def test_k6_corpus_is_large_and_a_third_of_it_unseen() -> None:
-    """The corpus, and what of its unseen part is hidden."""
+    """The corpus, and what of its unseen part is hidden; the same of the part that was held out."""
     unseen = [shape for shape in CORPUS if not shape.seen]
-    assert len(CORPUS) >= 400
-    assert 3 * len(unseen) >= len(CORPUS)
-    seen = [json.dumps(redact(to_plain(shape.value)), ensure_ascii=False) for shape in unseen]
-    assert hidden(unseen, seen) >= 0.85
+    held_out = [shape for shape in CORPUS if shape.held_out]
+    assert len(CORPUS) >= 700
+    assert 3 * len(held_out) >= len(CORPUS)
+    for part in (unseen, held_out):
+        seen = [json.dumps(redact(to_plain(shape.value)), ensure_ascii=False) for shape in part]
+        assert hidden(part, seen) >= 0.95
+
+
+KINDS: dict[str, tuple[Any, str]] = {
+    "form": ("user%3Dann%26password%3Dhunter2%26go%3D1", "hunter2"),
+    "form of JSON": ("%7B%22password%22%3A%22hunter2%22%7D", "hunter2"),
+    "next line": ("db:\n  password:\n    hunter22\n  host: x", "hunter22"),
+    "netrc": ("machine x.example login ann password hunter2", "hunter2"),
+    "openssl": ("openssl enc -aes-256-cbc -k hunter2 -in a", "hunter2"),
+    "7z": ("7z x -phunter2 a.7z", "hunter2"),
+    "zip": ("zip -P hunter2 a.zip a", "hunter2"),
+    "sudo": ("echo hunter2 | sudo -S ls", "hunter2"),
+    "chpasswd": ("echo 'root:hunter2' | chpasswd", "hunter2"),
+    "htpasswd": ("htpasswd -b f ann hunter2", "hunter2"),
+    "two secrets of one command": ("snmpget -A hunter21 -x AES -X hunter22 h", "hunter22"),
+    "identified": ('CREATE USER x IDENTIFIED BY "hunter2"', "hunter2"),
+    "a function of SQL": ("UPDATE u SET password = crypt('hunter2', gen_salt('bf'))", "hunter2"),
+    "full width": ("\uff30\uff21\uff33\uff33\uff37\uff2f\uff32\uff24\uff1dhunter2", "hunter2"),
+    "Cyrillic": ("p\u0430ssw\u043erd=hunter2", "hunter2"),
+    "zero width": ("pass\u200bword=hunter2", "hunter2"),
+    "continued": ("password=hunt\\\ner2222", "er2222"),
+    "login": ("login('bob', 'hunter2')", "hunter2"),
+    "auth": ("requests.get(u, auth=('bob', 'hunter2'))", "hunter2"),
+    "setter": ('builder.setPassword("hunter2")', "hunter2"),
+    "base64": (base64.b64encode(b"user=ann&password=hunter2").decode(), "aHVudGVyM"),
+    "base64 of JSON": (base64.b64encode(b'{"password": "hunter2"}').decode(), "aHVudGVyM"),
+    "hexadecimal": (b"password=hunter2".hex(), b"hunter2".hex()),
+    "Oracle": ("sqlplus scott/hunter2@db", "hunter2"),
+    "proxy": ("http_proxy=ann:hunter2@proxy.example:3128", "hunter2"),
+    "vault": ("vault kv put secret/x db=hunter2", "hunter2"),
+    "RDP": ("xfreerdp /u:ann /p:hunter2", "hunter2"),
+    "Windows": ("net user bob hunter2 /add", "hunter2"),
+    "PowerShell": ("ConvertTo-SecureString 'hunter2' -AsPlainText", "hunter2"),
+    "XML": ('<property name="password"><value>hunter2</value></property>', "hunter2"),
+    "Kubernetes": ("env:\n- name: DB_PASSWORD\n  value: hunter2", "hunter2"),
+    "Terraform": ('variable "db_password" {\n  type = string\n  default = "hunter2"\n}', "hunter2"),
+    "router": ("username ann password 0 hunter2", "hunter2"),
+    "German": ("mein Passwort ist hunter2.", "hunter2"),
+    "Spanish": ("la contraseña es hunter2", "hunter2"),
+    "Chinese": ("密码是hunter2", "hunter2"),
+    "code": ("your verification code is 482913", "482913"),
+    "arguments": ({"argv": ["mysql", "-phunter2"]}, "hunter2"),
+    "arguments apart": ({"argv": ["sshpass", "-p", "hunter2", "ssh", "h"]}, "hunter2"),
+    "pair": ({"k": "password", "v": "hunter2"}, "hunter2"),
+    "pair in a list": ({"fields": [{"key": "DB_PASS", "val": "hunter2"}]}, "hunter2"),
+    "name in Cyrillic": ({"p\u0430ssword": "hunter2"}, "hunter2"),
+    **{name: ({name: "hunter2"}, "hunter2") for name in ("privkey", "private", "unlock", "security_answer")},
+}
+
+
+@pytest.mark.parametrize(("value", "secret"), KINDS.values(), ids=KINDS)
+def test_k6_kinds_a_reviewer_found_are_hidden(value: Any, secret: str) -> None:
+    """One short value for each: no length and no random characters help to find it."""
+    plain = to_plain(value if isinstance(value, dict) else {"text": value})
+    shown = redact(plain)
+    assert not shows(secret, json.dumps(shown, ensure_ascii=False))
+    assert redact(shown) == shown
+    if isinstance(value, str):
+        assert not shows(secret, redact_text(value))
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("openssl enc -k x; rm -rf /srv", "; rm -rf /srv"),
+        ("7z x -phunter2 && rm -rf /srv", " && rm -rf /srv"),
+        ("zip -P $(rm${IFS}-rf${IFS}/srv) a", "$(rm${IFS}-rf${IFS}/srv)"),
+        ("zip -P `rm${IFS}-rf${IFS}/srv` a", "`rm${IFS}-rf${IFS}/srv`"),
+        ("echo x | sudo -S rm -rf /srv", " | sudo -S rm -rf /srv"),
+        ("net user ann x1 & shutdown", " & shutdown"),
+        ("password:\nrm -rf /srv", "\nrm -rf /srv"),
+        ("password:\nreboot\n", "\nreboot\n"),
+        ("password:\nwipe2\n", "\nwipe2\n"),
+        ("echo password:\n  wipe2\n", "\n  wipe2\n"),
+        ("password:\n  ./run1.sh\n", "./run1.sh"),
+        ("password=a1\\\nreboot", "\nreboot"),
+        ("x%3Dpassword%3Da;rm", ";rm"),
+        ("login('a', 'b'); rm('c')", "; rm('c')"),
+        ('setPassword("$(reboot)")', "$(reboot)"),
+    ],
+)
+def test_k6_masks_of_these_kinds_cover_no_command(text: str, kept: str) -> None:
+    """What a shell would run as another command stays (K3)."""
+    assert kept in redact_text(text)
+
+
+def test_k6_arguments_of_a_program_keep_their_commands() -> None:
+    """An item of a list may be a command line of its own."""
+    shown = redact({"argv": ["bash", "-c", "mysql -phunter2 x; rm -rf /srv"]})
+    assert shown == {"argv": ["bash", "-c", "mysql -p[REDACTED 7 chars] x; rm -rf /srv"]}
+    assert redact({"argv": ["docker", "run", "-p", "80:80"]}) == {"argv": ["docker", "run", "-p", "80:80"]}
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
