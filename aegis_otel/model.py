@@ -78,7 +78,10 @@ def _refuse(self: object, *args: object, **kwargs: object) -> NoReturn:  # noqa:
 class FrozenDict(dict[Any, Any]):
     """A dict that refuses to change; a deep copy of it is a plain, mutable dict."""
 
-    __slots__ = ()
+    __slots__ = ("spellings",)
+    spellings: Mapping[str, list[str]]
+    """Its keys by what they could be mistaken for, once somebody has asked: not set before."""
+
     __setitem__ = __delitem__ = __ior__ = _refuse
     clear = pop = popitem = setdefault = update = _refuse
 

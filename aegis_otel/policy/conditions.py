@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from aegis_otel.model import Action
+from aegis_otel.model import Action, FrozenDict
 from aegis_otel.policy.comparisons import JUDGES, Answer
 from aegis_otel.policy.rules import ParamTest, Rule, TimeWindow
 from aegis_otel.policy.spellings import skeleton
@@ -118,10 +118,23 @@ def find(params: Mapping[str, Any], path: str) -> Any:
 
 def spelled_otherwise(params: Mapping[str, Any], name: str) -> Iterator[str]:
     """The keys of `params` that are not `name` and could be read as it."""
-    wanted = skeleton(name)
-    for key in params:
-        if key != name and isinstance(key, str) and skeleton(key) == wanted:
+    for key in _spellings(params).get(skeleton(name), ()):
+        if key != name:
             yield key
+
+
+def _spellings(params: Mapping[str, Any]) -> Mapping[str, list[str]]:
+    """The keys of `params` by skeleton, made once for all rules: there may be thousands of either."""
+    known: Mapping[str, list[str]] | None = getattr(params, "spellings", None)
+    if known is None:
+        found: dict[str, list[str]] = {}
+        for key in params:
+            if isinstance(key, str):
+                found.setdefault(skeleton(key), []).append(key)
+        if type(params) is FrozenDict:
+            params.spellings = found
+        return found
+    return known
 
 
 def _other_spelling(

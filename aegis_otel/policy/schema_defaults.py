@@ -12,7 +12,7 @@ from aegis_otel.policy.tool_schema import FAILURES, Walk
 
 _MAX_NODES = 6_000
 """The most nodes of a schema that is read once for a tool."""
-_MAX_STEPS = 2_500
+_MAX_STEPS = 1_500
 """The most steps of filling in the defaults of one call: less than ten milliseconds."""
 _PER_STEP = 50
 """Names that are compared in the time of one step."""

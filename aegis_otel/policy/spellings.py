@@ -6,6 +6,7 @@ the letters that look alike in common fonts make no difference.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from functools import lru_cache
 
@@ -18,7 +19,14 @@ _LOOK_ALIKE = dict(
         strict=True,
     )
 )
-_TABLE = str.maketrans(_LOOK_ALIKE)
+_SEPARATORS = dict.fromkeys("_- \t\n\r\x00.,:;/\\[](){}<>'\"`$@#+=~^!&%", "")
+"""Also what servers read as a list or a path: `amount[]`, `order[total]`, `$amount`."""
+_TABLE = str.maketrans({**_SEPARATORS, **_LOOK_ALIKE})
+_INDEX = re.compile(r"\[\d{1,9}\]")
+_VARIANT = re.compile(
+    r"LATIN (?:SMALL LETTER|LETTER SMALL CAPITAL|SMALL LETTER SMALL CAPITAL) ([A-Z])(?: WITH .*)?"
+)
+"""The Unicode names of letters that are one of the alphabet in another shape, or with a stroke."""
 
 
 def skeleton(name: str) -> str:
@@ -30,11 +38,36 @@ def _skeleton(name: str) -> str:
     if not name.isascii():
         folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", name).casefold())
         # Letters, digits and ASCII stay; accents, format characters and variation selectors go.
-        name = "".join(each for each in folded if each.isascii() or unicodedata.category(each)[0] in "LNS")
+        name = "".join(map(_plain, folded))
+    if "[" in name:
+        name = _INDEX.sub("", name)
     name = name.lower().translate(_TABLE)
-    for separator in "_- \t\n\r\x00":
-        name = name.replace(separator, "")
     return name.replace("i", "l").replace("rn", "m").replace("vv", "w")
+
+
+def folded(name: str) -> str:
+    """Return `name` with the plain letters that it looks like, in their case, and without what is invisible.
+
+    Unlike a skeleton it is still a name that patterns can match: plain characters stay as they are.
+    """
+    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", name))
+    return "".join(each if each.isascii() else _letter(each) for each in plain if each.isprintable()).strip()
+
+
+def _letter(char: str) -> str:
+    alike = _plain(char.casefold() if len(char.casefold()) == 1 else char)
+    alike = _LOOK_ALIKE.get(alike, alike)
+    return alike.upper() if char.isupper() else alike
+
+
+def _plain(char: str) -> str:
+    """Return the character, as the letter it is a shape of; nothing of accents, formats and variations."""
+    if char.isascii():
+        return char
+    if unicodedata.category(char)[0] not in "LNS":
+        return ""
+    shape = _VARIANT.fullmatch(unicodedata.name(char, ""))
+    return char if shape is None else shape[1].lower()
 
 
 _kept = lru_cache(maxsize=4096)(_skeleton)

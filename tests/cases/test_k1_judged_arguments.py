@@ -493,3 +493,22 @@ def test_k1_no_body_runs_with_what_a_rule_blocks(sent: dict[str, Any], rule: Any
         b = make_bench(Path(folder) / "audit", policy=policy(operator, path.format(name), expected))
         call(governed(b, body, strict_mode=False), {"value": sent})
     assert not any(map(blocks, got))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "amount.",
+        ".amount",
+        "amount[]",
+        "amount[0]",
+        "$amount",
+        "'amount'",
+        "\u1d00\u1d0d\u1d0f\u1d1c\u0274\u1d1b",
+    ],
+)
+def test_k1_a_server_may_read_a_key_with_punctuation_or_small_capitals(name: str) -> None:
+    schema = {"type": "object", "properties": {"amount": {"type": "number"}}, "additionalProperties": True}
+    judged = Policy.from_dict(policy("gt", "amount", 100))
+    assert judged.evaluate(Action("t", params={name: 5000}, schema=schema)).approval == "block"
+    assert judged.evaluate(Action("t", params={"note": 5000}, schema=schema)).approval == "auto"

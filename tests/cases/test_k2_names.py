@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agents import Agent, Runner, function_tool, tool_namespace
+from agents import Agent, FunctionTool, Runner, function_tool, tool_namespace
 from agents.mcp import MCPServer
 from agents.testing import ScriptedModel, assistant_message, function_call
 from mcp.types import CallToolResult, TextContent, Tool
 
 import aegis_otel
 from aegis_otel import Policy
+from aegis_otel.adapters.openai_agents.actions import factory_of, names_of
 from aegis_otel.runtime.audit import AuditLogger
 
 LONG = "delete_" + "x" * 80
@@ -142,3 +143,63 @@ def test_k2_a_namespace_is_part_of_a_name_too(tmp_path: Path) -> None:
         (row,) = AuditLogger(tmp_path / str(number)).get_log()
         assert row["matched_rule"] == "r", pattern
     assert ran == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        " delete_rows",
+        "delete_rows ",
+        "delete\u200b_rows",
+        "de\u00adlete_rows",
+        "d\u0435l\u0435t\u0435_rows",
+        "\uff24\uff25lete_rows",
+        "\u1d05\u1d07\u029f\u1d07\u1d1b\u1d07_rows",
+        "d\u00e9lete_rows",
+        "delete\x00_rows",
+    ],
+)
+def test_k2_a_name_that_only_looks_otherwise_passes_no_block(name: str) -> None:
+    """A server names its tools; a rule that allows the name as it is spelled is not enough either."""
+
+    async def body(context: Any, arguments: str) -> str:
+        return "ran"
+
+    tool = FunctionTool(name, "", {"type": "object", "properties": {}}, body)
+    action = factory_of(tool, {}).make("{}", None)
+    policy = Policy.from_dict(
+        {
+            "version": "1",
+            "defaults": {"risk_level": "low", "approval": "auto"},
+            "rules": [
+                {
+                    "name": "no_deletes",
+                    "match": {"type": "delete_*"},
+                    "risk_level": "critical",
+                    "approval": "block",
+                }
+            ],
+        }
+    )
+    assert action.type == name
+    assert policy.evaluate(action).matched_rule == "no_deletes"
+    assert not all(map(policy.always_allows, names_of(tool)))
+
+
+@pytest.mark.parametrize("name", ["delete_rows", "Delete-rows.v2", "ns/tool:1"])
+def test_k2_a_plain_name_has_one_form_holds(name: str) -> None:
+    async def body(context: Any, arguments: str) -> str:
+        return "ran"
+
+    assert names_of(FunctionTool(name, "", {}, body, strict_json_schema=False)) == [name]
+
+
+def test_k2_a_name_of_another_type_of_text_is_a_name() -> None:
+    class Name(str):
+        __slots__ = ()
+
+    async def body(context: Any, arguments: str) -> str:
+        return "ran"
+
+    tool = FunctionTool(Name("pay"), "", {}, body, strict_json_schema=False)
+    assert type(factory_of(tool, {}).make("{}", None).type) is str

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -168,3 +170,50 @@ def test_k8_a_deep_value_gets_its_defaults() -> None:
         deep = {"a": deep}
     assert fill_defaults(deep, schema)
     assert deep["d"] == 1
+
+
+def calls(work: Callable[[], Any]) -> int:
+    """Count the calls of functions, which, unlike time, are the same on every machine."""
+    counted = 0
+
+    def count(_frame: Any, event: str, _argument: Any) -> None:
+        nonlocal counted
+        counted += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return counted
+
+
+def asked(count: int) -> Policy:
+    many = rules("block")
+    many["rules"] = [
+        {**many["rules"][0], "name": f"r{n}", "conditions": {"param_gt": {f"items{n}.limit": 100}}}
+        for n in range(count)
+    ]
+    return Policy.from_dict(many)
+
+
+def test_k8_members_are_read_once_and_not_for_each_rule() -> None:
+    schema = {
+        "properties": {f"p{n}": {"type": "integer"} for n in range(3_000)},
+        "additionalProperties": True,
+    }
+    params = {f"q{n}": 1 for n in range(3_000)}
+    actions = [Action("t", params=params, schema=schema) for _ in range(2)]
+    few, many = asked(10), asked(300)
+    assert many.evaluate(Action("t", schema=schema)).approval == "auto"
+    first = calls(lambda: few.evaluate(actions[0]))
+    assert calls(lambda: many.evaluate(actions[1])) < first + 290 * 500
+
+
+def test_k8_what_a_policy_asks_of_a_schema_has_one_limit() -> None:
+    """Once the steps are used up, a rule more costs no look at the schema."""
+    schema, few, many = {"anyOf": MANY}, asked(300), asked(600)
+    assert many.evaluate(Action("t", schema=schema)).approval == "block"
+    first = calls(lambda: few.evaluate(Action("t", schema=schema)))
+    assert first < 100_000
+    assert calls(lambda: many.evaluate(Action("t", schema=schema))) < first + 300 * 100

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from agents import FunctionTool, get_current_trace
@@ -18,12 +19,14 @@ from aegis_otel.model import Action, Approval, FrozenDict, freeze
 from aegis_otel.policy import Policy
 from aegis_otel.policy.globs import compile_glob
 from aegis_otel.policy.schema_defaults import fill_defaults, flat_defaults, has_defaults
+from aegis_otel.policy.spellings import folded
 from aegis_otel.runtime.call import Origin
 
 Targets = Mapping[str, str]
 """By tool name, or a pattern with `*` and `?`: what rules match as `match.target`. The first match counts."""
 
 DEFAULT_TARGET = "default"
+_PLAIN = re.compile(r"[!-~]*")
 _NO_OBJECT = "the arguments are not a JSON object"
 _UNREAD = "what the tool makes of its arguments cannot be read"
 
@@ -186,8 +189,23 @@ def factory_of(tool: FunctionTool, targets: Targets) -> ActionFactory:
 
 
 def names_of(tool: FunctionTool) -> list[str]:
-    """What a tool is called: by the model, with its namespace, and by itself."""
-    return list(dict.fromkeys((tool.name, tool.qualified_name, original_name(tool) or tool.name)))
+    """What a tool is called: by the model, with its namespace, and by itself; and what those look like."""
+    return list(with_plain((tool.name, tool.qualified_name, original_name(tool) or tool.name)))
+
+
+def with_plain(names: Iterable[str]) -> dict[str, None]:
+    """Return names, once each, as plain text, and beside one that is not plain what it looks like.
+
+    A server names its tools, and `delete\u200b_rows` must not pass a rule on `delete_*`.
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        text = str.__str__(name)
+        found[text] = None
+        if not _PLAIN.fullmatch(text):
+            alike = folded(text)
+            found |= dict.fromkeys(each for each in (alike, alike.lower()) if each)
+    return found
 
 
 def original_name(tool: FunctionTool) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 from agents import FunctionTool, ToolGuardrailFunctionOutput, ToolInputGuardrail, ToolInputGuardrailData
 from agents.tool_context import ToolContext
 
-from aegis_otel.adapters.openai_agents.actions import DEFAULT_TARGET, ActionFactory, LiveActions
+from aegis_otel.adapters.openai_agents.actions import DEFAULT_TARGET, ActionFactory, LiveActions, with_plain
 from aegis_otel.adapters.openai_agents.bodies.watched import is_sync
 from aegis_otel.adapters.openai_agents.function_tools import Gates, SharedGuardrail, ToolGate
 from aegis_otel.adapters.openai_agents.gate import Actions, Gate
@@ -58,7 +58,7 @@ class _WatchingGates(Gates):
         if len(called) == 1:
             return self.of(called[0])
         target = data.context.tool_namespace or DEFAULT_TARGET
-        gate = self._make(ActionFactory({}, [(each, target) for each in _names(name)], ""))
+        gate = self._make(ActionFactory({}, [(each, target) for each in with_plain(_names(name))], ""))
         gate.unseen = name
         return gate
 
