@@ -139,7 +139,7 @@ def with_a_server(folder: Path, script: str) -> None:
     sys.modules.pop("k5_with_a_server", None)
 
 
-def test_k5_policy_tools_lists_those_of_an_mcp_server_holds(folder: Path) -> None:
+def test_k5_policy_tools_lists_those_of_an_mcp_server(folder: Path) -> None:
     """With the server as target and the schema of each, and `check` finds what the policy misses of them."""
     (folder / "server.py").write_text(SERVER)
     with_a_server(folder, str(folder / "server.py"))
@@ -152,7 +152,7 @@ def test_k5_policy_tools_lists_those_of_an_mcp_server_holds(folder: Path) -> Non
     assert "does not match the tool `delete_folder`" in result.output
 
 
-def test_k5_policy_tools_says_that_a_server_could_not_be_asked_holds(folder: Path) -> None:
+def test_k5_policy_tools_says_that_a_server_could_not_be_asked(folder: Path) -> None:
     (folder / "server.py").write_text("raise SystemExit(3)\n")
     with_a_server(folder, str(folder / "server.py"))
     result = run("tools", "k5_with_a_server:clerk", "--out", "tools.json")
@@ -187,9 +187,7 @@ def test_k5_doctor_says_nothing_of_a_policy_that_fits_the_tools_holds(folder: Pa
         ("{ type: ['*_file', remove_file], target: web }", "warning", "matches no target that occurs"),
     ],
 )
-def test_k5_doctor_says_what_only_the_tools_show_holds(
-    folder: Path, rule: str, status: str, said: str
-) -> None:
+def test_k5_doctor_says_what_only_the_tools_show(folder: Path, rule: str, status: str, said: str) -> None:
     found = doctor(f"defaults: {{}}\nrules:\n  - {{ name: r, match: {rule}, approval: block }}\n", folder)
     assert found["policy and tools"]["status"] == status
     assert said in found["policy and tools"]["detail"]
