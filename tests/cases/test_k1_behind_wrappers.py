@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from agents import Agent, FunctionTool, RunConfig, Runner, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
-from pydantic import BaseModel, field_validator
+from agents.tool_context import ToolContext
+from pydantic import BaseModel, ConfigDict, field_validator
 
 import aegis_otel
 from aegis_otel import Instrumentation, Policy
-from aegis_otel.adapters.openai_agents import governed_tool
+from aegis_otel.adapters.openai_agents import governance_guardrail, governed_tool
 from aegis_otel.runtime.audit import AuditLogger
 from tests.cases.test_k1_judged_arguments import (
     BLOCKED,
@@ -30,6 +31,7 @@ from tests.cases.test_k1_judged_arguments import (
 )
 from tests.kit import make_bench
 
+HANDED = "_function_tool_arguments"
 Start = Callable[..., Instrumentation]
 
 
@@ -183,3 +185,55 @@ def test_k1_the_input_of_an_agent_as_a_tool_is_validated_once_holds(first: Any, 
         assert read.startswith("An error occurred while running the tool")
         assert not model.calls
         assert b.row()["result_status"] == "failed"
+
+
+@pytest.mark.parametrize("first", [ValueError("not now"), 1], ids=["refuses", "answers"])
+def test_k1_what_the_guardrail_judged_is_what_the_body_gets(first: Any, tmp_path: Path) -> None:
+    b = make_bench(tmp_path / "audit", policy=policy("gt", "value.total", 100))
+    answers[:] = [first]
+    guard = governance_guardrail(b.runtime)
+    options = {"failure_error_function": said, "tool_input_guardrails": [guard], "strict_mode": False}
+    tool = function_tool(**options)(fickle)
+    model = ScriptedModel(
+        [[function_call("fickle", {"value": {"total": 1}}, call_id="c")], [assistant_message("done")]]
+    )
+    agent = Agent(name="A", tools=[tool])
+    ran = asyncio.run(Runner.run(agent, "go", run_config=RunConfig(model=model, tracing_disabled=True)))
+    (output,) = [item.output for item in ran.new_items if item.type == "tool_call_output_item"]
+    if not hasattr(ToolContext(None, tool_name="", tool_call_id="", tool_arguments=""), HANDED):
+        pytest.skip("this SDK validates again, which docs/coverage.md says")
+    if first == 1:
+        assert output == "ran"
+        assert [each.total for each in got] == [1]
+    else:
+        assert output.startswith("Invalid JSON input for tool fickle")
+        assert got == []
+
+
+class Property(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    total: float = 0
+
+    def __getattribute__(self, name: str) -> Any:
+        return 5000 if name == "total" else super().__getattribute__(name)
+
+
+def by_code(value: Property) -> str:
+    return f"ran {value.total}"
+
+
+class Overriding(BaseModel):
+    total: float = 0
+
+
+Overriding.total = property(lambda _: 5000, lambda _, value: None)  # type: ignore[assignment, method-assign]
+
+
+def by_property(value: Overriding) -> str:
+    return f"ran {value.total}"
+
+
+@pytest.mark.parametrize("body", [by_code, by_property])
+def test_k1_a_field_that_code_of_the_class_reads_is_unknown(body: Any, tmp_path: Path) -> None:
+    b = make_bench(tmp_path / "audit", policy=policy("gt", "value.total", 100))
+    assert call(governed(b, body, strict_mode=False), {"value": {"total": 1}}).startswith(BLOCKED)

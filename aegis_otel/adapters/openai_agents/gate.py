@@ -143,7 +143,7 @@ class Gate:
         if call.refusal is not None:
             return ToolGuardrailFunctionOutput.reject_content(call.refusal, output_info=told)
         _admission.set(_Admission(self, call, context.tool_call_id, arguments, prepared))
-        self._close_with_task(call)
+        self._let_on(call, context, prepared)
         return ToolGuardrailFunctionOutput.allow(output_info=told)
 
     async def invoke(self, body: Invoke, context: ToolContext[Any], arguments: str) -> Any:
@@ -321,6 +321,10 @@ class Gate:
             return understood
         made = self._actions.now().judged(understood.made.action, arguments, self.governor.policy, name)
         return understood._replace(made=made)
+
+    def _let_on(self, call: Call, context: ToolContext[Any], prepared: Prepared | None) -> None:  # noqa: ARG002
+        """Let an admitted call go on to its body, where the gate meets it again."""
+        self._close_with_task(call)
 
     def _close_with_task(self, call: Call) -> None:
         """Close the row of a call whose body never starts: another guardrail rejects, a hook raises."""

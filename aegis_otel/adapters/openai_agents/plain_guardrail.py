@@ -10,6 +10,7 @@ from agents import FunctionTool, ToolGuardrailFunctionOutput, ToolInputGuardrail
 from agents.tool_context import ToolContext
 
 from aegis_otel.adapters.openai_agents.actions import DEFAULT_TARGET, ActionFactory, LiveActions, with_plain
+from aegis_otel.adapters.openai_agents.arguments.validation import Prepared
 from aegis_otel.adapters.openai_agents.bodies.watched import is_sync
 from aegis_otel.adapters.openai_agents.function_tools import Gates, SharedGuardrail, ToolGate
 from aegis_otel.adapters.openai_agents.gate import Actions, Gate
@@ -87,6 +88,11 @@ class _WatchingGate(ToolGate):
 
     def _is_preview(self, context: ToolContext[Any]) -> bool:  # noqa: ARG002
         return False  # nothing stands behind it that could still decide
+
+    def _let_on(self, call: Call, context: ToolContext[Any], prepared: Prepared | None) -> None:
+        if prepared is not None:
+            prepared.hand_on(context)
+        super()._let_on(call, context, prepared)
 
     def _close_with_task(self, call: Call) -> None:
         def close(task: asyncio.Task[Any]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
+from types import MemberDescriptorType
 from typing import Any, Final, final
 
 from pydantic import AliasChoices, AliasPath, BaseModel, RootModel, SecretBytes, SecretStr
@@ -100,10 +101,13 @@ class _Projection:
         own = {name: storage.get(name, OPAQUE) for name in fields}
         own |= {name: each for name, each in storage.items() if name not in fields}
         extra: dict[str, Any] | None = object.__getattribute__(value, "__pydantic_extra__")
+        own |= dict.fromkeys(_read_by_code(type(value), tuple(own)), OPAQUE)
         return self.named(own, aliases_of(type(value)), depth, extra or {})
 
     def _dataclass(self, value: Any, kind: type, depth: int) -> Any:
-        own = {each.name: object.__getattribute__(value, each.name) for each in dataclasses.fields(value)}
+        fields = tuple(each.name for each in dataclasses.fields(value))
+        by_code = _read_by_code(kind, fields)
+        own = {name: OPAQUE if name in by_code else object.__getattribute__(value, name) for name in fields}
         if hasattr(value, "__dict__"):  # more than its fields, where it allows that
             own = {**object.__getattribute__(value, "__dict__"), **own}
         for name in kind.__dataclass_fields__:  # type: ignore[attr-defined]
@@ -174,6 +178,20 @@ def _leaf(value: Any) -> Any:
     if module in _URLS and "Url" in type(value).__name__ + type(value).__mro__[-2].__name__:
         return str(value)
     return to_jsonable_python(value) if module in _AS_TEXT else OPAQUE
+
+
+@lru_cache(maxsize=1024)
+def _read_by_code(kind: type, names: tuple[str, ...]) -> frozenset[str]:
+    """Return the attributes that code of the class reads: the body gets what that gives."""
+    reads: Any = kind.__getattribute__
+    if reads is not object.__getattribute__:
+        return frozenset(names)
+    found = set()
+    for name in names:
+        own = next((vars(each)[name] for each in kind.__mro__ if name in vars(each)), None)
+        if hasattr(type(own), "__set__") and not isinstance(own, MemberDescriptorType):
+            found.add(name)
+    return frozenset(found)
 
 
 @lru_cache(maxsize=1024)

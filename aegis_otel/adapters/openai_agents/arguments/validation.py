@@ -62,6 +62,26 @@ class Prepared(NamedTuple):
             context._function_tool_arguments = self.values
         return body(context, self.arguments)
 
+    def hand_on(self, context: ToolContext[Any]) -> None:
+        """Leave them for a body that nobody starts here: the SDK validates no second time, where it can."""
+        if (
+            isinstance(self.owner, FunctionType)
+            and getattr(context, "_function_tool_arguments", self) is None
+        ):
+            values: Any = self.values if self.error is None else _Refused(self.error)
+            context._function_tool_arguments = values
+
+
+class _Refused:
+    """Stands for arguments that validation refused: whoever takes them meets its error."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    @property
+    def owner(self) -> object:
+        raise self._error
+
 
 async def _raised(error: Exception) -> Any:
     raise error
