@@ -87,7 +87,7 @@ class TestLogging:
             "s", Policy.from_dict({"rules": []}).evaluate(Action("a", "b", {"password": "p4ss"}))
         )
         ((_, line),) = lines()
-        assert json.loads(line["action_params"]) == {"password": "[REDACTED]"}
+        assert json.loads(line["action_params"]) == {"password": "[REDACTED 4 chars]"}
 
     async def test_a_runtime_logs_each_line_of_a_call(self, lines: Any) -> None:
         class Echo(BaseExecutor):
