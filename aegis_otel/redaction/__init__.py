@@ -18,7 +18,7 @@ from aegis_otel.encoding import TAG, Plain, encode_plain
 from aegis_otel.redaction.commands import hide_arguments
 from aegis_otel.redaction.names import Held, held_by
 from aegis_otel.redaction.shapes import is_card_number
-from aegis_otel.redaction.spans import REDACTED, is_mask
+from aegis_otel.redaction.spans import REDACTED, is_mask, unmasked
 from aegis_otel.redaction.text import engine
 
 MASKED = REDACTED[:-1]
@@ -87,7 +87,7 @@ def _redact(plain: Plain, held: Held = "no") -> Plain:
     if held == "any":
         return _masked(plain)
     if isinstance(plain, str):
-        if held == "text" and any(char.isalpha() for char in plain):
+        if held == "text" and any(char.isalpha() for char in unmasked(plain.encode()).decode()):
             return _masked(plain)
         return _redact_string(plain)
     if isinstance(plain, list):
@@ -140,17 +140,26 @@ def _redact_string(text: str) -> str:
 
 def _redact_bytes(data: bytes) -> bytes:
     used = engine()
-    suspected = used.suspects(data)
+    structured = data.lstrip()[:1] in (b"{", b"[")
+    suspected = used.suspects_json(data) if structured else used.suspects(data)
     if not suspected:
         return data
-    if data.lstrip()[:1] not in (b"{", b"["):
+    if not structured:
         return used.hide(data, suspected)
     try:
-        inner = msgspec.json.decode(data)
-        if inner:
-            inner = json.loads(data, object_pairs_hook=_all_pairs)
-    except (ValueError, RecursionError):  # no JSON after all
-        return used.hide(data, suspected)
+        return _redact_json(data)
+    except (ValueError, RecursionError):  # no JSON after all, but perhaps without its secrets
+        hidden = used.hide(data, suspected)
+    try:
+        return data if hidden is data else _redact_json(hidden)
+    except (ValueError, RecursionError):
+        return hidden
+
+
+def _redact_json(data: bytes) -> bytes:
+    inner = msgspec.json.decode(data)
+    if inner:
+        inner = json.loads(data, object_pairs_hook=_all_pairs)
     try:
         hidden = _redact(inner)
         return data if hidden == inner else msgspec.json.encode(hidden)

@@ -14,7 +14,7 @@ import re2
 
 from aegis_otel.redaction.names import OPTIONS
 from aegis_otel.redaction.shapes import unbounded
-from aegis_otel.redaction.spans import Span, after_mask, bounded, cover
+from aegis_otel.redaction.spans import Masked, Span, after_mask, bounded
 
 _GAP = r"(?:[ \t]+|\\?[\"'],[ \t]*\\?[\"'])"
 """Between two words of a command line, or of a list in JSON."""
@@ -212,6 +212,6 @@ def hide_arguments(words: list[str]) -> list[str]:
             if at <= start < end and after_mask(data, start - at) == start - at
             for part in bounded(data, start - at, min(stop, end) - at)
         ]
-        hidden.append(cover(data, inner).decode("utf-8", "surrogatepass") if inner else word)
+        hidden.append(Masked(data, inner).text.decode("utf-8", "surrogatepass") if inner else word)
         at = end + 1
     return hidden

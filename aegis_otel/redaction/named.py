@@ -20,7 +20,7 @@ from aegis_otel.redaction.signs import (
     WIDE,
     name_part,
 )
-from aegis_otel.redaction.spans import Span, after_mask, bounded, clip, is_command, is_mask
+from aegis_otel.redaction.spans import Span, after_mask, bounded, clip, is_command, is_mask, unmasked
 
 
 def _source(added: str) -> str:
@@ -28,22 +28,22 @@ def _source(added: str) -> str:
     return rf"{LETTERS}{name_part(added)}{LETTERS}"
 
 
-_opening = re2.compile(rb"[bBrRuUfFnN]{0,2}(\\*)(\"\"\"|'''|\"|')|[\[({]", OPTIONS)
+_opening = compile_fixed(rb"[bBrRuUfFnN]{0,2}(\\*)(\"\"\"|'''|\"|')|[\[({]")
 _bracket = re2.compile(rb"[\[\](){}]|\\?\"[^\"\r\n]*\"|'[^'\r\n]*'|[\r\n;|&`]", OPTIONS)
-_word = re2.compile(rb"(?:(?i:bearer|basic|digest|token|apikey|negotiate|ntlm)[ \t]+)?[^\s&\"'<>]+", OPTIONS)
+_word = compile_fixed(rb"(?:(?i:bearer|basic|digest|token|apikey|negotiate|ntlm)[ \t]+)?[^\s&\"'<>]+")
 _next_piece = re2.compile(rb"\r?\n([^\s&\"'<>;|`$/.]+)", OPTIONS)
 _next_listed = re2.compile(rb"[ \t]{0,4},[ \t]{0,4}([^\s,\"'<>;|&`$=/:]+)", OPTIONS)
-_line_end = re2.compile(rb"[ \t]{0,8}(?:\r?\n){1,2}", OPTIONS)
+_line_end = compile_fixed(rb"[ \t]{0,8}(?:\r?\n){1,2}")
 _one_word = re2.compile(
     rb"([ \t]{0,64}(?:(?:[-*+]|\d{1,2}[.)])[ \t]{1,4})?)[\"']?([^\s\"'<>;|&`$=/:,]+={0,2})"
     rb"[\"']?,?[ \t]*(?:\r?\n|$)",
     OPTIONS,
 )
 _rest_of_line = re2.compile(rb"[^\r\n\"'<>]+", OPTIONS)
-_escaped_break = re2.compile(rb"\\+[nr]", OPTIONS)
-_annotated = re2.compile(rb"[\])}]*[ \t]{0,8}=[ \t]{0,8}", OPTIONS)
-_letter = re2.compile(rb"[A-Za-z\x80-\xff]", OPTIONS)
-_block = re2.compile(rb"[|>][+\-0-9]{0,2}[ \t]*\r?\n([ \t]+)", OPTIONS)
+_escaped_break = compile_fixed(rb"\\+[nr]")
+_annotated = compile_fixed(rb"[\])}]*[ \t]{0,8}=[ \t]{0,8}")
+_letter = compile_fixed(rb"[A-Za-z\x80-\xff]")
+_block = compile_fixed(rb"[|>][+\-0-9]{0,2}[ \t]*\r?\n([ \t]+)")
 _reference = re2.compile(  # to where the secret is, which is none
     rb"[A-Za-z_]+(?:\.[A-Za-z_]+)*\([^()]{0,200}\)?|[A-Za-z_]+(?:\.[A-Za-z_]+)+\[.*|\$\{?[A-Z_][A-Z0-9_]*\}?|\$\{\{?[^{}]{0,200}\}\}?"
     rb"|\{\{[^{}]{0,200}\}\}|%\w|%[A-Z_]+%|self\.\w+|\*+|x{3,}|\.\.\.",
@@ -75,16 +75,14 @@ _call = re2.compile(rb"\([ \t]{0,8}[bBrRuU@$]{0,2}\\?[\"']", OPTIONS)
 _setter = compile_fixed(r"(?:^|\.)(?:set|with|using?|put|update|change)_?[A-Za-z]", 2)
 _form_part = re2.compile(rb"[\"']\r\n\r\n([^\s\"'<>;|&`$]+)\r\n", OPTIONS)
 _STRUCTURAL = frozenset(bytes((byte,)) for byte in b"\"'\\]),;>{(<\r\n&% \t")
-_digit_kind = re2.compile(rb"[ \t]{1,4}[05-9][ \t]{1,4}", OPTIONS)  # of a router: password 7 0822455D
+_digit_kind = compile_fixed(rb"[ \t]{1,4}[05-9][ \t]{1,4}")  # of a router: password 7 0822455D
 _wide_sign = re2.compile(WIDE.encode(), OPTIONS)
-_arrow = re2.compile(rb"[^t]>[ \t]*$|\xe2[\x86\x87]\x92", OPTIONS)  # of prose
-_escaped_end = re2.compile(
-    rb"\\+[nr]|%(?:25)?(?:2[0267cC]|3[bB]|7[dD]|0[aAdD])|\\+u00[0-2][0-9a-fA-F]", OPTIONS
-)
+_arrow = compile_fixed(rb"(?:[^t=]|[ \t]=)>[ \t]*$|\xe2[\x86\x87]\x92")  # of prose
+_escaped_end = compile_fixed(rb"\\+[nr]|%(?:25)?(?:2[0267cC]|3[bB]|7[dD]|0[aAdD])|\\+u00[0-2][0-9a-fA-F]")
 _code_name = compile_fixed(r"(?:pin|otp|code|cv[vcn]2?)s?$", 2)
 _spoken_name = compile_fixed(r"pass|pwd|pw$|\bpin$|otp$|wort|haslo|has|sen|clave|contra|[^\x00-\x7f]", 2)
 _ascii = compile_fixed(r"[A-Za-z0-9_.\-]+")
-_blanks = re2.compile(rb"[ \t]{1,4}", OPTIONS)
+_blanks = compile_fixed(rb"[ \t]{1,4}")
 _copula = re2.compile(rf"[ \t]{{1,4}}({IS}?)".encode(), OPTIONS)
 
 
@@ -158,7 +156,7 @@ def _signed(data: bytes, of: Span, at: int, name: str, held: Held) -> tuple[list
     if (
         (b">" in sign or b"\xe2" in sign)
         and _arrow.search(sign) is not None
-        and after not in (*_QUOTES, b":")
+        and after not in (*_QUOTES, b"\\", b":")
     ):
         return _spoken(data, at, True)
     if colon and (below := _line_end.match(data, at)) is not None:
@@ -258,7 +256,7 @@ def _spoken(data: bytes, at: int, said: bool) -> tuple[list[Span], int]:
     start, end = word.span()
     while end > start and data[end - 1] in b",.)]}:":
         end -= 1
-    value = data[start:end]
+    value = unmasked(data[start:end])
     ends = said and (
         end < word.end() or not data[end : end + 2].lstrip(b" ") or data[end : end + 1] in b"\r\n<\"'/"
     )
@@ -271,9 +269,9 @@ def _is_secret(data: bytes, value: list[Span], colon: bool, any_kind: bool) -> b
     if not value:
         return False
     start, end = value[0]
-    text = data[start:end]
+    text = unmasked(data[start:end])
     quoted = data[start - 1 : start] in (b"'", b'"')
-    if is_mask(text) or text.lower() in _NOTHING or not (any_kind or _letter.search(text)):
+    if text == b"" or text.lower() in _NOTHING or not (any_kind or _letter.search(text)):
         return False
     if not quoted and (
         _reference.fullmatch(text) is not None or text in (b"[", b"(", b"{", b"[]", b"()", b"{}")

@@ -27,6 +27,9 @@ _NAME_BEFORE = ("(?i)[\\w.-]{0,50}?", "[\\w.-]{0,50}?(?i:[\\w.-]{0,50}?")
 _NAME_NOW = ("(?i)", "(?i:")
 _AFTER = "(?:[\\x60'\"\\s;]|\\\\[nr]|$)"
 """How most rules end: a token that a comma or a bracket follows is one as well."""
+_NO_GROUP = re.compile(r"\\.|\[[^\]]*\]")
+_LITERAL = re.compile(r"[A-Za-z0-9]{2}")
+"""What tells one token from another; without it, the first pass would find the beginning of any word."""
 _COUNT = re.compile(r"\{(\d+)(?:,\d*)?\}")
 _LOOSE = 6
 """Repetitions that the first pass counts: with the 40 of a token, a text of random letters is slow."""
@@ -88,9 +91,27 @@ def loose(tokens: Sequence[Rule]) -> str:
         before, edge, rest = strict(rule).rpartition(EDGE)
         rest = rest.replace(_TAIL, "").replace(r"\b", "")
         short = _CLASS_FIRST.sub(r"\1\2", rest)
-        counted = _COUNT.sub(lambda found: f"{{{min(int(found.group(1)), _LOOSE)},}}", short)
-        (edged if edge and short == rest else others).append(f"(?:{before}{counted})")
+        (edged if edge and short == rest else others).append(f"(?:{before}{fewer(short)})")
     return "|".join((f"{EDGE}(?:{'|'.join(edged)})", *others))
+
+
+def fewer(pattern: str) -> str:
+    """The pattern with repetitions that are counted up to `_LOOSE`, up to the first of these if that can be.
+
+    What would go on counting behind it has a state for every pair of counts that a text of tokens has.
+    """
+    for found in _COUNT.finditer(pattern):
+        before = pattern[: found.start()]
+        groups = _NO_GROUP.sub("", before)
+        told = _LITERAL.search(groups) is not None and "|" not in pattern[found.end() :]
+        if told and int(found.group(1)) >= _LOOSE:
+            closing = ")" * (groups.count("(") - groups.count(")"))
+            return f"{_COUNT.sub(_fewer, before)}{{{_LOOSE}}}{closing}"
+    return _COUNT.sub(_fewer, pattern)
+
+
+def _fewer(found: re.Match[str]) -> str:
+    return f"{{{min(int(found.group(1)), _LOOSE)},}}"
 
 
 def split(without: Sequence[str]) -> tuple[list[Rule], list[Rule]]:
@@ -116,19 +137,19 @@ class RuleFinder:
     """Rules at work, of which those are run that have a keyword in the text."""
 
     def __init__(self, used: Sequence[Rule]) -> None:
-        self._finders = [_Finder(rule, strict(rule)) for rule in used]
+        self._finders = [Finder(rule) for rule in used]
 
     def __call__(self, data: bytes) -> list[Span]:
         lowered = data.lower()
         return [span for finder in self._finders if finder.may(lowered) for span in finder(data)]
 
 
-class _Finder:
+class Finder:
     """One rule at work. Its pattern is compiled for the first text that may match."""
 
-    def __init__(self, rule: Rule, regex: str) -> None:
+    def __init__(self, rule: Rule) -> None:
         self._rule = rule
-        self._regex = regex
+        self._regex = regex = strict(rule)
         self._compiled: Any = None
         spelled = regex.replace("\\", "").lower()
         in_regex = all(keyword.lower() in spelled for keyword in rule.keywords)

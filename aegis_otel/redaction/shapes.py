@@ -7,6 +7,7 @@ has read, and a rejected one is short.
 from __future__ import annotations
 
 import binascii
+import re
 from base64 import b64decode
 from collections.abc import Callable
 from re import compile as compile_fixed  # on a few characters
@@ -15,11 +16,12 @@ from typing import Any, NamedTuple
 import re2
 
 from aegis_otel.redaction.names import OPTIONS, SCRIPTS
-from aegis_otel.redaction.rules import EDGE, entropy
+from aegis_otel.redaction.rules import EDGE, entropy, fewer
 from aegis_otel.redaction.spans import Span, after_mask, bounded
 
-_TOKENS = "|".join(
-    (
+_SHAPES = tuple(
+    shape
+    for shapes in (
         r"[sr]k[-_](?:live|test|prod|proj|ant|svcacct|admin)[-_][\w\-]{3,}",  # OpenAI, Anthropic, Stripe
         r"sk-[\w\-]{8,}",
         r"gh[pousr]_[A-Za-z0-9]{6,}|github_pat_\w{6,}|gl(?:pat|rt|ptt|dt|ft|soat)-[\w\-.]{6,}",
@@ -36,7 +38,12 @@ _TOKENS = "|".join(
         r"tskey-[\w\-]{12,}",
         r"\d{8,10}:AA[\w\-]{30,}",  # Telegram
     )
+    for shape in re.split(r"\|(?![^(]*\))", shapes)
 )
+TOKENS = "|".join(_SHAPES)
+_JWT = r"(eyJ[\w\-]+\.[\w\-]+(?:\.[\w\-]*)*)"
+ALONE = (_JWT, TOKENS)
+"""Families whose secrets nothing else belongs to, where they are whole words."""
 # A prefix and a long random part: apify_api_..., lsv2_pt_...; see `_accept_prefixed`.
 _PREFIXED = r"[A-Za-z][A-Za-z0-9]{1,15}[_\-.~](?:[A-Za-z0-9]{1,10}[_\-.]){0,2}[A-Za-z0-9_\-]{20,}"
 _marked = re2.compile(
@@ -316,8 +323,9 @@ FAMILIES = (
            r"[ \t](?:is|as|ist)[ \t]+(?:the|my|your|our|mein|das)[ \t]+(?:new |root |admin )?(?i:passw|passc"
            r"|pin)"),
     Family(r"\$(?:1|2[abxy]?|5|6|y|apr1|argon2\w{1,2})\$([\w./$=,+\-]{20,})"),  # crypt
-    Family(r"(eyJ[\w\-]+\.[\w\-]+(?:\.[\w\-]*)*)"),  # JSON Web Token
-    Family(_TOKENS, _accept_token, rf"{EDGE}(?:{_TOKENS})", whole=True),
+    Family(_JWT, None, r"eyJ[\w\-]+\.[\w\-]"),  # JSON Web Token
+    Family(r"((?:AKIA|ASIA)[A-Z0-9]{16}|AIza[\w\-]{35})", None, r"A(?:KI|SI|Iz)[Aa][\w\-]{6}"),  # in a word
+    Family(TOKENS, _accept_token, rf"{EDGE}(?:{'|'.join(map(fewer, _SHAPES))})", whole=True),
     Family(_PREFIXED, _accept_prefixed, r"[_\-.][A-Za-z0-9]{14}", whole=True),
     Family(rf"{EDGE}(?i:bearer)(?:\s|\\[nrt]|%20){{1,8}}([\w.~+/=\-]{{6,}})", _accept_bearer),
     Family(rf"{EDGE}(?i:basic)(?:\s|\\[nrt]|%20){{1,8}}([\w+/\-]{{6,}}=*)", _accept_basic),

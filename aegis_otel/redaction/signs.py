@@ -38,16 +38,21 @@ def name_part(added: str) -> str:
 
 
 def gate(added: str = "") -> str:
-    """A pattern found wherever a name has a value, and in JSON wherever one is in a key or before a value."""
+    """A pattern found in text wherever a name has a value."""
     part = name_part(added).replace(r"\b", "")
     return (
         rf"{part}(?:{LETTERS}(?:{CLOSED}[ \t]*{SIGN}"
         rf"|\\*[\"'][ \t]+(?i:value)[ \t]*=|\\*[\"'][ \t]*,|[^<>\r\n]*>|{unbounded(PAIR)}|\([ \t]*\\*[\"']"
         rf"|[\"'](?:\r?\n|\\r\\n|\\n){{2}}|{TYPED})"
-        rf"|[^\"{{}}\r\n]*(?:\"[^:,}}\]\r\n]{{1,40}})?\":"
         rf"|{LETTERS}[ \t]+{IS}?(?:[^\s'\"]*[0-9]|\\*['\"]))"
         rf"|[ \t\"',]--?{LETTERS}{part}"
     )
+
+
+def json_gate(added: str = "") -> str:
+    """A pattern found in JSON wherever a name is in a key or before a value."""
+    part = name_part(added).replace(r"\b", "")
+    return rf"{part}[^\"\r\n]*(?:\"[^:,}}\]\r\n]{{1,40}})?\":"
 
 
 def pair_gate(added: str = "") -> str:

@@ -7,6 +7,7 @@ line, which a shell reads as one too, holds that together.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from re import compile as compile_fixed  # on slices of bounded length
 
@@ -24,10 +25,19 @@ LONGEST = 1_024
 """Bytes of a quoted or bracketed value with blanks that are hidden; a value of one word has no bound."""
 
 _mask = re2.compile(MASKED.encode(), OPTIONS)
+_masks = re2.compile(f"(?:{MASKED})+".encode(), OPTIONS)
 _boundary = re2.compile(rb"[\r\n;|&`]|\$\(", OPTIONS)
 _shell = re2.compile(rb"[\s=$/\\{}()<>]", OPTIONS)  # in a word: a path, a variable or an assignment
 _blank = re2.compile(rb"\s", OPTIONS)
+_run = re2.compile(rb"[\w.\-\x80-\xff]*", OPTIONS)
 _quotes = compile_fixed(rb"\\.|['\"]")
+_BEFORE_WORD = frozenset(b" \t\r\n'\"(,=:")
+_BEHIND_WORD = frozenset(b" \t\r\n'\"),;&|")
+_LETTERS = frozenset(byte for byte in range(256) if byte >= 0x80 or chr(byte).isalnum() or byte == ord("_"))
+_JOINS = _LETTERS.union(b"[({])}\\-+/=:.")
+_FEW = 8
+_AROUND = 512
+"""Bytes beside a mask in which a secret could begin or end that is one only since the mask is there."""
 _LOOK_BACK = 4_096  # bytes of a line before a value, to see which quote is open
 
 _COMMANDS = frozenset(
@@ -51,9 +61,34 @@ def is_mask(data: bytes) -> bool:
     return _mask.fullmatch(data) is not None
 
 
+def unmasked(data: bytes) -> bytes:
+    """`data` without masks."""
+    return re2.sub(_mask, b"", data) if b"[REDACTED" in data else data
+
+
+def beyond_masks(data: bytes, spans: Iterable[Span]) -> list[Span]:
+    """The spans that hide more than masks do; where one begins or ends within a mask, with all of that."""
+    if b"[REDACTED" not in data:
+        return list(spans)
+    masks = [found.span() for found in _mask.finditer(data)]
+    kept: list[Span] = []
+    for start, end in spans:
+        first = bisect_right(masks, (start, len(data))) - 1
+        last = bisect_left(masks, (end, 0)) - 1
+        if first >= 0:
+            start = masks[first][0] if start < masks[first][1] else start  # noqa: PLW2901
+        if last >= 0:
+            end = max(end, masks[last][1])  # noqa: PLW2901
+        hidden = data[start:end]
+        rest = unmasked(hidden)
+        if rest == hidden or any(byte in _LETTERS for byte in rest):
+            kept.append((start, end))
+    return kept
+
+
 def after_mask(data: bytes, at: int) -> int:
-    """Where the mask at `at` ends; `at` where there is none."""
-    found = _mask.match(data, at) if data.startswith(b"[REDACTED", at) else None
+    """Where the masks at `at` end; `at` where there is none."""
+    found = _masks.match(data, at) if data.startswith(b"[REDACTED", at) else None
     return at if found is None else found.end()
 
 
@@ -140,13 +175,88 @@ def without_substitutions(data: bytes, spans: list[Span]) -> list[Span]:
     return parts
 
 
-def cover(data: bytes, spans: list[Span]) -> bytes:
-    """`data` with a mask, which says how much it hides, in place of each span. They must be in order."""
-    parts: list[bytes] = []
-    done = 0
+class Masked:
+    """A text with a mask, which says how much it hides, in place of each span.
+
+    Args:
+        data: The text.
+        spans: What is hidden: in order, and apart.
+    """
+
+    def __init__(self, data: bytes, spans: list[Span]) -> None:
+        parts: list[bytes] = []
+        self._spans = spans
+        self._places: list[Span] = []
+        done = length = 0
+        for start, end in spans:
+            hidden = data[start:end]
+            size = end - start if hidden.isascii() else len(hidden.decode("utf-8", "replace"))
+            mask = b"[REDACTED %d chars]" % size
+            parts += (data[done:start], mask)
+            length += start - done
+            self._places.append((length, length := length + len(mask)))
+            done = end
+        self.text = b"".join((*parts, data[done:]))
+        self._starts = [start for start, _ in self._places]
+
+    def place(self, span: Span) -> Span:
+        """Where the mask of one of the spans is in the text."""
+        return self._places[bisect_right(self._spans, span) - 1]
+
+    def unmasked(self, spans: Iterable[Span]) -> list[Span]:
+        """Spans of the text as spans of what it was made of: a part of a mask stands for all of it."""
+        return [(self._start(start), self._end(end)) for start, end in spans]
+
+    def _start(self, at: int) -> int:
+        index = bisect_right(self._starts, at) - 1
+        if index < 0:
+            return at
+        end = self._places[index][1]
+        return self._spans[index][0] if at < end else self._spans[index][1] + at - end
+
+    def _end(self, at: int) -> int:
+        index = bisect_left(self._starts, at) - 1
+        if index < 0:
+            return at
+        return self._spans[index][1] + max(0, at - self._places[index][1])
+
+
+def apart(data: bytes, spans: Iterable[Span]) -> list[Span]:
+    """The spans that are whole words, so that nothing beside them can belong to them."""
+    return [
+        (start, end)
+        for start, end in spans
+        if (start == 0 or data[start - 1] in _BEFORE_WORD) and (end == len(data) or data[end] in _BEHIND_WORD)
+    ]
+
+
+def glued(data: bytes, spans: Iterable[Span]) -> list[Span]:
+    """The spans beside which a word goes on, or another span stands; all where they are few."""
+    spans = list(spans)
+    if len(spans) <= _FEW:
+        return spans
+    return [
+        (start, end)
+        for start, end in spans
+        if (start > 0 and data[start - 1] in _LETTERS) or (end < len(data) and data[end] in _JOINS)
+    ]
+
+
+def whole_word(data: bytes, span: Span) -> Span:
+    """The span and all letters, digits, dots and hyphens beside it."""
+    start, end = span
+    while start > 0 and data[start - 1] in _LETTERS:
+        start -= 1
+    return start, _run.match(data, end).end()
+
+
+def windows(length: int, spans: Iterable[Span]) -> list[Span]:
+    """What is `_AROUND` bytes or less away from a span, in a text of a length."""
+    found: list[Span] = []
     for start, end in spans:
-        hidden = data[start:end]
-        size = end - start if hidden.isascii() else len(hidden.decode("utf-8", "replace"))
-        parts += (data[done:start], b"[REDACTED %d chars]" % size)
-        done = end
-    return b"".join((*parts, data[done:]))
+        begin, stop = max(0, start - _AROUND), min(length, end + _AROUND)
+        if found and begin <= found[-1][1]:
+            found[-1] = (found[-1][0], stop)
+        else:
+            found.append((begin, stop))
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re2
 
-from aegis_otel.redaction.names import OPTIONS, held_by
+from aegis_otel.redaction.names import NAME_PART, OPTIONS, held_by
 from aegis_otel.redaction.spans import Span, bounded, is_mask
 
 _GAP = r"(?:\s|\\[nrt])+"
@@ -26,6 +26,14 @@ BY = (
     rf"|'')+)'"
     rf"|'((?:[^'\r\n]|'')+)'{_GAP}(?i:as{_GAP}(?:password|passwd|pwd|secret|api_key|token)\b)"
 )
+
+
+def into(added: str = "") -> str:
+    """A pattern found wherever values go into a column whose name may say that they are secret."""
+    part = rf"(?:{NAME_PART}|{added})" if added else NAME_PART
+    return INTO.replace(r"\(([^()]+)\)", rf"\([^()]*{part}[^()]*\)", 1)
+
+
 _into = re2.compile(INTO.encode(), OPTIONS)
 _by = re2.compile(BY.encode(), OPTIONS)
 _item = re2.compile(

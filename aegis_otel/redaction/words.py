@@ -24,7 +24,7 @@ def pattern() -> str:
     """A pattern found in every text that `seed_phrases` finds something in. Four letters tell a word."""
     heads = sorted({word[:4].decode() for word in _listed()})
     word = rf"(?:{'|'.join(heads)})[a-z]{{0,4}}"
-    return rf"{word}(?:(?:[ \t,\r\n]|\\[nrt]){{1,4}}{word}){{{_IN_PASS - 1}}}"
+    return rf"(?:[ \t,\r\n]|\\[nrt]){word}(?:(?:[ \t,\r\n]|\\[nrt]){{1,4}}{word}){{{_IN_PASS - 1}}}"
 
 
 def seed_phrases(data: bytes) -> list[Span]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import json
+import random
+import re
 import subprocess
 import sys
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -372,3 +375,75 @@ print(text._default.cache_info().currsize)
     command = [sys.executable, "-c", program, str(tmp_path / "audit")]
     ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert ran.stdout.strip() == "1"
+
+
+TOKEN = "ghp_a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
+UNSEEN = [
+    *("\u200b", "\u00ad", "\u2060", "\ufeff", "\ufe0f", "\u202e", "\u034f", "\U000e0041", "\u180e", "\u3164"),
+    *("\u200d\u200c", "\x00", "\x7f", "\\u200b", "\\xad"),
+]
+
+
+@pytest.mark.parametrize("unseen", UNSEEN)
+@pytest.mark.parametrize("at", [2, 10, 39])
+def test_k6_a_token_with_something_unseen_in_it(unseen: str, at: int) -> None:
+    """What no reader sees does not cut a token in two: nothing of it is shown, and all beside it is."""
+    text = f"it is {TOKEN[:at]}{unseen}{TOKEN[at:]} now"
+    hidden = redact_text(text)
+    assert re.fullmatch(r"it is \[REDACTED \d+ chars\] now", hidden)
+    assert redact_text(hidden) == hidden
+    shown: Any = redact({"a": [text], text: json.dumps({"b": text})})
+    assert "F6g7H8i9J0" not in json.dumps(shown)
+
+
+def test_k6_a_name_with_something_unseen_in_it() -> None:
+    """Nor does it make another name of a secret's."""
+    assert "hunter2" not in redact_text("pass\u200bword=hunter2hunter2")
+    assert "hunter2" not in json.dumps(redact({"pass\u00adword": "hunter2hunter2"}))
+
+
+@pytest.mark.parametrize(
+    "harmless", ["a\u200bb", "👩\u200d🚀 lands", "co\u00adoperate", "x \\\ny", "a=\nb=c"]
+)
+def test_k6_unseen_characters_alone_are_no_secret(harmless: str) -> None:
+    """They stay where no secret is."""
+    assert redact_text(harmless) == harmless
+
+
+@pytest.mark.parametrize("wrap", ["\\\n", "=\n", "=\r\n"])
+def test_k6_a_token_that_goes_on_in_the_next_line(wrap: str) -> None:
+    """Both parts are hidden, and the break stays: a line's own command is never under a mask."""
+    hidden = redact_text(f"it is {TOKEN[:20]}{wrap}{TOKEN[20:]} now")
+    assert hidden == f"it is [REDACTED 20 chars]{wrap}[REDACTED 20 chars] now"
+    assert f"{wrap}rm -rf /srv" in redact_text(f"# {TOKEN}{wrap}rm -rf /srv")
+
+
+@pytest.mark.parametrize("before", ["q", "E", "Error", "x9"])
+@pytest.mark.parametrize(
+    "token",
+    [
+        *(TOKEN, "npm_a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8", "AKIAZ1B2C3D4E5F6G7H8"),
+        *("AIzaSyA1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7R",),
+    ],
+)
+def test_k6_a_token_with_letters_before_it(before: str, token: str) -> None:
+    """A token in a word, as in the name of a class, is one as well."""
+    assert token not in redact_text(f"raised {before}{token}: no")
+    assert token not in redact_text(f"{before}{token}q")
+
+
+@pytest.mark.parametrize("around", ["random", "words", "tokens"])
+def test_k6_secrets_in_long_text_are_found_as_in_short(around: str) -> None:
+    """However a long text is looked through, it hides every secret that a short one hides."""
+    rng = random.Random(11)
+    filling = {
+        "random": "\n".join(b64encode(rng.randbytes(57)).decode() for _ in range(260)),
+        "words": " ".join(rng.choices(("order", "list", "paid", "status", "market"), k=3_000)),
+        "tokens": " ".join("ghp_" + "".join(rng.choices("abcdefXYZ0123456789", k=36)) for _ in range(450)),
+    }[around]
+    assert len(filling) > 16_384
+    for shape, text in list(zip(CORPUS, TEXTS, strict=True))[::9]:
+        short = redact_text(f"x\n{text}\n\nx")
+        if not any(shows(secret, short) for secret in shape.secrets):
+            long = redact_text(f"{filling}\n{text}\n\n{filling}")
+            assert not any(shows(secret, long) for secret in shape.secrets), shape.name
