@@ -10,15 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import json
 import os
+import random
 import statistics
+import string
 import subprocess
 import sys
 import tempfile
 import time
+from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +139,74 @@ def _leaky(size: int) -> str:
     return (line * (size // len(line) + 1))[:size]
 
 
+_WORDS = (
+    "order",
+    "market",
+    "list",
+    "status",
+    "delivery",
+    "value",
+    "paid",
+    "customer",
+    "agent",
+    "tool",
+    "report",
+)
+_ALNUM = string.ascii_letters + string.digits
+
+
+def _text(piece: Callable[[random.Random], str], size: int = 300_000) -> Iterator[str]:
+    """Yield texts of one kind, each of other letters: no search may live on what it learned from the last."""
+    for seed in itertools.count():
+        rng = random.Random(seed)
+        pieces: list[str] = []
+        length = 0
+        while length < size:
+            pieces.append(piece(rng))
+            length += len(pieces[-1])
+        yield "".join(pieces)[:size]
+
+
+def _letters(rng: random.Random, count: int) -> str:
+    return "".join(rng.choices(_ALNUM, k=count))
+
+
+def _words(rng: random.Random, count: int) -> str:
+    return " ".join(rng.choices(_WORDS, k=count))
+
+
+def _code(rng: random.Random) -> str:
+    a, b, c = rng.sample(_WORDS, 3)
+    return (
+        f"def {a}_{b}(self, {c}: str) -> int:\n    if not {c}:\n        raise ValueError(f'no {{{c}!r}}')\n"
+    )
+
+
+KINDS: dict[str, Callable[[random.Random], str]] = {
+    "JSON": lambda rng: json.dumps({"id": rng.randrange(10**6), "name": _words(rng, 3), "ok": True}) + "\n",
+    "base64": lambda rng: b64encode(rng.randbytes(57)).decode() + "\n",
+    "code": _code,
+    "SQL": lambda rng: f"INSERT INTO t (id, name) VALUES ({rng.randrange(10**6)}, '{_words(rng, 3)}');\n",
+    "name=value": lambda rng: f"{rng.choice(_WORDS)}={rng.randrange(1000)}&",
+    "password=value": lambda rng: f"password={_letters(rng, 8)} ",
+    "tokens of one kind": lambda rng: f"ghp_{_letters(rng, 36)} ",
+    "tokens of three kinds": lambda rng: f"{rng.choice(('sk-proj-', 'npm_', 'glpat-'))}{_letters(rng, 36)} ",
+}
+
+
+def redaction_of(kind: str) -> Iterator[Work]:
+    """Yield the redaction of texts of a kind, another one for each batch."""
+    from aegis_otel.redaction import redact_text
+
+    texts = list(itertools.islice(_text(KINDS[kind]), 8))
+    turn = itertools.cycle(texts)
+
+    async def work() -> None:
+        redact_text(next(turn))
+
+    yield work
+
+
 CASES: dict[str, Callable[[], Iterator[Work]]] = {
     "governed call, no OTel SDK": lambda: governed(PLAIN, signals=False),
     "governed call, all signals": lambda: governed(PLAIN, signals=True),
@@ -144,6 +217,7 @@ CASES: dict[str, Callable[[], Iterator[Work]]] = {
     "redact 300 kB of prose": lambda: redaction(_prose(300_000)),
     "redact 300 kB of log lines": lambda: redaction(_log(300_000)),
     "redact 300 kB with secrets": lambda: redaction(_leaky(300_000)),
+    **{f"redact 300 kB of {kind}": partial(redaction_of, kind) for kind in KINDS},
 }
 
 
