@@ -19,7 +19,7 @@ from aegis_otel.config import monitors
 from aegis_otel.errors import AegisError
 
 NAME = "aegis"
-"""Of the entry point; in OTEL_PYTHON_DISABLED_INSTRUMENTATIONS it switches governance off."""
+"""The name of the entry point; in OTEL_PYTHON_DISABLED_INSTRUMENTATIONS it switches governance off."""
 
 _NOT_RUN = "governance could not start, so the program is not run"
 _log = logging.getLogger("aegis_otel")

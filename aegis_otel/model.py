@@ -167,7 +167,7 @@ class Action:
     type: str
     """What is done, as rules match it (`match.type`); for a tool call, the tool's name by default."""
     target: str = "default"
-    """What it is done to (`match.target`)."""
+    """What the action is done to, as rules match it (`match.target`)."""
     params: Mapping[str, Any] = field(default_factory=FrozenDict, repr=False)
     """The arguments, with the tool's defaults filled in; frozen, and in no repr: they may hold secrets."""
     description: str = ""

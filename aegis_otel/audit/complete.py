@@ -15,7 +15,7 @@ from aegis_otel.audit.seals import CARRIED_FILE, JOURNAL_FILE, Book
 from aegis_otel.audit.writers import WRITER, look_at_writers
 
 _BATCH_BYTES = 64 << 20
-"""So much is sealed at a time; what is beyond comes with the next seal."""
+"""The most bytes that one seal covers; the rest comes with the next seal."""
 
 
 class File(NamedTuple):
@@ -27,7 +27,7 @@ class File(NamedTuple):
     lines: list[bytes]
     """Without newlines."""
     chain: str
-    """Of the last line; empty for a carried file."""
+    """The chain value of the last line; empty for a carried file."""
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Complete:
     elsewhere: list[Path] = field(default_factory=list)
     """All other journal files that no seal covers."""
     later: int = 0
-    """So many of them are complete too, and come with a later seal."""
+    """The number of those that are complete too, and come with a later seal."""
     alive: list[str] = field(default_factory=list)
     """The writers that may still write."""
     problems: list[str] = field(default_factory=list)

@@ -42,7 +42,7 @@ class Condition(NamedTuple):
 
     sql: str
     values: list[str]
-    """Of the placeholders in `sql`, in order."""
+    """The values of the placeholders in `sql`, in order."""
 
 
 def compile_filters(session_id: str | None, filters: Filters) -> Condition:

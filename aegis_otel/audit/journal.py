@@ -45,9 +45,9 @@ LOOK_S = 0.001
 deleted or moved away is no record, but a removal a moment after a line takes it along too: a check for each
 line of a burst adds nothing."""
 SEAL_BYTES = 4 << 20
-"""So much in complete files is worth a sealing: some 5,000 calls, which a reader folds in milliseconds."""
+"""The bytes in complete files that are worth a sealing: some 5,000 calls, folded in milliseconds."""
 LITTER = 64
-"""So many files of writers that came and went are worth one too."""
+"""The number of files of ended writers that is worth a sealing too."""
 
 
 class Journal:

@@ -24,7 +24,7 @@ _PENDING = RecordStatus.PENDING.value
 def waiting(directory: Path, call_id: str, proofs: Proofs) -> list[Waiting]:
     """The calls of that id that wait, oldest first.
 
-    An SDK that is told of an answer waits for nothing, so this may run on an event loop: what is not sealed,
+    The SDK does not wait when it hands on an answer, so this may run on an event loop: what is not sealed,
     which is some 4 MB for each busy process, is searched as bytes, and only lines of the call are parsed.
 
     Args:

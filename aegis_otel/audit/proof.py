@@ -15,7 +15,7 @@ from aegis_otel.audit.location import failure
 
 _CHUNK = 1 << 20
 _MOST = 10
-"""So many lines of a file are named; of the others, how many they are."""
+"""The most lines of a file that are named; the others are counted."""
 
 
 class Finding(NamedTuple):
@@ -61,14 +61,14 @@ class Proof:
     """The id of the audit; empty where nothing says it."""
     seals: int = 0
     chain: str = ""
-    """Of the last seal."""
+    """The chain value of the last seal."""
     segments: int = 0
     rows: int = 0
     """Those in sealed segments."""
     journals: int = 0
     """Files that no seal covers."""
     lines: int = 0
-    """Of those files."""
+    """The number of lines in those files."""
     unfinished: list[str] = field(default_factory=list)
     """Files that no seal names and that look like a killed sealing's."""
     findings: list[Finding] = field(default_factory=list)

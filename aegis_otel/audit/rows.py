@@ -23,7 +23,7 @@ Row = dict[str, Any]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BATCH = 1_000
 _FEW = 20_000
-"""So many sealed rows are not worth a guess."""
+"""The number of sealed rows up to which no guess is worth its cost."""
 _READ_AS = {"timestamp": "epoch_us(timestamp)", "action_params": "action_params::VARCHAR"}
 _SELECTED = ", ".join(_READ_AS.get(column.name, column.name) for column in COLUMNS)
 _NEWEST_FIRST = "timestamp DESC NULLS LAST, decision_id DESC"

@@ -30,7 +30,7 @@ from aegis_otel.errors import AuditError
 SMALL = 250_000
 """Rows from which on a segment is left as it is."""
 MANY = 8
-"""So many smaller segments of today are merged; of a day that is over, two."""
+"""The number of smaller segments of today from which on they are merged; for a day that is over, two."""
 
 
 class Report(NamedTuple):

@@ -23,10 +23,10 @@ from aegis_otel.audit.signing import Signer
 from aegis_otel.errors import AuditError
 
 VERSION = 2
-"""Of this format and of the table. A reader refuses a newer one rather than misread it."""
+"""The version of this format and of the table. A reader refuses a newer one rather than misread it."""
 
 TAG = 8
-"""So many digits of the chain value that a seal follows stand in the names of its files."""
+"""The number of digits of the chain value before a seal that the names of its files carry."""
 
 # What names may stand in a seal. They are opened, sent and removed by these names, so nothing else is
 # accepted.
@@ -68,7 +68,7 @@ class Covered(msgspec.Struct, frozen=True):
     """In `journal/`."""
     lines: int
     chain: str
-    """Of its last line; empty for a carried file, which is no writer's."""
+    """The chain value of its last line; empty for a carried file, which has no writer."""
 
 
 class Carried(msgspec.Struct, frozen=True):
@@ -109,7 +109,7 @@ class Seal(msgspec.Struct, frozen=True, omit_defaults=True):
     signature: str = ""
     """See `audit.signing`; empty where no key was given."""
     chain: str = ""
-    """Of its line: what a witness holds."""
+    """The chain value of its line: what a witness holds."""
     previous: str = ""
     """The chain value that its line follows; not in the line."""
     unknown: int = 0

@@ -186,7 +186,7 @@ class _Stage:
                 while runtime.policy.digest == before:
                     await asyncio.sleep(_LOOKS / 2)
         if runtime.policy.digest != before:
-            self._say("it was mended, and is in force: exports are blocked, fewer refunds are small")
+            self._say("it was corrected, and is in force: exports are blocked, fewer refunds are small")
 
     async def _lose_a_process(self) -> None:
         """A process is gone in the middle of a call, and while a human is asked."""

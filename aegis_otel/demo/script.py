@@ -18,7 +18,7 @@ class Step:
     tool: str
     arguments: dict[str, Any]
     answer: Answer
-    """Of the human, should one be asked."""
+    """The answer of the human, should one be asked."""
     thinks: float
     """How long that takes, as a part of the time there is."""
     end: End

@@ -24,7 +24,7 @@ from aegis_otel.policy.wording import quoted
 
 _MAX_PLANS = 1024
 _MAX_STEPS = 200_000
-"""Of all plans kept together: a policy of thousands of rules for every tool has long plans."""
+"""The most steps that all cached plans have together: thousands of rules for every tool make long plans."""
 _LONGEST_KEPT = 256
 
 

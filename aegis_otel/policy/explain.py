@@ -42,7 +42,7 @@ class Check(NamedTuple):
     label: str
     """What is tested: `match.target`, a parameter, the time window."""
     wanted: str
-    """What it is tested for, as the policy has it."""
+    """The value or pattern that the policy asks for."""
     answer: Answer
     """True, False, or why neither is known."""
 

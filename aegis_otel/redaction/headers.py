@@ -37,7 +37,7 @@ def authorization(data: bytes, at: int) -> tuple[list[Span], int]:
             return [], end
         while end > at and data[end - 1] in b" \t,;)]}":
             end -= 1
-        return _first(bounded(data, at, end)), end
+        return bounded(data, at, end)[:1], end
     at = scheme.end()
     params, spans = _param.match(data, at), []
     while params is not None:
@@ -54,10 +54,6 @@ def authorization(data: bytes, at: int) -> tuple[list[Span], int]:
         start, at = word.span()
         spans = [] if after_mask(data, start) > start else bounded(data, start, at)
     return spans, at
-
-
-def _first(spans: list[Span]) -> list[Span]:
-    return spans[:1]
 
 
 _cookie = re2.compile(rf"[ \t]*([^=;,\s\"'<>]+)=(\"[^\"\r\n]*\"|{MASKED}|[^;\s\"'<>]*);?".encode(), OPTIONS)

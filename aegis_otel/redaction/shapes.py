@@ -112,8 +112,7 @@ def is_strong(value: bytes) -> bool:
 
 _TERMS = compile_fixed(
     rb"(?:sha|md|base|aes|rsa|utf|oauth|http|ssl|tls|x|v|s|erc|cl|bcrypt|argon|pbkdf|hs|rs|es|ed|fido|fa"
-    rb"|step|web"
-    rb"|ipv|h|p|r|k|gpt|py|python|level|version|option|part|field|line|row|user|test|page|item"
+    rb"|web|ipv|h|p|r|k|gpt|py|python|level|version|option|part|field|line|row|user|test|page|item"
     rb"|step)-?_?\d{1,4}\w?(?:-[a-z]+)*$",
     2,
 )

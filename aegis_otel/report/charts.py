@@ -10,7 +10,7 @@ from aegis_otel.report.outcomes import KINDS
 
 _HIGH = 100.0
 _GAP = 0.2
-"""Of the width of a slot, what stays free beside its bar."""
+"""The part of the width of a slot that stays free beside its bar."""
 
 
 class Slot(NamedTuple):
@@ -18,7 +18,7 @@ class Slot(NamedTuple):
 
     label: str
     calls: tuple[int, ...]
-    """Of each kind, in the order of `outcomes.KINDS`."""
+    """The number of calls of each kind, in the order of `outcomes.KINDS`."""
 
 
 def bar(parts: Sequence[int], most: int) -> Markup:

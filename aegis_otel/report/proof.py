@@ -10,7 +10,7 @@ from aegis_otel.audit.proof import Proof
 from aegis_otel.audit.seals import Seal, live_segments, read_seals
 
 _FINDINGS = 10
-"""So many are on the page; `aegis audit verify` lists all."""
+"""The most findings on the page; `aegis audit verify` lists all."""
 
 
 class ProofState(NamedTuple):

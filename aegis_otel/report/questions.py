@@ -48,7 +48,7 @@ class Group(NamedTuple):
     names: tuple[str | None, ...]
     calls: int
     kinds: tuple[int, ...]
-    """Of each kind, in the order of `outcomes.KINDS`."""
+    """The number of calls of each kind, in the order of `outcomes.KINDS`."""
     first: int | None
     """Microseconds since 1970."""
     last: int | None

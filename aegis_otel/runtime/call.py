@@ -30,7 +30,7 @@ class Origin(msgspec.Struct, frozen=True):
     size: int = 0
     """Length of the arguments as text; large ones are prepared off the event loop."""
     run_id: str | None = None
-    """Of the run that the call belongs to; it goes with the run when that is saved and resumed."""
+    """The id of the run that the call belongs to; a run that is saved and resumed keeps it."""
     tool_original_name: str | None = None
     """The tool's own name, where the model calls it by another."""
 
@@ -75,7 +75,7 @@ class Call:
     announced: bool = False
     """Whether the final decision was told to the signals: it is told once."""
     prior: Waiting | None = None
-    """What it goes on from, where it has waited for a human; its id is then that one's."""
+    """The waiting call that this one continues, under the same id; None where no human was waited for."""
     signal: Any = field(default=None, repr=False)
     """What the signals rim keeps with the call (its span)."""
 

@@ -26,7 +26,7 @@ def describe(error: BaseException) -> str:
 
 
 def traced(error: BaseException) -> str:
-    """What it was and where it was raised, one frame a line; for logs."""
+    """Describe an error and where it was raised, one frame a line, for logs."""
     frames = traceback.extract_tb(error.__traceback__)[-5:]
     places = "".join(f"\n  at {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)
     return describe(error) + redact_text(places[:_READ])

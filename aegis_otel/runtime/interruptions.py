@@ -43,7 +43,7 @@ _log = logging.getLogger("aegis_otel")
 
 
 class Ruling(NamedTuple):
-    """What the SDK is told of a call before it runs it."""
+    """The answer to the SDK, which asks about a call before it runs it."""
 
     verdict: bool | None
     """True, it goes on to its gate, which decides; None, it is put to a human; False, it is rejected."""

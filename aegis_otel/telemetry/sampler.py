@@ -23,7 +23,7 @@ from typing_extensions import override
 from aegis_otel.semconv import RISK_LEVEL
 
 NAME = "aegis_traceidratio"
-"""Of the entry point in the group `opentelemetry_traces_sampler`."""
+"""The name of the entry point in the group `opentelemetry_traces_sampler`."""
 _KEPT = ("high", "critical")
 
 

@@ -191,7 +191,7 @@ class Gate:
             _running.reset(token)
 
     async def judge(self, look: Look, wanted: bool, trusted: bool) -> Ruling:
-        """Say what the SDK is told of a call before it runs it.
+        """Answer the SDK, which asks about a call before it runs it.
 
         Args:
             look: At the call.

@@ -43,7 +43,7 @@ class Leading:
 
 
 def kind_of_handoff(handoff: object) -> Kind:
-    """Of an agent's handoffs: only what the SDK made, without `on_handoff`, is known to do nothing itself."""
+    """Return the kind of a handoff: only one of the SDK without `on_handoff` is known to run nothing."""
     if not isinstance(handoff, Handoff):
         return HANDOFF  # an agent
     try:

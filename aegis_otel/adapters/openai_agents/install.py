@@ -44,7 +44,7 @@ class CapturePoint:
 
     @property
     def mode(self) -> Mode | None:
-        """What it is there for; None where it is not, or no longer."""
+        """The mode in force; None where this is not installed, or no longer."""
         return self.governor.mode if CapturePoint.installed is self else None
 
     def install(self) -> None:

@@ -58,7 +58,7 @@ def has_known_body(invoker: Invoke) -> bool:
 
 @functools.cache
 def _signature(kind: type[object]) -> inspect.Signature | None:
-    """Of every invoker of that type, its annotations resolved.
+    """Return the signature of every invoker of a type, its annotations resolved.
 
     The SDK looks them up on each call, and parses them where they are text. A `__signature__` saves that.
     """

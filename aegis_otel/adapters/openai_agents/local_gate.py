@@ -44,7 +44,7 @@ class Turn(NamedTuple):
 
 turn: ContextVar[Turn | None] = ContextVar("aegis_otel_turn", default=None)
 closed: ContextVar[str | None] = ContextVar("aegis_otel_closed", default=None)
-"""Where it is set, no body is run, and this given in its place, without a record: for the self-test."""
+"""The text that a tool gives instead of running its body, without a record, for the self-test."""
 
 
 class LocalGate:

@@ -146,7 +146,7 @@ class _Attempt:
 
 
 def _body() -> None:
-    """Of a tool that is looked at only."""
+    """Stand as the body of a tool that is never called."""
 
 
 class _Closed(ToolGate):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from aegis_otel.policy.lint.parameters import Content, content_of
@@ -65,19 +65,22 @@ def attacks(test: ParamTest) -> Iterator[Attack]:
     yield from _new_lines(pattern, content)
     if content is Content.COMMAND:
         why = "a shell runs a second command there; allow only the characters that are needed"
-        for payload in _SECOND_COMMANDS:
-            for text, _ in inserted(pattern, payload):
-                yield Attack("shell-chain", text, why, True)
+        yield from _inserted("shell-chain", pattern, _SECOND_COMMANDS, why, opens=True)
         yield from _arguments(pattern, texts)
     if content is Content.SQL:
         why = "a statement that reads can also write, or call a function that does; name tables and columns"
-        for payload in _SQL_EFFECTS:
-            for text, _ in inserted(pattern, payload):
-                yield Attack("sql-write", text, why, False)
+        yield from _inserted("sql-write", pattern, _SQL_EFFECTS, why, opens=False)
     yield from _ends(texts, content)
     for text, before in lone_dots(pattern, "X"):
         why = f"the `.` after {quoted(before)} takes every character; write `\\.`"
         yield Attack("unescaped-dot", text, why, False)
+
+
+def _inserted(kind: str, pattern: str, payloads: Iterable[str], why: str, *, opens: bool) -> Iterator[Attack]:
+    """Texts that the pattern takes with a payload in one of its open places."""
+    for payload in payloads:
+        for text, _ in inserted(pattern, payload):
+            yield Attack(kind, text, why, opens)
 
 
 def _everything(pattern: str) -> Iterator[Attack]:
@@ -110,9 +113,7 @@ def _paths(pattern: str, texts: list[str]) -> Iterator[Attack]:
         ):
             yield Attack("traversal", text, why, True)
     why = "a `\\` separates directories on Windows; match only the characters that names have"
-    for payload in _BACKSLASHES:
-        for text, _ in inserted(pattern, payload):
-            yield Attack("traversal", text, why, False)
+    yield from _inserted("traversal", pattern, _BACKSLASHES, why, opens=False)
     why = "any file can be named so; begin the pattern with the directory"
     for payload in ("/etc/passwd", "/etc/shadow", "~/x"):
         for text, _ in inserted(pattern, payload):
