@@ -96,7 +96,7 @@ def schema() -> None:
 )
 @click.pass_context
 def tools(ctx: click.Context, target: str, out: Path | None) -> None:
-    """Write the tools of an agent as JSON, for `aegis policy check --tools`.
+    """Write an agent's tools as JSON, for `policy check --tools`.
 
     All that it can reach: by handoffs, in agents as tools, and of MCP servers, which are connected for that.
     Importing MODULE runs its code. Exit code 1: a server's tools could not be listed.

@@ -65,22 +65,22 @@ def attacks(test: ParamTest) -> Iterator[Attack]:
     yield from _new_lines(pattern, content)
     if content is Content.COMMAND:
         why = "a shell runs a second command there; allow only the characters that are needed"
-        yield from _inserted("shell-chain", pattern, _SECOND_COMMANDS, why, opens=True)
+        yield from _inserted(pattern, _SECOND_COMMANDS, Attack("shell-chain", "", why, True))
         yield from _arguments(pattern, texts)
     if content is Content.SQL:
         why = "a statement that reads can also write, or call a function that does; name tables and columns"
-        yield from _inserted("sql-write", pattern, _SQL_EFFECTS, why, opens=False)
+        yield from _inserted(pattern, _SQL_EFFECTS, Attack("sql-write", "", why, False))
     yield from _ends(texts, content)
     for text, before in lone_dots(pattern, "X"):
         why = f"the `.` after {quoted(before)} takes every character; write `\\.`"
         yield Attack("unescaped-dot", text, why, False)
 
 
-def _inserted(kind: str, pattern: str, payloads: Iterable[str], why: str, *, opens: bool) -> Iterator[Attack]:
-    """Texts that the pattern takes with a payload in one of its open places."""
+def _inserted(pattern: str, payloads: Iterable[str], attack: Attack) -> Iterator[Attack]:
+    """The attack, with each text that the pattern takes with a payload in one of its open places."""
     for payload in payloads:
         for text, _ in inserted(pattern, payload):
-            yield Attack(kind, text, why, opens)
+            yield attack._replace(value=text)
 
 
 def _everything(pattern: str) -> Iterator[Attack]:
@@ -113,7 +113,7 @@ def _paths(pattern: str, texts: list[str]) -> Iterator[Attack]:
         ):
             yield Attack("traversal", text, why, True)
     why = "a `\\` separates directories on Windows; match only the characters that names have"
-    yield from _inserted("traversal", pattern, _BACKSLASHES, why, opens=False)
+    yield from _inserted(pattern, _BACKSLASHES, Attack("traversal", "", why, False))
     why = "any file can be named so; begin the pattern with the directory"
     for payload in ("/etc/passwd", "/etc/shadow", "~/x"):
         for text, _ in inserted(pattern, payload):
