@@ -11,8 +11,8 @@ from typing import NamedTuple
 from aegis_otel.audit import files
 from aegis_otel.audit.chain import check, journal_origin, whole_lines, without_chain
 from aegis_otel.audit.record import decode
-from aegis_otel.audit.seals import CARRIED_FILE, JOURNAL_FILE, Book
-from aegis_otel.audit.writers import WRITER, look_at_writers
+from aegis_otel.audit.seals import CARRIED_FILE, Book
+from aegis_otel.audit.writers import WRITER, chain_before, look_at_writers, numbered
 
 _BATCH_BYTES = 64 << 20
 """The most bytes that one seal covers; the rest comes with the next seal."""
@@ -85,44 +85,63 @@ def find_complete(journal: Path, book: Book) -> Complete:
     """
     look = look_at_writers(journal)
     covered = {file.file for seal in book.seals for file in seal.journals}
-    writers: dict[str, list[tuple[int, Path]]] = {}
+    writers: dict[str, dict[int, Path]] = {}
     found = Complete(elsewhere=[path for path in look.growing if path.name not in covered])
     for path in look.complete:
         if path.name in covered:
             continue
         if CARRIED_FILE.fullmatch(path.name):
             _add_carried(path, book, found)
-        elif not JOURNAL_FILE.fullmatch(path.name):
+        elif (file := numbered(path.name)) is None:
             found.elsewhere.append(path)
             found.problems.append(f"`{path}` is not named as a journal file is: it is not sealed")
-        elif match := re.fullmatch(WRITER, path.name, re.DOTALL):
-            writers.setdefault(match[1], []).append((int(match[2] or 0), path))
+        else:
+            writers.setdefault(file[0], {})[file[1]] = path
     growing = (re.fullmatch(WRITER, path.name, re.DOTALL) for path in look.growing)
     found.alive.extend({match[1] for match in growing if match})
-    heads = {
-        match[1]: file.chain
-        for seal in book.seals
-        for file in seal.journals
-        if file.chain and (match := re.fullmatch(WRITER, file.file, re.DOTALL))
-    }
+    ends: dict[str, dict[int, str]] = {}
+    for seal in book.seals:
+        for each in seal.journals:
+            if (named := numbered(each.file)) is not None:
+                ends.setdefault(named[0], {})[named[1]] = each.chain
     size = 0
-    for writer, numbered in writers.items():
-        numbered.sort()
-        chain: str | None = heads.get(writer) or journal_origin(book.audit, writer)
-        for _, path in numbered:
-            if chain is None or size >= _BATCH_BYTES:
-                found.elsewhere.append(path)
-                found.later += chain is not None
-                continue
-            content = files.read_file(path.parent, path.name)
-            lines = list(whole_lines(content))
-            chain = _follow(path, lines, chain, found.problems)
-            if chain is None:
-                found.elsewhere.append(path)
-            else:
-                size += len(content)
-                found.files.append(File(path, writer, lines, chain))
+    for writer, numbers in writers.items():
+        origin, sealed = journal_origin(book.audit, writer), ends.get(writer, {})
+        room = _BATCH_BYTES - size
+        size += _add_writer(found, writer, numbers, origin=origin, sealed=sealed, room=room)
     return found
+
+
+def _add_writer(
+    found: Complete, writer: str, numbers: dict[int, Path], *, origin: str, sealed: dict[int, str], room: int
+) -> int:
+    """Add the files of a writer that hold, as long as there is room; return the bytes of what was added."""
+    holds, size = True, 0
+    reached: dict[int, str] = {}
+    for number, path in sorted(numbers.items()):
+        if not holds or size >= room:
+            found.elsewhere.append(path)
+            found.later += holds
+            continue
+        chain = None
+        if number > max(sealed, default=0):
+            chain = chain_before(number, origin, sealed.get, reached.get)
+        if chain is None:
+            found.problems.append(
+                f"line 1 of `{path}` does not follow the files of its writer: one before it is missing, or "
+                "one behind it is sealed; neither this file nor a later one of its writer is sealed"
+            )
+        content = files.read_file(path.parent, path.name)
+        lines = list(whole_lines(content))
+        end = None if chain is None else _follow(path, lines, chain, found.problems)
+        if end is None:
+            holds = False
+            found.elsewhere.append(path)
+        else:
+            reached[number] = end
+            size += len(content)
+            found.files.append(File(path, writer, lines, end))
+    return size
 
 
 def _follow(path: Path, lines: list[bytes], chain: str, problems: list[str]) -> str | None:

@@ -33,6 +33,7 @@ from aegis_otel.audit.location import address, failure, locate, prepare
 from aegis_otel.audit.record import AuditRecord, encode
 from aegis_otel.audit.sealer import Sealer, claim
 from aegis_otel.audit.seals import JOURNAL_FILE, Seal
+from aegis_otel.audit.writers import file_name
 from aegis_otel.config import DURABILITY
 from aegis_otel.errors import AuditError
 
@@ -163,9 +164,9 @@ class Journal:
         journal = prepare(self._directory, self.address)
         self._key = load_key(self._directory, self._key)
         self._chain = self._chain or journal_origin(audit_id(self._key), self._writer)
-        self._number += 1
+        number = self._number + 1
         try:
-            name = f"{self._writer}-{self._number:06d}.jsonl"
+            name = file_name(self._writer, number)
             descriptor = _create_held(journal, name)
             path = os.path.join(journal, name)
         except OSError as error:
@@ -174,7 +175,8 @@ class Journal:
         if self._commit is not None:
             self._commit.use(descriptor)
         self._path = path
-        self._descriptor, self._torn, self._size = descriptor, False, 0  # last, for an interrupt
+        # Last, for an interrupt. A file that could not be made has no number: a gap would look like a loss.
+        self._number, self._descriptor, self._torn, self._size = number, descriptor, False, 0
         self._have_sealed(journal)
 
     def _is_in_place(self) -> bool:

@@ -8,7 +8,7 @@ A call is at most three lines: `decided` (before anything runs), `resolved` (a h
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
@@ -35,6 +35,12 @@ class RecordStatus(StrEnum):
     """Read, never written: the row is open and the process that wrote it is gone."""
 
 
+# What `decode` holds a line to: people would read `approved ` as a yes, and no check takes it for one.
+_Answer = Annotated[str, msgspec.Meta(pattern=r"^(approved|denied|expired)\Z")]
+_WRITTEN = "|".join(each.value for each in RecordStatus if each is not RecordStatus.UNKNOWN)
+_Status = Annotated[str, msgspec.Meta(pattern=rf"^({_WRITTEN})\Z")]
+
+
 class AuditRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One line of the journal; folded, one row of the audit. Everything in it is redacted."""
 
@@ -52,11 +58,11 @@ class AuditRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     reason: str | None = None
     policy_digest: str | None = None
     mode: str | None = None
-    human_decision: str | None = None
+    human_decision: _Answer | None = None
     approver: str | None = None
     approval_reason: str | None = None
     approval_wait_s: float | None = None
-    result_status: str | None = None
+    result_status: _Status | None = None
     result_error: str | None = None
     duration_s: float | None = None
     agent_name: str | None = None
@@ -166,7 +172,7 @@ def decode(body: bytes) -> AuditRecord:
     """Return the record that a line holds.
 
     Only what `encode` writes is a record: of a name that is escaped, or that comes twice, DuckDB and Python
-    read different values.
+    read different values, and a word that only looks like an answer people take for one.
 
     Args:
         body: The line without its chain value and its newline.
@@ -180,6 +186,8 @@ def decode(body: bytes) -> AuditRecord:
         raise ValueError("it is nested too deeply") from None
     if _encoder.encode(record) != body:
         raise ValueError("it is not written as a record is")
+    if not record.decision_id:
+        raise ValueError("it is of no decision")
     return record
 
 

@@ -11,7 +11,7 @@ from aegis_otel.audit.proof import Proof
 from aegis_otel.audit.record import decode
 from aegis_otel.audit.seals import CARRIED_FILE
 from aegis_otel.audit.verify_seals import Ledger
-from aegis_otel.audit.writers import WRITER, is_text, shown_name, without_newer
+from aegis_otel.audit.writers import chain_before, is_text, numbered, shown_name, without_newer
 
 _DRAFT = re.compile(r"\..*\.(new|draft)")
 
@@ -25,15 +25,15 @@ def check_journal(proof: Proof, ledger: Ledger) -> None:
     writers: dict[str, dict[int, str]] = {}
     carried = {name for name in ledger.carried if name not in ledger.covered}
     for name in _names(proof) | ledger.covered.keys() | carried:
-        match = re.fullmatch(WRITER, name, re.DOTALL)
+        file = numbered(name)
         if not is_text(name):
             place = f"{JOURNAL}/{shown_name(name)}"
             proof.found(place, "does not belong to the audit: its name is not UTF-8")
         elif CARRIED_FILE.fullmatch(name):
             _check_carried(proof, ledger, name)
-        elif match and name == _name(match[1], int(match[2] or 0)):
-            writers.setdefault(match[1], {})[int(match[2])] = name
-        elif match or name.endswith(".jsonl"):
+        elif file is not None:
+            writers.setdefault(file[0], {})[file[1]] = name
+        elif name.endswith(".jsonl"):
             proof.found(
                 f"{JOURNAL}/{name}", "does not belong to the audit: it is not named as a journal file is"
             )
@@ -53,31 +53,38 @@ def check_journal(proof: Proof, ledger: Ledger) -> None:
 
 def _check_writer(proof: Proof, ledger: Ledger, writer: str, files: dict[int, str]) -> None:
     """Follow one writer through its files; of a sealed one that is gone, its seal has the end."""
-    chain = journal_origin(proof.audit, writer)
-    sealed = max((number for number, name in files.items() if name in ledger.covered), default=0)
+    sealed = {
+        number: covered.chain
+        for number, name in files.items()
+        if (covered := ledger.covered.get(name)) is not None
+    }
+    chain = origin = journal_origin(proof.audit, writer)
+    ends: dict[int, str] = {}
     before, last = "the beginning of its writer", 0
     for number, name in sorted(files.items()):
         file = f"{JOURNAL}/{name}"
         covered = ledger.covered.get(name)
+        gap = ""
         if number > last + 1:
-            gap = f"{last + 1}" if number == last + 2 else f"{last + 1} to {number - 1}"
-            before += f" (there is no file {gap} of its writer)"
-        end, lines, wrong = _follow(proof, file, chain, before)
+            gap = f"there is no file {last + 1}" + ("" if number == last + 2 else f" to {number - 1}")
+            before += f" ({gap} of its writer)"
+        follows = chain_before(number, origin, sealed.get, ends.get)
+        end, lines, wrong = _follow(proof, file, follows or chain, before)
         if lines is None and covered is None:
             continue
         if covered is None:
             proof.journals += 1
             proof.lines += lines or 0
-            if number < sealed:
+            if number < max(sealed, default=0):
                 proof.found(file, "is not sealed, and a later file of its writer is: it was brought here")
+            elif gap and not wrong:
+                proof.found(file, f"{gap} of its writer, and no seal says that there was")
         elif lines is not None and not wrong and (lines, end) != (covered.lines, covered.chain):
             proof.found(file, f"has {lines} lines, and its seal covers {covered.lines} that end otherwise")
         chain = end if covered is None else covered.chain
+        if follows is not None:
+            ends[number] = chain
         before, last = f"`{name}`", number
-
-
-def _name(writer: str, number: int) -> str:
-    return f"{writer}-{number:06d}.jsonl"
 
 
 def _follow(proof: Proof, file: str, chain: str, before: str) -> tuple[str, int | None, bool]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from aegis_otel.audit import files
 from aegis_otel.audit.location import failure
+from aegis_otel.audit.seals import CARRIED_FILE, JOURNAL_FILE
 from aegis_otel.errors import AuditError
 
 WRITER = r"([^/]+?)(?:-([0-9]+))?\.jsonl$"
@@ -65,6 +66,41 @@ def without_newer(names: Iterable[str], before: Iterable[str]) -> set[str]:
     return {
         name for name in names if (file := _parsed(name)) is None or file[1] <= newest.get(file[0], _NONE)[0]
     }
+
+
+def numbered(name: str) -> tuple[str, int] | None:
+    """Return the writer and the number of a journal file; None for a name that no writer gives one."""
+    match = re.fullmatch(WRITER, name, re.DOTALL)
+    if match is None or not JOURNAL_FILE.fullmatch(name) or CARRIED_FILE.fullmatch(name):
+        return None
+    number = int(match[2] or 0)
+    return (match[1], number) if number > 0 and name == file_name(match[1], number) else None
+
+
+def file_name(writer: str, number: int) -> str:
+    """Return the name of a writer's file."""
+    return f"{writer}-{number:06d}.jsonl"
+
+
+def chain_before(
+    number: int, origin: str, sealed: Callable[[int], str | None], end: Callable[[int], str | None]
+) -> str | None:
+    """Return the chain value that the first line of a writer's file follows; None where it follows nothing.
+
+    A writer numbers its files from 1 without a gap. So a file follows the one before it, which a seal covers
+    or which is there, and nothing where that is missing or follows nothing itself. Verification, sealing and
+    whoever acts on answers all ask this, or one would take lines for true that another has not looked at.
+
+    Args:
+        number: Of the file.
+        origin: What the first line of the writer follows.
+        sealed: The chain value at the end of a file that a seal covers; None for one that none covers.
+        end: That at the end of one that is there, which is what it follows where it has no line.
+    """
+    if number == 1:
+        return origin
+    value = sealed(number - 1)
+    return end(number - 1) if value is None else value
 
 
 class Writers(NamedTuple):

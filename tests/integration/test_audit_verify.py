@@ -310,7 +310,7 @@ class TestForeignFiles:
         path.rename(path.with_name(path.name.replace("-000001", "-000000")))
         proof = verify(audit)
         assert [each.what for each in proof.findings] == [
-            "is not sealed, and a later file of its writer is: it was brought here"
+            "does not belong to the audit: it is not named as a journal file is"
         ]
 
     @pytest.mark.parametrize(

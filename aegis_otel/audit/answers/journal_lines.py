@@ -11,12 +11,12 @@ from pathlib import Path
 import msgspec
 
 from aegis_otel.audit import files
-from aegis_otel.audit.chain import check, journal_origin, stated, without_chain
+from aegis_otel.audit.chain import check, journal_origin, stated, whole_part, without_chain
 from aegis_otel.audit.key import audit_id, read_key
 from aegis_otel.audit.location import JOURNAL, SEALS, failure
 from aegis_otel.audit.record import AuditRecord, decode
 from aegis_otel.audit.seals import CARRIED_FILE, Seal, decode_seal, read_seal_lines
-from aegis_otel.audit.writers import WRITER, is_text
+from aegis_otel.audit.writers import chain_before, file_name, is_text, numbered
 from aegis_otel.errors import AuditError
 
 _CARRIED = re.compile(rb'\{"writer":"[^"\\]*",')
@@ -63,7 +63,7 @@ class Lines:
         """
         needles = [msgspec.json.encode(value) for value in values]
         for name in _names(self._directory / JOURNAL):
-            data = _read(self._directory, name)
+            data = _read(self._directory, name) or b""
             found = {start: end for needle in needles for start, end in _places(data, needle)}
             if not found or self._seals.cover(name):
                 continue
@@ -86,7 +86,7 @@ class Lines:
         """
         needle = msgspec.json.encode(value)
         for name in _names(self._directory / JOURNAL):
-            data = _read(self._directory, name)
+            data = whole_part(_read(self._directory, name) or b"")
             if self._seals.cover(name):
                 continue
             for start, end in dict(_places(data, needle)).items():
@@ -107,27 +107,34 @@ class Lines:
         if self._seals.newest >= _PROVEN:
             return False
         names = [name] if self._seals.newest else _names(self._directory / JOURNAL)
-        return not any(_NEWER.search(_read(self._directory, each)) for each in names)
+        return not any(_NEWER.search(_read(self._directory, each) or b"") for each in names)
 
     def _holding(self, name: str, data: bytes) -> int:
         """Return how many bytes of a file hold, from its beginning."""
         if CARRIED_FILE.fullmatch(name):
             return len(data) if self._seals.carried(name) == sha256(data).hexdigest() else 0
-        match = re.fullmatch(WRITER, name, re.DOTALL)
-        if match is None or not self._audit or name != _file(match[1], number := int(match[2] or 0)):
+        file = numbered(name)
+        if file is None or not self._audit:
             return 0
-        chain = self._end_before(match[1], number)
+        chain = self._before(*file)
         return 0 if chain is None else _follow(self._directory / name, data, chain)
 
-    def _end_before(self, writer: str, number: int) -> str | None:
+    def _before(self, writer: str, number: int) -> str | None:
         """Return the chain value that a writer's file follows; None where that cannot be known."""
-        if number == 1:
-            return journal_origin(self._audit, writer)
-        before = _file(writer, number - 1)
-        data = _read(self._directory, before)
-        if data:
-            return stated(data.rstrip(b"\n").rpartition(b"\n")[2])
-        return self._seals.end_of(before)
+
+        def sealed(each: int) -> str | None:
+            return self._seals.end_of(file_name(writer, each))
+
+        def whole(each: int) -> bytes | None:
+            data = _read(self._directory, file_name(writer, each))
+            return None if data is None else whole_part(data)
+
+        def end(each: int) -> str | None:
+            return stated((whole(each) or b"")[:-1].rpartition(b"\n")[2])
+
+        while number > 1 and sealed(number - 1) is None and whole(number - 1) == b"":
+            number -= 1  # a file without a line ends with what it follows
+        return chain_before(number, journal_origin(self._audit, writer), sealed, end)
 
 
 def _record(line: bytes, *, carried: bool) -> AuditRecord:
@@ -155,10 +162,6 @@ def _follow(path: Path, data: bytes, chain: str) -> int:
             _followed.pop(next(iter(_followed)), None)
         _followed[path] = (place, sha256(origin.encode() + data[:place]).digest(), chain)
     return place
-
-
-def _file(writer: str, number: int) -> str:
-    return f"{writer}-{number:06d}.jsonl"
 
 
 def _places(data: bytes, needle: bytes) -> Iterator[tuple[int, int]]:
@@ -224,10 +227,10 @@ def _names(journal: Path) -> list[str]:
         raise failure("read the audit at", journal, error) from error
 
 
-def _read(directory: Path, name: str) -> bytes:
+def _read(directory: Path, name: str) -> bytes | None:
     try:
         return files.read_file(directory, f"{JOURNAL}/{name}")
     except FileNotFoundError:  # sealed, and removed
-        return b""
+        return None
     except OSError as error:
         raise failure("read the audit at", directory / JOURNAL / name, error) from error
