@@ -32,13 +32,12 @@ class RecordStatus(StrEnum):
     SKIPPED = "skipped"
     CANCELLED = "cancelled"
     UNKNOWN = "unknown"
-    """Read, never written: the row is open and the process that wrote it is gone."""
+    """Read where the row is open and the process that wrote it is gone; written where the end was not seen."""
 
 
 # What `decode` holds a line to: people would read `approved ` as a yes, and no check takes it for one.
 _Answer = Annotated[str, msgspec.Meta(pattern=r"^(approved|denied|expired)\Z")]
-_WRITTEN = "|".join(each.value for each in RecordStatus if each is not RecordStatus.UNKNOWN)
-_Status = Annotated[str, msgspec.Meta(pattern=rf"^({_WRITTEN})\Z")]
+_Status = Annotated[str, msgspec.Meta(pattern=rf"^({'|'.join(each.value for each in RecordStatus)})\Z")]
 
 
 class AuditRecord(msgspec.Struct, kw_only=True, omit_defaults=True):

@@ -13,7 +13,7 @@ from aegis_otel import AuditError
 from aegis_otel.audit.chain import journal_origin, link, stated
 from aegis_otel.audit.journal import Journal
 from aegis_otel.audit.key import audit_id, load_key
-from aegis_otel.audit.record import SCHEMA_VERSION, AuditRecord, encode
+from aegis_otel.audit.record import SCHEMA_VERSION, AuditRecord, RecordStatus, encode
 from aegis_otel.audit.sealing import seal
 from aegis_otel.audit.verify import verify
 from tests.records import completed, decided
@@ -120,7 +120,6 @@ def test_k4_a_word_like_an_answer_is_no_record(audit: Path, answer: str, stage: 
     "changed",
     [
         {"result_status": "success "},
-        {"result_status": "unknown"},
         {"decision_id": ""},
     ],
 )
@@ -225,4 +224,11 @@ def test_k4_a_file_that_could_not_be_made_leaves_no_gap(tmp_path: Path) -> None:
         "000001.jsonl",
         "000002.jsonl",
     ]
+    assert found(audit) == []
+
+
+@pytest.mark.parametrize("status", list(RecordStatus))
+def test_k4_every_status_that_is_written_is_a_record_holds(audit: Path, status: RecordStatus) -> None:
+    """Also that of a call whose end nobody saw."""
+    write(audit, first("theirs"), completed(decision_id="theirs", result_status=status.value))
     assert found(audit) == []
