@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import InitVar
+from dataclasses import InitVar, dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, create_model
 from pydantic.dataclasses import dataclass as validated_dataclass
+from typing_extensions import TypedDict
 
 from tests.cases.test_k1_judged_arguments import BLOCKED, call, governed, named, policy
 from tests.kit import make_bench
@@ -99,3 +100,31 @@ def test_k1_a_value_of_another_shape_below_the_limit_runs_holds(
     body, path, sent = below
     b = make_bench(tmp_path / "audit", policy=policy("gt", path, 100))
     assert call(governed(b, body, strict_mode=False), {"value": sent}) == "ran"
+
+
+class Summed(TypedDict):
+    amount: Annotated[float, Field(validation_alias=AliasChoices("total", "sum"))]
+
+
+@dataclass
+class Held:
+    amount: Annotated[float, Field(validation_alias=AliasChoices("total", "sum"))]
+
+
+Wide: Any = create_model("Wide", **{f"field{n}": (int | None, None) for n in range(6_000)})
+"""A model whose validator has more nodes than are read to find the names of keys."""
+
+
+def summed(value: Summed | None = None, wide: Wide | None = None) -> str:
+    return "ran"
+
+
+def held(value: Held | None = None, wide: Wide | None = None) -> str:
+    return "ran"
+
+
+@pytest.mark.parametrize("body", [summed, held], ids=named)
+def test_k1_names_in_a_validator_too_large_to_read_are_unknown(body: Any, tmp_path: Path) -> None:
+    """The names of keys that were not reached may be any, so no condition on such a value is answered."""
+    b = make_bench(tmp_path / "audit", policy=policy("gt", "value.total", 100))
+    assert call(governed(b, body, strict_mode=False), {"value": {"sum": 5000}}).startswith(BLOCKED)

@@ -51,19 +51,19 @@ class _Opaque:
 OPAQUE: Final = _Opaque()
 
 
-def project(values: Mapping[str, Any], names: Aliases, typed_dicts: Aliases) -> FrozenDict:
+def project(values: Mapping[str, Any], names: Aliases, typed_dicts: Aliases | None) -> FrozenDict:
     """Return the arguments of one call as plain values; what is None is left out.
 
     Args:
         values: What the body gets, by parameter.
         names: Other names of the parameters.
-        typed_dicts: Other names of the keys of typed dictionaries in it.
+        typed_dicts: Other names of the keys of typed dictionaries in it; None where they are not known.
     """
     return _Projection(typed_dicts).named(values, names, 0)
 
 
 class _Projection:
-    def __init__(self, typed_dicts: Aliases) -> None:
+    def __init__(self, typed_dicts: Aliases | None) -> None:
         self._typed_dicts = typed_dicts
         self._left = _MAX_VALUES
 
@@ -83,7 +83,7 @@ class _Projection:
         if isinstance(value, BaseModel):
             return self._model(value, depth)
         if isinstance(value, Mapping) and isinstance(value, dict):
-            return self.named(value, self._typed_dicts, depth)
+            return OPAQUE if self._typed_dicts is None else self.named(value, self._typed_dicts, depth)
         if isinstance(value, (list, tuple, set, frozenset, deque)):
             if isinstance(value, tuple) and hasattr(kind, "_fields"):
                 return self.named(dict(zip(kind._fields, value, strict=True)), {}, depth)
@@ -105,6 +105,8 @@ class _Projection:
         return self.named(own, aliases_of(type(value)), depth, extra or {})
 
     def _dataclass(self, value: Any, kind: type, depth: int) -> Any:
+        if self._typed_dicts is None:
+            return OPAQUE
         fields = tuple(each.name for each in dataclasses.fields(value))
         by_code = _read_by_code(kind, fields)
         own = {name: OPAQUE if name in by_code else object.__getattribute__(value, name) for name in fields}
@@ -212,13 +214,16 @@ def _aliases(field: Any) -> Iterator[Alias]:
                 yield choice
 
 
-def typed_dict_aliases(core_schema: Any) -> Aliases:
-    """Return the other names of keys in a validator's schema, wherever they are."""
+def typed_dict_aliases(core_schema: Any) -> Aliases | None:
+    """Return the other names of keys in a validator's schema, wherever they are.
+
+    None where the schema is too large to be read whole: a name that was not found may be any other's.
+    """
     found: dict[str, frozenset[Alias]] = {}
     waiting: list[tuple[Any, str | None]] = [(core_schema, None)]
     for _ in range(_MAX_VALUES):
         if not waiting:
-            break
+            return found
         node, key = waiting.pop()
         if isinstance(node, dict):
             name = node.get("name", key)
@@ -227,7 +232,7 @@ def typed_dict_aliases(core_schema: Any) -> Aliases:
             waiting += [(inner, each) for each, inner in node.items() if isinstance(inner, (dict, list))]
         elif isinstance(node, list):
             waiting += [(inner, None) for inner in node if isinstance(inner, (dict, list))]
-    return found
+    return None
 
 
 def _core_names(alias: Any) -> Iterator[Alias]:
