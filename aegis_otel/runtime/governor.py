@@ -106,6 +106,7 @@ class Governor:
         fault: Refusal | None = None,
         resumed: bool = False,
         inside: bool = False,
+        answered: bool = False,
     ) -> Call:
         """Decide on one action; on return its verdict is on disk and final.
 
@@ -115,6 +116,7 @@ class Governor:
             fault: A reason found before the policy was asked, which refuses the call whatever it says.
             resumed: Whether it comes out of an interruption; it goes on from there, if the audit knows.
             inside: Whether what goes on is a body that has begun.
+            answered: Whether it goes on by an answer that the audit had, and that nobody else may have used.
 
         Returns:
             The call. Its body may run exactly when `refusal` is None, and then must be run by `run`, or
@@ -133,7 +135,7 @@ class Governor:
             fault = self.unavailable or refusal.UNAVAILABLE
         try:
             if resumed and fault is None:
-                fault = await self.interruptions.resume(call, inside)
+                fault = await self.interruptions.resume(call, inside, answered)
             await self._settle(call, fault)
         except Exception as error:
             _log_failure(error)

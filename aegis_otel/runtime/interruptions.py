@@ -49,9 +49,12 @@ class Ruling(NamedTuple):
     """True, it goes on to its gate, which decides; None, it is put to a human; False, it is rejected."""
     question: Call | None = None
     """What is to be put to a human, where that is not on disk yet."""
+    by_answer: bool = False
+    """Whether it goes on by an answer in the audit, which its gate has to take up for it to run."""
 
 
 GOES, WAITS, DENIES = Ruling(True), Ruling(None), Ruling(False)
+_ANSWERED = Ruling(True, by_answer=True)
 
 
 class Interruptions:
@@ -183,10 +186,12 @@ class Interruptions:
             return GOES
         if verdict.approval is Approval.AUTO:
             # The tool's own question: where it was put to a human, a yes counts as any other does.
-            if any(each.answer for each in mine) or (trusted and not mine):
+            if any(each.answer for each in mine):
+                return _ANSWERED
+            if trusted and not mine:
                 return GOES
         elif any(answers(each, verdict) for each in mine):
-            return GOES
+            return _ANSWERED
         elif any(not each.started for each in found) and not mine:
             return GOES  # approved with other arguments: the gate refuses it
         if not any(each.answer for each in mine):
@@ -204,7 +209,7 @@ class Interruptions:
         call.record.human_decision = call.record.approver = call.record.approval_reason = None
         return Ruling(None, call)
 
-    async def resume(self, call: Call, inside: bool) -> Refusal | None:
+    async def resume(self, call: Call, inside: bool, answered: bool = False) -> Refusal | None:
         """Let a call go on from where it was paused, under the id it had.
 
         One that the audit does not know stays a call of its own, for which somebody has to be asked.
@@ -212,9 +217,11 @@ class Interruptions:
         Args:
             call: As it comes back.
             inside: Whether its body has begun, and goes on; only then no policy is asked again.
+            answered: Whether the SDK was told that it goes on by an answer that the audit had then.
 
         Returns:
-            Why it must be refused, if it must: it is known with other arguments only.
+            Why it must be refused, if it must: it is known with other arguments only, or another task or
+            process that resumed the same run has taken the answer first.
         """
         governor = self._governor
         taking = asyncio.ensure_future(
@@ -229,6 +236,8 @@ class Interruptions:
             raise
         if found is not None:
             take_up(call, found)
+        elif answered:
+            return refusal.USED
         elif call.decision.approval is Approval.APPROVE:
             known = await governor.system.off_loop(lambda: self._of_the_run(call.record))
             if known and not any(same_call(each.row, call.record) for each in known):

@@ -79,3 +79,10 @@ CHANGED = Refusal(
     RecordStatus.BLOCKED,
     "arguments_changed",
 )
+USED = Refusal(
+    "ERROR",
+    "Action not run: its approval was used or withdrawn meanwhile",
+    Outcome.ERROR,
+    RecordStatus.BLOCKED,
+    "approval_used",
+)

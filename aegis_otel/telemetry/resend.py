@@ -23,7 +23,7 @@ from aegis_otel.telemetry.events import Events
 from aegis_otel.telemetry.outbox import Outbox
 
 _BATCH = 500
-_FAULTS = {refusal.UNAVAILABLE.cause, refusal.CHANGED.cause, "invalid_arguments"}
+_FAULTS = {refusal.UNAVAILABLE.cause, refusal.CHANGED.cause, refusal.USED.cause, "invalid_arguments"}
 """The last is what rows say that an older version wrote."""
 
 

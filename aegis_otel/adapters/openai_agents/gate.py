@@ -129,14 +129,14 @@ class Gate:
         arguments = context.tool_arguments
         agent = getattr(data.agent, "name", None)
         look = last_look(context.tool_call_id, arguments)
-        resumed = look is not None and look.resumed
+        resumed, answered = (False, False) if look is None else (look.resumed, look.answered)
         judged = look is not None and look.ruling is not None
         preview = look.paused if look is not None and judged else self._is_preview(context)
         if preview and not self._blocks(context, agent):
             return ToolGuardrailFunctionOutput.allow()
         understood = await self._read(context, arguments, agent)
         call, prepared = (
-            await self._authorize(context, arguments, understood, resumed=resumed),
+            await self._authorize(context, arguments, understood, resumed=resumed, answered=answered),
             understood.made.prepared,
         )
         told = {"decision_id": call.record.decision_id}
@@ -172,7 +172,8 @@ class Gate:
                 return await _start(body, context, arguments, prepared)
             look = last_look(getattr(context, "tool_call_id", ""), arguments)
             resumed = not inside and (waits_inside(context) or (look is not None and look.resumed))
-            call = await self._authorize(context, arguments, understood, resumed=resumed)
+            answered = not inside and look is not None and look.answered
+            call = await self._authorize(context, arguments, understood, resumed=resumed, answered=answered)
             if call.refusal is not None:
                 return call.refusal
         token = _running.set(_Running(self, call, getattr(context, "tool_call_id", None), arguments))
@@ -295,12 +296,23 @@ class Gate:
         return self._understood(name, arguments, agent)
 
     async def _authorize(
-        self, context: ToolContext[Any], arguments: str, understood: _Understood, *, resumed: bool
+        self,
+        context: ToolContext[Any],
+        arguments: str,
+        understood: _Understood,
+        *,
+        resumed: bool,
+        answered: bool,
     ) -> Call:
         origin = origin_of(context, arguments, understood.original_name)
         inside = resumed and waits_inside(context)  # the audit alone does not say that a body goes on
         return await self.governor.authorize(
-            understood.made.action, origin, fault=understood.fault, resumed=resumed, inside=inside
+            understood.made.action,
+            origin,
+            fault=understood.fault,
+            resumed=resumed,
+            inside=inside,
+            answered=answered,
         )
 
     def _understood(self, name: str | None, arguments: str, agent: str | None) -> _Understood:

@@ -84,6 +84,11 @@ class Look:
         """Return whether the call goes on from a question that is in the audit, as the SDK sees it."""
         return self.audited and self.before is True
 
+    @property
+    def answered(self) -> bool:
+        """Return whether the call goes on by an answer that is in the audit."""
+        return self.ruling is not None and self.ruling.by_answer
+
     def is_of(self, name: str, call_id: str, context: object) -> bool:
         """Return whether the SDK works on this very call and asks about it."""
         return self.open and call_id == self.call_id and name == self.tool.name and context is self.context
