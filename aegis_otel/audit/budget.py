@@ -35,12 +35,19 @@ def cut_text(text: str, longest: int = TEXT_CHARS) -> str:
     return f"{text[:longest]}{CUT} {len(text) - longest:,} of {len(text):,} characters]"
 
 
-def cut_name(name: str) -> str:
-    """Cut a name as `cut_text` does; two names that differ still differ when they are cut."""
-    if len(name) <= NAME_CHARS:
+def cut_name(name: str, whole: str | None = None) -> str:
+    """Cut a name as `cut_text` does; two names that differ still differ when they are cut.
+
+    Args:
+        name: Redacted.
+        whole: What `name` is the beginning of, where it is one.
+    """
+    text = name if whole is None else whole
+    if len(text) <= NAME_CHARS:
         return name
-    digest = hashlib.sha256(name.encode(errors="backslashreplace")).hexdigest()[:16]
-    return f"{cut_text(name, NAME_CHARS)[:-1]}, sha256 {digest}]"
+    digest = hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:16]
+    kept = name[:NAME_CHARS]
+    return f"{kept}{CUT} {len(text) - len(kept):,} of {len(text):,} characters, sha256 {digest}]"
 
 
 def cut_params(params: Any, encoded: bytes) -> bytes:

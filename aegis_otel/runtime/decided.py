@@ -9,9 +9,10 @@ from aegis_otel.audit.budget import NAME_CHARS, cut_name, cut_params, cut_text
 from aegis_otel.audit.record import SCHEMA_VERSION, AuditRecord
 from aegis_otel.encoding import encode_plain, to_plain
 from aegis_otel.model import Mode, PolicyDecision, RiskLevel
-from aegis_otel.redaction import redact, redact_name
+from aegis_otel.redaction import redact, redact_name, redact_text
 from aegis_otel.redaction.settings import digest as redaction_digest
 from aegis_otel.runtime.call import NOWHERE, Origin, System
+from aegis_otel.runtime.describe import READ
 from aegis_otel.runtime.timestamps import timestamp
 
 RISK_NAMES = {level: level.name for level in RiskLevel}
@@ -34,8 +35,8 @@ def decided(
         decision_id=system.new_id(),
         timestamp=timestamp(started_ns),
         session_id=redact_name(session_id),
-        action_type=_name(action.type),
-        action_target=_name(action.target),
+        action_type=recorded_name(action.type),
+        action_target=recorded_name(action.target),
         risk_level=RISK_NAMES[verdict.risk_level],
         approval=verdict.approval.value,
         matched_rule=verdict.matched_rule,
@@ -57,10 +58,13 @@ def decided(
 
 
 def _optional(value: str | None) -> str | None:
-    return None if value is None else _name(value)
+    return None if value is None else recorded_name(value)
 
 
-def _name(value: object) -> str:
+def recorded_name(value: object) -> str:
+    """A name or an id as rows have it: redacted, and cut where it is long."""
+    if type(value) is str and len(value) > READ:  # of a server or a model: not all of it is looked at
+        return cut_name(redact_text(value[:READ]), value)
     name = redact_name(value)
     return name if len(name) <= NAME_CHARS else cut_name(name)
 

@@ -18,9 +18,9 @@ from aegis_otel.audit.record import AuditRecord, RecordStatus, Waiting, same_cal
 from aegis_otel.encoding import encode_plain, to_plain
 from aegis_otel.errors import AuditError
 from aegis_otel.model import Action, Approval, Outcome
-from aegis_otel.redaction import redact_text
 from aegis_otel.runtime import refusal
 from aegis_otel.runtime.call import Call, Origin
+from aegis_otel.runtime.decided import recorded_name
 from aegis_otel.runtime.describe import describe, safe_text
 from aegis_otel.runtime.hooks import fire
 from aegis_otel.runtime.paused import (
@@ -262,8 +262,8 @@ class Interruptions:
         Raises:
             AuditError: the journal cannot be read, or the call is not the one with this `decision_id`.
         """
-        about = tuple(None if each is None else redact_text(each) for each in (run_id, tool, agent))
-        known = self._governor.journal.waiting(redact_text(call_id))
+        about = tuple(None if each is None else recorded_name(each) for each in (run_id, tool, agent))
+        known = self._governor.journal.waiting(recorded_name(call_id))
         encoded = _encoded(arguments)
         digest = None if encoded is None or not known else self._governor.journal.digest(encoded)
         found = [

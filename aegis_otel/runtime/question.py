@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from aegis_otel.encoding import is_cut
-from aegis_otel.redaction import redact_text
 from aegis_otel.runtime import refusal
 from aegis_otel.runtime.call import Approver, Call
-from aegis_otel.runtime.describe import describe, safe_text, traced
+from aegis_otel.runtime.describe import describe, safe_description, safe_text, traced
 from aegis_otel.runtime.refusal import Refusal
 
 _log = logging.getLogger("aegis_otel")
@@ -184,7 +183,7 @@ def _question(call: Call, timeout: float) -> Question:
         tool_name=record.tool_name,
         action_type=record.action_type,
         action_target=record.action_target,
-        action_description=redact_text(call.decision.action.description),
+        action_description=safe_description(call.decision.action.description),
         action_params=call.shown.decode(),
         args_digest=record.args_digest,
         risk_level=record.risk_level,

@@ -13,14 +13,18 @@ from typing import Any
 
 import pytest
 
-from aegis_otel import Action, Result, ResultStatus
+from aegis_otel import Action, PolicyDecision, Result, ResultStatus
 from aegis_otel.adapters.base import BaseExecutor
+from aegis_otel.audit.record import RecordStatus
 from aegis_otel.runtime.approval import (
     ApprovalHandler,
     CallbackApprovalHandler,
     CLIApprovalHandler,
     WebhookApprovalHandler,
+    current_question,
 )
+from aegis_otel.runtime.call import Origin
+from tests.cases.paused_runs import ASKS, Desk
 from tests.kit import Bench
 
 BENCH = Callable[..., Bench]
@@ -265,3 +269,54 @@ async def test_k8_a_withdrawn_question_is_never_put(bench: BENCH) -> None:
     free.set()
     await asyncio.gather(*calls[:-1])
     assert sorted(asked) == list(range(79))
+
+
+HOSTILE = "x password=hunter2222 "
+"""A text that is nothing but secrets, of which redaction takes longest."""
+
+
+async def test_k8_a_description_of_megabytes_does_not_hold_the_loop(bench: BENCH) -> None:
+    """What an MCP server says of its tool is redacted and shown to its beginning, and says how long it is."""
+    seen: list[str] = []
+
+    class Asked(ApprovalHandler):
+        channel = "asked"
+
+        async def request_approval(self, decision: PolicyDecision) -> bool:
+            seen.append(current_question().action_description)
+            return True
+
+    b = bench(approver=Asked(), executor=Executor())
+    await b.runtime.run_one(Action("write_x", description=HOSTILE))
+    begun = time.process_time()
+    text = HOSTILE * 100_000
+    assert (await b.runtime.run_one(Action("write_x", description=text))).ok
+    assert time.process_time() - begun < 0.5
+    assert "hunter2222" not in "".join(seen)
+    assert len(seen[1]) < 3_000
+    assert seen[1].endswith(f"[CUT {len(text):,} characters in all]")
+
+
+async def test_k8_names_of_megabytes_do_not_hold_the_loop(bench: BENCH) -> None:
+    """Names and ids come from servers and models; those that differ at their ends stay apart."""
+    b = bench(executor=Executor())
+    begun = time.process_time()
+    for end in "xy":
+        call = await b.runtime.governor.authorize(
+            Action("search", agent=HOSTILE * 50_000 + end), Origin(tool_call_id=HOSTILE * 50_000 + end)
+        )
+        b.runtime.governor.abandon(call, RecordStatus.SKIPPED, None)
+    assert time.process_time() - begun < 0.5
+    first, second = b.rows()
+    for name in ("agent_name", "tool_call_id"):
+        assert first[name] != second[name]
+        assert "hunter2222" not in first[name]
+
+
+async def test_k8_an_answer_to_a_call_with_a_long_id_counts(installed: BENCH) -> None:
+    """The row has the id cut; the answer is found by it."""
+    installed(policy=ASKS, approvals="sdk")
+    desk = Desk()
+    saved = await desk.paused(call_id="call_" + "0" * 5_000)
+    await desk.resumed(await desk.approved(saved))
+    assert desk.paid == [5]

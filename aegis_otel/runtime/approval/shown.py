@@ -17,6 +17,7 @@ from typing import NamedTuple
 from aegis_otel.encoding import encode_plain, to_plain
 from aegis_otel.model import PolicyDecision
 from aegis_otel.redaction import redact, redact_text
+from aegis_otel.runtime.describe import safe_description
 from aegis_otel.runtime.question import NobodyToAsk, Question
 from aegis_otel.terminal import escape
 
@@ -97,11 +98,11 @@ def sheet(decision: PolicyDecision, question: Question | None, deadline: float |
     action = decision.action
     if question is None:
         params = encode_plain(redact(to_plain(action.params))).decode()
-        description = redact_text(action.description)
+        description = safe_description(action.description)
     else:
         params, description = question.action_params, question.action_description
     if len(description) > _LONGEST_DESCRIPTION:  # says nothing of what this call does
-        description = f"{description[:_LONGEST_DESCRIPTION]}... ({len(description)} characters)"
+        description = f"{description[:_LONGEST_DESCRIPTION]}... ({len(action.description)} characters)"
     facts = (
         ("Action", redact_text(action.type)),
         ("Target", redact_text(action.target)),
