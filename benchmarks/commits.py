@@ -23,7 +23,7 @@ import time
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -182,10 +182,22 @@ def _code(rng: random.Random) -> str:
     )
 
 
+@cache
+def _sources() -> list[Path]:
+    return sorted(Path(os.__file__).parent.glob("*.py"))
+
+
+def _source(rng: random.Random) -> str:
+    """Return code that people wrote, from Python's own library: no line is as the last."""
+    return rng.choice(_sources()).read_text("utf-8", "replace")
+
+
 KINDS: dict[str, Callable[[random.Random], str]] = {
     "JSON": lambda rng: json.dumps({"id": rng.randrange(10**6), "name": _words(rng, 3), "ok": True}) + "\n",
     "base64": lambda rng: b64encode(rng.randbytes(57)).decode() + "\n",
     "code": _code,
+    "Python's source": _source,
+    "Python's source, in JSON": lambda rng: json.dumps({"content": _source(rng)}) + "\n",
     "SQL": lambda rng: f"INSERT INTO t (id, name) VALUES ({rng.randrange(10**6)}, '{_words(rng, 3)}');\n",
     "name=value": lambda rng: f"{rng.choice(_WORDS)}={rng.randrange(1000)}&",
     "password=value": lambda rng: f"password={_letters(rng, 8)} ",

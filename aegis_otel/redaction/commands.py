@@ -125,7 +125,10 @@ GATE = unbounded(
     rf"|(?:poetry|composer){_GAP}config)"
 )
 """A pattern found wherever one of the programs is called with what may be a secret."""
-_program = re2.compile(rf"{_BEFORE}({_named(_OPTIONS)}|{_named(_PLACES)}){_AFTER}".encode(), OPTIONS)
+_PROGRAM = rf"{_BEFORE}({_named(_OPTIONS)}|{_named(_PLACES)}){_AFTER}"
+CLUE = unbounded(_PROGRAM)
+"""A pattern for the name of one of the programs, in a text or in JSON."""
+_program = re2.compile(_PROGRAM.encode(), OPTIONS)
 _uses = [
     (re2.compile(use.programs.encode(), OPTIONS), re2.compile(use.secret.encode(), OPTIONS), use)
     for use in (*_OPTIONS, *_PLACES)

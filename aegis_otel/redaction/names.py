@@ -6,10 +6,11 @@ and descriptions of a secret are no secrets: `secret_arn`, `token_count`, `credi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from re import compile as compile_fixed  # fixed-width patterns only, where it is as linear and quicker
-from typing import Literal
+from typing import Any, Literal
 from unicodedata import category, combining, normalize
 
 import re2
@@ -18,6 +19,20 @@ OPTIONS = re2.Options()
 """How every pattern about secrets is compiled: over bytes, so that text that is no UTF-8 hides nothing."""
 OPTIONS.encoding = re2.Options.Encoding.LATIN1
 OPTIONS.log_errors = False
+_MEMORY = 64 << 20
+"""Bytes that the states of a set of patterns may take. It fails only if a single state is larger."""
+
+
+def pattern_set(patterns: Iterable[str]) -> Any:
+    """Return what tells in one pass which of these patterns are in a text; it says None for none of them."""
+    options = re2.Options()
+    options.encoding, options.log_errors, options.max_mem = OPTIONS.encoding, False, _MEMORY
+    searched = re2.Set.SearchSet(options)
+    for pattern in patterns:
+        searched.Add(pattern.encode())
+    searched.Compile()
+    return searched
+
 
 Held = Literal["no", "text", "any"]
 """What a name says of its value: no secret; a secret if it is text; a secret."""
@@ -119,6 +134,17 @@ NAME_PART = (
     # A name that was added is looked for by `text.Engine`, which knows the settings.
 )
 """A pattern found in every name that `held_by` does not say "no" to, and in some others."""
+NAME_CLUE = (
+    r"(?i:pass|pw|pswd|psswd|secret|token|[a-z0-9_.\- ]key|key[ _.\-0-9]*data|[a-z0-9_.\- ]code|cred|auth"
+    r"|bearer|jwt|[cx]srf|cookie|sess(?:ion)?id|(?:github|gitlab|gh|azure|ado|devops)[ _.\-0-9]*pat|sid|pem"
+    r"|psk|sas|private|ssn|social|card[ _.\-0-9]*n|(?:credit|debit)[ _.\-0-9]*card|cc[ _.\-0-9]*num"
+    r"|cv[vcn]|otp|dsn|conn|phrase|words|mnemonic|answer|assertion|verifier|saml|nt[ _.\-0-9]*hash|ntlm"
+    r"|seed|jaas|kata|clave|zugang|sig|pin|khau|contras|kennwort|senha|wachtwoord|haslo|lozinka|geslo"
+    r"|heslo|salasana|losenord|adgangskode|jelszo|sifre|parool|parola|slaptazodis|kodeord|lykilord|zaporka"
+    r"|tunnussana|pasahitza|cyfrinair|nenosiri"
+    r"|pasvorto)|[\x80-\xff]"
+)
+"""A pattern found wherever `NAME_PART` is. It has few states, whatever text it is looked for in."""
 
 _name = re2.compile(
     (

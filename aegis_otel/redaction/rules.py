@@ -10,14 +10,14 @@ import math
 import pkgutil
 import re
 from collections import Counter
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, cached_property
 from typing import Any
 
 import msgspec
 import re2
 
-from aegis_otel.redaction.names import OPTIONS
+from aegis_otel.redaction.names import OPTIONS, pattern_set
 from aegis_otel.redaction.spans import Span
 
 EDGE = r"(?:^|[^A-Za-z0-9]|\\[abfnrtv]|\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2})"
@@ -31,8 +31,6 @@ _NO_GROUP = re.compile(r"\\.|\[[^\]]*\]")
 _LITERAL = re.compile(r"[A-Za-z0-9]{2}")
 """What tells one token from another; without it, the first pass would find the beginning of any word."""
 _COUNT = re.compile(r"\{(\d+)(?:,\d*)?\}")
-_LOOSE = 6
-"""Repetitions that the first pass counts: with the 40 of a token, a text of random letters is slow."""
 _TAIL = r"(?:[^0-9A-Za-z]|\z)"
 _VENDOR = re.compile(r"\(\?i\)\(\?:\(\?:(.+?)\)\(\?:\[ \\t\\w\.-\]\{0,20\}\)")
 _CLASS_FIRST = re.compile(
@@ -83,35 +81,37 @@ def strict(rule: Rule) -> str:
     return f"{flags}{EDGE if edged else ''}{opening}{rest.removeprefix(chr(92) + 'b')})"
 
 
-def loose(tokens: Sequence[Rule]) -> str:
-    """A pattern found wherever one of these rules is, with so few states that one pass can have it."""
+def loose(tokens: Sequence[Rule], counted: int = 6) -> str:
+    """A pattern found wherever one of these rules is, with few states; the fewer, the less is `counted`."""
     edged: list[str] = []
     others: list[str] = []
     for rule in tokens:
         before, edge, rest = strict(rule).rpartition(EDGE)
         rest = rest.replace(_TAIL, "").replace(r"\b", "")
         short = _CLASS_FIRST.sub(r"\1\2", rest)
-        (edged if edge and short == rest else others).append(f"(?:{before}{fewer(short)})")
-    return "|".join((f"{EDGE}(?:{'|'.join(edged)})", *others))
+        (edged if edge and short == rest else others).append(f"(?:{before}{fewer(short, counted)})")
+    begin_words = [f"{EDGE}(?:{'|'.join(edged)})"] if edged else []
+    return "|".join((*begin_words, *others))
 
 
-def fewer(pattern: str) -> str:
-    """The pattern with repetitions that are counted up to `_LOOSE`, up to the first of these if that can be.
+def fewer(pattern: str, counted: int = 6) -> str:
+    """The pattern with repetitions that are `counted` so far, up to the first of these if that can be.
 
-    What would go on counting behind it has a state for every pair of counts that a text of tokens has.
+    What would go on counting behind it has a state for every pair of counts that a text of tokens has: with
+    the 40 of a token, a text of random letters is slow.
     """
+
+    def less(found: re.Match[str]) -> str:
+        return f"{{{min(int(found.group(1)), counted)},}}"
+
     for found in _COUNT.finditer(pattern):
         before = pattern[: found.start()]
         groups = _NO_GROUP.sub("", before)
         told = _LITERAL.search(groups) is not None and "|" not in pattern[found.end() :]
-        if told and int(found.group(1)) >= _LOOSE:
+        if told and int(found.group(1)) >= counted:
             closing = ")" * (groups.count("(") - groups.count(")"))
-            return f"{_COUNT.sub(_fewer, before)}{{{_LOOSE}}}{closing}"
-    return _COUNT.sub(_fewer, pattern)
-
-
-def _fewer(found: re.Match[str]) -> str:
-    return f"{{{min(int(found.group(1)), _LOOSE)},}}"
+            return f"{_COUNT.sub(less, before)}{{{counted}}}{closing}"
+    return _COUNT.sub(less, pattern)
 
 
 def split(without: Sequence[str]) -> tuple[list[Rule], list[Rule]]:
@@ -129,19 +129,27 @@ def vendor(regex: str) -> str | None:
 
 def vendors(named: Sequence[Rule]) -> str:
     """A pattern found wherever one of these rules is."""
-    names = "|".join(sorted({vendor(strict(rule)) or "" for rule in named}))
-    return rf"(?i:{names})[ \t\w.\-\\]*[\s'\"\\]*(?:[=>:,]|\|\||\?=)"
+    return rf"{vendor_names(named)}[ \t\w.\-\\]*[\s'\"\\]*(?:[=>:,]|\|\||\?=)"
+
+
+def vendor_names(named: Sequence[Rule]) -> str:
+    """A pattern for the names of these vendors."""
+    return f"(?i:{'|'.join(sorted({vendor(strict(rule)) or '' for rule in named}))})"
 
 
 class RuleFinder:
-    """Rules at work, of which those are run that have a keyword in the text."""
+    """Rules at work, of which those are run whose looser form is in the text."""
 
-    def __init__(self, used: Sequence[Rule]) -> None:
+    def __init__(self, used: Sequence[Rule], form: Callable[[Sequence[Rule]], str]) -> None:
         self._finders = [Finder(rule) for rule in used]
+        self._forms = [form([rule]) for rule in used]
 
     def __call__(self, data: bytes) -> list[Span]:
-        lowered = data.lower()
-        return [span for finder in self._finders if finder.may(lowered) for span in finder(data)]
+        return [span for index in self._set.Match(data) or () for span in self._finders[index](data)]
+
+    @cached_property
+    def _set(self) -> Any:
+        return pattern_set(self._forms)
 
 
 class Finder:
@@ -151,9 +159,6 @@ class Finder:
         self._rule = rule
         self._regex = regex = strict(rule)
         self._compiled: Any = None
-        spelled = regex.replace("\\", "").lower()
-        in_regex = all(keyword.lower() in spelled for keyword in rule.keywords)
-        self._keywords = tuple(key.lower().encode() for key in rule.keywords) if in_regex else ()
         self._whole = _REPEATED.search(regex) is not None
 
     def __call__(self, data: bytes) -> list[Span]:
@@ -169,10 +174,6 @@ class Finder:
                 spans.append((start, end))
             at = max(end, at + 1)
         return spans
-
-    def may(self, lowered: bytes) -> bool:
-        """Whether a keyword of the rule is in a text, in lower case."""
-        return not self._keywords or any(keyword in lowered for keyword in self._keywords)
 
     def _secret(self, found: Any) -> Span:
         if self._whole:

@@ -41,6 +41,9 @@ _SHAPES = tuple(
     for shape in re.split(r"\|(?![^(]*\))", shapes)
 )
 TOKENS = "|".join(_SHAPES)
+_TOKEN_GATE, _TOKEN_CLUE = (
+    rf"{EDGE}(?:{'|'.join(fewer(shape, counted) for shape in _SHAPES)})" for counted in (6, 1)
+)
 _JWT = r"(eyJ[\w\-]+\.[\w\-]+(?:\.[\w\-]*)*)"
 ALONE = (_JWT, TOKENS)
 """Families whose secrets nothing else belongs to, where they are whole words."""
@@ -227,6 +230,10 @@ class Family(NamedTuple):
     """A pattern with fewer states, found wherever `source` is."""
     whole: bool = False
     """Whether the secret is all that matches, where a token can begin: no group is found as quickly."""
+    clues: tuple[str, ...] = ()
+    """What `text.Engine` looks for before the gate; the gate itself where there is nothing."""
+    may_be: Callable[[bytes], bool] | None = None
+    """What it asks before the gate: says False only where that is not found."""
 
 
 _ESCAPED = (  # what stands in JSON for a break
@@ -251,85 +258,135 @@ def unbounded(source: str) -> str:
 
 
 def _wide(
-    source: str, accept: Callable[[bytes, int, int], bool] | None = None, gate: str | None = None
+    source: str,
+    accept: Callable[[bytes, int, int], bool] | None = None,
+    gate: str | None = None,
+    clues: tuple[str, ...] = (),
+    may_be: Callable[[bytes], bool] | None = None,
 ) -> Family:
-    return Family(source, accept, gate or unbounded(source))
+    return Family(source, accept, gate or unbounded(source), clues=clues, may_be=may_be)
+
+
+_before_at = re2.compile(rb"[:/][^\s/@\"'<>|;&`]*@", OPTIONS)
+
+
+def _has_at(data: bytes) -> bool:
+    return b"@" in data
+
+
+def _is_before_at(data: bytes) -> bool:
+    """Whether a word with a colon or a slash in it goes on to an at sign."""
+    return b"@" in data and _before_at.search(data) is not None
+
+
+_ALNUM = bytes.maketrans(b"".join(bytes((n,)) for n in range(256) if bytes((n,)).isalnum()), b"a" * 62)
+
+
+def _is_joined(data: bytes) -> bool:
+    """Whether there is one of the signs behind a prefix, and enough letters in a row for what follows it."""
+    return (b"_" in data or b"-" in data or b"." in data) and b"a" * 14 in data.translate(_ALNUM)
+
+
+_BREAK = r"(?:\s|\\[nrt])"
 
 
 FAMILIES = (
-    Family(r"://[^\s/:@\"'<>]*:([^\s/\"'<>]+|[^\s@/\"'<>]*[^\s@/\"'<>0-9][^\s@/\"'<>]*/[^\s@\"'<>]*)@"),
-    Family(r"://([\w\-]{20,})@"),
-    Family(r"(?:hooks\.slack\.com/[a-z]+/|discord(?:app)?\.com/api/webhooks/\d+/)([\w\-/]+)"),
+    Family(r"://[^\s/:@\"'<>]*:([^\s/\"'<>]+|[^\s@/\"'<>]*[^\s@/\"'<>0-9][^\s@/\"'<>]*/[^\s@\"'<>]*)@",
+           clues=("://",), may_be=_has_at),
+    Family(r"://([\w\-]{20,})@", clues=("://",), may_be=_has_at),
+    Family(r"(?:hooks\.slack\.com/[a-z]+/|discord(?:app)?\.com/api/webhooks/\d+/)([\w\-/]+)",
+           clues=(r"hooks\.slack\.com/|\.com/api/webhooks/",)),
     Family(
         r"(?:mysql|mysqldump|mysqladmin|mysqlimport|mysqlsh|mariadb|mariadb-dump|mariadb-admin) "
         rf"(?:[^\n|;&]*? )?-p ?{_VALUE}",
         _accept_value,
+        clues=("mysql|mariadb", "-p"),
     ),
     Family(
         r"(?:sshpass|(?:docker|podman|az|oc) login|mongo\w*|cqlsh|arangosh|influx|plink|pscp|htpasswd) "
         rf"(?:[^\n|;&]*? )?-(?:p|pw) ?{_VALUE}",
         _accept_value,
+        clues=("sshpass|(?:docker|podman|az|oc) login|mongo|cqlsh|arangosh|influx|plink|pscp|htpasswd", "-p"),
     ),
-    Family(rf"redis-cli (?:[^\n|;&]*? )?(?:-a|--pass) {_VALUE}", _accept_value),
-    Family(r"curl [^\n|;&]*?(?:-u|--user|-U|--proxy-user)[ =]?\\?[\"']?[^\s:\"']+:([^\s\"']+)"),
-    Family(rf"[ \t]-(?:p|P|w|a|W|pw|pass)[ \t=]{{1,4}}{_VALUE}", _accept_strong),
+    Family(rf"redis-cli (?:[^\n|;&]*? )?(?:-a|--pass) {_VALUE}", _accept_value, clues=("redis-cli ",)),
+    Family(r"curl [^\n|;&]*?(?:-u|--user|-U|--proxy-user)[ =]?\\?[\"']?[^\s:\"']+:([^\s\"']+)",
+           clues=("curl ",)),
+    Family(rf"[ \t]-(?:p|P|w|a|W|pw|pass)[ \t=]{{1,4}}{_VALUE}", _accept_strong,
+           clues=(r"[ \t]-(?:[pPwaW]|pw|pass)[ \t=]",)),
     Family(r"[ \t](?:-u|-U|--user|--creds)[ \t=]{1,4}\\?[\"']?[^\s:%,\"']{1,80}[:%,]([^\s\"';|&`<>]+)",
-           _accept_strong),
-    Family(r"pass(?:in|out)?[ \t]+\\?[\"']?pass:([^\s\"';|&`<>]+)"),
+           _accept_strong, clues=(r"[ \t](?:-u|-U|--user|--creds)[ \t=]",)),
+    Family(r"pass(?:in|out)?[ \t]+\\?[\"']?pass:([^\s\"';|&`<>]+)", clues=("pass:",)),
     Family(r"(?i:password[ \t]{1,4}|(?:login|user(?:name)?)[ \t]+\S{1,80}[ \t]+pass(?:w(?:or)?d)?[ \t]+)"
            rf"{_VALUE}",
-           _accept_strong, r"(?i:pass(?:word|wd)?)[ \t]+\\?[\"']?[^\s'\"]*[0-9]"),
-    Family(r":54\d\d:[\w\-*.]{1,64}:[\w\-*.]{1,64}:([^\s\"':;|&`<>]{4,})"),  # .pgpass
-    Family(r"(?:oracle:thin:|sqlplus(?: -\S+)* )[\w$.\-]{1,64}/([^\s\"'@]+)@"),
+           _accept_strong, r"(?i:pass(?:word|wd)?)[ \t]+\\?[\"']?[^\s'\"]*[0-9]",
+           clues=(r"(?i:pass(?:word|wd)?)[ \t]",)),
+    Family(r":54\d\d:[\w\-*.]{1,64}:[\w\-*.]{1,64}:([^\s\"':;|&`<>]{4,})", clues=(r":54\d\d:",)),  # .pgpass
+    Family(r"(?:oracle:thin:|sqlplus(?: -\S+)* )[\w$.\-]{1,64}/([^\s\"'@]+)@",
+           clues=("oracle:thin:|sqlplus",), may_be=_has_at),
     _wide(rf"(?i:(?:log_?in|sign_?in|authenticate|auth|basic_?auth|http_?(?:basic|digest)_?auth"
           rf"|[a-z]{{0,40}}credentials?)"
            rf"\]?(?:::new|\.new|\.of)?[ \t]*(?:=[ \t]*)?[(\[])[ \t]*[^()\[\],\r\n]{{1,200}},"
-           rf"[ \t]*{_LITERAL}"),
+           rf"[ \t]*{_LITERAL}",
+          clues=(r"(?i:(?:log_?in|sign_?in|auth|authenticate|credentials?)\]?(?:::new|\.new|\.of)?)"
+                 r"[ \t]*(?:=[ \t]*)?[(\[]",)),
     _wide(r"(?:(?i:mysqli?_connect|new (?:mysqli|pdo)|getconnection))"
-           r"\((?:[^(),\r\n]{1,200},[ \t]*){2}" + _LITERAL),
+           r"\((?:[^(),\r\n]{1,200},[ \t]*){2}" + _LITERAL,
+          clues=("(?i:mysqli?_connect|new (?:mysqli|pdo)|getconnection)",)),
     _wide(rf"(?:bcrypt\.hashpw|generate_password_hash|make_password|hash_password"
-          rf"|password_hash)\([ \t]*{_LITERAL}"),
+          rf"|password_hash)\([ \t]*{_LITERAL}",
+          clues=(r"bcrypt\.hashpw|generate_password_hash|(?:make|hash)_password|password_hash",)),
     _wide(r"(?i:credentials?|creds|login|zugangsdaten)[ \t]*[:=][ \t]*[^\s/|,]{1,64}[ \t]*/[ \t]*"
            r"([^\s\"'`;|&<>]+)",
-          _accept_code),
-    _wide(rf"ConvertTo-SecureString[ \t]+(?:-String[ \t]+)?{_VALUE}", _accept_value),
+          _accept_code, clues=(r"(?i:credentials?|creds|login|zugangsdaten)[ \t]*[:=]",)),
+    _wide(rf"ConvertTo-SecureString[ \t]+(?:-String[ \t]+)?{_VALUE}", _accept_value,
+          clues=("ConvertTo-SecureString",)),
     _wide(rf"(?:echo|printf){_BLANKS}(?:-\w{_BLANKS})*(?:[\"']%s(?:\\n)?[\"']{_BLANKS})?"
-           rf"\\?[\"']?[\w.\-]{{1,64}}:([^\s\"'|;&`<>]+)\\?[\"']?[ \t]*\|[ \t]*(?:sudo[ \t]+)?chpasswd"),
+           rf"\\?[\"']?[\w.\-]{{1,64}}:([^\s\"'|;&`<>]+)\\?[\"']?[ \t]*\|[ \t]*(?:sudo[ \t]+)?chpasswd",
+          clues=("chpasswd",)),
     _wide(rf"(?:echo|printf){_BLANKS}(?:-\w{_BLANKS})*(?:[\"']%s(?:\\n)?[\"']{_BLANKS})?{_VALUE}"
-           rf"[ \t]*\|[ \t]*(?:\w+=\S*[ \t]+)*(?:{_READERS})", _accept_value),
+           rf"[ \t]*\|[ \t]*(?:\w+=\S*[ \t]+)*(?:{_READERS})", _accept_value,
+          clues=(r"(?:echo|printf)[ \t]",)),
     _wide(rf"(?:sudo[^\n|;&]{{0,200}} -S|chpasswd|passwd|kinit|--password-stdin|--passphrase-fd 0)"
-           rf"[^\n|;&<]{{0,200}}<<<[ \t]*{_VALUE}", _accept_value),
+           rf"[^\n|;&<]{{0,200}}<<<[ \t]*{_VALUE}", _accept_value, clues=("<<<",)),
     _wide(r"(?i:assword:[^\r\n]{0,40}(?:\r?\n|[;{])[ \t]*(?:send|sendline|exp_send)[ \t(]+(?:--[ \t]+)?)"
-           r"\\?[\"']([^\"'\r\n\\]+)"),
+           r"\\?[\"']([^\"'\r\n\\]+)", clues=("(?i:assword:)",)),
     _wide(r"(?:" + _SCRIPTS_SAID + r")[\x80-\xff]{0,18}?"
            r"(?:\xe6\x98\xaf|\xe4\xb8\xba|\xe7\x82\xba|\xe3\x81\xaf|\xe3\x81\x8c|\xec\x9d[\x80\xb4]"
            r"|\xeb\x8a\x94"
-           r"|\xef\xbc[\x9a\x9d])[ \t]?([!-~]{4,})", _accept_said),
+           r"|\xef\xbc[\x9a\x9d])[ \t]?([!-~]{4,})", _accept_said, clues=(r"[\x80-\xff]",)),
     _wide(r"(?:^|[\s=\"'(])(?:(?i:[\w]{0,20}proxy)[=: ][\"']?)?[^\s:/@\"'=]{1,64}:"
            r"([^\s/@\"'<>|;&`:]{4,})@[\w.\-]+",
-           _accept_login),
-    _wide(r"(?:^|[\s=\"'(])[\w$.]{1,64}/([^\s/@\"'<>|;&`]{6,})@[\w.\-]+", _accept_strong),
-    _wide(r"(?i:connect)[ \t]+[\w$]{1,64}/([^\s/@\"'<>|;&`]+)@[\w.\-]+"),
-    _wide(r"(?:^|\s)(?i:default|machine[ \t]+\S{1,200})\s+(?:login|user)\s+\S{1,200}\s+password\s+(\S+)"),
+           _accept_login, may_be=_is_before_at),
+    _wide(r"(?:^|[\s=\"'(])[\w$.]{1,64}/([^\s/@\"'<>|;&`]{6,})@[\w.\-]+", _accept_strong,
+          may_be=_is_before_at),
+    _wide(r"(?i:connect)[ \t]+[\w$]{1,64}/([^\s/@\"'<>|;&`]+)@[\w.\-]+",
+          clues=(r"(?i:connect)[ \t]",), may_be=_is_before_at),
+    _wide(r"(?:^|\s)(?i:default|machine[ \t]+\S{1,200})\s+(?:login|user)\s+\S{1,200}\s+password\s+(\S+)",
+          clues=("(?i:default|machine)", f"password{_BREAK}")),
     _wide(r"(?:^|\n)[ \t]*(?:masterauth|requirepass|AUTH|ENV \w{0,60}(?:PASSWORD|SECRET|TOKEN|KEY))[ \t]+"
-           rf"(?:\w+[ \t]+)?{_VALUE}", _accept_code),
-    _wide(rf"(?:requirepass|insecure-password|isakmp key)[ \t]+{_VALUE}"),
-    _wide(r"ACL SETUSER [^\r\n]{0,200}?[ \t]>(\S+)"),
+           rf"(?:\w+[ \t]+)?{_VALUE}", _accept_code, clues=(r"masterauth|requirepass|AUTH[ \t]|ENV ",)),
+    _wide(rf"(?:requirepass|insecure-password|isakmp key)[ \t]+{_VALUE}",
+          clues=("requirepass|insecure-password|isakmp key",)),
+    _wide(r"ACL SETUSER [^\r\n]{0,200}?[ \t]>(\S+)", clues=("ACL SETUSER ",)),
     _wide(r"([^\s\"'`;|&<>]{8,}|\"[^\"\r\n]{4,64}\"|'[^'\r\n]{4,64}')"
            r"[ \t]+(?:is|as|ist)[ \t]+(?:the|my|your|our|mein|das)[ \t]+(?:new |root |admin )?(?i:passw"
            r"|passc|pin\b)",
            _accept_strong_or_quoted,
            r"[ \t](?:is|as|ist)[ \t]+(?:the|my|your|our|mein|das)[ \t]+(?:new |root |admin )?(?i:passw|passc"
-           r"|pin)"),
-    Family(r"\$(?:1|2[abxy]?|5|6|y|apr1|argon2\w{1,2})\$([\w./$=,+\-]{20,})"),  # crypt
+           r"|pin)", (r"[ \t](?i:passw|passc|pin)",)),
+    Family(r"\$(?:1|2[abxy]?|5|6|y|apr1|argon2\w{1,2})\$([\w./$=,+\-]{20,})",
+           clues=(r"\$(?:1|2[abxy]?|5|6|y|apr1|argon2\w{1,2})\$",)),  # crypt
     Family(_JWT, None, r"eyJ[\w\-]+\.[\w\-]"),  # JSON Web Token
     Family(r"((?:AKIA|ASIA)[A-Z0-9]{16}|AIza[\w\-]{35})", None, r"A(?:KI|SI|Iz)[Aa][\w\-]{6}"),  # in a word
-    Family(TOKENS, _accept_token, rf"{EDGE}(?:{'|'.join(map(fewer, _SHAPES))})", whole=True),
-    Family(_PREFIXED, _accept_prefixed, r"[_\-.][A-Za-z0-9]{14}", whole=True),
-    Family(rf"{EDGE}(?i:bearer)(?:\s|\\[nrt]|%20){{1,8}}([\w.~+/=\-]{{6,}})", _accept_bearer),
-    Family(rf"{EDGE}(?i:basic)(?:\s|\\[nrt]|%20){{1,8}}([\w+/\-]{{6,}}=*)", _accept_basic),
+    Family(TOKENS, _accept_token, _TOKEN_GATE, True, (_TOKEN_CLUE,)),
+    Family(_PREFIXED, _accept_prefixed, r"[_\-.][A-Za-z0-9]{14}", True, may_be=_is_joined),
+    Family(rf"{EDGE}(?i:bearer)(?:\s|\\[nrt]|%20){{1,8}}([\w.~+/=\-]{{6,}})", _accept_bearer,
+           clues=(r"(?i:bearer)(?:\s|\\[nrt]|%20)",)),
+    Family(rf"{EDGE}(?i:basic)(?:\s|\\[nrt]|%20){{1,8}}([\w+/\-]{{6,}}=*)", _accept_basic,
+           clues=(r"(?i:basic)(?:\s|\\[nrt]|%20)",)),
     Family(rf"{EDGE}(\d{{3}}-\d\d-\d{{4}}|[2-6]\d{{12,18}}|[2-6]\d{{3}}(?:[ \-]\d{{4}}){{3}}"
-           rf"|3\d{{3}}[ \-]\d{{6}}[ \-]\d{{4,5}})", _accept_number),
+           rf"|3\d{{3}}[ \-]\d{{6}}[ \-]\d{{4,5}})", _accept_number,
+           clues=(r"\d{12}|\d{4}[ \-]\d{4}|\d{3}-\d\d-\d{4}",)),
 )  # fmt: skip
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from aegis_otel.redaction.names import NAME_PART
+import re2
+
+from aegis_otel.redaction.names import NAME_PART, OPTIONS
 from aegis_otel.redaction.shapes import unbounded
 
 WIDE = "\uff1a|\uff1d"
@@ -52,7 +54,7 @@ def gate(added: str = "") -> str:
 def json_gate(added: str = "") -> str:
     """A pattern found in JSON wherever a name is in a key or before a value."""
     part = name_part(added).replace(r"\b", "")
-    return rf"{part}[^\"\r\n]*(?:\"[^:,}}\]\r\n]{{1,40}})?\":"
+    return rf"{part}[^\"\r\n]*(?:\"[^:,}}\]\r\n]+)?\":"
 
 
 def pair_gate(added: str = "") -> str:
@@ -61,5 +63,16 @@ def pair_gate(added: str = "") -> str:
     return (
         r"\"(?i:name|key|k|field|param(?:eter)?(?:key|name)?|variable|var|property|attribute|setting|option|id)"
         rf"\\*\":[ ]?\\*\"{LETTERS}{part}"
-        r"|\"(?i:private|unlock|mdp)\\*\":"  # names that in a text are ordinary words
     )
+
+
+_any = re2.compile(rb"[ \t:=<>\"'%&(\\,\x80-\xff]", OPTIONS)
+
+
+def may_be(data: bytes) -> bool:
+    """Whether anything that `gate` has behind a name is in a text. Base64 in lines has none of it."""
+    return _any.search(data) is not None
+
+
+WORD_GATE = r"\"(?i:private|unlock|mdp)\\*\":"
+"""A pattern for names in JSON that in a text are ordinary words."""

@@ -27,6 +27,14 @@ BY = (
     rf"|'((?:[^'\r\n]|'')+)'{_GAP}(?i:as{_GAP}(?:password|passwd|pwd|secret|api_key|token)\b)"
 )
 
+INTO_CLUE = r"(?i:insert|replace)(?:\s|\\[nrt])"
+BY_CLUE = (
+    r"(?i:identified|password[ \t]*\(|(?:password|passwd|pwd|secret)[ \t]*=[ \t]*\w|_(?:en|de)crypt\("
+    r"|bypassphrase\(|pragma[ \t]|attach(?:\s|\\[nrt])"
+    rf"|as{_GAP}(?:password|passwd|pwd|secret|api_key|token))"
+)
+"""Patterns found wherever `INTO` and `BY` are, with few states."""
+
 
 def into(added: str = "") -> str:
     """A pattern found wherever values go into a column whose name may say that they are secret."""

@@ -5,16 +5,15 @@ All patterns run on RE2, over UTF-8 bytes, so the time is linear in the length o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, cached_property
-from re import compile as compile_fixed  # on a few characters
-from typing import Any
+from typing import Any, NamedTuple
 
 import re2
 
 from aegis_otel.redaction import broken, commands, encoded, named, pem, shapes, signs, sql, words
-from aegis_otel.redaction.names import OPTIONS
-from aegis_otel.redaction.rules import RuleFinder, loose, split, vendors
+from aegis_otel.redaction.names import NAME_CLUE, OPTIONS, pattern_set
+from aegis_otel.redaction.rules import RuleFinder, loose, split, vendor_names, vendors
 from aegis_otel.redaction.spans import (
     Masked,
     Span,
@@ -31,16 +30,22 @@ from aegis_otel.redaction.spans import (
 Find = Callable[[bytes], list[Span]]
 
 _ESCAPES = ((b"\\n", b"\n"), (b'\\"', b'"'), (b"\\r", b"\r"), (b"\\t", b"\t"))
-_MEMORY = 64 << 20
-"""Bytes that the states of the one pass may take. It fails only if a single state is larger."""
 _SAMPLE = 4_096
 """Bytes at the beginning of a text in which tokens tell that it is full of them."""
-_LONG = 16_384
-"""Bytes from which on a text may be looked through by several automata."""
-_SAMPLES = 128
-_within = compile_fixed(rb"[0-9][A-Za-z]|[A-Za-z][0-9]|[a-z][A-Z]")
 _ROUNDS = 8
 """How often a text is looked at again because a mask has set a secret apart that stood glued to another."""
+
+
+class Sought(NamedTuple):
+    """Something that is looked for, in steps of which each rules out most texts for the next."""
+
+    gate: str
+    """A pattern found wherever `find` finds something, in JSON as well."""
+    find: Find
+    clues: tuple[str, ...] = ()
+    """Patterns with few states, all of which are found wherever `gate` is. Without any, the gate is one."""
+    may_be: Callable[[bytes], bool] | None = None
+    """Asked where the clues are found; says False only where `gate` is not."""
 
 
 class Engine:
@@ -56,34 +61,38 @@ class Engine:
         self, names: Sequence[str] = (), patterns: Sequence[str] = (), without: Sequence[str] = ()
     ) -> None:
         added = "|".join(names)
+        name = f"{NAME_CLUE}|{added}" if added else NAME_CLUE
         tokens, of_vendors = split(without)
-        searched: list[tuple[str, Find]] = [
-            *((family.gate or family.source, shapes.FamilyFinder(family)) for family in shapes.FAMILIES),
-            (loose(tokens), RuleFinder(tokens)),
-            (pem.PEM, pem.pem_keys),
-            (signs.gate(added), named.NamedFinder(added)),
-            (commands.GATE, commands.command_secrets),
-            (encoded.GATE, encoded.encoded_secrets),
-            (sql.into(added), sql.sql_values),
-            (sql.BY, sql.sql_passwords),
-            (words.pattern(), words.seed_phrases),
-            *((pattern, _Added(pattern)) for pattern in patterns),
-            (vendors(of_vendors), RuleFinder(of_vendors)),
-            (broken.UNSEEN, self._without_unseen),
-            (broken.WRAPPED, self._unwrapped),
-            # What only a look at the structure can tell.
-            (signs.json_gate(added), _nothing),
-            (signs.pair_gate(added), _nothing),
-            (rf"\"\$type\":|(?i:value)\\*\":|\\u00[2-7]|{broken.ESCAPED}", _nothing),
+        texts = [
+            *(
+                Sought(family.gate or family.source, shapes.FamilyFinder(family), family.clues, family.may_be)
+                for family in shapes.FAMILIES
+            ),
+            Sought(loose(tokens), RuleFinder(tokens, loose), (loose(tokens, 1),)),
+            Sought(pem.PEM, pem.pem_keys),
+            Sought(signs.gate(added), named.NamedFinder(added), (name,), signs.may_be),
+            Sought(commands.GATE, commands.command_secrets, (commands.CLUE,)),
+            Sought(encoded.GATE, encoded.encoded_secrets),
+            Sought(sql.into(added), sql.sql_values, (name, sql.INTO_CLUE)),
+            Sought(sql.BY, sql.sql_passwords, (sql.BY_CLUE,)),
+            Sought(words.pattern(), words.seed_phrases, may_be=words.may_be),
+            *(Sought(pattern, _Added(pattern)) for pattern in patterns),
+            Sought(vendors(of_vendors), RuleFinder(of_vendors, vendors), (vendor_names(of_vendors),)),
+            Sought(broken.UNSEEN, self._without_unseen),
+            Sought(broken.WRAPPED, self._unwrapped),
+        ]
+        only_structures = [  # what only a look at the structure can tell
+            Sought(signs.json_gate(added), _nothing, (name,)),
+            Sought(signs.pair_gate(added), _nothing, (name,)),
+            Sought(signs.WORD_GATE, _nothing),
+            Sought(rf"\"\$type\":|(?i:value)\\*\":|\\u00[2-7]|{broken.ESCAPED}", _nothing),
         ]
         self._alone = frozenset(n for n, each in enumerate(shapes.FAMILIES) if each.source in shapes.ALONE)
         self._words = len(shapes.FAMILIES) + 1
-        of_names = {signs.gate(added), signs.json_gate(added), signs.pair_gate(added)}
-        of_words = {vendors(of_vendors), words.pattern(), encoded.GATE}
-        self._texts = _Pass([pattern for pattern, _ in searched[:-3]], of_names, of_words)
-        self._structures = _Pass([pattern for pattern, _ in searched], of_names, of_words)
+        self._texts = _Search(texts)
+        self.sought = [*texts, *only_structures]
+        self._structures = _Search(self.sought)
         self._added = bool(patterns)
-        self._finders = [find for _, find in searched]
 
     def suspects(self, data: bytes) -> Any:
         """Whether a text may hold a secret: false is certain.
@@ -149,7 +158,7 @@ class Engine:
         return self._found(data, self._texts(data))
 
     def _found(self, data: bytes, suspected: Iterable[int]) -> list[Span]:
-        return [span for index in suspected for span in self._finders[index](data)]
+        return [span for index in suspected for span in self.sought[index].find(data)]
 
     def _without_unseen(self, data: bytes) -> list[Span]:
         joined = broken.Joined(data, broken.unseen)
@@ -161,50 +170,55 @@ class Engine:
         return joined.pieces(self._found(joined.text, tokens))
 
 
-class _Pass:
-    """Tells which patterns are in a text, in one pass; in three if it is long and has random letters.
+class _Search:
+    """Tells which gates are in a text: first all clues in one pass, then the gates that these leave.
 
-    The states of the one automaton are nearly pairs of those of the three. What is in many texts makes few of
-    them; letters that were never seen before make one each, which takes longer than three passes.
+    One automaton for all gates would have a state for every pair of places in two of them, and texts that are
+    no copies of each other make new ones without end, each of which takes longer than reading a thousand
+    bytes. The clues have few.
     """
 
-    def __init__(self, patterns: Sequence[str], *apart: Container[str]) -> None:
-        self._whole = _set(patterns)
-        self._patterns = patterns
-        self._apart = apart
+    def __init__(self, sought: Sequence[Sought]) -> None:
+        numbers: dict[str, int] = {}
+        self._steps: list[tuple[int, frozenset[int], Sought, _Gate | None]] = []
+        for index, each in enumerate(sought):
+            only = not each.clues and each.may_be is None
+            clues = (each.gate,) if only else each.clues
+            needs = frozenset(numbers.setdefault(clue, len(numbers)) for clue in clues)
+            self._steps.append((index, needs, each, None if only else _Gate(each.gate)))
+        self._clues = pattern_set(numbers)
 
     def __call__(self, data: bytes) -> list[int]:
-        if len(data) < _LONG or not _is_random(data):
-            return self._whole.Match(data) or []
-        return [places[index] for part, places in self._parts for index in part.Match(data) or ()]
+        clues = frozenset(self._clues.Match(data) or ())
+        asked: dict[Callable[[bytes], bool], bool] = {}
+        found: list[int] = []
+        for index, needs, each, gate in self._steps:
+            if not needs <= clues:
+                continue
+            if each.may_be is not None:
+                if each.may_be not in asked:
+                    asked[each.may_be] = each.may_be(data)
+                if not asked[each.may_be]:
+                    continue
+            if gate is None or gate.is_in(data):
+                found.append(index)
+        return found
+
+
+class _Gate:
+    """A pattern of which only counts whether it is in a text. It is compiled for the first one."""
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = pattern
+
+    def is_in(self, data: bytes) -> bool:
+        return self._compiled.search(data) is not None
 
     @cached_property
-    def _parts(self) -> list[tuple[Any, list[int]]]:
-        left = list(range(len(self._patterns)))
-        groups: list[list[int]] = []
-        for group in self._apart:
-            groups.append([index for index in left if self._patterns[index] in group])
-            left = [index for index in left if index not in groups[-1]]
-        return [(_set([self._patterns[i] for i in group]), group) for group in (*groups, left) if group]
-
-
-def _is_random(data: bytes) -> bool:
-    """Whether samples of a text are hardly ever the same, and digits or capitals are within words."""
-    step = len(data) // _SAMPLES | 1
-    samples = {data[at : at + 8] for at in range(0, len(data), step)}
-    if len(samples) < _SAMPLES * 3 // 4:
-        return False
-    return sum(_within.search(sample) is not None for sample in samples) > _SAMPLES // 10
-
-
-def _set(patterns: Sequence[str]) -> Any:
-    options = re2.Options()
-    options.encoding, options.log_errors, options.max_mem = OPTIONS.encoding, False, _MEMORY
-    searched = re2.Set.SearchSet(options)
-    for pattern in patterns:
-        searched.Add(pattern.encode())
-    searched.Compile()
-    return searched
+    def _compiled(self) -> Any:
+        options = re2.Options()
+        options.encoding, options.log_errors, options.never_capture = OPTIONS.encoding, False, True
+        return re2.compile(self._pattern.encode(), options)
 
 
 def _nothing(data: bytes) -> list[Span]:  # noqa: ARG001
