@@ -32,7 +32,7 @@ class RecordStatus(StrEnum):
     SKIPPED = "skipped"
     CANCELLED = "cancelled"
     UNKNOWN = "unknown"
-    """Read where the row is open and the process that wrote it is gone; written where the end was not seen."""
+    """Read where the row is open and its process is gone; written where the end was not seen."""
 
 
 # What `decode` holds a line to: people would read `approved ` as a yes, and no check takes it for one.

@@ -27,7 +27,16 @@ from aegis_otel.model import (
 )
 from aegis_otel.runtime import refusal
 from aegis_otel.runtime.bodies import NOT_BEGUN, Bodies
-from aegis_otel.runtime.call import NOWHERE, Approver, Call, Journal, Origin, Signals, System
+from aegis_otel.runtime.call import (
+    NOWHERE,
+    Approver,
+    Call,
+    Journal,
+    Origin,
+    Signals,
+    System,
+    off_loop_if_large,
+)
 from aegis_otel.runtime.decided import RISK_NAMES, add_arguments, decided
 from aegis_otel.runtime.describe import describe, traced
 from aegis_otel.runtime.hooks import RuntimeHooks, fire
@@ -41,10 +50,6 @@ if TYPE_CHECKING:
     from aegis_otel.policy import Policy
 
 _log = logging.getLogger("aegis_otel")
-
-LARGE_ARGUMENTS = 4_096
-"""Characters of arguments from which on they are encoded, redacted and digested in a thread: the event
-loop must not be held. Plain text takes 1 ms per 300 kB; text that is nothing but secrets, 1 ms per 2 kB."""
 
 _FINAL = {
     RecordStatus.SUCCESS: ResultStatus.SUCCESS,
@@ -125,10 +130,9 @@ class Governor:
         started_ns = self.system.now_ns()
         fault = self.unavailable or fault
         try:
-            if origin.size >= LARGE_ARGUMENTS:
-                call = await self.system.off_loop(lambda: self.assess(action, origin, started_ns))
-            else:
-                call = self.assess(action, origin, started_ns)
+            call = await off_loop_if_large(
+                self.system, origin.size, lambda: self.assess(action, origin, started_ns)
+            )
         except Exception as error:
             _log_failure(error)
             call = self._unassessed(action, origin, started_ns, error)
@@ -278,10 +282,8 @@ class Governor:
             asked = call.decision
             if why is not None:
                 self.refuse(call, why)
-            elif call.origin.size >= LARGE_ARGUMENTS:
-                await self.system.off_loop(lambda: self._recheck(call))
             else:
-                self._recheck(call)
+                await off_loop_if_large(self.system, call.origin.size, lambda: self._recheck(call))
             line = self.line(call, "resolved", **resolved(call.record))
             if not self.write(call, self.interruptions.proven(call.record, line)) and self.needs_audit:
                 self.refuse(call, refusal.UNAVAILABLE)

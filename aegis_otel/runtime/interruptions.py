@@ -19,7 +19,7 @@ from aegis_otel.encoding import encode_plain, to_plain
 from aegis_otel.errors import AuditError
 from aegis_otel.model import Action, Approval, Outcome
 from aegis_otel.runtime import refusal
-from aegis_otel.runtime.call import Call, Origin
+from aegis_otel.runtime.call import Call, Origin, off_loop_if_large
 from aegis_otel.runtime.decided import recorded_name
 from aegis_otel.runtime.describe import describe, safe_text
 from aegis_otel.runtime.hooks import fire
@@ -75,7 +75,9 @@ class Interruptions:
             shown: Its arguments as the SDK shows them to a human, before defaults are filled in.
             wanted: Whether the tool asks for approval by itself, whatever the policy says.
         """
-        if not self._asks(action, wanted):
+        if not await off_loop_if_large(
+            self._governor.system, origin.size, lambda: self._asks(action, wanted)
+        ):
             return GOES
         return Ruling(None, await self._governor.system.off_loop(lambda: self._assess(action, origin, shown)))
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import wrapt
 from agents import Agent, FunctionTool, RunConfig, Runner, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
 from agents.tool_context import ToolContext
@@ -237,3 +240,70 @@ def by_property(value: Overriding) -> str:
 def test_k1_a_field_that_code_of_the_class_reads_is_unknown(body: Any, tmp_path: Path) -> None:
     b = make_bench(tmp_path / "audit", policy=policy("gt", "value.total", 100))
     assert call(governed(b, body, strict_mode=False), {"value": {"total": 1}}).startswith(BLOCKED)
+
+
+def number(limit: int = 1) -> str:
+    return f"ran {limit}"
+
+
+def other(limit: int = 1) -> str:
+    return f"ran other {limit}"
+
+
+def adding(own: Any) -> Any:
+    """Call what is wrapped with other arguments."""
+
+    @functools.wraps(own)
+    async def wrapper(context: Any, arguments: str) -> Any:
+        return await own(context, json.dumps({"limit": json.loads(arguments)["limit"] + 1}))
+
+    return wrapper
+
+
+def elsewhere(own: Any) -> Any:
+    """Call another tool."""
+    leads_to = function_tool(other).on_invoke_tool
+
+    @functools.wraps(own)
+    async def wrapper(context: Any, arguments: str) -> Any:
+        return await leads_to(context, arguments)
+
+    return wrapper
+
+
+@pytest.mark.parametrize(("wrap", "read"), [(adding, "ran 8"), (elsewhere, "ran other 7")], ids=named)
+@pytest.mark.parametrize("way", ["governed_tool", "instrument"])
+def test_k1_a_wrapper_that_looks_like_the_sdks_invoker_runs_what_it_runs(
+    wrap: Any, read: str, way: str, start: Start, tmp_path: Path
+) -> None:
+    """What `functools.wraps` copies does not make it the SDK's: nothing is left behind for another body."""
+    inner = function_tool(number)
+    tool = dataclasses.replace(inner, on_invoke_tool=wrap(inner.on_invoke_tool))
+    if way == "instrument":
+        start(policy("gt", "limit", 100))
+    else:
+        b = make_bench(tmp_path / "audit", policy=policy("gt", "limit", 100))
+        tool = governed_tool(runtime=b.runtime)(tool)
+    assert call(tool, {"limit": 7}) == read
+    assert call(tool, {"limit": 700}) == BLOCKED
+
+
+@pytest.mark.parametrize("way", ["governed_tool", "instrument"])
+def test_k1_a_proxy_around_the_sdks_invoker_is_no_sdks_invoker(
+    way: str, start: Start, tmp_path: Path
+) -> None:
+    """It says that it is of the class of what it wraps, and reads the text by itself."""
+
+    async def first(wrapped: Any, _instance: Any, given: Any, _named: Any) -> Any:
+        pairs = json.loads(given[1], object_pairs_hook=list)
+        return await wrapped(given[0], json.dumps(dict(reversed(pairs))))
+
+    tool = function_tool(number)
+    tool.on_invoke_tool = wrapt.FunctionWrapper(tool.on_invoke_tool, first)
+    if way == "instrument":
+        start(policy("gt", "limit", 100))
+    else:
+        b = make_bench(tmp_path / "audit", policy=policy("gt", "limit", 100))
+        tool = governed_tool(runtime=b.runtime)(tool)
+    assert call(tool, '{"limit": 5000, "limit": 7}').startswith(BLOCKED)
+    assert call(tool, '{"limit": 7}') == "ran 7"

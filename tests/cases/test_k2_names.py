@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from mcp.types import CallToolResult, TextContent, Tool
 
 import aegis_otel
 from aegis_otel import Policy
+from aegis_otel.adapters.openai_agents import governed_tool
 from aegis_otel.adapters.openai_agents.actions import factory_of, names_of
 from aegis_otel.runtime.audit import AuditLogger
+from tests.kit import make_bench
 
 LONG = "delete_" + "x" * 80
 
@@ -203,3 +206,48 @@ def test_k2_a_name_of_another_type_of_text_is_a_name() -> None:
 
     tool = FunctionTool(Name("pay"), "", {}, body, strict_json_schema=False)
     assert type(factory_of(tool, {}).make("{}", None).type) is str
+
+
+RENAMED: dict[str, Any] = {
+    "by its attribute": lambda tool: setattr(tool, "name", "delete_rows") or tool,
+    "in a copy": lambda tool: dataclasses.replace(tool, name="delete_rows"),
+}
+
+
+def called_by_its_name(tool: FunctionTool, namespace: str | None = None) -> str:
+    """Return what the model reads of a call of the tool."""
+    made = function_call(tool.name, {}, call_id="c").model_copy(update={"namespace": namespace})
+    model = ScriptedModel([[made], [assistant_message("done")]])
+    result = asyncio.run(Runner.run(Agent(name="A", model=model, tools=[tool]), "go"))
+    (read,) = [item.output for item in result.new_items if item.type == "tool_call_output_item"]
+    return str(read)
+
+
+@pytest.mark.parametrize("rename", RENAMED.values(), ids=RENAMED)
+@pytest.mark.parametrize("pattern", ["delete_*", "rows"])
+def test_k2_a_governed_tool_that_is_renamed_is_matched_by_either_name(
+    rename: Any, pattern: str, tmp_path: Path
+) -> None:
+    b = make_bench(tmp_path / "audit", policy=policy(pattern))
+    tool = rename(governed_tool(runtime=b.runtime)(function_tool(lambda: "ran", name_override="rows")))
+    assert called_by_its_name(tool) == "[AEGIS BLOCKED] Action blocked by policy rule: r"
+    assert b.row()["tool_name"] == "delete_rows"
+
+
+@pytest.mark.parametrize("pattern", ["crm.*", "crm.rows", "rows"])
+def test_k2_a_governed_tool_that_is_put_in_a_namespace_is_matched_with_it(
+    pattern: str, tmp_path: Path
+) -> None:
+    b = make_bench(tmp_path / "audit", policy=policy(pattern))
+    tool = governed_tool(runtime=b.runtime)(function_tool(lambda: "ran", name_override="rows"))
+    (tool,) = tool_namespace(name="crm", description="d", tools=[tool])
+    assert called_by_its_name(tool, "crm") == "[AEGIS BLOCKED] Action blocked by policy rule: r"
+
+
+def test_k2_a_governed_tool_with_a_type_of_its_own_is_matched_by_that_holds(tmp_path: Path) -> None:
+    b = make_bench(tmp_path / "audit", policy=policy("delete_*"))
+    made = governed_tool(runtime=b.runtime, action_type="read")(
+        function_tool(lambda: "ran", name_override="rows")
+    )
+    assert called_by_its_name(RENAMED["in a copy"](made)) == "ran"
+    assert b.row()["action_type"] == "read"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from agents import FunctionTool, get_current_trace
@@ -50,6 +50,7 @@ class ActionFactory:
         *,
         invoker: object = None,
         original_name: str | None = None,
+        follows_names: bool = True,
     ) -> None:
         """
         Args:
@@ -58,10 +59,12 @@ class ActionFactory:
             description: The action's, for approvers.
             invoker: The tool's `on_invoke_tool`, where it is known.
             original_name: The tool's own name, where the model calls it by another.
+            follows_names: Whether rules also match what the model calls the tool, where that is another name.
         """
         self.original_name = original_name
         self._shown = schema
         self._names = names
+        self._known = None if not follows_names else frozenset(name for name, _ in names)
         self._description = description
         self._validation = None if invoker is None else validation_of(invoker)
         accepted = None if self._validation is None else self._validation.json_schema
@@ -69,36 +72,48 @@ class ActionFactory:
         # Walking a schema on each call costs more than deciding, and most tools need no walk.
         self._flat_defaults = flat_defaults(schema) if has_defaults(schema) else {}
         # Any other invoker gets the text, and may read it otherwise.
-        self._read = json.loads if is_sdk_invoker(invoker) else read_alike
+        self._is_sdks = is_sdk_invoker(invoker)
+        self._read = json.loads if self._is_sdks else read_alike
 
     def now(self) -> ActionFactory:
         """Itself: the tool does not change."""
         return self
 
-    def make(self, arguments: str, agent: str | None) -> Action:
+    @property
+    def runs_user_code(self) -> bool:
+        """Whether `judged` may run validators of the user's."""
+        return self._validation is not None and self._validation.runs_user_code
+
+    def make(self, arguments: str, agent: str | None, called: Sequence[str] = ()) -> Action:
         """The action, as the model words it.
 
         Arguments that are no JSON object stand under an empty name, as a text, and no condition on a
         parameter of theirs can be answered. So do those of which a tool that gets the text could make
         something else than is shown here.
+
+        Args:
+            arguments: As the model sent them.
+            agent: Whose call it is.
+            called: What the model calls the tool: a governed one may have another name since, or a namespace.
         """
+        names = self._names_with(called)
         try:
             # The json module, as in the SDK: what is judged here is what the body is given.
             params = self._read(arguments) if arguments else {}
             if not isinstance(params, dict):
                 raise TypeError
         except Ambiguous as error:
-            return self._action({"": arguments}, agent, doubt=str(error))
+            return self._action({"": arguments}, agent, names, doubt=str(error))
         except (ValueError, TypeError, RecursionError):
-            return self._action({"": arguments}, agent, doubt=_NO_OBJECT)
+            return self._action({"": arguments}, agent, names, doubt=_NO_OBJECT)
         if self._flat_defaults is None:
             fill_defaults(params, self._shown)
         else:
             for name, default in self._flat_defaults.items():
                 params.setdefault(name, default)
-        return self._action(params, agent)
+        return self._action(params, agent, names)
 
-    def judged(self, action: Action, arguments: str, policy: Policy, name: str | None) -> Made:
+    def judged(self, action: Action, arguments: str, policy: Policy, called: Sequence[str]) -> Made:
         """The action with what the tool's own validation makes of its arguments, where a rule may look.
 
         To be called where the SDK would validate: validators are the user's code. Where they refuse the
@@ -108,41 +123,59 @@ class ActionFactory:
             action: From `make`.
             arguments: As the model sent them.
             policy: In force.
-            name: What the model called, for messages of the SDK.
+            called: What the model calls the tool; the first is for messages of the SDK.
         """
         validation = self._validation
         if validation is None or action.doubt:
             return Made(action)
-        if not any(map(policy.reads_arguments, self._types)):
+        names = self._names_with(called)
+        if not any(policy.reads_arguments(each) for each, _ in names):
             return Made(action.leave_unvalidated(policy.digest))
         if validation.runs_user_code and policy.evaluate(action).approval is Approval.BLOCK:
             return Made(action.leave_unvalidated(policy.digest))
-        prepared = validation.prepare(arguments, name or self._names[0][0])
+        prepared = validation.prepare(arguments, next(iter(called), self._names[0][0]))
+        # A wrapper may call what it wraps with other arguments, or something else: there the SDK validates.
+        handed = prepared if self._is_sdks else None
         if prepared.error is not None or (prepared.plain and same(prepared.plain, action.params)):
-            return Made(action, prepared)
-        forms = self._forms(prepared.plain or FrozenDict(), action.agent)
+            return Made(action, handed)
+        forms = self._forms(prepared.plain or FrozenDict(), action.agent, names)
         if prepared.plain is None:
             forms = [each.qualify(doubt=_UNREAD) for each in forms]
-        return Made(action.qualify(forms), prepared)
+        return Made(action.qualify(forms), handed)
 
-    @property
-    def _types(self) -> Iterator[str]:
-        return (each for each, _ in self._names)
+    def _names_with(self, called: Sequence[str]) -> Sequence[tuple[str, str]]:
+        """Return what rules match, with the names in `called` that are not among it."""
+        if self._known is None or self._known.issuperset(called):
+            return self._names
+        targets = dict.fromkeys(target for _, target in self._names)
+        more = with_plain(name for name in called if name not in self._known)
+        return [*self._names, *((name, target) for name in more for target in targets)]
 
-    def _action(self, params: dict[str, Any], agent: str | None, *, doubt: str | None = None) -> Action:
-        if len(self._names) == 1:
-            ((type_, target),) = self._names
+    def _action(
+        self,
+        params: dict[str, Any],
+        agent: str | None,
+        names: Sequence[tuple[str, str]],
+        *,
+        doubt: str | None = None,
+    ) -> Action:
+        if len(names) == 1:
+            ((type_, target),) = names
             action = Action(type_, target, params, self._description, agent=agent, schema=self._schema)
             return action if doubt is None else action.qualify(doubt=doubt)
-        first, *others = self._forms(freeze(params), agent, self._schema)
+        first, *others = self._forms(freeze(params), agent, names, self._schema)
         return first.qualify([each.qualify(doubt=doubt) for each in others], doubt)
 
     def _forms(
-        self, params: Mapping[str, Any], agent: str | None, schema: Mapping[str, Any] | None = None
+        self,
+        params: Mapping[str, Any],
+        agent: str | None,
+        names: Sequence[tuple[str, str]],
+        schema: Mapping[str, Any] | None = None,
     ) -> list[Action]:
         return [
             Action(type_, target, params, self._description, agent=agent, schema=schema)
-            for type_, target in self._names
+            for type_, target in names
         ]
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
 
@@ -19,7 +20,7 @@ import msgspec
 from agents import FunctionTool, ToolGuardrailFunctionOutput, ToolInputGuardrail, ToolInputGuardrailData
 from agents.tool_context import ToolContext
 
-from aegis_otel.adapters.openai_agents.actions import ActionFactory, Made, origin_of
+from aegis_otel.adapters.openai_agents.actions import ActionFactory, Made, names_of, origin_of
 from aegis_otel.adapters.openai_agents.approvals.look import Look, last_look
 from aegis_otel.adapters.openai_agents.arguments.validation import Prepared
 from aegis_otel.adapters.openai_agents.bodies.watched import Watch, watch
@@ -28,9 +29,9 @@ from aegis_otel.audit.record import RecordStatus
 from aegis_otel.model import Action, Approval, Mode
 from aegis_otel.policy.evaluator import strictness
 from aegis_otel.runtime import refusal
-from aegis_otel.runtime.call import Call, Origin
+from aegis_otel.runtime.call import Call, Origin, off_loop_if_large
 from aegis_otel.runtime.describe import traced
-from aegis_otel.runtime.governor import LARGE_ARGUMENTS, Governor
+from aegis_otel.runtime.governor import Governor
 from aegis_otel.runtime.interruptions import GOES, Ruling
 from aegis_otel.runtime.refusal import Refusal
 
@@ -132,7 +133,7 @@ class Gate:
         resumed, answered = (False, False) if look is None else (look.resumed, look.answered)
         judged = look is not None and look.ruling is not None
         preview = look.paused if look is not None and judged else self._is_preview(context)
-        if preview and not self._blocks(context, agent):
+        if preview and not await self._blocks(context, agent):
             return ToolGuardrailFunctionOutput.allow()
         understood = await self._read(context, arguments, agent)
         call, prepared = (
@@ -199,8 +200,8 @@ class Gate:
             wanted: Whether the tool asks for approval by itself.
             trusted: Whether the tool's own question counts as answered where the audit has no answer.
         """
-        understood = self._ready.pop((look.call_id, look.arguments), None) or self._understood(
-            look.tool.name, look.arguments, look.agent
+        understood = self._ready.pop((look.call_id, look.arguments), None) or await self._understood(
+            names_of(look.tool), look.arguments, look.agent
         )
         if self.governor.unavailable is not None or (understood.fault is not None and self.may_stop()):
             return GOES
@@ -224,7 +225,7 @@ class Gate:
 
     def rejected(self, look: Look) -> None:
         """Record a call that the SDK rejects by itself."""
-        understood = self._understand(look.tool.name, look.arguments, look.agent)
+        understood = self._understand(names_of(look.tool), look.arguments, look.agent)
         origin = _named(look.origin, understood)
         self.governor.interruptions.rejected(understood.made.action, origin, look.arguments, look.ruling)
 
@@ -265,12 +266,16 @@ class Gate:
             return False
         return own is True or _guardrails_may_come_first(context)
 
-    def _blocks(self, context: ToolContext[Any], agent: str | None) -> bool:
+    async def _blocks(self, context: ToolContext[Any], agent: str | None) -> bool:
         """Whether a call is refused at once, so that nobody is asked: it is blocked, or cannot be read."""
-        understood = self._understood(context.tool_name, context.tool_arguments, agent)
-        self._keep(context.tool_call_id, context.tool_arguments, understood)
-        governor = self.governor
-        blocked = governor.policy.evaluate(understood.made.action).approval is Approval.BLOCK
+        arguments = context.tool_arguments
+        understood = await self._understood(_called(context), arguments, agent)
+        self._keep(context.tool_call_id, arguments, understood)
+        governor, action = self.governor, understood.made.action
+        decision = await off_loop_if_large(
+            governor.system, len(arguments), lambda: governor.policy.evaluate(action)
+        )
+        blocked = decision.approval is Approval.BLOCK
         return understood.fault is not None or (blocked and governor.mode is Mode.ENFORCE)
 
     def _is_stricter(self, understood: _Understood, outer: Call) -> bool:
@@ -285,15 +290,10 @@ class Gate:
 
     async def _read(self, context: ToolContext[Any], arguments: str, agent: str | None) -> _Understood:
         """Return the call as the policy is asked about it."""
-        name = getattr(context, "tool_name", None)
         ready = self._ready.pop((getattr(context, "tool_call_id", None), arguments), None)
         if ready is not None and ready.made.action.agent == agent:
             return ready
-        if len(arguments) >= LARGE_ARGUMENTS:
-            off_loop = self.governor.system.off_loop
-            raw = await off_loop(lambda: self._understand(name, arguments, agent))
-            return self._judged(raw, arguments, name)
-        return self._understood(name, arguments, agent)
+        return await self._understood(_called(context), arguments, agent)
 
     async def _authorize(
         self,
@@ -315,23 +315,29 @@ class Gate:
             answered=answered,
         )
 
-    def _understood(self, name: str | None, arguments: str, agent: str | None) -> _Understood:
-        return self._judged(self._understand(name, arguments, agent), arguments, name)
+    async def _understood(self, called: Sequence[str], arguments: str, agent: str | None) -> _Understood:
+        off_loop = functools.partial(off_loop_if_large, self.governor.system, len(arguments))
+        raw = await off_loop(lambda: self._understand(called, arguments, agent))
+        if raw.fault is not None:
+            return raw
+        # Validators of the user's run where the SDK runs them.
+        if self._actions.now().runs_user_code:
+            return self._judged(raw, arguments, called)
+        return await off_loop(lambda: self._judged(raw, arguments, called))
 
-    def _understand(self, name: str | None, arguments: str, agent: str | None) -> _Understood:
+    def _understand(self, called: Sequence[str], arguments: str, agent: str | None) -> _Understood:
+        name = next(iter(called), None)
         try:
             factory = self._actions.now()
-            return _Understood(Made(factory.make(arguments, agent)), factory.original_name)
+            return _Understood(Made(factory.make(arguments, agent, called)), factory.original_name)
         except Exception as error:
             _log.error("the call of `%s` could not be understood: %s", name, traced(error))
             action = Action(name or "unknown", params={"": arguments}, agent=agent)
             return _Understood(Made(action), fault=refusal.UNAVAILABLE)
 
-    def _judged(self, understood: _Understood, arguments: str, name: str | None) -> _Understood:
+    def _judged(self, understood: _Understood, arguments: str, called: Sequence[str]) -> _Understood:
         """The call with its validated arguments, where the policy may look at them."""
-        if understood.fault is not None:
-            return understood
-        made = self._actions.now().judged(understood.made.action, arguments, self.governor.policy, name)
+        made = self._actions.now().judged(understood.made.action, arguments, self.governor.policy, called)
         return understood._replace(made=made)
 
     def _let_on(self, call: Call, context: ToolContext[Any], prepared: Prepared | None) -> None:  # noqa: ARG002
@@ -358,6 +364,12 @@ def _start(
     body: Invoke, context: ToolContext[Any], arguments: str, prepared: Prepared | None
 ) -> Awaitable[Any]:
     return body(context, arguments) if prepared is None else prepared.run(body, context)
+
+
+def _called(context: ToolContext[Any]) -> Sequence[str]:
+    """What the model calls the tool, without and with its namespace: a copy may have a name of its own."""
+    names = (getattr(context, "tool_name", None), getattr(context, "qualified_tool_name", None))
+    return [name for name in names if name is not None]
 
 
 def _agent_name(context: ToolContext[Any]) -> str | None:

@@ -40,7 +40,7 @@ def governed_tool(
 
     Args:
         runtime: Policy, audit and approvals.
-        action_type: What rules match as `match.type`; the tool's name when None.
+        action_type: What rules match as `match.type`; the tool's name when None, and what it is called later.
         action_target: What rules match as `match.target`.
         description: The action's description in place of the tool's, for approvers. The model still
             reads the tool's.
@@ -69,6 +69,7 @@ def governed_tool(
             what,
             invoker=vars(tool).get("on_invoke_tool"),
             original_name=original_name(tool),
+            follows_names=action_type is None,
         )
         return behind_gate(tool, Gate(runtime.governor, actions))
 

@@ -187,7 +187,7 @@ def accepted(json_schema: Callable[..., dict[str, Any]]) -> Mapping[str, Any] | 
 
 def is_sdk_invoker(invoker: object) -> bool:
     """Return whether an `on_invoke_tool` is the SDK's own, which parses the arguments, and no wrapper."""
-    return invoker.__class__.__name__ == SDK_INVOKER
+    return type(invoker).__name__ == SDK_INVOKER  # a proxy says that it is of the class of what it wraps
 
 
 def validation_of(invoker: object) -> Validation | AgentInput | None:
