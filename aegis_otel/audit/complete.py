@@ -65,6 +65,16 @@ class Complete:
         """
         return self._without({name: f"`{name}` {what}: it is not sealed" for name, what in unproven.items()})
 
+    def without_foreign(self, foreign: dict[str, str]) -> Complete:
+        """This without files of a process that speaks of another's calls, and without what follows them.
+
+        Args:
+            foreign: As for `without_unproven`; a carried file is not left out, for it is of many processes.
+        """
+        carried = {name for name in foreign if CARRIED_FILE.fullmatch(name)}
+        self.problems.extend(f"`{name}` {foreign[name]}: this is not sealed" for name in sorted(carried))
+        return self.without_unproven({name: foreign[name] for name in foreign.keys() - carried})
+
     def _without(self, said: dict[str, str]) -> Complete:
         wrong = [file for file in self.files if file.path.name in said]
         if not wrong:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from aegis_otel.audit import files
 from aegis_otel.audit.lake import SCHEMA
 from aegis_otel.audit.location import JOURNAL, LAKE
-from aegis_otel.audit.seals import VERSION, Book, Carried, Segment, carried_name, segment_name
+from aegis_otel.audit.seals import VERSION, Amended, Book, Carried, Segment, carried_name, segment_name
 from aegis_otel.audit.segments import Workshop
 
 
@@ -23,10 +23,12 @@ class Drafts:
         self._book = book
         self._seal = len(book.seals) + 1
         self._segments = book.segments
+        self.amended: list[Amended] = []
+        """What was changed in rows of segments that were replaced."""
         self._files: list[tuple[str, str]] = []
         """The names below the directory that each has at first, and in the end."""
 
-    def segment(self, workshop: Workshop, day: str, replaced: list[Path]) -> Segment:
+    def segment(self, workshop: Workshop, day: str, replaced: Sequence[Segment]) -> Segment:
         """Write the rows of a day, new ones and those of the segments that it replaces."""
         self._segments += 1
         name = segment_name(day, self._segments, self._book.tag)
@@ -47,11 +49,15 @@ class Drafts:
             "aegis_segment": str(self._segments),
             "aegis_previous": self._book.head,
         }
-        rows, first, last = workshop.write(self._directory / draft, day, self._segments, replaced, metadata)
+        paths = {self._directory / LAKE / each.file: bool(each.digest) for each in replaced}
+        made = workshop.write(self._directory / draft, day, self._segments, paths, metadata)
+        self.amended += made.amended
         with files.open_stream(self._directory, draft) as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
             size = os.fstat(content.fileno()).st_size
-        return Segment(self._segments, name, rows, size, digest, first, last)
+        return Segment(
+            self._segments, name, made.rows, size, digest, made.first, made.last, made.new, made.digest
+        )
 
     def carried(self, lines: list[bytes]) -> Carried | None:
         """Write the lines that are carried over; None without any."""

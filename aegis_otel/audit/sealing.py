@@ -6,8 +6,8 @@ docs/design.md, "The audit lake", has the order of the steps and why it is safe 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Container, Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Container, Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,15 +22,33 @@ from aegis_otel.audit.key import audit_id, load_key
 from aegis_otel.audit.lake import look
 from aegis_otel.audit.leftovers import clear
 from aegis_otel.audit.location import JOURNAL, LAKE, exists, failure, prepare
-from aegis_otel.audit.seals import VERSION, Book, Carried, Covered, Seal, Segment, locked
+from aegis_otel.audit.seals import (
+    VERSION,
+    Book,
+    Covered,
+    Seal,
+    Segment,
+    locked,
+)
 from aegis_otel.audit.segments import Workshop, opened
 from aegis_otel.audit.signing import load_signer
+from aegis_otel.audit.writers import first_seals, process_of
+from aegis_otel.config import SEAL_KEY
 from aegis_otel.errors import AuditError
 
 SMALL = 250_000
 """Rows from which on a segment is left as it is."""
 MANY = 8
 """The number of smaller segments of today from which on they are merged; for a day that is over, two."""
+
+
+WAITED = timedelta(days=1)
+"""So long after the last seal it is said that nobody with the key has sealed."""
+PLANTED = (
+    "run `aegis audit seal` with the key; where nobody signs this audit, that seal was planted: "
+    "restore `seals.jsonl` from a copy"
+)
+"""How to go on where the last seal is signed, and there is no key."""
 
 
 class Report(NamedTuple):
@@ -78,8 +96,8 @@ def seal(
 
 def _seal(directory: Path, book: Book, progress: Callable[[int, int], None] | None) -> Report:
     if book.lacks_key:
-        return Report([], [], lacks_key=True)
-    problems = clear(directory, book)
+        return Report([], _lacks_key(book), lacks_key=True)
+    problems = clear(directory, book) + book.problems()
     made: list[Seal] = []
     changed: dict[int, str] = {}
     done = 0
@@ -94,27 +112,33 @@ def _seal(directory: Path, book: Book, progress: Callable[[int, int], None] | No
         # What has become complete meanwhile is for the next time, or a busy agent would keep us for ever.
         if new is None or not found.later:
             if book.begins_signing:  # its signature is of all seals until then
-                made.append(book.append(_seal_of(book)))
+                made.append(book.append(_next(book)))
             return Report(made, problems + found.problems + list(changed.values()) + look(directory).problems)
 
 
-def _seal_of(
-    book: Book,
-    segments: Sequence[Segment] = (),
-    replaces: Iterable[int] = (),
-    journals: Iterable[Covered] = (),
-    carried: Carried | None = None,
-) -> Seal:
-    """The next seal; without anything that it adds, it only signs for those before it."""
+def _lacks_key(book: Book) -> list[str]:
+    """What to say where whoever has the key has not sealed for long; until then there is nothing to say."""
+    last = book.seals[-1]
+    if datetime.now(UTC) - datetime.fromisoformat(last.sealed_at) < WAITED:
+        return book.problems()
+    return [
+        *book.problems(),
+        f"nothing was sealed since seal {last.seal} of {last.sealed_at}, for it is signed, and "
+        f"`{SEAL_KEY.env}` is not set here: {PLANTED}",
+    ]
+
+
+def _next(book: Book) -> Seal:
+    """The next seal; as it is, it only signs for those before it."""
     return Seal(
         seal=len(book.seals) + 1,
         version=VERSION,
         audit=book.audit,
         sealed_at=book.time(),
-        segments=tuple(segments),
-        replaces=tuple(sorted(replaces)),
-        journals=tuple(journals),
-        carried=carried,
+        segments=(),
+        replaces=(),
+        journals=(),
+        carried=None,
     )
 
 
@@ -135,6 +159,10 @@ def _next_seal(directory: Path, book: Book, found: Complete, changed: dict[int, 
         if legible is not found:
             return _next_seal(directory, book, legible, changed)
         changed |= _changed(directory, [lake[number] for number in workshop.unreadable])
+        foreign = _amend(workshop, book)
+        own = found.without_foreign(foreign)
+        if own is not found:
+            return _next_seal(directory, book, own, changed)
         plan = _plan(workshop, lake, changed)
         while more := _changed(directory, [lake[each] for replaced in plan.values() for each in replaced]):
             changed |= more
@@ -142,16 +170,50 @@ def _next_seal(directory: Path, book: Book, found: Complete, changed: dict[int, 
         if not plan and not any(file.writer for file in found.files):
             return None
         segments = [
-            drafts.segment(workshop, day, [paths[number] for number in sorted(replaced)])
+            drafts.segment(workshop, day, [lake[number] for number in sorted(replaced)])
             for day, replaced in sorted(plan.items())
         ]
         carried = drafts.carried(_lines_to_carry(found, workshop.ended(changed)))
         unknown = workshop.unknown()
         drafts.publish()
-    replaced_all = [number for replaced in plan.values() for number in replaced]
-    covered = [Covered(file.path.name, len(file.lines), file.chain) for file in found.files]
-    made = book.append(_seal_of(book, segments, replaced_all, covered, carried))
+    made = msgspec.structs.replace(
+        _next(book),
+        segments=tuple(segments),
+        replaces=tuple(sorted(number for replaced in plan.values() for number in replaced)),
+        journals=tuple(Covered(file.path.name, len(file.lines), file.chain) for file in found.files),
+        carried=carried,
+        amended=tuple(drafts.amended),
+    )
+    made = book.append(made)
     return msgspec.structs.replace(made, unknown=unknown)
+
+
+def _amend(workshop: Workshop, book: Book) -> dict[str, str]:
+    """Have calls that were sealed as unknown given the outcome that their own writers state.
+
+    The process of such a writer has a file that was sealed with the call, or before: who comes later did not
+    run it, and cannot know what became of it.
+
+    Returns:
+        By their names, what to say of files with lines that say so and are of other writers.
+    """
+    known = first_seals(book.seals)
+    made = {each.segment: index for index, seal in enumerate(book.seals) for each in seal.segments}
+    foreign: dict[str, str] = {}
+    calls = []
+    for late in workshop.late():
+        sealed = made.get(late.origin, -1)
+        others = [
+            Path(file).name
+            for writer, file in late.lines
+            if known.get(process_of(writer), len(book.seals)) > sealed
+        ]
+        if not others and len(late.segments) == 1:
+            calls.append(late.decision_id)
+        what = f"says how the sealed call `{late.decision_id}` ended, and is not of the process that ran it"
+        foreign |= dict.fromkeys(others, what)
+    workshop.amend(calls)
+    return foreign
 
 
 def _changed(directory: Path, segments: Iterable[Segment]) -> dict[int, str]:

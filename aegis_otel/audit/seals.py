@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -38,10 +38,14 @@ _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[
 _LARGEST = (1 << 63) - 1
 """DuckDB's largest number: a line with a larger one would be no line to it."""
 _TIME = re.compile("[0-9A-Za-z:.+-]{1,40}")
+_SKEW = timedelta(days=1)
+"""How far the clocks of machines that share an audit may be apart."""
 AUDIT_ID = re.compile("[0-9a-f]{32}", re.ASCII)
+_DIGEST = re.compile("[0-9a-f]{64}", re.ASCII)
+_SIGNATURE = re.compile("[0-9a-f]{128}", re.ASCII)
 
 
-class Segment(msgspec.Struct, frozen=True):
+class Segment(msgspec.Struct, frozen=True, omit_defaults=True):
     """A file of sealed rows, of one day."""
 
     segment: int
@@ -54,6 +58,10 @@ class Segment(msgspec.Struct, frozen=True):
     first: str | None
     """Timestamps of its oldest and newest row, ISO 8601 in UTC; None where no row has one."""
     last: str | None
+    new: int = 0
+    """Rows that it is the first segment to have; the others are those of segments that it replaces."""
+    digest: str = ""
+    """Of the new rows: see `audit.row_digest`. Empty in what was sealed before there were such digests."""
 
     @property
     def day(self) -> str:
@@ -77,6 +85,20 @@ class Carried(msgspec.Struct, frozen=True):
     file: str
     lines: int
     sha256: str
+
+
+class Amended(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A row that was sealed with an unknown outcome, and got one from lines that came later."""
+
+    decision_id: str
+    writer: str
+    """Who wrote these lines: of its process a file was sealed with the row, or before it."""
+    row: str
+    """The digest of the row as it is now."""
+    result_error: str | None = None
+    """What the row said before, where it said something; its status was `unknown`."""
+    error_type: str | None = None
+    duration_s: float | None = None
 
 
 class Removed(msgspec.Struct, frozen=True):
@@ -106,6 +128,7 @@ class Seal(msgspec.Struct, frozen=True, omit_defaults=True):
     journals: tuple[Covered, ...]
     carried: Carried | None
     removed: Removed | None = None
+    amended: tuple[Amended, ...] = ()
     signature: str = ""
     """See `audit.signing`; empty where no key was given."""
     chain: str = ""
@@ -172,6 +195,11 @@ def live_segments(seals: list[Seal]) -> list[Segment]:
     return [each for seal in seals for each in seal.segments if each.segment not in replaced]
 
 
+def is_ahead(time: str) -> bool:
+    """Return whether a time is still to come, by more than clocks differ."""
+    return datetime.fromisoformat(time) > datetime.now(UTC) + _SKEW
+
+
 class Book:
     """`seals.jsonl` in the hands of whoever holds its lock."""
 
@@ -197,6 +225,16 @@ class Book:
     def lacks_key(self) -> bool:
         """Whether the last seal is signed, and there is no key: an unsigned seal would look forged."""
         return self._sign is None and bool(self.seals) and bool(self.seals[-1].signature)
+
+    def problems(self) -> list[str]:
+        """What to say of the last seal, where it is dated in the future: so is every seal from then on."""
+        if not self.seals or not is_ahead(self.seals[-1].sealed_at):
+            return []
+        return [
+            f"seal {self.seals[-1].seal} is dated {self.seals[-1].sealed_at}, which is still to come: what "
+            "is sealed counts from then on, and stays in the journal until then; see what "
+            "`aegis audit verify` says, and restore `seals.jsonl` from a copy where the seal was planted"
+        ]
 
     @property
     def segments(self) -> int:
@@ -317,8 +355,14 @@ def _names(seal: Seal) -> Iterator[tuple[str, *tuple[re.Pattern[str], ...]]]:
     """Every text of a seal that names a file, an audit or a time, with the patterns that it may match."""
     yield seal.audit, AUDIT_ID
     yield seal.sealed_at, _TIME
+    if seal.signature:
+        yield seal.signature, _SIGNATURE
     for segment in seal.segments:
         yield segment.file, SEGMENT_FILE
+        if segment.digest:
+            yield segment.digest, _DIGEST
+    for amended in seal.amended:
+        yield amended.row, _DIGEST
     for covered in seal.journals:
         yield covered.file, JOURNAL_FILE, CARRIED_FILE
     if seal.carried is not None:

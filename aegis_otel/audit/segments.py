@@ -7,12 +7,15 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 
 from aegis_otel.audit.fold import DECLARE, lines, literal, quoted, rows, shown
 from aegis_otel.audit.lake import SCHEMA
 from aegis_otel.audit.record import COLUMNS, SCHEMA_VERSION
+from aegis_otel.audit.row_digest import BEFORE, OUTCOME, digest_of, row_digest
+from aegis_otel.audit.seals import Amended
 
 ROW_GROUP = 24_576
 """Rows that are compressed together: small enough to find one session, large enough for a full scan."""
@@ -20,51 +23,87 @@ ROW_GROUP = 24_576
 _NAMES = ", ".join(quoted(column.name) for column in COLUMNS)
 _NAMED = {"TIMESTAMPTZ": "TIMESTAMP WITH TIME ZONE"}
 _TYPES = [(column.name, column.sql_type) for column in COLUMNS] + [("segment", "BIGINT")]
+_WAS = ", ".join(f"was_{name}" for name in BEFORE)
 _EMPTY = ", ".join(f"NULL::{sql_type} AS {quoted(name)}" for name, sql_type in _TYPES)
 
 # A call is sealed when nothing more can come of it, and nothing of it lies elsewhere.
 _CALLS = """
 CREATE TABLE call AS
-SELECT {shown}, coalesce(timestamp::DATE, current_date)::VARCHAR AS day
+SELECT {shown}, writer, coalesce(timestamp::DATE, current_date)::VARCHAR AS day
 FROM ({rows})
 WHERE decision_id NOT IN (SELECT decision_id FROM elsewhere)
     AND (coalesce(result_status, '') NOT IN ('open', 'pending')
         OR (result_status = 'open' AND writer NOT IN (SELECT writer FROM alive)))
 """
 
-# What came for a call after it was sealed as unknown says what became of it.
-_AMENDED = (
+# The rows of a day that no segment has yet, and those of segments.
+_NEW = f"""
+SELECT {_NAMES}, {{number}}::BIGINT AS segment FROM call
+WHERE day = {{day}} AND decision_id NOT IN (SELECT decision_id FROM known)
+"""  # noqa: S608
+_SEALED = f"""
+SELECT {_NAMES}, {{segment}}::BIGINT AS segment FROM (
+    SELECT {_EMPTY} WHERE false
+    UNION ALL BY NAME
+    SELECT * FROM read_parquet({{files}}, hive_partitioning = false, union_by_name = true)
+)
+"""  # noqa: S608
+
+# What came for a call after it was sealed as unknown says what became of it, and nothing else.
+_AMENDED = f"""
+SELECT {
     ", ".join(
-        quoted(column.name)
-        if column.name in ("decision_id", "timestamp")
-        else f"CASE WHEN late.decision_id IS NOT NULL AND sealed.result_status = 'unknown' THEN "
-        f"coalesce(late.{quoted(column.name)}, sealed.{quoted(column.name)}) "
-        f"ELSE sealed.{quoted(column.name)} END AS {quoted(column.name)}"
+        f"coalesce(late.{quoted(column.name)}, sealed.{quoted(column.name)}) AS {quoted(column.name)}"
+        if column.name in OUTCOME
+        else f"sealed.{quoted(column.name)}"
         for column in COLUMNS
     )
-    .replace('"decision_id"', 'sealed."decision_id"', 1)
-    .replace('"timestamp"', 'sealed."timestamp"', 1)
-)
-
-_COPY = """
-COPY (
-    SELECT {names}, {number}::BIGINT AS segment FROM (
-        SELECT {names} FROM call WHERE day = {day} AND decision_id NOT IN (SELECT decision_id FROM known)
-        UNION ALL
-        {replaced}
-    ) ORDER BY "timestamp", decision_id
-) TO {draft} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {group}, USE_TMP_FILE false,
-    KV_METADATA {{{metadata}}})
-"""
-_REPLACED = """
-SELECT {amended} FROM (
-    SELECT {empty} WHERE false
-    UNION ALL BY NAME
-    SELECT * FROM read_parquet({files}, hive_partitioning = false, union_by_name = true)
-) AS sealed
-LEFT JOIN (SELECT * FROM call WHERE decision_id IN (SELECT decision_id FROM known)) AS late
+}, segment, writer, {", ".join(f"sealed.{name} AS was_{name}" for name in BEFORE)} FROM ({{sealed}}) AS sealed
+LEFT JOIN (SELECT * FROM call WHERE decision_id IN (SELECT decision_id FROM amending)) AS late
     ON late.decision_id = sealed.decision_id
+"""  # noqa: S608
+
+_COPY = f"""
+COPY (
+    SELECT {_NAMES}, segment FROM ({{rows}}) ORDER BY "timestamp", decision_id
+) TO {{draft}} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP}, USE_TMP_FILE false,
+    KV_METADATA {{metadata}})
+"""  # noqa: S608
+
+# The late lines that say how a call of unknown outcome ended.
+_LATE = """
+SELECT known.decision_id, known.origin,
+    list(DISTINCT [line.writer, line.filename]), list(DISTINCT known.segment)
+FROM known JOIN call ON call.decision_id = known.decision_id JOIN line ON line.decision_id = call.decision_id
+WHERE known.result_status = 'unknown' AND coalesce(call.result_status, 'unknown') <> 'unknown'
+GROUP BY ALL
 """
+
+
+class Late(NamedTuple):
+    """Lines that say what became of a call that was sealed as unknown."""
+
+    decision_id: str
+    origin: int
+    """The segment that the row was first sealed in."""
+    lines: list[list[str]]
+    """The writer and the path of the file of each."""
+    segments: list[int]
+    """Those that the row is in; one, but for what was put there."""
+
+
+class Written(NamedTuple):
+    """What a new segment has."""
+
+    rows: int
+    first: str | None
+    """Timestamps of the oldest and the newest row, ISO 8601 in UTC."""
+    last: str | None
+    new: int
+    """Rows that are under its own number."""
+    digest: str
+    """That of these rows."""
+    amended: list[Amended]
 
 
 class Workshop:
@@ -87,15 +126,18 @@ class Workshop:
         """
         self._db = connection
         execute = connection.execute
-        execute(f"CREATE TABLE line AS {lines(_escaped(files), _largest(files))}")
+        execute(f"CREATE TABLE line AS {lines_of(files)}")
         execute(
             f"CREATE TABLE elsewhere AS SELECT DISTINCT decision_id "  # noqa: S608
-            f"FROM ({lines(_escaped(elsewhere), _largest(elsewhere))}) WHERE decision_id IS NOT NULL"
+            f"FROM ({lines_of(elsewhere)}) WHERE decision_id IS NOT NULL"
         )
         execute("CREATE TABLE alive AS SELECT unnest(?::VARCHAR[]) AS writer", [list(alive)])
         columns = ", ".join(f"{shown(c, quoted(c.name), 'true')} AS {quoted(c.name)}" for c in COLUMNS)
         execute(_CALLS.format(shown=columns, rows=rows("line")))
-        execute("CREATE TABLE known (decision_id VARCHAR, segment BIGINT, result_status VARCHAR)")
+        execute(
+            "CREATE TABLE known (decision_id VARCHAR, segment BIGINT, origin BIGINT, result_status VARCHAR)"
+        )
+        execute("CREATE TABLE amending (decision_id VARCHAR)")
         self.unreadable: list[int] = []
         """Numbers of the segments that are no Parquet any more; nothing is known of their calls."""
         try:
@@ -110,8 +152,10 @@ class Workshop:
     def _find_known(self, segments: list[Path]) -> None:
         if segments:
             self._db.execute(
-                f"INSERT INTO known SELECT decision_id, segment, result_status "  # noqa: S608
-                f"FROM read_parquet({_list(segments)}, hive_partitioning = false) "
+                "INSERT INTO known "  # noqa: S608
+                "SELECT decision_id, regexp_extract(parse_filename(filename), '[0-9]+')::BIGINT, segment, "
+                "result_status "
+                f"FROM read_parquet({_list(segments)}, filename = true, hive_partitioning = false) "
                 "WHERE decision_id IN (SELECT decision_id FROM call)"
             )
 
@@ -142,9 +186,17 @@ class Workshop:
         sql = "SELECT DISTINCT day FROM call WHERE decision_id NOT IN (SELECT decision_id FROM known)"
         return {day for (day,) in self._db.execute(sql).fetchall()}
 
+    def late(self) -> list[Late]:
+        """What came for calls that were sealed as unknown."""
+        return [Late(*row) for row in self._db.execute(_LATE).fetchall()]
+
+    def amend(self, calls: Iterable[str]) -> None:
+        """Say which of the calls that `late` found are given their outcome."""
+        self._db.execute("INSERT INTO amending SELECT unnest(?::VARCHAR[])", [list(calls)])
+
     def amended(self) -> set[int]:
-        """Numbers of the segments with a row of unknown outcome of which more is known now."""
-        sql = "SELECT DISTINCT segment FROM known WHERE result_status = 'unknown'"
+        """Numbers of the segments with a row that is given its outcome."""
+        sql = "SELECT DISTINCT segment FROM known WHERE decision_id IN (SELECT decision_id FROM amending)"
         return {number for (number,) in self._db.execute(sql).fetchall()}
 
     def has_schema(self, lake: Path) -> bool:
@@ -160,34 +212,53 @@ class Workshop:
         )
 
     def write(
-        self, draft: Path, day: str, number: int, replaced: Sequence[Path], metadata: dict[str, str]
-    ) -> tuple[int, str | None, str | None]:
+        self, draft: Path, day: str, number: int, replaced: Mapping[Path, bool], metadata: dict[str, str]
+    ) -> Written:
         """Write a day's new rows, and those of the segments that it replaces, to a file that exists.
 
-        Returns:
-            How many, and the timestamps of the oldest and the newest, ISO 8601 in UTC.
+        Args:
+            replaced: Segments, and whether there is a digest of their rows. These then keep their number;
+                others count as new, and have a digest from now on.
         """
-        sealed = f"SELECT {_NAMES} FROM call WHERE false"  # noqa: S608
-        if replaced:
-            sealed = _REPLACED.format(amended=_AMENDED, empty=_EMPTY, files=_list(replaced))
+        new = _NEW.format(number=number, day=literal(day))
+        older = [path for path, digested in replaced.items() if not digested]
+        newer = [path for path, digested in replaced.items() if digested]
+        taken = [sealed_rows(older, str(number))] if older else []
+        kept = [sealed_rows(newer)] if newer else []
+        sealed = [_AMENDED.format(sealed=each) for each in kept + taken]
+        rows = [new, *(f"SELECT {_NAMES}, segment FROM ({each})" for each in sealed)]  # noqa: S608
         pairs = ", ".join(f"{literal(key)}: {literal(value)}" for key, value in metadata.items())
         self._db.execute(
-            _COPY.format(
-                names=_NAMES,
-                number=number,
-                day=literal(day),
-                replaced=sealed,
-                draft=literal(draft),
-                group=ROW_GROUP,
-                metadata=pairs,
-            )
+            _COPY.format(rows=" UNION ALL ".join(rows), draft=literal(draft), metadata=f"{{{pairs}}}")
         )
         time = "strftime({}(\"timestamp\"), '%Y-%m-%dT%H:%M:%S.%f+00:00')"
         ((count, first, last),) = self._db.execute(
             f"SELECT count(*), {time.format('min')}, {time.format('max')} "  # noqa: S608
             f"FROM read_parquet({_list([draft])}, hive_partitioning = false)"
         ).fetchall()
-        return count, first, last
+        # Of the rows as they are here, and not as the file has them: others could have changed it by now.
+        own = " UNION ALL ".join([new, *taken])
+        ((added, digest),) = self._db.execute(
+            f"SELECT count(*), {digest_of('row')} FROM (SELECT {row_digest()} AS row FROM ({own}))"  # noqa: S608
+        ).fetchall()
+        found = [
+            row
+            for each in sealed
+            for row in self._db.execute(
+                f"SELECT decision_id, writer, {row_digest()}, {_WAS} FROM ({each}) "  # noqa: S608
+                "WHERE writer IS NOT NULL ORDER BY decision_id"
+            ).fetchall()
+        ]
+        return Written(count, first, last, added, digest, [Amended(*row) for row in found])
+
+
+def sealed_rows(files: Sequence[Path], segment: str = "segment") -> str:
+    """A query for the rows of segments, with nulls for columns that they lack.
+
+    Args:
+        segment: An expression for their number.
+    """
+    return _SEALED.format(segment=segment, files=_list(files))
 
 
 def schema_version(connection: duckdb.DuckDBPyConnection, lake: Path) -> int | None:
@@ -199,11 +270,20 @@ def schema_version(connection: duckdb.DuckDBPyConnection, lake: Path) -> int | N
     path = lake / SCHEMA
     if path.is_symlink() or not path.is_file():
         return None
-    sql = f"DESCRIBE SELECT * FROM read_parquet({_list([path])}, hive_partitioning = false)"  # noqa: S608
     try:
-        found = [(name, sql_type) for name, sql_type, *_ in connection.execute(sql).fetchall()]
+        return columns_version(connection, path)
     except duckdb.Error:  # cut off, or no Parquet
         return None
+
+
+def columns_version(connection: duckdb.DuckDBPyConnection, path: Path) -> int | None:
+    """Return the version of the row that a file has exactly the columns of; None where it has others.
+
+    Raises:
+        duckdb.Error: it is no Parquet.
+    """
+    sql = f"DESCRIBE SELECT * FROM read_parquet({_list([path])}, hive_partitioning = false)"  # noqa: S608
+    found = [(name, sql_type) for name, sql_type, *_ in connection.execute(sql).fetchall()]
     for version in range(SCHEMA_VERSION, 0, -1):
         columns = [(each.name, each.sql_type) for each in COLUMNS if each.since <= version]
         if found == [(name, _NAMED.get(kind, kind)) for name, kind in (*columns, ("segment", "BIGINT"))]:
@@ -225,7 +305,7 @@ def held_elsewhere(
     with opened() as connection:
         connection.execute(
             "CREATE TABLE known AS SELECT DISTINCT decision_id "  # noqa: S608
-            f"FROM ({lines(_escaped(journals), _largest(journals))})"
+            f"FROM ({lines_of(journals)})"
         )
         if segments:
             connection.execute(
@@ -237,7 +317,7 @@ def held_elsewhere(
             calls = (
                 f"read_parquet({_list([path])}, hive_partitioning = false)"
                 if is_segment
-                else f"({lines(_escaped([path]), _largest([path]))})"
+                else f"({lines_of([path])})"
             )
             lost = f"SELECT count(*) FROM {calls} WHERE decision_id NOT IN (FROM known)"  # noqa: S608
             with suppress(duckdb.Error):  # what cannot be read is not shown to be elsewhere
@@ -255,6 +335,11 @@ def opened() -> Iterator[duckdb.DuckDBPyConnection]:
         connection.execute("SET enable_progress_bar = false")  # stdout is for the seals
         connection.execute(DECLARE)
         yield connection
+
+
+def lines_of(files: Sequence[Path]) -> str:
+    """A query for the lines of some journal files."""
+    return lines(_escaped(files), _largest(files))
 
 
 def _largest(files: Sequence[Path]) -> int:

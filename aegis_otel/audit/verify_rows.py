@@ -8,12 +8,21 @@ from collections.abc import Iterator, Sequence
 
 import duckdb
 
-from aegis_otel.audit.fold import literal
+from aegis_otel.audit.fold import BEGUN, literal, quoted
 from aegis_otel.audit.lake import SCHEMA
 from aegis_otel.audit.location import JOURNAL, LAKE, SEALS
 from aegis_otel.audit.proof import Proof
-from aegis_otel.audit.segments import held_elsewhere, opened, schema_version
-from aegis_otel.audit.verify_seals import Sealed
+from aegis_otel.audit.record import COLUMNS
+from aegis_otel.audit.row_digest import BEFORE, digest_of, row_digest
+from aegis_otel.audit.segments import (
+    columns_version,
+    held_elsewhere,
+    lines_of,
+    opened,
+    schema_version,
+    sealed_rows,
+)
+from aegis_otel.audit.verify_seals import Ledger, Sealed
 from aegis_otel.audit.writers import journal_files
 
 _REFUSED = "coalesce(mode, '') <> 'monitor' AND result_status IN ('success', 'failed')"
@@ -21,7 +30,6 @@ CONTRADICTIONS = {
     "was blocked by policy, and its tool ran": f"approval = 'block' AND {_REFUSED}",
     "was refused by a human, and its tool ran": f"human_decision IN ('denied', 'expired') AND {_REFUSED}",
     "is sealed and has not ended": "result_status IN ('open', 'pending')",
-    "has the number of another segment": "segment IS DISTINCT FROM {number}",
     "has no id": "coalesce(decision_id, '') = ''",
 }
 """What no row can be, and a condition that finds it."""
@@ -33,18 +41,106 @@ FROM read_parquet({file}, hive_partitioning = false)
 """
 
 
-def check_rows(proof: Proof, intact: Sequence[Sealed]) -> None:
+# The rows under each number, with the digest of what they were when they were sealed first.
+_ORIGINS = """
+SELECT segment, count(*), {digest} FROM (
+    SELECT sealed.segment, {row} AS row FROM ({rows}) AS sealed
+    LEFT JOIN amended ON amended.decision_id = sealed.decision_id
+) GROUP BY segment
+"""
+_ROW = {each.name: f"sealed.{quoted(each.name)}" for each in COLUMNS}
+_BEFORE = row_digest(
+    _ROW
+    | {"result_status": "CASE WHEN amended.row IS NULL THEN sealed.result_status ELSE 'unknown' END"}
+    | {name: f"CASE WHEN amended.row IS NULL THEN sealed.{name} ELSE amended.{name} END" for name in BEFORE}
+)
+_AMENDED = """
+SELECT min(sealed.decision_id), count(*) FROM ({rows}) AS sealed
+JOIN amended ON amended.decision_id = sealed.decision_id WHERE {row} <> amended.row
+"""
+_TWICE = "SELECT decision_id FROM {rows} GROUP BY ALL HAVING count(*) > 1 ORDER BY 1 LIMIT 1"
+
+_AGAIN = """
+SELECT min(file), decision_id FROM ({lines})
+WHERE readable AND decision_id IN (SELECT decision_id FROM {rows})
+GROUP BY decision_id HAVING {begun} ORDER BY ALL LIMIT 10
+"""
+
+
+def check_rows(proof: Proof, ledger: Ledger, intact: Sequence[Sealed]) -> None:
     """Check the rows of segments that are as they were sealed; what is wrong is added to the proof."""
     with opened() as connection:
         if os.path.lexists(proof.directory / LAKE / SCHEMA):
             _check_schema(proof, connection)
+        connection.execute(
+            "CREATE TABLE amended (decision_id VARCHAR, row VARCHAR, result_error VARCHAR, "
+            "error_type VARCHAR, duration_s DOUBLE)"
+        )
+        for amended in ledger.amended.values():
+            values = [getattr(amended, name) for name in ("decision_id", "row", *BEFORE)]
+            connection.execute("INSERT INTO amended VALUES (?, ?, ?, ?, ?)", values)
         for each in intact:
             try:
-                for what in _wrong(proof, connection, each):
+                if columns_version(connection, proof.directory / LAKE / each.segment.file) is None:
+                    proof.found(f"{LAKE}/{each.segment.file}", "has not the columns of a segment")
+                    continue
+                for what in (*_wrong(proof, connection, each), *_moved(proof, connection, ledger, each)):
                     proof.found(f"{LAKE}/{each.segment.file}", what)
             except duckdb.Error as error:
                 what = str(error).partition("\n")[0]
                 proof.found(f"{LAKE}/{each.segment.file}", f"is no segment of this audit: {what}")
+        if not proof.findings:
+            _check_once(proof, connection, ledger, intact)
+
+
+def _moved(
+    proof: Proof, connection: duckdb.DuckDBPyConnection, ledger: Ledger, sealed: Sealed
+) -> Iterator[str]:
+    """Whether the rows that a segment took over, and its own, are those that seals have digests of."""
+    number = sealed.segment.segment
+    path = proof.directory / LAKE / sealed.segment.file
+    expected = {each: ledger.segments[each].segment for each in ledger.origins[number]}
+    digest = digest_of("row") if sealed.segment.digest else "''"
+    sql = _ORIGINS.format(digest=digest, row=_BEFORE, rows=sealed_rows([path]))
+    found = {origin: (rows, value) for origin, rows, value in connection.execute(sql).fetchall()}
+    for origin in sorted(found.keys() - expected.keys(), key=str):
+        yield f"has rows of segment {origin}, which it cannot have"
+    for origin, segment in sorted(expected.items()):
+        stated = (segment.new, segment.digest) if segment.digest else (segment.rows, "")
+        rows, value = found.get(origin, (0, ""))
+        if (rows, value) != stated:
+            yield (
+                f"has {rows} of the {stated[0]} rows that were first sealed as segment {origin}, or they are "
+                f"not as they were sealed: rows were changed after seal {ledger.segments[origin].seal.seal}"
+            )
+    if ledger.amended:
+        sql = _AMENDED.format(rows=sealed_rows([path]), row=row_digest(_ROW))
+        ((call, count),) = connection.execute(sql).fetchall()
+        if count:
+            yield f"the call `{call}` is not as the seal that amended it says ({count} such rows)"
+
+
+def _check_once(
+    proof: Proof, connection: duckdb.DuckDBPyConnection, ledger: Ledger, intact: Sequence[Sealed]
+) -> None:
+    """Whether every call has one row, in sealed files and in the journal: readers show both."""
+    if not intact:
+        return
+    root = proof.directory
+    files = ", ".join(literal(glob.escape(str(root / LAKE / each.segment.file))) for each in intact)
+    rows = f"read_parquet([{files}], hive_partitioning = false)"
+    # A digest of each id is compared first, which takes little memory.
+    sql = f"SELECT count(decision_id) = count(DISTINCT hash(decision_id)) FROM {rows}"  # noqa: S608
+    if connection.execute(sql).fetchall() != [(True,)]:
+        for (call,) in connection.execute(_TWICE.format(rows=rows)).fetchall():
+            proof.found(LAKE, f"the call `{call}` is sealed twice: its rows are in more than one place")
+    journals = [path for path in journal_files(root / JOURNAL) if path.name not in ledger.covered]
+    found = connection.execute(_AGAIN.format(lines=lines_of(journals), begun=BEGUN, rows=rows)).fetchall()
+    for file, call in found:
+        proof.found(
+            f"{JOURNAL}/{file}",
+            f"begins the call `{call}` anew, which is sealed: readers would show it twice",
+        )
 
 
 def check_unfinished(proof: Proof, intact: Sequence[Sealed]) -> None:
@@ -78,7 +174,7 @@ def _check_schema(proof: Proof, connection: duckdb.DuckDBPyConnection) -> None:
 def _wrong(proof: Proof, connection: duckdb.DuckDBPyConnection, sealed: Sealed) -> Iterator[str]:
     segment, seal, _ = sealed
     pattern = literal(glob.escape(str(proof.directory / LAKE / segment.file)))
-    conditions = [each.format(number=segment.segment) for each in CONTRADICTIONS.values()]
+    conditions = CONTRADICTIONS.values()
     counts = ", ".join(f"min(decision_id) FILTER ({c}), count(*) FILTER ({c})" for c in conditions)
     ((rows, first, last, *found),) = connection.execute(_ROWS.format(counts=counts, file=pattern)).fetchall()
     if (rows, first, last) != (segment.rows, segment.first, segment.last):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,20 +14,27 @@ from aegis_otel.audit.location import SEALS
 from aegis_otel.audit.proof import Line, Proof
 from aegis_otel.audit.seals import (
     TAG,
+    Amended,
     Carried,
     Covered,
     Seal,
     Segment,
     carried_name,
     decode_seal,
+    is_ahead,
     segment_name,
 )
 from aegis_otel.audit.signing import is_signed
+from aegis_otel.audit.writers import first_seals, process_of
 from aegis_otel.config import SEAL_KEY
 from aegis_otel.errors import AuditError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+
+_FEW = 5
+"""The numbers of seals that a sentence names."""
 
 
 class Sealed(NamedTuple):
@@ -48,6 +55,14 @@ class Ledger:
     covered: dict[str, Covered] = field(default_factory=dict)
     carried: dict[str, tuple[Carried, bool]] = field(default_factory=dict)
     """And whether the line that names it can be believed."""
+    origins: dict[int, frozenset[int]] = field(default_factory=dict)
+    """For each segment, the numbers that its rows can be under: its own, and those of what it took over."""
+    amended: dict[str, Amended] = field(default_factory=dict)
+    """The rows that were sealed as unknown and got an outcome, by their calls."""
+    digested: bool = False
+    """Whether a seal has digests of rows: then all that follow it do."""
+    older: dict[int, int] = field(default_factory=dict)
+    """The rows that each seal took over from segments without a digest of rows."""
     head: str = ""
     """The chain value after the last line."""
 
@@ -59,6 +74,17 @@ class Ledger:
     def add(self, seal: Seal, intact: bool) -> None:
         """Take in what a seal says; of its names only those that cannot lead elsewhere."""
         self.seals.append(seal)
+        for each in seal.segments:
+            gone = [self.segments[number] for number in seal.replaces if number in self.segments]
+            same = [sealed.segment for sealed in gone if sealed.segment.day == each.day]
+            taken = {number for old in same if old.digest for number in self.origins[old.segment]}
+            if not each.digest or each.new:
+                taken.add(each.segment)
+            self.origins[each.segment] = frozenset(taken)
+            if rows := sum(old.rows for old in same if not old.digest):
+                self.older[seal.seal] = self.older.get(seal.seal, 0) + rows
+        self.digested = self.digested or any(each.digest for each in seal.segments)
+        self.amended |= {each.decision_id: each for each in seal.amended}
         self.replaced.update(seal.replaces)
         self.covered |= {file.file: file for file in seal.journals}
         for each in seal.segments:
@@ -150,7 +176,11 @@ def _report_signatures(
                 "give --witness"
             )
     elif count and not keys:
-        proof.unproven.append(f"that the signatures of {count} seals are genuine: give --public-key")
+        proof.unproven.append(
+            f"that the signatures of {count} seals are genuine: give --public-key; where nobody signs this "
+            "audit, these seals were planted"
+        )
+    _report_rows(proof, ledger, keys)
     for seal in ledger.seals:
         if seal.removed is not None:
             gap = seal.removed
@@ -160,15 +190,50 @@ def _report_signatures(
             )
 
 
+def _report_rows(proof: Proof, ledger: Ledger, keys: Sequence[Ed25519PublicKey]) -> None:
+    """Say what of the rows nothing in the seals proves."""
+    if not keys:
+        if ledger.older:
+            proof.unproven.append(
+                f"that {sum(ledger.older.values())} rows which were sealed without a digest of rows, by an "
+                f"earlier version, were merged as they were ({_numbers(ledger.older)}): give --public-key"
+            )
+        if removals := [seal.seal for seal in ledger.seals if seal.removed is not None]:
+            proof.unproven.append(
+                f"that who removed rows had the key ({_numbers(removals)}): give --public-key"
+            )
+    if ledger.amended:
+        amending = [seal.seal for seal in ledger.seals if seal.amended]
+        proof.unproven.append(
+            f"that what became of {len(ledger.amended)} calls, which were sealed as `unknown` and given an "
+            f"outcome afterwards ({_numbers(amending)}), was written by the process that ran them, and not "
+            "by somebody else who can write to the directory"
+        )
+
+
+def _numbers(seals: Iterable[int]) -> str:
+    """The first few of some seals, to look them up."""
+    numbers = sorted(seals)
+    more = f" and {len(numbers) - _FEW} more" if len(numbers) > _FEW else ""
+    return f"seal{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers[:_FEW]))}{more}"
+
+
 def _contradictions(seal: Seal, number: int, audit: str, ledger: Ledger) -> Iterator[str]:
     """What a seal says that cannot be, after those before it."""
     if seal.seal != number:
         yield f"has number {seal.seal}, and {number} is due"
     if seal.audit != audit:
         yield f"is of another audit, `{seal.audit}`"
+    if ledger.seals and seal.version < ledger.seals[-1].version:
+        yield f"is of version {seal.version}, and the seal before it is of a newer one"
     before = ledger.seals[-1].sealed_at if ledger.seals else None
     if not _in_order(before, seal.sealed_at):
         yield f"was made at {seal.sealed_at}, before the seal before it"
+    elif is_ahead(seal.sealed_at) and not (before is not None and is_ahead(before)):
+        yield (
+            f"is dated {seal.sealed_at}, which is still to come, and so are all that follow: the clock was "
+            "wrong, or it was planted"
+        )
     last = max(ledger.segments, default=0)
     tag = seal.previous[:TAG]
     for each in seal.segments:
@@ -177,12 +242,41 @@ def _contradictions(seal: Seal, number: int, audit: str, ledger: Ledger) -> Iter
         if any(time is not None and time[:10] != each.day for time in (each.first, each.last)):
             yield f"segment {each.segment} of {each.day} has rows of {each.first} to {each.last}"
         last = max(last, each.segment)
+    yield from _rows(seal, ledger)
+    yield from _amended(seal, ledger)
     yield from _replaced(seal, ledger)
     for file in seal.journals:
         if file.file in ledger.covered:
             yield f"covers `{file.file}`, which a seal before it does"
     if seal.carried is not None and seal.carried.file != carried_name(number, tag):
         yield f"carries lines over to `{seal.carried.file}`, which is no name for it"
+
+
+def _rows(seal: Seal, ledger: Ledger) -> Iterator[str]:
+    """Whether the rows that a seal adds can come of the files that it covers and the segments it replaces."""
+    gone = [ledger.segments[each].segment for each in seal.replaces if each in ledger.segments]
+    new = sum(each.new if each.digest else each.rows for each in seal.segments)
+    if any(bool(each.digest) < ledger.digested for each in seal.segments):
+        yield "has no digest of its rows, and a seal before it has"
+    if len({each.day for each in seal.segments}) < len(seal.segments):
+        yield "adds two segments of one day"
+    if any(each.digest for each in seal.segments):
+        lines = sum(file.lines for file in seal.journals)
+        older = sum(each.rows for each in gone if not each.digest)
+        if new > lines + older:
+            yield f"adds {new - older} rows, and the files that it covers have {lines} lines"
+
+
+def _amended(seal: Seal, ledger: Ledger) -> Iterator[str]:
+    """Whether what is said to have come of calls of unknown outcome was said by a writer there was then."""
+    known = first_seals(ledger.seals) if seal.amended else {}
+    for each in seal.amended:
+        if each.decision_id in ledger.amended:
+            yield f"amends the call `{each.decision_id}`, which a seal before it does"
+        if process_of(each.writer) not in known:
+            yield f"amends the call `{each.decision_id}` by lines of `{each.writer}`, who did not run it"
+    if seal.amended and not seal.replaces:
+        yield "amends calls, and replaces no segment"
 
 
 def _replaced(seal: Seal, ledger: Ledger) -> Iterator[str]:

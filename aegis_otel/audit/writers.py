@@ -9,13 +9,13 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from aegis_otel.audit import files
 from aegis_otel.audit.location import failure
-from aegis_otel.audit.seals import CARRIED_FILE, JOURNAL_FILE
+from aegis_otel.audit.seals import CARRIED_FILE, JOURNAL_FILE, Seal
 from aegis_otel.errors import AuditError
 
 WRITER = r"([^/]+?)(?:-([0-9]+))?\.jsonl$"
@@ -101,6 +101,21 @@ def chain_before(
         return origin
     value = sealed(number - 1)
     return end(number - 1) if value is None else value
+
+
+def process_of(writer: str) -> str:
+    """Return what all writers of one process have in common: its host and id."""
+    return writer.rpartition("-")[0]
+
+
+def first_seals(seals: Sequence[Seal]) -> dict[str, int]:
+    """For each process that wrote a journal, the index of the first seal that covers a file of it."""
+    first: dict[str, int] = {}
+    for index, seal in enumerate(seals):
+        for file in seal.journals:
+            if (named := numbered(file.file)) is not None:
+                first.setdefault(process_of(named[0]), index)
+    return first
 
 
 class Writers(NamedTuple):

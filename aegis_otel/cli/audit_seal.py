@@ -30,6 +30,7 @@ def seal(ctx: click.Context, /, *, path: str | None) -> None:
 
     from aegis_otel.audit.location import stated_address
     from aegis_otel.audit.remote import push
+    from aegis_otel.audit.sealing import PLANTED
     from aegis_otel.audit.sealing import seal as seal_audit
 
     with progress_bar("Sealing", color=ctx.color is not False) as progress:
@@ -46,7 +47,8 @@ def seal(ctx: click.Context, /, *, path: str | None) -> None:
         tell_witness(report.seals)
     elif report.lacks_key:
         raise ConfigError(
-            f"the seals of this audit are signed, and `{SEAL_KEY.env}` is not set here: nothing was sealed"
+            f"the seals of this audit are signed, and `{SEAL_KEY.env}` is not set here: nothing was sealed; "
+            f"{PLANTED}"
         )
     else:
         click.echo("nothing to seal")

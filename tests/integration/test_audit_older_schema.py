@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 
+from aegis_otel.audit.chain import link
 from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.record import COLUMNS, SCHEMA_VERSION
+from aegis_otel.audit.record import COLUMNS, SCHEMA_VERSION, encode
 from aegis_otel.audit.sealing import seal
+from aegis_otel.audit.seals import read_seals
 from aegis_otel.audit.store import connect, problems
 from aegis_otel.audit.verify import verify
 from tests.records import completed, decided, select, wait_until_seen
@@ -67,24 +69,38 @@ def test_an_older_audit_is_verified(audit: Path) -> None:
 
 
 def test_an_older_audit_is_sealed_on(audit: Path) -> None:
-    """Old and new segments are read side by side; a late completion amends a row of an old segment."""
+    """Old and new segments are read side by side; a late completion amends a row of an old segment.
+
+    That of the fixture is by a process that did not run the call: it is left in the journal, and said.
+    """
     before = rows(audit)
     assert {each: before[each] for each in STATUSES if each in before} == {
         each: STATUSES[each] for each in STATUSES if each in before
     }
     assert before["late"] == "unknown"
+    first = read_seals(audit)[0].journals[0]
+    late = encode(completed(decision_id="late", timestamp="2026-11-20T10:00:01+00:00"))
+    own = audit / "journal" / first.file.replace("-000001", "-000002")
+    own.write_bytes(link(first.chain, late)[1])
     journal = Journal(audit)
     journal.append(decided(decision_id="new", tool_original_name="its own name", schema_version=2))
     journal.append(completed(decision_id="new"))
     journal.close()
-    assert seal(audit).problems == []
+    (problem,) = seal(audit).problems
+    assert "says how the sealed call `late` ended, and is not of the process that ran it" in problem
     wait_until_seen(audit)
     after = rows(audit)
-    assert after == before | {"late": "success", "new": "success"}
+    assert after == before | {"new": "success"}
+    (audit / "journal" / problem.split("`")[1]).unlink()
+    assert seal(audit).problems == []
+    wait_until_seen(audit)
+    assert rows(audit) == after | {"late": "success"}
     assert select(audit, "SELECT tool_original_name FROM audit WHERE decision_id = 'new'") == [
         ("its own name",)
     ]
-    assert verify(audit).findings == []
+    proof = verify(audit)
+    assert proof.findings == []
+    assert any("were sealed without a digest of rows" in each for each in proof.unproven)
     assert select(audit, "SELECT max(schema_version) FROM audit") == [(SCHEMA_VERSION,)]
 
 

@@ -101,7 +101,8 @@ def test_every_seal_is_signed_and_the_signature_holds(audit: Path, public: Path)
 def test_without_the_public_key_it_is_said_that_nothing_was_checked(audit: Path, public: Path) -> None:
     sealed(audit, "0")
     assert [each for each in verify(audit).unproven if "signature" in each] == [
-        "that the signatures of 1 seals are genuine: give --public-key"
+        "that the signatures of 1 seals are genuine: give --public-key; where nobody signs this audit, "
+        "these seals were planted"
     ]
     assert not [each for each in verify(audit, public_keys=[public]).unproven if "rewrote" in each]
 
