@@ -180,8 +180,8 @@ class Action:
     validation reads them. Each is judged as well, and the strictest verdict counts."""
     doubt: str | None = field(init=False, default=None, compare=False, repr=False)
     """Why no condition on a parameter can be answered, where the arguments cannot be read."""
-    unvalidated: str | None = field(init=False, default=None, compare=False, repr=False)
-    """The digest of the policy for which the tool, which validates its arguments, was not asked to."""
+    is_unvalidated: bool = field(init=False, default=False, compare=False, repr=False)
+    """Whether the tool validates its arguments and was not asked to, because of what the policy said then."""
     is_plain: bool = field(init=False, default=True, compare=False, repr=False)
     """Whether there are no other forms and no doubt, and every parameter is one that the schema names."""
 
@@ -201,9 +201,9 @@ class Action:
             object.__setattr__(self, "is_plain", False)
         return self
 
-    def leave_unvalidated(self, policy_digest: str) -> Action:
-        """Say for which policy the tool's own validation could be left out, and return the action."""
-        object.__setattr__(self, "unvalidated", policy_digest)
+    def leave_unvalidated(self) -> Action:
+        """Say that the tool's own validation was left out, and return the action."""
+        object.__setattr__(self, "is_unvalidated", True)
         return self
 
     def __hash__(self) -> int:

@@ -60,7 +60,7 @@ _FINAL = {
 }
 
 
-_UNVALIDATED = "the policy changed after the arguments were read, and the tool has not validated them"
+_UNVALIDATED = "the policy said otherwise when the arguments were read, so the tool has not validated them"
 
 
 class Governor:
@@ -179,17 +179,19 @@ class Governor:
     def _evaluate(self, action: Action, now_ns: int) -> PolicyDecision:
         """Ask the policy in force.
 
-        It may have changed since the arguments were read. Where it looks at parameters that nobody had the
-        tool validate, what the body gets is not known, and so no condition on them can be answered.
+        It, or what it says at this time of day, may have changed since the arguments were read. Where it
+        looks at parameters that nobody had the tool validate and does not block, what the body gets is not
+        known, and so no condition on them can be answered.
         """
-        policy = self.policy
+        policy, now = self.policy, utc(now_ns)
+        decision = policy.evaluate(action, now=now)
         if (
-            action.unvalidated is not None
-            and action.unvalidated != policy.digest
+            action.is_unvalidated
+            and decision.approval is not Approval.BLOCK
             and any(policy.reads_arguments(each.type) for each in (action, *action.forms))
         ):
-            action.qualify(doubt=_UNVALIDATED)
-        return policy.evaluate(action, now=utc(now_ns))
+            return policy.evaluate(action.qualify(doubt=_UNVALIDATED), now=now)
+        return decision
 
     def _digest(self, payload: bytes) -> str | None:
         try:

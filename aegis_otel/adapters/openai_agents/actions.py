@@ -130,9 +130,9 @@ class ActionFactory:
             return Made(action)
         names = self._names_with(called)
         if not any(policy.reads_arguments(each) for each, _ in names):
-            return Made(action.leave_unvalidated(policy.digest))
+            return Made(action.leave_unvalidated())
         if validation.runs_user_code and policy.evaluate(action).approval is Approval.BLOCK:
-            return Made(action.leave_unvalidated(policy.digest))
+            return Made(action.leave_unvalidated())
         prepared = validation.prepare(arguments, next(iter(called), self._names[0][0]))
         # A wrapper may call what it wraps with other arguments, or something else: there the SDK validates.
         handed = prepared if self._is_sdks else None
