@@ -101,10 +101,16 @@ def window() -> Iterator[Callable[..., Window]]:
         each.close()
 
 
-async def answered(window: Window, bench: BENCH, params: dict[str, Any], typed: str = "y") -> Bench:
+async def answered(
+    window: Window,
+    bench: BENCH,
+    params: dict[str, Any],
+    typed: str = "y",
+    schema: dict[str, Any] | None = None,
+) -> Bench:
     """One call that a human is asked about at `window`; `typed` where the prompt comes up."""
     b = bench(approver=window.handler(), executor=Executor(), timeout=30)
-    call = asyncio.ensure_future(b.runtime.run_one(Action("write_x", "store", params)))
+    call = asyncio.ensure_future(b.runtime.run_one(Action("write_x", "store", params, schema=schema)))
     prompt = asyncio.ensure_future(window.until("[y/n]: "))
     await asyncio.wait({call, prompt}, return_when=asyncio.FIRST_COMPLETED)
     if not call.done():
@@ -177,6 +183,58 @@ async def test_k3_what_is_not_shown_whole_is_not_approved(
     assert "webhook" in shown
     assert row["decision_id"][:13] in screen.text
     assert len(screen.lines) < 30
+
+
+OPEN: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "url": {"type": "string"},
+        "password": {"type": "string"},
+        "options": {"type": "object", "additionalProperties": {}},
+        "secrets": {"type": "object", "additionalProperties": {"type": "string"}},
+        "steps": {"type": "array", "items": {"type": "object"}},
+        "login": {"type": "object", "properties": {"token": {"type": "string"}}},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("params", "where"),
+    [
+        ({"url": "x", "options": {"password": "rm -rf / --no-preserve-root"}}, "options"),
+        ({"url": "x", "options": {"a": {"password": "rm -rf /", "token": "rm -rf /"}}}, "options.a"),
+        ({"url": "x", "secrets": {"cmd": "rm -rf /", "to": "evil"}}, "secrets"),
+        ({"url": "x", "steps": [{"n": 1}, {"api_key": "rm -rf /"}]}, "steps.*"),
+        ({"password_of": "rm -rf /", "token": "rm -rf /"}, "it"),
+    ],
+)
+async def test_k3_what_is_hidden_under_names_of_the_models_is_not_approved(
+    params: dict[str, Any], where: str, bench: BENCH, window: Callable[..., Window]
+) -> None:
+    """A model that may choose names could call anything a password, and nothing of it would be shown."""
+    screen = window(80)
+    b = await answered(screen, bench, params, schema=OPEN)
+    row = b.row()
+    assert b.runtime.executor.did == []
+    assert (row["human_decision"], row["reason"], row["result_status"]) == (None, "approval_error", "denied")
+    assert f"all that {where} has is hidden, under names of the model's" in row["result_error"]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"password": "hunter2hunter2"},
+        {"url": "x", "login": {"token": "hunter2hunter2"}},
+        {"url": "x", "options": {"password": "hunter2hunter2", "user": "ann"}},
+        {"url": "x", "options": {}},
+        {"url": "x", "steps": [{"n": 1}]},
+    ],
+)
+async def test_k3_secrets_under_names_of_the_tools_are_approved_holds(
+    params: dict[str, Any], bench: BENCH, window: Callable[..., Window]
+) -> None:
+    b = await answered(window(80), bench, params, schema=OPEN)
+    assert b.row()["human_decision"] == "approved"
 
 
 @pytest.mark.parametrize("channel", ["terminal", "function"])

@@ -11,12 +11,14 @@ import json
 import re
 import time
 import unicodedata
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from aegis_otel.encoding import encode_plain, to_plain
-from aegis_otel.model import PolicyDecision
-from aegis_otel.redaction import redact, redact_text
+from aegis_otel.model import Action, PolicyDecision
+from aegis_otel.policy.tool_schema import Reading
+from aegis_otel.redaction import REDACTED, redact, redact_text
+from aegis_otel.redaction.spans import is_mask
 from aegis_otel.runtime.describe import safe_description
 from aegis_otel.runtime.question import NobodyToAsk, Question
 from aegis_otel.terminal import escape
@@ -31,6 +33,7 @@ _DAY_S = 86_400
 _ARGUMENT = "  * "
 _GOES_ON = "  | "
 _LONGEST_DESCRIPTION = 500
+_LONGEST_PATH = 100
 _LONGEST_RUN = 3
 """Combining marks on one character. More of them are drawn over the lines above."""
 _PIECE = re.compile(r"\\u[0-9a-f]{4}|\\U[0-9a-f]{8}|\\x[0-9a-f]{2}|\\.|.", re.DOTALL)
@@ -53,6 +56,8 @@ class Sheet(NamedTuple):
     """Names and values, as JSON; None where they are hidden as a whole."""
     deadline: float | None
     """Unix time in seconds after which an answer is too late."""
+    hidden: str | None = None
+    """What the model put under names of its own, all of which is hidden: the keys that lead there."""
 
     def lines(self, screen: Screen) -> list[str]:
         """Return the lines of the screen, none of which is wider than it.
@@ -64,6 +69,9 @@ class Sheet(NamedTuple):
             raise NobodyToAsk(f"{screen.columns} columns are too few to show the question; {_ELSEWHERE}")
         if self.arguments is None:
             raise NobodyToAsk(f"its arguments are hidden as a whole; {_ELSEWHERE}")
+        if self.hidden is not None:
+            where = escape(self.hidden)[:_LONGEST_PATH] or "it"
+            raise NobodyToAsk(f"all that {where} has is hidden, under names of the model's; {_ELSEWHERE}")
         too_long = NobodyToAsk(
             f"it takes more than the {MOST_LINES} lines that are shown at a terminal; {_ELSEWHERE}"
         )
@@ -114,7 +122,9 @@ def sheet(decision: PolicyDecision, question: Question | None, deadline: float |
         ("Desc", description),
         ("Id", question.decision_id if question else None),
     )
-    return Sheet(facts, _arguments(params, bool(action.params)), deadline)
+    arguments = _arguments(params, bool(action.params))
+    hidden = None if arguments is None or action.schema is None else _hidden(action, json.loads(params))
+    return Sheet(facts, arguments, deadline, hidden)
 
 
 def refused(sheet: Sheet, why: str, screen: Screen) -> list[str]:
@@ -141,6 +151,31 @@ def _arguments(params: str, some: bool) -> tuple[tuple[str, str], ...] | None:
     if not isinstance(shown, dict) or (some and not shown):
         return None
     return tuple((_json(name), _json(value)) for name, value in shown.items())
+
+
+def _hidden(action: Action, shown: object) -> str | None:
+    """Return the keys that lead to an object of which nothing is shown, though the model chose its names.
+
+    A name such as `password` hides its value. Where the tool has the name, that is what its author meant; but
+    where it takes any, the model could hide so what the call does.
+    """
+    schema = Reading(action.schema or {})
+    waiting: list[tuple[Any, Any, tuple[str, ...]]] = [(action.params, shown, ())]
+    while waiting:
+        real, seen, steps = waiting.pop()
+        if isinstance(real, (list, tuple)):
+            parts = seen if isinstance(seen, list) else [seen] * len(real)
+            waiting += [(*pair, (*steps, "*")) for pair in zip(real, parts, strict=False)]
+        elif isinstance(real, Mapping) and real:
+            inner = {key: seen.get(key, REDACTED) if isinstance(seen, dict) else seen for key in real}
+            if all(map(_is_masked, inner.values())) and not all(schema.lists((*steps, key)) for key in real):
+                return ".".join(steps)
+            waiting += [(real[key], part, (*steps, key)) for key, part in inner.items()]
+    return None
+
+
+def _is_masked(shown: object) -> bool:
+    return isinstance(shown, str) and is_mask(shown.encode(errors="backslashreplace"))
 
 
 def _json(value: object) -> str:
