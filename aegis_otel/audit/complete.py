@@ -49,7 +49,7 @@ class Complete:
         Args:
             readable: How many lines of each path are records.
         """
-        wrong = [file for file in self.files if readable.get(str(file.path), 0) < len(file.lines)]
+        wrong = [file for file in self.files if readable.get(str(file.path), 0) != len(file.lines)]
         return self._without(
             {
                 file.path.name: f"`{file.path}` has lines that are no records: it is not sealed"
@@ -57,23 +57,23 @@ class Complete:
             }
         )
 
-    def without_unproven(self, unproven: dict[str, str]) -> Complete:
-        """This without files that have answers nobody has proven, and without what follows such a file.
+    def without_files(self, said: dict[str, str]) -> Complete:
+        """This without files that have lines nobody can have written, and without what follows such a file.
 
         Args:
-            unproven: What to say of each, by its name.
+            said: What to say of each, by its name.
         """
-        return self._without({name: f"`{name}` {what}: it is not sealed" for name, what in unproven.items()})
+        return self._without({name: f"`{name}` {what}: it is not sealed" for name, what in said.items()})
 
     def without_foreign(self, foreign: dict[str, str]) -> Complete:
         """This without files of a process that speaks of another's calls, and without what follows them.
 
         Args:
-            foreign: As for `without_unproven`; a carried file is not left out, for it is of many processes.
+            foreign: As for `without_files`; a carried file is not left out, for it is of many processes.
         """
         carried = {name for name in foreign if CARRIED_FILE.fullmatch(name)}
         self.problems.extend(f"`{name}` {foreign[name]}: this is not sealed" for name in sorted(carried))
-        return self.without_unproven({name: foreign[name] for name in foreign.keys() - carried})
+        return self.without_files({name: foreign[name] for name in foreign.keys() - carried})
 
     def _without(self, said: dict[str, str]) -> Complete:
         wrong = [file for file in self.files if file.path.name in said]

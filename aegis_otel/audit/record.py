@@ -110,6 +110,8 @@ _CALL = (
     *("run_id", "tool_call_id", "tool_name", "action_type", "action_target", "args_digest", "agent_name"),
 )
 """The columns of what a human says yes to, and of what a run continues."""
+DESCRIBES = (*_CALL, "action_params", "shown_digest", "conversation_id", "tool_original_name")
+"""The members that say which call it is: the first line has them, and no later one has others."""
 
 
 class Column(NamedTuple):

@@ -15,7 +15,7 @@ import duckdb
 import msgspec
 
 from aegis_otel.audit import files
-from aegis_otel.audit.answers.check import unproven_files
+from aegis_otel.audit.answers.check import unsealable_files
 from aegis_otel.audit.complete import Complete, find_complete
 from aegis_otel.audit.drafts import Drafts
 from aegis_otel.audit.key import audit_id, load_key
@@ -102,7 +102,7 @@ def _seal(directory: Path, book: Book, progress: Callable[[int, int], None] | No
     changed: dict[int, str] = {}
     done = 0
     while True:
-        found = find_complete(directory / JOURNAL, book).without_unproven(unproven_files(directory))
+        found = find_complete(directory / JOURNAL, book).without_files(unsealable_files(directory))
         new = _next_seal(directory, book, found, changed)
         if new is not None:
             made.append(new)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from aegis_otel.audit import files
-from aegis_otel.audit.answers.check import check_answers
+from aegis_otel.audit.answers.check import check_calls
 from aegis_otel.audit.chain import check, seals_origin
 from aegis_otel.audit.key import KEY_BYTES, audit_id
 from aegis_otel.audit.lake import find_mirrors
@@ -101,7 +101,7 @@ def _verify(proof: Proof, scope: _Scope, progress: Callable[[int, int], None] | 
         if (directory / JOURNAL).exists() or not (scope.witness or scope.keys):
             check_journal(proof, ledger)
             if not proof.findings:
-                check_answers(proof)
+                check_calls(proof)
         else:
             proof.notes.append(f"{JOURNAL}: is not there, so this was checked as a copy of what is sealed")
         check_unfinished(proof, intact)

@@ -228,7 +228,8 @@ class Governor:
         call.record.result_status = call.status.value
         self.signals.opened(call)
         mark = self.journal.mark()
-        if not self.write(call, call.record) and self.needs_audit:
+        line = self.interruptions.proven(call.record, call.record)
+        if not self.write(call, line) and self.needs_audit:
             self.refuse(call, refusal.UNAVAILABLE)
         if self.hooks.on_decision is not None:
             await fire(self.hooks.on_decision, self.signals.hook_failed, call.decision)
@@ -254,7 +255,8 @@ class Governor:
         """Settling broke off, by a fault of ours or a cancellation: what is not decided yet is refused."""
         if call.outcome is None or (why.outcome is Outcome.ERROR and call.refusal is None):
             self.refuse(call, why)
-            self.write(call, self.line(call, "resolved", **resolved(call.record)))
+            line = self.line(call, "resolved", **resolved(call.record))
+            self.write(call, self.interruptions.proven(call.record, line))
         if not call.announced:
             self.announce(call)
 

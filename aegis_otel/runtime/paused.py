@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from aegis_otel.audit.record import AuditRecord, RecordStatus, Waiting
+from aegis_otel.audit.record import DESCRIBES, AuditRecord, RecordStatus, Waiting
 from aegis_otel.model import Action, Approval, Outcome, PolicyDecision, RiskLevel, Verdict
 from aegis_otel.runtime.call import Call, Origin
 from aegis_otel.runtime.timestamps import timestamp, unix_ns
@@ -42,12 +42,12 @@ def same_question(waiting: Waiting, verdict: Verdict) -> bool:
 
 
 def take_up(call: Call, waiting: Waiting) -> None:
-    """Go on with a paused call: its id, its answer; and its verdict, where its body has begun."""
+    """Go on with a paused call: what it is, its answer; and its verdict, where its body has begun."""
     record, row = call.record, waiting.row
     call.stamped_ns = unix_ns(waiting.last)
     record.timestamp = timestamp(call.stamp(call.started_ns))
     record.stage, record.decision_id = "resolved", row.decision_id
-    for name in ANSWER + (_VERDICT if waiting.started else ()):
+    for name in DESCRIBES + ANSWER + (_VERDICT if waiting.started else ()):
         setattr(record, name, getattr(row, name))
     call.channel = CHANNEL if row.human_decision else None
     call.prior = waiting

@@ -1,78 +1,76 @@
-"""Check that the answers in the journal are those of processes that have the approval key."""
+"""Check that processes wrote the lines of each call, and that who has the approval key took its answers."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from datetime import datetime
 from pathlib import Path
 
+from aegis_otel.audit.answers.history import HUMAN, SAID, Holds, Plain, Wrong, find_wrong
 from aegis_otel.audit.answers.journal_lines import Lines
 from aegis_otel.audit.answers.proof import Proofs, load_approval_key
 from aegis_otel.audit.location import JOURNAL
-from aegis_otel.audit.pending import in_order, with_line
+from aegis_otel.audit.pending import in_order
 from aegis_otel.audit.proof import Proof
 from aegis_otel.audit.record import AuditRecord
 from aegis_otel.errors import AegisError
 
-_HUMAN = ("approved", "denied")
-_SAID = ("human_decision", "approver", "approval_reason")
 _SINCE = 2
 """The version of the row since which answers are proven."""
-_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?\+00:00", re.ASCII)
-"""A time whose text has the order of its moment, as readers that parse it find it."""
 
 _Named = tuple[str, AuditRecord]
 """A line, after the name of its file."""
 
 
-def check_answers(proof: Proof) -> None:
-    """Check the answers of calls that are not sealed yet; what is wrong is added to the proof.
+def check_calls(proof: Proof) -> None:
+    """Check the calls that are not sealed yet; what is wrong is added to the proof.
 
     Raises:
         AuditError: the journal cannot be read.
     """
     lines = Lines(proof.directory)
-    calls = _answered(lines)
-    if not calls:
-        return
-    old = {decision_id for decision_id, named in calls.items() if _is_old(lines, named)}
-    if old:
-        proof.unproven.append(f"who gave the answers of {len(old)} calls that an older version wrote")
-    ours = {decision_id: named for decision_id, named in calls.items() if decision_id not in old}
-    if not ours:
-        return
-    proofs: Proofs | None = Proofs(proof.directory)
-    try:
-        load_approval_key(proof.directory, make=False)
-    except AegisError as error:
-        proof.unproven.append(f"who gave the answers of {len(ours)} calls that are not sealed yet: {error}")
-        proofs = None
-    for decision_id, named in ours.items():
-        if not _proven((line for _, line in named), proofs):
+    calls = _calls(lines)
+    for name in sorted(lines.foreign):
+        if f"{JOURNAL}/{name}" not in proof.unfinished:
+            proof.found(f"{JOURNAL}/{name}", "has lines that belong to no writer of this audit")
+    judges = _Judges(proof.directory, lines, calls.values())
+    if judges.old:
+        proof.unproven.append(f"who gave the answers of {judges.old} calls that an older version wrote")
+    if judges.no_key:
+        proof.unproven.append(
+            f"who gave the answers of {judges.answered} calls that are not sealed yet: {judges.no_key}"
+        )
+    for decision_id, named in calls.items():
+        wrong = judges.find_wrong(named)
+        if wrong is not None and wrong.unproven:
             proof.found(JOURNAL, f"has an answer to decision `{decision_id}` that nobody has proven")
+        elif wrong is not None:
+            files = ", ".join(f"`{name}`" for name in sorted(_names(named, wrong)))
+            proof.found(JOURNAL, f"the call `{decision_id}` {wrong.what} ({files})")
 
 
-def unproven_files(directory: Path) -> dict[str, str]:
-    """Return what is wrong with the files that have answers without proof, by their names.
+def unsealable_files(directory: Path) -> dict[str, str]:
+    """Return what is wrong with the files that have lines which nobody can have written, by their names.
 
-    They are not to be sealed: the row of a sealed call has no proof any more.
+    They are not to be sealed: the row of a sealed call is all that is left of its lines.
 
     Raises:
         AuditError: the journal cannot be read.
     """
     lines = Lines(directory)
-    calls = [named for named in _answered(lines).values() if not _is_old(lines, named)]
-    if not calls:
-        return {}
-    try:
-        load_approval_key(directory, make=False)
-    except AegisError as error:
-        what = f"has answers that cannot be checked ({error})"
-        return {name: what for named in calls for name in _answering(named)}
-    proofs, what = Proofs(directory), "has an answer that nobody has proven"
-    wrong = (named for named in calls if not _proven((line for _, line in named), proofs))
-    return {name: what for named in wrong for name in _answering(named)}
+    calls = _calls(lines)
+    judges = _Judges(directory, lines, calls.values())
+    said: dict[str, str] = {}
+    for decision_id, named in calls.items():
+        wrong = judges.find_wrong(named)
+        if wrong is None and not (judges.no_key and judges.is_answered(named)):
+            continue
+        if wrong is None:
+            said |= dict.fromkeys(_answering(named), f"has answers that cannot be checked ({judges.no_key})")
+        elif wrong.unproven:
+            said |= dict.fromkeys(_names(named, wrong), "has an answer that nobody has proven")
+        else:
+            said |= dict.fromkeys(_names(named, wrong), f"has a line of `{decision_id}`, which {wrong.what}")
+    return said
 
 
 def unproven_answers(directory: Path) -> frozenset[str]:
@@ -86,72 +84,82 @@ def unproven_answers(directory: Path) -> frozenset[str]:
         AuditError: the journal cannot be read.
     """
     lines = Lines(directory)
-    shown = {
-        (line.decision_id, line.human_decision)
-        for line in lines.anywhere("human_decision")
-        if line.human_decision in _HUMAN
-    }
+    shown = set(lines.answers_anywhere())
     if not shown:
         return frozenset()
-    calls = _answered(lines)
+    calls = _of(lines, {decision_id for decision_id, _ in shown})
     held = {(each, line.human_decision) for each, named in calls.items() for _, line in named}
+    judges = _Judges(directory, lines, calls.values())
     unproven = {decision_id for decision_id, _ in shown - held}
-    try:
-        load_approval_key(directory, make=False)
-    except AegisError:
-        return frozenset(unproven)
-    proofs = Proofs(directory)
-    unproven |= {
-        each
-        for each, named in calls.items()
-        if not (_is_old(lines, named) or _proven((line for _, line in named), proofs))
-    }
+    if not judges.no_key:
+        unproven |= {each for each, named in calls.items() if judges.find_wrong(named) is not None}
     return frozenset(unproven)
 
 
-def _answered(lines: Lines) -> dict[str, list[_Named]]:
-    """Return the lines of every call that a human has answered, by its decision."""
-    known: dict[str, list[_Named]] = {
-        line.decision_id: [] for line in lines.with_text(["human_decision"]) if line.human_decision in _HUMAN
-    }
-    for name, line in lines.named(list(known)) if known else ():
-        if line.decision_id in known:
-            known[line.decision_id].append((name, line))
-    return {decision_id: found for decision_id, found in known.items() if found}
+class _Judges:
+    """Finds what is wrong with calls, with the approval key where it is there."""
+
+    def __init__(self, directory: Path, lines: Lines, calls: Iterable[list[_Named]]) -> None:
+        self._lines = lines
+        self._proofs = Proofs(directory)
+        self.old = self.answered = 0
+        """The number of calls that were answered when answers had no proof, and of those answered since."""
+        self.no_key = ""
+        """Why proofs cannot be checked; empty where they can, and where there are none."""
+        for named in calls:
+            self.old += self._is_old(named)
+            self.answered += self.is_answered(named)
+        if self.answered:
+            try:
+                load_approval_key(directory, make=False)
+            except AegisError as error:
+                self.no_key = str(error)
+
+    def find_wrong(self, named: list[_Named]) -> Wrong | None:
+        """Return what is wrong with a call; without the key, proofs are taken for what they look like."""
+        holds: Holds = self._proofs.holds
+        if self._is_old(named):
+            holds = lambda _, line: line.human_decision is not None  # noqa: E731
+        elif self.no_key:
+            holds = lambda _, line: line.proof is not None  # noqa: E731
+        return find_wrong([line for _, line in named], holds)
+
+    def is_answered(self, named: list[_Named]) -> bool:
+        """Return whether a human answered, in a version that proves it."""
+        return any(line.human_decision in HUMAN for _, line in named) and not self._is_old(named)
+
+    def _is_old(self, named: list[_Named]) -> bool:
+        """Return whether a call was answered when answers had no proof."""
+        if not any(line.human_decision in HUMAN for _, line in named):
+            return False
+        first = in_order(line for _, line in named)[0]
+        return (first.schema_version or 0) < _SINCE and all(map(self._lines.older, _answering(named)))
+
+
+def _calls(lines: Lines) -> dict[str, list[_Named]]:
+    """Return the lines of every call that is not plain, by its decision."""
+    plain = Plain()
+    for _, line in lines.every():
+        plain.add(line)
+    return _of(lines, plain.others())
+
+
+def _of(lines: Lines, decisions: set[str]) -> dict[str, list[_Named]]:
+    """Return the lines of some decisions; nothing of one that has none in files that hold."""
+    calls: dict[str, list[_Named]] = {}
+    for name, line in lines.every() if decisions else ():
+        if line.decision_id in decisions:
+            calls.setdefault(line.decision_id, []).append((name, line))
+    return calls
+
+
+def _names(named: list[_Named], wrong: Wrong) -> set[str]:
+    """Return the files of the line that is wrong, of that before it and of those after it: one is planted."""
+    ordered = in_order(line for _, line in named)
+    suspects = ordered[max(wrong.place - 1, 0) :]
+    return {name for name, line in named if any(line is each for each in suspects)}
 
 
 def _answering(named: Iterable[_Named]) -> set[str]:
     """Return the names of files with something that a human is said to have said."""
-    return {name for name, line in named if any(getattr(line, member) is not None for member in _SAID)}
-
-
-def _is_old(lines: Lines, named: list[_Named]) -> bool:
-    """Return whether a call was answered when answers had no proof."""
-    first = in_order(line for _, line in named)[0]
-    return (first.schema_version or 0) < _SINCE and all(map(lines.older, _answering(named)))
-
-
-def _proven(lines: Iterable[AuditRecord], proofs: Proofs | None) -> bool:
-    """Return whether the lines of a row prove all that it says of its answer.
-
-    Without the key, whether there are proofs, which nobody can check here.
-    """
-    ordered = in_order(lines)
-    proven: set[tuple[str, str | None]] = set()
-    row: AuditRecord | None = None
-    for line in ordered:
-        row = line if row is None else with_line(row, line)
-        holds = line.proof is not None and (proofs is None or proofs.holds(row, line))
-        if line.human_decision is not None and holds:
-            proven.update((member, getattr(line, member)) for member in _SAID)
-    if row is None or row.human_decision not in _HUMAN:
-        return True
-    said = {(member, value) for member in _SAID if (value := getattr(row, member)) is not None}
-    return said <= proven and all(_is_moment(line.timestamp) for line in ordered)
-
-
-def _is_moment(text: str) -> bool:
-    try:
-        return _MOMENT.fullmatch(text) is not None and datetime.fromisoformat(text) is not None
-    except ValueError:
-        return False
+    return {name for name, line in named if any(getattr(line, member) is not None for member in SAID)}

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from aegis_otel.audit import files
-from aegis_otel.audit.chain import check, journal_origin, stated, whole_part, without_chain
+from aegis_otel.audit.chain import check, journal_origin, stated, whole_lines, whole_part, without_chain
 from aegis_otel.audit.key import audit_id, read_key
 from aegis_otel.audit.location import JOURNAL, SEALS, failure
 from aegis_otel.audit.record import AuditRecord, decode
@@ -24,9 +24,15 @@ _NEWER = re.compile(rb'"schema_version":(?!1[,}])')
 _PROVEN = 2
 """The version of the seals since which answers are proven."""
 _MOST_REMEMBERED = 64
-_decoder = msgspec.json.Decoder(AuditRecord)
 _followed: dict[Path, tuple[int, bytes, str]] = {}
 """Bytes of each file that were followed, with their digest and the chain value after them."""
+
+
+class _Shown(msgspec.Struct):
+    """What readers show of an answer, whatever it is."""
+
+    decision_id: str
+    human_decision: object = None
 
 
 class Lines:
@@ -40,6 +46,8 @@ class Lines:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._seals = _Seals(directory)
+        self.foreign: set[str] = set()
+        """Files with lines that do not hold and that readers show all the same, as `every` came upon them."""
         try:
             self._audit = audit_id(read_key(directory))
         except FileNotFoundError:
@@ -76,24 +84,45 @@ class Lines:
                 except ValueError:
                     continue  # no record
 
-    def anywhere(self, value: str) -> Iterator[AuditRecord]:
-        """Yield the records with the value in their text, also of files that do not hold.
+    def every(self) -> Iterator[tuple[str, AuditRecord]]:
+        """Yield all records, each with the name of its file.
+
+        Raises:
+            AuditError: the journal cannot be read.
+        """
+        for name in _names(self._directory / JOURNAL):
+            data = whole_part(_read(self._directory, name) or b"")
+            if not data or self._seals.cover(name):
+                continue
+            holds = self._holding(name, data)
+            if holds < len(data):
+                self.foreign.add(name)
+            for line in whole_lines(data[:holds]):
+                try:
+                    yield name, _record(line, carried=CARRIED_FILE.fullmatch(name) is not None)
+                except ValueError:
+                    self.foreign.add(name)  # no record
+
+    def answers_anywhere(self) -> Iterator[tuple[str, str]]:
+        """Yield each decision with a human's answer and that answer, also of files that do not hold.
 
         Readers show those too. Nothing may be acted on because of them.
 
         Raises:
             AuditError: the journal cannot be read.
         """
-        needle = msgspec.json.encode(value)
+        needle = b'"human_decision"'
         for name in _names(self._directory / JOURNAL):
             data = whole_part(_read(self._directory, name) or b"")
             if self._seals.cover(name):
                 continue
             for start, end in dict(_places(data, needle)).items():
                 try:
-                    yield _decoder.decode(data[start:end])
+                    shown = msgspec.json.decode(data[start:end], type=_Shown)
                 except (msgspec.MsgspecError, RecursionError):
                     continue  # no record
+                if shown.human_decision not in (None, "expired"):
+                    yield shown.decision_id, str(shown.human_decision)
 
     def older(self, name: str) -> bool:
         """Return whether a file is from before answers were proven.

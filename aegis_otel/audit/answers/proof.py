@@ -31,8 +31,8 @@ _QUESTION = (
     "conversation_id",
 )
 """Members of the row that say what a human was asked."""
-_ANSWER = ("timestamp", "human_decision", "approver", "approval_reason")
-"""Members of the line that say what they answered."""
+_ANSWER = ("timestamp", "human_decision", "approver", "approval_reason", "result_status")
+"""Members of the line that say what they answered, and what came of it."""
 
 
 class Proofs:
