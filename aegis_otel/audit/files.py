@@ -10,8 +10,10 @@ first. What is put there between that check and DuckDB's opening is not found; d
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
@@ -22,6 +24,10 @@ from aegis_otel.errors import AuditError
 
 LARGEST = 1 << 30
 """Bytes that are read of a file as a whole. Journal files have 1 MiB, and a year of seals some 10 MiB."""
+
+PATIENCE_S = 900.0
+"""Seconds to wait for a lock that others hold: a sealing is done, or given up, in ten minutes."""
+_PAUSE_S = 0.02
 
 _SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | _SAFE
@@ -104,8 +110,13 @@ def read_file(root: Path, name: str, limit: int = LARGEST) -> bytes:
         size = os.fstat(file.fileno()).st_size
         content = file.read(limit + 1) if size <= limit else b""
     if max(size, len(content)) > limit:
-        raise AuditError(f"`{root / name}` is larger than any file of its kind ({limit} bytes): move it away")
+        raise too_large(root / name, limit)
     return content
+
+
+def too_large(path: Path, limit: int) -> AuditError:
+    """What to raise for a file with more bytes than a file of its kind can have."""
+    return AuditError(f"`{path}` is larger than any file of its kind ({limit} bytes): move it away")
 
 
 def create_file(root: Path, name: str) -> int:
@@ -191,6 +202,29 @@ def remove_file(root: Path, name: str) -> None:
     """
     with suppress(FileNotFoundError), _parent(root, name) as (base, folder):
         os.unlink(base, dir_fd=folder)
+
+
+def lock(descriptor: int, kind: int, patience: float | None = None) -> None:
+    """Take the lock of an open file or folder; whoever can open it can hold it, so nobody waits for ever.
+
+    Args:
+        kind: `LOCK_SH` or `LOCK_EX` of `fcntl`.
+        patience: Seconds to wait; `PATIENCE_S` where none are given.
+
+    Raises:
+        TimeoutError: somebody else still holds it.
+        OSError: it cannot be locked.
+    """
+    patience = PATIENCE_S if patience is None else patience
+    until = time.monotonic() + patience
+    while True:
+        try:
+            return fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                what = f"another process has held its lock for {patience:g} seconds (`lsof` says which)"
+                raise TimeoutError(errno.ETIMEDOUT, what) from None
+            time.sleep(_PAUSE_S)
 
 
 def sync(root: Path, name: str = ".") -> None:

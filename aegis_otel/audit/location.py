@@ -210,8 +210,11 @@ def _check(directory: Path, state: os.stat_result) -> None:
 
 
 @contextmanager
-def alone(directory: Path, name: str) -> Iterator[None]:
+def alone(directory: Path, name: str, patience: float | None = None) -> Iterator[None]:
     """Hold the lock of a file or folder of the audit: one process, and one thread in it, at a time.
+
+    Args:
+        patience: As for `files.lock`.
 
     Raises:
         AuditError: it is not there, or cannot be locked.
@@ -222,7 +225,10 @@ def alone(directory: Path, name: str) -> Iterator[None]:
     except OSError as error:
         raise failure("read the audit at", directory / name, error) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            files.lock(descriptor, fcntl.LOCK_EX, patience)
+        except TimeoutError as error:
+            raise failure("lock", directory / name, error, "end it, and try again") from error
         yield
     finally:
         os.close(descriptor)

@@ -19,6 +19,8 @@ from aegis_otel.audit.record import AuditRecord, RecordStatus, Waiting
 
 _STEPS = {"decided": 0, "resolved": 1, "completed": 2}
 _PENDING = RecordStatus.PENDING.value
+_PATIENCE_S = 10.0
+"""Seconds to wait for whoever else takes calls over: it takes milliseconds, and may be on an event loop."""
 
 
 def waiting(directory: Path, call_id: str, proofs: Proofs) -> list[Waiting]:
@@ -58,7 +60,7 @@ def taking_over(directory: Path) -> AbstractContextManager[None]:
     Raises:
         AuditError: there is no journal, or it cannot be locked.
     """
-    return alone(directory, JOURNAL)
+    return alone(directory, JOURNAL, _PATIENCE_S)
 
 
 def _waiting(lines: Lines, known: dict[str, list[AuditRecord]], proofs: Proofs) -> list[Waiting]:

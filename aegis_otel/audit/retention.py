@@ -15,10 +15,12 @@ from aegis_otel.audit.answers.expiry import end_questions
 from aegis_otel.audit.key import audit_id, load_key
 from aegis_otel.audit.leftovers import clear
 from aegis_otel.audit.location import exists, failure, prepare
+from aegis_otel.audit.proof import Proof
 from aegis_otel.audit.seals import VERSION, Book, Removed, Seal, Segment, live_segments, locked
 from aegis_otel.audit.signing import Signer, load_signer
+from aegis_otel.audit.verify_seals import check_seals
 from aegis_otel.config import SEAL_KEY
-from aegis_otel.errors import ConfigError
+from aegis_otel.errors import AuditError, ConfigError
 
 
 def oldest(
@@ -87,6 +89,13 @@ def _prune(directory: Path, sign: Signer, keep: timedelta | None, max_bytes: int
     prepare(directory)
     with locked(directory, audit_id(load_key(directory)), wait=True, sign=sign) as book:
         assert book is not None, "it was waited for"
+        proof = Proof(directory, audit=book.audit)
+        check_seals(proof, [])
+        if proof.findings:  # what a planted seal says is old may be of today
+            raise AuditError(
+                f"the seals of `{directory}` contradict each other, and nothing was removed: "
+                f"{proof.findings[0]} (see `aegis audit verify`)"
+            )
         clear(directory, book)
         chosen = oldest(live_segments(book.seals), keep=keep, max_bytes=max_bytes)
         return book.append(_removal(book, chosen, keep, max_bytes)) if chosen else None

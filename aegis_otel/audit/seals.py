@@ -258,7 +258,9 @@ class Book:
 
         Raises:
             OSError: it is not in force.
+            AuditError: another file was put in the place of `seals.jsonl`, so it is not in force either.
         """
+        self._check_place()
         value, line = link(self.head, msgspec.json.encode(seal))
         if self._sign is not None:
             seal = msgspec.structs.replace(seal, signature=self._sign(seal.audit, value))
@@ -271,16 +273,29 @@ class Book:
         except BaseException:
             os.ftruncate(self._descriptor, end)
             raise
+        self._check_place()
         sealed = msgspec.structs.replace(seal, chain=value, previous=self.head)
         self.seals.append(sealed)
         self.head = value
         return sealed
 
+    def _check_place(self) -> None:
+        """See that the file that is locked is the one that readers find."""
+        path = self._directory / SEALS
+        try:
+            there = os.lstat(path)
+        except FileNotFoundError:
+            there = None
+        if there is None or not os.path.samestat(there, os.fstat(self._descriptor)):
+            raise AuditError(
+                f"`{path}` was replaced or removed meanwhile: nothing is sealed; "
+                "see what `aegis audit verify` says"
+            )
+
     def _verified_head(self) -> str:
         """The last chain value, once every line was checked; a torn last line is cut off."""
         whole = read_seal_lines(self._directory)
-        if not os.path.samestat(os.stat(self._directory / SEALS), os.fstat(self._descriptor)):
-            raise AuditError(f"`{self._directory / SEALS}` was replaced meanwhile: nothing is sealed")
+        self._check_place()
         if len(whole) < os.fstat(self._descriptor).st_size:
             os.ftruncate(self._descriptor, len(whole))
         head = seals_origin(self.audit)
@@ -310,8 +325,10 @@ def locked(directory: Path, audit: str, *, wait: bool, sign: Signer | None = Non
     descriptor = files.open_file(directory, SEALS, flags, single_link=True)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
+            files.lock(descriptor, fcntl.LOCK_EX, None if wait else 0.0)
+        except TimeoutError:
+            if wait:
+                raise
             yield None
             return
         yield Book(directory, descriptor, audit, sign)

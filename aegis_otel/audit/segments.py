@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from aegis_otel.audit.lake import SCHEMA
 from aegis_otel.audit.record import COLUMNS, SCHEMA_VERSION
 from aegis_otel.audit.row_digest import BEFORE, OUTCOME, digest_of, row_digest
 from aegis_otel.audit.seals import Amended
+from aegis_otel.audit.writers import largest_of
 
 ROW_GROUP = 24_576
 """Rows that are compressed together: small enough to find one session, large enough for a full scan."""
@@ -339,11 +339,7 @@ def opened() -> Iterator[duckdb.DuckDBPyConnection]:
 
 def lines_of(files: Sequence[Path]) -> str:
     """A query for the lines of some journal files."""
-    return lines(_escaped(files), _largest(files))
-
-
-def _largest(files: Sequence[Path]) -> int:
-    return max((os.stat(file).st_size for file in files), default=0)
+    return lines(_escaped(files), largest_of(files))
 
 
 def _list(files: Sequence[Path]) -> str:

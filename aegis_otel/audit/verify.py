@@ -233,7 +233,10 @@ def _at_rest(directory: Path) -> Iterator[None]:
     except OSError as error:
         raise failure("read the audit at", path, error) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        try:
+            files.lock(descriptor, fcntl.LOCK_SH)
+        except TimeoutError as error:
+            raise failure("verify the audit at", directory, error, "end it, and try again") from error
         yield
     finally:
         os.close(descriptor)

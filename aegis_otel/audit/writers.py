@@ -42,9 +42,24 @@ def largest_file(journal: Path) -> int:
     """Size in bytes of the largest journal file; 0 without any.
 
     Raises:
-        AuditError: when the journal cannot be listed, or holds what is no file.
+        AuditError: when the journal cannot be listed, or holds what is no file of a journal.
     """
-    return max((entry.stat(follow_symlinks=False).st_size for entry in _entries(journal)), default=0)
+    return largest_of(Path(entry.path) for entry in _entries(journal))
+
+
+def largest_of(paths: Iterable[Path]) -> int:
+    """Size in bytes of the largest of some files; 0 without any.
+
+    Raises:
+        AuditError: one is larger than any file of a journal; DuckDB would ask for as much memory.
+    """
+    largest = 0
+    for path in paths:
+        size = os.lstat(path).st_size
+        if size > files.LARGEST:
+            raise files.too_large(path, files.LARGEST)
+        largest = max(largest, size)
+    return largest
 
 
 def journal_files(journal: Path) -> list[Path]:
