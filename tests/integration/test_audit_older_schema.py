@@ -78,10 +78,6 @@ def test_an_older_audit_is_sealed_on(audit: Path) -> None:
         each: STATUSES[each] for each in STATUSES if each in before
     }
     assert before["late"] == "unknown"
-    first = read_seals(audit)[0].journals[0]
-    late = encode(completed(decision_id="late", timestamp="2026-11-20T10:00:01+00:00"))
-    own = audit / "journal" / first.file.replace("-000001", "-000002")
-    own.write_bytes(link(first.chain, late)[1])
     journal = Journal(audit)
     journal.append(decided(decision_id="new", tool_original_name="its own name", schema_version=2))
     journal.append(completed(decision_id="new"))
@@ -92,6 +88,10 @@ def test_an_older_audit_is_sealed_on(audit: Path) -> None:
     after = rows(audit)
     assert after == before | {"new": "success"}
     (audit / "journal" / problem.split("`")[1]).unlink()
+    first = read_seals(audit)[0].journals[0]
+    late = encode(completed(decision_id="late", timestamp="2026-11-20T10:00:01+00:00"))
+    own = audit / "journal" / first.file.replace("-000001", "-000002")
+    own.write_bytes(link(first.chain, late)[1])
     assert seal(audit).problems == []
     wait_until_seen(audit)
     assert rows(audit) == after | {"late": "success"}
