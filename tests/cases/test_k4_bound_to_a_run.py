@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from agents import Runner, RunState, function_tool, trace
+from agents import RunConfig, Runner, RunState, ToolExecutionConfig, function_tool, trace
 from agents.testing import ScriptedModel, assistant_message, function_call
 
 from aegis_otel import AuditError
@@ -114,3 +114,14 @@ def _script(*names: str) -> Any:
         for n, name in enumerate(names)
     ]
     return ScriptedModel([*calls, [assistant_message("done")]])
+
+
+async def test_k4_what_was_read_of_a_call_is_not_taken_for_another_agents(asking: BENCH) -> None:
+    """One run was shown to its guardrails and waits; another agent's run has a call of the same id."""
+    b, desk = asking(), Desk()
+    early = RunConfig(tool_execution=ToolExecutionConfig(pre_approval_tool_input_guardrails=True))
+    call = function_call("refund", {"amount": 5}, call_id="call_0")
+    for name in ("Desk", "Boss"):
+        result = await Runner.run(desk.agent(call, name=name), "go", run_config=early)
+        assert len(result.interruptions) == 1
+    assert [row["agent_name"] for row in b.rows()] == ["Desk", "Boss"]

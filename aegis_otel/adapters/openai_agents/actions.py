@@ -268,6 +268,12 @@ def named_target(name: str, targets: Targets) -> str | None:
     return next((target for glob, target in targets.items() if compile_glob(glob).matches(name)), None)
 
 
+def called_by(context: ToolContext[Any]) -> Sequence[str]:
+    """What the model calls the tool, without and with its namespace: a copy may have a name of its own."""
+    names = (getattr(context, "tool_name", None), getattr(context, "qualified_tool_name", None))
+    return [name for name in names if name is not None]
+
+
 def origin_of(context: ToolContext[Any], arguments: str, original_name: str | None) -> Origin:
     """What the SDK knows of the call."""
     return Origin(

@@ -20,7 +20,7 @@ import msgspec
 from agents import FunctionTool, ToolGuardrailFunctionOutput, ToolInputGuardrail, ToolInputGuardrailData
 from agents.tool_context import ToolContext
 
-from aegis_otel.adapters.openai_agents.actions import ActionFactory, Made, names_of, origin_of
+from aegis_otel.adapters.openai_agents.actions import ActionFactory, Made, called_by, names_of, origin_of
 from aegis_otel.adapters.openai_agents.approvals.look import Look, last_look
 from aegis_otel.adapters.openai_agents.arguments.validation import Prepared
 from aegis_otel.adapters.openai_agents.bodies.watched import Watch, watch
@@ -200,7 +200,7 @@ class Gate:
             wanted: Whether the tool asks for approval by itself.
             trusted: Whether the tool's own question counts as answered where the audit has no answer.
         """
-        understood = self._ready.pop((look.call_id, look.arguments), None) or await self._understood(
+        understood = self._taken(look.call_id, look.arguments, look.agent) or await self._understood(
             names_of(look.tool), look.arguments, look.agent
         )
         if self.governor.unavailable is not None or (understood.fault is not None and self.may_stop()):
@@ -234,6 +234,11 @@ class Gate:
         while len(self._ready) >= _READY:
             self._ready.pop(next(iter(self._ready)))
         self._ready[call_id, arguments] = understood
+
+    def _taken(self, call_id: str | None, arguments: str, agent: str | None) -> _Understood | None:
+        """Return what was kept of this call of this agent; ids of two runs may be the same."""
+        ready = self._ready.pop((call_id, arguments), None)
+        return ready if ready is not None and ready.made.action.agent == agent else None
 
     def may_stop(self) -> bool:
         """Whether the policy could say anything but auto of a call of this tool."""
@@ -269,7 +274,7 @@ class Gate:
     async def _blocks(self, context: ToolContext[Any], agent: str | None) -> bool:
         """Whether a call is refused at once, so that nobody is asked: it is blocked, or cannot be read."""
         arguments = context.tool_arguments
-        understood = await self._understood(_called(context), arguments, agent)
+        understood = await self._understood(called_by(context), arguments, agent)
         self._keep(context.tool_call_id, arguments, understood)
         governor, action = self.governor, understood.made.action
         decision = await off_loop_if_large(
@@ -290,10 +295,8 @@ class Gate:
 
     async def _read(self, context: ToolContext[Any], arguments: str, agent: str | None) -> _Understood:
         """Return the call as the policy is asked about it."""
-        ready = self._ready.pop((getattr(context, "tool_call_id", None), arguments), None)
-        if ready is not None and ready.made.action.agent == agent:
-            return ready
-        return await self._understood(_called(context), arguments, agent)
+        ready = self._taken(getattr(context, "tool_call_id", None), arguments, agent)
+        return ready or await self._understood(called_by(context), arguments, agent)
 
     async def _authorize(
         self,
@@ -364,12 +367,6 @@ def _start(
     body: Invoke, context: ToolContext[Any], arguments: str, prepared: Prepared | None
 ) -> Awaitable[Any]:
     return body(context, arguments) if prepared is None else prepared.run(body, context)
-
-
-def _called(context: ToolContext[Any]) -> Sequence[str]:
-    """What the model calls the tool, without and with its namespace: a copy may have a name of its own."""
-    names = (getattr(context, "tool_name", None), getattr(context, "qualified_tool_name", None))
-    return [name for name in names if name is not None]
 
 
 def _agent_name(context: ToolContext[Any]) -> str | None:
