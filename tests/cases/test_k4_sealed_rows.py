@@ -80,8 +80,6 @@ LIE: dict[str, Any] = {
     "matched_rule": "harmless",
     "agent_name": "somebody else",
     "session_id": "forged",
-    "approver": "dana",
-    "approval_reason": "of course",
     "result_status": "success",
 }
 
@@ -112,7 +110,7 @@ def test_k4_what_somebody_else_says_of_a_sealed_call_is_not_believed_later(tmp_p
     sealed(audit, "died", ended=False)
     before = rows(audit)
     other = Journal(audit)
-    other.append(AuditRecord(stage="completed", decision_id="died", timestamp=LATER))
+    other.append(AuditRecord(stage="resolved", decision_id="died", timestamp=LATER))
     plant(audit, "evil-1-deadbeef", completed(decision_id="died"))
     (made,) = seal(audit).seals
     assert made.carried is not None
