@@ -28,6 +28,7 @@ from aegis_otel.audit.seals import VERSION, read_seals
 from aegis_otel.audit.verify import verify
 from aegis_otel.cli import main as aegis
 from aegis_otel.errors import AuditError
+from aegis_otel.runtime.audit import AuditLogger
 from tests.records import completed, decided, files, python, statuses, wait_until_seen
 
 LINK = re.compile(rb'^(.*),"chain":"([0-9a-f]{64})"\}$', re.DOTALL)
@@ -170,7 +171,10 @@ class TestWhatIsSealed:
         first.close()
         seal(audit)
         second = Journal(audit)
-        second.append(completed(stage="resolved", decision_id="asked", result_status="open"))
+        yes = completed(stage="resolved", decision_id="asked", result_status="open", duration_s=None)
+        yes.human_decision = "approved"
+        yes.proof = AuditLogger(audit).prove(decided(decision_id="asked"), yes)
+        second.append(yes)
         seal(audit)
         assert statuses(audit) == {"asked": "open"}
         second.append(completed(decision_id="asked"))
