@@ -136,6 +136,10 @@ class Policy:
         """Return whether any rule for actions of that type looks at a parameter."""
         return bool(self.compiled.plan(action_type)[2])
 
+    def rules_asked(self, action: Action) -> int:
+        """Return how many rules the action is compared with at most."""
+        return len(self.compiled.plan(action.type)[0]) if type(action.type) is str else 0
+
     def always_allows(self, action_type: str) -> bool:
         """Whether every action of that type is `auto`, whatever its target, agent, parameters and time."""
         steps, *_ = self.compiled.plan(action_type)

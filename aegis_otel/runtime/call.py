@@ -221,12 +221,18 @@ because the event loop must not be held. Plain text takes 1 ms per 300 kB; text 
 1 ms per 2 kB."""
 
 
-async def off_loop_if_large(system: System, size: int, work: Callable[[], T]) -> T:
-    """Do what takes the longer the larger the arguments are: in a thread, where they are large.
+_MANY_RULES = 100
+"""Rules for one type of action from which on it is decided in a thread, too: where nobody can tell what the
+schema of a tool says, each takes up to 20 us."""
+
+
+async def off_loop_if_large(system: System, size: int, work: Callable[[], T], rules: int = 0) -> T:
+    """Do what takes the longer the more arguments and rules there are: in a thread, where these are many.
 
     Args:
         system: Has the threads.
         size: Of the arguments, in characters.
         work: What to do.
+        rules: That it compares the arguments with.
     """
-    return await system.off_loop(work) if size >= _LARGE_ARGUMENTS else work()
+    return await system.off_loop(work) if size >= _LARGE_ARGUMENTS or rules >= _MANY_RULES else work()

@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from aegis_otel.policy import Policy
 
 _log = logging.getLogger("aegis_otel")
-
 _FINAL = {
     RecordStatus.SUCCESS: ResultStatus.SUCCESS,
     RecordStatus.FAILED: ResultStatus.FAILED,
@@ -58,8 +57,6 @@ _FINAL = {
     RecordStatus.DENIED: ResultStatus.DENIED,
     RecordStatus.SKIPPED: ResultStatus.SKIPPED,
 }
-
-
 _UNVALIDATED = "the policy said otherwise when the arguments were read, so the tool has not validated them"
 
 
@@ -130,8 +127,9 @@ class Governor:
         started_ns = self.system.now_ns()
         fault = self.unavailable or fault
         try:
+            rules = self.policy.rules_asked(action)
             call = await off_loop_if_large(
-                self.system, origin.size, lambda: self.assess(action, origin, started_ns)
+                self.system, origin.size, lambda: self.assess(action, origin, started_ns), rules
             )
         except Exception as error:
             _log_failure(error)
@@ -287,7 +285,8 @@ class Governor:
             if why is not None:
                 self.refuse(call, why)
             else:
-                await off_loop_if_large(self.system, call.origin.size, lambda: self._recheck(call))
+                rules = self.policy.rules_asked(asked.action)
+                await off_loop_if_large(self.system, call.origin.size, lambda: self._recheck(call), rules)
             line = self.line(call, "resolved", **resolved(call.record))
             if not self.write(call, self.interruptions.proven(call.record, line)) and self.needs_audit:
                 self.refuse(call, refusal.UNAVAILABLE)

@@ -75,8 +75,10 @@ class Interruptions:
             shown: Its arguments as the SDK shows them to a human, before defaults are filled in.
             wanted: Whether the tool asks for approval by itself, whatever the policy says.
         """
+        governor = self._governor
+        rules = governor.policy.rules_asked(action)
         if not await off_loop_if_large(
-            self._governor.system, origin.size, lambda: self._asks(action, wanted)
+            governor.system, origin.size, lambda: self._asks(action, wanted), rules
         ):
             return GOES
         return Ruling(None, await self._governor.system.off_loop(lambda: self._assess(action, origin, shown)))

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from agents import FunctionTool
+from agents.tool_context import ToolContext
 
-from tests.cases.test_k8_schema_budget import MANY, WIDE, called
+from aegis_otel.adapters.openai_agents import governed_tool
+from tests.cases.test_k8_schema_budget import MANY, WIDE, _body, called
+from tests.kit import make_bench
 
 NOISE = 6
 LIMIT = 0.010 * NOISE
@@ -49,3 +55,25 @@ def test_k8_a_decision_takes_ten_milliseconds(
     read, took = called(tmp_path / "audit", schema, sent)
     assert took < LIMIT
     assert read.startswith("[AEGIS BLOCKED]") or "limit" not in schema["properties"]
+
+
+def test_k8_many_rules_do_not_hold_the_loop(tmp_path: Path) -> None:
+    """Nobody can tell what the schema says, so each rule is looked at: in a thread, not on the loop."""
+    rule = {"match": {"type": "t"}, "risk_level": "high", "approval": "block"}
+    policy = {
+        "version": "1",
+        "defaults": {"risk_level": "low", "approval": "auto"},
+        "rules": [
+            {**rule, "name": f"r{n}", "conditions": {"param_gt": {f"p{n}": 100}}} for n in range(5_000)
+        ],
+    }
+    governed = governed_tool(runtime=make_bench(tmp_path / "audit", policy=policy).runtime)
+    tool = governed(FunctionTool("t", "", {"anyOf": MANY}, _body, strict_json_schema=False))
+    context = ToolContext(None, tool_name="t", tool_call_id="c", tool_arguments='{"k": -1}')
+    with asyncio.Runner() as runner:
+        runner.run(tool.on_invoke_tool(context, '{"k": -1}'))  # what only the first call of a process does
+        begun = time.thread_time()
+        read = runner.run(tool.on_invoke_tool(context, '{"k": -1}'))
+        took = time.thread_time() - begun
+    assert str(read).startswith("[AEGIS BLOCKED]")
+    assert took < LIMIT / 4

@@ -26,7 +26,7 @@ from aegis_otel.adapters.openai_agents.arguments.validation import Prepared
 from aegis_otel.adapters.openai_agents.bodies.watched import Watch, watch
 from aegis_otel.adapters.openai_agents.nested import runs_inside, waits_inside
 from aegis_otel.audit.record import RecordStatus
-from aegis_otel.model import Action, Approval, Mode
+from aegis_otel.model import Action, Approval, Mode, Verdict
 from aegis_otel.policy.evaluator import strictness
 from aegis_otel.runtime import refusal
 from aegis_otel.runtime.call import Call, Origin, off_loop_if_large
@@ -169,7 +169,7 @@ class Gate:
             agent = outer.call.decision.action.agent if outer and inside else _agent_name(context)
             understood = await self._read(context, arguments, agent)
             prepared = understood.made.prepared
-            if outer and inside and not self._is_stricter(understood, outer.call):
+            if outer and inside and not await self._is_stricter(understood, outer.call):
                 return await _start(body, context, arguments, prepared)
             look = last_look(getattr(context, "tool_call_id", ""), arguments)
             resumed = not inside and (waits_inside(context) or (look is not None and look.resumed))
@@ -276,22 +276,21 @@ class Gate:
         arguments = context.tool_arguments
         understood = await self._understood(called_by(context), arguments, agent)
         self._keep(context.tool_call_id, arguments, understood)
-        governor, action = self.governor, understood.made.action
-        decision = await off_loop_if_large(
-            governor.system, len(arguments), lambda: governor.policy.evaluate(action)
-        )
-        blocked = decision.approval is Approval.BLOCK
-        return understood.fault is not None or (blocked and governor.mode is Mode.ENFORCE)
+        blocked = (await self._verdict(understood, len(arguments))).approval is Approval.BLOCK
+        return understood.fault is not None or (blocked and self.governor.mode is Mode.ENFORCE)
 
-    def _is_stricter(self, understood: _Understood, outer: Call) -> bool:
+    async def _is_stricter(self, understood: _Understood, outer: Call) -> bool:
         """Return whether the policy says more of a call here than where `outer` was decided.
 
         A wrapper around the SDK's invoker hides from its own gate what the SDK validates.
         """
-        if understood.fault is not None:
-            return True
-        verdict = self.governor.policy.evaluate(understood.made.action).verdict
-        return strictness(verdict) > strictness(outer.decision.verdict)
+        verdict = await self._verdict(understood, outer.origin.size)
+        return understood.fault is not None or strictness(verdict) > strictness(outer.decision.verdict)
+
+    async def _verdict(self, understood: _Understood, size: int) -> Verdict:
+        policy, action = self.governor.policy, understood.made.action
+        rules, system = policy.rules_asked(action), self.governor.system
+        return (await off_loop_if_large(system, size, lambda: policy.evaluate(action), rules)).verdict
 
     async def _read(self, context: ToolContext[Any], arguments: str, agent: str | None) -> _Understood:
         """Return the call as the policy is asked about it."""
