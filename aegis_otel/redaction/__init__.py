@@ -15,9 +15,10 @@ from typing import cast
 import msgspec
 
 from aegis_otel.encoding import TAG, Plain, encode_plain
+from aegis_otel.redaction import budget
 from aegis_otel.redaction.commands import hide_arguments
+from aegis_otel.redaction.looks import is_card_number
 from aegis_otel.redaction.names import Held, held_by
-from aegis_otel.redaction.shapes import is_card_number
 from aegis_otel.redaction.spans import REDACTED, is_mask, unmasked
 from aegis_otel.redaction.text import engine
 
@@ -47,19 +48,25 @@ def redact(plain: Plain, encoded: bytes | None = None) -> Plain:
     `encoded` is its JSON, where that is at hand.
 
     None and booleans stay under any name: they tell whether there is a secret, not which. What cannot be
-    worked through, because the stack is used up, is hidden as a whole.
+    worked through, because the stack is used up or too much in it may be a secret, is hidden as a whole.
     """
+    budget.begin()
     try:
         return _redact(plain) if engine().suspects_json(encoded or encode_plain(plain)) else plain
+    except budget.TooMuchError:
+        return _masked(plain)
     except Exception:
         return REDACTED
 
 
 def redact_text(text: str) -> str:
     """`text` without secrets, and without lone surrogates, so that it can be written anywhere."""
+    budget.begin()
     data = text.encode("utf-8", "backslashreplace")
     try:
         return _redact_bytes(data).decode("utf-8", "backslashreplace")
+    except budget.TooMuchError:
+        return _masked(text)
     except Exception:
         return REDACTED
 
@@ -226,6 +233,7 @@ def _redact_pair(pair: Plain, held: Held) -> Plain:
 
 @lru_cache(maxsize=4096)
 def _key(key: str) -> tuple[str, Held]:
+    budget.spend()
     shown = _redact_string(key)
     return shown, _strictest(held_by(key), held_by(shown))
 

@@ -6,9 +6,10 @@ from re import compile as compile_fixed  # one class of characters
 
 import re2
 
+from aegis_otel.redaction import budget
 from aegis_otel.redaction.headers import authorization, cookies
+from aegis_otel.redaction.looks import is_random, is_strong, is_thought_of
 from aegis_otel.redaction.names import OPTIONS, Held, held_by
-from aegis_otel.redaction.shapes import is_random, is_strong, is_thought_of
 from aegis_otel.redaction.signs import (
     CLOSED,
     IS,
@@ -96,6 +97,7 @@ class NamedFinder:
         spans: list[Span] = []
         at = 0
         while (found := self._compiled.search(data, at)) is not None:
+            budget.spend(budget.A_NAME)
             start, end = found.start(), found.end()
             hidden, at = _behind(data, start, end)
             spans += hidden
@@ -118,6 +120,7 @@ def _behind(data: bytes, start: int, end: int) -> tuple[list[Span], int]:
         held = next((each for part in _ascii.findall(name) if (each := held_by(part)) != "no"), "no")
     if held == "no" or (b"arn:" in data[max(0, start - 100) : start].rpartition(b" ")[2]):
         return [], end if wide is None else wide.end()
+    budget.spend()
     found = _sign.match(data, end)
     if found is None or b"," in found.group():
         value, at = _paired(data, end)

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 import re2
 
+from aegis_otel.redaction import budget
 from aegis_otel.redaction.names import OPTIONS, pattern_set
 from aegis_otel.redaction.spans import Span
 
@@ -167,6 +168,7 @@ class Finder:
         spans: list[Span] = []
         at = 0
         while (found := self._compiled.search(data, at)) is not None:
+            budget.spend()
             start, end = self._secret(found)
             token = data[start:end]
             if self._is_secret(token):

@@ -13,6 +13,7 @@ from re import compile as compile_fixed  # on slices of bounded length
 
 import re2
 
+from aegis_otel.redaction import budget
 from aegis_otel.redaction.names import OPTIONS
 
 Span = tuple[int, int]
@@ -125,6 +126,7 @@ def clip(data: bytes, start: int, end: int) -> list[Span]:
 
 def bounded(data: bytes, start: int, end: int) -> list[Span]:
     """`clip`, and at most `LONGEST` bytes where the value is more than one word."""
+    budget.spend()
     if end - start > LONGEST and _blank.search(data, start, end) is not None:
         end = start + LONGEST
     return clip(data, start, end)

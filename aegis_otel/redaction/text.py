@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import re2
 
-from aegis_otel.redaction import broken, commands, encoded, named, pem, shapes, signs, sql, words
+from aegis_otel.redaction import broken, budget, commands, encoded, named, pem, shapes, signs, sql, words
 from aegis_otel.redaction.names import NAME_CLUE, OPTIONS, pattern_set
 from aegis_otel.redaction.rules import RuleFinder, loose, split, vendor_names, vendors
 from aegis_otel.redaction.spans import (
@@ -121,7 +121,11 @@ class Engine:
 
         Hiding in the result hides nothing more: a mask sets apart what stood glued to a secret, so there is
         looked again, until nothing comes of it.
+
+        Raises:
+            TooMuchError: there is more in it than is looked at; see `budget`.
         """
+        budget.spend(budget.A_TEXT)
         done = without_substitutions(data, merged(self._first(data, suspected)))
         fresh = glued(data, done)
         for _ in range(_ROUNDS):
@@ -180,42 +184,50 @@ class _Search:
 
     def __init__(self, sought: Sequence[Sought]) -> None:
         numbers: dict[str, int] = {}
-        self._steps: list[tuple[int, frozenset[int], Sought, _Gate | None]] = []
+        self._always: list[_Step] = []
+        self._behind: dict[int, list[_Step]] = {}
         for index, each in enumerate(sought):
-            only = not each.clues and each.may_be is None
-            clues = (each.gate,) if only else each.clues
-            needs = frozenset(numbers.setdefault(clue, len(numbers)) for clue in clues)
-            self._steps.append((index, needs, each, None if only else _Gate(each.gate)))
+            clues = each.clues or (() if each.may_be else (each.gate,))
+            needs = [numbers.setdefault(clue, len(numbers)) for clue in clues]
+            step = _Step(index, each, needs)
+            (self._behind.setdefault(needs[-1], []) if needs else self._always).append(step)
         self._clues = pattern_set(numbers)
 
     def __call__(self, data: bytes) -> list[int]:
-        clues = frozenset(self._clues.Match(data) or ())
+        there = self._clues.Match(data)
+        steps = self._always
+        if there:
+            clues = frozenset(there)
+            behind = (step for clue in there for step in self._behind.get(clue, ()) if step.needs <= clues)
+            steps = [*steps, *behind]
         asked: dict[Callable[[bytes], bool], bool] = {}
-        found: list[int] = []
-        for index, needs, each, gate in self._steps:
-            if not needs <= clues:
-                continue
-            if each.may_be is not None:
-                if each.may_be not in asked:
-                    asked[each.may_be] = each.may_be(data)
-                if not asked[each.may_be]:
-                    continue
-            if gate is None or gate.is_in(data):
-                found.append(index)
-        return found
+        return [step.index for step in steps if step.is_in(data, asked)]
 
 
-class _Gate:
-    """A pattern of which only counts whether it is in a text. It is compiled for the first one."""
+class _Step:
+    """Something that is looked for where all its clues are. Its gate is compiled for the first such text."""
 
-    def __init__(self, pattern: str) -> None:
-        self._pattern = pattern
+    def __init__(self, index: int, sought: Sought, needs: Sequence[int]) -> None:
+        self.index = index
+        self.needs = frozenset(needs)
+        self._pattern = sought.gate
+        self._is_clue = not sought.clues and sought.may_be is None
+        self._may_be = sought.may_be
 
-    def is_in(self, data: bytes) -> bool:
-        return self._compiled.search(data) is not None
+    def is_in(self, data: bytes, asked: dict[Callable[[bytes], bool], bool]) -> bool:
+        """Whether the gate is in a text; `asked` remembers what several of them ask of it."""
+        if self._is_clue:
+            return True
+        if self._may_be is not None:
+            may_be = asked.get(self._may_be)
+            if may_be is None:
+                may_be = asked[self._may_be] = self._may_be(data)
+            if not may_be:
+                return False
+        return self._gate.search(data) is not None
 
     @cached_property
-    def _compiled(self) -> Any:
+    def _gate(self) -> Any:
         options = re2.Options()
         options.encoding, options.log_errors, options.never_capture = OPTIONS.encoding, False, True
         return re2.compile(self._pattern.encode(), options)

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from aegis_otel import redaction
 from aegis_otel.encoding import encode_plain, to_plain
 from aegis_otel.redaction import REDACTED
+from aegis_otel.redaction.looks import is_card_number
 from aegis_otel.redaction.names import _PARTS, NAME_CLUE, NAME_PART, OPTIONS, held_by
-from aegis_otel.redaction.shapes import is_card_number
 from aegis_otel.redaction.text import engine, hide_secrets, is_suspect
 
 

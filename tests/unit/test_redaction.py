@@ -460,6 +460,8 @@ ADVERSARIAL = [
         "IDENTIFIED BY '",
         "://abcdefghij0123456789",
         "1-",
+        "ghp_abcdefpassword",
+        "xsk-abcdefgh-",
     ),
 ]
 
@@ -471,6 +473,34 @@ def test_b19_no_text_takes_long(part: str) -> None:
     start = time.perf_counter()
     redact_text(text)
     assert time.perf_counter() - start < 20
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        "password=a'\"[{(" * 500_000,
+        "Cookie: " + "a=b; " * 500_000,
+        ["password=a"] * 200_000,
+        {f"password{number}": "a" for number in range(300_000)},
+    ],
+    ids=["text", "cookie", "list", "object"],
+)
+def test_b19_more_than_is_looked_at_is_withheld_whole(plain: Any) -> None:
+    """B19: beyond its budget nothing of a value leaves, and the mask says how much that is."""
+    start = time.process_time()
+    hidden = redaction.redact_text(plain) if isinstance(plain, str) else redaction.redact(plain)
+    assert time.process_time() - start < 10
+    size = len(plain) if isinstance(plain, str) else len(json.dumps(plain, separators=(",", ":")))
+    kind = {str: "", list: "list ", dict: "object "}[type(plain)]
+    assert hidden == f"[REDACTED {kind}{size} chars]"
+    assert redaction.redact(hidden) == hidden
+
+
+def test_what_is_within_the_budget_is_redacted_place_by_place() -> None:
+    """A text of many secrets keeps what is no secret, and the budget of one call is not that of the next."""
+    text = "a line of words, and password=hunter2hunter2\n" * 5_000
+    for _ in range(3):
+        assert redact_text(text) == "a line of words, and password=[REDACTED]\n" * 5_000
 
 
 def test_long_names() -> None:

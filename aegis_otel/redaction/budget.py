@@ -1,0 +1,45 @@
+"""How much one redaction works through: what has more in it that may be a secret is hidden as a whole.
+
+The time is linear in the length of a text, but a place that has to be looked at costs a thousand times what
+another byte does, and whoever writes the arguments can write nothing but such places.
+"""
+
+from __future__ import annotations
+
+import threading
+
+MOST = 1_000_000
+"""What one redaction may spend, in units of some 5 us: so it takes a few seconds at most."""
+A_NAME = 1
+"""What it spends on a word that has the name of a secret in it and is none, such as `author`."""
+A_PLACE = 4
+"""And on a name of a secret, a match of a pattern, or a value that is hidden."""
+A_TEXT = 12
+"""And on a text of a structure in which one of the patterns may match."""
+
+
+class TooMuchError(Exception):
+    """There is more that may be a secret than is looked at."""
+
+
+class _Work(threading.local):
+    left = MOST
+
+
+_work = _Work()
+
+
+def begin() -> None:
+    """Begin a redaction in this thread."""
+    _work.left = MOST
+
+
+def spend(units: int = A_PLACE) -> None:
+    """Count what is worked through.
+
+    Raises:
+        TooMuchError: it is too much, so that the whole has to be hidden.
+    """
+    _work.left -= units
+    if _work.left < 0:
+        raise TooMuchError
