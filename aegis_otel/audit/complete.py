@@ -29,6 +29,11 @@ class File(NamedTuple):
     chain: str
     """The chain value of the last line; empty for a carried file."""
 
+    @property
+    def content(self) -> bytes:
+        """The file as it was checked. Another content may have been put into it since."""
+        return b"".join(line + b"\n" for line in self.lines)
+
 
 @dataclass
 class Complete:
@@ -47,9 +52,9 @@ class Complete:
         """This without files that have lines which are no records, and without what follows such a file.
 
         Args:
-            readable: How many lines of each path are records.
+            readable: How many lines of each file are records, by its name.
         """
-        wrong = [file for file in self.files if readable.get(str(file.path), 0) != len(file.lines)]
+        wrong = [file for file in self.files if readable.get(file.path.name, 0) != len(file.lines)]
         return self._without(
             {
                 file.path.name: f"`{file.path}` has lines that are no records: it is not sealed"

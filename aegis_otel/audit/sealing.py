@@ -9,7 +9,8 @@ import hashlib
 from collections.abc import Callable, Container, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from tempfile import TemporaryDirectory
+from typing import NamedTuple, Self
 
 import duckdb
 import msgspec
@@ -102,7 +103,9 @@ def _seal(directory: Path, book: Book, progress: Callable[[int, int], None] | No
     changed: dict[int, str] = {}
     done = 0
     while True:
-        found = find_complete(directory / JOURNAL, book).without_files(unsealable_files(directory))
+        found = find_complete(directory / JOURNAL, book)
+        held = {file.path.name: file.content for file in found.files}
+        found = found.without_files(unsealable_files(directory, held))
         new = _next_seal(directory, book, found, changed)
         if new is not None:
             made.append(new)
@@ -152,13 +155,19 @@ def _next_seal(directory: Path, book: Book, found: Complete, changed: dict[int, 
     lake = {segment.segment: segment for segment in look(directory).segments}
     paths = {number: directory / LAKE / segment.file for number, segment in lake.items()}
     drafts = Drafts(directory, book)
-    with opened() as connection, drafts.taken_back():
-        journals = [file.path for file in found.files]
+    with opened() as connection, drafts.taken_back(), _Copies() as copies:
+        journals = [copies.add(file.path.name, file.content) for file in found.files]
         workshop = Workshop(connection, journals, found.elsewhere, found.alive, paths)
         legible = found.without_unreadable(workshop.readable())
         if legible is not found:
             return _next_seal(directory, book, legible, changed)
         changed |= _changed(directory, [lake[number] for number in workshop.unreadable])
+        for number in workshop.relied_on():
+            content = files.read_file(directory, f"{LAKE}/{lake[number].file}")
+            if hashlib.sha256(content).hexdigest() == lake[number].sha256:
+                workshop.look_again(number, copies.add(paths[number].name, content))
+            else:
+                changed |= _as_changed(lake[number])
         foreign = _amend(workshop, book)
         own = found.without_foreign(foreign)
         if own is not found:
@@ -204,9 +213,7 @@ def _amend(workshop: Workshop, book: Book) -> dict[str, str]:
     for late in workshop.late():
         sealed = made.get(late.origin, -1)
         others = [
-            Path(file).name
-            for writer, file in late.lines
-            if known.get(process_of(writer), len(book.seals)) > sealed
+            file for writer, file in late.lines if known.get(process_of(writer), len(book.seals)) > sealed
         ]
         if not others and len(late.segments) == 1:
             calls.append(late.decision_id)
@@ -218,14 +225,38 @@ def _amend(workshop: Workshop, book: Book) -> dict[str, str]:
 
 def _changed(directory: Path, segments: Iterable[Segment]) -> dict[int, str]:
     """What to say of those that are not, byte by byte, what was sealed."""
-    changed = {}
+    changed: dict[int, str] = {}
     for each in segments:
         with files.open_stream(directory, f"{LAKE}/{each.file}") as content:
             if hashlib.file_digest(content, "sha256").hexdigest() != each.sha256:
-                changed[each.segment] = (
-                    f"the sealed file `{LAKE}/{each.file}` with {each.rows} rows was changed: it is left"
-                )
+                changed |= _as_changed(each)
     return changed
+
+
+def _as_changed(segment: Segment) -> dict[int, str]:
+    """By its number, what to say of a segment that is not what was sealed."""
+    what = f"the sealed file `{LAKE}/{segment.file}` with {segment.rows} rows was changed: it is left"
+    return {segment.segment: what}
+
+
+class _Copies(TemporaryDirectory[str]):
+    """Copies of what was checked, outside of the audit, for DuckDB opens a file anew to read it.
+
+    Who writes to the audit could change a file between its check and that, and put it back afterwards: then
+    rows would be sealed that no line has, and nothing would show it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(prefix="aegis-seal-")
+
+    def __enter__(self) -> Self:  # type: ignore[override]
+        return self
+
+    def add(self, name: str, content: bytes) -> Path:
+        """Keep a copy, and return its path."""
+        with open(files.create_file(Path(self.name), name), "wb") as file:
+            file.write(content)
+        return Path(self.name) / name
 
 
 def _plan(workshop: Workshop, lake: dict[int, Segment], changed: Container[int]) -> dict[str, set[int]]:

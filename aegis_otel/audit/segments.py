@@ -73,7 +73,7 @@ COPY (
 # The late lines that say how a call of unknown outcome ended.
 _LATE = """
 SELECT known.decision_id, known.origin,
-    list(DISTINCT [line.writer, line.filename]), list(DISTINCT known.segment)
+    list(DISTINCT [line.writer, line.file]), list(DISTINCT known.segment)
 FROM known JOIN call ON call.decision_id = known.decision_id JOIN line ON line.decision_id = call.decision_id
 WHERE known.result_status = 'unknown' AND coalesce(call.result_status, 'unknown') <> 'unknown'
 GROUP BY ALL
@@ -87,7 +87,7 @@ class Late(NamedTuple):
     origin: int
     """The segment that the row was first sealed in."""
     lines: list[list[str]]
-    """The writer and the path of the file of each."""
+    """The writer and the file of each."""
     segments: list[int]
     """Those that the row is in; one, but for what was put there."""
 
@@ -119,7 +119,7 @@ class Workshop:
     ) -> None:
         """
         Args:
-            files: Complete journal files.
+            files: Complete journal files, in copies that nobody changes.
             elsewhere: All others: a call with a line in one of them is not sealed.
             alive: Writers that may still end what they left open.
             lake: The segments there are, by their numbers.
@@ -159,9 +159,18 @@ class Workshop:
                 "WHERE decision_id IN (SELECT decision_id FROM call)"
             )
 
+    def relied_on(self) -> set[int]:
+        """Numbers of the segments with a row of a call that is to be sealed: it gets no row a second time."""
+        return {number for (number,) in self._db.execute("SELECT DISTINCT segment FROM known").fetchall()}
+
+    def look_again(self, number: int, copy: Path) -> None:
+        """Take what is known of calls from a copy of a segment, and not from the segment, as it was read."""
+        self._db.execute("DELETE FROM known WHERE segment = ?", [number])
+        self._find_known([copy])
+
     def readable(self) -> dict[str, int]:
-        """How many lines of each file are records."""
-        found = self._db.execute("SELECT filename, count(*) FROM line WHERE readable GROUP BY ALL").fetchall()
+        """How many lines of each file are records, by its name."""
+        found = self._db.execute("SELECT file, count(*) FROM line WHERE readable GROUP BY ALL").fetchall()
         return dict(found)
 
     def ended(self, changed: Iterable[int]) -> set[str]:

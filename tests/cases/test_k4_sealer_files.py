@@ -11,11 +11,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from click.testing import CliRunner
 
 from aegis_otel import AuditError
-from aegis_otel.audit import files, pending
+from aegis_otel.audit import files, pending, sealing
 from aegis_otel.audit import seals as seals_module
 from aegis_otel.audit.drafts import Drafts
 from aegis_otel.audit.journal import Journal
@@ -23,10 +24,11 @@ from aegis_otel.audit.pending import taking_over
 from aegis_otel.audit.retention import prune
 from aegis_otel.audit.sealing import seal
 from aegis_otel.audit.seals import read_seals
+from aegis_otel.audit.segments import Workshop
 from aegis_otel.audit.verify import verify
 from aegis_otel.cli import main as aegis
 from tests.cases.test_k4_sealed_rows import merge, sealed
-from tests.cases.test_k4_verify import forged_parquet, segment_of
+from tests.cases.test_k4_verify import forged_parquet, planted, segment_of
 from tests.integration.test_audit_signature import make_key
 from tests.records import completed, decided, python, select, wait_until_seen
 
@@ -166,6 +168,77 @@ def test_k4_what_stands_in_the_place_of_a_draft_is_not_written_to(
         draft.hardlink_to(notes)
     assert len(seal(audit).seals) == 1
     assert notes.read_text() == "mine"
+    assert verify(audit).findings == []
+
+
+# --- files that are changed while they are read, and put back ---
+
+
+def changed_while_read(
+    monkeypatch: pytest.MonkeyPatch,
+    owner: Any,
+    name: str,
+    path: Path,
+    content: bytes,
+) -> None:
+    """Give a file another content whenever a step of sealing is taken, and its own before and after."""
+    step, own = getattr(owner, name), path.read_bytes()
+
+    def and_back(*arguments: Any) -> Any:
+        path.write_bytes(content)
+        try:
+            return step(*arguments)
+        finally:
+            path.write_bytes(own)
+
+    monkeypatch.setattr(owner, name, and_back)
+
+
+def test_k4_a_journal_file_that_is_changed_while_it_is_read_is_sealed_as_it_was_checked(
+    audit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its chain is followed, and what DuckDB folds is that same content."""
+    call(audit, "one")
+    (path,) = (audit / "journal").iterdir()
+    lie = path.read_bytes().replace(b'"CRITICAL"', b'"LOW"').replace(b'"success"', b'"blocked"')
+    changed_while_read(monkeypatch, Workshop, "__init__", path, lie)
+    report = seal(audit)
+    assert (len(report.seals), report.problems) == (1, [])
+    wait_until_seen(audit)
+    assert select(audit, "SELECT risk_level, result_status FROM audit") == [("CRITICAL", "success")]
+    assert verify(audit).findings == []
+
+
+def test_k4_an_answer_is_checked_in_the_content_that_is_sealed(
+    audit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nobody has proven is not sealed though its file looks harmless whenever proofs are looked for."""
+    sealed(audit, "one")
+    path = planted(audit)
+    changed_while_read(monkeypatch, sealing, "unsealable_files", path, b"")
+    report = seal(audit)
+    assert report.seals == []
+    assert any("nobody has proven" in each or "cannot be checked" in each for each in report.problems)
+
+
+def test_k4_a_call_is_not_taken_for_sealed_by_a_segment_that_was_changed(
+    audit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A segment that names it while it is read, and is put back, does not have its row left out."""
+    sealed(audit, "one")
+    call(audit, "two")
+    path = segment_of(audit)
+    copy = audit.parent / "copy.parquet"
+    with duckdb.connect() as connection:
+        rows = (
+            f"SELECT * REPLACE ('two' AS decision_id) FROM read_parquet('{path}', hive_partitioning = false)"
+        )
+        connection.execute(f"COPY ({rows}) TO '{copy}' (FORMAT parquet)")
+    changed_while_read(monkeypatch, Workshop, "__init__", path, copy.read_bytes())
+    report = seal(audit)
+    assert len(report.seals) == 1
+    wait_until_seen(audit)
+    assert select(audit) == [("one", "success"), ("two", "success")]
     assert verify(audit).findings == []
 
 

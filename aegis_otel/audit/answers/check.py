@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from aegis_otel.audit.answers.history import HUMAN, SAID, Holds, Plain, Wrong, find_wrong
@@ -48,15 +48,18 @@ def check_calls(proof: Proof) -> None:
             proof.found(JOURNAL, f"the call `{decision_id}` {wrong.what} ({files})")
 
 
-def unsealable_files(directory: Path) -> dict[str, str]:
+def unsealable_files(directory: Path, held: Mapping[str, bytes]) -> dict[str, str]:
     """Return what is wrong with the files that have lines which nobody can have written, by their names.
 
     They are not to be sealed: the row of a sealed call is all that is left of its lines.
 
+    Args:
+        held: What the files that are to be sealed hold, by their names.
+
     Raises:
         AuditError: the journal cannot be read.
     """
-    lines = Lines(directory)
+    lines = Lines(directory, held)
     calls = _calls(lines)
     judges = _Judges(directory, lines, calls.values())
     said: dict[str, str] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -43,8 +43,14 @@ class Lines:
         AuditError: the seals cannot be read.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, held: Mapping[str, bytes] | None = None) -> None:
+        """
+        Args:
+            held: What files of the journal are taken to hold, by their names: who has read a file, and is to
+                act on what was read, must not have another content of it judged.
+        """
         self._directory = directory
+        self._held = held or {}
         self._seals = _Seals(directory)
         self.foreign: set[str] = set()
         """Files with lines that do not hold and that readers show all the same, as `every` came upon them."""
@@ -70,8 +76,8 @@ class Lines:
             AuditError: the journal cannot be read.
         """
         needles = [msgspec.json.encode(value) for value in values]
-        for name in _names(self._directory / JOURNAL):
-            data = _read(self._directory, name) or b""
+        for name in self._names():
+            data = self._read(name) or b""
             found = {start: end for needle in needles for start, end in _places(data, needle)}
             if not found or self._seals.cover(name):
                 continue
@@ -90,8 +96,8 @@ class Lines:
         Raises:
             AuditError: the journal cannot be read.
         """
-        for name in _names(self._directory / JOURNAL):
-            data = whole_part(_read(self._directory, name) or b"")
+        for name in self._names():
+            data = whole_part(self._read(name) or b"")
             if not data or self._seals.cover(name):
                 continue
             holds = self._holding(name, data)
@@ -112,8 +118,8 @@ class Lines:
             AuditError: the journal cannot be read.
         """
         needle = b'"human_decision"'
-        for name in _names(self._directory / JOURNAL):
-            data = whole_part(_read(self._directory, name) or b"")
+        for name in self._names():
+            data = whole_part(self._read(name) or b"")
             if self._seals.cover(name):
                 continue
             for start, end in dict(_places(data, needle)).items():
@@ -135,8 +141,14 @@ class Lines:
             return True
         if self._seals.newest >= _PROVEN:
             return False
-        names = [name] if self._seals.newest else _names(self._directory / JOURNAL)
-        return not any(_NEWER.search(_read(self._directory, each) or b"") for each in names)
+        names = [name] if self._seals.newest else self._names()
+        return not any(_NEWER.search(self._read(each) or b"") for each in names)
+
+    def _names(self) -> list[str]:
+        return sorted({*_names(self._directory / JOURNAL), *self._held})
+
+    def _read(self, name: str) -> bytes | None:
+        return self._held[name] if name in self._held else _read(self._directory, name)
 
     def _holding(self, name: str, data: bytes) -> int:
         """Return how many bytes of a file hold, from its beginning."""
@@ -155,7 +167,7 @@ class Lines:
             return self._seals.end_of(file_name(writer, each))
 
         def whole(each: int) -> bytes | None:
-            data = _read(self._directory, file_name(writer, each))
+            data = self._read(file_name(writer, each))
             return None if data is None else whole_part(data)
 
         def end(each: int) -> str | None:
