@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,18 @@ if TYPE_CHECKING:
 _FORMAT = click.option(
     "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True
 )
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Collect no cycles: all of a policy is in use, and a tenth of the time would go into seeing that."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @click.group()
@@ -65,14 +79,15 @@ def check(
         raise click.UsageError("--tools and --agent exclude each other")
     known = _read(tools.read()) if tools is not None else None if agent is None else _inventory(agent)
     try:
-        loaded = Policy.from_yaml_files(*files)
+        with _uncollected():
+            loaded = Policy.from_yaml_files(*files)
+            findings = lint(loaded, known)
     except PolicyError as error:
         if form == "json":
             _print_json({"valid": False, "problems": [_fields(problem) for problem in error.problems]})
         else:
             _print_lines(error.problems)
         ctx.exit(3)
-    findings = lint(loaded, known)
     if form == "json":
         _print_json(_report(loaded, findings))
     else:
