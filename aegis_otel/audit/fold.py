@@ -7,9 +7,11 @@ an approval. Their place in a file has no part in it, for to number lines one th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from aegis_otel.audit.chain import whole_lines
 from aegis_otel.audit.record import COLUMNS, Column
 from aegis_otel.audit.writers import WRITER
 
@@ -46,10 +48,17 @@ SELECT line, line.decision_id AS decision_id, filename, parse_filename(filename)
     (step::BIGINT << 60) + coalesce(epoch_us(moment) + {ancient}, {never}) AS rank,
     coalesce(line.writer, regexp_extract(filename, '{writer}', 1)) AS writer,
     line.decision_id <> '' AND step IS NOT NULL AS readable
-FROM read_json({files}, allow_empty = true, filename = true, ignore_errors = true,
+FROM {source}
+"""
+_FILES = """
+read_json({files}, allow_empty = true, filename = true, ignore_errors = true,
     format = 'newline_delimited', records = 'false', columns = {{'line': '{line_type}'}},
     maximum_sample_files = 1, maximum_object_size = {longest})
 WHERE filename NOT IN ({closed})
+"""
+_TEXTS = """
+(SELECT CASE WHEN json_valid(text) THEN json_transform(text, '{members}') END::{line_type} AS line, filename
+    FROM (SELECT unnest([{texts}]) AS text, {filename} AS filename))
 """
 
 LAST_WRITER = "arg_max(writer, rank)"
@@ -67,16 +76,41 @@ def lines(files: Iterable[str], largest: int, closed: Iterable[str] = ("",)) -> 
         largest: Bytes of the largest of them.
         closed: Paths that are not to be opened though they match.
     """
-    return _LINES.format(
-        files="[" + ", ".join(map(literal, ("/dev/null", *files))) + "]",
-        line_type=_LINE_TYPE,
-        longest=max(_LONGEST_LINE, largest),
-        closed=", ".join(map(literal, closed)),
-        stages=list(_STAGES),
-        ancient=_ANCIENT,
-        never=_NEVER,
-        writer=WRITER,
+    return _of_source(
+        _FILES.format(
+            files="[" + ", ".join(map(literal, ("/dev/null", *files))) + "]",
+            line_type=_LINE_TYPE,
+            longest=max(_LONGEST_LINE, largest),
+            closed=", ".join(map(literal, closed)),
+        )
     )
+
+
+def lines_of_content(path: Path, content: bytes) -> str:
+    """A query for the lines of a file whose last one is torn, and for one more that is no record.
+
+    Args:
+        path: The file's.
+        content: What is whole of it.
+    """
+    texts = ["''"]
+    for line in whole_lines(content):
+        try:
+            texts.append(literal(line.decode()))
+        except UnicodeDecodeError:
+            texts.append("''")
+    return _of_source(
+        _TEXTS.format(
+            members=json.dumps(_MEMBERS),
+            line_type=_LINE_TYPE,
+            texts=", ".join(texts),
+            filename=literal(path),
+        )
+    )
+
+
+def _of_source(source: str) -> str:
+    return _LINES.format(source=source, stages=list(_STAGES), ancient=_ANCIENT, never=_NEVER, writer=WRITER)
 
 
 def without_type(sql: str) -> str:

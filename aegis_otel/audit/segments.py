@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import duckdb
 
-from aegis_otel.audit.fold import DECLARE, lines, literal, quoted, rows, shown
+from aegis_otel.audit.fold import DECLARE, lines, lines_of_content, literal, quoted, rows, shown
 from aegis_otel.audit.lake import SCHEMA
 from aegis_otel.audit.record import COLUMNS, SCHEMA_VERSION
 from aegis_otel.audit.row_digest import BEFORE, OUTCOME, digest_of, row_digest
 from aegis_otel.audit.seals import Amended
-from aegis_otel.audit.writers import largest_of
+from aegis_otel.audit.writers import largest_of, torn_files
 
 ROW_GROUP = 24_576
 """Rows that are compressed together: small enough to find one session, large enough for a full scan."""
@@ -347,8 +347,10 @@ def opened() -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def lines_of(files: Sequence[Path]) -> str:
-    """A query for the lines of some journal files."""
-    return lines(_escaped(files), largest_of(files))
+    """A query for the lines of some journal files; what comes after the last newline of one is none."""
+    torn = torn_files(files)
+    whole = lines(_escaped([file for file in files if file not in torn]), largest_of(files))
+    return " UNION ALL ".join([whole, *(lines_of_content(path, torn[path]) for path in torn)])
 
 
 def _list(files: Sequence[Path]) -> str:

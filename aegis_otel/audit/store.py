@@ -20,9 +20,9 @@ from aegis_otel.audit.location import JOURNAL, LAKE, SEALS, address, exists, loc
 from aegis_otel.audit.record import COLUMNS, SCHEMA_VERSION
 from aegis_otel.audit.remote import fetch
 from aegis_otel.audit.seals import Segment
-from aegis_otel.audit.segments import schema_version
+from aegis_otel.audit.segments import lines_of, schema_version
 from aegis_otel.audit.views import create_views
-from aegis_otel.audit.writers import journal_files, largest_file, look_at_writers, not_text
+from aegis_otel.audit.writers import journal_files, largest_file, look_at_writers, not_text, torn_files
 from aegis_otel.errors import AuditError
 
 # `now()` is when the query began: what a seal of before names was in place when files were listed, and the
@@ -93,6 +93,8 @@ _EMPTY = f"SELECT {_TYPED} WHERE false UNION ALL BY NAME"  # without `SCHEMA`, w
 _PARQUET = "allow_empty = true, hive_partitioning = false, filename = true"
 
 _KEPT_BYTES = 64 << 20
+_PATIENCE_S = 0.02
+"""So long a writer may take to end a line; a file that is torn by then is read as it is, and not again."""
 
 _MIRRORED = """
 UNION ALL SELECT '', {columns} FROM
@@ -185,13 +187,15 @@ def open_view(directory: Path, *, keep: bool = True, mirrors: bool = False) -> d
     gone = f"{LAST_WRITER} IN ({', '.join(map(literal, ['', *writers.ended]))})"
     largest = largest_file(journal)
     connection.execute("SET preserve_insertion_order = false")  # or one thread would write them
-    connection.execute(f"CREATE TABLE journal.kept AS {lines([glob.escape(str(f)) for f in kept], largest)}")
+    others = {*writers.complete, *writers.growing} - {*kept, *(directory / file for file in lake.closed)}
+    read = kept + list(torn_files(sorted(others), _PATIENCE_S))
+    connection.execute(f"CREATE TABLE journal.kept AS {lines_of(read)}")
     connection.execute("RESET preserve_insertion_order")
     connection.execute("CREATE TABLE journal.nothing AS SELECT '/' AS filename")
     parts = _PARTS.format(
         seal=_SEAL.format(file=literal(_inside(directory, SEALS.replace("l", "[l]")))),
         live=_LIVE.format(lake=literal(f"{directory / LAKE}/")),
-        line=_LINE.format(lines=lines(growing, largest, [*closed, *map(str, kept)])),
+        line=_LINE.format(lines=lines(growing, largest, [*closed, *map(str, read)])),
     )
     options = f"{_PARQUET}, union_by_name = true" if lake.older else _PARQUET
     segments_of = f"read_parquet([{', '.join(map(literal, patterns))}], {options})"

@@ -9,11 +9,13 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from aegis_otel.audit import files
+from aegis_otel.audit.chain import whole_part
 from aegis_otel.audit.location import failure
 from aegis_otel.audit.seals import CARRIED_FILE, JOURNAL_FILE, Seal
 from aegis_otel.errors import AuditError
@@ -131,6 +133,41 @@ def first_seals(seals: Sequence[Seal]) -> dict[str, int]:
             if (named := numbered(file.file)) is not None:
                 first.setdefault(process_of(named[0]), index)
     return first
+
+
+def torn_files(paths: Iterable[Path], patience_s: float = 0.0) -> dict[Path, bytes]:
+    """Return what is whole of the files whose last line has no newline.
+
+    A record counts once its line is whole. What comes after the last newline can be a line that a crash has
+    cut by its newline alone, or one that was put there, and DuckDB reads both.
+
+    Args:
+        paths: Of journal files.
+        patience_s: So long a file that is written to may take to end its line.
+
+    Raises:
+        AuditError: one of them cannot be read.
+    """
+    torn = {}
+    until = time.monotonic() + patience_s
+    for path in paths:
+        try:
+            while not _ends_whole(path) and time.monotonic() < until:
+                time.sleep(0.001)
+            content = b"" if _ends_whole(path) else files.read_file(path.parent, path.name)
+        except FileNotFoundError:  # sealed and removed meanwhile
+            continue
+        except OSError as error:
+            raise failure("read the audit at", path, error) from error
+        if not content.endswith(b"\n") and content:
+            torn[path] = whole_part(content)
+    return torn
+
+
+def _ends_whole(path: Path) -> bool:
+    with files.open_stream(path.parent, path.name) as file:
+        size = os.fstat(file.fileno()).st_size
+        return size == 0 or os.pread(file.fileno(), 1, size - 1) == b"\n"
 
 
 class Writers(NamedTuple):

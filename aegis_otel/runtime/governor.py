@@ -226,8 +226,7 @@ class Governor:
         call.record.result_status = call.status.value
         self.signals.opened(call)
         mark = self.journal.mark()
-        line = self.interruptions.proven(call.record, call.record)
-        if not self.write(call, line) and self.needs_audit:
+        if not self.write(call, self.interruptions.proven(call.record, call.record)) and self.needs_audit:
             self.refuse(call, refusal.UNAVAILABLE)
         if self.hooks.on_decision is not None:
             await fire(self.hooks.on_decision, self.signals.hook_failed, call.decision)

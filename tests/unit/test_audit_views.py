@@ -31,7 +31,7 @@ def audit(tmp_path: Path) -> Path:
             {"result_status": "blocked", "approval": "block", "matched_rule": "no", "policy_digest": "new"},
             asked | {"result_status": "success", "human_decision": "approved", "approval_wait_s": 2.0},
             asked | {"result_status": "denied", "human_decision": "denied", "approval_wait_s": 1.0},
-            asked | {"result_status": "denied", "approval_reason": "approval_error", "approval_wait_s": 0.5},
+            asked | {"result_status": "denied", "reason": "approval_error", "approval_wait_s": 0.5},
             asked | {"result_status": "pending"},
             {"risk_level": "LOW"},
         )

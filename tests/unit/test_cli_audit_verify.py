@@ -112,16 +112,19 @@ class TestVerify:
 
     def test_what_is_wrong_comes_first_with_its_place(self, audit: Path) -> None:
         """A line each, with nothing in it that a terminal would obey."""
-        (audit / "journal" / "\x1b[31m-000001.jsonl").write_text("{}\n")
+        for name in ("\x1b[31m-000001.jsonl", "evil-000001.jsonl"):
+            (audit / "journal" / name).write_text("{}\n")
         result = aegis("verify")
         assert result.exit_code == 1
         lines = result.output.splitlines()
-        assert lines[:2] == [
+        assert lines[:3] == [
             "Found:",
-            "  journal/\\x1b[31m-000001.jsonl: line 1 (byte 0): does not follow the beginning of its writer: "
+            "  journal/\\x1b[31m-000001.jsonl: does not belong to the audit: it is not named as a journal "
+            "file is",
+            "  journal/evil-000001.jsonl: line 1 (byte 0): does not follow the beginning of its writer: "
             "it was changed, moved or brought here, or what stood between them was removed",
         ]
-        assert lines[-1] == "FAILED: 1 finding"
+        assert lines[-1] == "FAILED: 2 findings"
 
     def test_json_for_programs(self, audit: Path) -> None:
         (made,) = read_seals(audit)
