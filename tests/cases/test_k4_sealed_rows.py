@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -441,3 +442,48 @@ def test_k4_a_seal_of_a_time_to_come_is_found(tmp_path: Path) -> None:
 
 def run(*arguments: str | Path) -> Any:
     return CliRunner().invoke(aegis, list(map(str, arguments)))
+
+
+# --- honest histories ---
+
+TEXTS = ("é\ud800x", "\x00nul", "'q\"", "日本", "", "a" * 5_000, "\x01", "line\nbreak", "0=1:a", None)
+ARGUMENTS = ('{"a":1e400}', '"scalar"', '{"a":"\\u0000"}', "not json", '{"a": 1 }', "[1,2.50]", None)
+NUMBERS = (0.1, 1e-7, 1e22, -0.0, 5e-324, 1.7e308, 3.0, None)
+
+
+def test_k4_an_honest_history_stays_without_findings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Merged again and again, amended, pruned and signed from some time on, with values of every kind."""
+    draw = random.Random(4)
+    audit = tmp_path / "audit"
+    private, public = make_key(tmp_path / "key.pem")
+    late: list[tuple[Journal, str]] = []
+    for turn in range(10):
+        journal = Journal(audit)
+        for n in range(draw.randint(1, 6)):
+            name = f"{turn}.{n}"
+            time = (datetime.now(UTC) - timedelta(days=draw.choice((0, 1, 2, 400)))).isoformat()
+            said = {"reason": draw.choice(TEXTS), "action_params": draw.choice(ARGUMENTS)}
+            wait = draw.choice(NUMBERS)
+            journal.append(decided(decision_id=name, timestamp=time, approval_wait_s=wait, **said))
+            if draw.random() < 0.4:
+                late.append((journal, name))
+            else:
+                end = {"result_error": draw.choice(TEXTS), "duration_s": draw.choice(NUMBERS)}
+                journal.append(completed(decision_id=name, timestamp=time, **end))
+        journal.close()
+        if late and turn % 2:
+            journal, name = late.pop(draw.randrange(len(late)))
+            time = datetime.now(UTC).isoformat()
+            journal.append(completed(decision_id=name, timestamp=time, duration_s=draw.choice(NUMBERS)))
+            journal.close()
+        if turn == 6:
+            monkeypatch.setenv("AEGIS_SEAL_KEY", str(private))
+        assert seal(audit).problems == []
+        if turn == 8:
+            assert prune(audit, keep=timedelta(days=100)).seal is not None
+        assert verify(audit).findings == []
+    assert seal(audit).problems == []
+    assert verify(audit, public_keys=[public]).findings == []
+    seals = read_seals(audit)
+    assert sum(len(each.amended) for each in seals) > 2
+    assert sum(len(each.replaces) for each in seals) > 10
