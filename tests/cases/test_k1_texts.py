@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from agents import Agent, FunctionTool, RunConfig, Runner, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
+from agents.tool_context import ToolContext
 
 from aegis_otel.adapters.openai_agents import governed_tool
 from aegis_otel.model import PolicyDecision
@@ -196,3 +197,17 @@ def test_k1_nesting_that_no_reader_bears_is_shown_as_text(asks: bool, tmp_path: 
         assert json.loads(questions[0].action_params) == {"": text}
     else:
         assert read.startswith(BLOCKED)
+
+
+def test_k1_a_body_that_takes_the_context_has_the_text(tmp_path: Path) -> None:
+    """It may read both values of a key that is there twice: conditions are unknown; the row has the text."""
+    b = make_bench(tmp_path / "audit", policy=policy("gt", "amount", 100))
+    tool = governed_tool(runtime=b.runtime)(function_tool(paying))
+    text = '{"amount": 5000, "amount": 5}'
+    assert call(tool, text).startswith(BLOCKED)
+    assert b.row()["action_params"] == {"": text}
+    assert call(tool, '{"amount": 5}') == '{"amount": 5}'
+
+
+def paying(context: ToolContext[Any], amount: int) -> str:
+    return context.tool_arguments

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from agents import Agent, Runner, RunState, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
+from agents.tool_context import ToolContext
 
 from aegis_otel import Policy
-from tests.cases.paused_runs import ALLOWS, Desk, approve_unseen, changed, unbound
+from tests.cases.paused_runs import ALLOWS, ASKS, Desk, approve_unseen, changed, unbound
 from tests.kit import Bench
 
 BENCH = Callable[..., Bench]
@@ -42,6 +43,28 @@ async def test_k4_changed_calls_are_asked_again(
     assert desk.paid == []
     assert len(result.interruptions) == 1
     assert not [row for row in b.rows() if row["result_status"] == "success"]
+
+
+@pytest.mark.parametrize(("policy", "own"), [(ALLOWS, True), (ASKS, False)])
+async def test_k4_a_key_put_in_twice_is_another_call(
+    installed: BENCH, policy: dict[str, Any], own: bool
+) -> None:
+    """The last value is the approved one, and a body that takes the context reads the text by itself."""
+    installed(policy=policy, approvals="sdk")
+    desk, got = Desk(), []
+
+    @function_tool(needs_approval=own)
+    def refund(context: ToolContext[Any], amount: int) -> str:
+        got.append(context.tool_arguments)
+        return "refunded"
+
+    desk.tool = refund
+    saved = await desk.approved(await desk.paused())
+    forged = changed(saved, '{\\"amount\\":5}', '{\\"amount\\":999999,\\"amount\\":5}')
+    await Runner.run(desk.agent(), await unbound(await desk.state(forged)))
+    assert got == []
+    await desk.resumed(saved)
+    assert got == ['{"amount":5}']
 
 
 @pytest.mark.parametrize("approvals", MODES)

@@ -13,7 +13,7 @@ from agents.tool import get_function_tool_origin
 from agents.tool_context import ToolContext
 
 from aegis_otel.adapters.openai_agents.approvals.runs import run_id_of
-from aegis_otel.adapters.openai_agents.arguments.reading import Ambiguous, read_alike, same
+from aegis_otel.adapters.openai_agents.arguments.reading import Ambiguous, read_alike, read_once, same
 from aegis_otel.adapters.openai_agents.arguments.validation import Prepared, is_sdk_invoker, validation_of
 from aegis_otel.model import Action, Approval, FrozenDict, freeze
 from aegis_otel.policy import Policy
@@ -74,6 +74,8 @@ class ActionFactory:
         # Any other invoker gets the text, and may read it otherwise.
         self._is_sdks = is_sdk_invoker(invoker)
         self._read = json.loads if self._is_sdks else read_alike
+        if self._is_sdks and self._validation is not None and self._validation.shows_text:
+            self._read = read_once
 
     def now(self) -> ActionFactory:
         """Itself: the tool does not change."""

@@ -49,10 +49,25 @@ def read_alike(arguments: str) -> Any:
     return _decoder.decode(arguments)
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def read_once(arguments: str) -> Any:
+    """Return what is in `arguments` as the SDK reads them, where no key is there twice.
+
+    Raises:
+        Ambiguous: one is.
+        ValueError: it is no JSON.
+    """
+    return json.loads(arguments, object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         raise Ambiguous(TWICE)
+    return found
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = _once(pairs)
     if "" in found:  # the key under which a text stands as a whole
         raise Ambiguous(EMPTY_KEY)
     return found
@@ -89,7 +104,7 @@ def _constant(_text: str) -> float:
 _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
 _DIGITS = 17
 """Characters of a number that has no more digits than a float keeps."""
-TWICE = "the arguments have a key twice, and the tool reads them itself"
+TWICE = "the arguments have a key twice, and the tool can read them itself"
 EMPTY_KEY = "the arguments have an empty key, and the tool reads them itself"
 NUMBER = "the arguments have a number that not every reader keeps exact, and the tool reads them itself"
 NO_NUMBER = "the arguments have NaN or Infinity, which is no JSON, and the tool reads them itself"

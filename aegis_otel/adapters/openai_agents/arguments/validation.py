@@ -104,6 +104,8 @@ class Validation:
         model = schema.params_pydantic_model
         self._names = aliases_of(model)
         self._typed_dicts = typed_dict_aliases(getattr(model, "__pydantic_core_schema__", None))
+        self.shows_text = schema.takes_context
+        """Whether the body has the text of the arguments too, in its context."""
         self.runs_user_code = owner is None or not can_prepare_without_user_code(model)
         """Whether it may call code of the user's, such as a validator."""
         self.json_schema = accepted(model.model_json_schema)
@@ -153,6 +155,7 @@ class AgentInput:
     """What the SDK does to the arguments of an agent as a tool, whose input has a type of its own."""
 
     runs_user_code = True
+    shows_text = False
 
     def __init__(self, adapter: TypeAdapter[Any]) -> None:
         self._adapter = adapter
