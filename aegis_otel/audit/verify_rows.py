@@ -109,10 +109,11 @@ def _moved(
         stated = (segment.new, segment.digest) if segment.digest else (segment.rows, "")
         rows, value = found.get(origin, (0, ""))
         if (rows, value) != stated:
-            yield (
-                f"has {rows} of the {stated[0]} rows that were first sealed as segment {origin}, or they are "
-                f"not as they were sealed: rows were changed after seal {ledger.segments[origin].seal.seal}"
-            )
+            which = f"rows that were first sealed as segment {origin}"
+            what = f"the {rows} {which} are not as they were sealed"
+            if rows != stated[0]:
+                what = f"has {rows} of the {stated[0]} {which}"
+            yield f"{what}: rows were changed after seal {ledger.segments[origin].seal.seal}"
     if ledger.amended:
         sql = _AMENDED.format(rows=sealed_rows([path]), row=row_digest(_ROW))
         ((call, count),) = connection.execute(sql).fetchall()
