@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from aegis_otel.cli import main
 from aegis_otel.runtime.audit import AuditLogger
 from aegis_otel.version import __version__
-from tests.records import completed, decided, python
+from tests.records import decided, python
 
 
 @pytest.fixture
@@ -373,8 +373,6 @@ class TestFailure:
 
     def test_a_sealed_file_that_is_damaged(self, audit: AuditLogger) -> None:
         """One line, whatever is asked, and no traceback."""
-        for n in range(5):
-            audit.append(completed(decision_id=f"id-{n}"))
         audit.close()
         assert aegis("audit", "seal").exit_code == 0
         (file,) = audit.path.glob("lake/date=*/*.parquet")

@@ -80,8 +80,8 @@ def unproven_answers(directory: Path) -> frozenset[str]:
     """Return the decisions whose rows show an answer of a human that nobody has proven.
 
     Only lines that no seal covers are searched. An answer in a file that does not hold is never proven; one
-    in a file that holds is checked with the approval key. Without the key, and for answers that an older
-    version wrote, nothing is known, and they are not among the decisions returned.
+    in a file that holds is checked with the approval key; without the key, one that has a proof is not among
+    the decisions returned, nor is one that an older version wrote.
 
     Raises:
         AuditError: the journal cannot be read.
@@ -94,8 +94,7 @@ def unproven_answers(directory: Path) -> frozenset[str]:
     held = {(each, line.human_decision) for each, named in calls.items() for _, line in named}
     judges = _Judges(directory, lines, calls.values())
     unproven = {decision_id for decision_id, _ in shown - held}
-    if not judges.no_key:
-        unproven |= {each for each, named in calls.items() if judges.find_wrong(named) is not None}
+    unproven |= {each for each, named in calls.items() if judges.find_wrong(named) is not None}
     return frozenset(unproven)
 
 
