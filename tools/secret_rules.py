@@ -67,7 +67,7 @@ def is_of_text(rule: dict[str, Any]) -> bool:
 
 
 def reduced(rule: dict[str, Any]) -> dict[str, Any]:
-    found = {"id": rule["id"], "regex": rule["regex"], "keywords": rule.get("keywords", [])}
+    found = {"id": rule["id"], "regex": rule["regex"]}
     if "entropy" in rule:
         found["entropy"] = rule["entropy"]
     if "secretGroup" in rule:

@@ -48,7 +48,6 @@ class Rule(msgspec.Struct, frozen=True):
 
     id: str
     regex: str
-    keywords: tuple[str, ...] = ()
     entropy: float = 0.0
     group: int = 0
     allowed: tuple[str, ...] = ()

@@ -68,7 +68,7 @@ class Engine:
                 Sought(family.gate or family.source, shapes.FamilyFinder(family), family.clues, family.may_be)
                 for family in shapes.FAMILIES
             ),
-            Sought(loose(tokens), RuleFinder(tokens, loose), (loose(tokens, 1),)),
+            Sought(loose(tokens), RuleFinder(tokens, loose), (loose(tokens, 2),)),
             Sought(pem.PEM, pem.pem_keys),
             Sought(signs.gate(added), named.NamedFinder(added), (name,), signs.may_be),
             Sought(commands.GATE, commands.command_secrets, (commands.CLUE,)),

@@ -14,8 +14,8 @@ _ENOUGH = b"\1" * _FEWEST
 _IN_GATE = 9
 """Words in a row that the gate looks for: as many as prose next to never has."""
 _KINDS = bytes.maketrans(b"abcdefghijklmnopqrstuvwxyz \t,\r\n\\", b"a" * 32)
-_ROW = b"a" * 23
-"""What is left of twelve words, of which each has three letters at least, in every second byte."""
+_ROW = b"a" * 47
+"""The letters and blanks of twelve words, of which each has three letters at least."""
 
 
 @cache
@@ -31,8 +31,12 @@ def pattern() -> str:
 
 
 def may_be(data: bytes) -> bool:
-    """Whether as many letters and blanks stand in a row as in a seed phrase: a look at every second byte."""
-    return len(data) > 2 * len(_ROW) and _ROW in data[::2].translate(_KINDS)
+    """Whether as many letters and blanks stand in a row as in a seed phrase; first, in every second byte."""
+    return (
+        len(data) >= len(_ROW)
+        and _ROW[: len(_ROW) // 2] in data[::2].translate(_KINDS)
+        and _ROW in data.translate(_KINDS)
+    )
 
 
 def seed_phrases(data: bytes) -> list[Span]:
