@@ -18,8 +18,10 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
+_LISTING = HERE / "differences.toml"
 BASELINE = "baseline"
 MODES = ("enforce", "monitor", "sdk", "processor")
 MOST_DIFFERENCES = 25
@@ -41,7 +43,7 @@ def main() -> int:
     parser.add_argument("tests", nargs="*", help="only these files or tests, as pytest names them")
     options = parser.parse_intermixed_args()
     suite = Suite(options.suite, options.workers)
-    listed = read_differences(HERE / "differences.toml")
+    listed = read_differences()
     tests = options.tests or (suite.quick() if options.quick else [])
     baseline = suite.run(BASELINE, tests)
     wrong = 0
@@ -51,17 +53,17 @@ def main() -> int:
     return 1 if wrong else 0
 
 
-def read_differences(path: Path) -> dict[str, list[str]]:
+def read_differences() -> dict[str, list[str]]:
     """Return the modes in which each listed test of this SDK may differ.
 
     Raises:
         SystemExit: the list is longer than it may be, or an entry is incomplete.
     """
-    entries = tomllib.loads(path.read_text()).get("difference", [])
+    entries = _listing().get("difference", [])
     if len({entry["test"] for entry in entries}) > MOST_DIFFERENCES:
-        raise SystemExit(f"{path.name}: {len(entries)} tests, at most {MOST_DIFFERENCES} may differ")
+        raise SystemExit(f"{_LISTING.name}: {len(entries)} tests, at most {MOST_DIFFERENCES} may differ")
     if any(not entry.get("reason") for entry in entries):
-        raise SystemExit(f"{path.name}: every entry needs a `reason`")
+        raise SystemExit(f"{_LISTING.name}: every entry needs a `reason`")
     installed = version("openai-agents")
     return {
         entry["test"]: entry.get("modes", list(MODES))
@@ -70,16 +72,21 @@ def read_differences(path: Path) -> dict[str, list[str]]:
     }
 
 
+def _listing() -> dict[str, Any]:
+    return tomllib.loads(_LISTING.read_text())
+
+
 class Suite:
     """The tests of one version of the SDK."""
 
     def __init__(self, root: Path, workers: str) -> None:
         self._root = root.resolve()
         self._workers = workers
+        self._broken = [entry["test"] for entry in _listing().get("broken", [])]
 
     def quick(self) -> list[str]:
         """Return the test files that meet tools, guardrails, approvals or saved states."""
-        words = tomllib.loads((HERE / "differences.toml").read_text())["quick"]
+        words = _listing()["quick"]
         found = []
         for path in sorted(self._root.glob("tests/**/test_*.py")):
             name = str(path.relative_to(self._root))
@@ -90,16 +97,23 @@ class Suite:
                 found.append(name)
         return found
 
-    def run(self, mode: str, tests: Iterable[str], *, workers: str | None = None) -> Outcomes:
-        """Return the outcome of each test; raises SystemExit where the run itself breaks."""
+    def run(self, mode: str, tests: Iterable[str]) -> Outcomes:
+        """Return the outcome of each test; raises SystemExit where the run itself breaks.
+
+        As the SDK's own Makefile does: what is marked serial runs after all else, in one process.
+        """
+        parallel = ["-n", self._workers, "--dist", "worksteal", "-m", "not serial"]
+        return self._pytest(mode, [*parallel, *tests]) | self._pytest(mode, ["-m", "serial", *tests])
+
+    def _pytest(self, mode: str, arguments: Iterable[str]) -> Outcomes:
         print(f"{version('openai-agents')} {mode}: running", flush=True)
         with tempfile.TemporaryDirectory(prefix="aegis-sdk-", ignore_cleanup_errors=True) as scratch:
             outcomes = Path(scratch, "outcomes")
-            workers = self._workers if workers is None else workers
             command = [sys.executable, "-m", "pytest", "-p", "aegis_sdk_plugin", "-p", "no:cacheprovider"]
-            command += ["-q", "--no-header", "--tb", "no", "--timeout", "300", "-n", workers, *tests]
+            command += ["-q", "--no-header", "--tb", "no", "--timeout", "300"]
+            command += [f"--deselect={test}" for test in self._broken]
             done = subprocess.run(
-                command,
+                [*command, *arguments],
                 cwd=self._root,
                 env=self._environment()
                 | {"AEGIS_SDK_MODE": mode, "AEGIS_SDK_SCRATCH": scratch, "AEGIS_SDK_OUTCOMES": str(outcomes)},
@@ -107,7 +121,8 @@ class Suite:
                 stderr=subprocess.STDOUT,
                 text=True,
             )
-            if done.returncode not in (0, 1) or not outcomes.exists():  # 1: some tests failed; else it broke
+            # 1: some tests failed; 5: there is none to run; anything else: the run broke.
+            if done.returncode not in (0, 1, 5) or not outcomes.exists():
                 raise SystemExit(f"{mode}: pytest ended with {done.returncode}:\n{done.stdout[-5000:]}")
             lines = [json.loads(line) for line in outcomes.read_text().splitlines()]
         print(f"{version('openai-agents')} {mode}: {done.stdout.strip().splitlines()[-1]}", flush=True)
@@ -127,7 +142,7 @@ class Suite:
             suspects = sorted(seen ^ expected)
             if not suspects or len(suspects) > _TOO_MANY:
                 break
-            without, with_us = (self.run(each, suspects, workers="0") for each in (BASELINE, mode))
+            without, with_us = (self._pytest(each, suspects) for each in (BASELINE, mode))
             again = different(without, with_us) | {test for test in suspects if test not in without}
             # What differs only now and then is the test's own unsteadiness.
             seen = seen - (set(suspects) - expected - again) | (again & expected)
