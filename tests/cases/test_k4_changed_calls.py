@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from aegis_otel.audit.record import AuditRecord
@@ -188,3 +189,51 @@ async def test_k4_a_line_in_a_carried_file_is_found(asking: BENCH) -> None:
     assert found(b.audit) == []
     path = plant(b.audit, late("resolved", b.row()["decision_id"], action_params='{"amount":1}'))
     assert_found_and_not_sealed(b.audit, path)
+
+
+# --- questions that expired ---
+
+LATER, LAST = "2099-01-01T00:00:01.000000+00:00", "2099-01-01T00:00:02.000000+00:00"
+
+
+@pytest.mark.parametrize("then", [{}, {"result_status": "denied"}, {"result_status": "open"}])
+async def test_k4_a_call_that_ran_by_a_proven_yes_has_not_expired(
+    asking: BENCH, then: dict[str, str]
+) -> None:
+    """Nobody proves that a question expired, so a line that says so counts only while it waits."""
+    b, desk = asking(), Desk()
+    await desk.resumed(await desk.approved(await desk.paused()))
+    assert desk.paid == [5]
+    b.runtime.audit.close()
+    assert found(b.audit) == []
+    path = plant(b.audit, late("resolved", b.row()["decision_id"], human_decision="expired", **then))
+    assert_found_and_not_sealed(b.audit, path)
+
+
+@pytest.mark.parametrize("then", ["open", "pending", "skipped", "blocked", "cancelled", None])
+def test_k4_a_question_that_expired_was_denied(audit: Path, then: str | None) -> None:
+    """It ends so once: another line that says it expired says no other end."""
+    expired = late("resolved", "theirs", human_decision="expired", result_status="denied")
+    again = msgspec.structs.replace(expired, timestamp=LATER)
+    write(audit, first("theirs", approval="approve", result_status="pending"), expired)
+    write(audit, again)
+    assert found(audit) == []
+    planted = msgspec.structs.replace(again, timestamp=LAST, result_status=then)
+    assert_found_and_not_sealed(audit, plant(audit, planted))
+
+
+def test_k4_a_call_that_was_let_through_does_not_wait_again(audit: Path) -> None:
+    """It would never be sealed, and end as expired when its time in the audit is over."""
+    write(audit, first("theirs", result_status="open"))
+    assert found(audit) == []
+    assert_found_and_not_sealed(audit, plant(audit, late("resolved", "theirs", result_status="pending")))
+
+
+@pytest.mark.parametrize("said", [{"approval": "block"}, {"human_decision": "expired"}])
+@pytest.mark.parametrize("ended", [True, False])
+def test_k4_a_call_that_contradicts_itself_is_not_sealed(
+    audit: Path, said: dict[str, str], ended: bool
+) -> None:
+    """Once it was sealed, it would be found for ever, and nothing would heal it."""
+    lines = call(result_status="open", **said)
+    assert_found_and_not_sealed(audit, plant(audit, *lines[: None if ended else 1]))

@@ -16,6 +16,7 @@ import msgspec
 
 from aegis_otel.audit.pending import in_order, with_line
 from aegis_otel.audit.record import DESCRIBES, AuditRecord, RecordStatus
+from aegis_otel.model import Approval, Mode
 
 HUMAN = ("approved", "denied")
 SAID = ("human_decision", "approver", "approval_reason")
@@ -27,13 +28,15 @@ _OF_THE_LINE = ("stage", "decision_id", "timestamp", "proof")
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?\+00:00", re.ASCII)
 """A time whose text has the order of its moment, as readers that parse it find it."""
 
-_PENDING, _OPEN = RecordStatus.PENDING.value, RecordStatus.OPEN.value
+_PENDING, _OPEN, _DENIED = RecordStatus.PENDING.value, RecordStatus.OPEN.value, RecordStatus.DENIED.value
 _STOPPED = tuple(
     each.value
     for each in (RecordStatus.BLOCKED, RecordStatus.DENIED, RecordStatus.SKIPPED, RecordStatus.CANCELLED)
 )
 """Those of a call whose body did not run, or not to its end."""
 _ENDS = tuple(each.value for each in RecordStatus if each.value not in (_PENDING, _OPEN))
+_LET_THROUGH = (_OPEN, RecordStatus.SUCCESS.value, RecordStatus.FAILED.value)
+_EXPIRED = "expired"
 
 _COMPLETION = frozenset((*_OF_THE_LINE, *_OUTCOME))
 _BEYOND = tuple(name for name in AuditRecord.__struct_fields__ if name not in _COMPLETION)
@@ -62,6 +65,10 @@ _NO_TIME = "has a line without a time, and nothing says when it counts"
 _ENDED = "goes on after it has ended"
 _NO_END = "is completed and has not ended"
 _NO_ANSWER = "ran, and no answer to its question is there"
+_NO_PAUSE = "waits for an answer after it was let through, and its body had not begun"
+_NO_QUESTION = "has a question that expired, and did not wait for an answer"
+_BLOCKED = "was blocked by policy, and was let through"
+_REFUSED = "was refused by a human, and was let through"
 
 
 class Plain:
@@ -88,7 +95,11 @@ class Plain:
             return self._OTHER
         if line.stage == "completed" and line.result_status in _ENDS and not _beyond(line):
             return self._LAST
-        if line.stage == "decided" and all(getattr(line, name) is None for name in SAID):
+        if (
+            line.stage == "decided"
+            and all(getattr(line, name) is None for name in SAID)
+            and _contradiction(line) is None
+        ):
             return self._FIRST if line.result_status in (_OPEN, None) else self._FINAL
         return self._OTHER
 
@@ -112,7 +123,17 @@ def find_wrong(lines: Sequence[AuditRecord], holds: Holds) -> Wrong | None:
             return Wrong(what, place)
         approved = _approved_after(row, line, holds, approved)
         row, before = with_line(row, line), line
-    return None
+    what = _contradiction(row)
+    return None if what is None else Wrong(what, len(later))
+
+
+def _contradiction(row: AuditRecord) -> str | None:
+    """Return what cannot be of a row; once it is sealed, `verify_rows.CONTRADICTIONS` finds it for ever."""
+    if row.mode == Mode.MONITOR.value or row.result_status not in _LET_THROUGH:
+        return None
+    if row.approval == Approval.BLOCK.value:
+        return _BLOCKED
+    return _REFUSED if row.human_decision in ("denied", _EXPIRED) else None
 
 
 def _wrong(
@@ -131,28 +152,35 @@ def _wrong(
     may = _may_change(row, line, proven=proven)
     if not changed <= may:
         return f"has a line that changes `{min(changed - may)}`"
+    what = _wrong_status(row, before, line, proven=proven)
     status = line.result_status
-    if line.stage == "completed":
-        if before.stage == "completed" or row.result_status in _STOPPED:
-            return _ENDED
-        if status not in _ENDS:
-            return _NO_END
-    elif status in _ENDS and status not in _STOPPED:
-        return _NO_END
-    elif row.result_status in _ENDS and not (
-        proven or row.human_decision == "expired" == line.human_decision
-    ):
-        return _ENDED
-    if (
-        line.duration_s is not None
-        and line.stage == "resolved"
-        and (row.result_status, status) != (_OPEN, _PENDING)
-    ):
-        return "has a line that changes `duration_s`"
     runs = row.result_status == _PENDING and status is not None and status not in (_PENDING, *_STOPPED)
-    if runs and not (_approved_after(row, line, holds, approved) or row.duration_s is not None):
+    if (
+        what is None
+        and runs
+        and not (_approved_after(row, line, holds, approved) or row.duration_s is not None)
+    ):
         return _NO_ANSWER
-    return None
+    return what
+
+
+def _wrong_status(row: AuditRecord, before: AuditRecord, line: AuditRecord, *, proven: bool) -> str | None:
+    """Return why a line cannot follow with what it says has become of the call."""
+    was, status = row.result_status, line.result_status
+    if line.stage == "completed":
+        if before.stage == "completed" or was in _STOPPED:
+            return _ENDED
+        return None if status in _ENDS else _NO_END
+    if status in _ENDS and status not in _STOPPED:
+        return _NO_END
+    expired = line.human_decision == _EXPIRED
+    if was in _ENDS and not (proven or (expired and row.human_decision == _EXPIRED and status == was)):
+        return _ENDED
+    if expired and (status != _DENIED or was not in (_PENDING, _DENIED)):
+        return _NO_QUESTION
+    if (was, status) == (_OPEN, _PENDING):  # inside of its body
+        return _NO_PAUSE if line.duration_s is None else None
+    return None if line.duration_s is None else "has a line that changes `duration_s`"
 
 
 def _may_change(row: AuditRecord, line: AuditRecord, *, proven: bool) -> set[str]:
@@ -180,7 +208,7 @@ def _approved_after(row: AuditRecord, line: AuditRecord, holds: Holds, approved:
     if _proves(after, line, holds):
         return line.human_decision == "approved"
     asked_again = any(getattr(after, name) != getattr(row, name) for name in _VERDICT)
-    return approved and line.human_decision != "expired" and not asked_again
+    return approved and line.human_decision != _EXPIRED and not asked_again
 
 
 def _is_yes(row: AuditRecord, line: AuditRecord, holds: Holds) -> bool:
@@ -197,7 +225,7 @@ def _unproven(line: AuditRecord, row: AuditRecord, after: AuditRecord, holds: Ho
     What was proven before may be said again, and that nobody answered in time needs no proof.
     """
     said = {name for name in SAID if getattr(line, name) not in (None, getattr(row, name))}
-    if line.human_decision == "expired":
+    if line.human_decision == _EXPIRED:
         said.discard("human_decision")
     return bool(said) and not _proves(after, line, holds)
 
