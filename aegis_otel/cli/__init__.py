@@ -54,7 +54,8 @@ class _Commands(click.Group):
                 _nobody_reads_on(ctx)
             with contextlib.suppress(OSError):  # or Python would try again at its end
                 sys.stdout.close()
-            click.echo(f"Error: {escape((error.strerror or str(error)).lower())}", err=True)
+            where = f"`{error.filename}`: " if isinstance(error.filename, str | os.PathLike) else ""
+            click.echo(f"Error: {escape(where + (error.strerror or str(error)).lower())}", err=True)
             ctx.exit(1)
         except RuntimeError as error:
             if str(error) == "Query interrupted":  # what DuckDB makes of Ctrl-C

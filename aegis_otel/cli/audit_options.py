@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from aegis_otel.audit.filters import RISK_LEVELS, STATUSES, Condition, compile_filters
-from aegis_otel.audit.location import JOURNAL, KEY, LAKE, SEALS, address, exists, locate, prepare
+from aegis_otel.audit.location import JOURNAL, KEY, LAKE, SEALS, address, exists, failure, locate, prepare
 from aegis_otel.config import AUDIT_DIR, AUDIT_ID
 from aegis_otel.errors import AuditError
 from aegis_otel.terminal import escape
@@ -118,7 +118,11 @@ def find_audit(ctx: click.Context, path: str | None) -> Path:
     directory = locate(path)
     if (url := address(path)) is not None:
         prepare(directory, url)
-    if not (directory / JOURNAL).exists() and any(os.path.lexists(directory / each) for each in _PARTS):
+    try:
+        has_journal = (directory / JOURNAL).exists()
+    except OSError as error:
+        raise failure("read the audit at", directory, error, "run this as the user that writes it") from error
+    if not has_journal and any(os.path.lexists(directory / each) for each in _PARTS):
         raise AuditError(
             f"`{directory}` is a part of an audit only: it has no `{JOURNAL}`; restore it, or check what is "
             "sealed by `aegis audit verify` with --witness or --public-key"

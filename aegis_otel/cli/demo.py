@@ -98,7 +98,10 @@ def _new_directory(path: str | None) -> Path:
             raise ConfigError("the audit of a demo is a directory of this machine: give --path DIR")
         directory = locate(path)
         if not _is_free(directory):
-            raise ConfigError(f"`{directory}` is there already: a demo needs a new directory for its audit")
+            raise ConfigError(
+                f"`{directory}` is there already, or may not be looked into: a demo needs a new directory "
+                "for its audit"
+            )
         return directory
     number = 1
     while not _is_free(directory := locate(_DEFAULT if number == 1 else f"{_DEFAULT}_{number}")):

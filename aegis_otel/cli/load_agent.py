@@ -31,8 +31,13 @@ def load_agent(target: str) -> Any:
             found = importlib.import_module(module)
         for name in path.split("."):
             found = getattr(found, name)
+    except SystemExit as end:  # as from a script: its exit code would be taken for the command's
+        raise click.UsageError(
+            f"`{escape(target)}` cannot be loaded: importing `{escape(module)}` ends the program "
+            f'(sys.exit({escape(repr(end.code))})); put what runs it below `if __name__ == "__main__":`'
+        ) from None
     except Exception as error:
-        raise click.UsageError(f"`{escape(target)}` cannot be had: {escape(describe(error))}") from None
+        raise click.UsageError(f"`{escape(target)}` cannot be loaded: {escape(describe(error))}") from None
     finally:
         sys.path.remove("")
     if not is_agent(found):

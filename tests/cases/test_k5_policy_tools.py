@@ -191,3 +191,30 @@ def test_k5_doctor_says_what_only_the_tools_show(folder: Path, rule: str, status
     found = doctor(f"defaults: {{}}\nrules:\n  - {{ name: r, match: {rule}, approval: block }}\n", folder)
     assert found["policy and tools"]["status"] == status
     assert said in found["policy and tools"]["detail"]
+
+
+@pytest.mark.parametrize("code", [0, "'bye'"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["policy", "check", "p.yaml", "--agent", "k5_script:clerk"],
+        ["policy", "tools", "k5_script:clerk", "--out", "tools.json"],
+        ["doctor", "k5_script:clerk", "--policy", "p.yaml"],
+    ],
+)
+def test_k5_a_module_that_ends_the_program_is_wrong_usage(
+    command: list[str], code: object, folder: Path
+) -> None:
+    """Its exit code is not the command's: nothing was checked, and 0 would say that all is well."""
+    (folder / "k5_script.py").write_text(f"import sys\nsys.exit({code})\n")
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 2
+    assert "`k5_script:clerk` cannot be loaded: importing `k5_script` ends the program" in result.stderr
+
+
+def test_k5_a_place_that_cannot_be_written_is_named() -> None:
+    result = run("tools", "k5_program:clerk", "--out", "nowhere/tools.json")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "Error: `nowhere/tools.json`: no such file or directory\n",
+    )

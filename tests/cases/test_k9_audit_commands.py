@@ -7,6 +7,7 @@ import pty
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -148,3 +149,29 @@ def test_k9_12_head(arguments: tuple[str, ...]) -> None:
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+@pytest.mark.parametrize("command", [["stats"], ["show", "1"], ["verify"], ["seal"], ["export", "-"]])
+def test_k9_3_the_audit_of_another_user(command: list[str], tmp_path: Path) -> None:
+    """Whoever may not look into the audit reads which directory it is, and what to do."""
+    audit = tmp_path / "aegis_audit"
+    AuditLogger(audit).append(decided())
+    code = """
+import os, sys
+from click.testing import CliRunner
+from aegis_otel.cli import main
+CliRunner().invoke(main, sys.argv[1:])  # imports what the other user may not be able to read
+os.setuid(65534)
+main()
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code, "audit", *command, "--path", audit],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    said = (
+        f"Error: cannot read the audit at `{audit}`: permission denied; run this as the user that writes it\n"
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (1, "", said)
