@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aegis_otel.audit.location import locate
 from aegis_otel.cli.check import FAILED, INVALID, OK, WARNING, Check
 from aegis_otel.cli.doctor_export import look_at_export
 from aegis_otel.cli.doctor_program import (
     check_approvals,
     check_audit,
+    check_keys,
     check_placement,
     compare,
     judge,
@@ -123,6 +125,7 @@ def _looks(
         yield "policy", lambda: _policy(files)
         yield "audit", _audit
         yield "placement", lambda: _placement(files, tools)
+        yield from check_keys(locate())
         yield "approvals", _approvals
         return
     for name, look in looks_at(program, tools):
@@ -191,8 +194,6 @@ def _audit() -> Check:
 
 
 def _placement(files: tuple[Path, ...], tools: list[object]) -> Check:
-    from aegis_otel.audit.location import locate
-
     return check_placement(_policy_files(files), locate(), tools)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aegis_otel.cli.check import FAILED, OK, WARNING, Check
+from aegis_otel.config import APPROVAL_KEY, SEAL_KEY
 from aegis_otel.model import Mode
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def looks_at(
     yield "policy", lambda: judge(runtime.policy, f"`{', '.join(runtime.policy.sources)}` ")
     yield "audit", lambda: check_audit(runtime.audit)
     yield "placement", lambda: check_placement(runtime.policy.sources, runtime.audit.path, tools)
+    yield from check_keys(runtime.audit.path)
     if runtime.mode is Mode.MONITOR:
         yield "approvals", lambda: Check("approvals", OK, "nobody is asked in monitor mode")
     else:
@@ -104,6 +106,28 @@ def check_placement(
         f"{' and '.join(reached)} can be changed below this directory: give no agent a tool that writes "
         "files here (docs/threat-model.md)",
     )
+
+
+def check_keys(audit: Path) -> Iterator[tuple[str, Callable[[], Check]]]:
+    """Whether the keys that the environment names can be used; nothing where it names none."""
+    if APPROVAL_KEY.value():
+        yield "approval key", lambda: _check_approval_key(audit)
+    if SEAL_KEY.value():
+        yield "seal key", _check_seal_key
+
+
+def _check_approval_key(audit: Path) -> Check:
+    from aegis_otel.audit.answers.proof import load_approval_key
+
+    load_approval_key(audit)
+    return Check("approval key", OK, f"`{APPROVAL_KEY.value()}` can be used")
+
+
+def _check_seal_key() -> Check:
+    from aegis_otel.audit.signing import load_signer
+
+    load_signer()
+    return Check("seal key", OK, f"`{SEAL_KEY.value()}` can be used")
 
 
 def check_approvals(approvals: str, handler: ApprovalHandler, *, own: bool = False) -> Check:

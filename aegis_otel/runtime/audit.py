@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from msgspec.structs import replace
 
-from aegis_otel.audit.answers.proof import Proofs
+from aegis_otel.audit.answers.proof import Proofs, load_approval_key
 from aegis_otel.audit.export import write_jsonl
 from aegis_otel.audit.filters import STATUSES, Filters, compile_filters
 from aegis_otel.audit.journal import Journal
@@ -159,6 +159,14 @@ class AuditLogger:
             AegisError: the key cannot be read or made, or is unusable.
         """
         return self._proofs.keyed(kind, *parts)
+
+    def check_approval_key(self) -> None:
+        """See that answers can be proven: a key that nobody named is made where there is none.
+
+        Raises:
+            AegisError: the key cannot be read or made, or is unusable.
+        """
+        load_approval_key(self.path)
 
     def waiting(self, call_id: str) -> list[Waiting]:
         """The calls of that id that wait for a human; see `audit.pending.waiting`."""

@@ -49,8 +49,11 @@ def _read(path: Path) -> object:
         if len(data) > _LARGEST:
             raise ConfigError(f"`{path}` is larger than {_LARGEST} bytes")
         said = yaml.safe_load(data.decode())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the redaction settings in `{path}` cannot be read: {error}") from None
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise ConfigError(f"the redaction settings in `{path}` cannot be read: {why}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the redaction settings in `{path}` are not UTF-8: {error.reason}") from None
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}" if mark is not None else "somewhere"

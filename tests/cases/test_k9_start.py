@@ -19,6 +19,8 @@ from pydantic import BaseModel
 import aegis_otel
 from aegis_otel import Action, Policy, Result, ResultStatus
 from aegis_otel.adapters.base import BaseExecutor
+from aegis_otel.adapters.openai_agents.install import CapturePoint
+from aegis_otel.errors import ConfigError
 from aegis_otel.runtime.approval import CLIApprovalHandler
 from tests.kit import POLICY, Bench
 
@@ -110,6 +112,8 @@ DEAD = """\
 import asyncio, time
 from aegis_otel import Action, Policy, Runtime, Result, ResultStatus, configure_otlp
 from aegis_otel.adapters.base import BaseExecutor
+from aegis_otel.adapters.openai_agents.install import CapturePoint
+from aegis_otel.errors import ConfigError
 configure_otlp()
 class Executor(BaseExecutor):
     async def execute(self, action):
@@ -185,3 +189,20 @@ def test_k9_14_the_time_that_the_collector_takes_to_build_is_said() -> None:
     assert "`make collector`, about eleven minutes of two cores at first" in page
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "collector" / "README.md"]
     assert not [each.name for each in pages if "six minutes" in each.read_text(encoding="utf-8")]
+
+
+def test_k9_an_approval_key_that_cannot_be_used_is_said_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a handler too: the answers of such a program would have no proof, and could not be sealed."""
+    monkeypatch.setenv("AEGIS_APPROVAL_KEY", str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match=r"there is no approval key `.*/nowhere`: make one with"):
+        aegis_otel.instrument(Policy.from_dict(POLICY), approvals="handler", audit_dir=tmp_path / "audit")
+    assert CapturePoint.installed is None
+
+
+def test_k9_redaction_settings_that_are_not_there() -> None:
+    with pytest.raises(ConfigError) as refused:
+        aegis_otel.instrument(Policy.from_dict(POLICY), redaction="nowhere.yaml")
+    said = "the redaction settings in `nowhere.yaml` cannot be read: no such file or directory"
+    assert str(refused.value) == said

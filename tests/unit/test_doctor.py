@@ -20,6 +20,7 @@ from click.testing import CliRunner, Result
 from aegis_otel.adapters.openai_agents.install import CapturePoint
 from aegis_otel.cli import doctor_export
 from aegis_otel.cli import main as aegis
+from tests.integration.test_audit_signature import make_key
 from tests.receiver import Received, attributes, otlp_line, receiving
 
 POLICY = "version: '1'\ndefaults: { approval: auto, risk_level: low }\nrules: [{ name: a }]\n"
@@ -140,6 +141,20 @@ def test_a_setting_that_cannot_be_used(folder: Path, monkeypatch: pytest.MonkeyP
     status, detail = checks()["settings"]
     assert (status, run().exit_code) == ("failed", 1)
     assert "`AEGIS_ON_UNGOVERNED` is `maybe`" in detail
+
+
+@pytest.mark.parametrize("setting", ["AEGIS_APPROVAL_KEY", "AEGIS_SEAL_KEY"])
+def test_keys_that_the_environment_names(folder: Path, monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
+    """One that cannot be used fails here, before an answer or a sealing does."""
+    name = setting.removeprefix("AEGIS_").replace("_", " ").lower()
+    assert name not in checks()
+    key = folder / "key.pem"
+    monkeypatch.setenv(setting, str(key))
+    status, detail = checks()[name]
+    assert (status, run().exit_code) == ("failed", 1)
+    assert str(key) in detail
+    make_key(key)
+    assert checks()[name] == ("ok", f"`{key}` can be used")
 
 
 def test_no_secret_is_shown(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from aegis_otel.adapters.openai_agents.coverage import Coverage, coverage
 from aegis_otel.adapters.openai_agents.install import CapturePoint
 from aegis_otel.adapters.openai_agents.tracing import SpanBridge
 from aegis_otel.config import (
+    APPROVAL_KEY,
     APPROVAL_TIMEOUT,
     APPROVALS,
     DURABILITY,
@@ -179,6 +180,8 @@ def govern(
         runtime.check()
         if asked["approvals"] == "sdk":
             runtime.audit.keyed("check")  # there must be a key: an answer without a proof does not count
+        elif APPROVAL_KEY.value():  # or the first answer would be the first to show that it is unusable
+            runtime.audit.check_approval_key()
         point.install()
         if watch is not None:
             watch.start()
