@@ -98,7 +98,10 @@ def report(
         write_file(out, lambda file: file.write(page))
         click.echo(f"Wrote {escape(out)}")
     if proof is not None and proof.findings:
-        click.echo(f"the audit did not pass: {len(proof.findings)} found by `aegis audit verify`", err=True)
+        found = len(proof.findings)
+        click.echo(
+            f"the audit did not pass: {found} finding{'s' * (found != 1)} by `aegis audit verify`", err=True
+        )
         ctx.exit(1)
 
 

@@ -42,8 +42,8 @@ class ProofState(NamedTuple):
             return f"FAILED: {found} finding{'' if found == 1 else 's'} by `aegis audit verify`."
         return (
             f"PASSED: {self.verified.rows:,} sealed rows and {self.verified.lines:,} journal lines are as "
-            f"they were written. The audit has {self.total:,} rows, of which {self.unsealed:,} are "
-            "not sealed yet."
+            f"they were written. The audit has {self.total:,} rows, of which {self.unsealed:,} "
+            f"{'is' if self.unsealed == 1 else 'are'} not sealed yet."
         )
 
     @property

@@ -142,6 +142,23 @@ async def test_k4_an_answer_needs_its_key(
     assert desk.paid == []
 
 
+async def test_k4_an_answer_of_another_key_is_said_to_be_one(
+    asking: BENCH, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who verifies or seals with a key of their own learns which setting names the right one."""
+    b, desk = asking(), Desk()
+    await desk.resumed(await desk.approved(await desk.paused()))
+    b.runtime.audit.close()
+    assert verify(b.audit).findings == []
+    key = tmp_path / "another"
+    key.write_bytes(b"k" * 32)
+    key.chmod(0o600)
+    monkeypatch.setenv("AEGIS_APPROVAL_KEY", str(key))
+    said = [each.what for each in verify(b.audit).findings] + seal(b.audit).problems
+    assert len(said) >= 2
+    assert all("set `AEGIS_APPROVAL_KEY` to that" in each for each in said)
+
+
 @pytest.mark.parametrize("wrong", ["inside", "missing", "open to others", "too short", "a pipe"])
 def test_k4_a_key_that_proves_nothing_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from aegis_otel.audit.answers.history import HUMAN, SAID, Holds, Plain, Wrong, find_wrong
+from aegis_otel.audit.answers.history import HUMAN, SAID, UNPROVEN, Holds, Plain, Wrong, find_wrong
 from aegis_otel.audit.answers.journal_lines import Lines
 from aegis_otel.audit.answers.proof import Proofs, load_approval_key
 from aegis_otel.audit.location import JOURNAL
 from aegis_otel.audit.pending import in_order
 from aegis_otel.audit.proof import Proof
 from aegis_otel.audit.record import AuditRecord
+from aegis_otel.config import APPROVAL_KEY
 from aegis_otel.errors import AegisError
 
 _SINCE = 2
@@ -37,12 +38,16 @@ def check_calls(proof: Proof) -> None:
         proof.unproven.append(f"who gave the answers of {judges.old} calls that an older version wrote")
     if judges.no_key:
         proof.unproven.append(
-            f"who gave the answers of {judges.answered} calls that are not sealed yet: {judges.no_key}"
+            f"who gave the answers of {judges.answered} call{'s' * (judges.answered != 1)} not sealed yet: "
+            f"{judges.no_key}"
         )
     for decision_id, named in calls.items():
         wrong = judges.find_wrong(named)
         if wrong is not None and wrong.unproven:
-            proof.found(JOURNAL, f"has an answer to decision `{decision_id}` that nobody has proven")
+            proof.found(
+                JOURNAL,
+                f"has an answer to decision `{decision_id}` that nobody has proven{_other_key(named)}",
+            )
         elif wrong is not None:
             files = ", ".join(f"`{name}`" for name in sorted(_names(named, wrong)))
             proof.found(JOURNAL, f"the call `{decision_id}` {wrong.what} ({files})")
@@ -70,7 +75,7 @@ def unsealable_files(directory: Path, held: Mapping[str, bytes]) -> dict[str, st
         if wrong is None:
             said |= dict.fromkeys(_answering(named), f"has answers that cannot be checked ({judges.no_key})")
         elif wrong.unproven:
-            said |= dict.fromkeys(_names(named, wrong), "has an answer that nobody has proven")
+            said |= dict.fromkeys(_names(named, wrong), f"{UNPROVEN}{_other_key(named)}")
         else:
             said |= dict.fromkeys(_names(named, wrong), f"has a line of `{decision_id}`, which {wrong.what}")
     return said
@@ -160,6 +165,13 @@ def _names(named: list[_Named], wrong: Wrong) -> set[str]:
     ordered = in_order(line for _, line in named)
     suspects = ordered[max(wrong.place - 1, 0) :]
     return {name for name, line in named if any(line is each for each in suspects)}
+
+
+def _other_key(named: Iterable[_Named]) -> str:
+    """Return what to try where an answer has a proof and this process's key does not check it."""
+    if all(line.proof is None for _, line in named):
+        return ""
+    return f" with this approval key (if it was taken with another one, set `{APPROVAL_KEY.env}` to that)"
 
 
 def _answering(named: Iterable[_Named]) -> set[str]:
