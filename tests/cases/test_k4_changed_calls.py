@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from aegis_otel.audit.answers.check import unsealable_files
 from aegis_otel.audit.record import AuditRecord
 from aegis_otel.audit.sealing import seal
 from tests.cases.paused_runs import ASKS, Desk
@@ -89,32 +91,58 @@ def late(stage: str, decision_id: str, **changed: Any) -> AuditRecord:
 
 
 @pytest.mark.parametrize("stage", ["resolved", "completed"])
-@pytest.mark.parametrize("member", MEMBERS)
-async def test_k4_what_a_proven_yes_was_to_is_changed_by_no_line(
-    asking: BENCH, member: str, stage: str
-) -> None:
+async def test_k4_what_a_proven_yes_was_to_is_changed_by_no_line(asking: BENCH, stage: str) -> None:
     """Nor who said it: the row of a call that ran by a proven yes is as it was."""
     b, desk = asking(), Desk()
     await desk.resumed(await desk.approved(await desk.paused()))
     assert desk.paid == [5]
     b.runtime.audit.close()
     assert found(b.audit) == []
-    row = b.row()
-    path = plant(b.audit, late(stage, row["decision_id"], **{member: MEMBERS[member]}))
+    decision = b.row()["decision_id"]
+    for member, value in MEMBERS.items():
+        path = plant(b.audit, late(stage, decision, **{member: value}))
+        assert found(b.audit), member
+        path.unlink()
+    path = plant(b.audit, late(stage, decision, action_target="production"))
     assert_found_and_not_sealed(b.audit, path)
 
 
-@pytest.mark.parametrize("member", MEMBERS)
 @pytest.mark.parametrize("stage", ["resolved", "completed"])
 @pytest.mark.parametrize("status", ["blocked", "success"])
-def test_k4_what_a_call_was_is_changed_by_no_line(audit: Path, member: str, stage: str, status: str) -> None:
+def test_k4_what_a_call_was_is_changed_by_no_line(audit: Path, stage: str, status: str) -> None:
     """Of one that was blocked and of one that ran, without a human."""
     if status == "success":
         write(audit, *call("theirs"))
     else:
         write(audit, first("theirs", approval="block", result_status="blocked"))
     assert found(audit) == []
-    assert_found_and_not_sealed(audit, plant(audit, late(stage, "theirs", **{member: MEMBERS[member]})))
+    for member, value in MEMBERS.items():
+        path = plant(audit, late(stage, "theirs", **{member: value}))
+        assert found(audit), member
+        path.unlink()
+    assert_found_and_not_sealed(audit, plant(audit, late(stage, "theirs", action_target="production")))
+
+
+def test_k4_a_call_of_very_many_lines_is_judged_in_time(audit: Path) -> None:
+    """Its lines are told apart without comparing each with each."""
+    lines = [late("resolved", "theirs", result_status="open") for _ in range(30_000)]
+    path = plant(audit, first("theirs"), *lines)
+    began = time.process_time()
+    assert "two lines of one time" in " ".join(unsealable_files(audit, {}).values())
+    assert time.process_time() - began < 10
+    assert_found_and_not_sealed(audit, path)
+
+
+@pytest.mark.parametrize("member", ["result_error", "error_type", "duration_s"])
+@pytest.mark.parametrize("then", [None, "open"])
+def test_k4_how_a_call_ended_is_said_by_its_last_line(audit: Path, member: str, then: str | None) -> None:
+    """An earlier line would say it of a call that succeeded."""
+    write(audit, *call("theirs"))
+    assert found(audit) == []
+    said: dict[str, Any] = {member: 9.0 if member == "duration_s" else "It failed"}
+    time = "2026-11-22T14:30:00.500000+00:00"
+    line = AuditRecord(stage="resolved", decision_id="theirs", timestamp=time, result_status=then, **said)
+    assert_found_and_not_sealed(audit, plant(audit, line))
 
 
 @pytest.mark.parametrize("stage", ["resolved", "completed"])

@@ -37,12 +37,12 @@ def plant(
         after: The chain value that it follows, where that is not the beginning of its writer.
     """
     chain = after or journal_origin(audit_id(load_key(audit)), name.rpartition("-")[0])
-    content = b""
+    content = []
     for record in records:
         chain, line = link(chain, encode(record))
-        content += line
+        content.append(line)
     path = audit / "journal" / name
-    path.write_bytes(content)
+    path.write_bytes(b"".join(content))
     return path
 
 

@@ -163,8 +163,8 @@ def _of(lines: Lines, decisions: set[str]) -> dict[str, list[_Named]]:
 def _names(named: list[_Named], wrong: Wrong) -> set[str]:
     """Return the files of the line that is wrong, of that before it and of those after it: one is planted."""
     ordered = in_order(line for _, line in named)
-    suspects = ordered[max(wrong.place - 1, 0) :]
-    return {name for name, line in named if any(line is each for each in suspects)}
+    suspects = {id(line) for line in ordered[max(wrong.place - 1, 0) :]}  # a record has no hash
+    return {name for name, line in named if id(line) in suspects}
 
 
 def _other_key(named: Iterable[_Named]) -> str:

@@ -180,7 +180,16 @@ def _wrong_status(row: AuditRecord, before: AuditRecord, line: AuditRecord, *, p
         return _NO_QUESTION
     if (was, status) == (_OPEN, _PENDING):  # inside of its body
         return _NO_PAUSE if line.duration_s is None else None
-    return None if line.duration_s is None else "has a line that changes `duration_s`"
+    early = _said_too_early(line, proven=proven)
+    return None if early is None else f"has a line that changes `{early}`"
+
+
+def _said_too_early(line: AuditRecord, *, proven: bool) -> str | None:
+    """Return the member of a resolved line that says how a body ended, which only the last line does."""
+    names = ["duration_s"]
+    if not proven and line.result_status not in (_PENDING, *_STOPPED):
+        names += ["result_error", "error_type"]
+    return next((name for name in names if getattr(line, name) is not None), None)
 
 
 def _may_change(row: AuditRecord, line: AuditRecord, *, proven: bool) -> set[str]:
