@@ -265,3 +265,12 @@ def test_k4_a_call_that_contradicts_itself_is_not_sealed(
     """Once it was sealed, it would be found for ever, and nothing would heal it."""
     lines = call(result_status="open", **said)
     assert_found_and_not_sealed(audit, plant(audit, *lines[: None if ended else 1]))
+
+
+def test_k4_a_body_that_waits_for_an_answer_inside_of_it_has_not_expired(audit: Path) -> None:
+    """Its own question was answered before it began."""
+    write(audit, first("theirs", result_status="open"))
+    write(audit, late("resolved", "theirs", result_status="pending", duration_s=1.5))
+    assert found(audit) == []
+    expired = late("resolved", "theirs", human_decision="expired", result_status="denied")
+    assert_found_and_not_sealed(audit, plant(audit, msgspec.structs.replace(expired, timestamp=LATER)))

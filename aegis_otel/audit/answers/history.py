@@ -176,7 +176,8 @@ def _wrong_status(row: AuditRecord, before: AuditRecord, line: AuditRecord, *, p
     expired = line.human_decision == _EXPIRED
     if was in _ENDS and not (proven or (expired and row.human_decision == _EXPIRED and status == was)):
         return _ENDED
-    if expired and (status != _DENIED or was not in (_PENDING, _DENIED)):
+    asked = was == _DENIED or (was == _PENDING and row.duration_s is None)  # and not inside of its body
+    if expired and (status != _DENIED or not asked):
         return _NO_QUESTION
     if (was, status) == (_OPEN, _PENDING):  # inside of its body
         return _NO_PAUSE if line.duration_s is None else None
