@@ -132,9 +132,12 @@ class Policy:
             pass
         return PolicyDecision(action, judge(self.compiled, action, now or datetime.now(UTC)))
 
-    def reads_arguments(self, action_type: str) -> bool:
-        """Return whether any rule for actions of that type looks at a parameter."""
-        return bool(self.compiled.plan(action_type)[2])
+    def reads_arguments(self, *action_types: str) -> bool:
+        """Return whether any rule for actions of those types looks at a parameter."""
+        for each in action_types:  # noqa: SIM110 - for each call, and a generator costs more than most plans
+            if self.compiled.plan(each)[2]:
+                return True
+        return False
 
     def rules_asked(self, action: Action) -> int:
         """Return how many rules the action is compared with at most."""

@@ -235,4 +235,9 @@ async def off_loop_if_large(system: System, size: int, work: Callable[[], T], ru
         work: What to do.
         rules: That it compares the arguments with.
     """
-    return await system.off_loop(work) if size >= _LARGE_ARGUMENTS or rules >= _MANY_RULES else work()
+    return await system.off_loop(work) if is_large(size, rules) else work()
+
+
+def is_large(size: int, rules: int = 0) -> bool:
+    """Whether work on arguments of that size, compared with as many rules, belongs in a thread."""
+    return size >= _LARGE_ARGUMENTS or rules >= _MANY_RULES

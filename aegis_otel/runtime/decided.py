@@ -38,11 +38,11 @@ def decided(
         action_type=recorded_name(action.type),
         action_target=recorded_name(action.target),
         risk_level=RISK_NAMES[verdict.risk_level],
-        approval=verdict.approval.value,
+        approval=verdict.approval._value_,  # `.value` costs ten times as much, as below
         matched_rule=verdict.matched_rule,
         reason=cut_text(redact_name(verdict.reason)) or None,
         policy_digest=verdict.policy_digest or None,
-        mode=mode.value,
+        mode=mode._value_,
         agent_name=_optional(action.agent),
         tool_name=_optional(origin.tool_name),
         tool_original_name=_optional(origin.tool_original_name),

@@ -131,7 +131,7 @@ class ActionFactory:
         if validation is None or action.doubt:
             return Made(action)
         names = self._names_with(called)
-        if not any(policy.reads_arguments(each) for each, _ in names):
+        if not policy.reads_arguments(*[each for each, _ in names]):
             return Made(action.leave_unvalidated())
         if validation.runs_user_code and policy.evaluate(action).approval is Approval.BLOCK:
             return Made(action.leave_unvalidated())
@@ -272,8 +272,11 @@ def named_target(name: str, targets: Targets) -> str | None:
 
 def called_by(context: ToolContext[Any]) -> Sequence[str]:
     """What the model calls the tool, without and with its namespace: a copy may have a name of its own."""
-    names = (getattr(context, "tool_name", None), getattr(context, "qualified_tool_name", None))
-    return [name for name in names if name is not None]
+    name = getattr(context, "tool_name", None)
+    if type(context) is ToolContext and type(name) is str and getattr(context, "tool_namespace", "") is None:
+        return (name,)  # most often; what the SDK makes of a name alone is that name
+    names = (name, getattr(context, "qualified_tool_name", None))
+    return [each for each in names if each is not None]
 
 
 def origin_of(context: ToolContext[Any], arguments: str, original_name: str | None) -> Origin:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import functools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
@@ -29,7 +28,7 @@ from aegis_otel.audit.record import RecordStatus
 from aegis_otel.model import Action, Approval, Mode, Verdict
 from aegis_otel.policy.evaluator import strictness
 from aegis_otel.runtime import refusal
-from aegis_otel.runtime.call import Call, Origin, off_loop_if_large
+from aegis_otel.runtime.call import Call, Origin, is_large, off_loop_if_large
 from aegis_otel.runtime.describe import traced
 from aegis_otel.runtime.governor import Governor
 from aegis_otel.runtime.interruptions import GOES, Ruling
@@ -41,8 +40,6 @@ Guard = Callable[[ToolInputGuardrailData], Awaitable[ToolGuardrailFunctionOutput
 _log = logging.getLogger("aegis_otel")
 _UNSEEN = "The capture point was taken away before its body started: if it ran, nobody saw it"
 _NOT_STARTED = "Its body was not started: stopped by another guardrail or a hook"
-
-
 _READY = 16
 """Calls of one tool whose validated arguments wait for their guardrail."""
 
@@ -294,8 +291,11 @@ class Gate:
 
     async def _read(self, context: ToolContext[Any], arguments: str, agent: str | None) -> _Understood:
         """Return the call as the policy is asked about it."""
-        ready = self._taken(getattr(context, "tool_call_id", None), arguments, agent)
-        return ready or await self._understood(called_by(context), arguments, agent)
+        if self._ready:  # else nothing was looked at before
+            ready = self._taken(getattr(context, "tool_call_id", None), arguments, agent)
+            if ready is not None:
+                return ready
+        return await self._understood(called_by(context), arguments, agent)
 
     async def _authorize(
         self,
@@ -318,7 +318,10 @@ class Gate:
         )
 
     async def _understood(self, called: Sequence[str], arguments: str, agent: str | None) -> _Understood:
-        off_loop = functools.partial(off_loop_if_large, self.governor.system, len(arguments))
+        if not is_large(len(arguments)):
+            raw = self._understand(called, arguments, agent)
+            return raw if raw.fault is not None else self._judged(raw, arguments, called)
+        off_loop = self.governor.system.off_loop
         raw = await off_loop(lambda: self._understand(called, arguments, agent))
         if raw.fault is not None:
             return raw
@@ -340,7 +343,7 @@ class Gate:
     def _judged(self, understood: _Understood, arguments: str, called: Sequence[str]) -> _Understood:
         """The call with its validated arguments, where the policy may look at them."""
         made = self._actions.now().judged(understood.made.action, arguments, self.governor.policy, called)
-        return understood._replace(made=made)
+        return _Understood(made, understood.original_name)
 
     def _let_on(self, call: Call, context: ToolContext[Any], prepared: Prepared | None) -> None:  # noqa: ARG002
         """Let an admitted call go on to its body, where the gate meets it again."""
