@@ -59,6 +59,8 @@ def project(values: Mapping[str, Any], names: Aliases, typed_dicts: Aliases | No
         names: Other names of the parameters.
         typed_dicts: Other names of the keys of typed dictionaries in it; None where they are not known.
     """
+    if not names and _PLAIN.issuperset(map(type, values.values())):
+        return FrozenDict(values)  # nothing in it has another form
     return _Projection(typed_dicts).named(values, names, 0)
 
 

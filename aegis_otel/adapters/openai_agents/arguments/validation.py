@@ -33,6 +33,7 @@ Body = Callable[[ToolContext[Any], str], Awaitable[Any]]
 SDK_INVOKER = "_FailureHandlingFunctionToolInvoker"
 _PREPARE = "_prepare_arguments"
 _NAMED = "#/$named/{model}"
+_NAMEABLE = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 class Prepared(NamedTuple):
@@ -101,6 +102,9 @@ class Validation:
         """
         self._schema = schema
         self._owner = owner
+        kinds = [(name, each.kind) for name, each in schema.signature.parameters.items()]
+        self._parameters = kinds[1:] if schema.takes_context else kinds
+        self._nameable = frozenset(name for name, kind in kinds if kind in _NAMEABLE)
         model = schema.params_pydantic_model
         self._names = aliases_of(model)
         self._typed_dicts = typed_dict_aliases(getattr(model, "__pydantic_core_schema__", None))
@@ -136,13 +140,11 @@ class Validation:
     def _by_name(self, positional: list[Any], named: Mapping[str, Any]) -> dict[str, Any]:
         """Undo what `FuncSchema.to_call_args` does."""
         values: dict[str, Any] = {}
-        rest, parameters = list(positional), list(self._schema.signature.parameters.items())
-        nameable = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        own = {name for name, each in parameters if each.kind in nameable}
-        for name, parameter in parameters[1:] if self._schema.takes_context else parameters:
-            if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+        rest, own = list(positional), self._nameable
+        for name, kind in self._parameters:
+            if kind is inspect.Parameter.VAR_POSITIONAL:
                 values[name], rest = rest, []
-            elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            elif kind is inspect.Parameter.VAR_KEYWORD:
                 values[name] = {key: value for key, value in named.items() if key not in own}
             elif name in own and name in named:
                 values[name] = named[name]
