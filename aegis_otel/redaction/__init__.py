@@ -50,9 +50,11 @@ def redact(plain: Plain, encoded: bytes | None = None) -> Plain:
     None and booleans stay under any name: they tell whether there is a secret, not which. What cannot be
     worked through, because the stack is used up or too much in it may be a secret, is hidden as a whole.
     """
-    budget.begin()
     try:
-        return _redact(plain) if engine().suspects_json(encoded or encode_plain(plain)) else plain
+        if not engine().suspects_json(encoded or encode_plain(plain)):
+            return plain
+        budget.begin()
+        return _redact(plain)
     except budget.TooMuchError:
         return _masked(plain)
     except Exception:

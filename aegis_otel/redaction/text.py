@@ -200,6 +200,8 @@ class _Search:
             clues = frozenset(there)
             behind = (step for clue in there for step in self._behind.get(clue, ()) if step.needs <= clues)
             steps = [*steps, *behind]
+        elif not any(step.may_be is None or step.may_be(data) for step in steps):
+            return []  # most often
         asked: dict[Callable[[bytes], bool], bool] = {}
         return [step.index for step in steps if step.is_in(data, asked)]
 
@@ -212,16 +214,16 @@ class _Step:
         self.needs = frozenset(needs)
         self._pattern = sought.gate
         self._is_clue = not sought.clues and sought.may_be is None
-        self._may_be = sought.may_be
+        self.may_be = sought.may_be
 
     def is_in(self, data: bytes, asked: dict[Callable[[bytes], bool], bool]) -> bool:
         """Whether the gate is in a text; `asked` remembers what several of them ask of it."""
         if self._is_clue:
             return True
-        if self._may_be is not None:
-            may_be = asked.get(self._may_be)
+        if self.may_be is not None:
+            may_be = asked.get(self.may_be)
             if may_be is None:
-                may_be = asked[self._may_be] = self._may_be(data)
+                may_be = asked[self.may_be] = self.may_be(data)
             if not may_be:
                 return False
         return self._gate.search(data) is not None
