@@ -132,7 +132,15 @@ def _freeze(value: Any, depth: int, known: dict[int, tuple[int, Any, Any]]) -> A
     inner = depth + 1
     frozen: Any
     if isinstance(value, dict):
-        frozen = FrozenDict([(_freeze(k, inner, known), _freeze(v, inner, known)) for k, v in value.items()])
+        frozen = FrozenDict(
+            [
+                (
+                    k if type(k) in _ATOMS else _freeze(k, inner, known),
+                    v if type(v) in _ATOMS else _freeze(v, inner, known),
+                )
+                for k, v in value.items()
+            ]
+        )
     elif isinstance(value, list):
         frozen = FrozenList([_freeze(v, inner, known) for v in value])
     elif kind is tuple:
@@ -186,9 +194,9 @@ class Action:
     """Whether there are no other forms and no doubt, and every parameter is one that the schema names."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.params, Mapping):
-            raise TypeError(f"params of an Action must be a mapping, not `{type(self.params).__name__}`")
         if type(self.params) is not FrozenDict:
+            if not isinstance(self.params, (dict, Mapping)):  # an abstract class is slow to ask
+                raise TypeError(f"params of an Action must be a mapping, not `{type(self.params).__name__}`")
             object.__setattr__(self, "params", freeze(dict(self.params)))
         if self.schema is not None and not _lists(self.schema, self.params):
             object.__setattr__(self, "is_plain", False)
