@@ -42,6 +42,11 @@ _BASE64 = "|".join(form for name in _SPELLED for form in _in_base64(name))
 _HEX = "|".join(name.encode().hex() for name in _SPELLED)
 GATE = rf"{_BASE64}|(?i:{_HEX})"
 """A pattern found wherever `encoded_secrets` finds something."""
+CLUE = (
+    "|".join(sorted({form if "[" in form else form[:5] for form in _BASE64.split("|")}))
+    + f"|(?i:{'|'.join(sorted({form[:6] for form in _HEX.split('|')}))})"
+)
+"""How these names begin: `GATE` with fewer states."""
 _word = re2.compile(
     rf"([A-Za-z0-9+/_\-]*(?:{_BASE64})[A-Za-z0-9+/_\-]*={{0,2}})|((?i:[0-9a-f]*(?:{_HEX})[0-9a-f]*))".encode(),
     OPTIONS,

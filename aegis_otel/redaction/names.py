@@ -135,14 +135,14 @@ NAME_PART = (
 )
 """A pattern found in every name that `held_by` does not say "no" to, and in some others."""
 NAME_CLUE = (
-    r"(?i:pass|pw|pswd|psswd|secret|token|[a-z0-9_.\- ]key|key[ _.\-0-9]*data|[a-z0-9_.\- ]code|cred|auth"
-    r"|bearer|jwt|[cx]srf|cookie|sess(?:ion)?id|(?:github|gitlab|gh|azure|ado|devops)[ _.\-0-9]*pat|sid|pem"
-    r"|psk|sas|private|ssn|social|card[ _.\-0-9]*n|(?:credit|debit)[ _.\-0-9]*card|cc[ _.\-0-9]*num"
-    r"|cv[vcn]|otp|dsn|conn|phrase|words|mnemonic|answer|assertion|verifier|saml|nt[ _.\-0-9]*hash|ntlm"
-    r"|seed|jaas|kata|clave|zugang|sig|pin|khau|contras|kennwort|senha|wachtwoord|haslo|lozinka|geslo"
-    r"|heslo|salasana|losenord|adgangskode|jelszo|sifre|parool|parola|slaptazodis|kodeord|lykilord|zaporka"
-    r"|tunnussana|pasahitza|cyfrinair|nenosiri"
-    r"|pasvorto)|[\x80-\xff]"
+    r"(?i:pass|pw|pswd|psswd|secret|token|[a-z0-9_.\- ]key|key[ _.\-0-9]*data|(?:ty|ion|fa|tp|ms|me|ry"
+    r"|up|ck|ess|or|rm|ng)[ _.\-0-9]*code|cred|auth|bearer|jwt|[cx]srf|cookie|sess(?:ion)?id|(?:github"
+    r"|gitlab|gh|azure|ado|devops)[ _.\-0-9]*pat|sid|pem|psk|sas|private|ssn|social|card[ _.\-0-9]*n"
+    r"|(?:credit|debit)[ _.\-0-9]*card|cc[ _.\-0-9]*num|cv[vcn]|otp|dsn|conn(?:ection)?[ _.\-0-9]*str"
+    r"|phrase|words|mnemonic|answer|assertion|verifier|saml|nt[ _.\-0-9]*hash|ntlm|seed|jaas|kata|clave"
+    r"|zugang|sig|pin|khau|contras|kennwort|senha|wachtwoord|haslo|lozinka|geslo|heslo|salasana|losenord"
+    r"|adgangskode|jelszo|sifre|parool|parola|slaptazodis|kodeord|lykilord|zaporka|tunnussana|pasahitza"
+    r"|cyfrinair|nenosiri|pasvorto)|[\x80-\xff]"
 )
 """A pattern found wherever `NAME_PART` is. It has few states, whatever text it is looked for in."""
 

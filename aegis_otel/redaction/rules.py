@@ -36,6 +36,7 @@ _TAIL = r"(?:[^0-9A-Za-z]|\z)"
 _VENDOR = re.compile(r"\(\?i\)\(\?:\(\?:(.+?)\)\(\?:\[ \\t\\w\.-\]\{0,20\}\)")
 _CLASS_FIRST = re.compile(
     r"^((?:\(\?i\))?(?:\((?:\?:)?)*?)(?:\(\?:\^\|\[[^\]]+\]\)(\())?(?:\[[^\]]+\]|\\d)\{[\d,]+\}"
+    r"(?:_\[[^\]]+\]\{\d+\}(?=_))?"  # of `ab12_cd34_mmk`: an underscore alone tells nothing
 )
 _REPEATED = re.compile(r"\)\{\d")
 """A group that repeats is no secret, but a part of one."""
@@ -129,7 +130,7 @@ def vendor(regex: str) -> str | None:
 
 def vendors(named: Sequence[Rule]) -> str:
     """A pattern found wherever one of these rules is."""
-    return rf"{vendor_names(named)}[ \t\w.\-\\]*[\s'\"\\]*(?:[=>:,]|\|\||\?=)"
+    return rf"{vendor_names(named)}[ \t\w.\-\\]*[\s'\"\\]*(?:[=>:,]|\|\||\?=)[=>:\s'\"`\\]*[\w.%+/=\-]{{8}}"
 
 
 def vendor_names(named: Sequence[Rule]) -> str:

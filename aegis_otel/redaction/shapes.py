@@ -7,7 +7,7 @@ has read, and the rejected ones together are not much longer than the text.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from re import compile as compile_fixed  # on a few characters
 from typing import Any, NamedTuple
 
@@ -61,6 +61,12 @@ ALONE = (_JWT, TOKENS)
 """Families whose secrets nothing else belongs to, where they are whole words."""
 # A prefix and a long random part: apify_api_..., lsv2_pt_...; see `accept_prefixed`.
 _PREFIXED = r"[A-Za-z][A-Za-z0-9]{1,15}[_\-.~](?:[A-Za-z0-9]{1,10}[_\-.]){0,2}[A-Za-z0-9_\-]{20,}"
+_LONG_PART = (
+    "[_\\-.](?:"
+    + "|".join(rf"[A-Za-z]{{{letters}}}[0-9][A-Za-z0-9]{{{max(0, 13 - letters)}}}" for letters in range(13))
+    + "|[A-Za-z]{13,}[0-9])"
+)
+"""Fourteen letters and digits behind a sign, with at least one digit: no random part is without."""
 _VALUE = r"(?:\"([^\"\r\n]+)\"|'([^'\r\n]+)'|([^\s\"';|&`<>]+))"
 _LITERAL = r"[bBrRuU@$]{0,2}\\?[\"']([^\"'\\\r\n]{1,256})"
 _BLANKS = r"[ \t]+"
@@ -89,6 +95,9 @@ class Family(NamedTuple):
     """What `text.Engine` looks for before the gate; the gate itself where there is nothing."""
     may_be: Callable[[bytes], bool] | None = None
     """What it asks before the gate: says False only where that is not found."""
+    within: str = ""
+    """What all bytes of a match and of its gate are, where `source` has so many states that it is looked for
+    only around a gate."""
 
 
 _ESCAPED = (  # what stands in JSON for a break
@@ -118,8 +127,10 @@ def _wide(
     gate: str | None = None,
     clues: tuple[str, ...] = (),
     may_be: Callable[[bytes], bool] | None = None,
+    *,
+    within: str = "",
 ) -> Family:
-    return Family(source, accept, gate or unbounded(source), clues=clues, may_be=may_be)
+    return Family(source, accept, gate or unbounded(source), clues=clues, may_be=may_be, within=within)
 
 
 _before_at = re2.compile(rb"[:/][^\s/@\"'<>|;&`]*@", OPTIONS)
@@ -170,7 +181,7 @@ FAMILIES = (
     Family(r"(?i:password[ \t]{1,4}|(?:login|user(?:name)?)[ \t]+\S{1,80}[ \t]+pass(?:w(?:or)?d)?[ \t]+)"
            rf"{_VALUE}",
            accept_strong, r"(?i:pass(?:word|wd)?)[ \t]+\\?[\"']?[^\s'\"]*[0-9]",
-           clues=(r"(?i:pass(?:word|wd)?)[ \t]",)),
+           ),
     Family(r":54\d\d:[\w\-*.]{1,64}:[\w\-*.]{1,64}:([^\s\"':;|&`<>]{4,})", clues=(r":54\d\d:",)),  # .pgpass
     Family(r"(?:oracle:thin:|sqlplus(?: -\S+)* )[\w$.\-]{1,64}/([^\s\"'@]+)@",
            clues=("oracle:thin:|sqlplus", "@")),
@@ -179,7 +190,7 @@ FAMILIES = (
            rf"\]?(?:::new|\.new|\.of)?[ \t]*(?:=[ \t]*)?[(\[])[ \t]*[^()\[\],\r\n]{{1,200}},"
            rf"[ \t]*{_LITERAL}",
           clues=(r"(?i:(?:log_?in|sign_?in|auth|authenticate|credentials?)\]?(?:::new|\.new|\.of)?)"
-                 r"[ \t]*(?:=[ \t]*)?[(\[]",)),
+                 r"[ \t]*(?:=[ \t]*)?[(\[][^()\[\],\r\n]+,[ \t]*[bBrRuU@$]*\\*[\"']",)),
     _wide(r"(?:(?i:mysqli?_connect|new (?:mysqli|pdo)|getconnection))"
            r"\((?:[^(),\r\n]{1,200},[ \t]*){2}" + _LITERAL,
           clues=("(?i:mysqli?_connect|new (?:mysqli|pdo)|getconnection)",)),
@@ -211,11 +222,13 @@ FAMILIES = (
     _wide(r"(?:^|[\s=\"'(])[\w$.]{1,64}/([^\s/@\"'<>|;&`]{6,})@[\w.\-]+", accept_strong,
           clues=("@",), may_be=_is_before_at),
     _wide(r"(?i:connect)[ \t]+[\w$]{1,64}/([^\s/@\"'<>|;&`]+)@[\w.\-]+",
-          clues=(r"(?i:connect)[ \t]",), may_be=_is_before_at),
+          clues=(r"(?i:connect)[ \t]+[\w$]+/",), may_be=_is_before_at),
     _wide(r"(?:^|\s)(?i:default|machine[ \t]+\S{1,200})\s+(?:login|user)\s+\S{1,200}\s+password\s+(\S+)",
-          clues=("(?i:default|machine)", f"password{_BREAK}")),
+          clues=(rf"(?i:default|machine[ \t]+\S+){_BREAK}+(?:login|user){_BREAK}",)),
     _wide(r"(?:^|\n)[ \t]*(?:masterauth|requirepass|AUTH|ENV \w{0,60}(?:PASSWORD|SECRET|TOKEN|KEY))[ \t]+"
-           rf"(?:\w+[ \t]+)?{_VALUE}", accept_code, clues=(r"masterauth|requirepass|AUTH[ \t]|ENV ",)),
+           rf"(?:\w+[ \t]+)?{_VALUE}", accept_code,
+          clues=(r"(?:^|\n|\\n|\")[ \t]*(?:masterauth|requirepass|AUTH|ENV \w*(?:PASSWORD|SECRET|TOKEN|KEY))"
+                 r"[ \t]",)),
     _wide(rf"(?:requirepass|insecure-password|isakmp key)[ \t]+{_VALUE}",
           clues=("requirepass|insecure-password|isakmp key",)),
     _wide(r"ACL SETUSER [^\r\n]{0,200}?[ \t]>(\S+)", clues=("ACL SETUSER ",)),
@@ -224,14 +237,14 @@ FAMILIES = (
            r"|passc|pin\b)",
            accept_strong_or_quoted,
            r"[ \t](?:is|as|ist)[ \t]+(?:the|my|your|our|mein|das)[ \t]+(?:new |root |admin )?(?i:passw|passc"
-           r"|pin)", (r"[ \t](?i:passw|passc|pin)",)),
+           r"|pin)", within=r"[^\r\n]"),
     Family(r"\$(?:1|2[abxy]?|5|6|y|apr1|argon2\w{1,2})\$([\w./$=,+\-]{20,})",
            clues=(r"\$(?:1|2[abxy]?|5|6|y|apr1|argon2\w{1,2})\$",)),  # crypt
     Family(_JWT, None, r"eyJ[\w\-]+\.[\w\-]"),  # JSON Web Token
     Family(r"((?:AKIA|ASIA)[A-Z0-9]{16}|AIza[\w\-]{35})", None, r"A(?:KI|SI|Iz)[Aa][\w\-]{6}"),  # in a word
     Family(TOKENS, accept_token, _TOKEN_GATE, True, (_TOKEN_CLUE,)),
-    Family(_PREFIXED, accept_prefixed, r"[_\-.][A-Za-z0-9]{14}", True,
-           (r"[_\-.][A-Za-z0-9]{3}",), _has_a_run),
+    Family(_PREFIXED, accept_prefixed, _LONG_PART, True, (r"[_\-.][A-Za-z0-9]{3}", "[0-9]"), _has_a_run,
+           r"[\w\-.~]"),
     Family(rf"{EDGE}(?i:bearer)(?:\s|\\[nrt]|%20){{1,8}}([\w.~+/=\-]{{6,}})", accept_bearer,
            clues=(r"(?i:bearer)(?:\s|\\[nrt]|%20)",)),
     Family(rf"{EDGE}(?i:basic)(?:\s|\\[nrt]|%20){{1,8}}([\w+/\-]{{6,}}=*)", accept_basic,
@@ -257,6 +270,23 @@ _REJECTED = 1 << 20
 of thousands of tokens in it gets there: what is left of it is hidden, so that it takes no quadratic time."""
 
 
+class _Around:
+    """Finds the places around the gate of a family, which reach as far as bytes of a kind."""
+
+    def __init__(self, gate: str, within: str) -> None:
+        self._gate = re2.compile(gate.encode(), OPTIONS)
+        self._rest = re2.compile(f"{within}*".encode(), OPTIONS)
+        self._within = bytes(byte for byte in range(256) if self._rest.match(bytes((byte,))).end())
+
+    def places(self, data: bytes) -> Iterator[Span]:
+        """Yield them in order, and apart."""
+        at = 0
+        while (gate := self._gate.search(data, at)) is not None:
+            begin = at + len(data[at : gate.start()].rstrip(self._within))
+            at = self._rest.match(data, gate.end()).end()
+            yield begin, at
+
+
 class FamilyFinder:
     """One family at work."""
 
@@ -264,21 +294,25 @@ class FamilyFinder:
         self._compiled = re2.compile(family.source.encode(), OPTIONS)
         self._accept = family.accept
         self._whole = family.whole
+        self._around = _Around(family.gate, family.within) if family.within else None
 
     def __call__(self, data: bytes) -> list[Span]:
         spans: list[Span] = []
-        at = 0
         rejected = 0  # bytes of matches, which may overlap
         most = _REJECTED + 4 * len(data)
-        while (found := self._compiled.search(data, at)) is not None:
-            budget.spend()
-            start, end = self._secret(found)
-            if after_mask(data, start) == start and (self._is_secret(data, start, end) or rejected > most):
-                spans += bounded(data, start, end)
-                at = max(end, at + 1)
-            else:
-                at = max(start + 1, at + 1)
-                rejected += end - start
+        for begin, limit in [(0, len(data))] if self._around is None else self._around.places(data):
+            at = begin
+            while (found := self._compiled.search(data, at, limit)) is not None:
+                budget.spend()
+                start, end = self._secret(found)
+                if after_mask(data, start) == start and (
+                    self._is_secret(data, start, end) or rejected > most
+                ):
+                    spans += bounded(data, start, end)
+                    at = max(end, at + 1)
+                else:
+                    at = max(start + 1, at + 1)
+                    rejected += end - start
         return spans
 
     def _is_secret(self, data: bytes, start: int, end: int) -> bool:

@@ -27,11 +27,12 @@ BY = (
     rf"|'((?:[^'\r\n]|'')+)'{_GAP}(?i:as{_GAP}(?:password|passwd|pwd|secret|api_key|token)\b)"
 )
 
-INTO_CLUE = r"(?i:insert|replace)(?:\s|\\[nrt])"
+INTO_CLUE = rf"(?i:(?:insert|replace){_GAP}(?:ignore{_GAP}|overwrite{_GAP})?into){_GAP[:-1]}"
 BY_CLUE = (
-    r"(?i:identified|password[ \t]*\(|(?:password|passwd|pwd|secret)[ \t]*=[ \t]*\w|_(?:en|de)crypt\("
-    r"|bypassphrase\(|pragma[ \t]|attach(?:\s|\\[nrt])"
-    rf"|as{_GAP}(?:password|passwd|pwd|secret|api_key|token))"
+    rf"(?i:identified{_GAP}(?:with|by|as)|password[ \t]*\([ \t]*n?'"
+    r"|(?:password|passwd|pwd|secret)[ \t]*=[ \t]*\w+[ \t]*\([ \t]*'"
+    rf"|_(?:en|de)crypt\(|bypassphrase\(|pragma[ \t]+(?:hex)?key|attach{_GAP[:-1]}"
+    rf"|'{_GAP}as{_GAP}(?:password|passwd|pwd|secret|api_key|token))"
 )
 """Patterns found wherever `INTO` and `BY` are, with few states."""
 

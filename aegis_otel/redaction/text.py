@@ -46,6 +46,8 @@ class Sought(NamedTuple):
     """Patterns with few states, all of which are found wherever `gate` is. Without any, the gate is one."""
     may_be: Callable[[bytes], bool] | None = None
     """Asked where the clues are found; says False only where `gate` is not."""
+    is_in: Callable[[bytes], bool] | None = None
+    """Says in place of `gate` whether `find` may find something."""
 
 
 class Engine:
@@ -68,14 +70,14 @@ class Engine:
                 Sought(family.gate or family.source, shapes.FamilyFinder(family), family.clues, family.may_be)
                 for family in shapes.FAMILIES
             ),
-            Sought(loose(tokens), RuleFinder(tokens, loose), (loose(tokens, 2),)),
+            Sought(loose(tokens, 20), RuleFinder(tokens, loose), (loose(tokens, 2),)),
             Sought(pem.PEM, pem.pem_keys),
             Sought(signs.gate(added), named.NamedFinder(added), (name,), signs.may_be),
             Sought(commands.GATE, commands.command_secrets, (commands.CLUE,)),
-            Sought(encoded.GATE, encoded.encoded_secrets),
+            Sought(encoded.GATE, encoded.encoded_secrets, (encoded.CLUE,)),
             Sought(sql.into(added), sql.sql_values, (name, sql.INTO_CLUE)),
             Sought(sql.BY, sql.sql_passwords, (sql.BY_CLUE,)),
-            Sought(words.pattern(), words.seed_phrases, may_be=words.may_be),
+            Sought("", words.seed_phrases, is_in=words.has_phrase),
             *(Sought(pattern, _Added(pattern)) for pattern in patterns),
             Sought(vendors(of_vendors), RuleFinder(of_vendors, vendors), (vendor_names(of_vendors),)),
             Sought(broken.UNSEEN, self._without_unseen),
@@ -187,7 +189,7 @@ class _Search:
         self._always: list[_Step] = []
         self._behind: dict[int, list[_Step]] = {}
         for index, each in enumerate(sought):
-            clues = each.clues or (() if each.may_be else (each.gate,))
+            clues = each.clues or (() if each.may_be or each.is_in else (each.gate,))
             needs = [numbers.setdefault(clue, len(numbers)) for clue in clues]
             step = _Step(index, each, needs)
             (self._behind.setdefault(needs[-1], []) if needs else self._always).append(step)
@@ -213,8 +215,9 @@ class _Step:
         self.index = index
         self.needs = frozenset(needs)
         self._pattern = sought.gate
-        self._is_clue = not sought.clues and sought.may_be is None
-        self.may_be = sought.may_be
+        self._is_clue = not sought.clues and sought.may_be is None and sought.is_in is None
+        self.may_be = sought.is_in or sought.may_be
+        self._is_certain = sought.is_in is not None
 
     def is_in(self, data: bytes, asked: dict[Callable[[bytes], bool], bool]) -> bool:
         """Whether the gate is in a text; `asked` remembers what several of them ask of it."""
@@ -226,7 +229,7 @@ class _Step:
                 may_be = asked[self.may_be] = self.may_be(data)
             if not may_be:
                 return False
-        return self._gate.search(data) is not None
+        return self._is_certain or self._gate.search(data) is not None
 
     @cached_property
     def _gate(self) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+from collections.abc import Iterator
 from functools import cache
 from re import compile as compile_fixed  # one class of characters: as linear, and quicker
 
@@ -11,11 +12,13 @@ from aegis_otel.redaction.spans import Span
 _FEWEST = 12
 _token = compile_fixed(rb"[a-z]+|[^a-z \t,\r\n]+")
 _ENOUGH = b"\1" * _FEWEST
-_IN_GATE = 9
-"""Words in a row that the gate looks for: as many as prose next to never has."""
-_KINDS = bytes.maketrans(b"abcdefghijklmnopqrstuvwxyz \t,\r\n\\", b"a" * 32)
+_KINDS = bytes(97 if byte in b"abcdefghijklmnopqrstuvwxyz \t,\r\n\\" else 0 for byte in range(256))
 _ROW = b"a" * 47
 """The letters and blanks of twelve words, of which each has three letters at least."""
+_STEP = 4
+"""Every fourth byte is looked at first, which takes a quarter of the time."""
+_ESCAPES = (b"\\n", b"\\r", b"\\t", b",")
+"""What parts two words in JSON, or in a list, besides blanks."""
 
 
 @cache
@@ -23,31 +26,47 @@ def _listed() -> frozenset[bytes]:
     return frozenset((pkgutil.get_data(__package__, "data/bip39_english.txt") or b"").split())
 
 
-def pattern() -> str:
-    """A pattern found in every text that `seed_phrases` finds something in. Four letters tell a word."""
-    heads = sorted({word[:4].decode() for word in _listed()})
-    word = rf"(?:{'|'.join(heads)})[a-z]{{0,4}}"
-    return rf"(?:[ \t,\r\n]|\\[nrt]){word}(?:(?:[ \t,\r\n]|\\[nrt]){{1,4}}{word}){{{_IN_GATE - 1}}}"
-
-
-def may_be(data: bytes) -> bool:
-    """Whether as many letters and blanks stand in a row as in a seed phrase; first, in every second byte."""
-    return (
-        len(data) >= len(_ROW)
-        and _ROW[: len(_ROW) // 2] in data[::2].translate(_KINDS)
-        and _ROW in data.translate(_KINDS)
-    )
+def has_phrase(data: bytes) -> bool:
+    """Whether a seed phrase is in a text or in JSON."""
+    return any(_is_phrase(data[start:end]) for start, end in _runs(data))
 
 
 def seed_phrases(data: bytes) -> list[Span]:
     """Seed phrases, each line for itself."""
+    return [span for start, end in _runs(data) for span in _phrases(data, start, end)]
+
+
+def _runs(data: bytes) -> Iterator[Span]:
+    """Yield where as many letters and blanks stand in a row as in a seed phrase."""
+    if _ROW[: len(_ROW) // _STEP] not in data[::_STEP].translate(_KINDS):
+        return
+    kinds = data.translate(_KINDS)
+    start = kinds.find(_ROW)
+    while start >= 0:
+        end = kinds.find(b"\0", start)
+        end = len(data) if end < 0 else end
+        yield start, end
+        start = kinds.find(_ROW, end)
+
+
+def _is_phrase(run: bytes) -> bool:
+    """Whether enough words of the list follow each other. Of so many, one stands at a twelfth place."""
+    for escape in _ESCAPES:
+        if escape in run:
+            run = run.replace(escape, b" ")
     listed = _listed()
+    words = run.split()
+    return any(word in listed for word in words[_FEWEST - 1 :: _FEWEST]) and _ENOUGH in bytes(
+        word in listed for word in words
+    )
+
+
+def _phrases(data: bytes, start: int, end: int) -> list[Span]:
+    listed = _listed()
+    places = [token.span() for token in _token.finditer(data, start, end)]
+    known = bytes(data[begin:stop] in listed for begin, stop in places)
     spans: list[Span] = []
-    known = bytes(word in listed for word in _token.findall(data))
     first = known.find(_ENOUGH)
-    if first < 0:
-        return spans
-    places = [token.span() for token in _token.finditer(data)]
     while first >= 0:
         last = known.find(0, first)
         last = len(known) if last < 0 else last
