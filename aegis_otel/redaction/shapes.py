@@ -145,8 +145,8 @@ _ALNUM = bytes.maketrans(b"".join(bytes((n,)) for n in range(256) if bytes((n,))
 
 
 def _has_a_run(data: bytes) -> bool:
-    """Whether there are enough letters and digits in a row for what stands behind a prefix."""
-    return b"a" * 14 in data.translate(_ALNUM)
+    """Whether there are a digit, and enough letters and digits in a row for what stands behind a prefix."""
+    return any(digit in data for digit in b"0123456789") and b"a" * 14 in data.translate(_ALNUM)
 
 
 _BREAK = r"(?:\s|\\[nrt])"
@@ -243,7 +243,7 @@ FAMILIES = (
     Family(_JWT, None, r"eyJ[\w\-]+\.[\w\-]"),  # JSON Web Token
     Family(r"((?:AKIA|ASIA)[A-Z0-9]{16}|AIza[\w\-]{35})", None, r"A(?:KI|SI|Iz)[Aa][\w\-]{6}"),  # in a word
     Family(TOKENS, accept_token, _TOKEN_GATE, True, (_TOKEN_CLUE,)),
-    Family(_PREFIXED, accept_prefixed, _LONG_PART, True, (r"[_\-.][A-Za-z0-9]{3}", "[0-9]"), _has_a_run,
+    Family(_PREFIXED, accept_prefixed, _LONG_PART, True, (r"[_\-.][A-Za-z0-9]{3}",), _has_a_run,
            r"[\w\-.~]"),
     Family(rf"{EDGE}(?i:bearer)(?:\s|\\[nrt]|%20){{1,8}}([\w.~+/=\-]{{6,}})", accept_bearer,
            clues=(r"(?i:bearer)(?:\s|\\[nrt]|%20)",)),

@@ -15,8 +15,8 @@ _ENOUGH = b"\1" * _FEWEST
 _KINDS = bytes(97 if byte in b"abcdefghijklmnopqrstuvwxyz \t,\r\n\\" else 0 for byte in range(256))
 _ROW = b"a" * 47
 """The letters and blanks of twelve words, of which each has three letters at least."""
-_STEP = 4
-"""Every fourth byte is looked at first, which takes a quarter of the time."""
+_STEP = 2
+"""Every second byte is looked at first, which takes half of the time."""
 _ESCAPES = (b"\\n", b"\\r", b"\\t", b",")
 """What parts two words in JSON, or in a list, besides blanks."""
 
