@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from aegis_otel import AuditError
-from aegis_otel.audit import files, pending, sealing
+from aegis_otel.audit import pending, sealing
 from aegis_otel.audit import seals as seals_module
 from aegis_otel.audit.drafts import Drafts
 from aegis_otel.audit.journal import Journal
@@ -86,6 +86,8 @@ def test_k4_a_lock_that_is_never_let_go_is_waited_for_and_said(
     """No process hangs for ever; what did not get the lock did nothing."""
     monkeypatch.setenv("AEGIS_SEAL_KEY", str(make_key(tmp_path / "key.pem")[0]))
     sealed(audit, "one")
+    from aegis_otel.audit import files
+
     monkeypatch.setattr(pending, "_PATIENCE_S", 0.2)
     monkeypatch.setattr(files, "PATIENCE_S", 0.2)
     before = {path: path.read_bytes() for path in audit.rglob("*") if path.is_file()}
