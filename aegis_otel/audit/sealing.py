@@ -6,6 +6,7 @@ docs/design.md, "The audit lake", has the order of the steps and why it is safe 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Container, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -254,7 +255,7 @@ class _Copies(TemporaryDirectory[str]):
 
     def add(self, name: str, content: bytes) -> Path:
         """Keep a copy, and return its path."""
-        with open(files.create_file(Path(self.name), name), "wb") as file:
+        with os.fdopen(files.create_file(Path(self.name), name), "wb") as file:
             file.write(content)
         return Path(self.name) / name
 

@@ -98,15 +98,16 @@ def _verify(proof: Proof, scope: _Scope, progress: Callable[[int, int], None] | 
         _identify(proof, scope)
         ledger = check_seals(proof, scope.keys, witnessed=bool(scope.witness))
         intact = check_lake(proof, ledger)
+        begun: dict[str, str] = {}
         if (directory / JOURNAL).exists() or not (scope.witness or scope.keys):
             check_journal(proof, ledger)
             if not proof.findings:
-                check_calls(proof)
+                begun = check_calls(proof)
         else:
             proof.notes.append(f"{JOURNAL}: is not there, so this was checked as a copy of what is sealed")
         check_unfinished(proof, intact)
         if not proof.findings:  # of what was tampered with, rows say nothing
-            check_rows(proof, ledger, intact)
+            check_rows(proof, ledger, intact, begun)
         _check_top(proof, scope)
         for mirror in find_mirrors(directory) if scope.mirrors else ():
             _check_mirror(proof, mirror, scope)
@@ -163,7 +164,7 @@ def _check_mirror(proof: Proof, mirror: Path, scope: _Scope) -> None:
     ledger = check_seals(part, scope.keys, witnessed=bool(scope.witness))
     intact = check_lake(part, ledger)
     if not part.findings:
-        check_rows(part, ledger, intact)
+        check_rows(part, ledger, intact, {})
     if scope.witness:
         _compare(part, ledger, scope.witness)
     place = f"{MIRROR}/{mirror.name}"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import duckdb
 
-from aegis_otel.audit.fold import BEGUN, literal, quoted
+from aegis_otel.audit.fold import literal, quoted
 from aegis_otel.audit.lake import SCHEMA
 from aegis_otel.audit.location import JOURNAL, LAKE, SEALS
 from aegis_otel.audit.proof import Proof
@@ -17,7 +17,6 @@ from aegis_otel.audit.row_digest import BEFORE, digest_of, row_digest
 from aegis_otel.audit.segments import (
     columns_version,
     held_elsewhere,
-    lines_of,
     opened,
     schema_version,
     sealed_rows,
@@ -61,14 +60,20 @@ JOIN amended ON amended.decision_id = sealed.decision_id WHERE {row} <> amended.
 _TWICE = "SELECT decision_id FROM {rows} GROUP BY ALL HAVING count(*) > 1 ORDER BY 1 LIMIT 1"
 
 _AGAIN = """
-SELECT min(file), decision_id FROM ({lines})
-WHERE readable AND decision_id IN (SELECT decision_id FROM {rows})
-GROUP BY decision_id HAVING {begun} ORDER BY ALL LIMIT 10
+SELECT DISTINCT decision_id FROM {rows} WHERE decision_id IN (SELECT unnest(?::VARCHAR[]))
+ORDER BY ALL LIMIT 10
 """
 
 
-def check_rows(proof: Proof, ledger: Ledger, intact: Sequence[Sealed]) -> None:
-    """Check the rows of segments that are as they were sealed; what is wrong is added to the proof."""
+def check_rows(proof: Proof, ledger: Ledger, intact: Sequence[Sealed], begun: Mapping[str, str]) -> None:
+    """Check the rows of segments that are as they were sealed; what is wrong is added to the proof.
+
+    Args:
+        proof: What to add to.
+        ledger: What the seals say.
+        intact: The segments.
+        begun: The journal file with the first line of each call that is not sealed, by its decision.
+    """
     with opened() as connection:
         if os.path.lexists(proof.directory / LAKE / SCHEMA):
             _check_schema(proof, connection)
@@ -90,7 +95,7 @@ def check_rows(proof: Proof, ledger: Ledger, intact: Sequence[Sealed]) -> None:
                 what = str(error).partition("\n")[0]
                 proof.found(f"{LAKE}/{each.segment.file}", f"is no segment of this audit: {what}")
         if not proof.findings:
-            _check_once(proof, connection, ledger, intact)
+            _check_once(proof, connection, intact, begun)
 
 
 def _moved(
@@ -122,7 +127,7 @@ def _moved(
 
 
 def _check_once(
-    proof: Proof, connection: duckdb.DuckDBPyConnection, ledger: Ledger, intact: Sequence[Sealed]
+    proof: Proof, connection: duckdb.DuckDBPyConnection, intact: Sequence[Sealed], begun: Mapping[str, str]
 ) -> None:
     """Whether every call has one row, in sealed files and in the journal: readers show both."""
     if not intact:
@@ -135,11 +140,9 @@ def _check_once(
     if connection.execute(sql).fetchall() != [(True,)]:
         for (call,) in connection.execute(_TWICE.format(rows=rows)).fetchall():
             proof.found(LAKE, f"the call `{call}` is sealed twice: its rows are in more than one place")
-    journals = [path for path in journal_files(root / JOURNAL) if path.name not in ledger.covered]
-    found = connection.execute(_AGAIN.format(lines=lines_of(journals), begun=BEGUN, rows=rows)).fetchall()
-    for file, call in found:
+    for (call,) in connection.execute(_AGAIN.format(rows=rows), [list(begun)]).fetchall():
         proof.found(
-            f"{JOURNAL}/{file}",
+            f"{JOURNAL}/{begun[call]}",
             f"begins the call `{call}` anew, which is sealed: readers would show it twice",
         )
 

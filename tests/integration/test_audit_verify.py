@@ -15,6 +15,7 @@ import duckdb
 import pytest
 
 from aegis_otel.audit import journal as journal_module
+from aegis_otel.audit import sealing
 from aegis_otel.audit.chain import link, seals_origin, without_chain
 from aegis_otel.audit.journal import Journal
 from aegis_otel.audit.proof import Proof
@@ -488,13 +489,19 @@ class TestRows:
             ({"human_decision": "expired", "result_status": "success"}, "was refused by a human"),
         ],
     )
-    def test_rows_that_cannot_be(self, tmp_path: Path, row: dict[str, Any], what: str) -> None:
-        """In monitor mode they can: nothing is stopped there."""
+    def test_rows_that_cannot_be(
+        self, tmp_path: Path, row: dict[str, Any], what: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """In monitor mode they can: nothing is stopped there. An older version sealed all of them."""
         for mode, count in (("enforce", 1), ("monitor", 0)):
             journal = Journal(tmp_path / mode)
             journal.append(decided(decision_id="x", mode=mode, **row))
             journal.close()
-            seal(tmp_path / mode)
+            assert len(verify(tmp_path / mode).findings) == count
+            assert len(seal(tmp_path / mode).seals) == 1 - count
+            with monkeypatch.context() as older:
+                older.setattr(sealing, "unsealable_files", lambda directory, held: {})
+                seal(tmp_path / mode)
             assert [f"`x` {what}" in each.what for each in verify(tmp_path / mode).findings] == [True] * count
 
     def test_every_row_that_the_sealer_makes_can_be(self, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ RECORDS = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(RECORDS, min_size=1, max_size=8))
 def test_record_journal_view_is_the_identity(records: list[dict[str, Any]]) -> None:
     """Any text, any number, any JSON: what was recorded is what is read, column by column."""
@@ -75,7 +75,7 @@ def test_every_text_can_be_written(reason: str, session: str) -> None:
     )
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(
     st.lists(st.binary(max_size=60).map(lambda line: line.replace(b"\n", b"")), max_size=20),
     st.integers(0, 400),

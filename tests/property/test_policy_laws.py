@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -22,7 +21,6 @@ from aegis_otel.policy.explain import Match, explain
 from aegis_otel.policy.globs import compile_glob, covers
 from aegis_otel.policy.grammar import KEYS, json_schema
 
-law = partial(settings, deadline=None)  # the machine may be busy
 
 LETTERS = "ab."
 words = st.text(LETTERS, max_size=4)
@@ -230,7 +228,7 @@ def reference_decide(policy: dict[str, Any], action: Action, now: datetime) -> t
 
 
 @given(policies, actions, moments)
-@law(max_examples=600)
+@settings(max_examples=600)
 def test_the_plan_agrees_with_the_reference(policy: dict[str, Any], action: Action, now: datetime) -> None:
     """Twice, because the first decision of a type makes the plan and the second uses it."""
     object.__setattr__(action, "schema", None)
@@ -242,7 +240,7 @@ def test_the_plan_agrees_with_the_reference(policy: dict[str, Any], action: Acti
 
 
 @given(policies, actions, moments)
-@law(max_examples=300)
+@settings(max_examples=300)
 def test_evaluate_never_raises_and_is_deterministic(
     policy: dict[str, Any], action: Action, now: datetime
 ) -> None:
@@ -254,7 +252,7 @@ def test_evaluate_never_raises_and_is_deterministic(
 
 
 @given(policies, rules, actions, moments)
-@law(max_examples=300)
+@settings(max_examples=300)
 def test_a_block_rule_on_top_never_loosens(
     policy: dict[str, Any], rule: dict[str, Any], action: Action, now: datetime
 ) -> None:
@@ -267,7 +265,7 @@ def test_a_block_rule_on_top_never_loosens(
 
 
 @given(policies, actions, moments)
-@law(max_examples=200)
+@settings(max_examples=200)
 def test_an_unknown_is_at_least_as_strict_as_a_certain_no(
     policy: dict[str, Any], action: Action, now: datetime
 ) -> None:
@@ -285,7 +283,7 @@ def test_an_unknown_is_at_least_as_strict_as_a_certain_no(
 
 
 @given(globs, words)
-@law(max_examples=500)
+@settings(max_examples=500)
 @example("*?", "a\n")
 @example("a*a", "a")
 def test_globs_agree_with_the_reference(pattern: str, text: str) -> None:
@@ -293,7 +291,7 @@ def test_globs_agree_with_the_reference(pattern: str, text: str) -> None:
 
 
 @given(globs, globs, words)
-@law(max_examples=500)
+@settings(max_examples=500)
 def test_what_covers_matches_all_that_is_covered(wide: str, narrow: str, text: str) -> None:
     if covers(wide, narrow) and reference_glob(narrow, text):
         assert reference_glob(wide, text)
@@ -309,7 +307,7 @@ def refusal(load: Callable[[Any], Policy], data: Any) -> list[Problem] | None:
 
 
 @given(st.one_of(st.text(max_size=200), st.binary(max_size=200)))
-@law(max_examples=500)
+@settings(max_examples=500)
 @example("a: \ud800")
 @example("? ? ?")
 @example("- - -\n -\n")
@@ -327,7 +325,7 @@ TOKENS += [*"&*!|>#?:-,[]{}~", "auto", "1", "18:00", "no", "1.5", "'1'", "[]", "
 
 
 @given(st.lists(st.sampled_from([*TOKENS, "\n", "\n  ", "\n    - "]), max_size=40).map(" ".join))
-@law(max_examples=500)
+@settings(max_examples=500)
 def test_what_is_nearly_a_policy_is_refused_with_places(text: str) -> None:
     problems = refusal(Policy.from_text, text) or ()
     assert all(problem.line >= 1 and problem.column >= 1 for problem in problems)
@@ -348,20 +346,20 @@ json_values = st.recursive(
 
 
 @given(json_values)
-@law(max_examples=500)
+@settings(max_examples=500)
 def test_the_loader_refuses_data_with_policy_errors_only(data: Any) -> None:
     problems = refusal(Policy.from_dict, data)
     assert problems is None or problems
 
 
 @given(st.one_of(json_values, policies, st.fixed_dictionaries({"rules": st.lists(json_values, max_size=2)})))
-@law(max_examples=300)
+@settings(max_examples=300)
 def test_what_loads_is_valid_by_the_json_schema(data: Any) -> None:
     assert refusal(Policy.from_dict, data) is not None or SCHEMA.is_valid(data)
 
 
 @given(policies, policies, policies)
-@law(max_examples=100)
+@settings(max_examples=100)
 def test_merging_is_associative(one: Any, two: Any, three: Any) -> None:
     a, b, c = Policy.from_dict(one), Policy.from_dict(two), Policy.from_dict(three)
     left, right = a.merge(b).merge(c), a.merge(b.merge(c))
@@ -372,7 +370,7 @@ def test_merging_is_associative(one: Any, two: Any, three: Any) -> None:
 
 
 @given(policies, st.booleans())
-@law(max_examples=100)
+@settings(max_examples=100)
 def test_the_digest_survives_layout(policy: dict[str, Any], flow: bool) -> None:
     written = yaml.safe_dump(policy, default_flow_style=flow, default_style='"' if flow else None, width=20)
     from_json = Policy.from_text(json.dumps(policy))
@@ -382,7 +380,7 @@ def test_the_digest_survives_layout(policy: dict[str, Any], flow: bool) -> None:
         assert Policy.from_text(written).digest == from_json.digest
 
 
-@law(max_examples=300)
+@settings(max_examples=300)
 @given(policies, actions, moments)
 def test_an_explanation_comes_to_the_same_end(policy: Any, action: Action, now: datetime) -> None:
     """What is explained is what was decided; the first certain match is where asking ends."""

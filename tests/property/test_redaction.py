@@ -329,7 +329,7 @@ GATED = [
 
 
 @pytest.mark.parametrize(("number", "gate"), GATED)
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_no_clue_is_missing_where_a_gate_is(number: int, gate: str, data: st.DataObject) -> None:
     """What is looked for first rules out no text in which the pattern itself would be found."""
@@ -339,7 +339,7 @@ def test_no_clue_is_missing_where_a_gate_is(number: int, gate: str, data: st.Dat
 
 
 @pytest.mark.parametrize("part", alternatives(_PARTS))
-@settings(max_examples=15)
+@settings(max_examples=6)
 @given(data=st.data())
 def test_a_clue_is_in_every_name(part: str, data: st.DataObject) -> None:
     """Each kind of name that tells a secret has one of the clues in it."""

@@ -22,14 +22,18 @@ _Named = tuple[str, AuditRecord]
 """A line, after the name of its file."""
 
 
-def check_calls(proof: Proof) -> None:
+def check_calls(proof: Proof) -> dict[str, str]:
     """Check the calls that are not sealed yet; what is wrong is added to the proof.
+
+    Returns:
+        The name of a file with the first line of each of them, by its decision.
 
     Raises:
         AuditError: the journal cannot be read.
     """
     lines = Lines(proof.directory)
-    calls = _calls(lines)
+    begun: dict[str, str] = {}
+    calls = _calls(lines, begun)
     for name in sorted(lines.foreign):
         if f"{JOURNAL}/{name}" not in proof.unfinished:
             proof.found(f"{JOURNAL}/{name}", "has lines that belong to no writer of this audit")
@@ -51,6 +55,7 @@ def check_calls(proof: Proof) -> None:
         elif wrong is not None:
             files = ", ".join(f"`{name}`" for name in sorted(_names(named, wrong)))
             proof.found(JOURNAL, f"the call `{decision_id}` {wrong.what} ({files})")
+    return begun
 
 
 def unsealable_files(directory: Path, held: Mapping[str, bytes]) -> dict[str, str]:
@@ -65,7 +70,7 @@ def unsealable_files(directory: Path, held: Mapping[str, bytes]) -> dict[str, st
         AuditError: the journal cannot be read.
     """
     lines = Lines(directory, held)
-    calls = _calls(lines)
+    calls = _calls(lines, {})
     judges = _Judges(directory, lines, calls.values())
     said: dict[str, str] = {}
     for decision_id, named in calls.items():
@@ -143,11 +148,18 @@ class _Judges:
         return (first.schema_version or 0) < _SINCE and all(map(self._lines.older, _answering(named)))
 
 
-def _calls(lines: Lines) -> dict[str, list[_Named]]:
-    """Return the lines of every call that is not plain, by its decision."""
+def _calls(lines: Lines, begun: dict[str, str]) -> dict[str, list[_Named]]:
+    """Return the lines of every call that is not plain, by its decision.
+
+    Args:
+        lines: Of the journal.
+        begun: Gets the name of the file with the first line of each call.
+    """
     plain = Plain()
-    for _, line in lines.every():
+    for name, line in lines.every():
         plain.add(line)
+        if line.stage == "decided" or line.action_type is not None:  # as `fold.BEGUN`: readers show it
+            begun[line.decision_id] = name
     return _of(lines, plain.others())
 
 
