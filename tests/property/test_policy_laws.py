@@ -21,7 +21,6 @@ from aegis_otel.policy.explain import Match, explain
 from aegis_otel.policy.globs import compile_glob, covers
 from aegis_otel.policy.grammar import KEYS, json_schema
 
-
 LETTERS = "ab."
 words = st.text(LETTERS, max_size=4)
 globs = st.text(LETTERS + "*?[", min_size=1, max_size=6)
