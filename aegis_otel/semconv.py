@@ -364,9 +364,7 @@ EVENTS: tuple[Event, ...] = (
         "part of the audit was sealed; kept elsewhere, it is a witness for `aegis audit verify --witness`",
         (AUDIT_ID, AUDIT_SEAL, AUDIT_CHAIN, AUDIT_PREVIOUS_CHAIN, AUDIT_ROWS, AUDIT_UNKNOWN),
     ),
-    Event(
-        EVENT_PROBE, "INFO", "`aegis doctor` looks whether events arrive; it is no decision", (DECISION_ID,)
-    ),
+    Event(EVENT_PROBE, "INFO", "`aegis doctor` checks that events arrive; it is no decision", (DECISION_ID,)),
 )
 
 METRIC_DECISIONS = "aegis.decisions"

@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from aegis_otel.audit.journal import Journal
 from aegis_otel.audit.record import AuditRecord, encode
 from aegis_otel.audit.seals import read_seals
 from aegis_otel.audit.store import connect
@@ -44,6 +46,13 @@ def completed(**changed: Any) -> AuditRecord:
         "duration_s": 1.0,
     }
     return AuditRecord(**base | changed)
+
+
+def write_call(audit: Path, name: str) -> None:
+    """Write the lines of a call that succeeded, as a process that then ends."""
+    with closing(Journal(audit)) as journal:
+        journal.append(decided(decision_id=name))
+        journal.append(completed(decision_id=name))
 
 
 def encode_line(record: AuditRecord) -> bytes:

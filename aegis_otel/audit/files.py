@@ -27,7 +27,8 @@ LARGEST = 1 << 30
 
 PATIENCE_S = 900.0
 """Seconds to wait for a lock that others hold: a sealing is done, or given up, in ten minutes."""
-_PAUSE_S = 0.02
+_PAUSE_S = 0.001, 0.02
+"""The first and the longest pause between two tries: most locks are held for less than a millisecond."""
 
 _SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | _SAFE
@@ -217,6 +218,7 @@ def lock(descriptor: int, kind: int, patience: float | None = None) -> None:
     """
     patience = PATIENCE_S if patience is None else patience
     until = time.monotonic() + patience
+    pause, longest = _PAUSE_S
     while True:
         try:
             return fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
@@ -224,7 +226,8 @@ def lock(descriptor: int, kind: int, patience: float | None = None) -> None:
             if time.monotonic() >= until:
                 what = f"another process has held its lock for {patience:g} seconds (`lsof` says which)"
                 raise TimeoutError(errno.ETIMEDOUT, what) from None
-            time.sleep(_PAUSE_S)
+            time.sleep(pause)
+            pause = min(2 * pause, longest)
 
 
 def sync(root: Path, name: str = ".") -> None:

@@ -63,7 +63,7 @@ class Journal:
         self._directory, self.address = locate(path), address(path)
         self._key: bytes | None = None
         self.on_seal: Callable[[Seal], None] | None = None
-        """Told of every seal that this journal had made, in a thread of its own; what it raises is logged."""
+        """Called with every seal that this journal caused, in its own thread; what it raises is logged."""
         self.on_seal_failed: Callable[[], None] | None = None
         """Called in the same way when a sealing failed."""
         self._begin()

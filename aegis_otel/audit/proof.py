@@ -56,7 +56,7 @@ class Proof:
 
     directory: Path
     tell: Callable[[int], None] = lambda _: None
-    """Told of the bytes that were read."""
+    """Called with the number of bytes that were read, after each read."""
     audit: str = ""
     """The id of the audit; empty where nothing says it."""
     seals: int = 0

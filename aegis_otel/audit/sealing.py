@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import duckdb
 import msgspec
@@ -24,14 +24,7 @@ from aegis_otel.audit.key import audit_id, load_key
 from aegis_otel.audit.lake import look
 from aegis_otel.audit.leftovers import clear
 from aegis_otel.audit.location import JOURNAL, LAKE, exists, failure, prepare
-from aegis_otel.audit.seals import (
-    VERSION,
-    Book,
-    Covered,
-    Seal,
-    Segment,
-    locked,
-)
+from aegis_otel.audit.seals import VERSION, Book, Covered, Seal, Segment, locked
 from aegis_otel.audit.segments import Workshop, opened
 from aegis_otel.audit.signing import load_signer
 from aegis_otel.audit.writers import first_seals, process_of
@@ -42,8 +35,6 @@ SMALL = 250_000
 """Rows from which on a segment is left as it is."""
 MANY = 8
 """The number of smaller segments of today from which on they are merged; for a day that is over, two."""
-
-
 WAITED = timedelta(days=1)
 """So long after the last seal it is said that nobody with the key has sealed."""
 PLANTED = (
@@ -156,8 +147,8 @@ def _next_seal(directory: Path, book: Book, found: Complete, changed: dict[int, 
     lake = {segment.segment: segment for segment in look(directory).segments}
     paths = {number: directory / LAKE / segment.file for number, segment in lake.items()}
     drafts = Drafts(directory, book)
-    with opened() as connection, drafts.taken_back(), _Copies() as copies:
-        journals = [copies.add(file.path.name, file.content) for file in found.files]
+    with opened() as connection, drafts.taken_back(), TemporaryDirectory(prefix="aegis-seal-") as copies:
+        journals = [_copy(copies, file.path.name, file.content) for file in found.files]
         workshop = Workshop(connection, journals, found.elsewhere, found.alive, paths)
         legible = found.without_unreadable(workshop.readable())
         if legible is not found:
@@ -166,7 +157,7 @@ def _next_seal(directory: Path, book: Book, found: Complete, changed: dict[int, 
         for number in workshop.relied_on():
             content = files.read_file(directory, f"{LAKE}/{lake[number].file}")
             if hashlib.sha256(content).hexdigest() == lake[number].sha256:
-                workshop.look_again(number, copies.add(paths[number].name, content))
+                workshop.look_again(number, _copy(copies, paths[number].name, content))
             else:
                 changed |= _as_changed(lake[number])
         foreign = _amend(workshop, book)
@@ -240,24 +231,15 @@ def _as_changed(segment: Segment) -> dict[int, str]:
     return {segment.segment: what}
 
 
-class _Copies(TemporaryDirectory[str]):
-    """Copies of what was checked, outside of the audit, for DuckDB opens a file anew to read it.
+def _copy(folder: str, name: str, content: bytes) -> Path:
+    """Write what was checked to a file outside of the audit, for DuckDB opens a file anew to read it.
 
     Who writes to the audit could change a file between its check and that, and put it back afterwards: then
     rows would be sealed that no line has, and nothing would show it.
     """
-
-    def __init__(self) -> None:
-        super().__init__(prefix="aegis-seal-")
-
-    def __enter__(self) -> Self:  # type: ignore[override]
-        return self
-
-    def add(self, name: str, content: bytes) -> Path:
-        """Keep a copy, and return its path."""
-        with os.fdopen(files.create_file(Path(self.name), name), "wb") as file:
-            file.write(content)
-        return Path(self.name) / name
+    with os.fdopen(files.create_file(Path(folder), name), "wb") as file:
+        file.write(content)
+    return Path(folder, name)
 
 
 def _plan(workshop: Workshop, lake: dict[int, Segment], changed: Container[int]) -> dict[str, set[int]]:

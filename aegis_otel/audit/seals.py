@@ -61,7 +61,7 @@ class Segment(msgspec.Struct, frozen=True, omit_defaults=True):
     new: int = 0
     """Rows that it is the first segment to have; the others are those of segments that it replaces."""
     digest: str = ""
-    """Of the new rows: see `audit.row_digest`. Empty in what was sealed before there were such digests."""
+    """The digest of the new rows (see `audit.row_digest`); empty where an earlier version sealed them."""
 
     @property
     def day(self) -> str:

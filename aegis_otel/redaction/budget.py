@@ -11,11 +11,11 @@ import threading
 MOST = 1_000_000
 """What one redaction may spend, in units of some 5 us: so it takes a few seconds at most."""
 A_NAME = 1
-"""What it spends on a word that has the name of a secret in it and is none, such as `author`."""
+"""The cost of a word that contains the name of a secret and is none, such as `author`."""
 A_PLACE = 4
-"""And on a name of a secret, a match of a pattern, or a value that is hidden."""
+"""The cost of the name of a secret, of a match of a pattern, and of a value that is hidden."""
 A_TEXT = 12
-"""And on a text of a structure in which one of the patterns may match."""
+"""The cost of a text of a structure in which one of the patterns may match."""
 
 
 class TooMuchError(Exception):

@@ -92,12 +92,12 @@ class Family(NamedTuple):
     whole: bool = False
     """Whether the secret is all that matches, where a token can begin: no group is found as quickly."""
     clues: tuple[str, ...] = ()
-    """What `text.Engine` looks for before the gate; the gate itself where there is nothing."""
+    """Patterns that `text.Engine` searches before the gate; without any, it searches the gate first."""
     may_be: Callable[[bytes], bool] | None = None
-    """What it asks before the gate: says False only where that is not found."""
+    """A check before the gate that returns False only for texts without the gate."""
     within: str = ""
-    """What all bytes of a match and of its gate are, where `source` has so many states that it is looked for
-    only around a gate."""
+    """The class of all bytes of a match and of its gate. It is set where `source` has very many states, so
+    that it is searched only around a gate."""
 
 
 _ESCAPED = (  # what stands in JSON for a break

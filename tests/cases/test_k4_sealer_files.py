@@ -19,7 +19,6 @@ from aegis_otel import AuditError
 from aegis_otel.audit import pending, sealing
 from aegis_otel.audit import seals as seals_module
 from aegis_otel.audit.drafts import Drafts
-from aegis_otel.audit.journal import Journal
 from aegis_otel.audit.pending import taking_over
 from aegis_otel.audit.retention import prune
 from aegis_otel.audit.sealing import seal
@@ -30,19 +29,12 @@ from aegis_otel.cli import main as aegis
 from tests.cases.test_k4_sealed_rows import merge, sealed
 from tests.cases.test_k4_verify import forged_parquet, planted, segment_of
 from tests.integration.test_audit_signature import make_key
-from tests.records import completed, decided, python, select, wait_until_seen
+from tests.records import python, select, wait_until_seen, write_call
 
 
 @pytest.fixture
 def audit(tmp_path: Path) -> Path:
     return tmp_path / "audit"
-
-
-def call(audit: Path, name: str) -> None:
-    journal = Journal(audit)
-    journal.append(decided(decision_id=name))
-    journal.append(completed(decision_id=name))
-    journal.close()
 
 
 # --- locks ---
@@ -121,7 +113,7 @@ def test_k4_seals_that_are_replaced_during_a_sealing_are_noticed(
 ) -> None:
     """The seal is then in no file that readers find: it is not told to a witness, and nothing is lost."""
     sealed(audit, "one")
-    call(audit, "two")
+    write_call(audit, "two")
     path = audit / "seals.jsonl"
     publish = Drafts.publish
 
@@ -154,7 +146,7 @@ def test_k4_what_stands_in_the_place_of_a_draft_is_not_written_to(
 ) -> None:
     """It is removed or named; what it links to keeps its content, and rows are sealed."""
     sealed(audit, "one")
-    call(audit, "two")
+    write_call(audit, "two")
     notes = tmp_path / "notes"
     notes.write_text("mine")
     made = read_seals(audit)[-1]
@@ -200,7 +192,7 @@ def test_k4_a_journal_file_that_is_changed_while_it_is_read_is_sealed_as_it_was_
     audit: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its chain is followed, and what DuckDB folds is that same content."""
-    call(audit, "one")
+    write_call(audit, "one")
     (path,) = (audit / "journal").iterdir()
     lie = path.read_bytes().replace(b'"CRITICAL"', b'"LOW"').replace(b'"success"', b'"blocked"')
     changed_while_read(monkeypatch, Workshop, "__init__", path, lie)
@@ -228,7 +220,7 @@ def test_k4_a_call_is_not_taken_for_sealed_by_a_segment_that_was_changed(
 ) -> None:
     """A segment that names it while it is read, and is put back, does not have its row left out."""
     sealed(audit, "one")
-    call(audit, "two")
+    write_call(audit, "two")
     path = segment_of(audit)
     copy = audit.parent / "copy.parquet"
     with duckdb.connect() as connection:

@@ -24,7 +24,7 @@ from aegis_otel.audit.sealing import seal
 from aegis_otel.audit.seals import locked, read_seals
 from aegis_otel.audit.verify import verify
 from aegis_otel.errors import ConfigError
-from tests.records import completed, decided, statuses
+from tests.records import decided, statuses, write_call
 
 _PRIVATE = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
@@ -57,10 +57,7 @@ def audit(tmp_path: Path) -> Path:
 
 
 def sealed(audit: Path, name: str) -> None:
-    journal = Journal(audit)
-    journal.append(decided(decision_id=name))
-    journal.append(completed(decision_id=name))
-    journal.close()
+    write_call(audit, name)
     assert len(seal(audit).seals) == 1
 
 

@@ -31,7 +31,7 @@ from aegis_otel.runtime.audit import AuditLogger
 from aegis_otel.telemetry.recorder import Recorder
 from tests.kit import POLICY, Bench
 from tests.receiver import otlp_line
-from tests.records import completed, decided
+from tests.records import decided, write_call
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,10 +66,7 @@ def audit(tmp_path: Path) -> Path:
 
 
 def sealed(audit: Path, name: str) -> Seal:
-    journal = Journal(audit)
-    journal.append(decided(decision_id=name))
-    journal.append(completed(decision_id=name))
-    journal.close()
+    write_call(audit, name)
     (made,) = seal(audit).seals
     return made
 

@@ -50,7 +50,7 @@ class Wrong(NamedTuple):
 
     what: str
     place: int
-    """Of the line that cannot follow those before it, by `pending.in_order`."""
+    """The index of the line that cannot follow those before it, in the order of `pending.in_order`."""
 
     @property
     def unproven(self) -> bool:
