@@ -26,7 +26,7 @@ _IDS = frozenset(  # what stands before ids, which are no secrets
     b" subnet sg rtb eni pod job task session sess conversation message item step id uuid hash digest"
     b" etag ref version v build release node host db doc page".split()
 )
-_LETTER, _DIGIT = re2.compile(rb"[A-Za-z]", OPTIONS), re2.compile(rb"[0-9]", OPTIONS)
+_LETTER, _DIGIT = compile_fixed(rb"[A-Za-z]"), compile_fixed(rb"[0-9]")
 _MIXED = re2.compile(rb"[A-Z].*[a-z]|[a-z].*[A-Z]|[!#$%^*+~@?]", OPTIONS)
 _CASES = re2.compile(rb"[A-Z].*[a-z]|[a-z].*[A-Z]", OPTIONS)
 _PLACE = re2.compile(rb"[/\\=<>()\[\]{},]|^\d{4}-\d\d|://|^[0-9.:]+$", OPTIONS)

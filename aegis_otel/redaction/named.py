@@ -50,6 +50,8 @@ _reference = re2.compile(  # to where the secret is, which is none
     rb"|\{\{[^{}]{0,200}\}\}|%\w|%[A-Z_]+%|self\.\w+|\*+|x{3,}|\.\.\.",
     OPTIONS,
 )
+_referring = compile_fixed(rb"[(\[${%*]|self\.|xxx|\.\.\.")
+"""What is in every text of `_reference`."""
 _NOTHING = frozenset(
     b" true false null none nil undefined await new return required optional missing invalid expired".split(
         b" "
@@ -70,6 +72,8 @@ _sign = re2.compile(
     r"|[\"'][ \t]{1,8}(?i:value)[ \t]{0,8}=[ \t]{0,8}|[\"'][ \t]{0,8},[ \t]{0,8}".encode(),
     OPTIONS,
 )
+_equals = compile_fixed(rb"=(?=[A-Za-z0-9])")
+"""The sign in `password=x`, by far the most frequent, which `_sign` finds as well."""
 _pair = re2.compile(rf"{PAIR}[ \t]{{0,8}}".encode(), OPTIONS)
 _tag = re2.compile(rb"[\"']?(?:[ \t][^<>\r\n]{0,100})?>(?:<!\[CDATA\[)?", OPTIONS)
 _call = re2.compile(rb"\([ \t]{0,8}[bBrRuU@$]{0,2}\\?[\"']", OPTIONS)
@@ -98,7 +102,7 @@ class NamedFinder:
         at = 0
         while (found := self._compiled.search(data, at)) is not None:
             budget.spend(budget.A_NAME)
-            start, end = found.start(), found.end()
+            start, end = found.span()
             hidden, at = _behind(data, start, end)
             spans += hidden
         return spans
@@ -121,18 +125,22 @@ def _behind(data: bytes, start: int, end: int) -> tuple[list[Span], int]:
     if held == "no" or (b"arn:" in data[max(0, start - 100) : start].rpartition(b" ")[2]):
         return [], end if wide is None else wide.end()
     budget.spend()
+    if _equals.match(data, end) is not None:
+        return _signed(data, (start, end), end + 1, name, held)
     found = _sign.match(data, end)
-    if found is None or b"," in found.group():
+    behind = end if found is None else found.end()
+    listed = b"," in data[end:behind]
+    if found is None or listed:
         value, at = _paired(data, end)
         if value:
             return value, at
     if found is None:
         return _without_sign(data, start, end, name)
-    if b"," in found.group() and not (
-        data[start - 1 : start] in _QUOTES and data[:start].rstrip(b"'\" \t")[-1:] == b"("
+    if listed and not (
+        data[start - 1 : start] in _QUOTES and data[max(0, start - 16) : start].rstrip(b"'\" \t")[-1:] == b"("
     ):
         return [], end
-    return _signed(data, (start, end), found.end(), name, held)
+    return _signed(data, (start, end), behind, name, held)
 
 
 def _paired(data: bytes, end: int) -> tuple[list[Span], int]:
@@ -277,7 +285,8 @@ def _is_secret(data: bytes, value: list[Span], colon: bool, any_kind: bool) -> b
     if text == b"" or text.lower() in _NOTHING or not (any_kind or _letter.search(text)):
         return False
     if not quoted and (
-        _reference.fullmatch(text) is not None or text in (b"[", b"(", b"{", b"[]", b"()", b"{}")
+        (_referring.search(text) is not None and _reference.fullmatch(text) is not None)
+        or text in (b"[", b"(", b"{", b"[]", b"()", b"{}")
     ):
         return False
     return (

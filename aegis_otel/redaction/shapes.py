@@ -322,7 +322,8 @@ class FamilyFinder:
 
     def _secret(self, found: Any) -> Span:
         if self._whole:
-            return found.start(), found.end()
+            start, end = found.span()
+            return start, end
         group = next(n for n in range(1, self._compiled.groups + 1) if found.end(n) > found.start(n))
         start, end = found.span(group)
         return start, end

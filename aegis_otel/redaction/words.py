@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from functools import cache
 from re import compile as compile_fixed  # one class of characters: as linear, and quicker
 
+import re2
+
+from aegis_otel.redaction.names import OPTIONS
 from aegis_otel.redaction.spans import Span
 
 _FEWEST = 12
@@ -15,8 +18,12 @@ _ENOUGH = b"\1" * _FEWEST
 _KINDS = bytes(97 if byte in b"abcdefghijklmnopqrstuvwxyz \t,\r\n\\" else 0 for byte in range(256))
 _ROW = b"a" * 47
 """The letters and blanks of twelve words, of which each has three letters at least."""
-_STEP = 2
-"""Every second byte is looked at first, which takes half of the time."""
+_STEPS = (5, 2, 1)
+"""Every fifth byte is looked at first, which takes a fraction of the time and rules most texts out."""
+_like_phrase = re2.compile(
+    rb"\\?(?:[a-z]{3,8}(?:[ \t,\r\n]|\\[nrt])+){%d,}[a-z]{3,8}" % (_FEWEST - 1), OPTIONS
+)
+"""As many words as long as those of the list. Ordinary text has shorter and longer ones between them."""
 _ESCAPES = (b"\\n", b"\\r", b"\\t", b",")
 """What parts two words in JSON, or in a list, besides blanks."""
 
@@ -28,7 +35,9 @@ def _listed() -> frozenset[bytes]:
 
 def has_phrase(data: bytes) -> bool:
     """Whether a seed phrase is in a text or in JSON."""
-    return any(_is_phrase(data[start:end]) for start, end in _runs(data))
+    if any(_ROW[: len(_ROW) // step] not in data[::step].translate(_KINDS) for step in _STEPS):
+        return False
+    return any(_is_phrase(data[slice(*found.span())]) for found in _like_phrase.finditer(data))
 
 
 def seed_phrases(data: bytes) -> list[Span]:
@@ -38,8 +47,6 @@ def seed_phrases(data: bytes) -> list[Span]:
 
 def _runs(data: bytes) -> Iterator[Span]:
     """Yield where as many letters and blanks stand in a row as in a seed phrase."""
-    if _ROW[: len(_ROW) // _STEP] not in data[::_STEP].translate(_KINDS):
-        return
     kinds = data.translate(_KINDS)
     start = kinds.find(_ROW)
     while start >= 0:

@@ -366,6 +366,15 @@ def test_k6_seed_phrase_is_hidden_whole() -> None:
     assert redact_text("this will not have that") == "this will not have that"
 
 
+@pytest.mark.parametrize("before", ["Foo\n", "long establishments ", "of a\t", "A, ", "the one that "])
+def test_k6_seed_phrase_behind_other_words_is_hidden(before: str) -> None:
+    """In JSON as well, where the letter of an escaped line break stands before the first word."""
+    words = "essence flock talent distance bus educate always month tone silver faint weather"
+    for text in (before + words, before + words.replace(" ", "\n")):
+        for shown in (redact_text(text), redact_text(json.dumps({"note": text}))):
+            assert not [word for word in words.split() if shows(word, shown)]
+
+
 def test_k6_no_call_waits_for_the_rules(tmp_path: Path) -> None:
     """They are compiled when a Runtime is made, not in the first call on the event loop."""
     program = """
