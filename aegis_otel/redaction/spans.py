@@ -246,7 +246,8 @@ def whole_word(data: bytes, span: Span) -> Span:
     start, end = span
     while start > 0 and data[start - 1] in _LETTERS:
         start -= 1
-    return start, _run.match(data, end).end()
+    run = _run.match(data, end)
+    return start, end if run is None else run.end()
 
 
 def windows(length: int, spans: Iterable[Span]) -> list[Span]:
