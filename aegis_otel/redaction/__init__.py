@@ -25,11 +25,19 @@ from aegis_otel.redaction.text import engine
 MASKED = REDACTED[:-1]
 """How every mask begins; behind it stands how much it hides: `[REDACTED 14 chars]`."""
 
-__all__ = ["MASKED", "REDACTED", "redact", "redact_name", "redact_text"]
+__all__ = [
+    "MASKED",
+    "REDACTED",
+    "SHORT_NAME",
+    "redact",
+    "redact_name",
+    "redact_short_name",
+    "redact_text",
+]
 
 _STRICTNESS: tuple[Held, ...] = ("no", "text", "any")
 _SHORT = 100  # characters of a key that is worth remembering
-_LONGEST_KEPT = 200  # and of a name
+SHORT_NAME = 200  # and of a name
 _NAMING = frozenset(  # {"name": "API_KEY", "value": "..."}
     (
         *("name", "key", "k", "field", "header", "type", "label", "id", "param", "parameter", "parameterkey"),
@@ -77,15 +85,16 @@ def redact_name(value: object) -> str:
     """The name of a tool, an agent or the like as it may leave. They repeat, so most are redacted once."""
     if type(value) is not str:
         return f"<{type(value).__name__}>"
-    return _redact_short(value) if len(value) <= _LONGEST_KEPT else redact_text(value)
+    return redact_short_name(value) if len(value) <= SHORT_NAME else redact_text(value)
 
 
-_redact_short = lru_cache(maxsize=2048)(redact_text)
+redact_short_name = lru_cache(maxsize=2048)(redact_text)
+"""What `redact_name` makes of a text of at most `SHORT_NAME` characters: each call has some such names."""
 
 
 def forget() -> None:
     """Forget what was redacted by other settings."""
-    _redact_short.cache_clear()
+    redact_short_name.cache_clear()
     _key.cache_clear()
 
 

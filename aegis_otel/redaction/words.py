@@ -35,6 +35,8 @@ def _listed() -> frozenset[bytes]:
 
 def has_phrase(data: bytes) -> bool:
     """Whether a seed phrase is in a text or in JSON."""
+    if len(data) < len(_ROW):
+        return False
     if any(_ROW[: len(_ROW) // step] not in data[::step].translate(_KINDS) for step in _STEPS):
         return False
     return any(_is_phrase(data[slice(*found.span())]) for found in _like_phrase.finditer(data))

@@ -9,7 +9,7 @@ from aegis_otel.audit.budget import NAME_CHARS, cut_name, cut_params, cut_text
 from aegis_otel.audit.record import SCHEMA_VERSION, AuditRecord
 from aegis_otel.encoding import encode_plain, to_plain
 from aegis_otel.model import Mode, PolicyDecision, RiskLevel
-from aegis_otel.redaction import redact, redact_name, redact_text
+from aegis_otel.redaction import SHORT_NAME, redact, redact_name, redact_short_name, redact_text
 from aegis_otel.redaction.settings import digest as redaction_digest
 from aegis_otel.runtime.call import NOWHERE, Origin, System
 from aegis_otel.runtime.describe import READ
@@ -30,6 +30,17 @@ def decided(
 ) -> AuditRecord:
     """The record of a decision, still without its arguments."""
     action, verdict = decision.action, decision.verdict
+    agent, tool, original, call_id, conversation, run_id = [
+        None if name is None else recorded_name(name)
+        for name in (
+            action.agent,
+            origin.tool_name,
+            origin.tool_original_name,
+            origin.tool_call_id,
+            origin.conversation_id,
+            origin.run_id,
+        )
+    ]
     return AuditRecord(
         stage="decided",
         decision_id=system.new_id(),
@@ -43,29 +54,30 @@ def decided(
         reason=cut_text(redact_name(verdict.reason)) or None,
         policy_digest=verdict.policy_digest or None,
         mode=mode._value_,
-        agent_name=_optional(action.agent),
-        tool_name=_optional(origin.tool_name),
-        tool_original_name=_optional(origin.tool_original_name),
-        tool_call_id=_optional(origin.tool_call_id),
-        conversation_id=_optional(origin.conversation_id),
+        agent_name=agent,
+        tool_name=tool,
+        tool_original_name=original,
+        tool_call_id=call_id,
+        conversation_id=conversation,
         service=system.service,
         host=system.host,
         pid=system.pid(),
         redaction_digest=redaction_digest(),
         schema_version=SCHEMA_VERSION,
-        run_id=_optional(origin.run_id),
+        run_id=run_id,
     )
-
-
-def _optional(value: str | None) -> str | None:
-    return None if value is None else recorded_name(value)
 
 
 def recorded_name(value: object) -> str:
     """A name or an id as rows have it: redacted, and cut where it is long."""
-    if type(value) is str and len(value) > READ:  # of a server or a model: not all of it is looked at
+    if type(value) is not str:
+        name = redact_name(value)
+    elif len(value) <= SHORT_NAME:
+        name = redact_short_name(value)
+    elif len(value) <= READ:
+        name = redact_text(value)
+    else:  # of a server or a model: not all of it is looked at
         return cut_name(redact_text(value[:READ]), value)
-    name = redact_name(value)
     return name if len(name) <= NAME_CHARS else cut_name(name)
 
 

@@ -59,7 +59,7 @@ def of_call(record: AuditRecord) -> Attributes:
 def of_decision(record: AuditRecord, outcome: Outcome | None, error: str | None) -> Attributes:
     """What the decision event has beside what it says of the call."""
     return {
-        semconv.DECISION_OUTCOME: Outcome.ERROR.value if outcome is None else outcome.value,
+        semconv.DECISION_OUTCOME: (outcome or Outcome.ERROR)._value_,  # `.value` costs ten times as much
         semconv.POLICY_DIGEST: record.policy_digest or "",
         semconv.ENFORCEMENT_MODE: record.mode or "",
         **of_refusal(record, outcome, error),

@@ -16,6 +16,7 @@ from opentelemetry.metrics import MeterProvider, get_meter_provider
 from opentelemetry.trace import TracerProvider, get_tracer_provider
 
 from aegis_otel import semconv
+from aegis_otel.model import Outcome
 from aegis_otel.runtime.call import Call
 from aegis_otel.runtime.describe import error_type
 from aegis_otel.telemetry.approval import Awaiting, answered, suspended
@@ -99,7 +100,7 @@ class Recorder:
         record = call.record
         governed = _governed(call)
         governed.refresh(call)
-        outcome = "error" if call.outcome is None else call.outcome.value
+        outcome = (call.outcome or Outcome.ERROR)._value_  # `.value` costs ten times as much
         level = risk(record)
         self._instruments.counts.decided(
             (outcome, record.approval or "", level, record.matched_rule or "", record.mode or "")
