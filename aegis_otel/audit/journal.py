@@ -20,10 +20,10 @@ import os
 import re
 import socket
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic  # not by its module, whose clock a program may replace
 
 from aegis_otel.audit import files
 from aegis_otel.audit.chain import journal_origin, link
@@ -154,7 +154,7 @@ class Journal:
     def _ready(self) -> None:
         """Have a file to write to."""
         if self._descriptor >= 0 and not (self._torn or (self._commit is not None and self._commit.broken)):
-            now = time.monotonic()
+            now = monotonic()
             if now < self._look_at and self._size < ROTATE_BYTES:
                 return
             if self._size < ROTATE_BYTES and now < self._rotate_at and self._is_in_place():
@@ -189,7 +189,7 @@ class Journal:
 
     def _have_sealed(self, journal: Path) -> None:
         """At a new file: have what is complete sealed, where that is worth starting a process."""
-        now = time.monotonic()
+        now = monotonic()
         late = self._rotate_at and now >= self._rotate_at
         if (
             self._unsealed >= SEAL_BYTES

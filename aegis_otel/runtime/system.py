@@ -47,6 +47,6 @@ class RealSystem:
     @staticmethod
     def new_id() -> str:
         """A UUIDv7 (RFC 9562): milliseconds first, so ids sort by time; the rest is random."""
-        moment, random = f"{time.time_ns() // 1_000_000:012x}", os.urandom(10).hex()
+        moment, random = f"{RealSystem.now_ns() // 1_000_000:012x}", os.urandom(10).hex()
         variant = "89ab"[int(random[3], 16) & 3]
         return f"{moment[:8]}-{moment[8:]}-7{random[:3]}-{variant}{random[4:7]}-{random[7:19]}"

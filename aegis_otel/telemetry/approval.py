@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from contextvars import Token
+from time import perf_counter  # not by its module, whose clock a program may replace
 from types import TracebackType
 
 from opentelemetry.context import Context, attach, detach
@@ -49,7 +49,7 @@ class Awaiting:
         self._events.emit(semconv.EVENT_APPROVAL_REQUESTED, self._risk, self._attributes, self._context)
         self._token: Token[Context] = attach(self._context)
         self._instruments.counts.asked()
-        self._started = time.perf_counter()
+        self._started = perf_counter()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -58,7 +58,7 @@ class Awaiting:
         if kind is None and record.approval_wait_s is not None:
             seconds = record.approval_wait_s  # what the audit says
         else:
-            seconds = time.perf_counter() - self._started
+            seconds = perf_counter() - self._started
         detach(self._token)
         self._instruments.counts.answered()
         answer = record.human_decision if kind is None else None

@@ -6,12 +6,12 @@ always from the same one, so a span is made current only where that is certain: 
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import Token
 from dataclasses import dataclass, field
+from time import perf_counter  # not by its module, whose clock a program may replace
 from typing import NamedTuple, TypeVar
 
 from opentelemetry.context import Context, attach, detach, get_current
@@ -280,11 +280,11 @@ class Bridge:
 
     def _measure(self, span: Span, stopwatch: _Stopwatch, error: str | None) -> None:
         labels = stopwatch.labels if error is None else {**stopwatch.labels, semconv.ERROR_TYPE: error}
-        self._duration.record(time.perf_counter() - stopwatch.began, labels, set_span_in_context(span))
+        self._duration.record(perf_counter() - stopwatch.began, labels, set_span_in_context(span))
 
 
 def _stopwatch(attributes: Attributes) -> _Stopwatch:
-    return _Stopwatch({key: attributes[key] for key in _LABELS if key in attributes}, time.perf_counter())
+    return _Stopwatch({key: attributes[key] for key in _LABELS if key in attributes}, perf_counter())
 
 
 def _end_owned(entry: _Open) -> None:

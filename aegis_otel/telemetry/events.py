@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from time import time_ns  # not by its module, whose clock a program may replace
 
 from opentelemetry._logs import LoggerProvider, LogRecord, SeverityNumber, get_logger_provider
 from opentelemetry.context import Context
@@ -40,7 +40,7 @@ class Events:
         """
         number, text = _SEVERITIES[severity]
         if self._logger.enabled(context=context, severity_number=number, event_name=name):
-            now = timestamp or time.time_ns()
+            now = timestamp or time_ns()
             self._logger.emit(
                 LogRecord(
                     timestamp=now,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cache
+from time import time_ns  # not by its module, whose clock a program may replace
 from typing import Protocol
 
 from opentelemetry._logs import LoggerProvider, get_logger_provider
@@ -109,7 +109,7 @@ class Recorder:
             self._instruments.evaluation_duration.record(
                 call.evaluation_s, {semconv.DECISION_OUTCOME: outcome}, governed.context
             )
-        now = time.time_ns()
+        now = time_ns()
         if governed.span.is_recording():
             mirrored = {semconv.DECISION_OUTCOME: outcome, semconv.RISK_LEVEL: level}
             governed.span.add_event(semconv.EVENT_DECISION, mirrored, now)

@@ -7,8 +7,8 @@ runs inside them. Context managers are classes: a generator-based one costs more
 from __future__ import annotations
 
 import asyncio
-import time
 from contextvars import Token
+from time import perf_counter  # not by its module, whose clock a program may replace
 from types import TracebackType
 
 from opentelemetry.context import Context, attach, detach, get_current
@@ -144,12 +144,12 @@ class Executing:
         if self._span.get_span_context().is_valid:
             self._context = set_span_in_context(self._span)
             self._token = attach(self._context)
-        self._started = time.perf_counter()
+        self._started = perf_counter()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        seconds = time.perf_counter() - self._started
+        seconds = perf_counter() - self._started
         if self._token is not None:
             detach(self._token)
         failure = None

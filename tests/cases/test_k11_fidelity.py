@@ -10,6 +10,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from agents import (
 from agents.sandbox import SandboxAgent
 from agents.sandbox.capabilities import Capability
 from agents.testing import ScriptedModel, assistant_message, function_call
+from agents.tool_context import ToolContext
 from pydantic import BaseModel
 
 import aegis_otel
@@ -297,6 +299,30 @@ def test_k11_asdict_and_copies_of_a_tool_work(call: Any, tmp_path: Path) -> None
     assert [outcome(call, used(tool)) for tool in every_tool()] == without
     assert (call is not dataclasses.asdict) or (TypeError not in without)
     assert isinstance(dataclasses.asdict(used(plain())), dict)
+
+
+def test_k11_a_clock_that_a_program_replaced_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a test of the program does, which counts how often its own code asks."""
+    own = iter([400.0, 400.05])
+    taken: list[float] = []
+
+    @function_tool
+    async def timed() -> str:
+        """Read the clock."""
+        taken.append(time.perf_counter())
+        taken.append(time.perf_counter())
+        return "read"
+
+    govern(tmp_path)
+    monkeypatch.setattr("time.perf_counter", lambda: next(own))
+    monkeypatch.setattr("time.time_ns", lambda: next(iter(())))
+    with caplog.at_level("WARNING"):
+        context = ToolContext(None, tool_name="timed", tool_call_id="c", tool_arguments="{}")
+        ran = asyncio.run(timed.on_invoke_tool(context, "{}"))
+    assert (ran, taken) == ("read", [400.0, 400.05])
+    assert caplog.text == ""
 
 
 def test_k11_asdict_of_an_agent_works(tmp_path: Path) -> None:
