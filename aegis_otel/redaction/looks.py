@@ -94,6 +94,20 @@ def is_random(value: bytes) -> bool:
     )
 
 
+_reference = re2.compile(  # to where the secret is, which is none
+    rb"[A-Za-z_]+(?:\.[A-Za-z_]+)*\([^()]{0,200}\)?|[A-Za-z_]+(?:\.[A-Za-z_]+)+\[.*|\$\{?[A-Z_][A-Z0-9_]*\}?|\$\{\{?[^{}]{0,200}\}\}?"
+    rb"|\{\{[^{}]{0,200}\}\}|%\w|%[A-Z_]+%|self\.\w+|\*+|x{3,}|\.\.\.",
+    OPTIONS,
+)
+_referring = compile_fixed(rb"[(\[${%*]|self\.|xxx|\.\.\.")
+"""What is in every text of `_reference`."""
+
+
+def is_reference(text: bytes) -> bool:
+    """Whether a value says where the secret is: `$TOKEN`, `os.getenv("TOKEN")`, `{{ token }}`."""
+    return _referring.search(text) is not None and _reference.fullmatch(text) is not None
+
+
 def accept_token(data: bytes, start: int, end: int) -> bool:
     token = data[start:end]
     if (

@@ -8,7 +8,7 @@ import re2
 
 from aegis_otel.redaction import budget
 from aegis_otel.redaction.headers import authorization, cookies
-from aegis_otel.redaction.looks import is_random, is_strong, is_thought_of
+from aegis_otel.redaction.looks import is_random, is_reference, is_strong, is_thought_of
 from aegis_otel.redaction.names import OPTIONS, Held, held_by
 from aegis_otel.redaction.signs import (
     CLOSED,
@@ -45,13 +45,6 @@ _escaped_break = compile_fixed(rb"\\+[nr]")
 _annotated = compile_fixed(rb"[\])}]*[ \t]{0,8}=[ \t]{0,8}")
 _letter = compile_fixed(rb"[A-Za-z\x80-\xff]")
 _block = compile_fixed(rb"[|>][+\-0-9]{0,2}[ \t]*\r?\n([ \t]+)")
-_reference = re2.compile(  # to where the secret is, which is none
-    rb"[A-Za-z_]+(?:\.[A-Za-z_]+)*\([^()]{0,200}\)?|[A-Za-z_]+(?:\.[A-Za-z_]+)+\[.*|\$\{?[A-Z_][A-Z0-9_]*\}?|\$\{\{?[^{}]{0,200}\}\}?"
-    rb"|\{\{[^{}]{0,200}\}\}|%\w|%[A-Z_]+%|self\.\w+|\*+|x{3,}|\.\.\.",
-    OPTIONS,
-)
-_referring = compile_fixed(rb"[(\[${%*]|self\.|xxx|\.\.\.")
-"""What is in every text of `_reference`."""
 _NOTHING = frozenset(
     b" true false null none nil undefined await new return required optional missing invalid expired".split(
         b" "
@@ -284,10 +277,7 @@ def _is_secret(data: bytes, value: list[Span], colon: bool, any_kind: bool) -> b
     quoted = data[start - 1 : start] in (b"'", b'"')
     if text == b"" or text.lower() in _NOTHING or not (any_kind or _letter.search(text)):
         return False
-    if not quoted and (
-        (_referring.search(text) is not None and _reference.fullmatch(text) is not None)
-        or text in (b"[", b"(", b"{", b"[]", b"()", b"{}")
-    ):
+    if not quoted and (is_reference(text) or text in (b"[", b"(", b"{", b"[]", b"()", b"{}")):
         return False
     return (
         quoted
