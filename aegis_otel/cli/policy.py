@@ -67,7 +67,7 @@ def check(
     \b
     Exit codes:
       0  the policy is valid; there may be warnings
-      1  it is valid, but has an error of the table in docs/policy.md; with --strict, or a warning
+      1  it loads, but has an error of the table in docs/policy.md; with --strict, or a warning
       2  wrong usage
       3  it is not valid
     """
@@ -92,7 +92,7 @@ def check(
         _print_json(_report(loaded, findings))
     else:
         _print_lines(findings)
-        _print_summary(loaded)
+        _print_summary(loaded, sum(finding.severity is Severity.ERROR for finding in findings))
     ctx.exit(1 if any(strict or finding.severity is Severity.ERROR for finding in findings) else 0)
 
 
@@ -155,11 +155,12 @@ def _print_lines(lines: Iterable[Problem | Finding]) -> None:
         click.echo(escape(str(line)))
 
 
-def _print_summary(loaded: Policy) -> None:
+def _print_summary(loaded: Policy, errors: int) -> None:
     approval, risk_level = loaded.default
     count = len(loaded.rules)
+    found = "" if not errors else f", with {errors} error{'' if errors == 1 else 's'}"
     click.echo(
-        f"policy valid: {count} rule{'' if count == 1 else 's'}, "
+        f"policy {'loads' if errors else 'valid'}{found}: {count} rule{'' if count == 1 else 's'}, "
         f"default {approval.value} at {risk_level.name.lower()} risk, {loaded.digest}"
     )
 

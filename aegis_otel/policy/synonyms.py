@@ -65,6 +65,7 @@ KEYS: dict[str, dict[str, str]] = {
             "tool_names toolname tools types",
             "target": "action_target host resource resources server targets",
             "agent": "actor agent_name agents principal role subject user",
+            "conditions.param_eq": "args arguments constraints if param parameters params when where",
         }
     ),
     "conditions": _by_word(

@@ -58,4 +58,6 @@ def _read(path: Path) -> object:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}" if mark is not None else "somewhere"
         raise ConfigError(f"the redaction settings in `{path}` are no YAML ({where})") from None
-    return {} if said is None else said
+    if said is None:
+        raise ConfigError(f"the redaction settings in `{path}` are empty: write `{{}}` where nothing is set")
+    return said

@@ -206,3 +206,10 @@ def test_k9_redaction_settings_that_are_not_there() -> None:
         aegis_otel.instrument(Policy.from_dict(POLICY), redaction="nowhere.yaml")
     said = "the redaction settings in `nowhere.yaml` cannot be read: no such file or directory"
     assert str(refused.value) == said
+
+
+def test_k9_redaction_settings_that_are_empty(tmp_path: Path) -> None:
+    """A file that was cut off says nothing of what it hid."""
+    (tmp_path / "redaction.yaml").write_text("# names: [iban]\n")
+    with pytest.raises(ConfigError, match=r"redaction\.yaml` are empty: write `\{\}` where nothing is set"):
+        aegis_otel.instrument(Policy.from_dict(POLICY), redaction=tmp_path / "redaction.yaml")

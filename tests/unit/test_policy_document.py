@@ -145,6 +145,10 @@ def test_problems_carry_their_parts() -> None:
         ("rules:\n", ["1:7: `rules` must be a list, not nothing (did you mean `[]`?)"]),
         ("defaults:\n", ["1:10: `defaults` must be a mapping, not nothing"]),
         ("rules: [{match: {type: {a: b}}}]\n", ["1:24: `match.type` must be text or a list of texts"]),
+        (
+            "rules: [{match: {params: {amount: 5}}}]\n",
+            ["1:18: unknown key `params` in `match` (did you mean `conditions: { param_eq: ... }`?)"],
+        ),
         ("rules: [{name: 5}]\n", ["1:16: `name` must be text, not the number `5`"]),
         ("rules: [{name: ''}]\n", ["1:16: `name` must have 1 to 200 characters, not 0"]),
         ("rules: [{name: <default>}]\n", ["1:16: `name` `<default>` stands in signals"]),

@@ -41,8 +41,8 @@ def read_tools(data: object) -> Inventory:
     if isinstance(result, Mapping) and isinstance(result.get("tools"), list):
         agents = result.get("agents")
         result = result["tools"]
-    if result == []:
-        raise NotTools("the list is empty")
+    if result in ([], {}):
+        raise NotTools("there is no tool in it")
     if isinstance(result, list):
         named = agents if isinstance(agents, list) and all(isinstance(each, str) for each in agents) else None
         return Inventory(tuple(_listed(result, None)), None if named is None else tuple(named))
