@@ -42,10 +42,21 @@ path_option = click.option(
     metavar="DIR",
     help=f"The audit directory, or s3://bucket/prefix.  [default: {AUDIT_DIR.env}, else {AUDIT_DIR.default}]",
 )
+
+
+def _checked_id(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:  # noqa: ARG001
+    """Refuse what is no id, under the name of the option and not that of the setting."""
+    try:
+        return None if value is None else AUDIT_ID.parse(value)
+    except ValueError as error:
+        raise click.BadParameter(f"`{escape(value or '')}`: {error}") from None
+
+
 audit_id_option = click.option(
     "--audit",
     "audit_id",
     metavar="ID",
+    callback=_checked_id,
     help=f"The id that the audit is known by: another one in its place is found.  [default: {AUDIT_ID.env}]",
 )
 limit_option = click.option(

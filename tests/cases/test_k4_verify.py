@@ -273,6 +273,18 @@ def test_k4_verify_notices_another_audit_in_its_place(
     )  # which the variable is not of
 
 
+@pytest.mark.parametrize("given", ["123", "", "\x1b[2J"])
+def test_k4_an_id_that_is_none_is_wrong_usage(given: str, tmp_path: Path) -> None:
+    """The message names the option, as the user wrote it."""
+    audit = sealed(tmp_path / "audit", "ours")
+    for command in (("audit", "verify", audit), ("report", "--db", audit, "-o", "-")):
+        result = run(*command, "--audit", given)
+        assert result.exit_code == 2
+        assert "Invalid value for '--audit': " in result.output
+        assert "expected 32 hex digits" in result.output
+        assert "\x1b" not in result.output
+
+
 def test_k4_report_notices_another_audit_in_its_place(
     swapped: tuple[Path, str, Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
