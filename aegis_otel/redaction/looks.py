@@ -94,8 +94,20 @@ def is_random(value: bytes) -> bool:
     )
 
 
+NO_VALUES = frozenset(
+    b" true false null none nil undefined await new return required optional missing invalid expired".split(
+        b" "
+    )
+)
+TYPE_NAMES = frozenset([b"str", b"string", b"bytes"])  # password: str
+PROSE = frozenset(  # reset your password: click ...
+    b"click please enter visit see follow contact the a an is are was must should may can cannot to"
+    b" your you for of in on and or not with it this that if when we i do does have has will use which"
+    b" what expected got".split()
+)
 _reference = re2.compile(  # to where the secret is, which is none
-    rb"[A-Za-z_]+(?:\.[A-Za-z_]+)*\([^()]{0,200}\)?|[A-Za-z_]+(?:\.[A-Za-z_]+)+\[.*|\$\{?[A-Z_][A-Z0-9_]*\}?|\$\{\{?[^{}]{0,200}\}\}?"
+    rb"[A-Za-z_]+(?:\.[A-Za-z_]+)*\([^()]{0,200}(?:\([^()]{0,200}\)?[^()]{0,50})?\)?"
+    rb"|[A-Za-z_]+(?:\.[A-Za-z_]+)+\[.*|\$\{?[A-Z_][A-Z0-9_]*\}?|\$\{\{?[^{}]{0,200}\}\}?"
     rb"|\{\{[^{}]{0,200}\}\}|%\w|%[A-Z_]+%|self\.\w+|\*+|x{3,}|\.\.\.",
     OPTIONS,
 )
@@ -106,6 +118,11 @@ _referring = compile_fixed(rb"[(\[${%*]|self\.|xxx|\.\.\.")
 def is_reference(text: bytes) -> bool:
     """Whether a value says where the secret is: `$TOKEN`, `os.getenv("TOKEN")`, `{{ token }}`."""
     return _referring.search(text) is not None and _reference.fullmatch(text) is not None
+
+
+def repeats_name(value: bytes, name: bytes) -> bool:
+    """Whether a value is the name itself, or the end of it: `auth=auth`, `self._pwd = pwd`."""
+    return name.endswith(value) and (len(name) == len(value) or name[-len(value) - 1] in b"._-")
 
 
 def accept_token(data: bytes, start: int, end: int) -> bool:

@@ -8,7 +8,16 @@ import re2
 
 from aegis_otel.redaction import budget
 from aegis_otel.redaction.headers import authorization, cookies
-from aegis_otel.redaction.looks import is_random, is_reference, is_strong, is_thought_of
+from aegis_otel.redaction.looks import (
+    NO_VALUES,
+    PROSE,
+    TYPE_NAMES,
+    is_random,
+    is_reference,
+    is_strong,
+    is_thought_of,
+    repeats_name,
+)
 from aegis_otel.redaction.names import OPTIONS, Held, held_by
 from aegis_otel.redaction.signs import (
     CLOSED,
@@ -45,17 +54,6 @@ _escaped_break = compile_fixed(rb"\\+[nr]")
 _annotated = compile_fixed(rb"[\])}]*[ \t]{0,8}=[ \t]{0,8}")
 _letter = compile_fixed(rb"[A-Za-z\x80-\xff]")
 _block = compile_fixed(rb"[|>][+\-0-9]{0,2}[ \t]*\r?\n([ \t]+)")
-_NOTHING = frozenset(
-    b" true false null none nil undefined await new return required optional missing invalid expired".split(
-        b" "
-    )
-)
-_TYPES = frozenset([b"str", b"string", b"bytes"])  # password: str
-_PROSE = frozenset(  # reset your password: click ...
-    b"click please enter visit see follow contact the a an is are was must should may can cannot to"
-    b" your you for of in on and or not with it this that if when we i do does have has will use which"
-    b" what".split()
-)
 _MOST_LINES = 64
 _QUOTES = (b"'", b'"')
 
@@ -170,7 +168,7 @@ def _signed(data: bytes, of: Span, at: int, name: str, held: Held) -> tuple[list
     escaped = b"%" in sign or b"\\u00" in sign or b"&quot;" in sign
     while True:
         value, at = _value(data, at, b"&gt;" in sign, escaped)
-        if value and data[slice(*value[0])] == data[slice(*of)]:  # auth=auth
+        if value and repeats_name(data[slice(*value[0])], data[slice(*of)]):
             return spans, at
         if len(value) > 1 or _is_secret(data, value, colon, held == "any"):
             spans += value
@@ -275,14 +273,14 @@ def _is_secret(data: bytes, value: list[Span], colon: bool, any_kind: bool) -> b
     start, end = value[0]
     text = unmasked(data[start:end])
     quoted = data[start - 1 : start] in (b"'", b'"')
-    if text == b"" or text.lower() in _NOTHING or not (any_kind or _letter.search(text)):
+    if text == b"" or text.lower() in NO_VALUES or not (any_kind or _letter.search(text)):
         return False
     if not quoted and (is_reference(text) or text in (b"[", b"(", b"{", b"[]", b"()", b"{}")):
         return False
     return (
         quoted
         or not colon
-        or not (text in _TYPES or (text.lower() in _PROSE and data[end : end + 1] == b" "))
+        or not (text in TYPE_NAMES or (text.lower() in PROSE and data[end : end + 1] == b" "))
     )
 
 
@@ -308,6 +306,8 @@ def _value(data: bytes, at: int, whole_line: bool, escaped: bool = False) -> tup
     end = max(closed, masked) if run is None else run.end()
     if (escape := (_escaped_end if escaped else _escaped_break).search(data, closed, end)) is not None:
         end = max(escape.start(), closed)
+    if data[end - 2 : end] == b"):" and end - 1 > max(closed, masked):  # of code: `def f(password=None):`
+        end -= 1
     while end > max(closed, masked) and data[end - 1] in b",.)]} \t;":
         end -= 1
     if end == masked > at:  # hidden already

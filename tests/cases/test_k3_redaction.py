@@ -14,7 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from aegis_otel import Action, ConfigError, Policy, Runtime
-from aegis_otel.redaction import redact, redact_text
+from aegis_otel.redaction import MASKED, redact, redact_text
 from aegis_otel.runtime.audit import AuditLogger
 
 POLICY: dict[str, Any] = {"version": "1", "defaults": {"risk_level": "low", "approval": "auto"}, "rules": []}
@@ -245,6 +245,29 @@ def test_k3_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
             Runtime(policy=Policy.from_dict(POLICY), redaction=file)
     with pytest.raises(ConfigError, match="cannot be read"):
         Runtime(policy=Policy.from_dict(POLICY), redaction=tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "self._pwd = pwd",
+        "connect(db_password=password)",
+        "def read(self, name, pwd=None):\n    pass",
+        'raise TypeError("pwd: expected bytes, got %s" % type(pwd))',
+        "password = bytes(memoryview(password))",
+        "token = os.getenv(name(prefix))",
+    ],
+)
+def test_k3_code_without_secrets_stays(code: str) -> None:
+    """Whoever approves a patch reads the code."""
+    assert redact_text(code) == code
+
+
+@pytest.mark.parametrize(
+    "code", ["pwd='hunter2'):", "DB_PASSWORD=mypassword1", "pwd: hunter2", "_pwd = 4pwd9x"]
+)
+def test_k3_code_with_secrets_is_hidden_holds(code: str) -> None:
+    assert MASKED in redact_text(code)
 
 
 def test_k3_what_an_id_is_called_holds() -> None:
