@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re2
-
-from aegis_otel.redaction.names import NAME_PART, OPTIONS
+from aegis_otel.redaction.names import NAME_PART
 from aegis_otel.redaction.shapes import unbounded
 
 WIDE = "\uff1a|\uff1d"
@@ -66,12 +64,18 @@ def pair_gate(added: str = "") -> str:
     )
 
 
-_any = re2.compile(rb"[ \t:=<>\"'%&(\\,\x80-\xff]", OPTIONS)
+_BEHIND_NAME = b" \t:=<>\"'%&(\\,"
+_BEHIND_VENDOR = b"=>:,|"
 
 
 def may_be(data: bytes) -> bool:
     """Whether anything that `gate` has behind a name is in a text. Base64 in lines has none of it."""
-    return _any.search(data) is not None
+    return not data.isascii() or any(sign in data for sign in _BEHIND_NAME)
+
+
+def may_be_of_vendor(data: bytes) -> bool:
+    """Whether anything that `rules.vendors` has behind the name of a vendor is in a text."""
+    return any(sign in data for sign in _BEHIND_VENDOR)
 
 
 WORD_GATE = r"\"(?i:private|unlock|mdp)\\*\":"

@@ -79,7 +79,12 @@ class Engine:
             Sought(sql.BY, sql.sql_passwords, (sql.BY_CLUE,)),
             Sought("", words.seed_phrases, is_in=words.has_phrase),
             *(Sought(pattern, _Added(pattern)) for pattern in patterns),
-            Sought(vendors(of_vendors), RuleFinder(of_vendors, vendors), (vendor_names(of_vendors),)),
+            Sought(
+                vendors(of_vendors),
+                RuleFinder(of_vendors, vendors),
+                (vendor_names(of_vendors),),
+                signs.may_be_of_vendor,
+            ),
             Sought(broken.UNSEEN, self._without_unseen),
             Sought(broken.WRAPPED, self._unwrapped),
         ]
