@@ -74,7 +74,7 @@ test-oldest: $(OLDEST)/.ready ## what touches the SDK, on the oldest that is sup
 	$(OLDEST)/bin/python -m pytest -n 2 -q $(SDK_TESTS)
 
 # A part, while working: make test-sdk-quick RUN_ARGS="--mode sdk tests/test_run_state.py"
-test-sdk: $(SDKS:%=$(CACHE)/sdk-%/.ready) ## the SDK's own test suite, governed in every way, against the same without us (an hour)
+test-sdk: $(SDKS:%=$(CACHE)/sdk-%/.ready) ## the SDK's own test suite, governed in every way, against the same without us (80 minutes)
 	@for sdk in $(SDKS); do $(SDK_RUN) $(RUN_ARGS); done
 
 test-sdk-quick: $(CACHE)/sdk-0.24.0/.ready ## of that the files about tools, on 0.24.0, in enforce and with approvals="sdk"

@@ -279,14 +279,3 @@ def engine() -> Engine:
 def configure(used: Engine | None) -> None:
     """Use another from now on; None for the one without settings."""
     _configured[:] = [] if used is None else [used]
-
-
-def is_suspect(data: bytes) -> bool:
-    """Whether a text, or the JSON of a structure, may hold a secret. One pass; False is certain."""
-    return bool(engine().suspects(data))
-
-
-def hide_secrets(data: bytes) -> bytes:
-    """`data` with every secret in it replaced by a mask."""
-    used = engine()
-    return used.hide(data, used.suspects(data) or ())
