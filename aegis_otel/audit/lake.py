@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -88,7 +89,8 @@ def look(directory: Path) -> Lake:
 def find_mirrors(directory: Path) -> list[Path]:
     """The sealed parts of other audits that were fetched, each a folder with the id of its audit.
 
-    Readers and verification take them from here.
+    Readers and verification take them from here. One with the id of this very audit is none: its rows are
+    here already, and would be shown twice.
 
     Raises:
         AuditError: they cannot be listed, or something else stands in the place of a folder.
@@ -99,7 +101,10 @@ def find_mirrors(directory: Path) -> list[Path]:
         return []
     except OSError as error:
         raise failure("read the audit at", directory / MIRROR, error) from error
-    mirrors = [directory / MIRROR / name for name in names if AUDIT_ID.fullmatch(name)]
+    own = None
+    with suppress(AuditError, OSError):  # whoever uses the key says what is wrong with it
+        own = audit_id(read_key(directory))
+    mirrors = [directory / MIRROR / name for name in names if AUDIT_ID.fullmatch(name) and name != own]
     for path in (directory / MIRROR, *mirrors):
         if not stat.S_ISDIR(path.lstat().st_mode):
             raise AuditError(f"`{path}` is not a directory of the audit: move it away")

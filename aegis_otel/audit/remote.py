@@ -12,23 +12,41 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aegis_otel.audit import files
-from aegis_otel.audit.chain import whole_part
+from aegis_otel.audit.chain import check, seals_origin, whole_lines, whole_part
 from aegis_otel.audit.key import audit_id, load_key
+from aegis_otel.audit.lake import find_mirrors
 from aegis_otel.audit.leftovers import GRACE
 from aegis_otel.audit.location import KEY, LAKE, MIRROR, REMOTE, SEALS, alone, prepare
-from aegis_otel.audit.seals import AUDIT_ID, Seal, Segment, live_segments, read_seal_lines, read_seals
+from aegis_otel.audit.proof import Proof
+from aegis_otel.audit.seals import (
+    AUDIT_ID,
+    Seal,
+    Segment,
+    live_segments,
+    parse_seals,
+    read_seal_lines,
+    read_seals,
+)
+from aegis_otel.audit.segments import is_segment
+from aegis_otel.audit.signing import is_signed_here
+from aegis_otel.audit.verify_rows import taken_over
+from aegis_otel.audit.verify_seals import Ledger, check_seals
+from aegis_otel.config import SEAL_KEY
 from aegis_otel.errors import AegisError, AuditError
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
 
+_LARGEST_SEALS = 128 << 20
+"""Bytes that are read of the seals of others: those of a year have some 10 MiB."""
 RETRIED = timedelta(seconds=60)
 """So long a request is tried again and again before it counts as failed."""
 
@@ -52,14 +70,20 @@ def push(directory: Path, url: str | None) -> list[str]:
     with alone(directory, REMOTE), _reaching(url) as store:
         audit = audit_id(load_key(directory))
         content = read_seal_lines(directory)
-        seals = read_seals(directory)  # then: all that `content` names, and perhaps what is sealed meanwhile
-        if not content.startswith(_read(store, f"{audit}/{SEALS}") or b""):
+        proof = Proof(directory, audit=audit)
+        ledger = check_seals(proof, [])  # then: all that `content` names, and what is sealed meanwhile
+        if proof.findings:  # such as of a seal that somebody put there, to have files removed
+            raise AuditError(
+                f"the seals of `{directory}` contradict each other, and nothing is sent: "
+                f"{proof.findings[0]} (see `aegis audit verify`)"
+            )
+        if not content.startswith(_read(store, f"{audit}/{SEALS}", len(content)) or b""):
             raise AuditError(
                 f"`{url}/{audit}/{SEALS}` has seals that `{directory}` does not have, which is an older "
                 "state, or a copy that another machine uses: nothing is sent"
             )
         there = _sizes(store, f"{audit}/{LAKE}/")
-        live = {segment.file: segment for segment in live_segments(seals)}
+        live = {segment.file: segment for segment in live_segments(ledger.seals)}
         problems = [
             problem
             for file, segment in live.items()
@@ -67,8 +91,16 @@ def push(directory: Path, url: str | None) -> list[str]:
             and (problem := _send(store, directory, f"{audit}/{LAKE}/{file}", segment))
         ]
         store.put(f"{audit}/{SEALS}", content)
-        for file in _needless(seals) & there.keys():
-            store.delete(f"{audit}/{LAKE}/{file}")
+        needless = {number: file for number, file in _needless(ledger.seals).items() if file in there}
+        removable = _removable(directory, ledger, needless.keys())
+        for number in sorted(removable):
+            store.delete(f"{audit}/{LAKE}/{needless[number]}")
+        if kept := sorted(needless.keys() - removable):
+            problems.append(
+                f"`{url}/{audit}/{LAKE}/{needless[kept[0]]}` and {len(kept) - 1} more files were replaced, "
+                "and stay there: their rows are not found, as they were sealed, in what replaced them, or "
+                f"were removed by a seal that the key of `{SEAL_KEY.env}` here has not signed"
+            )
         return problems
 
 
@@ -91,22 +123,51 @@ def fetch(directory: Path, url: str | None) -> list[str]:
     own = audit_id(load_key(directory)) if os.path.lexists(directory / KEY) else None
     problems = []
     with alone(directory, REMOTE), _reaching(url) as store:
-        for name in store.list_with_delimiter()["common_prefixes"]:
-            audit = name.rstrip("/").rpartition("/")[2]
-            if AUDIT_ID.fullmatch(audit) and audit != own:
-                try:
+        names = {name.rstrip("/").rpartition("/")[2] for name in _folders(store)}
+        audits = {name for name in names if AUDIT_ID.fullmatch(name)}
+        patience = RETRIED.total_seconds()
+        for audit in sorted(audits - {own}):
+            begun = time.monotonic()
+            try:
+                with _failing_as("it cannot be fetched"):
                     problems += _fetch(store, audit, directory, f"{MIRROR}/{audit}")
-                except AegisError as error:
-                    problems.append(f"`{url}/{audit}` is shown as it was fetched last: {error}")
-    return problems
+            except AegisError as error:
+                problems.append(f"`{url}/{audit}` is shown as it was fetched last: {error}")
+                patience -= time.monotonic() - begun
+                if patience < 0:  # it is not one audit that cannot be fetched, or somebody wants us to wait
+                    raise AuditError(f"cannot use `{url}`: {problems[-1]}") from None
+        for mirror in find_mirrors(directory):
+            if mirror.name not in audits:
+                problems.append(
+                    f"`{url}/{mirror.name}` is not there, and is shown as it was fetched last: it was taken "
+                    f"away, or somebody put it into `{mirror}`, which is then to be moved away"
+                )
+        return problems
 
 
-def _needless(seals: list[Seal]) -> set[str]:
-    """Files that were replaced or pruned so long ago that no reader goes by the seals of before."""
+def _needless(seals: list[Seal]) -> dict[int, str]:
+    """Segments that were replaced or pruned so long ago that no reader goes by the seals of before."""
     names = {segment.segment: segment.file for seal in seals for segment in seal.segments}
     before = datetime.now(UTC) - GRACE
     past = [seal for seal in seals if datetime.fromisoformat(seal.sealed_at) < before]
-    return {names[number] for seal in past for number in seal.replaces}
+    return {number: names[number] for seal in past for number in seal.replaces}
+
+
+def _removable(directory: Path, ledger: Ledger, replaced: Collection[int]) -> set[int]:
+    """Those of replaced segments that may be removed where they were sent to.
+
+    That is no copy of the directory, but what is left when somebody rewrites the directory. So their rows
+    have to be in what replaced them, or retention has to have removed them, by a seal with a signature.
+    """
+    if not replaced:
+        return set()
+    pruned: set[int] = set()
+    for seal in ledger.seals:
+        if seal.removed is not None and is_signed_here(seal):
+            pruned = pruned.union(seal.replaces, *(ledger.origins[number] for number in seal.replaces))
+    gone = {number for number in replaced if number in pruned or ledger.origins[number] <= pruned}
+    left = set(replaced) - gone
+    return gone | (taken_over(directory, ledger, left) if left else set())
 
 
 def _send(store: S3Store, directory: Path, name: str, segment: Segment) -> str | None:
@@ -125,57 +186,127 @@ def _send(store: S3Store, directory: Path, name: str, segment: Segment) -> str |
 
 
 def _fetch(store: S3Store, audit: str, directory: Path, mirror: str) -> list[str]:
-    content = whole_part(_read(store, f"{audit}/{SEALS}") or b"")
-    files.make_folder(directory, f"{mirror}/{LAKE}")
-    if not content.startswith(read_seal_lines(directory / mirror)):
+    """Fetch what one audit has sealed: its files first, so that readers see seals whose files are there."""
+    content = _read(store, f"{audit}/{SEALS}", _LARGEST_SEALS) or b""
+    if len(content) > _LARGEST_SEALS:
+        raise AuditError(f"its seals are larger than they can be ({_LARGEST_SEALS} bytes)")
+    content = whole_part(content)
+    before = read_seal_lines(directory / mirror)
+    if not content.startswith(before):
         raise AuditError("its seals are not those of before with new ones behind them")
-    kept = {segment.file for segment in live_segments(read_seals(directory / mirror))}  # perhaps being read
-    _write(directory, f"{mirror}/{SEALS}", content)
+    if not content:
+        return []
+    live = live_segments(_seals_of(audit, content))
     problems = []
-    for segment in live_segments(read_seals(directory / mirror)):
-        kept.add(segment.file)
-        name = f"{mirror}/{LAKE}/{segment.file}"
-        if _is_there(directory / name, segment.bytes):
-            continue
-        content = _read(store, f"{audit}/{LAKE}/{segment.file}") or b""
-        if hashlib.sha256(content).hexdigest() != segment.sha256:
-            problems.append(f"`{audit}/{LAKE}/{segment.file}` is not as it was sealed, and is not shown")
-            continue
-        files.make_folder(directory, name.rpartition("/")[0])
-        _write(directory, name, content)
-    lake = directory / mirror / LAKE
-    for path in lake.glob("date=*/*.parquet"):
+    for segment in live:
+        name = f"{LAKE}/{segment.file}"
+        if not _is_there(directory / mirror / name, segment.bytes) and (
+            what := _fetch_segment(store, audit, directory, segment)
+        ):
+            problems.append(f"`{audit}/{name}` {what}, and is not shown")
+    kept = {each.file for each in live + live_segments(read_seals(directory / mirror))}  # perhaps being read
+    files.make_folder(directory, f"{mirror}/{LAKE}")
+    with files.replaced(directory, f"{mirror}/{SEALS}") as draft:
+        draft.file.write(content)
+    for path in (directory / mirror / LAKE).glob("date=*/*.parquet"):
         file = f"{path.parent.name}/{path.name}"
         if file not in kept:
             files.remove_file(directory, f"{mirror}/{LAKE}/{file}")
     return problems
 
 
+def _seals_of(audit: str, content: bytes) -> list[Seal]:
+    """The seals of an audit, as it is on object storage, where everybody who can write there could put them.
+
+    Raises:
+        AuditError: they are no seals, not of that audit, or do not follow one another.
+    """
+    seals = parse_seals(Path(audit, SEALS), content)
+    head = seals_origin(audit)
+    for number, (seal, line) in enumerate(zip(seals, whole_lines(content), strict=True), 1):
+        found = check(head, line)
+        if found is None or seal.audit != audit:
+            raise AuditError(f"line {number} of its seals does not follow what is before it")
+        head = found
+    return seals
+
+
+def _fetch_segment(store: S3Store, audit: str, directory: Path, segment: Segment) -> str | None:
+    """Fetch one file; returns what is wrong with it, and then it is not kept."""
+    name = f"{LAKE}/{segment.file}"
+    files.make_folder(directory, f"{MIRROR}/{audit}/{LAKE}/{segment.file.rpartition('/')[0]}")
+    digest = hashlib.sha256()
+    try:
+        with files.replaced(directory, f"{MIRROR}/{audit}/{name}") as draft:
+            for chunk in _chunks(store, f"{audit}/{name}", min(segment.bytes, files.LARGEST)):
+                digest.update(chunk)
+                draft.file.write(chunk)
+            draft.file.flush()
+            if digest.hexdigest() != segment.sha256:
+                raise _Refused("is not as it was sealed")
+            if not is_segment(draft.path):
+                raise _Refused("has not the columns of a segment")
+    except FileNotFoundError:
+        return "is missing"
+    except _Refused as why:
+        return str(why)
+    return None
+
+
+class _Refused(Exception):
+    """A file is not what it should be."""
+
+
 @contextmanager
 def _reaching(url: str) -> Iterator[S3Store]:
     """The place; what goes wrong with it is an AuditError."""
     try:
-        from obstore.exceptions import BaseError  # noqa: PLC0415 - an extra
-        from obstore.store import S3Store  # noqa: PLC0415
+        from obstore.store import S3Store  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise AuditError(f"`{url}` needs object storage: pip install '.[s3]' in a clone") from error
-    try:
+    with _failing_as(f"cannot use `{url}`"):
         yield S3Store.from_url(url, retry_config={"retry_timeout": RETRIED})
+
+
+@contextmanager
+def _failing_as(what: str) -> Iterator[None]:
+    """Raise an AuditError, which begins with `what`, for whatever object storage or a disk refuses."""
+    from obstore.exceptions import BaseError  # noqa: PLC0415 - an extra
+
+    try:
+        yield
+    except AegisError:
+        raise
     except BaseError as error:
-        raise AuditError(f"cannot use `{url}`: {_first_line(error)}") from error
+        raise AuditError(f"{what}: {_first_line(error)}") from error
     except OSError as error:
-        raise AuditError(f"cannot use `{url}`: {error}") from error
+        raise AuditError(f"{what}: {error}") from error
 
 
 def _first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def _read(store: S3Store, name: str) -> bytes | None:
+def _read(store: S3Store, name: str, limit: int) -> bytes | None:
+    """An object, or its beginning, which is longer than `limit` where the object is; None where it is not."""
     try:
-        return bytes(store.get(name).bytes())
+        return b"".join(_chunks(store, name, limit))
     except FileNotFoundError:
         return None
+
+
+def _chunks(store: S3Store, name: str, limit: int) -> Iterator[bytes]:
+    """Yield an object, chunk by chunk, and no more of it once it is longer than `limit`."""
+    left = limit
+    for chunk in store.get(name).stream():
+        yield bytes(chunk)
+        left -= len(chunk)
+        if left < 0:
+            return
+
+
+def _folders(store: S3Store) -> Sequence[str]:
+    return store.list_with_delimiter()["common_prefixes"]
 
 
 def _sizes(store: S3Store, folder: str) -> dict[str, int]:
@@ -189,8 +320,3 @@ def _is_there(path: Path, size: int) -> bool:
     except FileNotFoundError:
         return False
     return stat.S_ISREG(state.st_mode) and state.st_size == size
-
-
-def _write(directory: Path, name: str, content: bytes) -> None:
-    with files.replaced(directory, name) as draft:
-        draft.file.write(content)

@@ -154,10 +154,14 @@ def read_seals(directory: Path) -> list[Seal]:
     Raises:
         AuditError: the file cannot be read, has a line that is no seal, or is of a newer version.
     """
-    path = directory / SEALS
+    return parse_seals(directory / SEALS, read_seal_lines(directory))
+
+
+def parse_seals(path: Path, content: bytes) -> list[Seal]:
+    """Return the seals of whole lines; errors name `path`, and are those of `read_seals`."""
     seals: list[Seal] = []
     known: set[int] = set()
-    for number, line in enumerate(whole_lines(read_seal_lines(directory)), 1):
+    for number, line in enumerate(whole_lines(content), 1):
         try:
             seal = decode_seal(path, line)
             datetime.fromisoformat(seal.sealed_at)

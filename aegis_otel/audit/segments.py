@@ -300,6 +300,15 @@ def columns_version(connection: duckdb.DuckDBPyConnection, path: Path) -> int | 
     return None
 
 
+def is_segment(path: Path) -> bool:
+    """Return whether a file is Parquet with the columns of a segment, of this version or an earlier one."""
+    with opened() as connection:
+        try:
+            return columns_version(connection, path) is not None
+        except duckdb.Error:
+            return False
+
+
 def held_elsewhere(
     unfinished: Sequence[Path], journals: Sequence[Path], segments: Sequence[Path]
 ) -> list[Path]:

@@ -6,11 +6,14 @@ line: so it vouches for all that stands before it, and the chain, and with it a 
 
 from __future__ import annotations
 
+import hmac
 import os
 import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from aegis_otel.audit import files
 from aegis_otel.audit.chain import link, without_chain
@@ -20,6 +23,8 @@ from aegis_otel.errors import ConfigError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    from aegis_otel.audit.seals import Seal
 
 Signer = Callable[[str, str], str]
 """From the id of an audit and a chain value to a signature, 128 hex digits."""
@@ -69,6 +74,20 @@ def load_public_key(path: Path) -> Ed25519PublicKey:
         raise ConfigError(f"`{path}` is a public key of another kind than Ed25519")
     public: Ed25519PublicKey = key
     return public
+
+
+def is_signed_here(seal: Seal) -> bool:
+    """Whether the key of `AEGIS_SEAL_KEY` made the signature of a seal, for which `previous` is known.
+
+    Raises:
+        ConfigError: as for `load_signer`.
+    """
+    sign = load_signer() if seal.signature else None
+    if sign is None:
+        return False
+    bare = msgspec.structs.replace(seal, signature="", chain="", previous="")
+    value, _ = link(seal.previous, msgspec.json.encode(bare))
+    return hmac.compare_digest(sign(seal.audit, value), seal.signature)  # of Ed25519 it is always the same
 
 
 def is_signed(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import glob
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -144,10 +145,8 @@ def open_view(directory: Path, *, keep: bool = True, mirrors: bool = False) -> d
     """
     exists(directory)
     lake = look(directory)
-    mirrored = [(mirror, look(mirror)) for mirror in find_mirrors(directory)] if mirrors else []
-    copies = [mirror / LAKE / each.file for mirror, its in mirrored for each in its.segments]
-    segments = lake.segments + [each for _, its in mirrored for each in its.segments]
-    problems = lake.problems + [f"`{mirror}`: {text}" for mirror, its in mirrored for text in its.problems]
+    fetched, problems = _look_at_mirrors(directory) if mirrors else ({}, [])
+    segments, problems = [*lake.segments, *fetched.values()], [*lake.problems, *problems]
     journal = directory / JOURNAL
     writers = look_at_writers(journal)
     kept = (
@@ -211,7 +210,7 @@ def open_view(directory: Path, *, keep: bool = True, mirrors: bool = False) -> d
         counts=_which_count(connection, parts, lake_sql),
         columns=names,
         shown=", ".join(f"{shown(c, folded(c.name), gone)} AS {quoted(c.name)}" for c in COLUMNS),
-        mirrored=_MIRRORED.format(columns=names, empty=_EMPTY, files=_list(copies)) if copies else "",
+        mirrored=_MIRRORED.format(columns=names, empty=_EMPTY, files=_list(fetched)) if fetched else "",
     )
     connection.execute(f"CREATE VIEW audit AS {view}")
     return connection
@@ -286,5 +285,20 @@ def _inside(directory: Path, pattern: str) -> str:
     return f"{glob.escape(str(directory))}/{pattern}"
 
 
-def _list(files: list[Path]) -> str:
+def _look_at_mirrors(directory: Path) -> tuple[dict[Path, Segment], list[str]]:
+    """The files of others that can be read, and what is missing, damaged or foreign, a sentence for each."""
+    segments: dict[Path, Segment] = {}
+    problems = []
+    for mirror in find_mirrors(directory):
+        try:
+            lake = look(mirror)
+        except AuditError as error:  # of one of many: the others are shown
+            problems.append(f"`{mirror}` is not shown: {error}")
+            continue
+        segments |= {mirror / LAKE / each.file: each for each in lake.segments}
+        problems += [f"`{mirror}`: {text}" for text in lake.problems]
+    return segments, problems
+
+
+def _list(files: Iterable[Path]) -> str:
     return "[" + ", ".join(literal(glob.escape(str(file))) for file in files) + "]"

@@ -148,6 +148,8 @@ def _check_top(proof: Proof, scope: _Scope) -> None:
         if name not in _PARTS and not _DRAFT.fullmatch(name):
             proof.notes.append(f"{shown_name(name)}: does not belong to the audit; it is not read")
     if scope.mirrors:
+        if os.path.lexists(proof.directory / MIRROR / proof.audit):
+            proof.notes.append(f"{MIRROR}/{proof.audit}: is of this audit itself, and is not read")
         return
     if os.path.lexists(proof.directory / MIRROR):
         proof.notes.append(f"{MIRROR}: is not read, since the audit is not named by an address")

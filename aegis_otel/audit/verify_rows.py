@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import duckdb
 
+from aegis_otel.audit import files
 from aegis_otel.audit.fold import literal, quoted
 from aegis_otel.audit.lake import SCHEMA
 from aegis_otel.audit.location import JOURNAL, LAKE, SEALS
@@ -77,19 +82,14 @@ def check_rows(proof: Proof, ledger: Ledger, intact: Sequence[Sealed], begun: Ma
     with opened() as connection:
         if os.path.lexists(proof.directory / LAKE / SCHEMA):
             _check_schema(proof, connection)
-        connection.execute(
-            "CREATE TABLE amended (decision_id VARCHAR, row VARCHAR, result_error VARCHAR, "
-            "error_type VARCHAR, duration_s DOUBLE)"
-        )
-        for amended in ledger.amended.values():
-            values = [getattr(amended, name) for name in ("decision_id", "row", *BEFORE)]
-            connection.execute("INSERT INTO amended VALUES (?, ?, ?, ?, ?)", values)
+        _note_amended(connection, ledger)
         for each in intact:
+            path = proof.directory / LAKE / each.segment.file
             try:
-                if columns_version(connection, proof.directory / LAKE / each.segment.file) is None:
+                if columns_version(connection, path) is None:
                     proof.found(f"{LAKE}/{each.segment.file}", "has not the columns of a segment")
                     continue
-                for what in (*_wrong(proof, connection, each), *_moved(proof, connection, ledger, each)):
+                for what in (*_wrong(proof, connection, each), *_moved(path, connection, ledger, each)):
                     proof.found(f"{LAKE}/{each.segment.file}", what)
             except duckdb.Error as error:
                 what = str(error).partition("\n")[0]
@@ -98,12 +98,48 @@ def check_rows(proof: Proof, ledger: Ledger, intact: Sequence[Sealed], begun: Ma
             _check_once(proof, connection, intact, begun)
 
 
+def taken_over(directory: Path, ledger: Ledger, replaced: Iterable[int]) -> set[int]:
+    """Return those of some replaced segments whose rows are in segments that count, as they were sealed.
+
+    Whoever can write a seal can say that one segment replaces another, and that does not make it so.
+
+    Raises:
+        AuditError: a segment cannot be read.
+    """
+    origins = {number: ledger.origins[number] for number in replaced}
+    wanted = frozenset().union(*origins.values())
+    held: set[int] = set()
+    with opened() as connection, TemporaryDirectory(prefix="aegis-taken-over-") as copies:
+        _note_amended(connection, ledger)
+        for number, sealed in ledger.segments.items():
+            if number in ledger.replaced or not wanted & ledger.origins[number]:
+                continue
+            with suppress(FileNotFoundError, duckdb.Error):
+                content = files.read_file(directory, f"{LAKE}/{sealed.segment.file}")
+                copy = Path(copies, f"{number}.parquet")  # so that it is one content that is looked at
+                copy.write_bytes(content)
+                intact = hashlib.sha256(content).hexdigest() == sealed.segment.sha256
+                if intact and not any(_moved(copy, connection, ledger, sealed)):
+                    held |= ledger.origins[number]
+                copy.unlink()
+    return {number for number, its in origins.items() if its <= held}
+
+
+def _note_amended(connection: duckdb.DuckDBPyConnection, ledger: Ledger) -> None:
+    connection.execute(
+        "CREATE TABLE amended (decision_id VARCHAR, row VARCHAR, result_error VARCHAR, "
+        "error_type VARCHAR, duration_s DOUBLE)"
+    )
+    for amended in ledger.amended.values():
+        values = [getattr(amended, name) for name in ("decision_id", "row", *BEFORE)]
+        connection.execute("INSERT INTO amended VALUES (?, ?, ?, ?, ?)", values)
+
+
 def _moved(
-    proof: Proof, connection: duckdb.DuckDBPyConnection, ledger: Ledger, sealed: Sealed
+    path: Path, connection: duckdb.DuckDBPyConnection, ledger: Ledger, sealed: Sealed
 ) -> Iterator[str]:
     """Whether the rows that a segment took over, and its own, are those that seals have digests of."""
     number = sealed.segment.segment
-    path = proof.directory / LAKE / sealed.segment.file
     expected = {each: ledger.segments[each].segment for each in ledger.origins[number]}
     digest = digest_of("row") if sealed.segment.digest else "''"
     sql = _ORIGINS.format(digest=digest, row=_BEFORE, rows=sealed_rows([path]))
@@ -133,8 +169,8 @@ def _check_once(
     if not intact:
         return
     root = proof.directory
-    files = ", ".join(literal(glob.escape(str(root / LAKE / each.segment.file))) for each in intact)
-    rows = f"read_parquet([{files}], hive_partitioning = false)"
+    names = ", ".join(literal(glob.escape(str(root / LAKE / each.segment.file))) for each in intact)
+    rows = f"read_parquet([{names}], hive_partitioning = false)"
     # A digest of each id is compared first, which takes little memory.
     sql = f"SELECT count(decision_id) = count(DISTINCT hash(decision_id)) FROM {rows}"  # noqa: S608
     if connection.execute(sql).fetchall() != [(True,)]:
