@@ -5,18 +5,31 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
 from aegis_otel.audit.filters import RISK_LEVELS, STATUSES, Condition, compile_filters
-from aegis_otel.audit.location import JOURNAL, KEY, LAKE, SEALS, address, exists, failure, locate, prepare
+from aegis_otel.audit.location import (
+    JOURNAL,
+    KEY,
+    LAKE,
+    MIRROR,
+    SEALS,
+    address,
+    exists,
+    failure,
+    locate,
+    prepare,
+)
 from aegis_otel.config import AUDIT_DIR, AUDIT_ID
 from aegis_otel.errors import AuditError
 from aegis_otel.terminal import escape
 
 if TYPE_CHECKING:
     import duckdb
+
+    from aegis_otel.audit.proof import Proof
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -171,27 +184,61 @@ def address_given() -> str | None:
     return address(next(filter(None, named), None))
 
 
-def fetch_others(directory: Path) -> None:
+class Fetched(NamedTuple):
+    """What came of fetching what others have sealed."""
+
+    problems: list[str]
+    """What is not at the place as it was sealed, or as it was fetched before, a sentence each."""
+    unreached: str = ""
+    """Why the place could not be reached; empty where it was."""
+
+
+def fetch_others(directory: Path) -> Fetched:
     """Fetch what others have sealed at the same place on object storage; what cannot be is said."""
     from aegis_otel.audit.remote import fetch
 
     try:
-        problems = fetch(directory, address_given())
+        fetched = Fetched(fetch(directory, address_given()))
     except AuditError as error:
-        problems = [f"{error}; of other machines, what was fetched before is shown"]
-    for problem in problems:
+        fetched = Fetched([], str(error))
+        click.echo(escape(f"{error}; of other machines, what was fetched before is shown"), err=True)
+    for problem in fetched.problems:
         click.echo(escape(problem), err=True)
+    return fetched
+
+
+def verify_fetched(directory: Path, fetched: Fetched, **scope: Any) -> Proof:
+    """Verify an audit, and what was fetched beside it where it is named by an address.
+
+    Args:
+        fetched: What came of the fetching. What was fetched earlier can be whole and still not be what is at
+            the place now: that is a finding, too.
+        scope: As for `audit.verify.verify`.
+    """
+    from aegis_otel.audit.proof import Finding
+    from aegis_otel.audit.verify import verify
+
+    proof = verify(directory, mirrors=address_given() is not None, **scope)
+    proof.findings += [Finding(MIRROR, problem) for problem in fetched.problems]
+    if fetched.unreached:
+        proof.unproven.append(f"that others have sealed this and nothing else: {fetched.unreached}")
+    return proof
 
 
 def open_audit(directory: Path) -> duckdb.DuckDBPyConnection:
-    """The audit as SQL; what cannot be read in it is said beside the data.
+    """The audit as SQL, with what others have sealed by now; what cannot be read is said beside the data.
 
     Raises:
         AuditError: when it cannot be read, or was written by a newer version.
     """
+    fetch_others(directory)
+    return open_fetched(directory)
+
+
+def open_fetched(directory: Path) -> duckdb.DuckDBPyConnection:
+    """As `open_audit`, with what `fetch_others` has fetched."""
     from aegis_otel.audit.store import left_out, open_view
 
-    fetch_others(directory)
     audit = open_view(directory, mirrors=address_given() is not None)
     say_left_out(left_out(audit, directory))
     return audit

@@ -10,12 +10,12 @@ import click
 
 from aegis_otel.audit.location import SEALS, locate
 from aegis_otel.cli.audit_options import (
-    address_given,
     audit_id_option,
     expected_audit,
     fetch_others,
     find_audit,
     path_option,
+    verify_fetched,
 )
 from aegis_otel.cli.bar import progress_bar
 from aegis_otel.terminal import escape
@@ -72,18 +72,14 @@ def verify(
     if not ((witness or public_keys) and (found / SEALS).is_file()):  # as a copy without its journal is
         found = find_audit(ctx, named)
 
-    from aegis_otel.audit.verify import verify as verify_audit
-
-    mirrors = address_given() is not None
-    if mirrors:
-        fetch_others(found)
+    fetched = fetch_others(found)
     with progress_bar("Verifying", color=ctx.color is not False) as progress:
-        proof = verify_audit(
+        proof = verify_fetched(
             found,
+            fetched,
             witness=witness,
             public_keys=public_keys,
             audit=expected_audit(audit_id, named),
-            mirrors=mirrors,
             progress=progress,
         )
     click.echo(json.dumps(_report(proof), indent=2) if form == "json" else _text(proof))

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from aegis_otel.audit.filters import compile_filters
 from aegis_otel.audit.key import check_identity
 from aegis_otel.cli.audit_options import (
-    address_given,
     audit_id_option,
     expected_audit,
+    fetch_others,
     find_audit,
-    open_audit,
+    open_fetched,
     path_option,
+    verify_fetched,
 )
 from aegis_otel.terminal import escape
-
-if TYPE_CHECKING:
-    from aegis_otel.audit.proof import Proof
 
 STDOUT = "-"
 
@@ -81,8 +77,9 @@ def report(
 
     console = Console(stderr=True)
     with console.status("Asking the audit") if console.is_terminal else nullcontext():
-        proof = _verified(directory, mirrors=address_given() is not None) if verifies else None
-        audit = open_audit(directory)
+        fetched = fetch_others(directory)  # once: what is shown is what was verified
+        proof = verify_fetched(directory, fetched) if verifies else None
+        audit = open_fetched(directory)
         left_out = problems(audit)
         if unreadable := unreadable_lines(audit):
             left_out.append(f"journal lines that cannot be read: {unreadable}")
@@ -103,9 +100,3 @@ def report(
             f"the audit did not pass: {found} finding{'s' * (found != 1)} by `aegis audit verify`", err=True
         )
         ctx.exit(1)
-
-
-def _verified(directory: Path, *, mirrors: bool) -> Proof:
-    from aegis_otel.audit.verify import verify
-
-    return verify(directory, mirrors=mirrors)
