@@ -96,7 +96,7 @@ FOREIGN = {
         *("audit.segments", "audit.stats", "audit.store", "audit.verify_rows"),
     ),
     "httpx2": ("cli.doctor_export", "runtime.approval.webhook"),
-    "obstore": ("audit.remote",),
+    "obstore": ("audit.object_storage",),
     "opentelemetry": ("telemetry.*",),
     "opentelemetry.exporter": ("telemetry.otlp",),
     "opentelemetry.instrumentation": ("instrumentor",),

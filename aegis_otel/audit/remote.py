@@ -13,18 +13,25 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Collection
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aegis_otel.audit import files
+from aegis_otel.audit import files, object_storage
 from aegis_otel.audit.chain import check, seals_origin, whole_lines, whole_part
 from aegis_otel.audit.key import audit_id, load_key
 from aegis_otel.audit.lake import find_mirrors
 from aegis_otel.audit.leftovers import GRACE
 from aegis_otel.audit.location import KEY, LAKE, MIRROR, REMOTE, SEALS, alone, prepare
+from aegis_otel.audit.object_storage import (
+    chunks_of,
+    failing_as,
+    list_folders,
+    list_sizes,
+    reaching,
+    read_object,
+)
 from aegis_otel.audit.proof import Proof
 from aegis_otel.audit.seals import (
     AUDIT_ID,
@@ -47,8 +54,6 @@ if TYPE_CHECKING:
 
 _LARGEST_SEALS = 128 << 20
 """Bytes that are read of the seals of others: those of a year have some 10 MiB."""
-RETRIED = timedelta(seconds=60)
-"""So long a request is tried again and again before it counts as failed."""
 
 
 def push(directory: Path, url: str | None) -> list[str]:
@@ -67,7 +72,7 @@ def push(directory: Path, url: str | None) -> list[str]:
     if url is None or not os.path.lexists(directory / SEALS):
         return []
     prepare(directory, url)
-    with alone(directory, REMOTE), _reaching(url) as store:
+    with alone(directory, REMOTE), reaching(url) as store:
         audit = audit_id(load_key(directory))
         content = read_seal_lines(directory)
         proof = Proof(directory, audit=audit)
@@ -77,12 +82,12 @@ def push(directory: Path, url: str | None) -> list[str]:
                 f"the seals of `{directory}` contradict each other, and nothing is sent: "
                 f"{proof.findings[0]} (see `aegis audit verify`)"
             )
-        if not content.startswith(_read(store, f"{audit}/{SEALS}", len(content)) or b""):
+        if not content.startswith(read_object(store, f"{audit}/{SEALS}", len(content)) or b""):
             raise AuditError(
                 f"`{url}/{audit}/{SEALS}` has seals that `{directory}` does not have, which is an older "
                 "state, or a copy that another machine uses: nothing is sent"
             )
-        there = _sizes(store, f"{audit}/{LAKE}/")
+        there = list_sizes(store, f"{audit}/{LAKE}/")
         live = {segment.file: segment for segment in live_segments(ledger.seals)}
         problems = [
             problem
@@ -122,14 +127,14 @@ def fetch(directory: Path, url: str | None) -> list[str]:
     prepare(directory, url)
     own = audit_id(load_key(directory)) if os.path.lexists(directory / KEY) else None
     problems = []
-    with alone(directory, REMOTE), _reaching(url) as store:
-        names = {name.rstrip("/").rpartition("/")[2] for name in _folders(store)}
+    with alone(directory, REMOTE), reaching(url) as store:
+        names = {name.rstrip("/").rpartition("/")[2] for name in list_folders(store)}
         audits = {name for name in names if AUDIT_ID.fullmatch(name)}
-        patience = RETRIED.total_seconds()
+        patience = object_storage.RETRIED.total_seconds()
         for audit in sorted(audits - {own}):
             begun = time.monotonic()
             try:
-                with _failing_as("it cannot be fetched"):
+                with failing_as("it cannot be fetched"):
                     problems += _fetch(store, audit, directory, f"{MIRROR}/{audit}")
             except AegisError as error:
                 problems.append(f"`{url}/{audit}` is shown as it was fetched last: {error}")
@@ -187,7 +192,7 @@ def _send(store: S3Store, directory: Path, name: str, segment: Segment) -> str |
 
 def _fetch(store: S3Store, audit: str, directory: Path, mirror: str) -> list[str]:
     """Fetch what one audit has sealed: its files first, so that readers see seals whose files are there."""
-    content = _read(store, f"{audit}/{SEALS}", _LARGEST_SEALS) or b""
+    content = read_object(store, f"{audit}/{SEALS}", _LARGEST_SEALS) or b""
     if len(content) > _LARGEST_SEALS:
         raise AuditError(f"its seals are larger than they can be ({_LARGEST_SEALS} bytes)")
     content = whole_part(content)
@@ -238,7 +243,7 @@ def _fetch_segment(store: S3Store, audit: str, directory: Path, segment: Segment
     digest = hashlib.sha256()
     try:
         with files.replaced(directory, f"{MIRROR}/{audit}/{name}") as draft:
-            for chunk in _chunks(store, f"{audit}/{name}", min(segment.bytes, files.LARGEST)):
+            for chunk in chunks_of(store, f"{audit}/{name}", min(segment.bytes, files.LARGEST)):
                 digest.update(chunk)
                 draft.file.write(chunk)
             draft.file.flush()
@@ -255,63 +260,6 @@ def _fetch_segment(store: S3Store, audit: str, directory: Path, segment: Segment
 
 class _Refused(Exception):
     """A file is not what it should be."""
-
-
-@contextmanager
-def _reaching(url: str) -> Iterator[S3Store]:
-    """The place; what goes wrong with it is an AuditError."""
-    try:
-        from obstore.store import S3Store  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise AuditError(f"`{url}` needs object storage: pip install '.[s3]' in a clone") from error
-    with _failing_as(f"cannot use `{url}`"):
-        yield S3Store.from_url(url, retry_config={"retry_timeout": RETRIED})
-
-
-@contextmanager
-def _failing_as(what: str) -> Iterator[None]:
-    """Raise an AuditError, which begins with `what`, for whatever object storage or a disk refuses."""
-    from obstore.exceptions import BaseError  # noqa: PLC0415 - an extra
-
-    try:
-        yield
-    except AegisError:
-        raise
-    except BaseError as error:
-        raise AuditError(f"{what}: {_first_line(error)}") from error
-    except OSError as error:
-        raise AuditError(f"{what}: {error}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
-def _read(store: S3Store, name: str, limit: int) -> bytes | None:
-    """An object, or its beginning, which is longer than `limit` where the object is; None where it is not."""
-    try:
-        return b"".join(_chunks(store, name, limit))
-    except FileNotFoundError:
-        return None
-
-
-def _chunks(store: S3Store, name: str, limit: int) -> Iterator[bytes]:
-    """Yield an object, chunk by chunk, and no more of it once it is longer than `limit`."""
-    left = limit
-    for chunk in store.get(name).stream():
-        yield bytes(chunk)
-        left -= len(chunk)
-        if left < 0:
-            return
-
-
-def _folders(store: S3Store) -> Sequence[str]:
-    return store.list_with_delimiter()["common_prefixes"]
-
-
-def _sizes(store: S3Store, folder: str) -> dict[str, int]:
-    """Bytes of every object below a folder, by its name in it."""
-    return {each["path"].partition(folder)[2]: each["size"] for page in store.list(folder) for each in page}
 
 
 def _is_there(path: Path, size: int) -> bool:

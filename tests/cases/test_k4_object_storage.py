@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from aegis_otel import AuditError, connect
-from aegis_otel.audit import remote
+from aegis_otel.audit import object_storage, remote
 from aegis_otel.audit.chain import link, seals_origin
 from aegis_otel.audit.journal import Journal
 from aegis_otel.audit.key import audit_id, load_key
@@ -27,7 +29,7 @@ from aegis_otel.audit.sealing import seal
 from aegis_otel.audit.seals import read_seals
 from aegis_otel.cli import main as aegis
 from tests.integration.test_audit_signature import make_key
-from tests.object_storage import Asked, Bucket
+from tests.object_storage import Asked, Bucket, listing
 from tests.records import completed, decided
 
 URL = "s3://bucket/our/audits"
@@ -475,3 +477,35 @@ def test_k4_no_more_is_read_of_an_object_than_it_can_have(bucket: Bucket, machin
         with pytest.raises(AuditError, match=r"has seals that .* does not have"):
             push(directory, URL)
     assert len(taken) < 400
+
+
+@pytest.mark.parametrize("names", [0, 100])
+def test_k4_a_listing_that_does_not_end_is_given_up(
+    bucket: Bucket, machine: Any, monkeypatch: pytest.MonkeyPatch, names: int
+) -> None:
+    """Also where the caller is in an event loop; nothing goes on asking behind its back."""
+    directory = machine("one")
+    sent("ours")
+    pages = 0
+
+    def instead(asked: Asked) -> bool:
+        nonlocal pages
+        if "list-type" in asked.query:
+            pages += 1
+            prefix = asked.query.get("prefix", "")
+            keys = {f"{prefix}{pages:06d}{n:026d}/x": b"" for n in range(names)}
+            asked.answer(200, listing(keys, asked.query, after=f"page {pages}"))
+        return "list-type" in asked.query
+
+    bucket.instead = instead
+    monkeypatch.setattr(object_storage, "LISTED", timedelta(seconds=1))
+
+    async def within_a_loop(act: Callable[[Path, str], list[str]]) -> list[str]:
+        return act(directory, URL)
+
+    for act in (fetch, push):
+        with pytest.raises(AuditError, match="its listing has not ended in 1 seconds"):
+            asyncio.run(within_a_loop(act))
+    before = pages
+    time.sleep(0.5)
+    assert pages == before > 2

@@ -19,7 +19,7 @@ from moto.server import ThreadedMotoServer
 from obstore.store import S3Store
 
 from aegis_otel import AuditError, ConfigError, connect
-from aegis_otel.audit import remote
+from aegis_otel.audit import object_storage, remote
 from aegis_otel.audit.journal import Journal
 from aegis_otel.audit.key import audit_id, load_key
 from aegis_otel.audit.location import locate
@@ -290,7 +290,7 @@ def test_a_server_that_is_down_is_named_and_tried_again(
     url: str, machine: Any, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sealing goes on, reading says what it lacks; once the server is up, everything is sent."""
-    monkeypatch.setattr(remote, "RETRIED", timedelta(seconds=0.2))
+    monkeypatch.setattr(object_storage, "RETRIED", timedelta(seconds=0.2))
     directory = machine("one")
     sent(url, "before")
     server.down()
