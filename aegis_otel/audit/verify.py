@@ -95,29 +95,49 @@ def _verify(proof: Proof, scope: _Scope, progress: Callable[[int, int], None] | 
             proof.tell = _adding_up(progress, size)
         if not os.listdir(directory):
             proof.found(".", "the directory is empty: there is no audit in it")
-        _identify(proof, scope)
-        ledger = check_seals(proof, scope.keys, witnessed=bool(scope.witness))
-        intact = check_lake(proof, ledger)
-        begun: dict[str, str] = {}
-        if (directory / JOURNAL).exists() or not (scope.witness or scope.keys):
-            check_journal(proof, ledger)
-            if not proof.findings:
-                begun = check_calls(proof)
+        mirrors = find_mirrors(directory) if scope.mirrors else []
+        ledger = None
+        if scope.mirrors and not scope.audit and _has_nothing(directory):
+            proof.notes.append(".: this machine has no audit of its own; what others have sealed is checked")
+            if not mirrors:
+                proof.found(".", "there is no audit in it, and none at the address")
         else:
-            proof.notes.append(f"{JOURNAL}: is not there, so this was checked as a copy of what is sealed")
-        check_unfinished(proof, intact)
-        if not proof.findings:  # of what was tampered with, rows say nothing
-            check_rows(proof, ledger, intact, begun)
+            ledger = _check_own(proof, scope)
         _check_top(proof, scope)
-        for mirror in find_mirrors(directory) if scope.mirrors else ():
+        for mirror in mirrors:
             _check_mirror(proof, mirror, scope)
     _check_against_others(proof, ledger, scope)
     return proof
 
 
-def _check_against_others(proof: Proof, ledger: Ledger, scope: _Scope) -> None:
+def _check_own(proof: Proof, scope: _Scope) -> Ledger:
+    directory = proof.directory
+    _identify(proof, scope)
+    ledger = check_seals(proof, scope.keys, witnessed=bool(scope.witness))
+    intact = check_lake(proof, ledger)
+    begun: dict[str, str] = {}
+    if (directory / JOURNAL).exists() or not (scope.witness or scope.keys):
+        check_journal(proof, ledger)
+        if not proof.findings:
+            begun = check_calls(proof)
+    else:
+        proof.notes.append(f"{JOURNAL}: is not there, so this was checked as a copy of what is sealed")
+    check_unfinished(proof, intact)
+    if not proof.findings:  # of what was tampered with, rows say nothing
+        check_rows(proof, ledger, intact, begun)
+    return ledger
+
+
+def _has_nothing(directory: Path) -> bool:
+    """Whether there is nothing of an audit, as on a machine that only reads what others have sealed."""
+    if any(os.path.lexists(directory / part) for part in (KEY, LAKE, SEALS)):
+        return False
+    return not (os.path.lexists(directory / JOURNAL) and os.listdir(directory / JOURNAL))
+
+
+def _check_against_others(proof: Proof, ledger: Ledger | None, scope: _Scope) -> None:
     """Compare with the witness, and say what cannot be proven for want of one, or of an id."""
-    others = _compare(proof, ledger, scope.witness) if scope.witness else set()
+    others = _compare(proof, ledger, scope.witness) if scope.witness and ledger is not None else set()
     if not scope.audit and (others or (scope.keys and not scope.witness)):
         known = f"the witness knows {len(others)} more" if others else "the same key may sign others"
         proof.unproven.append(
@@ -148,7 +168,7 @@ def _check_top(proof: Proof, scope: _Scope) -> None:
         if name not in _PARTS and not _DRAFT.fullmatch(name):
             proof.notes.append(f"{shown_name(name)}: does not belong to the audit; it is not read")
     if scope.mirrors:
-        if os.path.lexists(proof.directory / MIRROR / proof.audit):
+        if proof.audit and os.path.lexists(proof.directory / MIRROR / proof.audit):
             proof.notes.append(f"{MIRROR}/{proof.audit}: is of this audit itself, and is not read")
         return
     if os.path.lexists(proof.directory / MIRROR):

@@ -119,9 +119,10 @@ def _summary(proof: Proof) -> Iterator[str]:
     if proof.seals:
         yield f"Seals       {proof.seals}"
         yield f"Last seal   {proof.chain}"
-        yield f"Intact      {_many(proof.rows, 'sealed row')} in {_many(proof.segments, 'file')}"
     else:
         yield "Seals       none yet: `aegis audit seal` makes the first"
+    if proof.seals or proof.segments:  # also those of others
+        yield f"Intact      {_many(proof.rows, 'sealed row')} in {_many(proof.segments, 'file')}"
     yield f"Not sealed  {_many(proof.lines, 'line')} in {_many(proof.journals, 'journal file')}"
     if proof.findings:
         yield f"FAILED: {_many(len(proof.findings), 'finding')}"

@@ -509,3 +509,44 @@ def test_k4_a_listing_that_does_not_end_is_given_up(
     before = pages
     time.sleep(0.5)
     assert pages == before > 2
+
+
+# --- a machine that only reads ---
+
+
+def test_k4_a_machine_that_only_reads_verifies_what_others_have_sealed(
+    bucket: Bucket, machine: Any, tmp_path: Path
+) -> None:
+    """It has no key and no seals, and that is no tampering; what it fetched is checked as everywhere."""
+    directory = machine("reader")
+    nothing = run("audit", "verify", "--path", URL)
+    assert nothing.exit_code == 1
+    assert "there is no audit in it, and none at the address" in nothing.output
+    machine("one")
+    theirs = sent("theirs")
+    machine("reader")
+    result = run("audit", "verify", "--path", URL)
+    assert result.exit_code == 0, result.output
+    assert "1 sealed row in 1 file" in result.output
+    assert "this machine has no audit of its own" in result.output
+    assert run("audit", "verify", "--path", URL, "--audit", OTHER).exit_code == 1
+    _, public = make_key(tmp_path / "key.pem")
+    unsigned = run("audit", "verify", "--path", URL, "--public-key", str(public))
+    assert unsigned.exit_code == 1
+    assert f"mirror/{theirs}/seals.jsonl: no seal is signed" in unsigned.output
+    assert run("audit", "verify", "--path", str(directory)).exit_code == 1
+    rewritten(bucket, theirs)
+    assert run("audit", "verify", "--path", URL).exit_code == 1
+
+
+@pytest.mark.parametrize("part", ["seals.jsonl", "lake/x", "journal/x.jsonl"])
+def test_k4_a_machine_that_lost_its_key_does_not_only_read(bucket: Bucket, machine: Any, part: str) -> None:
+    machine("one")
+    sent("theirs")
+    directory = machine("two")
+    assert ids() == ["theirs"]
+    (directory / part).parent.mkdir(exist_ok=True)
+    (directory / part).touch()
+    result = run("audit", "verify", "--path", URL)
+    assert result.exit_code == 1
+    assert "key: is missing" in result.output
