@@ -10,6 +10,7 @@ import click
 from aegis_otel.audit.filters import compile_filters
 from aegis_otel.audit.key import check_identity
 from aegis_otel.cli.audit_options import (
+    address_given,
     audit_id_option,
     expected_audit,
     fetch_others,
@@ -86,7 +87,7 @@ def report(
         ((total,),) = audit.execute("SELECT count(*) FROM audit").fetchall()
         page = make_page(
             Questions(audit, condition, unproven_answers(directory)),
-            state(directory, left_out, proof, total),
+            state(directory, left_out, proof, total, mirrors=address_given() is not None),
             About((title or TITLE)[:LONGEST_TITLE], str(directory), since, until, datetime.now(UTC)),
         )
     if out == STDOUT:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from aegis_otel.audit.lake import find_mirrors
 from aegis_otel.audit.proof import Proof
 from aegis_otel.audit.seals import Seal, live_segments, read_seals
+from aegis_otel.errors import AuditError
 
 _FINDINGS = 10
 """The most findings on the page; `aegis audit verify` lists all."""
@@ -52,14 +55,24 @@ class ProofState(NamedTuple):
         return [] if self.verified is None else [str(each) for each in self.verified.findings[:_FINDINGS]]
 
 
-def state(directory: Path, problems: Sequence[str], verified: Proof | None, total: int) -> ProofState:
+def state(
+    directory: Path, problems: Sequence[str], verified: Proof | None, total: int, *, mirrors: bool = False
+) -> ProofState:
     """Look at the seals of an audit.
+
+    Args:
+        directory: The audit's.
+        problems: As in `ProofState`, like what follows.
+        mirrors: Count what was fetched of other audits as well: see `audit.store.open_view`.
 
     Raises:
         AuditError: they cannot be read, or are of a newer version.
     """
     seals = read_seals(directory)
     segments = live_segments(seals)
+    for mirror in find_mirrors(directory) if mirrors else ():
+        with suppress(AuditError):  # then it is not shown, and that is among the problems
+            segments += live_segments(read_seals(mirror))
     return ProofState(
         seals=len(seals),
         last=seals[-1] if seals else None,

@@ -550,3 +550,13 @@ def test_k4_a_machine_that_lost_its_key_does_not_only_read(bucket: Bucket, machi
     result = run("audit", "verify", "--path", URL)
     assert result.exit_code == 1
     assert "key: is missing" in result.output
+
+
+def test_k4_a_report_counts_what_others_have_sealed_as_sealed(bucket: Bucket, machine: Any) -> None:
+    machine("one")
+    sent("theirs", "theirs too")
+    machine("two")
+    sent("ours")
+    page = run("report", "--verify", "--path", URL, "-o", "-").output
+    assert "PASSED: 3 sealed rows and 0 journal lines" in page
+    assert "The audit has 3 rows, of which 0 are not sealed yet." in page
