@@ -27,7 +27,7 @@ from aegis_otel.audit.proof import Proof
 from aegis_otel.audit.signing import load_public_key
 from aegis_otel.audit.verify_journal import check_journal
 from aegis_otel.audit.verify_lake import check_lake
-from aegis_otel.audit.verify_rows import check_rows, check_unfinished
+from aegis_otel.audit.verify_rows import check_across, check_rows, check_unfinished
 from aegis_otel.audit.verify_seals import Ledger, check_seals
 from aegis_otel.audit.witness import Witness, compare, read_witness
 from aegis_otel.audit.writers import shown_name
@@ -96,21 +96,25 @@ def _verify(proof: Proof, scope: _Scope, progress: Callable[[int, int], None] | 
         if not os.listdir(directory):
             proof.found(".", "the directory is empty: there is no audit in it")
         mirrors = find_mirrors(directory) if scope.mirrors else []
-        ledger = None
+        ledger: Ledger | None = None
+        sealed: list[Path] = []
         if scope.mirrors and not scope.audit and _has_nothing(directory):
             proof.notes.append(".: this machine has no audit of its own; what others have sealed is checked")
             if not mirrors:
                 proof.found(".", "there is no audit in it, and none at the address")
         else:
-            ledger = _check_own(proof, scope)
+            ledger, sealed = _check_own(proof, scope)
         _check_top(proof, scope)
         for mirror in mirrors:
-            _check_mirror(proof, mirror, scope)
+            sealed += _check_mirror(proof, mirror, scope)
+        if mirrors and not proof.findings:
+            check_across(proof, sealed)
     _check_against_others(proof, ledger, scope)
     return proof
 
 
-def _check_own(proof: Proof, scope: _Scope) -> Ledger:
+def _check_own(proof: Proof, scope: _Scope) -> tuple[Ledger, list[Path]]:
+    """Check the audit of the directory; returns what its seals say, and the segments that are intact."""
     directory = proof.directory
     _identify(proof, scope)
     ledger = check_seals(proof, scope.keys, witnessed=bool(scope.witness))
@@ -125,7 +129,7 @@ def _check_own(proof: Proof, scope: _Scope) -> Ledger:
     check_unfinished(proof, intact)
     if not proof.findings:  # of what was tampered with, rows say nothing
         check_rows(proof, ledger, intact, begun)
-    return ledger
+    return ledger, [directory / LAKE / each.segment.file for each in intact]
 
 
 def _has_nothing(directory: Path) -> bool:
@@ -180,8 +184,8 @@ def _check_top(proof: Proof, scope: _Scope) -> None:
         )
 
 
-def _check_mirror(proof: Proof, mirror: Path, scope: _Scope) -> None:
-    """Check what was fetched of another audit, and add what is wrong to the proof."""
+def _check_mirror(proof: Proof, mirror: Path, scope: _Scope) -> list[Path]:
+    """Check what was fetched of another audit, add what is wrong, and return the segments that are intact."""
     part = Proof(mirror, tell=proof.tell, audit=mirror.name)
     ledger = check_seals(part, scope.keys, witnessed=bool(scope.witness))
     intact = check_lake(part, ledger)
@@ -195,6 +199,7 @@ def _check_mirror(proof: Proof, mirror: Path, scope: _Scope) -> None:
     proof.unproven += [f"of `{place}`: {each}" for each in part.unproven]
     proof.segments += part.segments
     proof.rows += part.rows
+    return [mirror / LAKE / each.segment.file for each in intact]
 
 
 def _identify(proof: Proof, scope: _Scope) -> None:

@@ -15,7 +15,7 @@ import duckdb
 from aegis_otel.audit import files
 from aegis_otel.audit.fold import literal, quoted
 from aegis_otel.audit.lake import SCHEMA
-from aegis_otel.audit.location import JOURNAL, LAKE, SEALS
+from aegis_otel.audit.location import JOURNAL, LAKE, MIRROR, SEALS
 from aegis_otel.audit.proof import Proof
 from aegis_otel.audit.record import COLUMNS
 from aegis_otel.audit.row_digest import BEFORE, digest_of, row_digest
@@ -168,19 +168,33 @@ def _check_once(
     """Whether every call has one row, in sealed files and in the journal: readers show both."""
     if not intact:
         return
-    root = proof.directory
-    names = ", ".join(literal(glob.escape(str(root / LAKE / each.segment.file))) for each in intact)
-    rows = f"read_parquet([{names}], hive_partitioning = false)"
-    # A digest of each id is compared first, which takes little memory.
-    sql = f"SELECT count(decision_id) = count(DISTINCT hash(decision_id)) FROM {rows}"  # noqa: S608
-    if connection.execute(sql).fetchall() != [(True,)]:
-        for (call,) in connection.execute(_TWICE.format(rows=rows)).fetchall():
-            proof.found(LAKE, f"the call `{call}` is sealed twice: its rows are in more than one place")
+    rows = _rows_of([proof.directory / LAKE / each.segment.file for each in intact])
+    for call in _twice(connection, rows):
+        proof.found(LAKE, f"the call `{call}` is sealed twice: its rows are in more than one place")
     for (call,) in connection.execute(_AGAIN.format(rows=rows), [list(begun)]).fetchall():
         proof.found(
             f"{JOURNAL}/{begun[call]}",
             f"begins the call `{call}` anew, which is sealed: readers would show it twice",
         )
+
+
+def check_across(proof: Proof, segments: Sequence[Path]) -> None:
+    """Check whether calls are in more than one of several audits, which each have them once."""
+    with opened() as connection:
+        for call in _twice(connection, _rows_of(segments)) if segments else ():
+            proof.found(MIRROR, f"the call `{call}` is sealed twice: more than one audit has a row of it")
+
+
+def _rows_of(segments: Sequence[Path]) -> str:
+    names = ", ".join(literal(glob.escape(str(path))) for path in segments)
+    return f"read_parquet([{names}], hive_partitioning = false)"
+
+
+def _twice(connection: duckdb.DuckDBPyConnection, rows: str) -> Iterator[str]:
+    """The first call that has more than one row; a digest of each id is compared first, for little memory."""
+    sql = f"SELECT count(decision_id) = count(DISTINCT hash(decision_id)) FROM {rows}"  # noqa: S608
+    if connection.execute(sql).fetchall() != [(True,)]:
+        yield from (call for (call,) in connection.execute(_TWICE.format(rows=rows)).fetchall())
 
 
 def check_unfinished(proof: Proof, intact: Sequence[Sealed]) -> None:

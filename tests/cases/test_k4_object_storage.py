@@ -560,3 +560,19 @@ def test_k4_a_report_counts_what_others_have_sealed_as_sealed(bucket: Bucket, ma
     page = run("report", "--verify", "--path", URL, "-o", "-").output
     assert "PASSED: 3 sealed rows and 0 journal lines" in page
     assert "The audit has 3 rows, of which 0 are not sealed yet." in page
+
+
+def test_k4_a_call_that_two_audits_have_is_found(bucket: Bucket, machine: Any) -> None:
+    """Readers show both rows; whoever can write to the bucket could give a call a second story."""
+    machine("one")
+    theirs = sent("a", "b")
+    machine("two")
+    sent("b", "c")
+    machine("reader")
+    assert ids() == ["a", "b", "b", "c"]
+    result = run("audit", "verify", "--path", URL)
+    assert result.exit_code == 1
+    assert "the call `b` is sealed twice" in result.output
+    taken_away(bucket, theirs)
+    shutil.rmtree(locate(URL) / "mirror" / theirs)
+    assert run("audit", "verify", "--path", URL).exit_code == 0
