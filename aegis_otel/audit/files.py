@@ -129,6 +129,17 @@ def create_file(root: Path, name: str) -> int:
     return open_file(root, name, _NEW)
 
 
+def write_copy(folder: str, name: str, content: bytes) -> Path:
+    """Write what was checked to a file outside of the audit, for DuckDB opens a file anew to read it.
+
+    Who writes to the audit could change a file between its check and that, and put it back afterwards: then
+    what is done is done with something else, and nothing shows it.
+    """
+    with os.fdopen(create_file(Path(folder), name), "wb") as file:
+        file.write(content)
+    return Path(folder, name)
+
+
 def make_folder(root: Path, name: str) -> None:
     """Make a folder of mode 0700 where there is none, with those on the way to it.
 

@@ -250,7 +250,7 @@ def _fetch_segment(store: S3Store, audit: str, directory: Path, segment: Segment
             if digest.hexdigest() != segment.sha256:
                 raise _Refused("is not as it was sealed")
             if not is_segment(draft.path):
-                raise _Refused("has not the columns of a segment")
+                raise _Refused("has not the columns of a segment that this version knows")
     except FileNotFoundError:
         return "is missing"
     except _Refused as why:

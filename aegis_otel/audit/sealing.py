@@ -6,7 +6,6 @@ docs/design.md, "The audit lake", has the order of the steps and why it is safe 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Container, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -148,7 +147,7 @@ def _next_seal(directory: Path, book: Book, found: Complete, changed: dict[int, 
     paths = {number: directory / LAKE / segment.file for number, segment in lake.items()}
     drafts = Drafts(directory, book)
     with opened() as connection, drafts.taken_back(), TemporaryDirectory(prefix="aegis-seal-") as copies:
-        journals = [_copy(copies, file.path.name, file.content) for file in found.files]
+        journals = [files.write_copy(copies, file.path.name, file.content) for file in found.files]
         workshop = Workshop(connection, journals, found.elsewhere, found.alive, paths)
         legible = found.without_unreadable(workshop.readable())
         if legible is not found:
@@ -157,7 +156,7 @@ def _next_seal(directory: Path, book: Book, found: Complete, changed: dict[int, 
         for number in workshop.relied_on():
             content = files.read_file(directory, f"{LAKE}/{lake[number].file}")
             if hashlib.sha256(content).hexdigest() == lake[number].sha256:
-                workshop.look_again(number, _copy(copies, paths[number].name, content))
+                workshop.look_again(number, files.write_copy(copies, paths[number].name, content))
             else:
                 changed |= _as_changed(lake[number])
         foreign = _amend(workshop, book)
@@ -229,17 +228,6 @@ def _as_changed(segment: Segment) -> dict[int, str]:
     """By its number, what to say of a segment that is not what was sealed."""
     what = f"the sealed file `{LAKE}/{segment.file}` with {segment.rows} rows was changed: it is left"
     return {segment.segment: what}
-
-
-def _copy(folder: str, name: str, content: bytes) -> Path:
-    """Write what was checked to a file outside of the audit, for DuckDB opens a file anew to read it.
-
-    Who writes to the audit could change a file between its check and that, and put it back afterwards: then
-    rows would be sealed that no line has, and nothing would show it.
-    """
-    with os.fdopen(files.create_file(Path(folder), name), "wb") as file:
-        file.write(content)
-    return Path(folder, name)
 
 
 def _plan(workshop: Workshop, lake: dict[int, Segment], changed: Container[int]) -> dict[str, set[int]]:

@@ -116,12 +116,11 @@ def taken_over(directory: Path, ledger: Ledger, replaced: Iterable[int]) -> set[
                 continue
             with suppress(FileNotFoundError, duckdb.Error):
                 content = files.read_file(directory, f"{LAKE}/{sealed.segment.file}")
-                copy = Path(copies, f"{number}.parquet")  # so that it is one content that is looked at
-                copy.write_bytes(content)
+                copy = files.write_copy(copies, f"{number}.parquet", content)
                 intact = hashlib.sha256(content).hexdigest() == sealed.segment.sha256
                 if intact and not any(_moved(copy, connection, ledger, sealed)):
                     held |= ledger.origins[number]
-                copy.unlink()
+                files.remove_file(Path(copies), copy.name)
     return {number for number, its in origins.items() if its <= held}
 
 

@@ -329,7 +329,7 @@ def test_k4_a_file_that_is_no_segment_keeps_nobody_from_reading(
     file = planted_audit(bucket, parquet(tmp_path, rows) if rows else b"no Parquet")
     assert ids() == ["ours"]
     assert fetch(locate(URL), URL) == [
-        f"`{OTHER}/lake/{file}` has not the columns of a segment, and is not shown"
+        f"`{OTHER}/lake/{file}` has not the columns of a segment that this version knows, and is not shown"
     ]
     assert run("audit", "sql", "--path", URL, "FROM audit").exit_code == 0
 
