@@ -64,6 +64,7 @@ class ActionFactory:
         self.original_name = original_name
         self._shown = schema
         self._names = names
+        self._types = [each for each, _ in names]
         self._known = None if not follows_names else frozenset(name for name, _ in names)
         self._description = description
         self._validation = None if invoker is None else validation_of(invoker)
@@ -131,7 +132,8 @@ class ActionFactory:
         if validation is None or action.doubt:
             return Made(action)
         names = self._names_with(called)
-        if not policy.reads_arguments(*[each for each, _ in names]):
+        types = self._types if names is self._names else [each for each, _ in names]
+        if not policy.reads_arguments(*types):
             return Made(action.leave_unvalidated())
         if validation.runs_user_code and policy.evaluate(action).approval is Approval.BLOCK:
             return Made(action.leave_unvalidated())
