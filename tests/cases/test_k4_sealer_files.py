@@ -104,6 +104,35 @@ def test_k4_a_lock_that_is_let_go_is_waited_for(audit: Path) -> None:
     assert not seal(audit, wait=True).busy
 
 
+BUSY = """
+import fcntl, os, sys, time
+def held():
+    descriptor = os.open(sys.argv[1], os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
+descriptor = held()
+print("held", flush=True)
+for _ in range(2_000):
+    time.sleep(0.01)
+    os.close(descriptor)
+    descriptor = held()
+"""
+
+
+def test_k4_a_sealing_has_its_turn_between_verifications_that_follow_each_other(audit: Path) -> None:
+    sealed(audit, "one")
+    write_call(audit, "two")
+    with python(BUSY, audit / "seals.jsonl") as verifying:
+        assert verifying.stdout is not None
+        verifying.stdout.readline()
+        try:
+            begun = time.monotonic()
+            assert seal(audit, wait=True).seals
+            assert time.monotonic() - begun < 5
+        finally:
+            verifying.kill()
+
+
 # --- files in the place of others, during a sealing ---
 
 
