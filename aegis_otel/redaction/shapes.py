@@ -27,7 +27,7 @@ from aegis_otel.redaction.looks import (
     accept_token,
     accept_value,
 )
-from aegis_otel.redaction.names import OPTIONS, SCRIPTS
+from aegis_otel.redaction.names import NAME_CLUE, OPTIONS, SCRIPTS
 from aegis_otel.redaction.rules import EDGE, fewer
 from aegis_otel.redaction.spans import Span, after_mask, bounded
 
@@ -48,6 +48,12 @@ _SHAPES = tuple(
         r"AGE-SECRET-KEY-1[0-9A-Z]{20,}|NR(?:AK|II|JS|RA)-[\w\-]{16,}|PMAK-[\w\-]{16,}|sbp_[0-9a-f]{20,}",
         r"(?:dckr_pat_|sntry[su]_|nvapi-|xai-|pplx-|r8_|figd_|ntn_|rubygems_|xkeysib-|ATATT)[\w\-=]{16,}",
         r"tskey-[\w\-]{12,}",
+        r"rzp_(?:live|test)_[A-Za-z0-9]{10,}|ATCTT3[\w\-=]{20,}|ATBB[A-Za-z0-9]{20,}",  # Razorpay, Atlassian
+        r"HRKU-[0-9a-f\-]{30,}|(?:sdk|mob)-[0-9a-f]{8}-[0-9a-f\-]{20,}",  # Heroku, LaunchDarkly
+        r"access_token\$(?:production|sandbox)\$[0-9a-z]{8,}\$[0-9a-f]{16,}",  # Braintree
+        r"amzn\.mws\.[0-9a-f\-]{30,}|(?:FwoGZXIvYXdz|IQoJb3JpZ2lu)[\w+/=]{20,}",  # Amazon
+        r"[0-9a-f]{32}-us\d{1,2}|oy2[a-z0-9]{43}|cio[A-Za-z0-9]{32}",  # Mailchimp, NuGet, crates.io
+        r"gAAAAA[\w\-]{40,}={0,2}|AQE[a-z]hmfx[\w+/=]{40,}",  # Fernet, Adyen
         r"\d{8,10}:AA[\w\-]{30,}",  # Telegram
     )
     for shape in re.split(r"\|(?![^(]*\))", shapes)
@@ -200,6 +206,9 @@ FAMILIES = (
     _wide(r"(?i:credentials?|creds|login|zugangsdaten)[ \t]*[:=][ \t]*[^\s/|,]{1,64}[ \t]*/[ \t]*"
            r"([^\s\"'`;|&<>]+)",
           accept_code, clues=(r"(?i:credentials?|creds|login|zugangsdaten)[ \t]*[:=]",)),
+    _wide(r"(?:^|\n)[ \t]*\|[ \t]*[*_]{0,2}(?i:[\w .\-]{0,40}(?:passw(?:or)?d|passphrase|secret|token"
+           r"|api[ _\-]?key)[\w .\-]{0,20})[*_]{0,2}[ \t]*\|[ \t]*[*_]{0,2}([^\s|;&`$<>*]+)[*_]{0,2}[ \t]*\|",
+          accept_code, clues=(NAME_CLUE, r"\|")),  # a table in Markdown
     _wide(rf"ConvertTo-SecureString[ \t]+(?:-String[ \t]+)?{_VALUE}", accept_value,
           clues=("ConvertTo-SecureString",)),
     _wide(rf"(?:echo|printf){_BLANKS}(?:-\w{_BLANKS})*(?:[\"']%s(?:\\n)?[\"']{_BLANKS})?"

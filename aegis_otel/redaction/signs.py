@@ -43,7 +43,7 @@ def gate(added: str = "") -> str:
     return (
         rf"{part}(?:{LETTERS}(?:{CLOSED}[ \t]*{SIGN}"
         rf"|\\*[\"'][ \t]+(?i:value)[ \t]*=|\\*[\"'][ \t]*,|[^<>\r\n]*>|{unbounded(PAIR)}|\([ \t]*\\*[\"']"
-        rf"|[\"'](?:\r?\n|\\r\\n|\\n){{2}}|{TYPED})"
+        rf"|\\*[\"'](?:\r?\n|\\r\\n|\\n){{2}}|{TYPED})"
         rf"|{LETTERS}[ \t]+{IS}?(?:[^\s'\"]*[0-9]|\\*['\"]))"
         rf"|[ \t\"',]--?{LETTERS}{part}"
     )

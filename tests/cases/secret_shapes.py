@@ -100,18 +100,20 @@ tk-us-<url:48>|ops_eyJ<aA0:280>|A3-<A0:6>-<A0:11>-<A0:5>-<A0:5>-<A0:5>|AGE-SECRE
 LTAI<a0:20>|AKCp<aA0:69>|xkeysib-<hex:64>-<a0:16>|sbp_<hex:40>|dckr_pat_<url:27>|nvapi-<url:60>|xai-<aA0:80>|pplx-<aA0:48>
 r8_<aA0:37>|figd_<url:40>|ntn_<0:11><aA0:35>|ATATT3<url:186>|tskey-auth-<aA0:16>-<aA0:20>|<0:9>:AA<url:33>|ABSK<b64:120>
 eyJ<url:30>.eyJ<url:60>.<url:43>|SK<hex:32>|API-<A0:26>|CLOJARS_<a0:60>|v1.0-<hex:24>-<hex:146>|p8e-<a0:32>
+rzp_live_<aA0:14>|ATCTT3xFfGN0<url:150>|ATBB<aA0:32>|HRKU-<uuid:1>|sdk-<uuid:1>|access_token$production$<a0:16>$<hex:32>|amzn.mws.<uuid:1>|FwoGZXIvYXdzE<b64:200>
+<hex:32>-us14|oy2<a0:43>|cio<aA0:32>|gAAAAAB<url:93>|AQEyhmfx<b64:110>
 """.replace("<A:0>", "")
 
 UNSEEN_TOKENS = """
 bkua_<hex:40>|CCIPAT_<aA0:22>_<hex:40>|CFPAT-<url:43>|lsv2_pt_<hex:32>_<hex:10>|sk-or-v1-<hex:64>|sk-lf-<uuid:1>
-pcsk_<aA0:6>_<aA0:60>|apify_api_<aA0:36>|nfp_<aA0:36>|napi_<a0:64>|rnd_<aA0:28>|ddp_<aA0:36>|rzp_live_<aA0:14>
+pcsk_<aA0:6>_<aA0:60>|apify_api_<aA0:36>|nfp_<aA0:36>|napi_<a0:64>|rnd_<aA0:28>|ddp_<aA0:36>
 lin_oauth_<hex:64>|sgp_<hex:16>_<hex:40>|squ_<hex:40>|sqp_<hex:40>|dckr_oat_<url:32>|phx_<aA0:43>|re_<aA0:8>_<aA0:24>
-FlyV1 fm2_<b64:120>|<aA0:14>.atlasv1.<url:67>|ATCTT3xFfGN0<url:150>|ATBB<aA0:32>|HRKU-<uuid:1>|sdk-<uuid:1>
-access_token$production$<a0:16>$<hex:32>|amzn.mws.<uuid:1>|EAAAE<url:59>|tfp_<aA0:44>_<aA0:14>|live_<hex:35>
-FwoGZXIvYXdzE<b64:200>|y0_<url:55>|AQVN<url:36>|key-<hex:32>|<hex:32>-us14|secret_<aA0:43>|patAbCdEfGhIjKlMn.<hex:64>
-dp.st.prd.<aA0:43>|dp.ct.<aA0:43>|oy2<a0:43>|cio<aA0:32>|whsec_<b64:32>|xoxe.xoxb-1-<A0:163>|xoxs-<0:12>-<0:12>-<0:12>-<hex:32>
+FlyV1 fm2_<b64:120>|<aA0:14>.atlasv1.<url:67>
+EAAAE<url:59>|tfp_<aA0:44>_<aA0:14>|live_<hex:35>
+y0_<url:55>|AQVN<url:36>|key-<hex:32>|secret_<aA0:43>|patAbCdEfGhIjKlMn.<hex:64>
+dp.st.prd.<aA0:43>|dp.ct.<aA0:43>|whsec_<b64:32>|xoxe.xoxb-1-<A0:163>|xoxs-<0:12>-<0:12>-<0:12>-<hex:32>
 GR1348941<url:20>|glagent-<url:50>|gloas-<hex:64>|glimt-<url:25>|glcbt-<a0:2>_<url:20>|sntrys_eyJpYXQiO<aA0:90>_<aA0:43>
-sk_sbox_<a0:27>|sk.eyJ1Ijo<url:60>.<url:22>|gAAAAAB<url:93>|AQEyhmfx<b64:110>|fw_<aA0:24>|MT<url:22>.<url:6>.<url:38>
+sk_sbox_<a0:27>|sk.eyJ1Ijo<url:60>.<url:22>|fw_<aA0:24>|MT<url:22>.<url:6>.<url:38>
 """
 
 SEEN_TEXTS: dict[str, list[str]] = {

@@ -184,6 +184,8 @@ KINDS: dict[str, tuple[Any, str]] = {
     "form": ("user%3Dann%26password%3Dhunter2%26go%3D1", "hunter2"),
     "form of JSON": ("%7B%22password%22%3A%22hunter2%22%7D", "hunter2"),
     "next line": ("db:\n  password:\n    hunter22\n  host: x", "hunter22"),
+    "table in Markdown": ("| user | ann |\n| **password** | hunter2 |\n", "hunter2"),
+    "part of a form": ({"body": 'name="password"\r\n\r\nhunter2\r\n--x--'}, "hunter2"),
     "netrc": ("machine x.example login ann password hunter2", "hunter2"),
     "openssl": ("openssl enc -aes-256-cbc -k hunter2 -in a", "hunter2"),
     "7z": ("7z x -phunter2 a.7z", "hunter2"),
