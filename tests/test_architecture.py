@@ -218,6 +218,13 @@ def test_the_core_is_pure(module: Module) -> None:
     assert not clocks or module.name in MAY_READ_THE_CLOCK, f"`{module.name}` reads a clock: {sorted(clocks)}"
 
 
+@each_module
+def test_digests_keep_the_interpreters_lock(module: Module) -> None:
+    """`audit.key.keyed_digest` says why not `hmac.digest`, by which the child of a fork may hang."""
+    called = [ast.unparse(node) for node in ast.walk(module.tree) if isinstance(node, ast.Attribute)]
+    assert "hmac.digest" not in called
+
+
 def test_no_import_cycle() -> None:
     """Modules can be imported in some order."""
     graph = {module.name: own(module.at_load) - {module.name} for module in modules().values()}

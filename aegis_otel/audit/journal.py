@@ -15,7 +15,6 @@ belong to `audit.group_commit`, because a file may not be closed before that.
 from __future__ import annotations
 
 import fcntl
-import hmac
 import os
 import re
 import socket
@@ -28,7 +27,7 @@ from time import monotonic  # not by its module, whose clock a program may repla
 from aegis_otel.audit import files
 from aegis_otel.audit.chain import journal_origin, link
 from aegis_otel.audit.group_commit import GroupCommit
-from aegis_otel.audit.key import audit_id, load_key
+from aegis_otel.audit.key import audit_id, keyed_digest, load_key
 from aegis_otel.audit.location import address, failure, locate, prepare
 from aegis_otel.audit.record import AuditRecord, encode
 from aegis_otel.audit.sealer import Sealer, claim
@@ -141,7 +140,7 @@ class Journal:
             with self._lock:
                 prepare(self._directory, self.address)
                 key = self._key = load_key(self._directory)
-        return "hmac-sha256:" + hmac.digest(key, payload, "sha256").hex()
+        return "hmac-sha256:" + keyed_digest(key, payload).hex()
 
     def close(self) -> None:
         """Let the file go; calls that are still open count as unknown. A later record begins a new file."""

@@ -47,7 +47,16 @@ def load_key(directory: Path, known: bytes | None = None) -> bytes:
 
 def audit_id(key: bytes) -> str:
     """The name of the audit with this key, in chains and seals: 32 hex digits, which do not tell the key."""
-    return hmac.digest(key, b"aegis audit", "sha256").hex()[:32]
+    return keyed_digest(key, b"aegis audit").hex()[:32]
+
+
+def keyed_digest(key: bytes, payload: bytes) -> bytes:
+    """HMAC-SHA-256 of `payload`.
+
+    Not by `hmac.digest`, which leaves the interpreter's lock while OpenSSL holds locks of its own: the child
+    of a fork in that moment has them taken for ever, and hangs in its first digest.
+    """
+    return hmac.new(key, payload, "sha256").digest()
 
 
 def check_identity(directory: Path, expected: str) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from aegis_otel.audit import files
-from aegis_otel.audit.key import audit_id, load_key
+from aegis_otel.audit.key import audit_id, keyed_digest, load_key
 from aegis_otel.audit.location import failure, prepare
 from aegis_otel.audit.record import AuditRecord
 from aegis_otel.config import APPROVAL_KEY
@@ -74,7 +74,7 @@ class Proofs:
             self._audit = audit_id(load_key(self._directory))
             key = self._key = load_approval_key(self._directory)
         message = msgspec.json.encode([f"aegis {kind}", self._audit, *parts])
-        return hmac.digest(key, message, "sha256").hex()
+        return keyed_digest(key, message).hex()
 
 
 def load_approval_key(audit: Path, *, make: bool = True) -> bytes:

@@ -7,11 +7,11 @@ languages.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 
+from aegis_otel.audit.key import keyed_digest
 from aegis_otel.errors import ConfigError
 
 ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature"
@@ -42,7 +42,7 @@ class Signer:
     def sign(self, message_id: str, timestamp: str, body: bytes) -> str:
         """The value of `webhook-signature`."""
         signed = f"{message_id}.{timestamp}.".encode() + body
-        return f"v1,{b64encode(hmac.digest(self._key, signed, hashlib.sha256)).decode()}"
+        return f"v1,{b64encode(keyed_digest(self._key, signed)).decode()}"
 
     def has_signed(self, message_id: str, headers: Mapping[str, str], body: bytes) -> bool:
         """Whether `headers` have a signature of `body` for this very message.
