@@ -24,6 +24,8 @@ _like_phrase = re2.compile(
     rb"\\?(?:[a-z]{3,8}(?:[ \t,\r\n]|\\[nrt])+){%d,}[a-z]{3,8}" % (_FEWEST - 1), OPTIONS
 )
 """As many words as long as those of the list. Ordinary text has shorter and longer ones between them."""
+_AT_ONCE = 4_000
+"""Words that are parted at once: no other thread runs meanwhile."""
 _ESCAPES = (b"\\n", b"\\r", b"\\t", b",")
 """What parts two words in JSON, or in a list, besides blanks."""
 
@@ -64,10 +66,17 @@ def _is_phrase(run: bytes) -> bool:
         if escape in run:
             run = run.replace(escape, b" ")
     listed = _listed()
-    words = run.split()
-    return any(word in listed for word in words[_FEWEST - 1 :: _FEWEST]) and _ENOUGH in bytes(
-        word in listed for word in words
-    )
+    before: list[bytes] = []
+    while run:
+        some = run.split(None, _AT_ONCE)
+        run = some.pop() if len(some) > _AT_ONCE else b""
+        words = before + some
+        if any(word in listed for word in words[_FEWEST - 1 :: _FEWEST]) and _ENOUGH in bytes(
+            word in listed for word in words
+        ):
+            return True
+        before = words[1 - _FEWEST :]
+    return False
 
 
 def _phrases(data: bytes, start: int, end: int) -> list[Span]:

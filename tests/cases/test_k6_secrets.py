@@ -368,7 +368,9 @@ def test_k6_seed_phrase_is_hidden_whole() -> None:
     assert redact_text("this will not have that") == "this will not have that"
 
 
-@pytest.mark.parametrize("before", ["Foo\n", "long establishments ", "of a\t", "A, ", "the one that "])
+@pytest.mark.parametrize(
+    "before", ["Foo\n", "long establishments ", "of a\t", "A, ", "the one that ", "plain words " * 1_998]
+)
 def test_k6_seed_phrase_behind_other_words_is_hidden(before: str) -> None:
     """In JSON as well, where the letter of an escaped line break stands before the first word."""
     words = "essence flock talent distance bus educate always month tone silver faint weather"
