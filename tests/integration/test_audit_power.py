@@ -56,12 +56,9 @@ class Disk:
         self.named.add(os.fstat(descriptor).st_ino)
 
     def lines(self, audit: Path) -> list[dict[str, Any]]:
-        """The journal as a power cut would leave it."""
-        return [
-            json.loads(line)
-            for path in files(audit)
-            for line in path.read_bytes()[: self.durable.get(path.stat().st_ino, 0)].splitlines()
-        ]
+        """The whole lines of the journal as a power cut would leave it, with half of the next at times."""
+        kept = [path.read_bytes()[: self.durable.get(path.stat().st_ino, 0)] for path in files(audit)]
+        return [json.loads(line) for each in kept for line in each.rpartition(b"\n")[0].splitlines()]
 
     def holds_all_of(self, audit: Path) -> bool:
         return all(self.durable.get(path.stat().st_ino) == path.stat().st_size for path in files(audit))
