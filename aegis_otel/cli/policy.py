@@ -158,9 +158,9 @@ def _print_lines(lines: Iterable[Problem | Finding]) -> None:
 def _print_summary(loaded: Policy, errors: int) -> None:
     approval, risk_level = loaded.default
     count = len(loaded.rules)
-    found = "" if not errors else f", with {errors} error{'' if errors == 1 else 's'}"
+    state = "valid" if not errors else f"loads, with {errors} error{'' if errors == 1 else 's'}"
     click.echo(
-        f"policy {'loads' if errors else 'valid'}{found}: {count} rule{'' if count == 1 else 's'}, "
+        f"policy {state}: {count} rule{'' if count == 1 else 's'}, "
         f"default {approval.value} at {risk_level.name.lower()} risk, {loaded.digest}"
     )
 
