@@ -7,8 +7,13 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 from xml.sax.saxutils import escape, unescape
+
+import pytest
+
+from aegis_otel.audit.location import locate
 
 _DATE = "Sun, 22 Nov 2026 00:00:00 GMT"
 
@@ -88,6 +93,16 @@ class Bucket:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+def machines(url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Return what makes this process the machine of a name: with its own local part of the audit at `url`."""
+
+    def become(name: str) -> Path:
+        monkeypatch.setenv("AEGIS_AUDIT_SPOOL", str(folder / name))
+        return locate(url)
+
+    return become
 
 
 def listing(objects: Mapping[str, bytes], query: Mapping[str, str], after: str = "") -> bytes:

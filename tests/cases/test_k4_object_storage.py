@@ -29,7 +29,7 @@ from aegis_otel.audit.sealing import seal
 from aegis_otel.audit.seals import read_seals
 from aegis_otel.cli import main as aegis
 from tests.integration.test_audit_signature import make_key
-from tests.object_storage import Asked, Bucket, listing
+from tests.object_storage import Asked, Bucket, listing, machines
 from tests.records import completed, decided
 
 URL = "s3://bucket/our/audits"
@@ -49,12 +49,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
 @pytest.fixture
 def machine(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
     """Become the machine of that name: its local part of the audit at `URL`."""
-
-    def become(name: str) -> Path:
-        monkeypatch.setenv("AEGIS_AUDIT_SPOOL", str(tmp_path / name))
-        return locate(URL)
-
-    return become
+    return machines(URL, tmp_path, monkeypatch)
 
 
 def sent(*names: str, **first: Any) -> str:

@@ -27,6 +27,7 @@ from aegis_otel.audit.remote import fetch, push
 from aegis_otel.audit.sealing import seal
 from aegis_otel.audit.seals import read_seals
 from aegis_otel.cli import main as aegis
+from tests.object_storage import machines
 from tests.records import completed, decided, python
 
 
@@ -78,12 +79,7 @@ def url(server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.fixture
 def machine(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
     """Become the machine of that name: its local part of the audit at `url`."""
-
-    def become(name: str) -> Path:
-        monkeypatch.setenv("AEGIS_AUDIT_SPOOL", str(tmp_path / name))
-        return locate(url)
-
-    return become
+    return machines(url, tmp_path, monkeypatch)
 
 
 def calls(url: str, *names: str, **first: Any) -> Journal:
