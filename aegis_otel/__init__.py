@@ -12,18 +12,18 @@ from aegis_otel.version import __version__
 
 if TYPE_CHECKING:
     from aegis_otel.adapters.openai_agents.govern_agent import govern_agent
-    from aegis_otel.adapters.openai_agents.instrumentation import Instrumentation, instrument
+    from aegis_otel.adapters.openai_agents.instrument import Instrumentation, instrument
     from aegis_otel.adapters.openai_agents.processor import AegisTracingProcessor
-    from aegis_otel.audit.store import connect
+    from aegis_otel.audit.query.connection import connect
     from aegis_otel.errors import AegisError, AuditError, ConfigError, PolicyError
+    from aegis_otel.governance.hooks import RuntimeHooks
+    from aegis_otel.governance.plan import ExecutionPlan
     from aegis_otel.instrumentor import AegisInstrumentor
     from aegis_otel.model import Action, Approval, PolicyDecision, Result, ResultStatus, RiskLevel
     from aegis_otel.policy import Policy
-    from aegis_otel.runtime.hooks import RuntimeHooks
-    from aegis_otel.runtime.plan import ExecutionPlan
+    from aegis_otel.runtime.policy_reload import PolicyWatcher
     from aegis_otel.runtime.runtime import Runtime
-    from aegis_otel.runtime.watcher import PolicyWatcher
-    from aegis_otel.telemetry.otlp import configure_otlp
+    from aegis_otel.telemetry.export_setup import configure_otlp
 
 _HOME = {
     "Action": "model",
@@ -33,21 +33,21 @@ _HOME = {
     "Approval": "model",
     "AuditError": "errors",
     "ConfigError": "errors",
-    "ExecutionPlan": "runtime.plan",
-    "Instrumentation": "adapters.openai_agents.instrumentation",
+    "ExecutionPlan": "governance.plan",
+    "Instrumentation": "adapters.openai_agents.instrument",
     "Policy": "policy",
     "PolicyDecision": "model",
     "PolicyError": "errors",
-    "PolicyWatcher": "runtime.watcher",
+    "PolicyWatcher": "runtime.policy_reload",
     "Result": "model",
     "ResultStatus": "model",
     "RiskLevel": "model",
     "Runtime": "runtime.runtime",
-    "RuntimeHooks": "runtime.hooks",
-    "configure_otlp": "telemetry.otlp",
-    "connect": "audit.store",
+    "RuntimeHooks": "governance.hooks",
+    "configure_otlp": "telemetry.export_setup",
+    "connect": "audit.query.connection",
     "govern_agent": "adapters.openai_agents.govern_agent",
-    "instrument": "adapters.openai_agents.instrumentation",
+    "instrument": "adapters.openai_agents.instrument",
 }
 
 __all__ = [

@@ -38,10 +38,10 @@ class AegisInstrumentor(BaseInstrumentor):  # type: ignore[misc]
 
     def _instrument(self, **settings: Any) -> None:
         try:
-            from aegis_otel.adapters.openai_agents import zero_code  # noqa: PLC0415
+            from aegis_otel.adapters.openai_agents import auto_instrument  # noqa: PLC0415
 
             _let_run()  # the self-test is a run
-            zero_code.start(**settings)
+            auto_instrument.start(**settings)
         except Exception as error:
             if monitors(settings.get("mode")):
                 _log.error("tool calls are neither governed nor recorded", exc_info=True)
@@ -52,9 +52,9 @@ class AegisInstrumentor(BaseInstrumentor):  # type: ignore[misc]
             _log.critical("governance could not start, so every run is refused", exc_info=True)
 
     def _uninstrument(self, **settings: Any) -> None:  # noqa: ARG002
-        from aegis_otel.adapters.openai_agents import zero_code  # noqa: PLC0415
+        from aegis_otel.adapters.openai_agents import auto_instrument  # noqa: PLC0415
 
-        zero_code.stop()
+        auto_instrument.stop()
 
 
 def before_instrumentors() -> None:
@@ -79,7 +79,7 @@ def _end(why: str) -> None:
 
 def _refuse_runs(why: str) -> None:
     try:
-        from aegis_otel.adapters.openai_agents.refused_runs import refuse_runs  # noqa: PLC0415
+        from aegis_otel.adapters.openai_agents.capture.refused_runs import refuse_runs  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if error.name != "agents":
             raise
@@ -88,6 +88,6 @@ def _refuse_runs(why: str) -> None:
 
 
 def _let_run() -> None:
-    from aegis_otel.adapters.openai_agents.refused_runs import let_run  # noqa: PLC0415
+    from aegis_otel.adapters.openai_agents.capture.refused_runs import let_run  # noqa: PLC0415
 
     let_run()

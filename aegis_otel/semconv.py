@@ -3,11 +3,44 @@
 `gen_ai.*` names are the published OpenTelemetry GenAI semantic conventions (development status, schema
 1.43.0-dev); everything about decision, risk, policy, approval and audit is this project's own `aegis.*`.
 docs/telemetry.md is generated from this module.
+
+What is said of an attribute, an event, a metric and a span: the rows of the tables in `semconv`.
 """
 
 from __future__ import annotations
 
-from aegis_otel.semconv_kinds import Attribute, Event, Metric, Span
+from typing import NamedTuple
+
+
+class Attribute(NamedTuple):
+    key: str
+    type: str
+    meaning: str
+
+
+class Event(NamedTuple):
+    name: str
+    severity: str
+    """Severity text, or `by risk`: see `SEVERITIES`."""
+    meaning: str
+    attributes: tuple[str, ...]
+
+
+class Metric(NamedTuple):
+    name: str
+    instrument: str
+    unit: str
+    meaning: str
+    attributes: tuple[str, ...]
+    buckets: tuple[float, ...] = ()
+
+
+class Span(NamedTuple):
+    name: str
+    kind: str
+    meaning: str
+    attributes: tuple[str, ...]
+
 
 SCOPE = "aegis_otel"
 

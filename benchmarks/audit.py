@@ -29,20 +29,20 @@ from aegis.runtime.audit import AuditLogger as PeerAuditLogger
 
 from aegis_otel import Action
 from aegis_otel import Policy as OurPolicy
-from aegis_otel.audit import journal as journal_module
-from aegis_otel.audit.filters import compile_filters
-from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.key import audit_id, load_key
-from aegis_otel.audit.lake import SCHEMA
+from aegis_otel.audit.journal import writer as journal_module
+from aegis_otel.audit.journal.writer import Journal
+from aegis_otel.audit.keys import audit_id, load_key
+from aegis_otel.audit.lake.scan import SCHEMA
+from aegis_otel.audit.lake.sealing import seal
+from aegis_otel.audit.lake.segments import ROW_GROUP, Workshop, opened
 from aegis_otel.audit.location import LAKE
+from aegis_otel.audit.query.connection import connect
+from aegis_otel.audit.query.filters import compile_filters
+from aegis_otel.audit.query.rows import read_rows
+from aegis_otel.audit.query.views import HOUR
 from aegis_otel.audit.record import COLUMNS, SCHEMA_VERSION, AuditRecord
-from aegis_otel.audit.rows import read_rows
-from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.seals import VERSION, Seal, Segment, locked, segment_name
-from aegis_otel.audit.segments import ROW_GROUP, Workshop, opened
-from aegis_otel.audit.store import connect
-from aegis_otel.audit.views import HOUR
-from aegis_otel.runtime.decided import add_arguments, decided
+from aegis_otel.audit.seals.seal_log import VERSION, Seal, Segment, locked, segment_name
+from aegis_otel.governance.recording import add_arguments, decided
 from aegis_otel.runtime.system import RealSystem
 
 ROWS, DAYS, LIVE = 5_000_000, 30, 5_000

@@ -22,10 +22,10 @@ import aegis
 from aegis.runtime.audit import AuditLogger as PeerAuditLogger
 
 from aegis_otel import Action, Policy
-from aegis_otel.audit import journal as journal_module
+from aegis_otel.audit.journal import writer as journal_module
 from aegis_otel.audit.record import AuditRecord
+from aegis_otel.governance.recording import add_arguments, decided
 from aegis_otel.runtime.audit import AuditLogger
-from aegis_otel.runtime.decided import add_arguments, decided
 from aegis_otel.runtime.system import RealSystem
 
 RULES = {

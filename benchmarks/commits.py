@@ -106,7 +106,7 @@ def run(policy: dict[str, Any], **settings: Any) -> Iterator[Work]:
 
 def redaction(text: str) -> Iterator[Work]:
     """Yield the redaction of one large text."""
-    from aegis_otel.redaction import redact_text
+    from aegis_otel.redaction.redactor import redact_text
 
     async def work() -> None:
         redact_text(text)
@@ -208,7 +208,7 @@ KINDS: dict[str, Callable[[random.Random], str]] = {
 
 def redaction_of(kind: str) -> Iterator[Work]:
     """Yield the redaction of texts of a kind, another one for each batch."""
-    from aegis_otel.redaction import redact_text
+    from aegis_otel.redaction.redactor import redact_text
 
     texts = list(itertools.islice(_text(KINDS[kind]), 8))
     turn = itertools.cycle(texts)

@@ -26,8 +26,8 @@ from opentelemetry.trace import NoOpTracerProvider, set_span_in_context
 
 from aegis_otel import semconv
 from aegis_otel.audit.record import AuditRecord, RecordStatus
+from aegis_otel.governance.call import Call, Origin
 from aegis_otel.model import Action, Approval, Outcome, PolicyDecision, RiskLevel, Verdict
-from aegis_otel.runtime.call import Call, Origin
 from aegis_otel.telemetry.recorder import Recorder
 
 BATCH = 20

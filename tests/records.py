@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from aegis_otel.audit.journal import Journal
+from aegis_otel.audit.journal.writer import Journal
+from aegis_otel.audit.query.connection import connect
 from aegis_otel.audit.record import AuditRecord, encode
-from aegis_otel.audit.seals import read_seals
-from aegis_otel.audit.store import connect
+from aegis_otel.audit.seals.seal_log import read_seals
 
 DECIDED: dict[str, Any] = {
     "stage": "decided",

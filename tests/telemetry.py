@@ -18,8 +18,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import Sampler
 
 from aegis_otel.audit.record import AuditRecord, RecordStatus
+from aegis_otel.governance.call import Call, Origin
 from aegis_otel.model import Action, Approval, Outcome, PolicyDecision, RiskLevel, Verdict
-from aegis_otel.runtime.call import Call, Origin
 from aegis_otel.telemetry.recorder import Recorder
 
 Signal = dict[str, Any]

@@ -3,8 +3,9 @@
 Whoever can write to the directory can put anything in the place of a file: a symbolic link, a named pipe that
 never answers, a device. So nothing is followed and nothing is waited for, also in the folders below the
 directory, and only a regular file is read or written. Everything else is a NotAFile error that names it.
-Readers hand names to DuckDB, which opens files in its own way: `audit.lake` and `audit.writers` check them
-first. What is put there between that check and DuckDB's opening is not found; docs/threat-model.md says so.
+Readers hand names to DuckDB, which opens files in its own way: `audit.lake.scan` and `audit.journal.files`
+check them first. What is put there between that check and DuckDB's opening is not found;
+docs/threat-model.md says so.
 """
 
 from __future__ import annotations

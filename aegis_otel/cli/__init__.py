@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import click
 
 from aegis_otel.errors import AegisError, ConfigError, PolicyError
-from aegis_otel.terminal import escape
+from aegis_otel.redaction.terminal import escape
 from aegis_otel.version import __version__
 
 _SIGPIPE = 128 + 13

@@ -17,10 +17,11 @@ import click
 
 from aegis_otel.audit.location import address, locate
 from aegis_otel.errors import AegisError, ConfigError
-from aegis_otel.terminal import escape
+from aegis_otel.redaction.terminal import escape
 
 if TYPE_CHECKING:
     from aegis_otel.demo.play import Load, Played
+
 
 _DEFAULT = "aegis_demo_audit"
 _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -69,7 +70,7 @@ def demo(
         os.environ[_ENDPOINT] = endpoint
 
     from aegis_otel.demo.play import Load, trace_to_opentelemetry_alone
-    from aegis_otel.telemetry.otlp import configure_otlp
+    from aegis_otel.telemetry.export_setup import configure_otlp
 
     signals = configure_otlp()
     trace_to_opentelemetry_alone()
@@ -169,9 +170,9 @@ def _play(load: Load, *, color: bool) -> Played:
 
 def _sum_up(load: Load, played: Played) -> None:
     """What came of it, and what to look at next."""
-    from aegis_otel.audit.filters import compile_filters
-    from aegis_otel.audit.stats import take_stats
-    from aegis_otel.audit.store import connect
+    from aegis_otel.audit.query.connection import connect
+    from aegis_otel.audit.query.filters import compile_filters
+    from aegis_otel.audit.query.stats import take_stats
 
     with connect(load.audit) as audit:
         stats = take_stats(audit, compile_filters(None, {}))

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from aegis_otel.terminal import escape
+from aegis_otel.redaction.terminal import escape
 
 
 def load_agent(target: str) -> Any:
@@ -18,8 +18,8 @@ def load_agent(target: str) -> Any:
     Raises:
         click.UsageError: there is no such module or attribute, or it is no agent.
     """
-    from aegis_otel.adapters.openai_agents.coverage import is_agent
-    from aegis_otel.runtime.describe import describe
+    from aegis_otel.adapters.openai_agents.coverage.coverage import is_agent
+    from aegis_otel.governance.error_text import describe
 
     module, _, path = target.partition(":")
     if not module or not path:

@@ -13,12 +13,13 @@ import click
 
 from aegis_otel.cli.load_agent import load_agent
 from aegis_otel.errors import PolicyError, Problem
-from aegis_otel.terminal import escape
+from aegis_otel.redaction.terminal import escape
 
 if TYPE_CHECKING:
     from aegis_otel.policy import Policy
     from aegis_otel.policy.lint import Inventory
-    from aegis_otel.policy.lint.findings import Finding
+    from aegis_otel.policy.lint.finding import Finding
+
 
 _FORMAT = click.option(
     "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True
@@ -73,7 +74,7 @@ def check(
     """
     from aegis_otel.policy import Policy
     from aegis_otel.policy.lint import lint
-    from aegis_otel.policy.lint.findings import Severity
+    from aegis_otel.policy.lint.finding import Severity
 
     if tools is not None and agent is not None:
         raise click.UsageError("--tools and --agent exclude each other")
@@ -99,7 +100,7 @@ def check(
 @policy.command()
 def schema() -> None:
     """Print the JSON Schema of a policy file."""
-    from aegis_otel.policy.grammar import json_schema
+    from aegis_otel.policy.loading.schema import json_schema
 
     _print_json(json_schema())
 
@@ -134,13 +135,13 @@ def tools(ctx: click.Context, target: str, out: Path | None) -> None:
 
 
 def _inventory(target: str) -> Inventory:
-    from aegis_otel.adapters.openai_agents.inventory import inventory
+    from aegis_otel.adapters.openai_agents.coverage.tool_inventory import inventory
 
     return inventory(load_agent(target))
 
 
 def _read(content: bytes) -> Inventory:
-    from aegis_otel.policy.lint.tools_file import NotTools, read_tools
+    from aegis_otel.policy.lint.tool_list import NotTools, read_tools
 
     try:
         return read_tools(json.loads(content))

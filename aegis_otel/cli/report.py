@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import click
 
-from aegis_otel.audit.filters import compile_filters
-from aegis_otel.audit.key import check_identity
-from aegis_otel.cli.audit_options import (
+from aegis_otel.audit.keys import check_identity
+from aegis_otel.audit.query.filters import compile_filters
+from aegis_otel.cli.audit.options import (
     address_given,
     audit_id_option,
     expected_audit,
@@ -19,7 +19,7 @@ from aegis_otel.cli.audit_options import (
     path_option,
     verify_fetched,
 )
-from aegis_otel.terminal import escape
+from aegis_otel.redaction.terminal import escape
 
 STDOUT = "-"
 
@@ -69,12 +69,12 @@ def report(
 
     from rich.console import Console
 
-    from aegis_otel.audit.answers.check import unproven_answers
-    from aegis_otel.audit.export import write_file
-    from aegis_otel.audit.store import problems, unreadable_lines
+    from aegis_otel.audit.answers.answer_check import unproven_answers
+    from aegis_otel.audit.query.connection import problems, unreadable_lines
+    from aegis_otel.audit.query.export import write_file
     from aegis_otel.report.page import LONGEST_TITLE, TITLE, About, make_page
     from aegis_otel.report.proof import state
-    from aegis_otel.report.questions import Questions
+    from aegis_otel.report.queries import Questions
 
     console = Console(stderr=True)
     with console.status("Asking the audit") if console.is_terminal else nullcontext():

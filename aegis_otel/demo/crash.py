@@ -11,7 +11,7 @@ import os
 import sys
 from typing import NoReturn
 
-from aegis_otel.adapters.base import BaseExecutor
+from aegis_otel.governance.plan import BaseExecutor
 from aegis_otel.model import Action, PolicyDecision
 from aegis_otel.policy import Policy
 from aegis_otel.runtime.approval import ApprovalHandler

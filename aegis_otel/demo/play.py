@@ -13,9 +13,9 @@ from agents import Runner, set_trace_processors, set_tracing_disabled
 from agents.run import RunConfig
 from agents.testing import ScriptedModel, assistant_message, function_call
 
-from aegis_otel.adapters.openai_agents.instrumentation import instrument
-from aegis_otel.audit import child_process
-from aegis_otel.audit.sealing import seal
+from aegis_otel.adapters.openai_agents.instrument import instrument
+from aegis_otel.audit.journal import child_process
+from aegis_otel.audit.lake.sealing import seal
 from aegis_otel.demo import policies
 from aegis_otel.demo.approver import ScriptedApprover, current_run
 from aegis_otel.demo.script import Run, runs
@@ -24,7 +24,7 @@ from aegis_otel.demo.tools import TARGETS, make_agents
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from aegis_otel.adapters.openai_agents.instrumentation import Instrumentation
+    from aegis_otel.adapters.openai_agents.instrument import Instrumentation
 
 _AT_ONCE = 64
 """Runs side by side: what bounds memory where the machine is slower than the rate."""

@@ -11,15 +11,14 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from aegis_otel.model import Action, Verdict
-from aegis_otel.policy.comparisons import Answer
-from aegis_otel.policy.compiler import CompiledRule
-from aegis_otel.policy.conditions import Condition, find
-from aegis_otel.policy.evaluator import advised, decide, strictest, strictness, tests, unknowns
-from aegis_otel.policy.globs import Glob
+from aegis_otel.policy.evaluation.compiler import CompiledRule
+from aegis_otel.policy.evaluation.conditions import Answer, Condition, find
+from aegis_otel.policy.evaluation.evaluator import advised, decide, strictest, strictness, tests, unknowns
+from aegis_otel.policy.evaluation.patterns import Glob
+from aegis_otel.policy.evaluation.tool_schema import Reading
+from aegis_otel.policy.messages import listed, shown
 from aegis_otel.policy.policy import Policy
 from aegis_otel.policy.rules import ParamTest, Place
-from aegis_otel.policy.tool_schema import Reading
-from aegis_otel.policy.wording import listed, shown
 
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 IsHidden = Callable[[object], bool]

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, NoReturn, final
 
 from aegis_otel.errors import PolicyError, Problem
 from aegis_otel.model import Action, Approval, PolicyDecision, RiskLevel
-from aegis_otel.policy.compiler import CompiledPolicy, Plan, compile_policy
-from aegis_otel.policy.evaluator import judge
+from aegis_otel.policy.evaluation.compiler import CompiledPolicy, Plan, compile_policy
+from aegis_otel.policy.evaluation.evaluator import judge
 from aegis_otel.policy.rules import Defaults, Place, PolicyDocument
 
 
@@ -66,7 +66,7 @@ class Policy:
             PolicyError: one of them is no valid policy (the problems of all of them are listed), two
                 rules have one name, or no path was given.
         """
-        from aegis_otel.policy.document import read_file  # noqa: PLC0415 - pydantic is not free
+        from aegis_otel.policy.loading.loader import read_file  # noqa: PLC0415 - pydantic is not free
 
         if not paths:
             raise PolicyError([Problem("no policy file given")])
@@ -89,7 +89,7 @@ class Policy:
         Raises:
             PolicyError: it is no valid policy; every problem with its place.
         """
-        from aegis_otel.policy.document import read_text  # noqa: PLC0415
+        from aegis_otel.policy.loading.loader import read_text  # noqa: PLC0415
 
         return cls([read_text(text, source)])
 
@@ -101,7 +101,7 @@ class Policy:
             PolicyNotMapping: `data` is no dict; also a TypeError.
             PolicyError: it is no valid policy; every problem with its path in `data`.
         """
-        from aegis_otel.policy.document import read_data  # noqa: PLC0415
+        from aegis_otel.policy.loading.loader import read_data  # noqa: PLC0415
 
         return cls([read_data(data)])
 

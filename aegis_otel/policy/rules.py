@@ -1,6 +1,6 @@
 """A policy after validation: what was written, in types, each with its place. Nothing is compiled yet.
 
-`document.py` makes these; the compiler, the digest and the linter read them. A value that reached
+`loading/loader.py` makes these; the compiler, the digest and the linter read them. A value that reached
 these types needs no further checks.
 """
 

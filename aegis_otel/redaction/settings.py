@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 import re2
 
-from aegis_otel import redaction
 from aegis_otel.errors import ConfigError
-from aegis_otel.redaction import names, text
-from aegis_otel.redaction.rules import rules
+from aegis_otel.redaction import redactor
+from aegis_otel.redaction.secrets import names, scanner
+from aegis_otel.redaction.secrets.vendor_rules import rules
 from aegis_otel.version import __version__
 
 _MOST = 200  # entries of a list
@@ -63,14 +63,14 @@ def apply(settings: Settings) -> None:
     if _in_force and _in_force[0][0] == settings:
         return
     names.configure(settings.names, settings.exempt_names)
-    redaction.forget()
+    redactor.forget()
     if settings == Settings():
-        text.configure(None)
-        text.engine()
+        scanner.configure(None)
+        scanner.engine()
     else:
         spelled = [r"[ _.\-]*".join(map(escape, name.split("_"))) for name in settings.names]
         added = [f"(?i:{name})" for name in spelled]
-        text.configure(text.Engine(added, settings.patterns, settings.exempt_rules))
+        scanner.configure(scanner.Engine(added, settings.patterns, settings.exempt_rules))
     _in_force[:] = [(settings, settings.digest)]
 
 

@@ -6,7 +6,7 @@ import html
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from aegis_otel.terminal import escape
+from aegis_otel.redaction.terminal import escape
 
 LONGEST = 120
 """Characters of one value that are shown; what is cut says how long it was."""

@@ -8,10 +8,10 @@ from importlib.resources import files
 from typing import NamedTuple
 
 from aegis_otel.report import sections
+from aegis_otel.report.charts import ruler
 from aegis_otel.report.markup import Markup, element, empty, join, moment, number, plural, value
 from aegis_otel.report.proof import ProofState
-from aegis_otel.report.questions import Questions
-from aegis_otel.report.spans import ruler
+from aegis_otel.report.queries import Questions
 from aegis_otel.version import __version__
 
 TITLE = "What the agents did"

@@ -7,9 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from aegis_otel.audit.lake import find_mirrors
-from aegis_otel.audit.proof import Proof
-from aegis_otel.audit.seals import Seal, live_segments, read_seals
+from aegis_otel.audit.findings import Proof
+from aegis_otel.audit.lake.scan import find_mirrors
+from aegis_otel.audit.seals.seal_log import Seal, live_segments, read_seals
 from aegis_otel.errors import AuditError
 
 _FINDINGS = 10
@@ -63,7 +63,7 @@ def state(
     Args:
         directory: The audit's.
         problems: As in `ProofState`, like what follows.
-        mirrors: Count what was fetched of other audits as well: see `audit.store.open_view`.
+        mirrors: Count what was fetched of other audits as well: see `audit.query.connection.open_view`.
 
     Raises:
         AuditError: they cannot be read, or are of a newer version.

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from aegis_otel.report.charts import bar, legend, time_line
+from aegis_otel.report.charts import Ruler, bar, legend, time_line
 from aegis_otel.report.markup import Markup, element, join, moment, number, plural, seconds, value
 from aegis_otel.report.outcomes import EXPLAINED, KINDS
-from aegis_otel.report.questions import Group, Listed, Questions, Some
-from aegis_otel.report.spans import Ruler
+from aegis_otel.report.queries import Group, Listed, Questions, Some
 from aegis_otel.report.tables import Cell, Column, table
 
 MOST_GROUPS = 25

@@ -1,9 +1,13 @@
-"""The audit as a program holds it: write records, read rows, export them."""
+"""The audit, told to Python's logging as well: for programs whose logs are shipped already.
+
+The audit as a program holds it: write records, read rows, export them.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from copy import copy
@@ -13,27 +17,27 @@ from typing import TYPE_CHECKING, Unpack
 
 from msgspec.structs import replace
 
-from aegis_otel.audit.answers.proof import Proofs, load_approval_key
-from aegis_otel.audit.export import write_jsonl
-from aegis_otel.audit.filters import STATUSES, Filters, compile_filters
-from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.key import check_identity
+from aegis_otel.audit.answers.answer_proof import Proofs, load_approval_key
+from aegis_otel.audit.answers.pending_calls import taking_over, waiting
+from aegis_otel.audit.journal.writer import Journal
+from aegis_otel.audit.keys import check_identity
 from aegis_otel.audit.location import JOURNAL, failure, unsendable
-from aegis_otel.audit.pending import taking_over, waiting
-from aegis_otel.audit.record import AuditRecord, RecordStatus, Waiting, same_call
-from aegis_otel.audit.rows import Row, count_rows, read_rows
-from aegis_otel.audit.seals import Seal
+from aegis_otel.audit.query.export import write_jsonl
+from aegis_otel.audit.query.filters import STATUSES, Filters, compile_filters
+from aegis_otel.audit.query.rows import Row, count_rows, read_rows
+from aegis_otel.audit.record import AuditRecord, RecordStatus, Waiting, encode, same_call
+from aegis_otel.audit.seals.seal_log import Seal
 from aegis_otel.config import AUDIT_ID
 from aegis_otel.errors import AegisError, AuditError, ConfigError
-from aegis_otel.model import Approval, PolicyDecision, Result
-from aegis_otel.runtime import refusal
-from aegis_otel.runtime.decided import add_arguments, decided
-from aegis_otel.runtime.describe import safe_text
+from aegis_otel.governance import refusal
+from aegis_otel.governance.error_text import safe_text
+from aegis_otel.governance.recording import add_arguments, decided, timestamp, unix_ns
+from aegis_otel.model import Approval, PolicyDecision, Result, RiskLevel
 from aegis_otel.runtime.system import RealSystem
-from aegis_otel.runtime.timestamps import timestamp, unix_ns
 
 if TYPE_CHECKING:
     import duckdb
+
 
 _log = logging.getLogger("aegis_otel")
 
@@ -106,7 +110,7 @@ class AuditLogger:
             raise failure("write the audit at", journal, error) from error
 
     def append(self, record: AuditRecord) -> None:
-        """Write one line of a call; see `audit.journal.Journal.append`."""
+        """Write one line of a call; see `audit.journal.writer.Journal.append`."""
         self._journal.append(record)
         for callback in tuple(self._subscribers):
             try:
@@ -115,11 +119,11 @@ class AuditLogger:
                 _log.warning("a subscriber to the audit failed", exc_info=True)
 
     def mark(self) -> int:
-        """Where the journal is; see `audit.journal.Journal.mark`."""
+        """Where the journal is; see `audit.journal.writer.Journal.mark`."""
         return self._journal.mark()
 
     def sync(self, mark: int) -> Awaitable[None]:
-        """Wait until lines are as durable as asked for; see `audit.journal.Journal.sync`."""
+        """Wait until lines are as durable as asked for; see `audit.journal.writer.Journal.sync`."""
         return self._journal.sync(mark)
 
     def subscribe(self, callback: Callable[[AuditRecord], object]) -> None:
@@ -145,11 +149,11 @@ class AuditLogger:
         self._journal.on_seal, self._journal.on_seal_failed = callback, failed
 
     def digest(self, payload: bytes) -> str:
-        """Keyed digest of encoded arguments; see `audit.journal.Journal.digest`."""
+        """Keyed digest of encoded arguments; see `audit.journal.writer.Journal.digest`."""
         return self._journal.digest(payload)
 
     def prove(self, row: AuditRecord, line: AuditRecord) -> str:
-        """The proof that this process took the answer on a line; see `audit.answers.proof.Proofs`."""
+        """The proof that this process took the answer on a line; see `audit.answers.answer_proof.Proofs`."""
         return self._proofs.of(row, line)
 
     def keyed(self, kind: str, *parts: str | None) -> str:
@@ -169,7 +173,7 @@ class AuditLogger:
         load_approval_key(self.path)
 
     def waiting(self, call_id: str) -> list[Waiting]:
-        """The calls of that id that wait for a human; see `audit.pending.waiting`."""
+        """The calls of that id that wait for a human; see `audit.answers.pending_calls.waiting`."""
         return waiting(self.path, call_id, self._proofs)
 
     def take_over(self, record: AuditRecord, *, inside: bool = False) -> Waiting | None:
@@ -273,7 +277,7 @@ class AuditLogger:
         Args:
             session_id: Only rows of this session.
             limit: At most so many, the newest.
-            filters: See `audit.filters.Filters`; all must hold.
+            filters: See `audit.query.filters.Filters`; all must hold.
 
         Raises:
             ConfigError: for a filter value that can match nothing.
@@ -316,10 +320,51 @@ class AuditLogger:
 
     @contextmanager
     def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        from aegis_otel.audit.store import open_view  # noqa: PLC0415 - DuckDB is loaded by the first who reads
+        from aegis_otel.audit.query.connection import open_view  # noqa: PLC0415 - DuckDB is loaded by the first who reads
 
         audit = open_view(self.path)
         try:
             yield audit
         finally:
             audit.close()
+
+
+_LEVELS = {
+    RiskLevel.LOW.name: logging.DEBUG,
+    RiskLevel.MEDIUM.name: logging.INFO,
+    RiskLevel.HIGH.name: logging.WARNING,
+    RiskLevel.CRITICAL.name: logging.ERROR,
+}
+_UNFINISHED = (RecordStatus.OPEN.value, RecordStatus.PENDING.value)
+_MOST_REMEMBERED = 10_000
+
+_audit_log = logging.getLogger("aegis").getChild("audit")
+
+
+class LoggingAuditLogger(AuditLogger):
+    """An AuditLogger whose records also go to the logger `aegis.audit`, as JSON, once they are on disk.
+
+    All lines of a call have the level of its risk: LOW is DEBUG, MEDIUM is INFO, HIGH is WARNING, CRITICAL is
+    ERROR. The log is a copy for convenience; the audit is what is on disk.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        db_path: str | os.PathLike[str] | None = None,
+        durability: str | None = None,
+    ) -> None:
+        """See `AuditLogger`."""
+        super().__init__(path, db_path=db_path, durability=durability)
+        self._levels: OrderedDict[str, int] = OrderedDict()  # of unfinished calls: a last line has no risk
+        self.subscribe(self._tell)
+
+    def _tell(self, record: AuditRecord) -> None:
+        known = self._levels.pop(record.decision_id, logging.INFO)
+        level = _LEVELS.get(record.risk_level or "", known)
+        if record.result_status in _UNFINISHED:
+            self._levels[record.decision_id] = level
+            if len(self._levels) > _MOST_REMEMBERED:
+                self._levels.popitem(last=False)
+        _audit_log.log(level, "%s", encode(record).decode())

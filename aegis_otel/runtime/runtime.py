@@ -10,22 +10,21 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from aegis_otel.adapters.base import BaseExecutor
 from aegis_otel.config import APPROVAL_TIMEOUT, MODE, ON_AUDIT_FAILURE
 from aegis_otel.errors import AuditError, ConfigError
+from aegis_otel.governance import refusal
+from aegis_otel.governance.body import BodyFailed
+from aegis_otel.governance.call import Call, Origin
+from aegis_otel.governance.governor import Governor
+from aegis_otel.governance.hooks import RuntimeHooks
+from aegis_otel.governance.isolation import IsolatedSignals
+from aegis_otel.governance.plan import BaseExecutor, ExecutionPlan
+from aegis_otel.governance.recording import rough_size
 from aegis_otel.model import Action, Approval, Mode, PolicyDecision, Result, ResultStatus
 from aegis_otel.policy import Policy
-from aegis_otel.runtime import refusal
 from aegis_otel.runtime.approval import ApprovalHandler, default_handler
 from aegis_otel.runtime.audit import AuditLogger
-from aegis_otel.runtime.bodies import BodyFailed
-from aegis_otel.runtime.call import Call, Origin
-from aegis_otel.runtime.decided import rough_size
-from aegis_otel.runtime.governor import Governor
-from aegis_otel.runtime.hooks import RuntimeHooks
-from aegis_otel.runtime.isolation import IsolatedSignals
-from aegis_otel.runtime.plan import ExecutionPlan
-from aegis_otel.runtime.redacting import RedactionSource, use_redaction
+from aegis_otel.runtime.redaction_settings import RedactionSource, use_redaction
 from aegis_otel.runtime.system import RealSystem
 from aegis_otel.telemetry.recorder import Recorder
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 from urllib.parse import unquote
 
-from aegis_otel.redaction import redact_name
+from aegis_otel.redaction.redactor import redact_name
 from aegis_otel.runtime.threads import Threads
 
 T = TypeVar("T")

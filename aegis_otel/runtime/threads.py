@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from contextvars import Context, copy_context
 from typing import Any, NamedTuple, TypeVar
 
-from aegis_otel.runtime.describe import describe
+from aegis_otel.governance.error_text import describe
 
 T = TypeVar("T")
 

@@ -8,8 +8,8 @@ from opentelemetry.util.types import AttributeValue
 
 from aegis_otel import semconv
 from aegis_otel.audit.record import AuditRecord
+from aegis_otel.governance.call import tool_of
 from aegis_otel.model import Outcome
-from aegis_otel.runtime.call import tool_of
 
 Attributes = dict[str, AttributeValue]
 

@@ -1,4 +1,4 @@
-"""The record of a call, told to OpenTelemetry. Implements `runtime.call.Signals` on the API alone."""
+"""The record of a call, told to OpenTelemetry. Implements `governance.call.Signals` on the API alone."""
 
 from __future__ import annotations
 
@@ -16,16 +16,13 @@ from opentelemetry.metrics import MeterProvider, get_meter_provider
 from opentelemetry.trace import TracerProvider, get_tracer_provider
 
 from aegis_otel import semconv
+from aegis_otel.governance.call import Call
+from aegis_otel.governance.error_text import error_type
 from aegis_otel.model import Outcome
-from aegis_otel.runtime.call import Call
-from aegis_otel.runtime.describe import error_type
-from aegis_otel.telemetry.approval import Awaiting, answered, suspended
 from aegis_otel.telemetry.attributes import Attributes, Sealed, of_decision, of_seal, risk, text
-from aegis_otel.telemetry.counts import LOADED, REFUSED, Rule, Verdicts, plausible
 from aegis_otel.telemetry.events import Events
-from aegis_otel.telemetry.flush import flusher
-from aegis_otel.telemetry.instruments import Instruments
-from aegis_otel.telemetry.spans import Executing, Governed
+from aegis_otel.telemetry.metrics import LOADED, REFUSED, Instruments, Rule, Verdicts, flusher, plausible
+from aegis_otel.telemetry.spans import Awaiting, Executing, Governed, answered, suspended
 from aegis_otel.version import __version__
 
 _log = logging.getLogger("aegis_otel")
@@ -51,7 +48,7 @@ class Recorder:
     """Tells the calls of any number of Runtimes to OpenTelemetry.
 
     Without an SDK every method takes a few microseconds at most, and nothing is exported. What is raised here
-    is isolated by `runtime.isolation`.
+    is isolated by `governance.isolation`.
 
     Args:
         tracer_provider: Where spans go; the global provider, even one installed later, when None.

@@ -2,25 +2,58 @@
 
 An event has its decision's id and time, so that one sent twice can be told from two decisions, and
 `aegis.decision.resent`. What it says is what the agent's own event said.
+
+A probe: one event that is no decision, sent to see whether events arrive.
+
+Seals as events, from a process that tells nothing else: the command line.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from opentelemetry.context import Context
+from opentelemetry._logs import get_logger_provider
+from opentelemetry.context import Context, get_current
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from aegis_otel import semconv
 from aegis_otel.audit.record import AuditRecord, RecordStatus
 from aegis_otel.errors import AuditError
+from aegis_otel.governance import refusal
+from aegis_otel.governance.recording import unix_ns
 from aegis_otel.model import Approval, Mode, Outcome
-from aegis_otel.runtime import refusal
-from aegis_otel.runtime.timestamps import unix_ns
-from aegis_otel.telemetry.attributes import of_call, of_decision, risk
+from aegis_otel.telemetry.attributes import Sealed, of_call, of_decision, of_seal, risk
 from aegis_otel.telemetry.events import Events
+from aegis_otel.telemetry.export_setup import configure_otlp
 from aegis_otel.telemetry.outbox import Outbox
+
+
+def send_probe(outbox: Outbox, decision_id: str) -> bool:
+    """Send an event with this id, and say whether the endpoint took it."""
+    events = Events(outbox.provider({"service.name": semconv.SCOPE}))
+    events.emit(semconv.EVENT_PROBE, "INFO", {semconv.DECISION_ID: decision_id}, Context())
+    return outbox.send() == 1
+
+
+_LONGEST_MS = 10_000
+
+
+def send_seals(seals: Iterable[Sealed]) -> bool:
+    """Send the event of each seal over OTLP; False where no endpoint for logs is set.
+
+    Raises:
+        ConfigError: an `OTEL_*` variable has a value that cannot work.
+    """
+    if "logs" not in configure_otlp():
+        return False
+    events = Events(None)
+    for seal in seals:
+        events.emit(semconv.EVENT_AUDIT_SEALED, "INFO", of_seal(seal), get_current())
+    provider: Any = get_logger_provider()  # the SDK's, which was just installed
+    provider.force_flush(_LONGEST_MS)
+    return True
+
 
 _BATCH = 500
 _FAULTS = {refusal.UNAVAILABLE.cause, refusal.CHANGED.cause, refusal.USED.cause, "invalid_arguments"}

@@ -40,8 +40,9 @@ from pydantic import BaseModel
 
 import aegis_otel
 from aegis_otel import ConfigError, Instrumentation, Policy, Runtime
-from aegis_otel.adapters.openai_agents import governed_tool, self_test
-from aegis_otel.adapters.openai_agents.coverage import Status
+from aegis_otel.adapters.openai_agents import governed_tool
+from aegis_otel.adapters.openai_agents.capture import self_test
+from aegis_otel.adapters.openai_agents.coverage.coverage import Status
 from aegis_otel.runtime.audit import AuditLogger
 
 ALLOW = Policy.from_dict({"version": "1", "defaults": {"risk_level": "low", "approval": "auto"}, "rules": []})

@@ -15,7 +15,8 @@ from mcp.types import CallToolResult, TextContent, Tool
 
 import aegis_otel
 from aegis_otel import Policy
-from aegis_otel.adapters.openai_agents import actions, governed_tool
+from aegis_otel.adapters.openai_agents import governed_tool
+from aegis_otel.adapters.openai_agents.gates import actions
 from aegis_otel.runtime.audit import AuditLogger
 from tests.kit import make_bench
 

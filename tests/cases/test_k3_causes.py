@@ -148,7 +148,7 @@ async def test_k3_a_webhook_without_an_answer_is_in_the_row(
     bench: BENCH, service: Callable[[int, bytes], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """JSON that is none, or says something else; not a word of it is repeated."""
-    monkeypatch.setattr("aegis_otel.runtime.approval.signature.Signer.has_signed", lambda *_: True)
+    monkeypatch.setattr("aegis_otel.runtime.approval.webhook.Signer.has_signed", lambda *_: True)
     for body in (b"not-for-the-row", b'{"approved": "not-for-the-row"}', b"[" * 60_000, b"\xff"):
         handler = WebhookApprovalHandler(service(200, body), secret=SECRET)
         b = bench(approver=handler, executor=Executor())

@@ -14,7 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from aegis_otel import Action, ConfigError, Policy, Runtime
-from aegis_otel.redaction import MASKED, redact, redact_text
+from aegis_otel.redaction.redactor import MASKED, redact, redact_text
 from aegis_otel.runtime.audit import AuditLogger
 
 POLICY: dict[str, Any] = {"version": "1", "defaults": {"risk_level": "low", "approval": "auto"}, "rules": []}

@@ -370,7 +370,7 @@ TEXTS = st.text(st.characters(codec="utf-8"), max_size=200) | st.text(
 def test_k3_whatever_the_arguments_their_lines_are_ours(
     params: dict[str, Any], columns: int, target: str
 ) -> None:
-    from aegis_otel.runtime.approval.shown import Screen, sheet
+    from aegis_otel.runtime.approval.screen import Screen, sheet
 
     verdict = Policy.from_dict(POLICY).evaluate(Action("write_x")).verdict
     asked = sheet(PolicyDecision(Action("write_x", target or "t", params, target), verdict), None, None)
@@ -386,7 +386,7 @@ def test_k3_whatever_the_arguments_their_lines_are_ours(
     text=st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=500), encoding=st.just("ascii")
 )
 def test_k3_a_terminal_of_ascii_shows_what_it_can(text: str, encoding: str) -> None:
-    from aegis_otel.runtime.approval.shown import Screen, sheet
+    from aegis_otel.runtime.approval.screen import Screen, sheet
 
     verdict = Policy.from_dict(POLICY).evaluate(Action("write_x")).verdict
     asked = sheet(PolicyDecision(Action("write_x", params={"a": f"é{text}"}), verdict), None, None)

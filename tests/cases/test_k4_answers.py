@@ -15,11 +15,11 @@ import pytest
 from agents import Runner
 
 from aegis_otel import ConfigError
-from aegis_otel.audit.chain import journal_origin, link
-from aegis_otel.audit.key import audit_id, read_key
+from aegis_otel.audit.keys import audit_id, read_key
+from aegis_otel.audit.lake.sealing import seal
 from aegis_otel.audit.record import AuditRecord
-from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.verify import verify
+from aegis_otel.audit.seals.hash_chain import journal_origin, link
+from aegis_otel.audit.verify.verify import verify
 from aegis_otel.runtime.audit import AuditLogger
 from tests.cases.paused_runs import ASKS, Desk, approve_unseen
 from tests.kit import Bench
@@ -164,7 +164,7 @@ def test_k4_a_key_that_proves_nothing_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
 ) -> None:
     """Within the audit, readable by others, or no key: said at once, with what to do."""
-    load_approval_key = importlib.import_module("aegis_otel.audit.answers.proof").load_approval_key
+    load_approval_key = importlib.import_module("aegis_otel.audit.answers.answer_proof").load_approval_key
     audit = tmp_path / "audit"
     audit.mkdir()
     key = (audit if wrong == "inside" else tmp_path) / "approval-key"
@@ -180,7 +180,7 @@ def test_k4_a_key_that_proves_nothing_is_refused(
 
 def test_k4_the_own_key_is_outside_and_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Made on first use below the user's state directory, readable by the user alone."""
-    load_approval_key = importlib.import_module("aegis_otel.audit.answers.proof").load_approval_key
+    load_approval_key = importlib.import_module("aegis_otel.audit.answers.answer_proof").load_approval_key
     state = tmp_path / "state"
     monkeypatch.setenv("XDG_STATE_HOME", str(state))
     made = load_approval_key(tmp_path / "audit")

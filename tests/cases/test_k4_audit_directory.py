@@ -18,12 +18,12 @@ import pytest
 from click.testing import CliRunner
 
 from aegis_otel import AuditError, connect
-from aegis_otel.audit.chain import link, seals_origin
-from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.key import audit_id, load_key
-from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.seals import read_seals
-from aegis_otel.audit.verify import verify
+from aegis_otel.audit.journal.writer import Journal
+from aegis_otel.audit.keys import audit_id, load_key
+from aegis_otel.audit.lake.sealing import seal
+from aegis_otel.audit.seals.hash_chain import link, seals_origin
+from aegis_otel.audit.seals.seal_log import read_seals
+from aegis_otel.audit.verify.verify import verify
 from aegis_otel.cli import main as aegis
 from aegis_otel.runtime.audit import AuditLogger
 from tests.records import completed, decided, python, select
@@ -160,7 +160,7 @@ wrapper.write_text(f'#!/bin/sh\\nenv > {sys.argv[2]}/environment\\nexec {sys.exe
 wrapper.chmod(0o700)
 sys.executable = str(wrapper)
 from aegis_otel.audit import journal as module
-from aegis_otel.audit.journal import Journal
+from aegis_otel.audit.journal.writer import Journal
 from tests.records import decided
 module.ROTATE_BYTES = module.SEAL_BYTES = 500
 done = threading.Event()
@@ -339,9 +339,9 @@ import sys, traceback
 from pathlib import Path
 from click.testing import CliRunner
 from aegis_otel import AuditError, ConfigError
-from aegis_otel.audit.pending import taking_over
-from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.verify import verify
+from aegis_otel.audit.answers.pending_calls import taking_over
+from aegis_otel.audit.lake.sealing import seal
+from aegis_otel.audit.verify.verify import verify
 from aegis_otel.cli import main as aegis
 from aegis_otel.runtime.audit import AuditLogger
 from tests.records import decided, select
@@ -455,7 +455,7 @@ import resource, sys
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_DATA, (1 << 30, 1 << 30))
 from aegis_otel import AuditError
-from aegis_otel.audit.verify import verify
+from aegis_otel.audit.verify.verify import verify
 from tests.records import select
 try:
     select(sys.argv[1])

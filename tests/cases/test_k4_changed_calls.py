@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from aegis_otel.audit.lake.sealing import seal
 from aegis_otel.audit.record import AuditRecord
-from aegis_otel.audit.sealing import seal
 from tests.cases.paused_runs import ASKS, Desk
 from tests.cases.test_k4_planted_lines import (
     assert_found_and_not_sealed,
@@ -124,7 +124,7 @@ def test_k4_what_a_call_was_is_changed_by_no_line(audit: Path, stage: str, statu
 
 def test_k4_a_call_of_very_many_lines_is_judged_in_time(audit: Path) -> None:
     """Its lines are told apart without comparing each with each."""
-    from aegis_otel.audit.answers.check import unsealable_files
+    from aegis_otel.audit.answers.answer_check import unsealable_files
 
     lines = [late("resolved", "theirs", result_status="open") for _ in range(30_000)]
     path = plant(audit, first("theirs"), *lines)

@@ -18,15 +18,15 @@ import pytest
 from click.testing import CliRunner
 
 from aegis_otel import AuditError, connect
-from aegis_otel.audit import object_storage, remote
-from aegis_otel.audit.chain import link, seals_origin
-from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.key import audit_id, load_key
+from aegis_otel.audit.journal.writer import Journal
+from aegis_otel.audit.keys import audit_id, load_key
+from aegis_otel.audit.lake.sealing import seal
 from aegis_otel.audit.location import locate
-from aegis_otel.audit.remote import fetch, push
-from aegis_otel.audit.retention import prune
-from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.seals import read_seals
+from aegis_otel.audit.maintenance import object_store, remote_copy
+from aegis_otel.audit.maintenance.remote_copy import fetch, push
+from aegis_otel.audit.maintenance.retention import prune
+from aegis_otel.audit.seals.hash_chain import link, seals_origin
+from aegis_otel.audit.seals.seal_log import read_seals
 from aegis_otel.cli import main as aegis
 from tests.integration.test_audit_signature import make_key
 from tests.object_storage import Asked, Bucket, listing, machines
@@ -229,7 +229,7 @@ def test_k4_a_planted_seal_removes_nothing_that_was_sent(
     bucket: Bucket, machine: Any, monkeypatch: pytest.MonkeyPatch, planted: Callable[[Path], None]
 ) -> None:
     """What was sent is what is left when somebody rewrites the directory: no seal of theirs reaches it."""
-    monkeypatch.setattr(remote, "GRACE", timedelta(0))
+    monkeypatch.setattr(remote_copy, "GRACE", timedelta(0))
     directory = machine("one")
     sent("a")
     sent("b")
@@ -250,7 +250,7 @@ def test_k4_what_retention_removed_is_removed_there_by_who_has_the_key(
     bucket: Bucket, machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process than that with the key cannot tell who signed, and leaves the files where they are."""
-    monkeypatch.setattr(remote, "GRACE", timedelta(0))
+    monkeypatch.setattr(remote_copy, "GRACE", timedelta(0))
     key, _ = make_key(tmp_path / "seals.pem")
     directory = machine("one")
     monkeypatch.setenv("AEGIS_SEAL_KEY", str(key))
@@ -493,7 +493,7 @@ def test_k4_a_listing_that_does_not_end_is_given_up(
         return "list-type" in asked.query
 
     bucket.instead = instead
-    monkeypatch.setattr(object_storage, "LISTED", timedelta(seconds=1))
+    monkeypatch.setattr(object_store, "LISTED", timedelta(seconds=1))
 
     async def within_a_loop(act: Callable[[Path, str], list[str]]) -> list[str]:
         return act(directory, URL)

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from aegis_otel import AuditError
-from aegis_otel.audit.chain import journal_origin, link, stated
-from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.key import audit_id, load_key
+from aegis_otel.audit.journal.writer import Journal
+from aegis_otel.audit.keys import audit_id, load_key
+from aegis_otel.audit.lake.sealing import seal
 from aegis_otel.audit.record import SCHEMA_VERSION, AuditRecord, RecordStatus, encode
-from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.verify import verify
+from aegis_otel.audit.seals.hash_chain import journal_origin, link, stated
+from aegis_otel.audit.verify.verify import verify
 from tests.records import completed, decided
 
 WRITER = "evil-1-deadbeef"

@@ -18,17 +18,17 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from aegis_otel.audit import sealing
-from aegis_otel.audit import seals as seals_module
-from aegis_otel.audit.chain import journal_origin, link
-from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.key import audit_id, load_key
+from aegis_otel.audit.journal.writer import Journal
+from aegis_otel.audit.keys import audit_id, load_key
+from aegis_otel.audit.lake import sealing
+from aegis_otel.audit.lake.sealing import seal
+from aegis_otel.audit.lake.segments import Workshop
+from aegis_otel.audit.maintenance.retention import _removal, prune
 from aegis_otel.audit.record import SCHEMA_VERSION, AuditRecord, encode
-from aegis_otel.audit.retention import _removal, prune
-from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.seals import TAG, Seal, Segment, locked, read_seals, segment_name
-from aegis_otel.audit.segments import Workshop
-from aegis_otel.audit.verify import verify
+from aegis_otel.audit.seals import seal_log as seals_module
+from aegis_otel.audit.seals.hash_chain import journal_origin, link
+from aegis_otel.audit.seals.seal_log import TAG, Seal, Segment, locked, read_seals, segment_name
+from aegis_otel.audit.verify.verify import verify
 from aegis_otel.cli import main as aegis
 from tests.integration.test_audit_signature import make_key
 from tests.integration.test_audit_witness import Collector

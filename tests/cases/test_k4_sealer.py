@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from aegis_otel.audit import sandbox
-from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.seals import read_seals
+from aegis_otel.audit.journal.writer import Journal
+from aegis_otel.audit.query import sandbox
+from aegis_otel.audit.seals.seal_log import read_seals
 from tests.integration.test_audit_signature import make_key
 from tests.records import completed, decided
 
@@ -23,7 +23,7 @@ AGENT = """
 import logging, os, sys, threading
 from pathlib import Path
 from aegis_otel.audit import journal as module
-from aegis_otel.audit.journal import Journal
+from aegis_otel.audit.journal.writer import Journal
 from tests.records import decided
 
 logging.basicConfig()

@@ -16,15 +16,15 @@ import pytest
 from click.testing import CliRunner
 
 from aegis_otel import AuditError
-from aegis_otel.audit import pending, sealing
-from aegis_otel.audit import seals as seals_module
-from aegis_otel.audit.drafts import Drafts
-from aegis_otel.audit.pending import taking_over
-from aegis_otel.audit.retention import prune
-from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.seals import read_seals
-from aegis_otel.audit.segments import Workshop
-from aegis_otel.audit.verify import verify
+from aegis_otel.audit.answers import pending_calls
+from aegis_otel.audit.answers.pending_calls import taking_over
+from aegis_otel.audit.lake import sealing
+from aegis_otel.audit.lake.sealing import Drafts, seal
+from aegis_otel.audit.lake.segments import Workshop
+from aegis_otel.audit.maintenance.retention import prune
+from aegis_otel.audit.seals import seal_log as seals_module
+from aegis_otel.audit.seals.seal_log import read_seals
+from aegis_otel.audit.verify.verify import verify
 from aegis_otel.cli import main as aegis
 from tests.cases.test_k4_sealed_rows import merge, sealed
 from tests.cases.test_k4_verify import forged_parquet, planted, segment_of
@@ -80,7 +80,7 @@ def test_k4_a_lock_that_is_never_let_go_is_waited_for_and_said(
     sealed(audit, "one")
     from aegis_otel.audit import files
 
-    monkeypatch.setattr(pending, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(pending_calls, "_PATIENCE_S", 0.2)
     monkeypatch.setattr(files, "PATIENCE_S", 0.2)
     before = {path: path.read_bytes() for path in audit.rglob("*") if path.is_file()}
     with held(audit / ("journal" if what == "take over" else "seals.jsonl")):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from aegis_otel.audit.lake.sealing import seal
 from aegis_otel.audit.record import AuditRecord
-from aegis_otel.audit.sealing import seal
 from tests.cases.test_k4_planted_lines import audit, call, first, found, yes
 from tests.cases.test_k4_planted_lines import plant as plant_whole
 from tests.records import select, statuses, wait_until_seen

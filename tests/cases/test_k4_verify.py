@@ -14,14 +14,14 @@ import pytest
 from click.testing import CliRunner
 
 from aegis_otel import AuditError, ConfigError
-from aegis_otel.audit.chain import journal_origin, link
-from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.key import audit_id, load_key
+from aegis_otel.audit.journal.writer import Journal
+from aegis_otel.audit.keys import audit_id, load_key
+from aegis_otel.audit.lake.sealing import seal
+from aegis_otel.audit.query.connection import open_view, problems
 from aegis_otel.audit.record import SCHEMA_VERSION, AuditRecord, encode
-from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.seals import read_seals
-from aegis_otel.audit.store import open_view, problems
-from aegis_otel.audit.verify import verify
+from aegis_otel.audit.seals.hash_chain import journal_origin, link
+from aegis_otel.audit.seals.seal_log import read_seals
+from aegis_otel.audit.verify.verify import verify
 from aegis_otel.cli import main as aegis
 from aegis_otel.runtime.audit import AuditLogger
 from tests.integration.test_audit_signature import make_key

@@ -23,12 +23,12 @@ from click.testing import CliRunner
 from aegis_otel import Action
 from aegis_otel.adapters.base import BaseExecutor
 from aegis_otel.cli import main
-from aegis_otel.encoding import to_plain
 from aegis_otel.model import Approval, PolicyDecision, Result, RiskLevel, Verdict
-from aegis_otel.redaction import redact, redact_text
+from aegis_otel.redaction.redactor import redact, redact_text
+from aegis_otel.redaction.serialize import to_plain
 from aegis_otel.report.sections import MOST_CALLS
 from aegis_otel.runtime.approval import CLIApprovalHandler, WebhookApprovalHandler
-from aegis_otel.runtime.approval.signature import Signer
+from aegis_otel.runtime.approval.webhook import Signer
 from tests.cases.secret_shapes import Shape, harmless, secrets
 from tests.kit import Bench, make_bench
 
@@ -320,7 +320,7 @@ def test_k6_what_stands_behind_a_semicolon_is_hidden() -> None:
 
 def test_k6_error_text_is_redacted_before_it_is_cut(failing: Bench) -> None:
     """A secret across the place where an error text is cut: no half of it shows."""
-    from aegis_otel.runtime.describe import describe
+    from aegis_otel.governance.error_text import describe
 
     for before in range(1_900, 2_600, 7):
         text = f"{'x ' * (before // 2)}-----BEGIN PRIVATE KEY-----\n{'MIIEowIBAAKCAQEA' * 60}\n"
@@ -332,7 +332,7 @@ def test_k6_error_text_is_redacted_before_it_is_cut(failing: Bench) -> None:
 
 def test_k6_names_of_classes_are_redacted() -> None:
     """A class that is named after a value, and whose text cannot be had."""
-    from aegis_otel.runtime.describe import describe
+    from aegis_otel.governance.error_text import describe
 
     def fail(self: object) -> str:
         raise RuntimeError

@@ -14,8 +14,8 @@ from agents import RunConfig, Runner, ToolExecutionConfig, ToolGuardrailFunction
 from agents.testing import function_call
 from click.testing import CliRunner
 
-from aegis_otel.audit.retention import prune
-from aegis_otel.audit.sealing import seal
+from aegis_otel.audit.lake.sealing import seal
+from aegis_otel.audit.maintenance.retention import prune
 from aegis_otel.cli import main
 from tests.cases.paused_runs import ASKS, Desk
 from tests.kit import Bench

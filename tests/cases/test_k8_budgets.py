@@ -17,8 +17,8 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aegis_otel.audit.query.sandbox import select
 from aegis_otel.audit.record import AuditRecord, encode
-from aegis_otel.audit.sandbox import select
 from aegis_otel.cli import main
 from aegis_otel.errors import AuditError
 from aegis_otel.model import Action
@@ -102,8 +102,8 @@ PLAIN = st.recursive(
 @given(PLAIN, st.integers(1, 4_000), st.sampled_from(["list", "dict", "text", "key", "deep"]))
 def test_k8_cut_arguments_are_valid_json(inner: Any, times: int, shape: str) -> None:
     """Any arguments, of any size and shape, come to JSON within the budget that says how much there was."""
-    from aegis_otel.audit.budget import PARAMS_BYTES, cut_params
-    from aegis_otel.encoding import encode_plain, to_plain
+    from aegis_otel.audit.record import PARAMS_BYTES, cut_params
+    from aegis_otel.redaction.serialize import encode_plain, to_plain
 
     value: Any = {
         "list": [inner] * times,
@@ -211,14 +211,15 @@ def test_k8_exports_for_programs_lose_nothing_holds() -> None:
 
 def test_k8_limits_page_names_every_budget() -> None:
     """docs/limits.md has the figures of the code."""
-    from aegis_otel.audit import budget, sandbox
+    from aegis_otel.audit import record
+    from aegis_otel.audit.query import sandbox
 
     page = (Path(__file__).parents[2] / "docs" / "limits.md").read_text(encoding="utf-8")
     for figure in (
-        f"{budget.PARAMS_BYTES >> 10} kB",
-        f"{budget.TEXT_CHARS:,} characters",
-        f"{budget.NAME_CHARS:,} characters",
-        f"{budget.LINE_BYTES >> 10} kB",
+        f"{record.PARAMS_BYTES >> 10} kB",
+        f"{record.TEXT_CHARS:,} characters",
+        f"{record.NAME_CHARS:,} characters",
+        f"{record.LINE_BYTES >> 10} kB",
         f"{sandbox.TIMEOUT:g} s",
         f"{sandbox.ROW_MB} MB",
     ):

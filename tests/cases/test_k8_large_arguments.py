@@ -14,7 +14,7 @@ from agents.testing import function_call
 from agents.tool_context import ToolContext
 
 from aegis_otel.adapters.openai_agents import governed_tool
-from aegis_otel.adapters.openai_agents.function_tools import Gates
+from aegis_otel.adapters.openai_agents.capture.function_tools import Gates
 from tests.cases.test_k1_judged_arguments import policy
 from tests.kit import Bench, make_bench
 
@@ -42,7 +42,7 @@ def made() -> FunctionTool:
 
 
 async def asked_by_the_sdk(b: Bench, tool: FunctionTool) -> object:
-    from aegis_otel.adapters.openai_agents.approvals.binding import Approvals
+    from aegis_otel.adapters.openai_agents.capture.approval_binding import Approvals
 
     gates = Gates(b.runtime.governor, {})
     call = function_call("pay", {}, call_id="c").model_copy(update={"arguments": TEXT})

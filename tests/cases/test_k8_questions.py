@@ -16,6 +16,7 @@ import pytest
 from aegis_otel import Action, PolicyDecision, Result, ResultStatus
 from aegis_otel.adapters.base import BaseExecutor
 from aegis_otel.audit.record import RecordStatus
+from aegis_otel.governance.call import Origin
 from aegis_otel.runtime.approval import (
     ApprovalHandler,
     CallbackApprovalHandler,
@@ -23,7 +24,6 @@ from aegis_otel.runtime.approval import (
     WebhookApprovalHandler,
     current_question,
 )
-from aegis_otel.runtime.call import Origin
 from tests.cases.paused_runs import ASKS, Desk
 from tests.kit import Bench
 
@@ -148,7 +148,7 @@ async def test_k8_more_questions_than_wait_are_denied_at_once(
     bench: BENCH, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond the budget there is an answer: no, and why."""
-    monkeypatch.setattr("aegis_otel.runtime.approval.thread.MOST_WAITING", 10)
+    monkeypatch.setattr("aegis_otel.runtime.approval.threads.MOST_WAITING", 10)
     hanging = threading.Event()
     b = bench(
         approver=CallbackApprovalHandler(lambda decision: hanging.wait(60)), executor=Executor(), timeout=1

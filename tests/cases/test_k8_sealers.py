@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.seals import read_seals
+from aegis_otel.audit.journal.writer import Journal
+from aegis_otel.audit.lake.sealing import seal
+from aegis_otel.audit.seals.seal_log import read_seals
 from tests.records import decided, files
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from aegis_otel.audit.query.views import VIEWS
 from aegis_otel.audit.record import COLUMNS
-from aegis_otel.audit.views import VIEWS
 from aegis_otel.cli import main
 from aegis_otel.runtime.audit import AuditLogger
 from tests.records import decided

@@ -22,8 +22,8 @@ from aegis_otel.config import (
     ON_UNGOVERNED,
 )
 from aegis_otel.errors import ConfigError
-from aegis_otel.policy import leaves
-from aegis_otel.policy.grammar import KEYS, json_schema
+from aegis_otel.policy.loading import validators
+from aegis_otel.policy.loading.schema import KEYS, json_schema
 
 
 def refused(text: str | bytes) -> list[str]:
@@ -108,15 +108,15 @@ def test_k9_1_words_of_other_languages_at_the_top(text: str, hint: str) -> None:
 
 
 def test_k9_1_the_table_suggests_only_what_exists() -> None:
-    from aegis_otel.policy import synonyms
+    from aegis_otel.policy import messages
 
     own = {key for section in KEYS.values() for key in section}
-    for section, words in synonyms.KEYS.items():
+    for section, words in messages.KEYS.items():
         assert section in KEYS
         assert {each.rpartition(".")[2] for each in words.values()} <= own
         assert not set(words) & set(KEYS[section])
-    assert set(synonyms.APPROVALS.values()) == set(leaves.APPROVALS)
-    assert set(synonyms.RISK_LEVELS.values()) == set(leaves.RISK_LEVELS)
+    assert set(messages.APPROVALS.values()) == set(validators.APPROVALS)
+    assert set(messages.RISK_LEVELS.values()) == set(validators.RISK_LEVELS)
 
 
 RULE = "rules:\n  - name: a\n"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from aegis_otel.audit.sealing import seal
+from aegis_otel.audit.lake.sealing import seal
 from aegis_otel.cli import main
 from aegis_otel.runtime.audit import AuditLogger
 from tests.records import decided

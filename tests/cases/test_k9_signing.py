@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.verify import verify
+from aegis_otel.audit.journal.writer import Journal
+from aegis_otel.audit.lake.sealing import seal
+from aegis_otel.audit.verify.verify import verify
 from aegis_otel.cli import main as aegis
 from tests.integration.test_audit_signature import make_key, rewrite, sealed
 from tests.records import decided, statuses

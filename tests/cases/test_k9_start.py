@@ -19,7 +19,7 @@ from pydantic import BaseModel
 import aegis_otel
 from aegis_otel import Action, Policy, Result, ResultStatus
 from aegis_otel.adapters.base import BaseExecutor
-from aegis_otel.adapters.openai_agents.install import CapturePoint
+from aegis_otel.adapters.openai_agents.capture_point import CapturePoint
 from aegis_otel.errors import ConfigError
 from aegis_otel.runtime.approval import CLIApprovalHandler
 from tests.kit import POLICY, Bench
@@ -112,7 +112,7 @@ DEAD = """\
 import asyncio, time
 from aegis_otel import Action, Policy, Runtime, Result, ResultStatus, configure_otlp
 from aegis_otel.adapters.base import BaseExecutor
-from aegis_otel.adapters.openai_agents.install import CapturePoint
+from aegis_otel.adapters.openai_agents.capture_point import CapturePoint
 from aegis_otel.errors import ConfigError
 configure_otlp()
 class Executor(BaseExecutor):

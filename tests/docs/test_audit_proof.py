@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.seals import read_seals
+from aegis_otel.audit.journal.writer import Journal
+from aegis_otel.audit.seals.seal_log import read_seals
 from aegis_otel.cli import main
 from tests.integration.test_audit_witness import Collector
 from tests.records import completed, decided

@@ -14,9 +14,9 @@ import pytest
 from click.testing import CliRunner
 
 from aegis_otel import Policy
+from aegis_otel.audit.lake.sealing import seal
+from aegis_otel.audit.query.views import VIEWS
 from aegis_otel.audit.record import COLUMNS
-from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.views import VIEWS
 from aegis_otel.cli import main
 from aegis_otel.runtime.audit import AuditLogger
 from tests.records import decided

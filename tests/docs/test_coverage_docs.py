@@ -14,10 +14,11 @@ from agents import FunctionTool, ShellTool
 from agents.tool import Tool
 
 from aegis_otel import Action, Policy
-from aegis_otel.adapters.openai_agents import coverage, handoffs, local_actions, tool_kinds, unseen
-from aegis_otel.adapters.openai_agents.coverage import Status
-from aegis_otel.adapters.openai_agents.local_tools import LOCAL
-from aegis_otel.adapters.openai_agents.tool_kinds import Kind
+from aegis_otel.adapters.openai_agents.capture.local_tools import LOCAL
+from aegis_otel.adapters.openai_agents.coverage import coverage, handoffs, tool_kinds, unseen
+from aegis_otel.adapters.openai_agents.coverage.coverage import Status
+from aegis_otel.adapters.openai_agents.coverage.tool_kinds import Kind
+from aegis_otel.adapters.openai_agents.gates import local_actions
 from aegis_otel.config import ON_UNGOVERNED
 
 ROOT = Path(__file__).parents[2]

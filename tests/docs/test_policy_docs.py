@@ -14,8 +14,8 @@ from click.testing import CliRunner
 
 from aegis_otel import Action, Policy, PolicyError
 from aegis_otel.cli import main
-from aegis_otel.policy.grammar import KEYS
 from aegis_otel.policy.lint import lint
+from aegis_otel.policy.loading.schema import KEYS
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")

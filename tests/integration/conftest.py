@@ -18,7 +18,7 @@ from agents import (
 from agents.agent import AgentBase
 from agents.run_internal import tool_actions
 
-from aegis_otel.adapters.openai_agents.install import CapturePoint
+from aegis_otel.adapters.openai_agents.capture_point import CapturePoint
 from tests.kit import Bench
 
 _TOUCHED = (

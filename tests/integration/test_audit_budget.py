@@ -19,9 +19,9 @@ import pytest
 
 from aegis_otel import Action, Result, ResultStatus
 from aegis_otel.adapters.base import BaseExecutor
-from aegis_otel.audit import journal as journal_module
-from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.sealer import Sealer
+from aegis_otel.audit.journal import writer as journal_module
+from aegis_otel.audit.journal.sealer import Sealer
+from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.runtime.audit import AuditLogger
 from tests.kit import Bench
 from tests.records import files

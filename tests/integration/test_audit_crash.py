@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.seals import read_seals
-from aegis_otel.audit.store import connect
-from aegis_otel.audit.verify import verify
+from aegis_otel.audit.journal.writer import Journal
+from aegis_otel.audit.lake.sealing import seal
+from aegis_otel.audit.query.connection import connect
+from aegis_otel.audit.seals.seal_log import read_seals
+from aegis_otel.audit.verify.verify import verify
 from tests.killed_at_every_step import killed_at_every_step
 from tests.records import completed, decided, python, select, wait_until_seen
 
@@ -100,7 +100,7 @@ def test_two_sealers_at_once(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from aegis_otel.audit.sealing import seal
+from aegis_otel.audit.lake.sealing import seal
 report = seal(Path(sys.argv[1]), wait=sys.argv[2] == "wait")
 print(len(report.seals), report.busy, len(report.problems))
 """
@@ -119,7 +119,7 @@ print(len(report.seals), report.busy, len(report.problems))
 WRITE_UNTIL_KILLED = """
 import os, sys, time
 from aegis_otel.audit import journal as module
-from aegis_otel.audit.journal import Journal
+from aegis_otel.audit.journal.writer import Journal
 from tests.records import completed, decided
 module.ROTATE_BYTES, module.SEAL_BYTES = 20_000, 1 << 60
 journal = Journal(sys.argv[1])
@@ -137,7 +137,7 @@ while True:
 SEAL_UNTIL_KILLED = """
 import sys
 from pathlib import Path
-from aegis_otel.audit.sealing import seal
+from aegis_otel.audit.lake.sealing import seal
 while True:
     seal(Path(sys.argv[1]))
 """
@@ -200,7 +200,7 @@ class TestDisk:
         code = """
 import resource, signal, sys
 from pathlib import Path
-from aegis_otel.audit.sealing import seal
+from aegis_otel.audit.lake.sealing import seal
 from aegis_otel.errors import AuditError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
@@ -228,7 +228,7 @@ except AuditError as error:
 import os, sys
 from pathlib import Path
 from aegis_otel.audit import seals
-from aegis_otel.audit.sealing import seal
+from aegis_otel.audit.lake.sealing import seal
 from aegis_otel.errors import AuditError
 write = os.write
 seals.os = type("os", (), dict(vars(os), write=lambda to, line: write(to, line[:len(line) // 2])))
@@ -266,8 +266,8 @@ except AuditError as error:
 import os, sys
 from pathlib import Path
 import duckdb, pytz
-from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.verify import verify
+from aegis_otel.audit.lake.sealing import seal
+from aegis_otel.audit.verify.verify import verify
 from aegis_otel.errors import AuditError
 from aegis_otel.runtime.audit import AuditLogger
 from tests.records import decided, statuses

@@ -10,11 +10,11 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.seals import live_segments, read_seals
-from aegis_otel.audit.store import connect, problems
-from aegis_otel.audit.verify import verify
+from aegis_otel.audit.journal.writer import Journal
+from aegis_otel.audit.lake.sealing import seal
+from aegis_otel.audit.query.connection import connect, problems
+from aegis_otel.audit.seals.seal_log import live_segments, read_seals
+from aegis_otel.audit.verify.verify import verify
 from aegis_otel.errors import AuditError
 from aegis_otel.runtime.audit import AuditLogger
 from tests.records import completed, decided, files, statuses, wait_until_seen

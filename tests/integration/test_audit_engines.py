@@ -19,8 +19,8 @@ from typing import Any
 import duckdb
 import pytest
 
-from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.sealing import seal
+from aegis_otel.audit.journal.writer import Journal
+from aegis_otel.audit.lake.sealing import seal
 from tests.records import completed, decided
 
 Ask = Callable[[str], list[tuple[Any, ...]]]

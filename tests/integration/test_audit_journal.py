@@ -22,16 +22,16 @@ from types import FrameType
 
 import pytest
 
-from aegis_otel.audit import group_commit
-from aegis_otel.audit import journal as journal_module
-from aegis_otel.audit.journal import LOOK_S, Journal
+from aegis_otel.audit.journal import group_commit
+from aegis_otel.audit.journal import writer as journal_module
+from aegis_otel.audit.journal.writer import LOOK_S, Journal
 from aegis_otel.audit.record import encode
 from aegis_otel.errors import AuditError
 from tests.records import completed, decided, files, python, select, statuses
 
 WRITE_AND_WAIT = """
 import sys
-from aegis_otel.audit.journal import Journal
+from aegis_otel.audit.journal.writer import Journal
 from tests.records import completed, decided
 journal = Journal(sys.argv[1])
 journal.append(decided(decision_id="running"))
@@ -92,7 +92,7 @@ def test_b46_four_processes_write_at_once(audit: Path) -> None:
     """B46: 4 processes x 400 calls, each of two lines: no call is lost and no line is torn."""
     code = """
 import sys
-from aegis_otel.audit.journal import Journal
+from aegis_otel.audit.journal.writer import Journal
 from tests.records import completed, decided
 journal = Journal(sys.argv[1])
 digest = journal.digest(b"same")
@@ -130,7 +130,7 @@ def test_threads_share_a_journal(audit: Path) -> None:
 
 def test_a_reader_sees_a_row_as_soon_as_it_is_written(audit: Path) -> None:
     """One connection, made before there is an audit, shows every later row of every later writer."""
-    from aegis_otel.audit.store import open_view
+    from aegis_otel.audit.query.connection import open_view
 
     with open_view(audit) as connection:
         for n in range(3):
@@ -144,7 +144,7 @@ class TestFork:
         """After a fork neither process writes to the other's file, and every call is there."""
         code = """
 import os, sys
-from aegis_otel.audit.journal import Journal
+from aegis_otel.audit.journal.writer import Journal
 from tests.records import decided
 journal = Journal(sys.argv[1])
 journal.append(decided(decision_id="before"))
@@ -161,7 +161,7 @@ if child:
         """A lock is shared across fork: the child must let go of it, or the parent never dies for readers."""
         code = """
 import os, sys
-from aegis_otel.audit.journal import Journal
+from aegis_otel.audit.journal.writer import Journal
 from tests.records import decided
 journal = Journal(sys.argv[1])
 journal.append(decided(decision_id="parent"))
@@ -209,7 +209,7 @@ class TestRotation:
 
     def test_a_writer_is_never_seen_dead_while_it_rotates(self, audit: Path) -> None:
         """Readers judge a writer that rotates all the time; each judgement must be `alive`."""
-        from aegis_otel.audit.writers import look_at_writers
+        from aegis_otel.audit.journal.files import look_at_writers
 
         stop = threading.Event()
         journal = Journal(audit)
@@ -343,7 +343,7 @@ class TestFailure:
         """EFBIG after a part of the line: the part is taken back, and the line after it is whole."""
         code = """
 import resource, sys
-from aegis_otel.audit.journal import Journal
+from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.errors import AuditError
 from tests.records import decided
 journal = Journal(sys.argv[1])
@@ -380,7 +380,7 @@ journal.append(decided(decision_id="last"))
         """The same with a real file that refuses to be truncated."""
         code = """
 import resource, sys, subprocess, pathlib
-from aegis_otel.audit.journal import Journal
+from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.errors import AuditError
 from tests.records import decided
 journal = Journal(sys.argv[1])
@@ -451,7 +451,7 @@ interrupt_everywhere(pathlib.Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]))
         """The error names the path, the cause and a way out; nothing is made."""
         code = """
 import os, sys
-from aegis_otel.audit.journal import Journal
+from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.errors import AuditError
 from tests.records import decided
 os.setuid(65534)

@@ -15,14 +15,14 @@ from typing import Any
 import duckdb
 import pytest
 
-from aegis_otel.audit import journal as journal_module
-from aegis_otel.audit import leftovers
-from aegis_otel.audit import rows as rows_module
-from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.seals import VERSION, Book, read_seals
-from aegis_otel.audit.store import connect, problems
-from aegis_otel.audit.verify import verify
+from aegis_otel.audit.journal import writer as journal_module
+from aegis_otel.audit.journal.writer import Journal
+from aegis_otel.audit.lake import cleanup
+from aegis_otel.audit.lake.sealing import seal
+from aegis_otel.audit.query import rows as rows_module
+from aegis_otel.audit.query.connection import connect, problems
+from aegis_otel.audit.seals.seal_log import VERSION, Book, read_seals
+from aegis_otel.audit.verify.verify import verify
 from aegis_otel.errors import AuditError
 from aegis_otel.runtime.audit import AuditLogger
 from tests.records import completed, decided, files, python, statuses, wait_until_seen
@@ -32,7 +32,7 @@ import sys, time
 from datetime import timedelta
 from pathlib import Path
 from aegis_otel.audit import leftovers
-from aegis_otel.audit.sealing import seal
+from aegis_otel.audit.lake.sealing import seal
 leftovers.GRACE = timedelta(seconds=float(sys.argv[2]))
 while True:
     report = seal(Path(sys.argv[1]))
@@ -200,7 +200,7 @@ def test_a_clock_that_was_ahead_costs_and_doubles_nothing(
     audit: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seals of the future count for nobody, and nothing they cover is removed, until the clock is there."""
-    monkeypatch.setattr(leftovers, "GRACE", timedelta(0))
+    monkeypatch.setattr(cleanup, "GRACE", timedelta(0))
     ahead = datetime.now(UTC) + timedelta(hours=1)
     write(audit, "0")
     with monkeypatch.context() as patch:

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from aegis_otel.audit import journal as journal_module
-from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.seals import read_seals
-from aegis_otel.audit.verify import verify
+from aegis_otel.audit.journal import writer as journal_module
+from aegis_otel.audit.journal.writer import Journal
+from aegis_otel.audit.lake.sealing import seal
+from aegis_otel.audit.seals.seal_log import read_seals
+from aegis_otel.audit.verify.verify import verify
 from tests.records import completed, decided, files, statuses, wait_until_seen
 
 

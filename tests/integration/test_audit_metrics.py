@@ -13,11 +13,11 @@ import pytest
 
 from aegis_otel import Action, Result, ResultStatus, semconv
 from aegis_otel.adapters.base import BaseExecutor
-from aegis_otel.audit import journal as journal_module
-from aegis_otel.audit import sealer
-from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.verify import verify
+from aegis_otel.audit.journal import sealer
+from aegis_otel.audit.journal import writer as journal_module
+from aegis_otel.audit.journal.writer import Journal
+from aegis_otel.audit.lake.sealing import seal
+from aegis_otel.audit.verify.verify import verify
 from tests.kit import Bench
 from tests.records import completed, decided, files
 

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from aegis_otel.audit.chain import link
-from aegis_otel.audit.journal import Journal
+from aegis_otel.audit.journal.writer import Journal
+from aegis_otel.audit.lake.sealing import seal
+from aegis_otel.audit.query.connection import connect, problems
 from aegis_otel.audit.record import COLUMNS, SCHEMA_VERSION, encode
-from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.seals import read_seals
-from aegis_otel.audit.store import connect, problems
-from aegis_otel.audit.verify import verify
+from aegis_otel.audit.seals.hash_chain import link
+from aegis_otel.audit.seals.seal_log import read_seals
+from aegis_otel.audit.verify.verify import verify
 from tests.records import completed, decided, select, wait_until_seen
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "audit_schema_1.tar.gz"

@@ -20,8 +20,8 @@ import pytest
 
 from aegis_otel import Action, ConfigError, Result, ResultStatus, Runtime, semconv
 from aegis_otel.adapters.base import BaseExecutor
-from aegis_otel.audit import journal as journal_module
-from aegis_otel.audit.journal import Journal
+from aegis_otel.audit.journal import writer as journal_module
+from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.record import RecordStatus
 from tests.kit import POLICY, Bench, ScriptedApprover
 from tests.records import completed, decided, files, python, statuses

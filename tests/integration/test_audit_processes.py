@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from aegis_otel.audit.sealing import seal
+from aegis_otel.audit.lake.sealing import seal
 from tests.records import files, python, select, statuses
 
 CALLS = """
 import sys
 from aegis_otel.audit import journal as module
-from aegis_otel.audit.journal import Journal
+from aegis_otel.audit.journal.writer import Journal
 from tests.records import completed, decided
 def write(journal, who, count):
     for n in range(count):

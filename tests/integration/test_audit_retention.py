@@ -13,13 +13,13 @@ from typing import Any
 import duckdb
 import pytest
 
-from aegis_otel.audit import leftovers
-from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.retention import prune
-from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.seals import Seal, live_segments, read_seals
-from aegis_otel.audit.store import connect
-from aegis_otel.audit.verify import verify
+from aegis_otel.audit.journal.writer import Journal
+from aegis_otel.audit.lake import cleanup
+from aegis_otel.audit.lake.sealing import seal
+from aegis_otel.audit.maintenance.retention import prune
+from aegis_otel.audit.query.connection import connect
+from aegis_otel.audit.seals.seal_log import Seal, live_segments, read_seals
+from aegis_otel.audit.verify.verify import verify
 from aegis_otel.errors import AuditError, ConfigError
 from tests.integration.test_audit_signature import make_key
 from tests.integration.test_audit_verify import remake
@@ -110,7 +110,7 @@ def test_readers_of_before_and_after_do_not_fail(audit: Path, monkeypatch: pytes
         assert prune(audit, keep=timedelta(days=150)).seal is not None
         assert files(audit) == 4
         assert early.execute(sql).fetchone() in ((5,), (3,))
-        monkeypatch.setattr(leftovers, "GRACE", timedelta(0))
+        monkeypatch.setattr(cleanup, "GRACE", timedelta(0))
         assert seal(audit).problems == []
         assert files(audit) == 2
         stop = datetime.now(UTC) + timedelta(seconds=1.1)

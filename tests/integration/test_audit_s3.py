@@ -19,13 +19,13 @@ from moto.server import ThreadedMotoServer
 from obstore.store import S3Store
 
 from aegis_otel import AuditError, ConfigError, connect
-from aegis_otel.audit import object_storage, remote
-from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.key import audit_id, load_key
+from aegis_otel.audit.journal.writer import Journal
+from aegis_otel.audit.keys import audit_id, load_key
+from aegis_otel.audit.lake.sealing import seal
 from aegis_otel.audit.location import locate
-from aegis_otel.audit.remote import fetch, push
-from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.seals import read_seals
+from aegis_otel.audit.maintenance import object_store, remote_copy
+from aegis_otel.audit.maintenance.remote_copy import fetch, push
+from aegis_otel.audit.seals.seal_log import read_seals
 from aegis_otel.cli import main as aegis
 from tests.object_storage import machines
 from tests.records import completed, decided, python
@@ -166,7 +166,7 @@ def test_merged_files_are_read_once_and_go(url: str, machine: Any, monkeypatch: 
         machine("one")
     assert any(each.replaces for each in read_seals(directory))
     assert len(_parquet(url)) > 1
-    monkeypatch.setattr(remote, "GRACE", timedelta(0))
+    monkeypatch.setattr(remote_copy, "GRACE", timedelta(0))
     assert push(directory, url) == []
     assert len(_parquet(url)) == 1
     machine("reader")
@@ -188,7 +188,7 @@ CRASH = """
 import os, sys
 from obstore.store import S3Store
 from aegis_otel.audit.location import locate
-from aegis_otel.audit.remote import push
+from aegis_otel.audit.maintenance.remote_copy import push
 left = [int(sys.argv[2])]
 put = S3Store.put
 def crashing(self, name, content, **options):
@@ -286,7 +286,7 @@ def test_a_server_that_is_down_is_named_and_tried_again(
     url: str, machine: Any, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sealing goes on, reading says what it lacks; once the server is up, everything is sent."""
-    monkeypatch.setattr(object_storage, "RETRIED", timedelta(seconds=0.2))
+    monkeypatch.setattr(object_store, "RETRIED", timedelta(seconds=0.2))
     directory = machine("one")
     sent(url, "before")
     server.down()
@@ -314,7 +314,7 @@ def test_the_agent_has_it_sent_by_itself(url: str, machine: Any) -> None:
 import logging, sys, time
 from datetime import UTC, datetime
 from aegis_otel.audit import journal as module
-from aegis_otel.audit.journal import Journal
+from aegis_otel.audit.journal.writer import Journal
 from tests.records import completed, decided
 logging.basicConfig()
 module.ROTATE_BYTES = module.SEAL_BYTES = 20_000

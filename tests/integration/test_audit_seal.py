@@ -18,14 +18,14 @@ import duckdb
 import pytest
 from click.testing import CliRunner
 
-from aegis_otel.audit import journal as journal_module
-from aegis_otel.audit import sealing
-from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.key import audit_id, load_key
+from aegis_otel.audit.journal import writer as journal_module
+from aegis_otel.audit.journal.writer import Journal
+from aegis_otel.audit.keys import audit_id, load_key
+from aegis_otel.audit.lake import sealing
+from aegis_otel.audit.lake.sealing import seal
 from aegis_otel.audit.record import COLUMNS
-from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.seals import VERSION, read_seals
-from aegis_otel.audit.verify import verify
+from aegis_otel.audit.seals.seal_log import VERSION, read_seals
+from aegis_otel.audit.verify.verify import verify
 from aegis_otel.cli import main as aegis
 from aegis_otel.errors import AuditError
 from aegis_otel.runtime.audit import AuditLogger
@@ -262,7 +262,7 @@ class TestFormat:
     def test_b42_a_failed_write_leaves_no_gap_in_the_chain(self, audit: Path) -> None:
         code = """
 import resource, sys
-from aegis_otel.audit.journal import Journal
+from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.errors import AuditError
 from tests.records import decided
 journal = Journal(sys.argv[1])
@@ -368,7 +368,7 @@ class TestMerging:
         self, audit: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Covered journals and replaced segments stay for queries that began before."""
-        from aegis_otel.audit import leftovers
+        from aegis_otel.audit.lake import cleanup
 
         for n in range(2):
             journal = Journal(audit)
@@ -378,7 +378,7 @@ class TestMerging:
         assert seal(audit).seals == []
         assert len(list(audit.glob("lake/date=*/*.parquet"))) == len(files(audit)) == 2
         wait_until_seen(audit)
-        monkeypatch.setattr(leftovers, "GRACE", timedelta(0))
+        monkeypatch.setattr(cleanup, "GRACE", timedelta(0))
         assert seal(audit).seals == []
         assert len(list(audit.glob("lake/date=*/*.parquet"))) == 1
         assert files(audit) == []
@@ -596,7 +596,7 @@ class TestProcess:
         code = """
 import sys, threading
 from aegis_otel.audit import journal as module
-from aegis_otel.audit.journal import Journal
+from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.record import AuditRecord
 module.ROTATE_BYTES, module.SEAL_BYTES = 1_000, 1_000
 journal, done = Journal(sys.argv[1]), threading.Event()
@@ -632,7 +632,7 @@ print([name for name in ("duckdb", "agents", "rich", "click") if name in sys.mod
         self, audit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Neither variables nor a `sitecustomize`, such as the one of `opentelemetry-instrument`."""
-        from aegis_otel.audit.sealer import Sealer
+        from aegis_otel.audit.journal.sealer import Sealer
 
         journal = Journal(audit)
         call(journal, "done")

@@ -16,13 +16,13 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec.structs import replace
 
-from aegis_otel.audit import journal as journal_module
-from aegis_otel.audit.chain import link, seals_origin, without_chain
-from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.key import audit_id, load_key
-from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.seals import locked, read_seals
-from aegis_otel.audit.verify import verify
+from aegis_otel.audit.journal import writer as journal_module
+from aegis_otel.audit.journal.writer import Journal
+from aegis_otel.audit.keys import audit_id, load_key
+from aegis_otel.audit.lake.sealing import seal
+from aegis_otel.audit.seals.hash_chain import link, seals_origin, without_chain
+from aegis_otel.audit.seals.seal_log import locked, read_seals
+from aegis_otel.audit.verify.verify import verify
 from aegis_otel.errors import ConfigError
 from tests.records import decided, statuses, write_call
 
@@ -233,7 +233,7 @@ class TestUnusableKeys:
 import sys
 from pathlib import Path
 sys.modules["cryptography"] = None
-from aegis_otel.audit.sealing import seal
+from aegis_otel.audit.lake.sealing import seal
 from aegis_otel.errors import ConfigError
 try:
     seal(Path(sys.argv[1]))

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from aegis_otel.audit import store
-from aegis_otel.audit.journal import Journal
+from aegis_otel.audit.journal.writer import Journal
+from aegis_otel.audit.lake.sealing import seal
+from aegis_otel.audit.query.connection import connect, unreadable_lines
+from aegis_otel.audit.query.views import VIEWS
 from aegis_otel.audit.record import COLUMNS
-from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.store import connect, unreadable_lines
-from aegis_otel.audit.views import VIEWS
 from aegis_otel.errors import AuditError, ConfigError
 from aegis_otel.runtime.audit import AuditLogger
 from tests.records import completed, decided, encode_line, files, select, statuses
@@ -255,7 +254,7 @@ def test_the_connection_cannot_write_to_the_audit(audit: Path) -> None:
     write(audit, encode_line(decided()))
     before = [file.read_bytes() for file in files(audit)]
     with connect(audit) as connection:
-        with pytest.raises(store.duckdb.Error):
+        with pytest.raises(connection.duckdb.Error):
             connection.execute("DELETE FROM audit")
         connection.execute("CREATE TABLE notes AS SELECT * FROM audit")
     assert [file.read_bytes() for file in files(audit)] == before

@@ -14,14 +14,14 @@ from typing import Any
 import duckdb
 import pytest
 
-from aegis_otel.audit import journal as journal_module
-from aegis_otel.audit import sealing
-from aegis_otel.audit.chain import link, seals_origin, without_chain
-from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.proof import Proof
-from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.seals import VERSION, read_seals
-from aegis_otel.audit.verify import verify
+from aegis_otel.audit.findings import Proof
+from aegis_otel.audit.journal import writer as journal_module
+from aegis_otel.audit.journal.writer import Journal
+from aegis_otel.audit.lake import sealing
+from aegis_otel.audit.lake.sealing import seal
+from aegis_otel.audit.seals.hash_chain import link, seals_origin, without_chain
+from aegis_otel.audit.seals.seal_log import VERSION, read_seals
+from aegis_otel.audit.verify.verify import verify
 from aegis_otel.errors import AuditError
 from tests.records import completed, decided, python
 
@@ -541,8 +541,8 @@ BUSY = """
 import sys, time
 from pathlib import Path
 from aegis_otel.audit import journal as module
-from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.sealing import seal
+from aegis_otel.audit.journal.writer import Journal
+from aegis_otel.audit.lake.sealing import seal
 from tests.records import completed, decided, python
 module.ROTATE_BYTES, module.SEAL_BYTES = 2_000, 1 << 60
 audit = Path(sys.argv[1])

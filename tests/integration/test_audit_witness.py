@@ -20,12 +20,12 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 
 from aegis_otel import Policy, Runtime
-from aegis_otel.audit import journal as journal_module
-from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.proof import Proof
-from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.seals import Seal, read_seals
-from aegis_otel.audit.verify import verify
+from aegis_otel.audit.findings import Proof
+from aegis_otel.audit.journal import writer as journal_module
+from aegis_otel.audit.journal.writer import Journal
+from aegis_otel.audit.lake.sealing import seal
+from aegis_otel.audit.seals.seal_log import Seal, read_seals
+from aegis_otel.audit.verify.verify import verify
 from aegis_otel.model import Action
 from aegis_otel.runtime.audit import AuditLogger
 from aegis_otel.telemetry.recorder import Recorder
@@ -228,9 +228,9 @@ class TestOddFiles:
         self, audit: Path, collector: Collector, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It is passed over without being held, and what follows it counts."""
-        from aegis_otel.audit import otlp_file
+        from aegis_otel.audit.verify import witness
 
-        monkeypatch.setattr(otlp_file, "_LONGEST", 10_000)
+        monkeypatch.setattr(witness, "_LONGEST", 10_000)
         made = sealed(audit, "0")
         collector.file.write_text("x" * 55_000 + "\n")
         collector.saw(made)

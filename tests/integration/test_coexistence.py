@@ -22,8 +22,8 @@ from opentelemetry.instrumentation.openai_agents import OpenAIAgentsInstrumentor
 
 from aegis_otel import semconv
 from aegis_otel.adapters.openai_agents import governed_tool
-from aegis_otel.adapters.openai_agents.coexistence import INSTRUMENTORS, bridged_elsewhere
-from aegis_otel.adapters.openai_agents.tracing import SpanBridge
+from aegis_otel.adapters.openai_agents.tracing.other_instrumentors import INSTRUMENTORS, bridged_elsewhere
+from aegis_otel.adapters.openai_agents.tracing.span_bridge import SpanBridge
 from tests.kit import Bench, Telemetry
 from tests.tracing import sdk_tracing, tree
 

@@ -31,10 +31,10 @@ from pydantic import BaseModel
 
 from aegis_otel import ConfigError, govern_agent
 from aegis_otel.adapters.openai_agents import governed_tool
-from aegis_otel.adapters.openai_agents.coverage import Coverage, Row, Status, coverage
-from aegis_otel.adapters.openai_agents.install import CapturePoint
-from aegis_otel.adapters.openai_agents.plain_guardrail import governance_guardrail
-from aegis_otel.adapters.openai_agents.ungoverned import Ungoverned
+from aegis_otel.adapters.openai_agents.capture_point import CapturePoint
+from aegis_otel.adapters.openai_agents.coverage.coverage import Coverage, Row, Status, coverage
+from aegis_otel.adapters.openai_agents.coverage.ungoverned import Ungoverned
+from aegis_otel.adapters.openai_agents.guardrail import governance_guardrail
 from aegis_otel.model import Mode
 from tests.integration.local_kinds import KINDS, Body, a_call, a_function, an_agent, run
 from tests.integration.test_tool_kinds import policy

@@ -36,7 +36,7 @@ from agents.tool_context import ToolContext
 
 from aegis_otel import ConfigError, Runtime, govern_agent
 from aegis_otel.adapters.openai_agents import governed_tool
-from aegis_otel.adapters.openai_agents.plain_guardrail import governance_guardrail
+from aegis_otel.adapters.openai_agents.guardrail import governance_guardrail
 from tests.integration.local_kinds import (
     KINDS,
     Body,

@@ -40,7 +40,8 @@ from pydantic import BaseModel, Field
 
 import aegis_otel
 from aegis_otel import AuditError, ConfigError, Instrumentation, Policy, PolicyError, Runtime
-from aegis_otel.adapters.openai_agents import function_tools, governed_tool
+from aegis_otel.adapters.openai_agents import governed_tool
+from aegis_otel.adapters.openai_agents.capture import function_tools
 from aegis_otel.runtime.approval import CallbackApprovalHandler, DenyApprovalHandler
 from aegis_otel.runtime.audit import AuditLogger
 from tests.kit import make_bench

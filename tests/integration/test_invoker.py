@@ -9,7 +9,7 @@ from agents import function_tool
 from agents.tool_context import ToolContext
 
 from aegis_otel.adapters.openai_agents import governed_tool
-from aegis_otel.adapters.openai_agents.invoker import gate_of, ungated
+from aegis_otel.adapters.openai_agents.gates.invoker import gate_of, ungated
 from tests.kit import Bench
 
 

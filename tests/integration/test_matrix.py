@@ -23,7 +23,7 @@ from mcp.types import CallToolResult, TextContent
 from mcp.types import Tool as MCPTool
 from openai.types.responses import Response, ResponseCompletedEvent
 
-from aegis_otel.adapters.openai_agents.tracing import SpanBridge
+from aegis_otel.adapters.openai_agents.tracing.span_bridge import SpanBridge
 from tests.integration.local_kinds import KINDS, Body, Kind, a_call, read_by
 from tests.integration.test_call_table import assert_one_id
 from tests.kit import Bench

@@ -13,12 +13,12 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 
 from aegis_otel import Action, Policy
 from aegis_otel.audit.record import COLUMNS
+from aegis_otel.governance.call import Origin
+from aegis_otel.governance.governor import Governor
+from aegis_otel.governance.hooks import RuntimeHooks
+from aegis_otel.governance.isolation import IsolatedSignals
 from aegis_otel.redaction.settings import digest as redaction_digest
 from aegis_otel.runtime.audit import AuditLogger
-from aegis_otel.runtime.call import Origin
-from aegis_otel.runtime.governor import Governor
-from aegis_otel.runtime.hooks import RuntimeHooks
-from aegis_otel.runtime.isolation import IsolatedSignals
 from tests.kit import POLICY, ScriptedApprover, Telemetry
 
 START_NS = 1_767_225_600_000_000_000  # 2026-01-01T00:00:00Z

@@ -29,8 +29,8 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 from openai.types.responses import ResponseApplyPatchToolCall
 
 from aegis_otel import ConfigError
-from aegis_otel.adapters.openai_agents import local_tools
-from aegis_otel.adapters.openai_agents.install import CapturePoint
+from aegis_otel.adapters.openai_agents.capture import local_tools
+from aegis_otel.adapters.openai_agents.capture_point import CapturePoint
 from tests.integration.local_kinds import (
     KINDS,
     Body,

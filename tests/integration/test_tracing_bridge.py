@@ -52,8 +52,8 @@ from opentelemetry.trace import (
 
 from aegis_otel import semconv
 from aegis_otel.adapters.openai_agents import governed_tool
-from aegis_otel.adapters.openai_agents.tracing import SpanBridge
-from aegis_otel.telemetry import bridge as bridging
+from aegis_otel.adapters.openai_agents.tracing.span_bridge import SpanBridge
+from aegis_otel.telemetry import trace_bridge as bridging
 from tests.kit import Bench
 from tests.tracing import attributes, sdk_tracing, tree
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from aegis_otel import Action, ConfigError, Policy, Runtime
-from aegis_otel.runtime.watch_thread import PolicyWatchThread
+from aegis_otel.runtime.policy_reload import PolicyWatchThread
 from tests.kit import Bench
 
 BENCH = Callable[..., Bench]
@@ -185,7 +185,7 @@ def test_a_forked_worker_watches_too(bench: BENCH, tmp_path: Path) -> None:
 EXIT = """
 import atexit, sys, threading
 from aegis_otel import Policy, Runtime
-from aegis_otel.runtime.watch_thread import PolicyWatchThread
+from aegis_otel.runtime.policy_reload import PolicyWatchThread
 runtime = Runtime(policy=Policy.from_yaml(sys.argv[1]))
 watch = PolicyWatchThread(runtime, sys.argv[1], interval=0.001)
 atexit.register(lambda: print(threading.active_count()))  # called after what is registered later

@@ -11,7 +11,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aegis_otel.audit.journal import Journal
+from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.record import COLUMNS, AuditRecord
 from aegis_otel.runtime.audit import AuditLogger
 from tests.records import encode_line

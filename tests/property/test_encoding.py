@@ -12,8 +12,8 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aegis_otel.encoding import Plain, encode, to_plain
 from aegis_otel.model import freeze
+from aegis_otel.redaction.serialize import Plain, encode, to_plain
 
 
 class Bad(Exception):

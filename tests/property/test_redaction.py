@@ -13,21 +13,21 @@ import re2
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from aegis_otel import redaction
-from aegis_otel.encoding import encode_plain, to_plain
-from aegis_otel.redaction import REDACTED
-from aegis_otel.redaction.looks import is_card_number
-from aegis_otel.redaction.names import _PARTS, NAME_CLUE, NAME_PART, OPTIONS, held_by
-from aegis_otel.redaction.text import engine
+from aegis_otel.redaction import redactor
+from aegis_otel.redaction.redactor import REDACTED
+from aegis_otel.redaction.secrets.likelihood import is_card_number
+from aegis_otel.redaction.secrets.names import _PARTS, NAME_CLUE, NAME_PART, OPTIONS, held_by
+from aegis_otel.redaction.secrets.scanner import engine
+from aegis_otel.redaction.serialize import encode_plain, to_plain
 
 
 def redact(plain: Any) -> Any:
     """What leaves, with masks that do not say how much they hide."""
-    return unsized(redaction.redact(plain), plain)
+    return unsized(redactor.redact(plain), plain)
 
 
 def redact_text(text: str) -> str:
-    return SIZED.sub(REDACTED, redaction.redact_text(text))
+    return SIZED.sub(REDACTED, redactor.redact_text(text))
 
 
 def unsized(value: Any, plain: Any = None) -> Any:

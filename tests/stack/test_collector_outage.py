@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from aegis_otel import semconv
-from aegis_otel.audit.seals import read_seals
+from aegis_otel.audit.seals.seal_log import read_seals
 from aegis_otel.runtime.audit import AuditLogger
 from tests.stack.road import FOREIGN, Keys, Load, decision_events, gateway_to_files
 from tests.stack.stack import COLLECTOR, ROOT, Collector, eventually, running

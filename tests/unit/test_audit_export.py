@@ -15,7 +15,8 @@ from typing import Any, TextIO
 import duckdb
 import pytest
 
-from aegis_otel.audit.export import (
+from aegis_otel.audit.query.connection import connect
+from aegis_otel.audit.query.export import (
     csv_table,
     json_array,
     json_lines,
@@ -23,9 +24,8 @@ from aegis_otel.audit.export import (
     write_jsonl,
     write_parquet,
 )
-from aegis_otel.audit.filters import Condition
+from aegis_otel.audit.query.filters import Condition
 from aegis_otel.audit.record import COLUMNS
-from aegis_otel.audit.store import connect
 from aegis_otel.errors import AuditError
 from aegis_otel.runtime.audit import AuditLogger
 from tests.records import decided

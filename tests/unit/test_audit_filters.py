@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aegis_otel.audit.filters import Filters, compile_filters
+from aegis_otel.audit.query.filters import Filters, compile_filters
 from aegis_otel.audit.record import RecordStatus
 from aegis_otel.errors import ConfigError
 from aegis_otel.model import ResultStatus, RiskLevel

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.key import load_key
+from aegis_otel.audit.journal.writer import Journal
+from aegis_otel.audit.keys import load_key
 from aegis_otel.audit.location import exists, failure, locate, prepare
 from aegis_otel.errors import AuditError, ConfigError
 from aegis_otel.runtime.audit import AuditLogger

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from aegis_otel.audit.export import write_jsonl
+from aegis_otel.audit.query.export import write_jsonl
+from aegis_otel.audit.query.rows import Row
 from aegis_otel.audit.record import COLUMNS
-from aegis_otel.audit.rows import Row
 from aegis_otel.errors import AuditError, ConfigError
 from aegis_otel.model import Action, Approval, PolicyDecision, Result, ResultStatus, RiskLevel, Verdict
 from aegis_otel.runtime.audit import AuditLogger

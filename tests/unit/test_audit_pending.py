@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from aegis_otel import AuditError
-from aegis_otel.audit import seals as seals_module
-from aegis_otel.audit.answers import journal_lines
-from aegis_otel.audit.pending import taking_over
+from aegis_otel.audit.answers import usable_lines
+from aegis_otel.audit.answers.pending_calls import taking_over
+from aegis_otel.audit.lake.sealing import seal
 from aegis_otel.audit.record import AuditRecord, decode
-from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.seals import Seal, decode_seal
+from aegis_otel.audit.seals import seal_log as seals_module
+from aegis_otel.audit.seals.seal_log import Seal, decode_seal
 from aegis_otel.runtime.audit import AuditLogger
 
 
@@ -225,9 +225,9 @@ def test_it_parses_what_is_of_the_call_however_much_there_is(
         parsed.append(text)
         return decode(text)
 
-    for module in (seals_module, journal_lines):
+    for module in (seals_module, usable_lines):
         monkeypatch.setattr(module, "decode_seal", counting, raising=False)
-    monkeypatch.setattr(journal_lines, "decode", counting_lines)
+    monkeypatch.setattr(usable_lines, "decode", counting_lines)
     assert [each.row.decision_id for each in one.waiting("c1")] == ["d1"]
     assert len(parsed) <= 4
 

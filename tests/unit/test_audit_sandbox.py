@@ -12,7 +12,7 @@ import duckdb
 import pandas
 import pytest
 
-from aegis_otel.audit.sandbox import locked, only_read, select, select_parquet
+from aegis_otel.audit.query.sandbox import locked, only_read, select, select_parquet
 from aegis_otel.errors import AuditError, ConfigError
 from aegis_otel.runtime.audit import AuditLogger
 from tests.records import decided

@@ -11,10 +11,10 @@ import duckdb
 import polars
 import pytest
 
-from aegis_otel.audit.sandbox import select as ask
-from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.store import connect
-from aegis_otel.audit.views import VIEWS, views_sql
+from aegis_otel.audit.lake.sealing import seal
+from aegis_otel.audit.query.connection import connect
+from aegis_otel.audit.query.sandbox import select as ask
+from aegis_otel.audit.query.views import VIEWS, views_sql
 from aegis_otel.runtime.audit import AuditLogger
 from tests.records import completed, decided
 

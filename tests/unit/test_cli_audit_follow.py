@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from aegis_otel.audit.feed import Feed
-from aegis_otel.audit.filters import compile_filters
+from aegis_otel.audit.query.filters import compile_filters
+from aegis_otel.audit.query.tail import Feed
 from aegis_otel.runtime.audit import AuditLogger
 from tests.records import completed, decided
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.key import audit_id
-from aegis_otel.audit.sealing import seal
-from aegis_otel.audit.seals import read_seals
+from aegis_otel.audit.journal.writer import Journal
+from aegis_otel.audit.keys import audit_id
+from aegis_otel.audit.lake.sealing import seal
+from aegis_otel.audit.seals.seal_log import read_seals
 from aegis_otel.cli import main
 from tests.integration.test_audit_signature import make_key
 from tests.integration.test_audit_witness import Collector
@@ -154,7 +154,7 @@ class TestVerify:
         assert not Path("nowhere").exists()
 
     def test_a_newer_version(self, audit: Path) -> None:
-        from aegis_otel.audit.seals import VERSION
+        from aegis_otel.audit.seals.seal_log import VERSION
         from tests.integration.test_audit_verify import remake
 
         remake(audit, lambda seals: seals[0].update(version=VERSION + 1))
@@ -212,7 +212,7 @@ class TestPrune:
         ("keep", "days"), [("9999d", 9999), ("2w", 14), ("12h", 0.5)]
     )  # fmt: skip
     def test_ages(self, keep: str, days: float) -> None:
-        from aegis_otel.cli.audit_prune import prune
+        from aegis_otel.cli.audit.maintain import prune
 
         (option,) = [each for each in prune.params if each.name == "keep"]
         assert option.type.convert(keep, option, None) == days

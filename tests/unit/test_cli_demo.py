@@ -17,8 +17,8 @@ import pytest
 from click.testing import CliRunner
 
 from aegis_otel import Action, Policy, PolicyError, semconv
-from aegis_otel.adapters.openai_agents.install import CapturePoint
-from aegis_otel.audit.seals import read_seals
+from aegis_otel.adapters.openai_agents.capture_point import CapturePoint
+from aegis_otel.audit.seals.seal_log import read_seals
 from aegis_otel.cli import main
 from aegis_otel.demo import policies
 from aegis_otel.demo.play import Load, play

@@ -14,15 +14,15 @@ import duckdb
 import pytest
 from click.testing import CliRunner, Result
 
-from aegis_otel.audit.filters import compile_filters
+from aegis_otel.audit.query.connection import connect
+from aegis_otel.audit.query.filters import compile_filters
 from aegis_otel.audit.record import COLUMNS
-from aegis_otel.audit.store import connect
 from aegis_otel.cli import main
+from aegis_otel.report.charts import MOST, ruler
 from aegis_otel.report.markup import element
 from aegis_otel.report.page import About, make_page
 from aegis_otel.report.proof import state
-from aegis_otel.report.questions import Questions
-from aegis_otel.report.spans import MOST, ruler
+from aegis_otel.report.queries import Questions
 from aegis_otel.runtime.audit import AuditLogger
 from tests.records import decided
 

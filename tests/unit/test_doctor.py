@@ -17,9 +17,9 @@ import pytest
 from agents import FunctionTool
 from click.testing import CliRunner, Result
 
-from aegis_otel.adapters.openai_agents.install import CapturePoint
-from aegis_otel.cli import doctor_export
+from aegis_otel.adapters.openai_agents.capture_point import CapturePoint
 from aegis_otel.cli import main as aegis
+from aegis_otel.cli.doctor import signals
 from tests.integration.test_audit_signature import make_key
 from tests.receiver import Received, attributes, otlp_line, receiving
 
@@ -178,7 +178,7 @@ def test_an_sdk_that_does_not_look_where_the_capture_point_stands(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The self-test's finding is shown, and nothing is left installed."""
-    from aegis_otel.adapters.openai_agents import function_tools
+    from aegis_otel.adapters.openai_agents.capture import function_tools
 
     monkeypatch.setattr(function_tools, "install", lambda gates, patches: None)
     status, detail = checks()["capture point"]
@@ -291,7 +291,7 @@ def test_an_event_that_arrives(folder: Path, receiver: Received, tmp_path: Path)
 
 def test_an_event_that_does_not_arrive(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another's probe in the file is not ours."""
-    monkeypatch.setattr(doctor_export, "_PATIENCE_S", 0.3)
+    monkeypatch.setattr(signals, "_PATIENCE_S", 0.3)
     file = tmp_path / "events.jsonl"
     with receiving() as other:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", other.endpoint)
@@ -378,7 +378,7 @@ def test_nowhere_to_send_what_should_arrive(
 
 def test_a_port_that_is_usually_grpc(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4317")
-    monkeypatch.setattr(doctor_export, "_EXPORT_S", 0.2)
+    monkeypatch.setattr(signals, "_EXPORT_S", 0.2)
     status, detail = checks()["probe"]
     assert status == "failed"
     assert "port 4317 is usually gRPC: set OTEL_EXPORTER_OTLP_PROTOCOL to `grpc`, or try port 4318" in detail
@@ -387,7 +387,7 @@ def test_a_port_that_is_usually_grpc(folder: Path, monkeypatch: pytest.MonkeyPat
 
 def test_no_full_stop_before_a_semicolon(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
-    monkeypatch.setattr(doctor_export, "_EXPORT_S", 0.2)
+    monkeypatch.setattr(signals, "_EXPORT_S", 0.2)
     detail = checks()["probe"][1]
     assert ".;" not in detail
     assert "gRPC" not in detail

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from aegis_otel.adapters.openai_agents.install import CapturePoint
+from aegis_otel.adapters.openai_agents.capture_point import CapturePoint
 from aegis_otel.cli import main as aegis
 
 PROGRAM = """

@@ -25,9 +25,9 @@ import msgspec
 import pydantic
 import pytest
 
-from aegis_otel import encoding
-from aegis_otel.encoding import encode, encode_plain, to_plain
 from aegis_otel.model import FrozenDict, FrozenList, freeze
+from aegis_otel.redaction import serialize
+from aegis_otel.redaction.serialize import encode, encode_plain, to_plain
 
 HERE = f"{__name__}."
 
@@ -191,7 +191,7 @@ def test_depth_is_bounded() -> None:
     deep: Any = 0
     for _ in range(100_000):
         deep = [deep]
-    assert encode(deep).count(b"[") == encoding.MAX_DEPTH
+    assert encode(deep).count(b"[") == serialize.MAX_DEPTH
     assert b"too_deep" in encode(deep)
 
 
@@ -230,7 +230,7 @@ def test_a_cycle_can_be_frozen() -> None:
 @pytest.mark.parametrize("wrap", [lambda v: [v, v], lambda v: {"a": v, 1: v}, lambda v: (v, v)])
 def test_containers_that_unfold_without_end_are_cut(wrap: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each level holds the next one twice: 2**60 values in 60 objects."""
-    monkeypatch.setattr(encoding, "MAX_NODES", 5_000)
+    monkeypatch.setattr(serialize, "MAX_NODES", 5_000)
     bomb: Any = 0
     for _ in range(60):
         bomb = wrap(bomb)
@@ -249,7 +249,7 @@ def test_a_late_odd_key_does_not_walk_twice() -> None:
 
 def test_an_object_graph_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """An argument that drags a whole program along does not take it to the audit."""
-    monkeypatch.setattr(encoding, "MAX_OBJECTS", 2)
+    monkeypatch.setattr(serialize, "MAX_OBJECTS", 2)
     plain: Any = to_plain([Slotted(1), Slotted(2), Slotted(3)])
     assert plain[2] == {"$type": HERE + "Slotted", "cut": True}
 
@@ -404,7 +404,7 @@ def test_interrupts_are_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(encoding.anatomy, "bases", interrupt)
+    monkeypatch.setattr(serialize.anatomy, "bases", interrupt)
     with pytest.raises(KeyboardInterrupt):
         to_plain(Slotted(1))
 

@@ -13,8 +13,7 @@ from aegis_otel.adapters.base import BaseExecutor
 from aegis_otel.audit.record import AuditRecord
 from aegis_otel.errors import AuditError
 from aegis_otel.model import Result, ResultStatus
-from aegis_otel.runtime.audit import AuditLogger
-from aegis_otel.runtime.logging_audit import LoggingAuditLogger
+from aegis_otel.runtime.audit import AuditLogger, LoggingAuditLogger
 from tests.kit import POLICY, ScriptedApprover
 from tests.records import completed, decided, statuses
 

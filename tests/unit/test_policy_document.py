@@ -14,8 +14,9 @@ import yaml
 
 from aegis_otel import Approval, Policy, PolicyError, RiskLevel
 from aegis_otel.errors import PolicyNotFound, PolicyNotMapping
-from aegis_otel.policy import leaves, wording, yaml_tree
-from aegis_otel.policy.document import read_data, read_text
+from aegis_otel.policy import messages
+from aegis_otel.policy.loading import validators, yaml_reader
+from aegis_otel.policy.loading.loader import read_data, read_text
 
 FAULTY = """\
 version: 2
@@ -368,18 +369,18 @@ def test_what_is_said_otherwise_elsewhere_has_a_hint(rule: str, problem: str) ->
 
 def test_what_is_not_shown_is_not_explained() -> None:
     """A suggestion is looked for among hundreds of time zones: for tens of thousands it took minutes."""
-    looked_for, listed = wording._closest.cache_info().misses, leaves._zones.cache_info().misses
+    looked_for, listed = messages._closest.cache_info().misses, validators._zones.cache_info().misses
     lines = "".join(f"  - conditions: {{ timezone: Europ/Berlin{n} }}\n" for n in range(500))
     problems = refused(f"rules:\n{lines}")
     assert (len(problems), problems[-1]) == (101, "p.yaml: and 400 more problems")
     assert problems[0].endswith("(did you mean `Europe/Berlin`?)")
-    assert wording._closest.cache_info().misses - looked_for <= 100
-    assert leaves._zones.cache_info().misses - listed <= 1
+    assert messages._closest.cache_info().misses - looked_for <= 100
+    assert validators._zones.cache_info().misses - listed <= 1
 
 
 def test_a_policy_of_too_many_values_is_refused_before_they_are_validated() -> None:
-    text = "rules: [" + "a," * yaml_tree.MAX_NODES + "]\n"
-    limit = yaml_tree.MAX_NODES
+    text = "rules: [" + "a," * yaml_reader.MAX_NODES + "]\n"
+    limit = yaml_reader.MAX_NODES
     assert refused(text) == [
         f"p.yaml:1:{2 * limit + 5}: more than {limit} keys and values: split the policy into several files"
     ]
@@ -394,4 +395,4 @@ def test_text_that_is_not_valid_unicode_is_refused(condition: str, value: str) -
 
 
 def test_the_depth_allowed_is_more_than_a_policy_needs() -> None:
-    assert yaml_tree.MAX_DEPTH > 6
+    assert yaml_reader.MAX_DEPTH > 6

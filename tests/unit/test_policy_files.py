@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from aegis_otel import Action, ConfigError, Policy, PolicyError
-from aegis_otel.runtime.policy_files import Change, PolicyFiles
-from aegis_otel.telemetry.counts import Counts
+from aegis_otel.runtime.policy_reload import Change, PolicyFiles
+from aegis_otel.telemetry.metrics import Counts
 from tests.kit import Bench
 
 BLOCKS = "rules:\n  - {name: no_deletes, match: {type: delete_*}, approval: block, risk_level: critical}\n"

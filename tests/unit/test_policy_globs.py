@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from aegis_otel.policy.globs import Shape, compile_glob, covers
-from aegis_otel.policy.index import TypeIndex
+from aegis_otel.policy.evaluation.compiler import TypeIndex
+from aegis_otel.policy.evaluation.patterns import Shape, compile_glob, covers
 
 
 @pytest.mark.parametrize(

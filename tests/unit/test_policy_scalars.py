@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aegis_otel.policy.scalars import DisputedScalar, resolve
+from aegis_otel.policy.loading.yaml_reader import DisputedScalar, resolve
 
 
 @pytest.mark.parametrize(

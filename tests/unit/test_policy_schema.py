@@ -9,7 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from aegis_otel import Policy, PolicyError
-from aegis_otel.policy.grammar import json_schema
+from aegis_otel.policy.loading.schema import json_schema
 
 SCHEMA = json_schema()
 VALIDATOR = Draft202012Validator(SCHEMA)

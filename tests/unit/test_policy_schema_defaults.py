@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter
 
-from aegis_otel.policy.schema_defaults import fill_defaults, flat_defaults
+from aegis_otel.policy.evaluation.tool_schema import fill_defaults, flat_defaults
 
 
 class Small(BaseModel):

@@ -8,7 +8,7 @@ import pytest
 from agents import function_tool
 from pydantic import BaseModel
 
-from aegis_otel.policy.tool_schema import Presence, look_up
+from aegis_otel.policy.evaluation.tool_schema import Presence, look_up
 
 
 class Address(BaseModel):

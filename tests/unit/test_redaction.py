@@ -10,19 +10,19 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from aegis_otel import redaction
-from aegis_otel.encoding import encode_plain, to_plain
-from aegis_otel.redaction import REDACTED
-from aegis_otel.redaction.names import held_by
+from aegis_otel.redaction import redactor
+from aegis_otel.redaction.redactor import REDACTED
+from aegis_otel.redaction.secrets.names import held_by
+from aegis_otel.redaction.serialize import encode_plain, to_plain
 
 
 def redact(plain: Any) -> Any:
     """What leaves, with masks that do not say how much they hide."""
-    return unsized(redaction.redact(plain), plain)
+    return unsized(redactor.redact(plain), plain)
 
 
 def redact_text(text: str) -> str:
-    return SIZED.sub(REDACTED, redaction.redact_text(text))
+    return SIZED.sub(REDACTED, redactor.redact_text(text))
 
 
 def unsized(value: Any, plain: Any = None) -> Any:
@@ -351,7 +351,7 @@ def test_json_inside_a_string() -> None:
 def test_a_secret_as_a_key() -> None:
     """Keys leave too; entries whose keys are hidden stay apart."""
     mask = "[REDACTED 14 chars]"
-    assert redaction.redact({"sk-live-abcdef": 1, "sk-live-ghijkl": 2, f"{mask} 2": 3}) == {
+    assert redactor.redact({"sk-live-abcdef": 1, "sk-live-ghijkl": 2, f"{mask} 2": 3}) == {
         mask: 1,
         f"{mask} 3": 2,
         f"{mask} 2": 3,
@@ -361,7 +361,7 @@ def test_a_secret_as_a_key() -> None:
 def test_many_secrets_as_keys() -> None:
     """Each gets a number without trying those given before."""
     start = time.perf_counter()
-    hidden: Any = redaction.redact({f"sk-live-abcdefgh{n:05}": n for n in range(20_000)})
+    hidden: Any = redactor.redact({f"sk-live-abcdefgh{n:05}": n for n in range(20_000)})
     assert (len(hidden), hidden["[REDACTED 21 chars] 20000"]) == (20_000, 19_999)
     assert time.perf_counter() - start < 10
 
@@ -488,12 +488,12 @@ def test_b19_no_text_takes_long(part: str) -> None:
 def test_b19_more_than_is_looked_at_is_withheld_whole(plain: Any) -> None:
     """B19: beyond its budget nothing of a value leaves, and the mask says how much that is."""
     start = time.process_time()
-    hidden = redaction.redact_text(plain) if isinstance(plain, str) else redaction.redact(plain)
+    hidden = redactor.redact_text(plain) if isinstance(plain, str) else redactor.redact(plain)
     assert time.process_time() - start < 10
     size = len(plain) if isinstance(plain, str) else len(json.dumps(plain, separators=(",", ":")))
     kind = {str: "", list: "list ", dict: "object "}[type(plain)]
     assert hidden == f"[REDACTED {kind}{size} chars]"
-    assert redaction.redact(hidden) == hidden
+    assert redactor.redact(hidden) == hidden
 
 
 def test_what_is_within_the_budget_is_redacted_place_by_place() -> None:

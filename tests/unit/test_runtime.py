@@ -28,7 +28,7 @@ from aegis_otel import (
     RuntimeHooks,
 )
 from aegis_otel.adapters.base import BaseExecutor
-from aegis_otel.audit.journal import LOOK_S
+from aegis_otel.audit.journal.writer import LOOK_S
 from aegis_otel.runtime.approval import ApprovalHandler, NoTerminal
 from aegis_otel.runtime.audit import AuditLogger
 from tests.kit import POLICY, Bench, ScriptedApprover

@@ -14,8 +14,8 @@ from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.util.types import Attributes
 
 from aegis_otel.audit.record import RecordStatus
+from aegis_otel.governance.call import Call
 from aegis_otel.model import Approval, Outcome, RiskLevel
-from aegis_otel.runtime.call import Call
 from aegis_otel.telemetry.recorder import CAPTURE_CONTENT, Recorder
 from tests.telemetry import Sink, finish, make_call, run_body, sink
 

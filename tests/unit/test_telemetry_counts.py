@@ -23,8 +23,7 @@ from opentelemetry.sdk.metrics.export import (
 from aegis_otel.audit.record import RecordStatus
 from aegis_otel.errors import PolicyError, Problem
 from aegis_otel.model import Approval, Outcome, RiskLevel
-from aegis_otel.telemetry.counts import ZERO_LIMIT, Counts, plausible
-from aegis_otel.telemetry.flush import Flusher
+from aegis_otel.telemetry.metrics import ZERO_LIMIT, Counts, Flusher, plausible
 from aegis_otel.telemetry.recorder import Recorder
 from tests.telemetry import Sink, finish, make_call, sink
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aegis_otel.terminal import escape
+from aegis_otel.redaction.terminal import escape
 
 
 def test_b44_escapes_and_forged_rows() -> None:

@@ -17,17 +17,17 @@ import agents
 from agents import ComputerProvider, ComputerTool, FunctionTool, Handoff
 from agents.agent import AgentBase
 
-from aegis_otel.adapters.openai_agents.actions import factory_of
-from aegis_otel.adapters.openai_agents.coverage import ALL_TOOLS, MODE, coverage
-from aegis_otel.adapters.openai_agents.gate import Gate, is_governed
+from aegis_otel.adapters.openai_agents.capture.local_tools import LOCAL
+from aegis_otel.adapters.openai_agents.capture.proxies import Computer
+from aegis_otel.adapters.openai_agents.capture_point import CapturePoint
+from aegis_otel.adapters.openai_agents.coverage.coverage import ALL_TOOLS, MODE, coverage
+from aegis_otel.adapters.openai_agents.coverage.handoffs import Leading, target_of_handoff
+from aegis_otel.adapters.openai_agents.coverage.tool_kinds import AGENT, kind_of, name_of
+from aegis_otel.adapters.openai_agents.coverage.ungoverned import Ungoverned
+from aegis_otel.adapters.openai_agents.gates.actions import factory_of
+from aegis_otel.adapters.openai_agents.gates.function_gate import Gate, is_governed
+from aegis_otel.adapters.openai_agents.gates.local_gate import LocalGate, gate_of, own_of
 from aegis_otel.adapters.openai_agents.governed_tool import behind_gate
-from aegis_otel.adapters.openai_agents.handoffs import Leading, target_of_handoff
-from aegis_otel.adapters.openai_agents.install import CapturePoint
-from aegis_otel.adapters.openai_agents.local_gate import LocalGate, gate_of, own_of
-from aegis_otel.adapters.openai_agents.local_tools import LOCAL
-from aegis_otel.adapters.openai_agents.stand_ins import Computer
-from aegis_otel.adapters.openai_agents.tool_kinds import AGENT, kind_of, name_of
-from aegis_otel.adapters.openai_agents.ungoverned import Ungoverned
 from aegis_otel.config import ON_UNGOVERNED
 from aegis_otel.errors import ConfigError
 from aegis_otel.runtime.runtime import Runtime

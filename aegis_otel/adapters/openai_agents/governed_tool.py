@@ -9,14 +9,14 @@ from typing import Any
 
 from agents import FunctionTool, function_tool
 
-from aegis_otel.adapters.openai_agents.actions import (
+from aegis_otel.adapters.openai_agents.gates.actions import (
     DEFAULT_TARGET,
     ActionFactory,
     names_of,
     original_name,
 )
-from aegis_otel.adapters.openai_agents.gate import Gate, is_governed
-from aegis_otel.adapters.openai_agents.invoker import gated, ungated
+from aegis_otel.adapters.openai_agents.gates.function_gate import Gate, is_governed
+from aegis_otel.adapters.openai_agents.gates.invoker import gated, ungated
 from aegis_otel.errors import ConfigError
 from aegis_otel.runtime.runtime import Runtime
 

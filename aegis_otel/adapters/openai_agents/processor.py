@@ -5,13 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Unpack
 
-from aegis_otel.adapters.openai_agents.instrumentation import (
-    Instrumentation,
-    PolicySource,
-    Settings,
-    govern,
-)
-from aegis_otel.adapters.openai_agents.tracing import SpanBridge
+from aegis_otel.adapters.openai_agents.instrument import Instrumentation, PolicySource, Settings, govern
+from aegis_otel.adapters.openai_agents.tracing.span_bridge import SpanBridge
 from aegis_otel.config import MODE
 from aegis_otel.model import Mode
 from aegis_otel.runtime.runtime import Runtime

@@ -1,1 +1,1 @@
-"""Answers of humans in the journal: which of them count."""
+"""Answers of humans in the journal: which calls wait, and which answers count."""

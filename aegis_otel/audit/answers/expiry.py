@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from aegis_otel.audit.answers.proof import Proofs
-from aegis_otel.audit.journal import Journal
-from aegis_otel.audit.pending import every_waiting, taking_over
+from aegis_otel.audit.answers.answer_proof import Proofs
+from aegis_otel.audit.answers.pending_calls import every_waiting, taking_over
+from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.record import AuditRecord, RecordStatus, Waiting
 
 _EXPIRED = "Nobody answered before its time in the audit was over"

@@ -9,17 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from aegis_otel.policy.lint.allowing import allowing
-from aegis_otel.policy.lint.blocking import blocking
-from aegis_otel.policy.lint.documents import documents
-from aegis_otel.policy.lint.findings import Finding, Severity
-from aegis_otel.policy.lint.inventory import Inventory
-from aegis_otel.policy.lint.never import never
-from aegis_otel.policy.lint.order import order
+from aegis_otel.policy.lint.allowing_rules import allowing
+from aegis_otel.policy.lint.blocking_rules import blocking
+from aegis_otel.policy.lint.finding import Finding, Severity
+from aegis_otel.policy.lint.rule_order import never, order
 from aegis_otel.policy.lint.subject import Subject
-from aegis_otel.policy.lint.texts import texts
-from aegis_otel.policy.lint.times import times
-from aegis_otel.policy.lint.tools import tools as against_tools
+from aegis_otel.policy.lint.text_checks import texts
+from aegis_otel.policy.lint.tool_checks import tools as against_tools
+from aegis_otel.policy.lint.tool_list import Inventory
+from aegis_otel.policy.lint.whole_policy import documents, times
 from aegis_otel.policy.policy import Policy
 
 __all__ = ["Finding", "Inventory", "Severity", "lint"]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from aegis_otel.policy.regexes import BadRegex, compile_regex
+from aegis_otel.policy.evaluation.patterns import BadRegex, compile_regex
 
 _LETTERS = "ax1_/ .-@:=,;&|\n\t\"'(){}[]<>+*?!#$%^~`\\AXZbcdefghijklmnopqrstuvwyzé€"
 _CLASS = re.compile(r"\[\^?\]?(?:\[:\^?\w+:\]|\\.|[^\]\\])*\]", re.DOTALL)

@@ -13,11 +13,11 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from aegis_otel.model import Action, Approval, Verdict
-from aegis_otel.policy.comparisons import JUDGES
-from aegis_otel.policy.compiler import CompiledRule
-from aegis_otel.policy.globs import Glob
-from aegis_otel.policy.lint.inventory import Inventory, KnownTool
+from aegis_otel.policy.evaluation.compiler import CompiledRule
+from aegis_otel.policy.evaluation.conditions import JUDGES
+from aegis_otel.policy.evaluation.patterns import Glob
 from aegis_otel.policy.lint.regex_samples import samples
+from aegis_otel.policy.lint.tool_list import Inventory, KnownTool
 from aegis_otel.policy.policy import Policy
 from aegis_otel.policy.rules import ParamTest, Rule
 

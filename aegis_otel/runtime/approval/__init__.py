@@ -9,18 +9,19 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from aegis_otel.governance.question import ApprovalAnswer, NobodyToAsk, Question, current_question
 from aegis_otel.runtime.approval.callback import CallbackApprovalHandler
-from aegis_otel.runtime.approval.cli import CLIApprovalHandler, default_handler
 from aegis_otel.runtime.approval.handler import (
     ApprovalHandler,
     AutoApprovalHandler,
     DenyApprovalHandler,
     NoTerminal,
 )
-from aegis_otel.runtime.question import ApprovalAnswer, NobodyToAsk, Question, current_question
+from aegis_otel.runtime.approval.terminal import CLIApprovalHandler, default_handler
 
 if TYPE_CHECKING:
     from aegis_otel.runtime.approval.webhook import WebhookApprovalHandler
+
 
 __all__ = [
     "ApprovalAnswer",

@@ -9,7 +9,7 @@ from typing import Any
 from aegis_otel.errors import ConfigError
 from aegis_otel.model import PolicyDecision
 from aegis_otel.runtime.approval.handler import ApprovalHandler
-from aegis_otel.runtime.approval.thread import call_back
+from aegis_otel.runtime.approval.threads import call_back
 
 
 class CallbackApprovalHandler(ApprovalHandler):

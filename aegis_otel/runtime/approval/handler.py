@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from aegis_otel.governance.question import ApprovalAnswer, NobodyToAsk
 from aegis_otel.model import PolicyDecision
-from aegis_otel.runtime.question import ApprovalAnswer, NobodyToAsk
 
 
 class ApprovalHandler(ABC):

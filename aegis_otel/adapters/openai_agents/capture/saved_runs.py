@@ -1,0 +1,56 @@
+"""Carry the id of a run to every place where the SDK takes the run: derived contexts and saved states."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from agents import RunContextWrapper, RunState, run_state
+
+from aegis_otel.adapters.openai_agents.capture.patches import Patches
+from aegis_otel.adapters.openai_agents.gates.runs import RUN_ATTRIBUTE, Run, run_of
+
+SAVED = "aegis"
+"""The member of a saved state that is ours."""
+
+
+def install(patches: Patches) -> None:
+    """Have the id of a run go where the SDK takes the run."""
+    for owner, name, made in (
+        (RunContextWrapper, "_share_tool_state_with", _share),
+        (RunState, "to_json", _save),
+        (run_state, "_build_run_state_from_json", _restore),
+    ):
+        original = getattr(owner, name)
+        patches.set(owner, name, functools.wraps(original)(made(original)))
+
+
+def _share(original: Callable[..., None]) -> Callable[..., None]:
+    def share(self: RunContextWrapper[Any], target: RunContextWrapper[Any]) -> None:
+        original(self, target)
+        vars(target)[RUN_ATTRIBUTE] = run_of(self)
+
+    return share
+
+
+def _save(original: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    def to_json(self: Any, **how: Any) -> dict[str, Any]:
+        saved = original(self, **how)
+        run: Run | None = getattr(self._context, RUN_ATTRIBUTE, None)
+        if run is not None and (run.marks or self.get_interruptions()):
+            saved[SAVED] = run.saved()
+        return saved
+
+    return to_json
+
+
+def _restore(original: Callable[..., Any]) -> Callable[..., Any]:
+    async def build(*values: Any, **named: Any) -> Any:
+        state = await original(*values, **named)
+        saved = named["state_json"] if "state_json" in named else values[1]
+        if state._context is not None:
+            vars(state._context)[RUN_ATTRIBUTE] = Run.restore(saved.get(SAVED))
+        return state
+
+    return build

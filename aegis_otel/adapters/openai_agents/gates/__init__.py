@@ -1,0 +1,1 @@
+"""Gates: where a tool call of the SDK meets the governor."""

@@ -1,0 +1,150 @@
+"""A tool's invoker with its gate as close to the body as it can be.
+
+The SDK's own invoker turns the body's exceptions into text for the model (`failure_error_function`). The
+gate goes inside of it, so that a failure is seen and recorded, and then handled as without us.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from collections.abc import Awaitable
+from typing import Any
+
+import wrapt
+from agents.tool_context import ToolContext
+
+from aegis_otel.adapters.openai_agents.gates.argument_validation import SDK_INVOKER, receiving
+from aegis_otel.adapters.openai_agents.gates.body_watch import is_sync, watched
+from aegis_otel.adapters.openai_agents.gates.function_gate import Gate, Invoke
+from aegis_otel.errors import ConfigError
+
+_SDK_IMPLEMENTATION = "_invoke_tool_impl"
+_PREPARE = "__agents_prepare_arguments__"
+
+
+def gated(invoker: Invoke, gate: Gate, *, inspectable: bool = True) -> Invoke:
+    """Return `invoker` with `gate` before its body. Everything else of it stays its own.
+
+    Args:
+        invoker: The `on_invoke_tool` of a FunctionTool.
+        gate: Of the same tool.
+        inspectable: Whether the SDK may look at the arguments as the body's signature sees them. Where it
+            may, it forces a manual approval instead of asking a callable `needs_approval` whenever
+            arguments rely on defaults or coercion.
+
+    Raises:
+        ConfigError: this SDK's tools are built in a way not known here.
+    """
+    if type(invoker).__name__ != SDK_INVOKER:
+        return _Gated(invoker, gate, invoker)
+    implementation = getattr(invoker, _SDK_IMPLEMENTATION, None)
+    if implementation is None:
+        raise ConfigError(
+            "this version of openai-agents builds function tools in a way aegis-otel does not know: "
+            "pin openai-agents to a version named in the README"
+        )
+    inside = copy.copy(invoker)
+    run = watched(receiving(implementation), sync=is_sync(invoker))
+    setattr(inside, _SDK_IMPLEMENTATION, _Gated(implementation, gate, run, inspectable=inspectable))
+    return _GatedInvoker(invoker, gate, inside, inspectable)
+
+
+def has_known_body(invoker: Invoke) -> bool:
+    """Whether the invoker of a function's tool is as `gated` knows it; any other has the gate outside."""
+    return type(invoker).__name__ == SDK_INVOKER and hasattr(invoker, _SDK_IMPLEMENTATION)
+
+
+@functools.cache
+def _signature(kind: type[object]) -> inspect.Signature | None:
+    """Return the signature of every invoker of a type, its annotations resolved.
+
+    The SDK looks them up on each call, and parses them where they are text. A `__signature__` saves that.
+    """
+    try:
+        signature = inspect.signature(kind.__call__, eval_str=True)
+    except Exception:  # annotations that only a type checker can read: the SDK has its own way
+        return None
+    _, *parameters = signature.parameters.values()
+    return signature.replace(parameters=parameters)
+
+
+def gate_of(invoker: Invoke) -> Gate | None:
+    """Return the gate of an invoker, if it has one."""
+    return invoker._self_gate if isinstance(invoker, _Gated) else None
+
+
+def ungated(invoker: Invoke) -> Invoke:
+    """Return the invoker without its gate."""
+    return invoker.__wrapped__ if isinstance(invoker, _Gated) else invoker
+
+
+class _Gated(wrapt.BaseObjectProxy[Any]):
+    """A body behind its gate. Whatever else is read from it or set on it is the body's."""
+
+    def __init__(self, body: Invoke, gate: Gate, run: Invoke, *, inspectable: bool = True) -> None:
+        """
+        Args:
+            body: What the gate stands before.
+            gate: Of the same tool.
+            run: Called in its place: the body, or what does the same and says how it ends.
+            inspectable: See `gated`.
+        """
+        super().__init__(body)
+        self._self_run = run
+        self._self_gate = gate
+        self._self_inspectable = inspectable
+
+    def __call__(self, context: ToolContext[Any], arguments: str) -> Awaitable[Any]:
+        return self._self_gate.invoke(self._self_run, context, arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == _PREPARE and not self._self_inspectable:
+            raise AttributeError(name)
+        return getattr(self.__wrapped__, name)
+
+    def __repr__(self) -> str:
+        return repr(self.__wrapped__)
+
+    def __copy__(self) -> Invoke:
+        return self._with(copy.copy(self.__wrapped__))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Invoke:
+        return self._with(copy.deepcopy(self.__wrapped__, memo))
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if not self._self_gate.is_on_class:
+            raise TypeError("a tool with a gate of its own cannot be pickled: it would come back without")
+        return ungated, (self.__wrapped__,)
+
+    def _with(self, body: Invoke) -> Invoke:
+        return gated(body, self._self_gate, inspectable=self._self_inspectable)
+
+
+class _GatedInvoker(_Gated):
+    """The SDK's invoker of a function's tool, with the gate inside of its failure handling."""
+
+    def __init__(self, invoker: Invoke, gate: Gate, inside: Any, inspectable: bool) -> None:
+        super().__init__(invoker, gate, inside, inspectable=inspectable)
+
+    def __call__(self, context: ToolContext[Any], arguments: str) -> Awaitable[Any]:
+        return self._self_run(context, arguments)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        kind: Any = type(self.__wrapped__)
+        signature = _signature(kind)
+        if signature is None:
+            raise AttributeError("__signature__")
+        return signature
+
+    @property
+    def prepare_arguments(self) -> Any:
+        """Prepare arguments ahead of the call; an SDK that cannot has no such method."""
+        inside: Any = self._self_run
+        return inside.prepare_arguments
+
+    def __agents_bind_function_tool__(self, tool: Any) -> Invoke:
+        bound = self.__wrapped__.__agents_bind_function_tool__(tool)
+        return self if bound is self.__wrapped__ else self._with(bound)

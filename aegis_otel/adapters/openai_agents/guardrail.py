@@ -1,0 +1,121 @@
+"""Governance as nothing but an object: an input guardrail to put on tools, with no class patched."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+from agents import FunctionTool, ToolGuardrailFunctionOutput, ToolInputGuardrail, ToolInputGuardrailData
+from agents.tool_context import ToolContext
+
+from aegis_otel.adapters.openai_agents.capture.function_tools import Gates, SharedGuardrail, ToolGate
+from aegis_otel.adapters.openai_agents.gates.actions import (
+    DEFAULT_TARGET,
+    ActionFactory,
+    LiveActions,
+    with_plain,
+)
+from aegis_otel.adapters.openai_agents.gates.argument_validation import Prepared
+from aegis_otel.adapters.openai_agents.gates.body_watch import is_sync
+from aegis_otel.adapters.openai_agents.gates.function_gate import Actions, Gate
+from aegis_otel.audit.record import RecordStatus
+from aegis_otel.errors import ConfigError
+from aegis_otel.governance.call import Call
+from aegis_otel.governance.error_text import describe, error_type
+from aegis_otel.runtime.runtime import Runtime
+
+_UNSEEN = "Cancelled; a synchronous tool goes on in its thread, and nobody saw how it ended"
+
+
+def governance_guardrail(runtime: Runtime) -> ToolInputGuardrail[Any]:
+    """A guardrail for `tool_input_guardrails=[...]` of tools and MCP servers.
+
+    Put it last: what a later guardrail rejects is recorded as if it had run. A guardrail does not see its
+    tool's body. So a call is recorded as failed only if an exception leaves the tool (the SDK turns most
+    into text), its duration is unknown, and `RuntimeHooks.on_execute` is called for refused calls only.
+    `governed_tool`, `govern_agent` and `instrument` see all of that; beside them, no call is decided twice.
+
+    Args:
+        runtime: Policy, audit and approvals.
+
+    Raises:
+        ConfigError: `runtime` is no Runtime.
+    """
+    if not isinstance(runtime, Runtime):
+        raise ConfigError(f"`runtime` is a `{type(runtime).__name__}`: pass Runtime(policy=...)")
+    gates = _WatchingGates(runtime.governor, {})
+
+    async def guard(data: ToolInputGuardrailData) -> ToolGuardrailFunctionOutput:
+        return await gates.met(data).guard(data)
+
+    return SharedGuardrail(guard, gates)
+
+
+class _WatchingGates(Gates):
+    def met(self, data: ToolInputGuardrailData) -> Gate:
+        """The gate of the tool that is called.
+
+        Without a schema where the agent does not list it (MCP), or more than one of that name.
+        """
+        name, qualified = data.context.tool_name, data.context.qualified_tool_name
+        listed = [each for each in getattr(data.agent, "tools", ()) if isinstance(each, FunctionTool)]
+        called = [each for each in listed if each.qualified_name == qualified]
+        if len(called) == 1:
+            return self.of(called[0])
+        target = data.context.tool_namespace or DEFAULT_TARGET
+        gate = self._make(ActionFactory({}, [(each, target) for each in with_plain(_names(name))], ""))
+        gate.unseen = name
+        return gate
+
+    def _make(self, actions: Actions) -> _WatchingGate:
+        return _WatchingGate(self, self.governor, actions)
+
+
+def _names(shown: str) -> Iterator[str]:
+    """What a tool that is not at hand may be called: the SDK puts `mcp_<server>__` before names of MCP."""
+    yield shown
+    if shown.startswith("mcp_"):
+        parts = shown.split("__")
+        yield from ("__".join(parts[number:]) for number in range(1, len(parts)))
+
+
+class _WatchingGate(ToolGate):
+    """Sees the end of the SDK's task for the call, where it does not see the body."""
+
+    unseen: str | None = None
+    """The name of the tool, where it could not be found; the gate before its body may be another then."""
+
+    def leads_to(self, gate: Gate) -> bool:
+        if self.unseen is None or not isinstance(gate, ToolGate):
+            return gate is self
+        return gate.among is self.among and gate.tool_name == self.unseen
+
+    def _is_preview(self, context: ToolContext[Any]) -> bool:  # noqa: ARG002
+        return False  # nothing stands behind it that could still decide
+
+    def _let_on(self, call: Call, context: ToolContext[Any], prepared: Prepared | None) -> None:
+        if prepared is not None:
+            prepared.hand_on(context)
+        super()._let_on(call, context, prepared)
+
+    def _close_with_task(self, call: Call) -> None:
+        def close(task: asyncio.Task[Any]) -> None:
+            if task.cancelled() and self._may_go_on():
+                self.governor.abandon(call, RecordStatus.UNKNOWN, _UNSEEN)
+            elif task.cancelled():
+                self.governor.abandon(call, RecordStatus.CANCELLED, "Cancelled while running")
+            elif (error := task.exception()) is not None:
+                call.error_type = error_type(type(error))
+                self.governor.abandon(call, RecordStatus.FAILED, describe(error))
+            else:
+                self.governor.abandon(call, RecordStatus.SUCCESS, None)
+
+        # The end of its task is not the end of a function in a thread, which nothing here can see.
+        task = asyncio.current_task()
+        if task is not None:
+            task.add_done_callback(close)
+
+    def _may_go_on(self) -> bool:
+        tool = self._actions.tool() if isinstance(self._actions, LiveActions) else None
+        return tool is None or is_sync(tool.on_invoke_tool)

@@ -1,0 +1,299 @@
+"""`instrument()`: one line that puts every tool call of a program under a policy, and takes it back."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from agents import Agent, add_trace_processor
+from agents.tracing import TracingProcessor, get_trace_provider
+
+from aegis_otel.adapters.openai_agents.capture_point import CapturePoint
+from aegis_otel.adapters.openai_agents.coverage.coverage import Coverage, coverage
+from aegis_otel.adapters.openai_agents.tracing.span_bridge import SpanBridge
+from aegis_otel.config import (
+    APPROVAL_KEY,
+    APPROVAL_TIMEOUT,
+    APPROVALS,
+    DURABILITY,
+    MODE,
+    ON_AUDIT_FAILURE,
+    ON_UNGOVERNED,
+    POLICY,
+    RELOAD_INTERVAL,
+    unknown_variables,
+)
+from aegis_otel.errors import ConfigError
+from aegis_otel.governance.hooks import RuntimeHooks
+from aegis_otel.model import Mode
+from aegis_otel.policy import Policy
+from aegis_otel.runtime.approval import ApprovalHandler
+from aegis_otel.runtime.audit import AuditLogger
+from aegis_otel.runtime.placement import within_reach
+from aegis_otel.runtime.policy_reload import PolicyWatchThread
+from aegis_otel.runtime.redaction_settings import RedactionSource
+from aegis_otel.runtime.redaction_settings import resolved as resolved_redaction
+from aegis_otel.runtime.runtime import Runtime
+from aegis_otel.telemetry.recorder import Recorder
+
+if TYPE_CHECKING:
+    from opentelemetry._logs import LoggerProvider
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+
+_log = logging.getLogger("aegis_otel")
+_lock = threading.RLock()
+
+PolicySource = Policy | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+
+PROVIDERS = {"tracer_provider": "get_tracer", "meter_provider": "get_meter", "logger_provider": "get_logger"}
+"""The settings that are providers of OpenTelemetry, and what each must have."""
+
+
+class Settings(TypedDict, total=False):
+    """What `instrument` can be told. What is not comes from the environment, and then from a default."""
+
+    mode: Mode | str | None
+    """`enforce` or `monitor`."""
+    approvals: str | None
+    """`handler` or `sdk` (docs/approvals.md)."""
+    approval_handler: ApprovalHandler | None
+    """Asked where a rule says `approve`; the terminal by default."""
+    approval_timeout: float | None
+    """Seconds a human has."""
+    audit_dir: str | os.PathLike[str] | None
+    """The directory of the audit. It is made at once, to see that it can be written."""
+    durability: str | None
+    """`process` or `power`: what a verdict survives before its tool runs."""
+    on_audit_failure: str | None
+    """`block` or `allow`."""
+    on_ungoverned: str | None
+    """`allow`, `warn` or `refuse`."""
+    reload_interval: float | None
+    """Seconds between looks at the policy files."""
+    targets: Mapping[str, str] | None
+    """By tool name, or pattern with `*` and `?`: what rules match as `match.target`."""
+    hooks: RuntimeHooks | None
+    """Callbacks that observe."""
+    tracer_provider: TracerProvider | None
+    """Where spans go, those of the SDK's traces too; OpenTelemetry's global one by default."""
+    meter_provider: MeterProvider | None
+    """Where metrics go; likewise."""
+    logger_provider: LoggerProvider | None
+    """Where events go; likewise."""
+    redaction: RedactionSource | None
+    """Names and patterns to hide or to show: a mapping or a YAML file (docs/redaction.md)."""
+
+
+_OF_A_RUNTIME = (
+    "mode",
+    "approval_handler",
+    "approval_timeout",
+    "audit_dir",
+    "durability",
+    "on_audit_failure",
+    "hooks",
+    *PROVIDERS,
+    "redaction",
+)
+
+
+def instrument(
+    policy: PolicySource | None = None, *, runtime: Runtime | None = None, **settings: Unpack[Settings]
+) -> Instrumentation:
+    """Govern every tool call of every agent in this process, and bridge the SDK's traces to OpenTelemetry.
+
+    Agents and tools may be made before or after. Called again with the same settings, it gives what is
+    there.
+
+    Args:
+        policy: A Policy; or a file, or several in their order of precedence, which are then watched: what
+            changes in them comes into force whole or not at all. Default: `AEGIS_POLICY`.
+        runtime: A Runtime of your own in place of `policy` and of the settings that a Runtime has.
+        settings: See `Settings`.
+
+    Raises:
+        PolicyError: the policy cannot be loaded.
+        AuditError: the audit cannot be written, in enforce mode with `on_audit_failure="block"`.
+        ConfigError: a setting is unusable; other settings are in force already; or the self-test of the
+            capture point failed. In each case nothing is installed.
+    """
+    with _lock:
+        instrumentation = govern(policy, runtime=runtime, **settings)
+        if not instrumentation.is_bridged:
+            bridge = SpanBridge(*instrumentation.runtime.recorder.bridged)
+            instrumentation.bridges.append(bridge)
+            add_trace_processor(bridge)  # behind every other processor: their tool span goes around
+        return instrumentation
+
+
+def govern(
+    policy: PolicySource | None = None, *, runtime: Runtime | None = None, **settings: Unpack[Settings]
+) -> Instrumentation:
+    """`instrument` without the bridge."""
+    if surplus := settings.keys() - Settings.__annotations__.keys():
+        raise TypeError(f"unknown setting `{min(surplus)}`: expected {', '.join(Settings.__annotations__)}")
+    if runtime is not None:
+        doubled = [name for name in _OF_A_RUNTIME if settings.get(name) is not None]
+        if policy is not None or doubled:
+            name = doubled[0] if doubled else "policy"
+            raise ConfigError(f"`runtime` has a `{name}` of its own: give that to Runtime(...)")
+    for name, method in PROVIDERS.items():
+        if (given := settings.get(name)) is not None and not hasattr(given, method):
+            raise ConfigError(f"`{name}` is a `{type(given).__name__}`: pass a provider of OpenTelemetry")
+    told_before = runtime is not None and runtime.governor.unavailable is not None
+    if Instrumentation.current is None and not told_before and (unknown := unknown_variables()):
+        _log.warning("%s: ignored", "; ".join(unknown))
+    files = () if runtime is not None or isinstance(policy, Policy) else _files(policy)
+    with _lock:
+        asked = _resolved(runtime or files or policy, settings)
+        current = Instrumentation.current
+        if current is not None and current.asked == asked:
+            return current
+        if CapturePoint.installed is not None:
+            raise ConfigError(_governed_already(current))
+        if runtime is None:
+            runtime = Runtime(
+                policy=policy if isinstance(policy, Policy) else Policy.from_yaml_files(*files),
+                mode=settings.get("mode"),
+                approval_handler=settings.get("approval_handler"),
+                approval_timeout=settings.get("approval_timeout"),
+                audit_logger=AuditLogger(settings.get("audit_dir"), durability=settings.get("durability")),
+                on_audit_failure=settings.get("on_audit_failure"),
+                hooks=settings.get("hooks"),
+                recorder=Recorder(**{name: settings.get(name) for name in PROVIDERS}),  # type: ignore[arg-type]
+                redaction=settings.get("redaction"),
+            )
+        point = CapturePoint(
+            runtime.governor,
+            settings.get("targets") or {},
+            approvals=asked["approvals"],
+            on_ungoverned=asked["on_ungoverned"],
+            reached=within_reach(files or runtime.policy.sources, runtime.audit.path),
+        )
+        watch = PolicyWatchThread(runtime, files, asked["reload_interval"]) if files else None
+        runtime.check()
+        if asked["approvals"] == "sdk":
+            runtime.audit.keyed("check")  # there must be a key: an answer without a proof does not count
+        elif APPROVAL_KEY.value():  # or the first answer would be the first to show that it is unusable
+            runtime.audit.check_approval_key()
+        point.install()
+        if watch is not None:
+            watch.start()
+        Instrumentation.current = Instrumentation(runtime, point, watch, asked)
+        return Instrumentation.current
+
+
+def _governed_already(current: Instrumentation | None) -> str:
+    """Who was first, and how both are brought together."""
+    if current is None or not current.by_loader:
+        return "tool calls are governed already, with other settings: `uninstrument()` first"
+    refused = current.runtime.governor.unavailable
+    return (
+        "`opentelemetry-instrument` has loaded aegis before this call"
+        + (f", and refuses every tool call ({refused.error})" if refused else ", with other settings")
+        + f": set {POLICY.env} and leave this call out, or set OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=aegis"
+    )
+
+
+def _resolved(what: object, settings: Settings) -> dict[str, Any]:
+    """What the settings come to, so that the same asked for in another way is seen to be the same."""
+    resolved = {
+        **settings,
+        "policy": tuple(each.absolute() for each in what) if isinstance(what, tuple) else what,
+        "approvals": APPROVALS.value(settings.get("approvals")),
+        "on_ungoverned": ON_UNGOVERNED.value(settings.get("on_ungoverned")),
+        "reload_interval": RELOAD_INTERVAL.value(settings.get("reload_interval")),
+        "targets": dict(settings.get("targets") or {}),
+    }
+    if isinstance(what, Runtime):  # and brings the rest with it
+        return resolved
+    return {
+        **resolved,
+        "mode": MODE.value(settings.get("mode")),
+        "approval_timeout": APPROVAL_TIMEOUT.value(settings.get("approval_timeout")),
+        "audit_dir": AuditLogger(settings.get("audit_dir")).path,
+        "durability": DURABILITY.value(settings.get("durability")),
+        "on_audit_failure": ON_AUDIT_FAILURE.value(settings.get("on_audit_failure")),
+        "redaction": resolved_redaction(settings.get("redaction")),
+    }
+
+
+class Instrumentation:
+    """What `instrument()` put in place."""
+
+    current: Instrumentation | None = None
+    """The one in force in this process."""
+
+    def __init__(
+        self, runtime: Runtime, point: CapturePoint, watch: PolicyWatchThread | None, asked: object
+    ) -> None:
+        self.runtime = runtime
+        self.asked = asked
+        """With what; asking again for the same gives the same."""
+        self._point = point
+        self._watch = watch
+        self.by_loader = False
+        """Whether `AegisInstrumentor` put it in place, which is what `opentelemetry-instrument` loads."""
+        self.bridges: list[SpanBridge] = []
+        """What brings the SDK's traces to OpenTelemetry: one, or processors of the user's own making."""
+
+    @property
+    def is_bridged(self) -> bool:
+        """Whether one of the bridges is registered with the SDK."""
+        return any(each in _registered() for each in self.bridges)
+
+    def coverage(self, agent: Agent[Any]) -> Coverage:
+        """For each tool that `agent` can reach: enforced, observed, or not governable, and why."""
+        return coverage(agent, installed=self._point)
+
+    def flush(self, timeout_s: float = 5.0) -> bool:
+        """Have every signal sent; False where one was not within `timeout_s` seconds."""
+        return self.runtime.recorder.flush(timeout_s)
+
+    def uninstrument(self) -> None:
+        """Take everything back; the SDK is as it was. Tool calls then run ungoverned. Twice is once."""
+        if Instrumentation.current is self:
+            Instrumentation.current = None
+        if self._watch is not None:
+            self._watch.stop()
+        while self.bridges:
+            _unregister(self.bridges.pop())
+        self._point.uninstall()
+
+    def shutdown(self, timeout_s: float = 5.0) -> bool:
+        """`uninstrument`, `flush`, and let the audit go."""
+        self.uninstrument()
+        sent = self.flush(timeout_s)
+        self.runtime.audit.close()
+        return sent
+
+
+def _registered() -> Sequence[TracingProcessor]:
+    """The SDK tells nobody which processors there are."""
+    return getattr(getattr(get_trace_provider(), "_multi_processor", None), "_processors", ())
+
+
+def _unregister(bridge: SpanBridge) -> None:
+    registered = _registered()
+    if bridge in registered:  # the SDK replaces them as a whole only
+        get_trace_provider().set_processors([each for each in registered if each is not bridge])
+    bridge.shutdown()
+
+
+def _files(policy: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None) -> tuple[Path, ...]:
+    if policy is None:
+        named: Sequence[str | os.PathLike[str]] = [p for p in POLICY.value().split(os.pathsep) if p]
+    elif isinstance(policy, str | os.PathLike):
+        named = [policy]
+    else:
+        named = policy
+    if not named:
+        raise ConfigError(f'no policy: pass `policy="policy.yaml"` or set `{POLICY.env}`')
+    return tuple(Path(each) for each in named)

@@ -1,0 +1,245 @@
+"""The SDK's traces as OpenTelemetry spans by the GenAI conventions.
+
+No decision is made here, and a tool call gets no span here: `govern_tool` and `execute_tool` come from
+the governor, with tracing on or off. Prompts, arguments and outputs go on no span.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from agents.tracing import Span, Trace, TracingProcessor, get_current_span, get_current_trace
+
+from aegis_otel import semconv
+from aegis_otel.adapters.openai_agents.tracing.other_instrumentors import bridged_elsewhere
+from aegis_otel.redaction.redactor import redact_name
+from aegis_otel.telemetry.attributes import Attributes
+from aegis_otel.telemetry.trace_bridge import Bridge
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+
+Described = tuple[str, Attributes]
+"""The name of a span and its attributes, as far as they are known."""
+
+
+class SpanBridge(TracingProcessor):
+    """Bridges the traces of the SDK, unless another instrumentation does.
+
+    Args:
+        tracer_provider: Where spans go; the global provider, even one installed later, when None.
+        meter_provider: Where the durations of agents and workflows go; likewise.
+    """
+
+    def __init__(
+        self,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+    ) -> None:
+        self._bridge = Bridge(tracer_provider, meter_provider)
+        _bridges.add(self._bridge)
+
+    def on_trace_start(self, trace: Trace) -> None:
+        """Start `invoke_workflow`, the root."""
+        if self._bridge.active and bridged_elsewhere(self, SpanBridge) is None:
+            self._start_trace(trace.trace_id, trace)
+
+    def on_trace_end(self, trace: Trace) -> None:
+        """End the root; in a run that is cancelled, before its last spans end."""
+        self._bridge.end_trace(trace.trace_id)
+
+    def on_span_start(self, span: Span[Any]) -> None:
+        """Start what stands for `span`, if anything does."""
+        bridge = self._bridge
+        ids = (span.trace_id, span.span_id, span.parent_id)
+        kind = span.span_data.type
+        if not bridge.knows(span.trace_id, span.parent_id):
+            if not bridge.active:
+                return
+            span_of = bridged_elsewhere(self, SpanBridge)
+            if span_of is not None:
+                theirs = span_of(span) if kind == "function" else None
+                if theirs is not None:
+                    bridge.enter(span.span_id, theirs)
+                return
+            # A resumed run goes on in its trace without starting or ending it.
+            self._start_trace(span.trace_id, get_current_trace(), until=span.span_id)
+        if kind == "function":
+            bridge.start_call(*ids)
+        elif kind in _SKIPPED:
+            bridge.skip(*ids)
+        else:
+            bridge.start(*ids, *_describe(span.span_data), client=kind in _CLIENTS)
+
+    def on_span_end(self, span: Span[Any]) -> None:
+        """End it, with what is known only now."""
+        bridge, data = self._bridge, span.span_data
+        if span.span_id not in bridge or data.type == "function":
+            bridge.end(span.trace_id, span.span_id)
+        elif data.type in _SKIPPED:
+            if data.type == "turn":
+                bridge.add(span.span_id, dict(_usage(data.usage)))
+            bridge.end(span.trace_id, span.span_id, error=_error(span))
+        else:
+            bridge.end(span.trace_id, span.span_id, *_describe(data), error=_error(span))
+
+    def force_flush(self) -> None:
+        """Have the tracer provider export what has ended."""
+        self._bridge.flush()
+
+    def shutdown(self) -> None:
+        """End what is open. The tracer provider is the application's and stays up."""
+        self._bridge.close()
+
+    def _start_trace(self, trace_id: str, trace: Trace | None, until: str | None = None) -> None:
+        attributes: Attributes = {
+            semconv.GEN_AI_OPERATION_NAME: semconv.INVOKE_WORKFLOW,
+            semconv.SDK_TRACE_ID: redact_name(trace_id),
+        }
+        shared: Attributes = {}
+        name = semconv.INVOKE_WORKFLOW
+        if trace is not None:
+            workflow = attributes[semconv.GEN_AI_AGENT_NAME] = redact_name(trace.name)
+            attributes[semconv.GEN_AI_WORKFLOW_NAME] = workflow
+            name = f"{name} {workflow}"
+        group = getattr(trace, "group_id", None)
+        if group is not None:
+            shared[semconv.GEN_AI_CONVERSATION_ID] = redact_name(group)
+        self._bridge.start_trace(trace_id, name, attributes, shared, until)
+
+
+_bridges: weakref.WeakSet[Bridge] = weakref.WeakSet()
+
+
+@contextmanager
+def at_current_span() -> Iterator[None]:
+    """Make current what stands for the SDK's current span: local shell calls get no span from the SDK."""
+    span = get_current_span()
+    with ExitStack() as stack:
+        if span is not None:
+            for bridge in list(_bridges):
+                stack.enter_context(bridge.inside(span.span_id))
+        yield
+
+
+_SKIPPED = ("task", "turn")
+"""The conventions have no span for a turn, and `invoke_workflow` is that of a run."""
+
+_CLIENTS = ("generation", "response", "mcp_tools")
+"""Calls of something that is elsewhere."""
+
+
+def _describe(data: Any) -> Described:
+    """What is known of a span now: less at its start than at its end."""
+    describe = _DESCRIBE.get(data.type)
+    # A kind the SDK may add, and those of its voice pipelines, show up by their type.
+    return (redact_name(data.type), {}) if describe is None else describe(data)
+
+
+def _agent(data: Any) -> Described:
+    name = redact_name(data.name)
+    return f"{semconv.INVOKE_AGENT} {name}", {
+        semconv.GEN_AI_OPERATION_NAME: semconv.INVOKE_AGENT,
+        semconv.GEN_AI_AGENT_NAME: name,
+    }
+
+
+def _generation(data: Any) -> Described:
+    return _chat(data.usage, semconv.GEN_AI_REQUEST_MODEL, data.model)
+
+
+def _response(data: Any) -> Described:
+    name, attributes = _chat(data.usage, semconv.GEN_AI_RESPONSE_MODEL, getattr(data.response, "model", None))
+    response_id = data.export()["response_id"]
+    if response_id is not None:
+        attributes[semconv.GEN_AI_RESPONSE_ID] = redact_name(response_id)
+    return name, attributes
+
+
+def _chat(usage: Any, key: str, model: str | None) -> Described:
+    attributes: Attributes = {
+        semconv.GEN_AI_OPERATION_NAME: semconv.CHAT,
+        semconv.GEN_AI_PROVIDER_NAME: "openai",
+        **dict(_usage(usage)),
+    }
+    if model is None:
+        return semconv.CHAT, attributes
+    named = attributes[key] = redact_name(model)
+    return f"{semconv.CHAT} {named}", attributes
+
+
+def _handoff(data: Any) -> Described:
+    name = semconv.HANDOFF
+    attributes: Attributes = {semconv.GEN_AI_OPERATION_NAME: semconv.HANDOFF}
+    if data.from_agent is not None:
+        attributes[semconv.GEN_AI_AGENT_NAME] = redact_name(data.from_agent)
+    if data.to_agent is not None:
+        target = attributes[semconv.HANDOFF_TARGET] = redact_name(data.to_agent)
+        name = f"{name} {target}"
+    return name, attributes
+
+
+def _guardrail(data: Any) -> Described:
+    name = redact_name(data.name)
+    return f"{semconv.RUN_GUARDRAIL} {name}", {
+        semconv.GEN_AI_OPERATION_NAME: semconv.RUN_GUARDRAIL,
+        semconv.GUARDRAIL_NAME: name,
+        semconv.GUARDRAIL_TRIGGERED: data.triggered is True,
+    }
+
+
+def _mcp_tools(data: Any) -> Described:
+    attributes: Attributes = {semconv.MCP_METHOD_NAME: semconv.MCP_LIST_TOOLS}
+    if data.server is not None:
+        attributes[semconv.MCP_SERVER_NAME] = redact_name(data.server)
+    return semconv.MCP_LIST_TOOLS, attributes
+
+
+def _custom(data: Any) -> Described:
+    return redact_name(data.name), {}
+
+
+_DESCRIBE: dict[str, Callable[[Any], Described]] = {
+    "agent": _agent,
+    "generation": _generation,
+    "response": _response,
+    "handoff": _handoff,
+    "guardrail": _guardrail,
+    "mcp_tools": _mcp_tools,
+    "custom": _custom,
+}
+
+_COUNTED = (
+    # One model call nests its details; a turn has them flat, and they are no attributes of an agent's span.
+    (semconv.GEN_AI_INPUT_TOKENS, ("input_tokens",)),
+    (semconv.GEN_AI_OUTPUT_TOKENS, ("output_tokens",)),
+    (semconv.GEN_AI_CACHE_READ_TOKENS, ("input_tokens_details", "cached_tokens")),
+    (semconv.GEN_AI_CACHE_WRITE_TOKENS, ("input_tokens_details", "cache_write_tokens")),
+    (semconv.GEN_AI_CACHE_CREATION_TOKENS, ("input_tokens_details", "cache_write_tokens")),
+    (semconv.GEN_AI_REASONING_TOKENS, ("output_tokens_details", "reasoning_tokens")),
+)
+
+
+def _usage(usage: Any) -> Iterator[tuple[str, int]]:
+    for key, path in _COUNTED:
+        found = usage
+        for step in path:
+            found = found.get(step) if isinstance(found, dict) else None
+        if isinstance(found, int):
+            yield key, found
+
+
+_ERRORS = {
+    "Guardrail tripwire triggered": "guardrail_tripwire_triggered",
+    "Max turns exceeded": "max_turns_exceeded",
+}
+"""The SDK's errors that say what failed in fixed words. Any other message may hold what nobody redacted."""
+
+
+def _error(span: Span[Any]) -> str | None:
+    return None if span.error is None else _ERRORS.get(str(span.error.get("message")), "_OTHER")

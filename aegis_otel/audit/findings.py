@@ -1,0 +1,165 @@
+"""What a verification finds, and how it reads: bounded, following no link, waiting for no pipe."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from aegis_otel.audit import files
+from aegis_otel.audit.location import failure
+from aegis_otel.audit.seals.hash_chain import check, stated
+
+_CHUNK = 1 << 20
+_MOST = 10
+"""The most lines of a file that are named; the others are counted."""
+
+
+class Finding(NamedTuple):
+    """Something that is not as it was written."""
+
+    file: str
+    """In the audit directory, or as given."""
+    what: str
+    line: int | None = None
+    """From 1."""
+    byte: int | None = None
+    """Where that line begins, from 0."""
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}: line {self.line}"
+        return (
+            f"{place} (byte {self.byte}): {self.what}" if self.byte is not None else f"{place}: {self.what}"
+        )
+
+
+class Line(NamedTuple):
+    """A line of a chained file."""
+
+    number: int
+    byte: int
+    content: bytes
+    """Without its newline."""
+    previous: str
+    """The chain value that it follows."""
+    chain: str
+    """The chain value after it."""
+    intact: bool
+
+
+@dataclass
+class Proof:
+    """What was checked, and what came of it."""
+
+    directory: Path
+    tell: Callable[[int], None] = lambda _: None
+    """Called with the number of bytes that were read, after each read."""
+    audit: str = ""
+    """The id of the audit; empty where nothing says it."""
+    seals: int = 0
+    chain: str = ""
+    """The chain value of the last seal."""
+    segments: int = 0
+    rows: int = 0
+    """Those in sealed segments."""
+    journals: int = 0
+    """Files that no seal covers."""
+    lines: int = 0
+    """The number of lines in those files."""
+    unfinished: list[str] = field(default_factory=list)
+    """Files that no seal names and that look like a killed sealing's."""
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What should be known, and is nobody's tampering."""
+    unproven: list[str] = field(default_factory=list)
+    """What may be wrong all the same, and what it takes to know."""
+
+    def found(self, file: str, what: str, line: int | None = None, byte: int | None = None) -> None:
+        self.findings.append(Finding(file, what, line, byte))
+
+    def open(self, name: str) -> BinaryIO | None:
+        """A file of the audit; None where there is none, and, with a finding, where it is no file.
+
+        Raises:
+            AuditError: it cannot be read.
+        """
+        try:
+            file = files.open_stream(self.directory, name)
+        except FileNotFoundError:
+            return None
+        except files.NotAFile as error:
+            self.found(name, f"is {error.kind}, and not a regular file of the audit")
+            return None
+        except OSError as error:
+            raise failure("read the audit at", self.directory / name, error) from error
+        if name.endswith(".jsonl") and os.fstat(file.fileno()).st_size > files.LARGEST:
+            file.close()
+            self.found(name, f"is larger than any file of its kind ({files.LARGEST} bytes): it is not read")
+            return None
+        return file
+
+    def digest(self, name: str) -> tuple[int, str] | None:
+        """Bytes and SHA-256 of a file; None as for `open`."""
+        file = self.open(name)
+        if file is None:
+            return None
+        size, digest = 0, hashlib.sha256()
+        with file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+                size += len(chunk)
+                self.tell(len(chunk))
+        return size, digest.hexdigest()
+
+    def chained(self, name: str, start: str, before: str) -> Iterator[Line]:
+        """The lines of a chained file; those that do not follow are findings, and the next is looked at anew.
+
+        Args:
+            start: The chain value that the first follows.
+            before: What should come before the first, for the finding.
+        """
+        file = self.open(name)
+        if file is None:
+            return
+        follows, last, byte, wrong = {start}, start, 0, 0
+        with file:
+            for number, line in enumerate(file, 1):
+                self.tell(len(line))
+                content = line.removesuffix(b"\n")
+                fitting = [(value, chain) for value in follows if (chain := check(value, content))]
+                if line == content:
+                    self._tail(name, number, byte, line, follows)
+                    break
+                if fitting:
+                    previous, last = fitting[0]
+                    follows = {last}
+                    yield Line(number, byte, content, previous, last, intact=True)
+                else:
+                    wrong += 1
+                    if wrong <= _MOST:
+                        ahead = f"line {number - 1}" if number > 1 else before
+                        self.found(
+                            name,
+                            f"does not follow {ahead}: it was changed, moved or brought here, or what stood "
+                            "between them was removed",
+                            number,
+                            byte,
+                        )
+                    previous, last = last, stated(content) or last
+                    follows = follows | {last} if len(follows) == 1 else {last}
+                    yield Line(number, byte, content, previous, last, intact=False)
+                byte += len(line)
+        if wrong > _MOST:
+            self.found(name, f"{wrong - _MOST} more lines do not follow the line before them")
+
+    def _tail(self, name: str, number: int, byte: int, tail: bytes, follows: set[str]) -> None:
+        if any(check(value, tail[:-1]) for value in follows):
+            self.found(name, "the newline at its end was changed", number, byte)
+        else:
+            self.notes.append(
+                f"{name}: its last {len(tail)} bytes are no whole line: a write that a crash cut off, or "
+                "that is under way; nothing counts as recorded before its line is whole"
+            )

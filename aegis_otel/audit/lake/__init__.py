@@ -1,0 +1,1 @@
+"""Seal the journal: complete files become Parquet segments."""

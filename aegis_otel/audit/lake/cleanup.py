@@ -1,0 +1,106 @@
+"""What sealings leave behind: files of a seal that was never finished, and files no longer needed."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from aegis_otel.audit import files
+from aegis_otel.audit.journal.files import journal_files
+from aegis_otel.audit.lake.segments import held_elsewhere
+from aegis_otel.audit.location import JOURNAL, LAKE
+from aegis_otel.audit.seals.seal_log import CARRIED_FILE, SEGMENT_FILE, Book, live_segments
+from aegis_otel.errors import AuditError
+
+GRACE = timedelta(seconds=60)
+"""So long a file is kept after the seal that made it needless: a query of before may still read it."""
+
+_DRAFT = re.compile(r"\.(carried-|_schema\.|[0-9]+-).*\.draft")
+
+
+def clear(directory: Path, book: Book) -> list[str]:
+    """Remove both; returns what should not be there and is left alone, a sentence for each.
+
+    Raises:
+        AuditError: they are no leftovers, but what is left of seals that were lost.
+    """
+    problems = _remove_unfinished(directory, book)
+    return problems + _remove_needless(directory, book)
+
+
+def _remove_unfinished(directory: Path, book: Book) -> list[str]:
+    """By the tag in their names, files of the next seal are a crash's; of another, a seal is missing.
+
+    That tag is also that of a seal whose line was lost: so nothing is removed that is not elsewhere too.
+    """
+    problems: list[str] = []
+    unfinished: list[str] = []
+    seals = len(book.seals)
+    journals = _listed(directory, JOURNAL)
+    lake = [name for folder in _listed(directory, LAKE) for name in _listed(directory, folder)]
+    lake += _listed(directory, LAKE)
+    for part, pattern, known, names in (
+        (LAKE, SEGMENT_FILE, book.segments, lake),
+        (JOURNAL, CARRIED_FILE, seals, journals),
+    ):
+        for name in names:
+            match = pattern.fullmatch(name.removeprefix(f"{part}/"))
+            if _DRAFT.fullmatch(name.rpartition("/")[2]):
+                files.remove_file(directory, name)
+            elif match and int(match[1]) > known:
+                if match[2] == book.tag:
+                    unfinished.append(name)
+                else:
+                    problems.append(f"`{directory / name}` is of a seal that `seals.jsonl` does not have")
+    if not unfinished:
+        return problems
+    paths = [directory / name for name in unfinished]
+    others = [path for path in journal_files(directory / JOURNAL) if path not in paths]
+    live = [
+        directory / LAKE / each.file for each in live_segments(book.seals) if f"{LAKE}/{each.file}" in lake
+    ]
+    safe = held_elsewhere(paths, others, live)
+    for path in paths:
+        if path not in safe:  # the next seal would have a file of that name
+            raise AuditError(
+                f"no seal names `{path}`, and what is in it is not elsewhere: `seals.jsonl` was shortened or "
+                "taken away; restore it, nothing is sealed until then"
+            )
+    for name in unfinished:
+        files.remove_file(directory, name)
+    return problems
+
+
+def _listed(directory: Path, folder: str) -> list[str]:
+    """What is in a folder below the audit directory, by its name there; nothing where it is no folder."""
+    try:
+        os.close(files.open_folder(directory, folder))
+        return [f"{folder}/{name}" for name in os.listdir(directory / folder)]
+    except OSError:
+        return []
+
+
+def _remove_needless(directory: Path, book: Book) -> list[str]:
+    problems = []
+    names = {segment.segment: segment.file for seal in book.seals for segment in seal.segments}
+    before = datetime.now(UTC) - GRACE
+    for seal in book.seals:
+        if datetime.fromisoformat(seal.sealed_at) > before:
+            break
+        for number in seal.replaces:
+            files.remove_file(directory, f"{LAKE}/{names[number]}")
+        for file in seal.journals:
+            name = f"{JOURNAL}/{file.file}"
+            try:
+                lines = files.read_file(directory, name).count(b"\n")
+            except FileNotFoundError:
+                continue
+            if lines == file.lines:
+                files.remove_file(directory, name)
+            else:
+                problems.append(
+                    f"`{directory / name}` has {lines} lines, and {file.lines} when it was sealed: it is kept"
+                )
+    return problems

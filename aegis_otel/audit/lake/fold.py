@@ -1,0 +1,162 @@
+"""Lines of the journal as rows of the audit, in SQL: what the live view and the sealer have in common.
+
+The row of a call is the fold of its lines: of each column the last value, of `timestamp` the first. Lines are
+ordered by what they say, then by their time, also across writers: a second process may take over a call after
+an approval. Their place in a file has no part in it, for to number lines one thread would have to read all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from aegis_otel.audit.journal.files import WRITER
+from aegis_otel.audit.record import COLUMNS, Column
+from aegis_otel.audit.seals.hash_chain import whole_lines
+
+_LONGEST_LINE = 16 << 20
+"""DuckDB's own bound on a line in bytes; raised where a file is larger, and so a line could be."""
+
+# Read as text and cast where they are shown, so that a value of the wrong kind costs its cell, not its line.
+_AS_TEXT = ("JSON", "TIMESTAMPTZ")
+_STAGES = ("decided", "resolved", "completed")
+
+_MEMBERS = {"stage": "VARCHAR", "writer": "VARCHAR"} | {
+    column.name: "VARCHAR" if column.sql_type in _AS_TEXT else column.sql_type for column in COLUMNS
+}
+
+# A line is read as one column of this type. With a column for each member, or without a name for the type,
+# DuckDB would parse thirty names of types for every file of every query.
+_LINE_TYPE = "memory.main.journal_line"
+
+_STRUCT = f"STRUCT({', '.join(f'{name} {sql_type}' for name, sql_type in _MEMBERS.items())})"
+
+DECLARE = f"CREATE TYPE {_LINE_TYPE} AS {_STRUCT}"
+"""To be executed once on an in-memory connection that `lines` is used on."""
+
+# In a rank a moment has 60 bits, in microseconds since before the year 1; one that is not known comes last.
+_ANCIENT = 1 << 57
+_NEVER = 1 << 59
+
+# Of an empty list of files DuckDB makes a relation without our columns: hence the empty file at its head.
+_LINES = """
+SELECT line, line.decision_id AS decision_id, filename, parse_filename(filename) AS file,
+    CASE WHEN try_cast(line."timestamp" AS TIMESTAMPTZ) BETWEEN '0001-01-01 00:00:00+00' AND
+        '9999-12-31 23:59:59.999999+00' THEN try_cast(line."timestamp" AS TIMESTAMPTZ) END AS moment,
+    list_position({stages}, line.stage) AS step,
+    (step::BIGINT << 60) + coalesce(epoch_us(moment) + {ancient}, {never}) AS rank,
+    coalesce(line.writer, regexp_extract(filename, '{writer}', 1)) AS writer,
+    line.decision_id <> '' AND step IS NOT NULL AS readable
+FROM {source}
+"""
+_FILES = """
+read_json({files}, allow_empty = true, filename = true, ignore_errors = true,
+    format = 'newline_delimited', records = 'false', columns = {{'line': '{line_type}'}},
+    maximum_sample_files = 1, maximum_object_size = {longest})
+WHERE filename NOT IN ({closed})
+"""
+_TEXTS = """
+(SELECT CASE WHEN json_valid(text) THEN json_transform(text, '{members}') END::{line_type} AS line, filename
+    FROM (SELECT unnest([{texts}]) AS text, {filename} AS filename))
+"""
+
+LAST_WRITER = "arg_max(writer, rank)"
+"""The writer of the last line of a call."""
+
+BEGUN = "bool_or(line.stage = 'decided' OR line.action_type IS NOT NULL)"
+"""Whether the first line of a call is among its lines."""
+
+
+def lines(files: Iterable[str], largest: int, closed: Iterable[str] = ("",)) -> str:
+    """A query for the lines of journal files.
+
+    Args:
+        files: Paths, or patterns of such.
+        largest: Bytes of the largest of them.
+        closed: Paths that are not to be opened though they match.
+    """
+    return _of_source(
+        _FILES.format(
+            files="[" + ", ".join(map(literal, ("/dev/null", *files))) + "]",
+            line_type=_LINE_TYPE,
+            longest=max(_LONGEST_LINE, largest),
+            closed=", ".join(map(literal, closed)),
+        )
+    )
+
+
+def lines_of_content(path: Path, content: bytes) -> str:
+    """A query for the lines of a file whose last one is torn, and for one more that is no record.
+
+    Args:
+        path: The file's.
+        content: What is whole of it.
+    """
+    texts = ["''"]
+    for line in whole_lines(content):
+        try:
+            texts.append(literal(line.decode()))
+        except UnicodeDecodeError:
+            texts.append("''")
+    return _of_source(
+        _TEXTS.format(
+            members=json.dumps(_MEMBERS),
+            line_type=_LINE_TYPE,
+            texts=", ".join(texts),
+            filename=literal(path),
+        )
+    )
+
+
+def _of_source(source: str) -> str:
+    return _LINES.format(source=source, stages=list(_STAGES), ancient=_ANCIENT, never=_NEVER, writer=WRITER)
+
+
+def without_type(sql: str) -> str:
+    """The same query, which needs no type to be there."""
+    return sql.replace(literal(_LINE_TYPE), literal(_STRUCT))
+
+
+def rows(source: str) -> str:
+    """A query for the rows that the readable lines of a relation fold to.
+
+    Beside the columns of the audit it has `writer`, the last of the call's, and `begun`, whether its first
+    line is among them.
+    """
+    columns = ", ".join(f"{folded(column.name)} AS {quoted(column.name)}" for column in COLUMNS)
+    return (
+        f"SELECT {columns}, {LAST_WRITER} AS writer, "  # noqa: S608
+        f"{BEGUN} AS begun FROM {source} WHERE readable GROUP BY decision_id"
+    )
+
+
+def folded(name: str) -> str:
+    """What a column of the lines of a call folds to."""
+    if name == "decision_id":
+        return name
+    return "arg_min(moment, rank)" if name == "timestamp" else f"arg_max(line.{name}, rank)"  # not null
+
+
+def shown(column: Column, value: str, gone: str) -> str:
+    """A column of a row as the audit shows it.
+
+    Args:
+        value: What it folds to.
+        gone: A condition which says that the last writer of the call has ended.
+    """
+    if column.sql_type == "DOUBLE":
+        return f"CASE WHEN isfinite({value}) THEN {value} END"
+    if column.name == "result_status":
+        return f"CASE WHEN {value} = 'open' AND {gone} THEN 'unknown' ELSE {value} END"
+    if column.sql_type == "JSON":
+        return f"coalesce(try_cast({value} AS JSON), to_json({value}))"
+    return value
+
+
+def literal(text: str | Path) -> str:
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+def quoted(name: str) -> str:
+    return f'"{name}"'

@@ -1,0 +1,1 @@
+"""Ask the audit: rows, statistics, exports and SQL, by DuckDB."""

@@ -1,0 +1,304 @@
+"""The audit as SQL: an in-memory DuckDB whose view `audit` has one row for each call, live.
+
+Nothing is copied and no database file exists: the view reads the sealed segments and the journal whenever it
+is queried, so it shows a call as soon as it is decided, and no reader stands in the way of a writer, of a
+sealer or of another reader. docs/design.md, "The audit lake", says why each call is seen once.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import duckdb
+
+from aegis_otel.audit.journal.files import journal_files, largest_file, look_at_writers, not_text, torn_files
+from aegis_otel.audit.lake.fold import BEGUN, DECLARE, LAST_WRITER, folded, lines, literal, quoted, shown
+from aegis_otel.audit.lake.scan import PATTERN, SCHEMA, find_mirrors, look
+from aegis_otel.audit.lake.segments import lines_of, schema_version
+from aegis_otel.audit.location import JOURNAL, LAKE, SEALS, address, exists, locate
+from aegis_otel.audit.maintenance.remote_copy import fetch
+from aegis_otel.audit.query.views import create_views
+from aegis_otel.audit.record import COLUMNS, SCHEMA_VERSION
+from aegis_otel.audit.seals.seal_log import Segment
+from aegis_otel.errors import AuditError
+
+# `now()` is when the query began: what a seal of before names was in place when files were listed, and the
+# second is for clocks that are set while it happens. In a transaction that is long open `now()` stands still;
+# then the seals of up to 30 s ago count, since what they cover may be gone 30 s later. The limit is asked for
+# once and not for every seal, or one could count without the one before it.
+_SEAL = """
+SELECT * FROM read_json(['/dev/null', {file}], allow_empty = true, ignore_errors = true,
+    format = 'newline_delimited', records = 'true', columns = {{
+        'seal': 'BIGINT', 'sealed_at': 'TIMESTAMPTZ', 'replaces': 'BIGINT[]',
+        'segments': 'STRUCT(segment BIGINT, file VARCHAR)[]', 'journals': 'STRUCT(file VARCHAR)[]'}})
+WHERE seal IS NOT NULL AND sealed_at < (SELECT greatest(now() - INTERVAL 1 SECOND,
+    uuid_extract_timestamp(uuidv7()) - INTERVAL 30 SECOND))
+"""
+
+# The files of the lake that count, by the names that reading them gives.
+_LIVE = """
+SELECT {lake} || made.file FROM (SELECT unnest(segments) AS made FROM seal)
+ANTI JOIN (SELECT unnest(replaces) AS replaced FROM seal) ON made.segment = replaced
+"""
+
+# What `closed` names is not even opened: a file that is about to be removed, or that is damaged.
+_LINE = """
+SELECT * FROM (SELECT * FROM journal.kept UNION ALL {lines})
+WHERE file NOT IN (SELECT unnest(journals).file FROM seal)
+"""
+
+# The name comes first, because it is all that a count needs, and no column is read for it. The file that is
+# there for its columns is among `closed`: they are taken from it, and no row of it counts, whatever it holds.
+_LAKE = """
+SELECT filename, {columns} FROM {segments} WHERE filename NOT IN ({closed}) AND filename IN (FROM live)
+"""
+
+# One look at the seals for a whole query. Were there two, a seal that comes between them would count for the
+# segments and not for the journals, or the other way round.
+_PARTS = """
+WITH seal AS MATERIALIZED ({seal}), live AS ({live}), line AS NOT MATERIALIZED ({line})
+"""
+
+# Lines without the first of their call: it was sealed before they came, and the next seal works them in; or
+# the first is lost, and they are all there is.
+_LATE = "SELECT decision_id FROM journal.line WHERE readable GROUP BY decision_id HAVING NOT {begun}"
+_ORPHAN = """
+{parts} SELECT decision_id FROM line WHERE readable AND decision_id IN (SELECT decision_id FROM late)
+    AND decision_id NOT IN (SELECT decision_id FROM ({lake})) GROUP BY decision_id HAVING NOT {begun}
+"""
+
+# No layer that can be spared: to bind thirty columns once more takes a query half a millisecond. The last
+# condition holds for every row. It asks for one column above the WITH: for a count, which asks for none,
+# DuckDB would else read all columns of the lake.
+_AUDIT = """
+SELECT {columns} FROM (
+    {parts} {lake}
+    UNION ALL
+    SELECT '', {shown} FROM line WHERE readable GROUP BY decision_id HAVING {counts}
+    {mirrored}
+) WHERE filename NOT IN (SELECT filename FROM journal.nothing)
+"""
+
+_TYPED = ", ".join(
+    f"NULL::{sql_type} AS {quoted(name)}"
+    for name, sql_type in (
+        ("filename", "VARCHAR"),
+        *((column.name, column.sql_type) for column in COLUMNS),
+    )
+)
+_EMPTY = f"SELECT {_TYPED} WHERE false UNION ALL BY NAME"  # without `SCHEMA`, which takes less time
+_PARQUET = "allow_empty = true, hive_partitioning = false, filename = true"
+
+_KEPT_BYTES = 64 << 20
+_PATIENCE_S = 0.02
+"""So long a writer may take to end a line; a file that is torn by then is read as it is, and not again."""
+
+_MIRRORED = """
+UNION ALL SELECT '', {columns} FROM
+    ({empty} SELECT * FROM read_parquet({files}, hive_partitioning = false, union_by_name = true))
+"""
+
+
+def connect(path: str | os.PathLike[str] | None = None) -> duckdb.DuckDBPyConnection:
+    """Open an audit for SQL: `connect().sql("SELECT * FROM audit")`.
+
+    The view `audit` has the columns of `audit.record.COLUMNS`, in that order; times are UTC. It shows
+    rows as they are written, also by other processes. A call found open whose process was gone by the
+    time of `connect` has the `result_status` `unknown`. The ready views are in `audit.query.views.VIEWS`.
+
+    Files that are sealed or merged are removed after a minute. A query that takes longer, or that begins on
+    an older connection in that very moment, may find one gone: it then fails, and is to be run again.
+
+    Args:
+        path: The audit directory. Default: `AEGIS_AUDIT_DIR`, else `aegis_audit`. For `s3://bucket/prefix`,
+            the sealed part of every audit there is fetched, and this machine's own shown beside it.
+
+    Returns:
+        A connection to an in-memory database of its own; nothing done in it changes the audit.
+
+    Raises:
+        AuditError: when there is no audit at that place, or it cannot be read.
+    """
+    directory, url = locate(path), address(path)
+    unfetched = fetch(directory, url)
+    if not exists(directory):
+        raise AuditError(f"no audit at `{directory}`: it is made with the first record")
+    connection = open_view(directory, mirrors=url is not None)
+    connection.execute("INSERT INTO journal.problem SELECT unnest(?::VARCHAR[])", [unfetched])
+    create_views(connection)
+    return connection
+
+
+def open_view(directory: Path, *, keep: bool = True, mirrors: bool = False) -> duckdb.DuckDBPyConnection:
+    """`connect` for a directory that may not be there yet, in which case the view is empty until it is.
+
+    It has no ready views: to make them takes longer than most queries.
+
+    Args:
+        keep: Read the lines of complete files now, and not again for every query.
+        mirrors: Show what others have sealed at the same address, as it was fetched. Only for who names the
+            audit by its address: `mirror/` beside a local lake is none of ours, and is not read.
+    """
+    exists(directory)
+    lake = look(directory)
+    fetched, problems = _look_at_mirrors(directory) if mirrors else ({}, [])
+    segments, problems = [*lake.segments, *fetched.values()], [*lake.problems, *problems]
+    journal = directory / JOURNAL
+    writers = look_at_writers(journal)
+    kept = (
+        [file for file in _few(writers.complete) if f"{JOURNAL}/{file.name}" not in lake.closed]
+        if keep
+        else []
+    )
+    connection = duckdb.connect(":memory:")
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET parquet_metadata_cache = true")  # segments never change
+    connection.execute("SET dynamic_or_filter_threshold = 0")  # each row's file against each live one
+    connection.execute("SET enable_progress_bar = false")  # it goes to stdout, among the rows
+    connection.execute("CREATE SCHEMA journal")
+    connection.execute(DECLARE)
+    patterns, growing = [_inside(directory / LAKE, PATTERN)], [_inside(journal, "*.jsonl")]
+    # DuckDB's listing fails at a name that is not UTF-8: then what is there now is read, by its names.
+    if foreign := not_text(directory / LAKE, PATTERN):
+        problems += [f"`{LAKE}/{name}` is not named as a segment is and is not read" for name in foreign]
+        patterns = [glob.escape(str(directory / LAKE / each.file)) for each in lake.segments]
+        patterns = patterns or [_inside(directory / LAKE, SCHEMA)]
+    if foreign := not_text(journal, "*.jsonl"):
+        problems += [
+            f"`{JOURNAL}/{name}` is not named as a journal file is and is not read" for name in foreign
+        ]
+        growing = [glob.escape(str(path)) for path in journal_files(journal)]
+    version = schema_version(connection, directory / LAKE)
+    if version == SCHEMA_VERSION:
+        patterns.insert(0, _inside(directory / LAKE, SCHEMA))
+    elif version is None and os.path.lexists(directory / LAKE / SCHEMA):
+        problems.append(
+            f"`{LAKE}/{SCHEMA}` has not the columns of a segment and is not read: "
+            "the next sealing makes it anew"
+        )
+    _note(connection, problems, segments)
+    names = ", ".join(quoted(column.name) for column in COLUMNS)
+    closed = ["", *(str(directory / file) for file in lake.closed)]
+    gone = f"{LAST_WRITER} IN ({', '.join(map(literal, ['', *writers.ended]))})"
+    largest = largest_file(journal)
+    connection.execute("SET preserve_insertion_order = false")  # or one thread would write them
+    others = {*writers.complete, *writers.growing} - {*kept, *(directory / file for file in lake.closed)}
+    read = kept + list(torn_files(sorted(others), _PATIENCE_S))
+    connection.execute(f"CREATE TABLE journal.kept AS {lines_of(read)}")
+    connection.execute("RESET preserve_insertion_order")
+    connection.execute("CREATE TABLE journal.nothing AS SELECT '/' AS filename")
+    parts = _PARTS.format(
+        seal=_SEAL.format(file=literal(_inside(directory, SEALS.replace("l", "[l]")))),
+        live=_LIVE.format(lake=literal(f"{directory / LAKE}/")),
+        line=_LINE.format(lines=lines(growing, largest, [*closed, *map(str, read)])),
+    )
+    options = f"{_PARQUET}, union_by_name = true" if lake.older else _PARQUET
+    segments_of = f"read_parquet([{', '.join(map(literal, patterns))}], {options})"
+    lake_sql = _LAKE.format(
+        columns=names,
+        segments=segments_of if len(patterns) > 1 else f"({_EMPTY} SELECT * FROM {segments_of})",  # noqa: S608
+        closed=", ".join(map(literal, [*closed, str(directory / LAKE / SCHEMA)])),
+    )
+    connection.execute(f"CREATE VIEW journal.line AS {parts} FROM line")
+    view = _AUDIT.format(
+        parts=parts,
+        lake=lake_sql,
+        counts=_which_count(connection, parts, lake_sql),
+        columns=names,
+        shown=", ".join(f"{shown(c, folded(c.name), gone)} AS {quoted(c.name)}" for c in COLUMNS),
+        mirrored=_MIRRORED.format(columns=names, empty=_EMPTY, files=_list(fetched)) if fetched else "",
+    )
+    connection.execute(f"CREATE VIEW audit AS {view}")
+    return connection
+
+
+def unreadable_lines(connection: duckdb.DuckDBPyConnection) -> int:
+    """How many lines of the journal are no records: torn by a crash, or written by something else."""
+    found = connection.execute("SELECT count(*) FROM journal.line WHERE readable IS NOT TRUE").fetchone()
+    return found[0] if found else 0
+
+
+def problems(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """What of the sealed part was missing, damaged or foreign by the time of `connect`, and is not shown."""
+    return [text for (text,) in connection.execute("SELECT text FROM journal.problem").fetchall()]
+
+
+def left_out(connection: duckdb.DuckDBPyConnection, directory: Path) -> list[str]:
+    """What of the audit cannot be read and is in no answer, a sentence each.
+
+    Raises:
+        AuditError: the audit was written by a newer version.
+    """
+    sentences = problems(connection)
+    if unreadable := unreadable_lines(connection):
+        sentences.append(f"Journal lines left out because they cannot be read: {unreadable}")
+    ((version,),) = connection.execute("SELECT max(schema_version) FROM audit").fetchall()
+    if version is not None and version > SCHEMA_VERSION:
+        raise AuditError(
+            f"the audit at `{directory}` has rows of schema {version}, and this version of aegis-otel "
+            f"knows {SCHEMA_VERSION}: read it with a newer one"
+        )
+    return sentences
+
+
+def _note(connection: duckdb.DuckDBPyConnection, problems: list[str], segments: list[Segment]) -> None:
+    connection.execute("CREATE TABLE journal.problem AS SELECT unnest(?::VARCHAR[]) AS text", [problems])
+    connection.execute(
+        "CREATE TABLE journal.segment AS SELECT unnest(?::BIGINT[]) AS rows, "
+        'unnest(?::TIMESTAMPTZ[]) AS "first", unnest(?::TIMESTAMPTZ[]) AS "last"',
+        [
+            [each.rows for each in segments],
+            [each.first for each in segments],
+            [each.last for each in segments],
+        ],
+    )
+
+
+def _which_count(connection: duckdb.DuckDBPyConnection, parts: str, lake: str) -> str:
+    """The condition on the lines of a call that makes it a row: its first is among them, or is lost."""
+    connection.execute(f"CREATE TEMP TABLE late AS {_LATE.format(begun=BEGUN)}")
+    late = connection.execute("FROM late LIMIT 1").fetchall()
+    if late:  # else the lake is not asked at all
+        orphans = _ORPHAN.format(parts=parts, lake=lake, begun=BEGUN)
+        connection.execute(f"CREATE TABLE journal.orphan AS {orphans}")
+    connection.execute("DROP TABLE late")
+    return f"{BEGUN} OR decision_id IN (FROM journal.orphan)" if late else BEGUN
+
+
+def _few(files: list[Path]) -> list[Path]:
+    """As many as memory has room for: of a journal that is never sealed, the rest is read by every query."""
+    room, few = _KEPT_BYTES, []
+    for file in files:
+        with suppress(FileNotFoundError):  # sealed and removed meanwhile
+            room -= file.stat().st_size
+            few.append(file)
+        if room < 0:
+            break
+    return few
+
+
+def _inside(directory: Path, pattern: str) -> str:
+    return f"{glob.escape(str(directory))}/{pattern}"
+
+
+def _look_at_mirrors(directory: Path) -> tuple[dict[Path, Segment], list[str]]:
+    """The files of others that can be read, and what is missing, damaged or foreign, a sentence for each."""
+    segments: dict[Path, Segment] = {}
+    problems = []
+    for mirror in find_mirrors(directory):
+        try:
+            lake = look(mirror)
+        except AuditError as error:  # of one of many: the others are shown
+            problems.append(f"`{mirror}` is not shown: {error}")
+            continue
+        segments |= {mirror / LAKE / each.file: each for each in lake.segments}
+        problems += [f"`{mirror}`: {text}" for text in lake.problems]
+    return segments, problems
+
+
+def _list(files: Iterable[Path]) -> str:
+    return "[" + ", ".join(literal(glob.escape(str(file))) for file in files) + "]"

@@ -1,0 +1,150 @@
+"""Rows as files for other programs. A file appears, or replaces an older one, whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from aegis_otel.audit import files
+from aegis_otel.audit.location import failure
+from aegis_otel.audit.query.filters import Condition
+from aegis_otel.audit.query.rows import Row, to_json
+from aegis_otel.errors import AuditError
+from aegis_otel.redaction.terminal import escape
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+_FORMULA = re.compile(
+    r"""(?P<before>(?:^|[;|]|\\[tnr]|\\x[0-9a-f]{2}|\\u[0-9a-f]{4}|\\U[0-9a-f]{8})[\s"']*)"""
+    r"(?P<sign>[=+\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212])"
+)
+"""Where a spreadsheet would see a formula: at the beginning of a cell, also behind blanks and quotes, in the
+forms that programs for Chinese and Japanese take for the same signs, and behind what divides cells elsewhere
+(`;` where the comma is for decimals), or was a control character and is its escape by now."""
+
+
+def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Row]) -> int:
+    """Write one row a line to a file that only this user can read; returns how many.
+
+    Raises:
+        AuditError: when it cannot be written.
+    """
+    return write_file(path, lambda file: json_lines(file, rows))
+
+
+def write_file(path: str | os.PathLike[str], write: Callable[[TextIO], int]) -> int:
+    """Make a text file that only this user can read; returns what `write` does, how many rows.
+
+    Raises:
+        AuditError: when it cannot be written.
+    """
+    with whole_file(path) as draft:
+        file = TextIOWrapper(draft.file, encoding="utf-8", newline="")
+        count = write(file)
+        file.detach()  # which flushes it, and leaves the draft open to be synced
+        return count
+
+
+def write_parquet(
+    path: str | os.PathLike[str], audit: duckdb.DuckDBPyConnection, condition: Condition, limit: int | None
+) -> int:
+    """Write the rows that match, oldest first, as Parquet; returns how many.
+
+    Raises:
+        AuditError: when the audit cannot be read, or the file not be written.
+    """
+    import duckdb  # noqa: PLC0415 - loaded by whoever made the connection, and never before
+
+    newest = "" if limit is None else f" LIMIT {limit:d}"
+    with parquet_draft(path) as draft:
+        target = str(draft).replace("'", "''")
+        # Our own file, already there with its mode: DuckDB's temporary one would be open to others.
+        sql = f"""
+            COPY (
+                SELECT * REPLACE (action_params::VARCHAR AS action_params)
+                FROM (SELECT * FROM audit WHERE {condition.sql} ORDER BY "timestamp" DESC{newest})
+                ORDER BY "timestamp", decision_id
+            ) TO '{target}' (FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false)"""  # noqa: S608
+        try:
+            ((count,),) = audit.execute(sql, condition.values).fetchall()
+        except duckdb.Error as error:
+            raise AuditError(f"cannot export the audit: {error}") from error
+    return int(count)
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[files.Draft]:
+    """An empty draft beside `path`, of mode 0600, that takes its place when the block ends well.
+
+    Raises:
+        AuditError: when the draft cannot be made or written, or `path` is no place for a file.
+    """
+    target = Path(os.path.realpath(os.fsdecode(path)))
+    if target.exists() and not target.is_file():
+        raise AuditError(f"cannot export to `{target}`: it is not a regular file")
+    try:
+        with files.replaced(target.parent, target.name) as draft:
+            yield draft
+    except AuditError:
+        raise
+    except OSError as error:
+        raise failure("export to", target, error, "choose another place") from error
+
+
+@contextmanager
+def parquet_draft(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """`whole_file` for DuckDB to write to.
+
+    Raises:
+        AuditError: also for a name that DuckDB cannot have.
+    """
+    with whole_file(path) as made:
+        draft = made.path
+        # It takes a backslash for a separator and has no way to escape one; its text is UTF-8.
+        if re.search(r"[\\\ud800-\udfff]", str(draft)):
+            raise AuditError(
+                f"cannot export to {str(draft.parent)!r}: DuckDB cannot write below a name with a backslash "
+                "or with bytes that are not UTF-8; choose another place"
+            )
+        yield draft
+
+
+def json_lines(file: TextIO, rows: Iterable[Row]) -> int:
+    """One row a line; returns how many."""
+    return sum(1 for row in rows if file.write(to_json(row) + "\n"))
+
+
+def json_array(file: TextIO, rows: Iterable[Row]) -> int:
+    """The rows as one JSON array, one row a line; returns how many."""
+    count = 0
+    for count, row in enumerate(rows, 1):
+        file.write(("[\n" if count == 1 else ",\n") + to_json(row))
+    file.write("\n]\n" if count else "[]\n")
+    return count
+
+
+def csv_table(file: TextIO, rows: Iterable[Row], columns: Sequence[str]) -> int:
+    """Comma-separated values with a header, for spreadsheets and eyes; returns how many rows.
+
+    Control characters are escaped, so a row is a line, and a text that a spreadsheet would run as a
+    formula has an apostrophe before each sign that begins one. The other formats have every value as it is.
+    """
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(map(_cell, columns))
+    return sum(1 for row in rows if writer.writerow([_cell(row[column]) for column in columns]))
+
+
+def _cell(value: Any) -> Any:
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    text = escape(value if isinstance(value, str) else json.dumps(value))
+    return _FORMULA.sub(r"\g<before>'\g<sign>", text)

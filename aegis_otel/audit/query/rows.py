@@ -1,0 +1,136 @@
+"""Read rows of the audit as plain dicts and lines of JSON, from a connection of `audit.query.connection`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from aegis_otel.audit.query.filters import Condition
+from aegis_otel.audit.record import COLUMNS
+from aegis_otel.errors import AuditError, ConfigError
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+Row = dict[str, Any]
+"""One call: every column of the audit by name, in order; `timestamp` in ISO 8601 with microseconds and
+`+00:00`, `action_params` as the parsed JSON, None where a column has no value."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_BATCH = 1_000
+_FEW = 20_000
+"""The number of sealed rows up to which no guess is worth its cost."""
+_READ_AS = {"timestamp": "epoch_us(timestamp)", "action_params": "action_params::VARCHAR"}
+_SELECTED = ", ".join(_READ_AS.get(column.name, column.name) for column in COLUMNS)
+_NEWEST_FIRST = "timestamp DESC NULLS LAST, decision_id DESC"
+_OLDEST_FIRST = "timestamp NULLS FIRST, decision_id"
+
+
+def count_rows(audit: duckdb.DuckDBPyConnection, condition: Condition) -> int:
+    """How many rows there are.
+
+    Raises:
+        AuditError: when the audit cannot be read.
+    """
+    ((count,),) = _run(audit, f"SELECT count(*) FROM audit WHERE {condition.sql}", condition.values)  # noqa: S608
+    return int(count)
+
+
+def read_rows(
+    audit: duckdb.DuckDBPyConnection,
+    condition: Condition,
+    *,
+    limit: int | None = None,
+    oldest_first: bool = False,
+) -> Iterator[Row]:
+    """The rows, newest first.
+
+    Args:
+        limit: At most so many, and of all the newest.
+        oldest_first: Give those in the order in which they were decided.
+
+    Raises:
+        ConfigError: for a limit that is no number of rows.
+        AuditError: when the audit cannot be read.
+    """
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+        raise ConfigError(f"`limit` is `{limit}`: expected a number of rows, 0 or more")
+    order = _OLDEST_FIRST if oldest_first else _NEWEST_FIRST
+    if limit is None:
+        sql = f"SELECT {_SELECTED} FROM audit WHERE {condition.sql} ORDER BY {order}"  # noqa: S608
+        return map(_row, _run(audit, sql, condition.values))
+    for since in _recent_times(audit, limit):
+        recent = f"{condition.sql} AND timestamp >= ?::TIMESTAMPTZ"
+        found = list(_run(audit, _newest(recent, limit, order), [*condition.values, since]))
+        if len(found) == limit:
+            return map(_row, found)
+    return map(_row, _run(audit, _newest(condition.sql, limit, order), condition.values))
+
+
+def _newest(condition: str, limit: int, order: str) -> str:
+    found = f"SELECT * FROM audit WHERE {condition} ORDER BY {_NEWEST_FIRST} LIMIT {limit:d}"  # noqa: S608
+    return f"SELECT {_SELECTED} FROM ({found}) ORDER BY {order}"  # noqa: S608
+
+
+def _recent_times(audit: duckdb.DuckDBPyConnection, limit: int) -> Iterator[str]:
+    """Times so long ago that the newest `limit` rows are perhaps younger, each further back.
+
+    To sort everything for its newest rows would decode everything; a span of time is found by the statistics
+    of the segments. The first guess is by how dense the newest segment is.
+    """
+    sql = 'SELECT rows, epoch_us("first"), epoch_us("last") FROM journal.segment WHERE "last" IS NOT NULL'
+    segments = list(_run(audit, sql, []))
+    if limit == 0 or sum(rows for rows, _, _ in segments) <= _FEW + limit:
+        return
+    rows, first, newest = max(segments, key=lambda segment: segment[2])
+    oldest = min(first for _, first, _ in segments)
+    span = (newest - first + 1_000_000) * 2 * limit // rows
+    while newest - span > oldest:
+        yield (_EPOCH + timedelta(microseconds=newest - span)).isoformat()
+        span *= 32
+
+
+def to_json(row: Row) -> str:
+    """The row as one line of ASCII JSON: nothing in it can act on a terminal or fail to be encoded."""
+    return json.dumps(row, allow_nan=False)
+
+
+def _run(audit: duckdb.DuckDBPyConnection, sql: str, values: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    import duckdb  # noqa: PLC0415 - loaded by whoever made the connection, and never before
+
+    try:
+        answer = audit.execute(sql, values)
+        while batch := answer.fetchmany(_BATCH):
+            yield from batch
+    except (duckdb.Error, UnicodeDecodeError) as error:  # the latter of a damaged file
+        raise unreadable(error) from error
+
+
+def unreadable(error: Exception) -> AuditError:
+    return AuditError(
+        f"cannot read the audit: {error}; where a sealed file is damaged, `aegis audit verify` names it: "
+        "restore it, or move it away, and the rest can be read"
+    )
+
+
+def _row(values: tuple[Any, ...]) -> Row:
+    row: Row = {column.name: value for column, value in zip(COLUMNS, values, strict=True)}
+    if row["timestamp"] is not None:
+        time = _EPOCH + timedelta(microseconds=row["timestamp"])
+        row["timestamp"] = time.isoformat(timespec="microseconds")
+    if row["action_params"] is not None:
+        # Deeper, or with longer numbers, than Python reads, it stays the text it is.
+        with contextlib.suppress(ValueError, RecursionError):
+            row["action_params"] = json.loads(row["action_params"], parse_float=_number)
+    return row
+
+
+def _number(text: str) -> float | str:
+    """A number of JSON; its text where it is too large for Python, which would make it infinite."""
+    value = float(text)
+    return value if math.isfinite(value) else text

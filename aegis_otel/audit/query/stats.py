@@ -1,0 +1,87 @@
+"""An audit in numbers: calls of each kind, and how long people took to answer. One pass over the rows."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from aegis_otel.audit.query.filters import Condition
+from aegis_otel.audit.query.rows import unreadable
+from aegis_otel.audit.query.views import HOUR
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+_DIMENSIONS = {
+    "result_status": "result_status",
+    "risk_level": "risk_level",
+    "matched_rule": "matched_rule",
+    "tool_name": "coalesce(tool_name, action_type)",
+    "agent_name": "agent_name",
+    "answer": """CASE WHEN result_status = 'pending' THEN 'waiting'
+        ELSE coalesce(human_decision, CASE WHEN approval_wait_s IS NOT NULL THEN 'none' END) END""",
+    "hour": HOUR,
+}
+
+
+class Spread(NamedTuple):
+    """Seconds; None where there was nothing to measure."""
+
+    p50: float | None = None
+    p95: float | None = None
+    max: float | None = None
+
+
+class Stats(NamedTuple):
+    calls: int
+    first: datetime | None
+    last: datetime | None
+    wait_s: Spread
+    """How long humans took to answer."""
+    duration_s: Spread
+    """How long bodies took."""
+    by: dict[str, list[tuple[str | datetime | None, int]]]
+    """Calls by status, risk, rule, tool (the action's type where there is none), agent, human answer (None
+    where nobody was asked) and hour: each value and how many, the most frequent first, hours in order."""
+
+
+def take_stats(audit: duckdb.DuckDBPyConnection, condition: Condition) -> Stats:
+    """Count the rows that match.
+
+    Raises:
+        AuditError: when the audit cannot be read.
+    """
+    import duckdb  # noqa: PLC0415 - loaded by whoever made the connection, and never before
+
+    names = ", ".join(_DIMENSIONS)
+    which = " ".join(f"WHEN grouping({name}) = 0 THEN '{name}'" for name in _DIMENSIONS)
+    sql = f"""
+        SELECT CASE {which} END AS dimension,
+            {names}, count(*) AS calls, min("timestamp"), max("timestamp"),
+            {_spread("approval_wait_s")}, {_spread("duration_s")}
+        FROM (
+            SELECT {", ".join(f"{sql} AS {name}" for name, sql in _DIMENSIONS.items())},
+                "timestamp", duration_s,
+                CASE WHEN human_decision IS NOT NULL THEN approval_wait_s END AS approval_wait_s
+            FROM audit WHERE {condition.sql}
+        )
+        GROUP BY GROUPING SETS ((), {", ".join(f"({name})" for name in _DIMENSIONS)})
+        ORDER BY hour, calls DESC, {names}"""  # noqa: S608
+    try:
+        rows = audit.execute(sql, condition.values).fetchall()
+    except (duckdb.Error, UnicodeDecodeError) as error:
+        raise unreadable(error) from error
+    by: dict[str, list[tuple[str | datetime | None, int]]] = {name: [] for name in _DIMENSIONS}
+    total = Stats(0, None, None, Spread(), Spread(), by)
+    for dimension, *values in rows:
+        calls, first, last, *seconds = values[len(_DIMENSIONS) :]
+        if dimension is None:
+            total = Stats(calls, first, last, Spread(*seconds[:3]), Spread(*seconds[3:]), by)
+        else:
+            by[dimension].append((values[list(_DIMENSIONS).index(dimension)], calls))
+    return total
+
+
+def _spread(column: str) -> str:
+    return f"quantile_cont({column}, 0.5), quantile_cont({column}, 0.95), max({column})"

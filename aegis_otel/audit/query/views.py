@@ -1,0 +1,110 @@
+"""Ready questions: the views beside `audit`, and all of them as SQL for tools without this package."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from aegis_otel.audit.lake.fold import literal, without_type
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+HOUR = 'make_timestamptz(epoch_us("timestamp") // 3_600_000_000 * 3_600_000_000)'
+"""The hour of a row, UTC. `date_trunc` asks a calendar for every row, which takes four times as long."""
+
+
+class View(NamedTuple):
+    name: str
+    meaning: str
+    sql: str
+
+
+VIEWS: tuple[View, ...] = (
+    View(
+        "decisions_by_rule",
+        "how often each rule decided, and what came of it; a rule whose risk or approval was edited has a "
+        "row for each",
+        """
+        SELECT matched_rule, risk_level, approval, count(*) AS calls,
+            count(*) FILTER (result_status = 'success') AS succeeded,
+            count(*) FILTER (result_status = 'failed') AS failed,
+            count(*) FILTER (result_status = 'blocked') AS blocked,
+            count(*) FILTER (result_status = 'denied') AS denied,
+            min("timestamp") AS first_seen, max("timestamp") AS last_seen
+        FROM audit GROUP BY matched_rule, risk_level, approval ORDER BY calls DESC, matched_rule""",
+    ),
+    View(
+        "approvals",
+        "the calls for which a human was asked, answered or not",
+        """
+        SELECT decision_id, "timestamp", agent_name, action_type, action_target, action_params, risk_level,
+            matched_rule, human_decision, approver, approval_reason, approval_wait_s, result_status
+        FROM audit
+        WHERE human_decision IS NOT NULL OR approval_wait_s IS NOT NULL OR result_status = 'pending'""",
+    ),
+    View(
+        "decisions_by_hour",
+        "how many calls of each risk came to what, hour by hour",
+        f"""
+        SELECT {HOUR} AS hour, risk_level, result_status, count(*) AS calls
+        FROM audit GROUP BY ALL ORDER BY hour, risk_level, result_status""",  # noqa: S608
+    ),
+    View("critical", "the calls of CRITICAL risk", "SELECT * FROM audit WHERE risk_level = 'CRITICAL'"),
+    View(
+        "unknown_outcomes",
+        "the calls that were allowed, and whose process was gone before it said what came of them",
+        "SELECT * FROM audit WHERE result_status = 'unknown'",
+    ),
+    View(
+        "policy_versions",
+        "every policy that decided, and when",
+        """
+        SELECT policy_digest, min("timestamp") AS first_seen, max("timestamp") AS last_seen,
+            count(*) AS calls, count(DISTINCT matched_rule) AS rules,
+            count(*) FILTER (approval = 'block') AS blocked
+        FROM audit GROUP BY policy_digest ORDER BY first_seen""",
+    ),
+)
+
+
+def create_views(audit: duckdb.DuckDBPyConnection) -> None:
+    """Make them on a connection that has the view `audit`."""
+    for view in VIEWS:
+        audit.execute(f"CREATE VIEW {view.name} AS {view.sql}")
+
+
+def views_sql(audit: duckdb.DuckDBPyConnection) -> str:
+    """A script that makes `audit` and the ready views in any DuckDB, which then reads the same files.
+
+    It names the directory by its absolute path. Which writers had ended is as of now: what a process that
+    ends later leaves open stays `open`.
+    """
+    script = ["SET TimeZone = 'UTC'"]
+    for (schema,) in audit.execute(
+        "SELECT schema_name FROM duckdb_schemas() WHERE NOT internal AND schema_name <> 'main'"
+    ).fetchall():
+        script.append(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
+    for schema, table, sql in audit.execute(
+        "SELECT schema_name, table_name, sql FROM duckdb_tables() WHERE NOT internal ORDER BY table_oid"
+    ).fetchall():
+        script.append(sql.rstrip(";").replace("CREATE TABLE", "CREATE OR REPLACE TABLE", 1))
+        rows = audit.table(f'"{schema}"."{table}"').fetchall()
+        script += [f'INSERT INTO "{schema}"."{table}" VALUES ({_literals(row)})' for row in rows]  # noqa: S608
+    for (sql,) in audit.execute(
+        "SELECT sql FROM duckdb_views() WHERE NOT internal ORDER BY view_oid"
+    ).fetchall():
+        script.append(without_type(sql.rstrip(";")).replace("CREATE VIEW", "CREATE OR REPLACE VIEW", 1))
+    return ";\n".join(script) + ";\n"
+
+
+def _literals(row: Sequence[object]) -> str:
+    """What DuckDB casts to the types of the columns."""
+    return ", ".join(map(_literal, row))
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"'{name}': {_literal(each)}" for name, each in value.items()) + "}"
+    return "NULL" if value is None else literal(str(value))

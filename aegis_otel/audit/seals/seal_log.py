@@ -1,0 +1,393 @@
+"""`seals.jsonl`: one chained line for each seal, append only. A seal takes effect with its line.
+
+docs/design.md, "The audit lake", says what a seal means to a reader. The file's lock is that of who seals.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from aegis_otel.audit import files
+from aegis_otel.audit.location import SEALS, failure
+from aegis_otel.audit.seals.hash_chain import check, link, seals_origin, whole_lines, whole_part
+from aegis_otel.audit.seals.signing import Signer
+from aegis_otel.errors import AuditError
+
+VERSION = 2
+"""The version of this format and of the table. A reader refuses a newer one rather than misread it."""
+
+TAG = 8
+"""The number of digits of the chain value before a seal that the names of its files carry."""
+
+# What names may stand in a seal. They are opened, sent and removed by these names, so nothing else is
+# accepted.
+SEGMENT_FILE = re.compile(r"date=[0-9]{4}-[0-9]{2}-[0-9]{2}/([0-9]{8,18})-([0-9a-f]{8})\.parquet", re.ASCII)
+CARRIED_FILE = re.compile(r"carried-([0-9]{8,18})-([0-9a-f]{8})\.jsonl", re.ASCII)
+JOURNAL_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,100}-[0-9]{6,18}\.jsonl", re.ASCII)
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?\+00:00", re.ASCII)
+"""A time that Python and DuckDB read alike."""
+_LARGEST = (1 << 63) - 1
+"""DuckDB's largest number: a line with a larger one would be no line to it."""
+_TIME = re.compile("[0-9A-Za-z:.+-]{1,40}")
+_SKEW = timedelta(days=1)
+"""How far the clocks of machines that share an audit may be apart."""
+AUDIT_ID = re.compile("[0-9a-f]{32}", re.ASCII)
+_DIGEST = re.compile("[0-9a-f]{64}", re.ASCII)
+_SIGNATURE = re.compile("[0-9a-f]{128}", re.ASCII)
+
+
+class Segment(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A file of sealed rows, of one day."""
+
+    segment: int
+    """Its number; no two segments of an audit have the same."""
+    file: str
+    """Below `lake/`."""
+    rows: int
+    bytes: int
+    sha256: str
+    first: str | None
+    """Timestamps of its oldest and newest row, ISO 8601 in UTC; None where no row has one."""
+    last: str | None
+    new: int = 0
+    """Rows that it is the first segment to have; the others are those of segments that it replaces."""
+    digest: str = ""
+    """The digest of the new rows (see `audit.lake.segments`); empty where an earlier version sealed them."""
+
+    @property
+    def day(self) -> str:
+        """`YYYY-MM-DD`."""
+        return self.file[5:15]
+
+
+class Covered(msgspec.Struct, frozen=True):
+    """A journal file whose calls are sealed, or carried over."""
+
+    file: str
+    """In `journal/`."""
+    lines: int
+    chain: str
+    """The chain value of its last line; empty for a carried file, which has no writer."""
+
+
+class Carried(msgspec.Struct, frozen=True):
+    """The journal file of lines whose calls had not ended."""
+
+    file: str
+    lines: int
+    sha256: str
+
+
+class Amended(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A row that was sealed with an unknown outcome, and got one from lines that came later."""
+
+    decision_id: str
+    writer: str
+    """Who wrote these lines: of its process a file was sealed with the row, or before it."""
+    row: str
+    """The digest of the row as it is now."""
+    result_error: str | None = None
+    """What the row said before, where it said something; its status was `unknown`."""
+    error_type: str | None = None
+    duration_s: float | None = None
+
+
+class Removed(msgspec.Struct, frozen=True):
+    """What retention took away: a gap that is stated, in a seal that replaces segments by nothing."""
+
+    segments: tuple[int, ...]
+    rows: int
+    first: str | None
+    """Timestamps of the oldest and newest row removed."""
+    last: str | None
+    why: str
+
+
+class Seal(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one sealing did."""
+
+    seal: int
+    """Its number, from 1 without a gap."""
+    version: int
+    audit: str
+    """See `audit.keys.audit_id`."""
+    sealed_at: str
+    """ISO 8601 in UTC."""
+    segments: tuple[Segment, ...]
+    replaces: tuple[int, ...]
+    """Numbers of segments that these take the place of."""
+    journals: tuple[Covered, ...]
+    carried: Carried | None
+    removed: Removed | None = None
+    amended: tuple[Amended, ...] = ()
+    signature: str = ""
+    """See `audit.seals.signing`; empty where no key was given."""
+    chain: str = ""
+    """The chain value of its line: what a witness holds."""
+    previous: str = ""
+    """The chain value that its line follows; not in the line."""
+    unknown: int = 0
+    """Calls that it is the first to seal and whose outcome nobody knows; for who made it, not in the line."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of the segments that it adds."""
+        return sum(each.rows for each in self.segments)
+
+
+class _Version(msgspec.Struct):
+    version: int
+
+
+def read_seals(directory: Path) -> list[Seal]:
+    """All seals, oldest first, and nothing said about whether their chain holds. A torn last line is none.
+
+    Raises:
+        AuditError: the file cannot be read, has a line that is no seal, or is of a newer version.
+    """
+    return parse_seals(directory / SEALS, read_seal_lines(directory))
+
+
+def parse_seals(path: Path, content: bytes) -> list[Seal]:
+    """Return the seals of whole lines; errors name `path`, and are those of `read_seals`."""
+    seals: list[Seal] = []
+    known: set[int] = set()
+    for number, line in enumerate(whole_lines(content), 1):
+        try:
+            seal = decode_seal(path, line)
+            datetime.fromisoformat(seal.sealed_at)
+            if not _MOMENT.fullmatch(seal.sealed_at) or not 0 < seal.seal <= _LARGEST:
+                raise ValueError(f"its number `{seal.seal}` or its time `{seal.sealed_at}` cannot be")
+            known.update(each.segment for each in seal.segments)
+            if not known.issuperset(seal.replaces):
+                raise ValueError("it replaces a segment that no seal has")
+        except ValueError as error:
+            raise AuditError(
+                f"line {number} of `{path}` is no seal ({error}): see what `aegis audit verify` says of it"
+            ) from None
+        previous = seals[-1].chain if seals else seals_origin(seal.audit)
+        seals.append(msgspec.structs.replace(seal, previous=previous))
+    return seals
+
+
+def read_seal_lines(directory: Path) -> bytes:
+    """Return the whole lines of `seals.jsonl` as they are; nothing where there is no such file.
+
+    Raises:
+        AuditError: the file cannot be read.
+    """
+    try:
+        return whole_part(files.read_file(directory, SEALS))
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise failure("read the audit at", directory / SEALS, error) from error
+
+
+def live_segments(seals: list[Seal]) -> list[Segment]:
+    """The segments that no seal replaced, in the order of their numbers."""
+    replaced = {number for seal in seals for number in seal.replaces}
+    return [each for seal in seals for each in seal.segments if each.segment not in replaced]
+
+
+def is_ahead(time: str) -> bool:
+    """Return whether a time is still to come, by more than clocks differ."""
+    return datetime.fromisoformat(time) > datetime.now(UTC) + _SKEW
+
+
+class Book:
+    """`seals.jsonl` in the hands of whoever holds its lock."""
+
+    def __init__(self, directory: Path, descriptor: int, audit: str, sign: Signer | None) -> None:
+        self._directory = directory
+        self._descriptor = descriptor
+        self._sign = sign
+        self.audit = audit
+        self.seals = read_seals(directory)
+        if self.seals and self.seals[0].audit != audit:
+            raise AuditError(
+                f"the key of the audit at `{directory}` is not the one that it was begun with: "
+                "restore the file `key`"
+            )
+        self.head = self._verified_head()
+
+    @property
+    def begins_signing(self) -> bool:
+        """Whether there is a key now, and the last seal is not signed."""
+        return self._sign is not None and bool(self.seals) and not self.seals[-1].signature
+
+    @property
+    def lacks_key(self) -> bool:
+        """Whether the last seal is signed, and there is no key: an unsigned seal would look forged."""
+        return self._sign is None and bool(self.seals) and bool(self.seals[-1].signature)
+
+    def problems(self) -> list[str]:
+        """What to say of the last seal, where it is dated in the future: so is every seal from then on."""
+        if not self.seals or not is_ahead(self.seals[-1].sealed_at):
+            return []
+        return [
+            f"seal {self.seals[-1].seal} is dated {self.seals[-1].sealed_at}, which is still to come: what "
+            "is sealed counts from then on, and stays in the journal until then; see what "
+            "`aegis audit verify` says, and restore `seals.jsonl` from a copy where the seal was planted"
+        ]
+
+    @property
+    def segments(self) -> int:
+        """The highest number that a segment has; 0 without any."""
+        return max((each.segment for seal in self.seals for each in seal.segments), default=0)
+
+    @property
+    def tag(self) -> str:
+        """What stands in the names of the files of the next seal."""
+        return self.head[:TAG]
+
+    def time(self) -> str:
+        """That of the next seal: never before that of the last, should the clock have been set back."""
+        now = datetime.now(UTC)
+        if self.seals:
+            now = max(now, datetime.fromisoformat(self.seals[-1].sealed_at))
+        return now.isoformat(timespec="microseconds")
+
+    def append(self, seal: Seal) -> Seal:
+        """Write the seal's line: from here on it is in force.
+
+        Raises:
+            OSError: it is not in force.
+            AuditError: another file was put in the place of `seals.jsonl`, so it is not in force either.
+        """
+        self._check_place()
+        value, line = link(self.head, msgspec.json.encode(seal))
+        if self._sign is not None:
+            seal = msgspec.structs.replace(seal, signature=self._sign(seal.audit, value))
+            value, line = link(self.head, msgspec.json.encode(seal))
+        end = os.lseek(self._descriptor, 0, os.SEEK_END)
+        try:
+            if os.write(self._descriptor, line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self._descriptor)
+        except BaseException:
+            os.ftruncate(self._descriptor, end)
+            raise
+        self._check_place()
+        sealed = msgspec.structs.replace(seal, chain=value, previous=self.head)
+        self.seals.append(sealed)
+        self.head = value
+        return sealed
+
+    def _check_place(self) -> None:
+        """See that the file that is locked is the one that readers find."""
+        path = self._directory / SEALS
+        try:
+            there = os.lstat(path)
+        except FileNotFoundError:
+            there = None
+        if there is None or not os.path.samestat(there, os.fstat(self._descriptor)):
+            raise AuditError(
+                f"`{path}` was replaced or removed meanwhile: nothing is sealed; "
+                "see what `aegis audit verify` says"
+            )
+
+    def _verified_head(self) -> str:
+        """The last chain value, once every line was checked; a torn last line is cut off."""
+        whole = read_seal_lines(self._directory)
+        self._check_place()
+        if len(whole) < os.fstat(self._descriptor).st_size:
+            os.ftruncate(self._descriptor, len(whole))
+        head = seals_origin(self.audit)
+        for number, line in enumerate(whole_lines(whole), 1):
+            found = check(head, line)
+            if found is None:
+                raise AuditError(
+                    f"line {number} of `{self._directory / SEALS}` does not follow the line before it: "
+                    "nothing is sealed until `aegis audit verify` was looked into"
+                )
+            head = found
+        return head
+
+
+@contextmanager
+def locked(directory: Path, audit: str, *, wait: bool, sign: Signer | None = None) -> Iterator[Book | None]:
+    """Be the one who seals, as long as this lasts; None where somebody else is, and there is no waiting.
+
+    Args:
+        sign: Signs every seal that is made.
+
+    Raises:
+        AuditError: the seals cannot be read or their chain is broken.
+        OSError: the file cannot be opened or written to.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+    descriptor = files.open_file(directory, SEALS, flags, single_link=True)
+    try:
+        try:
+            files.lock(descriptor, fcntl.LOCK_EX, None if wait else 0.0)
+        except TimeoutError:
+            if wait:
+                raise
+            yield None
+            return
+        yield Book(directory, descriptor, audit, sign)
+    finally:
+        os.close(descriptor)
+
+
+def segment_name(day: str, number: int, tag: str) -> str:
+    return f"date={day}/{number:08d}-{tag}.parquet"
+
+
+def carried_name(number: int, tag: str) -> str:
+    return f"carried-{number:08d}-{tag}.jsonl"
+
+
+def decode_seal(path: Path, line: bytes) -> Seal:
+    """Return what a line says; whether its chain holds is not asked.
+
+    Every reader of a seal comes through here, so that no name out of the file is a path to somewhere else,
+    and that DuckDB, which reads the same lines, finds the same in them: a line is as this package writes it.
+
+    Raises:
+        AuditError: it is of a newer version.
+        ValueError: it is no seal.
+    """
+    try:
+        if msgspec.json.decode(line, type=_Version).version > VERSION:
+            raise AuditError(f"`{path}` was written by a newer version of aegis-otel: upgrade this one")
+        seal = msgspec.json.decode(line, type=Seal)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if msgspec.json.encode(seal) != line or seal.previous or seal.unknown:
+        raise ValueError("it is not written as a seal is")
+    for name, *patterns in _names(seal):
+        if not any(pattern.fullmatch(name) for pattern in patterns):
+            raise ValueError(f"it says `{name}`, which is nothing that a seal can say there")
+    return seal
+
+
+def _names(seal: Seal) -> Iterator[tuple[str, *tuple[re.Pattern[str], ...]]]:
+    """Every text of a seal that names a file, an audit or a time, with the patterns that it may match."""
+    yield seal.audit, AUDIT_ID
+    yield seal.sealed_at, _TIME
+    if seal.signature:
+        yield seal.signature, _SIGNATURE
+    for segment in seal.segments:
+        yield segment.file, SEGMENT_FILE
+        if segment.digest:
+            yield segment.digest, _DIGEST
+    for amended in seal.amended:
+        yield amended.row, _DIGEST
+    for covered in seal.journals:
+        yield covered.file, JOURNAL_FILE, CARRIED_FILE
+    if seal.carried is not None:
+        yield seal.carried.file, CARRIED_FILE
+    for each in (*seal.segments, seal.removed):
+        if each is not None:
+            yield from ((time, _TIME) for time in (each.first, each.last) if time is not None)

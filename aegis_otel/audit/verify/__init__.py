@@ -1,0 +1,1 @@
+"""Verify that an audit is as it was written."""

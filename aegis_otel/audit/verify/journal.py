@@ -1,0 +1,143 @@
+"""Whether the journal holds: every writer's chain, also through files that are sealed, and carried files."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from aegis_otel.audit.findings import Proof
+from aegis_otel.audit.journal.files import chain_before, is_text, numbered, shown_name, without_newer
+from aegis_otel.audit.location import JOURNAL, failure
+from aegis_otel.audit.record import decode
+from aegis_otel.audit.seals.hash_chain import journal_origin, without_chain
+from aegis_otel.audit.seals.seal_log import CARRIED_FILE
+from aegis_otel.audit.verify.seals import Ledger
+
+_DRAFT = re.compile(r"\..*\.(new|draft)")
+
+
+def check_journal(proof: Proof, ledger: Ledger) -> None:
+    """Check every file of the journal; what is wrong is added to the proof.
+
+    Raises:
+        AuditError: one of them cannot be read.
+    """
+    writers: dict[str, dict[int, str]] = {}
+    carried = {name for name in ledger.carried if name not in ledger.covered}
+    for name in _names(proof) | ledger.covered.keys() | carried:
+        file = numbered(name)
+        if not is_text(name):
+            place = f"{JOURNAL}/{shown_name(name)}"
+            proof.found(place, "does not belong to the audit: its name is not UTF-8")
+        elif CARRIED_FILE.fullmatch(name):
+            _check_carried(proof, ledger, name)
+        elif file is not None:
+            writers.setdefault(file[0], {})[file[1]] = name
+        elif name.endswith(".jsonl"):
+            proof.found(
+                f"{JOURNAL}/{name}", "does not belong to the audit: it is not named as a journal file is"
+            )
+        elif _DRAFT.fullmatch(name):
+            proof.notes.append(f"{JOURNAL}/{name}: left behind when a process was killed; it is not read")
+        else:
+            proof.notes.append(f"{JOURNAL}/{name}: does not belong to the audit; it is not read")
+    for writer, files in sorted(writers.items()):
+        _check_writer(proof, ledger, writer, files)
+    if proof.journals:
+        proof.unproven.append(
+            "that no line was cut off at the end of a journal file, and no writer's last files were removed: "
+            f"{proof.lines} lines in {proof.journals} files are not sealed yet (`aegis audit seal`); nor "
+            "that an agent wrote them, and not somebody else who can write to the directory"
+        )
+
+
+def _check_writer(proof: Proof, ledger: Ledger, writer: str, files: dict[int, str]) -> None:
+    """Follow one writer through its files; of a sealed one that is gone, its seal has the end."""
+    sealed = {
+        number: covered.chain
+        for number, name in files.items()
+        if (covered := ledger.covered.get(name)) is not None
+    }
+    chain = origin = journal_origin(proof.audit, writer)
+    ends: dict[int, str] = {}
+    before, last = "the beginning of its writer", 0
+    for number, name in sorted(files.items()):
+        file = f"{JOURNAL}/{name}"
+        covered = ledger.covered.get(name)
+        gap = ""
+        if number > last + 1:
+            gap = f"there is no file {last + 1}" + ("" if number == last + 2 else f" to {number - 1}")
+            before += f" ({gap} of its writer)"
+        follows = chain_before(number, origin, sealed.get, ends.get)
+        end, lines, wrong = _follow(proof, file, follows or chain, before)
+        if lines is None and covered is None:
+            continue
+        if covered is None:
+            proof.journals += 1
+            proof.lines += lines or 0
+            if number < max(sealed, default=0):
+                proof.found(file, "is not sealed, and a later file of its writer is: it was brought here")
+            elif gap and not wrong:
+                proof.found(file, f"{gap} of its writer, and no seal says that there was")
+        elif lines is not None and not wrong and (lines, end) != (covered.lines, covered.chain):
+            proof.found(file, f"has {lines} lines, and its seal covers {covered.lines} that end otherwise")
+        chain = end if covered is None else covered.chain
+        if follows is not None:
+            ends[number] = chain
+        before, last = f"`{name}`", number
+
+
+def _follow(proof: Proof, file: str, chain: str, before: str) -> tuple[str, int | None, bool]:
+    """The chain value after a file, its lines (None where there is no file), and whether one was wrong."""
+    count, wrong = 0, False
+    if not os.path.lexists(proof.directory / file):
+        return chain, None, False
+    for line in proof.chained(file, chain, before):
+        chain = line.chain
+        count += 1
+        wrong = wrong or not line.intact
+        if line.intact:
+            try:
+                decode(without_chain(line.content))
+            except ValueError as error:
+                proof.found(file, f"is no record ({error})", line.number, line.byte)
+    return chain, count, wrong
+
+
+def _check_carried(proof: Proof, ledger: Ledger, name: str) -> None:
+    file = f"{JOURNAL}/{name}"
+    digest = proof.digest(file)
+    if name not in ledger.carried:
+        match = CARRIED_FILE.fullmatch(name)
+        assert match is not None
+        if match[2] == ledger.tag:
+            proof.unfinished += [file] * (digest is not None)
+        else:
+            proof.found(file, "belongs to no seal")
+        return
+    stated, intact = ledger.carried[name]
+    if digest is None:
+        if name not in ledger.covered:
+            proof.found(file, f"is missing, with {stated.lines} lines of calls that had not ended")
+    elif intact and digest[1] != stated.sha256:
+        proof.found(
+            file, f"was changed: its {digest[0]} bytes are not the {stated.lines} lines that were sealed"
+        )
+
+
+def _names(proof: Proof) -> set[str]:
+    journal = proof.directory / JOURNAL
+    try:
+        if journal.is_symlink():
+            return _linked(proof)
+        before = os.listdir(journal)
+        return without_newer(os.listdir(journal), before)
+    except FileNotFoundError:
+        return set()
+    except OSError as error:
+        raise failure("read the audit at", journal, error) from error
+
+
+def _linked(proof: Proof) -> set[str]:
+    proof.found(JOURNAL, "is a link, not a directory of the audit")
+    return set()

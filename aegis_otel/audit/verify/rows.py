@@ -1,0 +1,255 @@
+"""Whether sealed rows can be true, and are those that their seal speaks of."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import duckdb
+
+from aegis_otel.audit import files
+from aegis_otel.audit.findings import Proof
+from aegis_otel.audit.journal.files import journal_files
+from aegis_otel.audit.lake.fold import literal, quoted
+from aegis_otel.audit.lake.scan import SCHEMA
+from aegis_otel.audit.lake.segments import (
+    BEFORE,
+    columns_version,
+    digest_of,
+    held_elsewhere,
+    opened,
+    row_digest,
+    schema_version,
+    sealed_rows,
+)
+from aegis_otel.audit.location import JOURNAL, LAKE, MIRROR, SEALS
+from aegis_otel.audit.record import COLUMNS
+from aegis_otel.audit.verify.seals import Ledger, Sealed
+
+_REFUSED = "coalesce(mode, '') <> 'monitor' AND result_status IN ('success', 'failed')"
+CONTRADICTIONS = {
+    "was blocked by policy, and its tool ran": f"approval = 'block' AND {_REFUSED}",
+    "was refused by a human, and its tool ran": f"human_decision IN ('denied', 'expired') AND {_REFUSED}",
+    "is sealed and has not ended": "result_status IN ('open', 'pending')",
+    "has no id": "coalesce(decision_id, '') = ''",
+}
+"""What no row can be, and a condition that finds it."""
+
+_ROWS = """
+SELECT count(*), strftime(min("timestamp"), '%Y-%m-%dT%H:%M:%S.%f+00:00'),
+    strftime(max("timestamp"), '%Y-%m-%dT%H:%M:%S.%f+00:00'), {counts}
+FROM read_parquet({file}, hive_partitioning = false)
+"""
+
+
+# The rows under each number, with the digest of what they were when they were sealed first.
+_ORIGINS = """
+SELECT segment, count(*), {digest} FROM (
+    SELECT sealed.segment, {row} AS row FROM ({rows}) AS sealed
+    LEFT JOIN amended ON amended.decision_id = sealed.decision_id
+) GROUP BY segment
+"""
+_ROW = {each.name: f"sealed.{quoted(each.name)}" for each in COLUMNS}
+_BEFORE = row_digest(
+    _ROW
+    | {"result_status": "CASE WHEN amended.row IS NULL THEN sealed.result_status ELSE 'unknown' END"}
+    | {name: f"CASE WHEN amended.row IS NULL THEN sealed.{name} ELSE amended.{name} END" for name in BEFORE}
+)
+_AMENDED = """
+SELECT min(sealed.decision_id), count(*) FROM ({rows}) AS sealed
+JOIN amended ON amended.decision_id = sealed.decision_id WHERE {row} <> amended.row
+"""
+_TWICE = "SELECT decision_id FROM {rows} GROUP BY ALL HAVING count(*) > 1 ORDER BY 1 LIMIT 1"
+
+_AGAIN = """
+SELECT DISTINCT decision_id FROM {rows} WHERE decision_id IN (SELECT unnest(?::VARCHAR[]))
+ORDER BY ALL LIMIT 10
+"""
+
+
+def check_rows(proof: Proof, ledger: Ledger, intact: Sequence[Sealed], begun: Mapping[str, str]) -> None:
+    """Check the rows of segments that are as they were sealed; what is wrong is added to the proof.
+
+    Args:
+        proof: What to add to.
+        ledger: What the seals say.
+        intact: The segments.
+        begun: The journal file with the first line of each call that is not sealed, by its decision.
+    """
+    with opened() as connection:
+        if os.path.lexists(proof.directory / LAKE / SCHEMA):
+            _check_schema(proof, connection)
+        _note_amended(connection, ledger)
+        for each in intact:
+            path = proof.directory / LAKE / each.segment.file
+            try:
+                if columns_version(connection, path) is None:
+                    proof.found(f"{LAKE}/{each.segment.file}", "has not the columns of a segment")
+                    continue
+                for what in (*_wrong(proof, connection, each), *_moved(path, connection, ledger, each)):
+                    proof.found(f"{LAKE}/{each.segment.file}", what)
+            except duckdb.Error as error:
+                what = str(error).partition("\n")[0]
+                proof.found(f"{LAKE}/{each.segment.file}", f"is no segment of this audit: {what}")
+        if not proof.findings:
+            _check_once(proof, connection, intact, begun)
+
+
+def taken_over(directory: Path, ledger: Ledger, replaced: Iterable[int]) -> set[int]:
+    """Return those of some replaced segments whose rows are in segments that count, as they were sealed.
+
+    Whoever can write a seal can say that one segment replaces another, and that does not make it so.
+
+    Raises:
+        AuditError: a segment cannot be read.
+    """
+    origins = {number: ledger.origins[number] for number in replaced}
+    wanted = frozenset().union(*origins.values())
+    held: set[int] = set()
+    with opened() as connection, TemporaryDirectory(prefix="aegis-taken-over-") as copies:
+        _note_amended(connection, ledger)
+        for number, sealed in ledger.segments.items():
+            if number in ledger.replaced or not wanted & ledger.origins[number]:
+                continue
+            with suppress(FileNotFoundError, duckdb.Error):
+                content = files.read_file(directory, f"{LAKE}/{sealed.segment.file}")
+                copy = files.write_copy(copies, f"{number}.parquet", content)
+                intact = hashlib.sha256(content).hexdigest() == sealed.segment.sha256
+                if intact and not any(_moved(copy, connection, ledger, sealed)):
+                    held |= ledger.origins[number]
+                files.remove_file(Path(copies), copy.name)
+    return {number for number, its in origins.items() if its <= held}
+
+
+def _note_amended(connection: duckdb.DuckDBPyConnection, ledger: Ledger) -> None:
+    connection.execute(
+        "CREATE TABLE amended (decision_id VARCHAR, row VARCHAR, result_error VARCHAR, "
+        "error_type VARCHAR, duration_s DOUBLE)"
+    )
+    for amended in ledger.amended.values():
+        values = [getattr(amended, name) for name in ("decision_id", "row", *BEFORE)]
+        connection.execute("INSERT INTO amended VALUES (?, ?, ?, ?, ?)", values)
+
+
+def _moved(
+    path: Path, connection: duckdb.DuckDBPyConnection, ledger: Ledger, sealed: Sealed
+) -> Iterator[str]:
+    """Whether the rows that a segment took over, and its own, are those that seals have digests of."""
+    number = sealed.segment.segment
+    expected = {each: ledger.segments[each].segment for each in ledger.origins[number]}
+    digest = digest_of("row") if sealed.segment.digest else "''"
+    sql = _ORIGINS.format(digest=digest, row=_BEFORE, rows=sealed_rows([path]))
+    found = {origin: (rows, value) for origin, rows, value in connection.execute(sql).fetchall()}
+    for origin in sorted(found.keys() - expected.keys(), key=str):
+        yield f"has rows of segment {origin}, which it cannot have"
+    for origin, segment in sorted(expected.items()):
+        stated = (segment.new, segment.digest) if segment.digest else (segment.rows, "")
+        rows, value = found.get(origin, (0, ""))
+        if (rows, value) != stated:
+            which = f"rows that were first sealed as segment {origin}"
+            what = f"the {rows} {which} are not as they were sealed"
+            if rows != stated[0]:
+                what = f"has {rows} of the {stated[0]} {which}"
+            yield f"{what}: rows were changed after seal {ledger.segments[origin].seal.seal}"
+    if ledger.amended:
+        sql = _AMENDED.format(rows=sealed_rows([path]), row=row_digest(_ROW))
+        ((call, count),) = connection.execute(sql).fetchall()
+        if count:
+            yield f"the call `{call}` is not as the seal that amended it says ({count} such rows)"
+
+
+def _check_once(
+    proof: Proof, connection: duckdb.DuckDBPyConnection, intact: Sequence[Sealed], begun: Mapping[str, str]
+) -> None:
+    """Whether every call has one row, in sealed files and in the journal: readers show both."""
+    if not intact:
+        return
+    rows = _rows_of([proof.directory / LAKE / each.segment.file for each in intact])
+    for call in _twice(connection, rows):
+        proof.found(LAKE, f"the call `{call}` is sealed twice: its rows are in more than one place")
+    for (call,) in connection.execute(_AGAIN.format(rows=rows), [list(begun)]).fetchall():
+        proof.found(
+            f"{JOURNAL}/{begun[call]}",
+            f"begins the call `{call}` anew, which is sealed: readers would show it twice",
+        )
+
+
+def check_across(proof: Proof, segments: Sequence[Path]) -> None:
+    """Check whether calls are in more than one of several audits, which each have them once."""
+    with opened() as connection:
+        for call in _twice(connection, _rows_of(segments)) if segments else ():
+            proof.found(MIRROR, f"the call `{call}` is sealed twice: more than one audit has a row of it")
+
+
+def _rows_of(segments: Sequence[Path]) -> str:
+    names = ", ".join(literal(glob.escape(str(path))) for path in segments)
+    return f"read_parquet([{names}], hive_partitioning = false)"
+
+
+def _twice(connection: duckdb.DuckDBPyConnection, rows: str) -> Iterator[str]:
+    """The first call that has more than one row; a digest of each id is compared first, for little memory."""
+    sql = f"SELECT count(decision_id) = count(DISTINCT hash(decision_id)) FROM {rows}"  # noqa: S608
+    if connection.execute(sql).fetchall() != [(True,)]:
+        yield from (call for (call,) in connection.execute(_TWICE.format(rows=rows)).fetchall())
+
+
+def check_unfinished(proof: Proof, intact: Sequence[Sealed]) -> None:
+    """Whether what looks like a killed sealing's is one: then everything in it is elsewhere too."""
+    if not proof.unfinished:
+        return
+    root = proof.directory
+    paths = [root / file for file in proof.unfinished]
+    journals = [path for path in journal_files(root / JOURNAL) if path not in paths]
+    safe = held_elsewhere(paths, journals, [root / LAKE / each.segment.file for each in intact])
+    for file, path in zip(proof.unfinished, paths, strict=True):
+        if path in safe:
+            proof.notes.append(f"{file}: of a sealing that did not end; the next one removes it")
+        else:
+            proof.found(
+                file, f"no seal names it, and what is in it is not elsewhere: `{SEALS}` was shortened"
+            )
+
+
+def _check_schema(proof: Proof, connection: duckdb.DuckDBPyConnection) -> None:
+    if schema_version(connection, proof.directory / LAKE) is None:
+        what = "has not the columns of a segment, or cannot be read"
+        proof.found(f"{LAKE}/{SCHEMA}", f"{what}: remove it, the next sealing makes it anew")
+        return
+    path = literal(glob.escape(str(proof.directory / LAKE / SCHEMA)))
+    sql = f"FROM read_parquet({path}) WHERE segment <> 0 OR decision_id IS NOT NULL LIMIT 1"
+    if connection.execute(sql).fetchall():
+        proof.found(f"{LAKE}/{SCHEMA}", "has rows of a segment, and is only there for its columns")
+
+
+def _wrong(proof: Proof, connection: duckdb.DuckDBPyConnection, sealed: Sealed) -> Iterator[str]:
+    segment, seal, _ = sealed
+    pattern = literal(glob.escape(str(proof.directory / LAKE / segment.file)))
+    conditions = CONTRADICTIONS.values()
+    counts = ", ".join(f"min(decision_id) FILTER ({c}), count(*) FILTER ({c})" for c in conditions)
+    ((rows, first, last, *found),) = connection.execute(_ROWS.format(counts=counts, file=pattern)).fetchall()
+    if (rows, first, last) != (segment.rows, segment.first, segment.last):
+        stated = f"{segment.rows} of {segment.first} to {segment.last}"
+        yield f"has {rows} rows of {first} to {last}, and its seal says {stated}"
+    for what, (call, count) in zip(CONTRADICTIONS, zip(found[::2], found[1::2], strict=True), strict=True):
+        if count:
+            more = f" (and {count - 1} more rows like it)" if count > 1 else ""
+            yield f"the call `{call}` {what}{more}"
+    metadata = {
+        "aegis_version": str(seal.version),
+        "aegis_audit": seal.audit,
+        "aegis_seal": str(seal.seal),
+        "aegis_segment": str(segment.segment),
+        "aegis_previous": seal.previous,
+    }
+    pairs = connection.execute(
+        f"SELECT decode(key), decode(value) FROM parquet_kv_metadata({pattern}) "  # noqa: S608
+        "WHERE starts_with(decode(key), 'aegis_')"
+    ).fetchall()
+    for key, value in metadata.items():
+        if dict(pairs).get(key) != value:
+            yield f"says `{key}` is `{dict(pairs).get(key)}`, and its seal says `{value}`"

@@ -1,0 +1,240 @@
+"""`aegis audit show`: the whole life of one call, and rule by rule why it was decided so."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aegis_otel.audit.query.filters import Condition
+from aegis_otel.audit.query.rows import Row, read_rows
+from aegis_otel.audit.query.timeline import Moment, life
+from aegis_otel.audit.record import CUT
+from aegis_otel.cli.audit.mode import MONITOR, NOT_ENFORCED, watched
+from aegis_otel.cli.audit.options import find_audit, open_audit, path_option
+from aegis_otel.errors import PolicyError
+from aegis_otel.redaction.redactor import MASKED
+from aegis_otel.redaction.terminal import escape
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from aegis_otel.policy import Policy
+    from aegis_otel.policy.explain import Explanation, RuleTrace
+
+
+_LONGEST = 20_000
+"""Characters of one value that people are shown; what a program of before had written may be longer."""
+_NOT_PROVEN = "not proven: no process with the approval key took it, so no run goes on with it"
+_NEAR = Path("policy.yaml")
+"""Where a policy is looked for when none is given; used only if it is the one that decided."""
+
+
+@click.command(short_help="Show one call: what, when, and why.")
+@path_option
+@click.option(
+    "--policy",
+    "policies",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help=f"The policy to explain by; several are merged.  [default: {_NEAR}, if it is the one that decided]",
+)
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.argument("id")
+@click.pass_context
+def show(ctx: click.Context, /, *, path: str | None, policies: tuple[Path, ...], form: str, id: str) -> None:
+    """Show one call: what was asked for, decided, answered and done, when, and why.
+
+    ID is its decision id, or the beginning or end of it.
+    """
+    from aegis_otel.audit.answers.answer_check import unproven_answers
+
+    directory = find_audit(ctx, path)
+    row = _find(open_audit(directory), id)
+    unproven = row["human_decision"] is not None and row["decision_id"] in unproven_answers(directory)
+    policy = _policy(policies, row)
+    explanation = None if policy is None else _explain(policy, row)
+    if form == "json":
+        click.echo(json.dumps(_report(row, policy, explanation) | {"answer_not_proven": unproven}, indent=2))
+        return
+    _print_row(row)
+    _line("answer", _NOT_PROVEN if unproven else None)
+    _print_life(life(row))
+    _print_why(row, policy, explanation)
+
+
+def _find(audit: duckdb.DuckDBPyConnection, wanted: str) -> Row:
+    exact = Condition("decision_id = ?", [wanted])
+    part = Condition("starts_with(decision_id, ?) OR ends_with(decision_id, ?)", [wanted, wanted])
+    found = list(read_rows(audit, exact)) or list(read_rows(audit, part, limit=4))
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        click.echo(f"no call with the id `{escape(wanted)}`", err=True)
+    else:
+        click.echo(f"more than one call has an id with `{escape(wanted)}`, among them:", err=True)
+        for row in found:
+            click.echo(f"  {escape(row['decision_id'])}", err=True)
+    raise click.exceptions.Exit(1)
+
+
+def _policy(files: tuple[Path, ...], row: Row) -> Policy | None:
+    """The policy to explain by.
+
+    Raises:
+        PolicyError: one was given and is not valid.
+    """
+    from aegis_otel.policy import Policy
+
+    if files:
+        return Policy.from_yaml_files(*files)
+    try:
+        near = Policy.from_yaml(_NEAR)
+    except PolicyError:
+        return None
+    return near if near.digest == row["policy_digest"] else None
+
+
+def _explain(policy: Policy, row: Row) -> Explanation:
+    """The policy's verdict on what the row still has: redacted arguments, and not the tool's schema."""
+    from aegis_otel.model import Action
+    from aegis_otel.policy.explain import explain
+
+    params = row["action_params"]
+    action = Action(
+        row["action_type"] or "",
+        row["action_target"] or "",
+        params if isinstance(params, dict) else {},
+        agent=row["agent_name"],
+    )
+    begun = datetime.now(UTC) if row["timestamp"] is None else datetime.fromisoformat(row["timestamp"])
+    # After a yes the policy was asked again, and that verdict is the row's.
+    waited = row["approval_wait_s"] if row["human_decision"] == "approved" else None
+    return explain(policy, action, begun + timedelta(seconds=waited or 0.0), is_hidden=_is_hidden)
+
+
+def _is_hidden(value: object) -> bool:
+    """Whether something of a value is not in the audit: it was redacted, or cut."""
+    if not isinstance(value, str | dict | list):
+        return False
+    text = json.dumps(value)
+    return MASKED in text or CUT in text
+
+
+def _agrees(row: Row, explanation: Explanation) -> bool:
+    verdict = explanation.verdict
+    recorded = (row["matched_rule"], row["approval"], row["risk_level"])
+    return recorded == (verdict.matched_rule, verdict.approval.value, verdict.risk_level.name)
+
+
+# --- for people ---
+
+
+def _print_row(row: Row) -> None:
+    from aegis_otel.cli.audit.table import action
+
+    first = [row["decision_id"], row["risk_level"] or "-", row["result_status"] or "-"]
+    click.echo(escape("  ".join([*first, MONITOR] if watched(row) else first)) + "\n")
+    params = row["action_params"]
+    _line("action", action(row))
+    _line("arguments", params if isinstance(params, str) else json.dumps(params, ensure_ascii=False))
+    for name in (
+        "agent_name",
+        "tool_name",
+        "tool_call_id",
+        "session_id",
+        "conversation_id",
+        "trace_id",
+        "span_id",
+    ):
+        _line(name.removesuffix("_name").removesuffix("_id").replace("_", " "), row[name])
+    _line("process", " ".join(str(row[name]) for name in ("service", "host", "pid") if row[name] is not None))
+    _line("rule", f"{row['matched_rule'] or '-'} ({row['approval'] or '-'})")
+    _line("reason", row["reason"])
+    _line("policy", row["policy_digest"])
+    _line("mode", f"{row['mode']}: {NOT_ENFORCED}" if watched(row) else row["mode"])
+    _line("error", row["result_error"])
+
+
+def _line(name: str, value: Any) -> None:
+    if value:
+        text = escape(str(value)[:_LONGEST])
+        more = len(str(value)) - _LONGEST
+        click.echo(f"  {name:<14}{text}" + (f"... ({more:,} more with --format json)" if more > 0 else ""))
+
+
+def _print_life(moments: list[Moment]) -> None:
+    click.echo("\nLife")
+    for moment in moments:
+        at = "-" if moment.at is None else f"{moment.at:%Y-%m-%d %H:%M:%S.%f}"[:-3]
+        click.echo(f"  {at:<24}{f'+{moment.after_s:.3f} s':>12}  {moment.stage:<10} {escape(moment.what)}")
+
+
+def _print_why(row: Row, policy: Policy | None, explanation: Explanation | None) -> None:
+    click.echo("\nWhy")
+    if policy is None or explanation is None:
+        click.echo("  give the policy that decided with --policy FILE, to see it rule by rule")
+        return
+    for trace in explanation.rules:
+        _print_rule(trace, decided=trace.rule == row["matched_rule"])
+    click.echo(f"  {escape(_conclusion(row, policy, explanation))}")
+
+
+def _print_rule(trace: RuleTrace, *, decided: bool) -> None:
+    mark = "=>" if decided else "  "
+    what = f"{trace.rule} ({trace.verdict.approval.value}) {trace.match.value}  [{trace.place}]"
+    click.echo(f"{mark} {escape(what)}")
+    for check in trace.checks:
+        answer = (
+            f"unknown: {check.answer}" if isinstance(check.answer, str) else "yes" if check.answer else "no"
+        )
+        click.echo(f"       {escape(f'{check.label} {check.wanted}: {answer}')}")
+
+
+def _conclusion(row: Row, policy: Policy, explanation: Explanation) -> str:
+    if policy.digest != row["policy_digest"]:
+        return f"this is not the policy that decided: it is {policy.digest}"
+    if _agrees(row, explanation):
+        return f"so it decided: {explanation.verdict.reason}"
+    return (
+        "this is not what it decided: the audit has no redacted value and no tool's schema, "
+        "on which it then also looked"
+    )
+
+
+# --- for programs ---
+
+
+def _report(row: Row, policy: Policy | None, explanation: Explanation | None) -> dict[str, Any]:
+    return {
+        "row": row,
+        "life": [
+            moment._asdict() | {"at": None if moment.at is None else moment.at.isoformat()}
+            for moment in life(row)
+        ],
+        "explanation": None
+        if policy is None or explanation is None
+        else {
+            "policy_digest": policy.digest,
+            "is_the_policy_that_decided": policy.digest == row["policy_digest"],
+            "agrees_with_the_row": _agrees(row, explanation),
+            "matched_rule": explanation.verdict.matched_rule,
+            "approval": explanation.verdict.approval.value,
+            "risk_level": explanation.verdict.risk_level.name,
+            "reason": explanation.verdict.reason,
+            "rules": [
+                {
+                    "rule": trace.rule,
+                    "place": str(trace.place),
+                    "approval": trace.verdict.approval.value,
+                    "match": trace.match.value,
+                    "checks": [check._asdict() for check in trace.checks],
+                }
+                for trace in explanation.rules
+            ],
+        },
+    }

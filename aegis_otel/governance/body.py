@@ -1,0 +1,112 @@
+"""Running the body of a permitted call, and recording how it ended, also where it outlives the run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from aegis_otel.audit.record import RecordStatus
+from aegis_otel.governance.call import Call, Cancelled, Ending, Failure
+from aegis_otel.governance.error_text import describe, error_type, safe_text
+
+if TYPE_CHECKING:
+    from aegis_otel.governance.governor import Governor
+
+
+T = TypeVar("T")
+NOT_BEGUN = "Cancelled before it started"
+_WENT_ON = "Cancelled while running, and went on in its thread to the end"
+
+
+class BodyFailed(Exception):
+    """A body that ended without raising and yet did not succeed, such as an executor's FAILED result."""
+
+
+class Bodies:
+    """Runs the bodies of the calls that a governor permits."""
+
+    def __init__(self, governor: Governor) -> None:
+        self._governor = governor
+
+    async def run(
+        self,
+        call: Call,
+        body: Callable[[], Awaitable[T]],
+        *,
+        paused: Callable[[T], bool] | None = None,
+        failed: Callable[[object], Failure | None] | None = None,
+        ending: Ending | None = None,
+    ) -> T:
+        """Run the body of a permitted call and record how it ended. Its exceptions pass unchanged.
+
+        Args:
+            call: From `authorize`.
+            body: What to run.
+            paused: Whether a body that has returned this has not ended: a call inside of it waits for a
+                human.
+            failed: What went wrong in a body that has returned this; None where it succeeded. Never raises.
+            ending: Follows the threads of the body, so that a cancelled one is recorded when it ends.
+        """
+        started, begun_ns = self._governor.system.monotonic(), self._governor.system.now_ns()
+        try:
+            with self._governor.signals.executing(call):
+                value = await body()
+                call.failure = failed(value) if failed is not None else None
+        except asyncio.CancelledError:
+            self._cancelled(call, started, failed, ending)
+            raise
+        except BaseException as error:
+            self._failed(call, started, error)
+            if isinstance(error, Exception):
+                await self._governor.executed(call, begun_ns, None)
+            raise
+        if call.failure is not None:
+            self._returned_failure(call, started, call.failure)
+        else:
+            ended = paused is None or not paused(value)
+            self._governor.complete(
+                call, RecordStatus.SUCCESS if ended else RecordStatus.PENDING, started, None
+            )
+        await self._governor.executed(call, begun_ns, value)
+        return value
+
+    def _failed(self, call: Call, started: float, error: BaseException, before: str = "") -> None:
+        """Record that the body has raised."""
+        text = safe_text(str(error)) if isinstance(error, BodyFailed) else describe(error)
+        call.error_type = error_type(type(error))
+        self._governor.complete(call, RecordStatus.FAILED, started, before + text)
+
+    def _returned_failure(self, call: Call, started: float, failure: Failure, before: str = "") -> None:
+        """Record that the body has returned that it failed."""
+        call.error_type = failure.kind
+        self._governor.complete(call, RecordStatus.FAILED, started, before + safe_text(failure.text))
+
+    def _cancelled(
+        self,
+        call: Call,
+        started: float,
+        failed: Callable[[object], Failure | None] | None,
+        ending: Ending | None,
+    ) -> None:
+        """Record that nobody waits for the body any more; what goes on in a thread is recorded at its end.
+
+        Until then the row is open, and so `unknown` where the process ends first.
+        """
+
+        def ended(error: BaseException | None, value: object) -> None:
+            failure = failed(value) if error is None and failed is not None else None
+            if error is not None:
+                self._failed(call, started, error, f"{_WENT_ON}: ")
+            elif failure is not None:
+                self._returned_failure(call, started, failure, f"{_WENT_ON}: ")
+            else:
+                self._governor.complete(call, RecordStatus.SUCCESS, started, _WENT_ON)
+
+        call.goes_on = True
+        state = Cancelled.STOPPED if ending is None else ending.cancel(ended)
+        if state is Cancelled.GOES_ON:
+            return
+        call.goes_on = False
+        why = NOT_BEGUN if state is Cancelled.WAITED else "Cancelled while running"
+        self._governor.complete(call, RecordStatus.CANCELLED, started, why)

@@ -1,0 +1,333 @@
+"""One governed call, and the ports through which the governor reaches the world.
+
+The governor is part of the pure core: it knows a clock, a journal, an approver and signals only as the
+protocols below. The rims implement them (`runtime.audit`, `telemetry.recorder`, `runtime.approval`).
+
+Follow a body in a thread to its end, also where nobody waits for it any more.
+
+Cancelling a coroutine does not stop the thread that it waits for: the work goes on and takes effect. Who
+runs such a body says here when it begins and when it ends, and the governor asks when it is cancelled.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import msgspec
+
+from aegis_otel.audit.record import AuditRecord, RecordStatus, Waiting
+from aegis_otel.model import Outcome, PolicyDecision
+
+
+class Failure(NamedTuple):
+    """Why a body did not succeed, although it returned."""
+
+    kind: str
+    """Low in cardinality: `error.type`."""
+    text: str
+    """For the row's `result_error`; not yet redacted."""
+
+
+class Cancelled(Enum):
+    """The states that a body may be in when it is cancelled."""
+
+    WAITED = auto()
+    """It had not begun, and now never will."""
+    STOPPED = auto()
+    """It ran on the event loop, which has stopped it."""
+    GOES_ON = auto()
+    """It runs in a thread; whoever cancelled it is told how it ends."""
+
+
+Ended = Callable[[BaseException | None, object], None]
+"""Called once with the exception of the body, or None, and with what it returned."""
+
+
+class Ending:
+    """Follows one call's body in threads. Safe to use from any thread.
+
+    Args:
+        whole: Whether what runs in a thread is the whole body. Else something of it is on the event loop,
+            and the end of a thread is not the end of the body.
+    """
+
+    __slots__ = ("_begun", "_ended", "_given_up", "_last", "_lock", "_running", "_whole")
+
+    def __init__(self, *, whole: bool) -> None:
+        self._whole = whole
+        self._lock = threading.Lock()
+        self._running = 0
+        self._begun = False
+        self._given_up = False
+        self._last: tuple[BaseException | None, object] = (None, None)
+        self._ended: Ended | None = None
+
+    def begin(self) -> bool:
+        """Say that the body begins; whether it still may."""
+        with self._lock:
+            if self._given_up:
+                return False
+            self._begun = True
+            self._running += 1
+            return True
+
+    def end(self, error: BaseException | None, value: object) -> None:
+        """Say that it has ended."""
+        with self._lock:
+            self._running -= 1
+            self._last = (error, value)
+            told = self._ended if not self._running else None
+            if told is not None:
+                self._ended = None
+        if told is not None:
+            told(error, value)
+
+    def cancel(self, told: Ended) -> Cancelled:
+        """Find out what a body that is cancelled now was doing.
+
+        Args:
+            told: Called from its thread when it ends, or at once where it just has.
+        """
+        with self._lock:
+            if self._running:
+                self._ended = told
+                return Cancelled.GOES_ON
+            if not self._begun:
+                self._given_up = True
+                return Cancelled.WAITED if self._whole else Cancelled.STOPPED
+            last = self._last
+        if not self._whole:
+            return Cancelled.STOPPED
+        told(*last)
+        return Cancelled.GOES_ON
+
+
+T = TypeVar("T")
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where a call comes from: what the SDK knows of it."""
+
+    tool_name: str | None = None
+    """As the model calls it."""
+    tool_call_id: str | None = None
+    conversation_id: str | None = None
+    size: int = 0
+    """Length of the arguments as text; large ones are prepared off the event loop."""
+    run_id: str | None = None
+    """The id of the run that the call belongs to; a run that is saved and resumed keeps it."""
+    tool_original_name: str | None = None
+    """The tool's own name, where the model calls it by another."""
+
+
+NOWHERE = Origin()
+"""The origin of an action that no SDK called."""
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """The state of one call while it lives. Made and changed by the governor only."""
+
+    decision: PolicyDecision
+    origin: Origin
+    started_ns: int
+    """Unix time in nanoseconds at which the call reached us; spans start here."""
+    record: AuditRecord
+    """The folded row so far, redacted: the only source for signals and journal lines."""
+    arguments: bytes
+    """The encoded, unredacted arguments, to be digested again before the body runs."""
+    shown: bytes = b"{}"
+    """The redacted arguments as JSON, whole, where the row may have them cut: what a human is asked about."""
+    stamped_ns: int = 0
+    """Unix time in nanoseconds of its last journal line."""
+    evaluation_s: float = 0.0
+    """Seconds the policy took, the first time it was asked."""
+    outcome: Outcome | None = None
+    """None until the decision is final."""
+    status: RecordStatus = RecordStatus.PENDING
+    refusal: str | None = None
+    """What the model reads when the body must not run; None when it may."""
+    refused_for: str | None = None
+    """What a refused call's `Result` says: as what the model reads, without the tag."""
+    error_type: str | None = None
+    """Low-cardinality cause, where the outcome is an error or the body failed."""
+    failure: Failure | None = None
+    """What went wrong in a body that returned."""
+    goes_on: bool = False
+    """Whether its body runs on in a thread, though the call was cancelled."""
+    channel: str | None = None
+    """Where a human was asked; None when nobody was."""
+    announced: bool = False
+    """Whether the final decision was told to the signals: it is told once."""
+    prior: Waiting | None = None
+    """The waiting call that this one continues, under the same id; None where no human was waited for."""
+    signal: Any = field(default=None, repr=False)
+    """What the signals rim keeps with the call (its span)."""
+
+    def stamp(self, now_ns: int) -> int:
+        """The time of its next journal line: lines count in the order of their times, whatever clocks do."""
+        self.stamped_ns = max(now_ns, self.stamped_ns + 1_000)
+        return self.stamped_ns
+
+    @property
+    def tool(self) -> str:
+        """The name signals use for the tool."""
+        return tool_of(self.record)
+
+
+def tool_of(record: AuditRecord) -> str:
+    """The name signals use for the tool: the SDK's, or the action type outside the SDK; redacted."""
+    return record.tool_name or record.action_type or ""
+
+
+class System(Protocol):
+    """The clock, ids and facts of the process."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def service(self) -> str | None: ...
+    def pid(self) -> int: ...
+    def now_ns(self) -> int:
+        """Unix time in nanoseconds."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never goes back."""
+        ...
+
+    def new_id(self) -> str:
+        """A new decision id that sorts by time."""
+        ...
+
+    def off_loop(self, work: Callable[[], T]) -> Awaitable[T]:
+        """Run `work` where it does not hold the event loop."""
+        ...
+
+
+class Approver(Protocol):
+    """Who is asked. See `runtime.approval.ApprovalHandler`."""
+
+    @property
+    def channel(self) -> str: ...
+    @property
+    def approver(self) -> str | None: ...
+    async def request_approval(self, decision: PolicyDecision) -> object: ...
+
+
+class Journal(Protocol):
+    """Where records become durable."""
+
+    def append(self, record: AuditRecord) -> None:
+        """Write one line. On return it survives the death of the process.
+
+        Raises:
+            AuditError: nothing, or nothing readable, was written.
+        """
+
+    def mark(self) -> int:
+        """Taken before lines are appended, it says to `sync` which of them matter."""
+
+    def sync(self, mark: int) -> Awaitable[None]:
+        """Wait until what was appended since `mark` survives what the user asked for.
+
+        Raises:
+            AuditError: it may not.
+        """
+
+    def digest(self, payload: bytes) -> str:
+        """Keyed digest of `payload` (`hmac-sha256:` and hex). Raises AuditError without a key."""
+
+    def prove(self, row: AuditRecord, line: AuditRecord) -> str:
+        """The proof of the answer on `line` to the question of `row`. Raises AegisError without a key."""
+
+    def keyed(self, kind: str, *parts: str | None) -> str:
+        """A digest of `parts` that only a process with that key can make. Raises AegisError without it."""
+
+    def waiting(self, call_id: str) -> list[Waiting]:
+        """The calls of that id, as records have it, that wait for a human. Raises AuditError."""
+
+    def take_over(self, record: AuditRecord, *, inside: bool = False) -> Waiting | None:
+        """Take the waiting call that `record` is of and that may go on: it is then open, and nobody else's.
+
+        Args:
+            record: Of the call that comes back.
+            inside: Whether it continues a body that has begun; else one that a human said yes to is taken.
+
+        Raises:
+            AuditError: the journal cannot be read, or the taking not be written.
+        """
+
+    def answering(self, asked: Waiting) -> AbstractContextManager[Waiting]:
+        """Hold a waiting call, as it is now, for as long as its answer is written: nobody else has it.
+
+        Raises:
+            AuditError: it waits no more, or the journal cannot be read.
+        """
+
+
+class Signals(Protocol):
+    """What is told to telemetry, in the order in which it happens. The governor isolates failures."""
+
+    def opened(self, call: Call) -> None:
+        """The verdict is known: start `govern_tool`, put trace and span id on the record."""
+
+    def awaiting(self, call: Call) -> AbstractContextManager[None]:
+        """A human is asked for as long as this lasts."""
+
+    def decided(self, call: Call) -> None:
+        """The decision is final: the one event, the one count."""
+
+    def suspended(self, call: Call) -> None:
+        """A human is asked, and no process waits for the answer."""
+
+    def answered(self, call: Call) -> None:
+        """The answer to such a question has come; it is on the record."""
+
+    def executing(self, call: Call) -> AbstractContextManager[None]:
+        """The body runs for as long as this lasts, with our span current."""
+
+    def closed(self, call: Call) -> None:
+        """The call has its last status: end `govern_tool`."""
+
+    def recorded(self) -> None:
+        """The journal took the first line of a call."""
+
+    def write_failed(self, call: Call, error: BaseException) -> None:
+        """The journal refused a line of this call."""
+
+    def hook_failed(self) -> None:
+        """A user hook raised."""
+
+
+_LARGE_ARGUMENTS = 4_096
+"""Characters of arguments from which on they are read, judged, encoded, redacted and digested in a thread,
+because the event loop must not be held. Plain text takes 1 ms per 300 kB; text that is nothing but secrets,
+1 ms per 2 kB."""
+
+
+_MANY_RULES = 100
+"""Rules for one type of action from which on it is decided in a thread, too: where nobody can tell what the
+schema of a tool says, each takes up to 20 us."""
+
+
+async def off_loop_if_large(system: System, size: int, work: Callable[[], T], rules: int = 0) -> T:
+    """Do what takes the longer the more arguments and rules there are: in a thread, where these are many.
+
+    Args:
+        system: Has the threads.
+        size: Of the arguments, in characters.
+        work: What to do.
+        rules: That it compares the arguments with.
+    """
+    return await system.off_loop(work) if is_large(size, rules) else work()
+
+
+def is_large(size: int, rules: int = 0) -> bool:
+    """Whether work on arguments of that size, compared with as many rules, belongs in a thread."""
+    return size >= _LARGE_ARGUMENTS or rules >= _MANY_RULES

@@ -1,0 +1,399 @@
+"""The enforcement point: decide -> record -> ask -> re-check -> permit or refuse -> run -> record.
+
+Pure core: time, ids, the journal, the approver and telemetry are ports (`governance.call`). Every path of
+every adapter goes through `authorize`, so hooks, audit and signals are the same on all of them. Whatever
+fails in here ends as a recorded refusal; nothing but a cancellation is ever raised out of `authorize`.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from aegis_otel.audit.record import AuditRecord, RecordStatus
+from aegis_otel.errors import AegisError, AuditError
+from aegis_otel.governance import refusal
+from aegis_otel.governance.body import NOT_BEGUN, Bodies
+from aegis_otel.governance.call import (
+    NOWHERE,
+    Approver,
+    Call,
+    Journal,
+    Origin,
+    Signals,
+    System,
+    is_large,
+    off_loop_if_large,
+)
+from aegis_otel.governance.error_text import describe, traced
+from aegis_otel.governance.hooks import RuntimeHooks, fire
+from aegis_otel.governance.interruptions import Interruptions, answers, resolved
+from aegis_otel.governance.question import ask
+from aegis_otel.governance.recording import RISK_NAMES, add_arguments, decided, timestamp, utc
+from aegis_otel.governance.refusal import Refusal
+from aegis_otel.model import (
+    ERROR_RULE,
+    Action,
+    Approval,
+    Mode,
+    Outcome,
+    PolicyDecision,
+    Result,
+    ResultStatus,
+    RiskLevel,
+    Verdict,
+)
+from aegis_otel.redaction.serialize import encode_plain, to_plain
+
+if TYPE_CHECKING:
+    from aegis_otel.policy import Policy
+
+
+_log = logging.getLogger("aegis_otel")
+_FINAL = {
+    RecordStatus.SUCCESS: ResultStatus.SUCCESS,
+    RecordStatus.FAILED: ResultStatus.FAILED,
+    RecordStatus.BLOCKED: ResultStatus.BLOCKED,
+    RecordStatus.DENIED: ResultStatus.DENIED,
+    RecordStatus.SKIPPED: ResultStatus.SKIPPED,
+}
+_UNVALIDATED = "the policy said otherwise when the arguments were read, so the tool has not validated them"
+
+
+class Governor:
+    """Takes an action through the policy, the audit, a human where one is asked, and the signals."""
+
+    def __init__(
+        self,
+        *,
+        policy: Policy,
+        journal: Journal,
+        signals: Signals,
+        approver: Approver,
+        approval_timeout: float,
+        hooks: RuntimeHooks,
+        system: System,
+        session_id: str,
+        mode: Mode = Mode.ENFORCE,
+        block_on_audit_failure: bool = True,
+    ) -> None:
+        self.policy = policy
+        """In force for every call that is not decided yet, or waits for a human. Replaced as a whole."""
+        self.journal = journal
+        self.signals = signals
+        self._approver = approver
+        self._approval_timeout = approval_timeout
+        self.hooks = hooks
+        self.system = system
+        self._session_id = session_id
+        self.mode = mode
+        """Whether a refusal stops the body, or is only recorded."""
+        self.run = Bodies(self).run
+        self.interruptions = Interruptions(self)
+        """Those of its calls that the SDK pauses."""
+        self.unavailable: Refusal | None = None
+        """Why governance could not start, where it could not: every call is refused with it."""
+        self._block_on_audit_failure = block_on_audit_failure and mode is Mode.ENFORCE
+
+    @property
+    def needs_audit(self) -> bool:
+        """Whether a call is refused because its verdict cannot be written."""
+        return self._block_on_audit_failure and self.unavailable is None
+
+    async def authorize(
+        self,
+        action: Action,
+        origin: Origin = NOWHERE,
+        *,
+        fault: Refusal | None = None,
+        resumed: bool = False,
+        inside: bool = False,
+        answered: bool = False,
+    ) -> Call:
+        """Decide on one action; on return its verdict is on disk and final.
+
+        Args:
+            action: What is about to be done.
+            origin: Where the call comes from.
+            fault: A reason found before the policy was asked, which refuses the call whatever it says.
+            resumed: Whether it comes out of an interruption; it goes on from there, if the audit knows.
+            inside: Whether what goes on is a body that has begun.
+            answered: Whether it goes on by an answer that the audit had, and that nobody else may have used.
+
+        Returns:
+            The call. Its body may run exactly when `refusal` is None, and then must be run by `run`, or
+            given up by `abandon`.
+        """
+        started_ns = self.system.now_ns()
+        fault = self.unavailable or fault
+        try:
+            if is_large(origin.size, self.policy.rules_asked(action)):
+                call = await self.system.off_loop(lambda: self.assess(action, origin, started_ns))
+            else:
+                call = self.assess(action, origin, started_ns)
+        except Exception as error:
+            _log_failure(error)
+            call = self._unassessed(action, origin, started_ns, error)
+            fault = self.unavailable or refusal.UNAVAILABLE
+        try:
+            if resumed and fault is None:
+                fault = await self.interruptions.resume(call, inside, answered)
+            await self._settle(call, fault)
+        except Exception as error:
+            _log_failure(error)
+            self._close_unsettled(call, refusal.UNAVAILABLE)
+        except BaseException:
+            self._close_unsettled(call, refusal.WITHDRAWN)
+            self.abandon(call, RecordStatus.CANCELLED, NOT_BEGUN)
+            raise
+        return call
+
+    def abandon(self, call: Call, status: RecordStatus, why: str | None) -> None:
+        """Close a permitted call whose body was not run by `run`. Does nothing to one that was closed."""
+        if call.status is RecordStatus.OPEN and not call.goes_on:
+            self.complete(call, status, None, why)
+
+    def skip(self, action: Action, why: str) -> None:
+        """Record an action of a plan that was never decided on, because an earlier one failed."""
+        started_ns = self.system.now_ns()
+        try:
+            call = self.assess(action, NOWHERE, started_ns)
+        except Exception as error:
+            call = self._unassessed(action, NOWHERE, started_ns, error)
+        call.record.result_status = RecordStatus.SKIPPED.value
+        call.record.result_error = why
+        self.write(call, call.record)
+
+    # --- deciding ---
+
+    def assess(self, action: Action, origin: Origin, started_ns: int) -> Call:
+        """Everything that needs only the arguments and the policy: runs in a thread for large arguments."""
+        begun, decision = self.system.monotonic(), self._evaluate(action, started_ns)
+        took = self.system.monotonic() - begun
+        record = decided(decision, self.system, self._session_id, started_ns, origin, mode=self.mode)
+        arguments, shown = add_arguments(record, action.params, self._digest)
+        return Call(decision, origin, started_ns, record, arguments, shown=shown, evaluation_s=took)
+
+    def _evaluate(self, action: Action, now_ns: int) -> PolicyDecision:
+        """Ask the policy in force.
+
+        It, or what it says at this time of day, may have changed since the arguments were read. Where it
+        looks at parameters that nobody had the tool validate and does not block, what the body gets is not
+        known, and so no condition on them can be answered.
+        """
+        policy, now = self.policy, utc(now_ns)
+        decision = policy.evaluate(action, now=now)
+        if (
+            action.is_unvalidated
+            and decision.verdict.approval is not Approval.BLOCK
+            and policy.reads_arguments(action.type, *[each.type for each in action.forms])
+        ):
+            return policy.evaluate(action.qualify(doubt=_UNVALIDATED), now=now)
+        return decision
+
+    def _digest(self, payload: bytes) -> str | None:
+        try:
+            return self.journal.digest(payload)
+        except AuditError as error:
+            if self.needs_audit:
+                raise
+            _log_failure(error)
+            return None
+
+    def _unassessed(self, action: Action, origin: Origin, started_ns: int, error: Exception) -> Call:
+        """A call about which nothing could be found out: it carries no arguments at all."""
+        reason = f"governance failed: {type(error).__name__}"
+        verdict = Verdict(
+            Approval.BLOCK, RiskLevel.CRITICAL, ERROR_RULE, reason, policy_digest=self.policy.digest
+        )
+        decision = PolicyDecision(action, verdict)
+        record = decided(decision, self.system, self._session_id, started_ns, origin, mode=self.mode)
+        return Call(decision, origin, started_ns, record, b"")
+
+    async def _settle(self, call: Call, fault: Refusal | None) -> None:
+        """From the policy's verdict to a final, recorded outcome."""
+        verdict = call.decision.verdict
+        if fault is not None:
+            self.refuse(call, fault)
+        elif call.outcome is not None:
+            pass  # under way: a policy that changed since does not reach it
+        elif verdict.approval is Approval.BLOCK:
+            self.refuse(call, refusal.blocked(verdict.matched_rule))
+        elif call.prior is not None and (verdict.approval is Approval.AUTO or answers(call.prior, verdict)):
+            call.outcome, call.status = Outcome.APPROVED, RecordStatus.OPEN
+        elif verdict.approval is Approval.AUTO or self.mode is Mode.MONITOR:
+            call.outcome, call.status = Outcome.ALLOWED, RecordStatus.OPEN
+        call.record.result_status = call.status._value_
+        self.signals.opened(call)
+        mark = self.journal.mark()
+        if not self.write(call, self.interruptions.proven(call.record, call.record)) and self.needs_audit:
+            self.refuse(call, refusal.UNAVAILABLE)
+        if self.hooks.on_decision is not None:
+            await fire(self.hooks.on_decision, self.signals.hook_failed, call.decision)
+        if call.outcome is None:
+            await self._ask(call)
+        if call.refusal is None and not await self._synced(call, mark) and self.needs_audit:
+            self._close_unsettled(call, refusal.UNAVAILABLE)
+        if not call.announced:
+            self.announce(call)
+        elif call.refusal is not None:
+            self.signals.closed(call)
+        if call.refusal is not None:
+            await self.executed(call, None, None)
+
+    def announce(self, call: Call) -> None:
+        """The outcome is final: the one event, the one count."""
+        call.announced = True
+        self.signals.decided(call)
+        if call.refusal is not None:
+            self.signals.closed(call)
+
+    def _close_unsettled(self, call: Call, why: Refusal) -> None:
+        """Settling broke off, by a fault of ours or a cancellation: what is not decided yet is refused."""
+        if call.outcome is None or (why.outcome is Outcome.ERROR and call.refusal is None):
+            self.refuse(call, why)
+            line = self.line(call, "resolved", **resolved(call.record))
+            self.write(call, self.interruptions.proven(call.record, line))
+        if not call.announced:
+            self.announce(call)
+
+    def refuse(self, call: Call, why: Refusal) -> None:
+        """The one place where a call is stopped; in monitor mode it is only said that it would have been."""
+        call.outcome = why.outcome
+        if why.cause is not None:
+            call.record.reason = why.cause
+        if why.outcome is Outcome.ERROR:
+            call.error_type = why.cause
+        if self.mode is Mode.MONITOR:
+            call.status = RecordStatus.OPEN
+            return
+        call.status, call.refused_for = why.status, why.error
+        call.refusal = why.advised(call.decision.verdict.advice)
+        call.record.result_status, call.record.result_error = why.status.value, why.recorded
+        call.record.error_type = call.error_type
+
+    # --- asking a human ---
+
+    async def _ask(self, call: Call) -> None:
+        """Ask until the answer is no, or yes to what the policy says at that moment."""
+        call.channel = self._approver.channel
+        while call.outcome is None:
+            with self.signals.awaiting(call):
+                why = await ask(self._approver, call, self._approval_timeout, self.system.monotonic)
+            asked = call.decision
+            if why is not None:
+                self.refuse(call, why)
+            else:
+                rules = self.policy.rules_asked(asked.action)
+                await off_loop_if_large(self.system, call.origin.size, lambda: self._recheck(call), rules)
+            line = self.line(call, "resolved", **resolved(call.record))
+            if not self.write(call, self.interruptions.proven(call.record, line)) and self.needs_audit:
+                self.refuse(call, refusal.UNAVAILABLE)
+            await fire(self.hooks.on_approval, self.signals.hook_failed, asked, why is None)
+            if call.decision.verdict is not asked.verdict:
+                await fire(self.hooks.on_decision, self.signals.hook_failed, call.decision)
+
+    def _recheck(self, call: Call) -> None:
+        """A human said yes: to these arguments, and to what the policy still asks for?"""
+        action, approved = call.decision.action, call.decision.verdict
+        try:
+            unchanged = encode_plain(to_plain(action.params)) == call.arguments
+            now = self._evaluate(action, self.system.now_ns())
+        except Exception as error:
+            _log_failure(error)
+            self.refuse(call, refusal.UNAVAILABLE)
+            return
+        if not unchanged:
+            self.refuse(call, refusal.CHANGED)
+            return
+        call.decision, verdict = now, now.verdict
+        record = call.record
+        record.approval, record.risk_level = verdict.approval.value, RISK_NAMES[verdict.risk_level]
+        record.matched_rule, record.policy_digest = verdict.matched_rule, verdict.policy_digest
+        record.reason = verdict.reason or None
+        something_else = (
+            verdict.matched_rule != approved.matched_rule or verdict.risk_level > approved.risk_level
+        )
+        if verdict.approval is Approval.BLOCK:
+            self.refuse(call, refusal.blocked(verdict.matched_rule))
+        elif verdict.approval is Approval.AUTO or not something_else:
+            call.outcome, call.status = Outcome.APPROVED, RecordStatus.OPEN
+            record.result_status = RecordStatus.OPEN.value
+        else:  # the yes was to another question
+            record.human_decision = record.approver = record.approval_reason = None
+
+    # --- recording ---
+
+    def write(self, call: Call, line: AuditRecord) -> bool:
+        """Append to the journal; whether it is on disk. A refused line is told, never raised."""
+        try:
+            self.journal.append(line)
+        except Exception as error:
+            return self._write_failed(call, error)
+        if line.stage == "decided":
+            self.signals.recorded()
+        return True
+
+    async def _synced(self, call: Call, mark: int) -> bool:
+        """Wait until what was written since `mark` is as durable as asked for; whether it is."""
+        try:
+            await self.journal.sync(mark)
+        except Exception as error:
+            return self._write_failed(call, error)
+        return True
+
+    def _write_failed(self, call: Call, error: Exception) -> bool:
+        _log.error("audit of decision %s failed: %s", call.record.decision_id, describe(error))
+        self.signals.write_failed(call, error)
+        return False
+
+    def line(self, call: Call, stage: str, **changed: object) -> AuditRecord:
+        return AuditRecord(
+            stage=stage,  # type: ignore[arg-type]
+            decision_id=call.record.decision_id,
+            timestamp=timestamp(call.stamp(self.system.now_ns())),
+            result_status=call.status._value_,  # for each call, and `.value` costs ten times as much
+            **changed,  # type: ignore[arg-type]
+        )
+
+    def complete(self, call: Call, status: RecordStatus, started: float | None, error: str | None) -> None:
+        call.status = status
+        record = call.record
+        record.result_status = status._value_
+        record.result_error = error
+        record.error_type = call.error_type if status is RecordStatus.FAILED else None
+        if started is not None:
+            before = call.prior.row.duration_s or 0.0 if call.prior else 0.0
+            record.duration_s = round(before + self.system.monotonic() - started, 6)
+        stage = "resolved" if status is RecordStatus.PENDING else "completed"
+        line = self.line(
+            call,
+            stage,
+            result_error=record.result_error,
+            error_type=record.error_type,
+            duration_s=record.duration_s,
+        )
+        self.write(call, line)
+        self.signals.closed(call)
+
+    async def executed(self, call: Call, begun_ns: int | None, value: object) -> None:
+        if self.hooks.on_execute is None or call.status not in _FINAL:
+            return
+        result = value if isinstance(value, Result) else self.result(call, data=value, begun_ns=begun_ns)
+        await fire(self.hooks.on_execute, self.signals.hook_failed, result)
+
+    def result(self, call: Call, *, data: object = None, begun_ns: int | None = None) -> Result:
+        """What came of a closed call, as callers and hooks see it."""
+        return Result(
+            call.decision.action,
+            _FINAL[call.status],
+            data,
+            call.record.result_error if call.refusal is None else call.refused_for,
+            started_at=None if begun_ns is None else utc(begun_ns),
+            completed_at=utc(self.system.now_ns()),
+            decision_id=call.record.decision_id,
+        )
+
+
+def _log_failure(error: Exception) -> None:
+    _log.error("governance failed: %s", describe(error) if isinstance(error, AegisError) else traced(error))

@@ -1,0 +1,214 @@
+"""Validated documents in, a `CompiledPolicy` out: named rules, shared verdicts, a digest, an index.
+
+The stages, in the order in which each needs the one before: name the rules, find the defaults in
+force, digest what was written, compile the rules, index them by action type. Only the first can fail.
+
+Which rules can match an action type, without trying each: literals and prefixes are looked up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aegis_otel.errors import PolicyError, Problem
+from aegis_otel.model import DEFAULT_RULE, Verdict
+from aegis_otel.policy.evaluation.conditions import Condition, compile_conditions
+from aegis_otel.policy.evaluation.fast_path import Applies, compile_applies
+from aegis_otel.policy.evaluation.look_alikes import skeleton
+from aegis_otel.policy.evaluation.patterns import Glob, Matcher, Shape, compile_glob
+from aegis_otel.policy.messages import quoted
+from aegis_otel.policy.rules import Defaults, Patterns, PolicyDocument, Rule
+
+
+class TypeIndex:
+    """The type patterns of all rules, by shape."""
+
+    def __init__(self, patterns: Sequence[Sequence[Glob]]) -> None:
+        self._exact: dict[str, list[int]] = {}
+        self._prefixes: dict[int, dict[str, list[int]]] = {}
+        """Rules by prefix, by the prefix's length; `*` is the prefix of length 0."""
+        self._others: list[tuple[Matcher, int]] = []
+        for number, globs in enumerate(patterns):
+            for glob in globs:
+                if glob.shape is Shape.EXACT:
+                    self._exact.setdefault(glob.literal, []).append(number)
+                elif glob.shape is Shape.PREFIX:
+                    by_prefix = self._prefixes.setdefault(len(glob.literal), {})
+                    by_prefix.setdefault(glob.literal, []).append(number)
+                else:
+                    self._others.append((glob.matches, number))
+
+    def find(self, action_type: str) -> list[int]:
+        """The numbers of the rules whose type patterns match, in order."""
+        found = set(self._exact.get(action_type, ()))
+        for length, by_prefix in self._prefixes.items():
+            found.update(by_prefix.get(action_type[:length], ()))
+        found.update(number for matches, number in self._others if matches(action_type))
+        return sorted(found)
+
+
+_MAX_PLANS = 1024
+_MAX_STEPS = 200_000
+"""The most steps that all cached plans have together: thousands of rules for every tool make long plans."""
+_LONGEST_KEPT = 256
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CompiledRule:
+    """One rule with its name, its verdict and its tests."""
+
+    rule: Rule
+    name: str
+    verdict: Verdict
+    types: tuple[Glob, ...]
+    targets: tuple[Glob, ...]
+    agents: tuple[Glob, ...]
+    texts: tuple[tuple[str, tuple[Glob, ...]], ...]
+    """The attributes of an action that the rule is particular about, and their globs."""
+    conditions: tuple[Condition, ...]
+    names: frozenset[str]
+    """The skeletons of the parameters at the top that it looks at."""
+    applies: Applies | None
+    """The plain test beyond the type; None when every action of the right type will do."""
+
+
+Step = tuple[Applies | None, Verdict, CompiledRule | None]
+"""A rule's plain test and its verdict; the last step of a plan has no test, the default's no rule."""
+
+Plan = tuple[tuple[Step, ...], bool, frozenset[str]]
+"""What to ask for one action type, in order, whether any of it needs the time, and the skeletons of the
+parameters at the top that it looks at: none where every value would do."""
+
+
+class CompiledPolicy:
+    """A policy ready to be evaluated. Only its cache of plans ever changes."""
+
+    def __init__(self, rules: tuple[CompiledRule, ...], defaults: Defaults, digest: str) -> None:
+        self.rules = rules
+        self.defaults = defaults
+        self.digest = digest
+        self.default_verdict = Verdict(*defaults, DEFAULT_RULE, "no rule matched", (), digest)
+        self.plans: dict[str, Plan] = {}
+        self._kept_steps = 0
+        self._steps: list[Step] = [(rule.applies, rule.verdict, rule) for rule in rules]
+        self._index = TypeIndex([rule.types for rule in rules])
+
+    def matching(self, action_type: str) -> list[int]:
+        """The numbers of the rules whose type patterns match, in order."""
+        return self._index.find(action_type)
+
+    def plan(self, action_type: str) -> Plan:
+        """The plan for `action_type`, made on first use.
+
+        Action types come from a model, so the cache is bounded; a plan is cheap enough to make again.
+        """
+        plan = self.plans.get(action_type)
+        if plan is None:
+            plan = self._make_plan(action_type)
+            if len(action_type) <= _LONGEST_KEPT:
+                self._keep(action_type, plan)
+        return plan
+
+    def _keep(self, action_type: str, plan: Plan) -> None:
+        self._kept_steps += len(plan[0])
+        if len(self.plans) >= _MAX_PLANS or self._kept_steps > _MAX_STEPS:
+            self.plans.clear()
+            self._kept_steps = len(plan[0])
+        self.plans[action_type] = plan
+
+    def _make_plan(self, action_type: str) -> Plan:
+        steps: list[Step] = []
+        for number in self.matching(action_type):
+            steps.append(self._steps[number])
+            if self.rules[number].applies is None:
+                break  # nothing after it can be reached
+        else:
+            steps.append((None, self.default_verdict, None))
+        rules = [rule.rule for _, _, rule in steps if rule is not None]
+        names = frozenset[str]().union(*(rule.names for _, _, rule in steps if rule is not None))
+        return tuple(steps), any(rule.window is not None for rule in rules), names
+
+
+def compile_policy(documents: Sequence[PolicyDocument]) -> CompiledPolicy:
+    """Compile `documents` as one policy, the first one's rules first.
+
+    Raises:
+        PolicyError: two rules have one name; every such pair is named.
+    """
+    rules = [rule for document in documents for rule in document.rules]
+    names = _name(rules)
+    defaults = next((doc.defaults for doc in documents if doc.defaults is not None), Defaults())
+    digest = _digest(rules, names, defaults)
+    return CompiledPolicy(
+        tuple(_compile(rule, name, digest) for rule, name in zip(rules, names, strict=True)),
+        defaults,
+        digest,
+    )
+
+
+def _name(rules: Sequence[Rule]) -> list[str]:
+    """The names of `rules`; one without a name is called by its number, counted from 0."""
+    names = [rule.name or f"rule_{number}" for number, rule in enumerate(rules)]
+    first: dict[str, Rule] = {}
+    problems = []
+    for name, rule in zip(names, rules, strict=True):
+        if name in first:
+            message = f"duplicate rule name {quoted(name)}: it is already at {first[name].place}"
+            problems.append(Problem(message, *rule.place))
+        else:
+            first[name] = rule
+    if problems:
+        raise PolicyError(problems)
+    return names
+
+
+def _digest(rules: Sequence[Rule], names: Sequence[str], defaults: Defaults) -> str:
+    """`sha256:` and hex over all that can change a decision, and nothing else."""
+    content = [
+        defaults.approval.value,
+        defaults.risk_level.name,
+        [_content(rule, name) for rule, name in zip(rules, names, strict=True)],
+    ]
+    canonical = json.dumps(content, separators=(",", ":")).encode("ascii")
+    return f"sha256:{hashlib.sha256(canonical).hexdigest()}"
+
+
+def _content(rule: Rule, name: str) -> list[Any]:
+    window = rule.window
+    return [
+        name,
+        rule.approval.value,
+        rule.risk_level.name,
+        *([pattern.text for pattern in patterns] for patterns in (rule.types, rule.targets, rule.agents)),
+        window and [window.after, window.before, sorted(window.weekdays), window.timezone],
+        sorted(
+            [test.path, test.operator, type(test.expected).__name__, test.expected] for test in rule.tests
+        ),
+    ]
+
+
+def _compile(rule: Rule, name: str, digest: str) -> CompiledRule:
+    # All of it now: a decision must not be the one that pays, nor read a time zone from the disk.
+    types, targets, agents = _globs(rule.types), _globs(rule.targets), _globs(rule.agents)
+    texts = (("type", types), ("target", targets), ("agent", agents))
+    conditions = tuple(compile_conditions(rule))
+    return CompiledRule(
+        rule,
+        name,
+        Verdict(rule.approval, rule.risk_level, name, f"rule {quoted(name)} matched", (), digest),
+        types,
+        targets,
+        agents,
+        tuple((name, globs) for name, globs in texts if not any(glob.matches_all for glob in globs)),
+        conditions,
+        frozenset(skeleton(name) for test in rule.tests for name in (test.path, test.path.split(".")[0])),
+        compile_applies(targets, agents, conditions),
+    )
+
+
+def _globs(patterns: Patterns) -> tuple[Glob, ...]:
+    return tuple(compile_glob(pattern.text) for pattern in patterns)

@@ -1,0 +1,298 @@
+"""The conditions of a rule as tests with three answers: true, false, or unknown and why.
+
+How a value compares with what a condition expects: true, false, or unknown and why.
+
+Types never mix: text is not a number, a boolean is not a number, nothing is equal to NaN. What cannot
+be compared is unknown, and an unknown makes the stricter verdict win. No answer holds the value.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterator, Mapping, Set
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from aegis_otel.model import Action, FrozenDict
+from aegis_otel.policy.evaluation.look_alikes import skeleton
+from aegis_otel.policy.evaluation.patterns import compile_regex
+from aegis_otel.policy.evaluation.tool_schema import Presence, Reading
+from aegis_otel.policy.rules import Operator, ParamTest, Rule, Scalar, TimeWindow
+
+Answer = bool | str
+"""True, False, or the reason why neither is known, worded to follow "is unknown: "."""
+Judge = Callable[[Any, Any], Answer]
+
+
+def kind(value: Any) -> str:
+    """The type of `value` in words; classes are told apart by these only."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, str):
+        return "text"
+    if isinstance(value, (int, float)):
+        return "a number"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, (list, tuple, Set)):
+        return "a list"
+    return "of a type that conditions cannot compare"
+
+
+def _mismatch(value: Any, expected: Any) -> str:
+    return f"the value is {kind(value)}, not {kind(expected)}"
+
+
+def _not_comparable(value: Any, expected: Scalar) -> str | None:
+    """Why the two cannot be compared, or None when they can."""
+    if kind(value) != kind(expected):
+        return _mismatch(value, expected)
+    if isinstance(value, float) and math.isnan(value):
+        return "the value is not a number (NaN)"
+    return None
+
+
+def equal(value: Any, expected: Scalar) -> Answer:
+    return _not_comparable(value, expected) or bool(value == expected)
+
+
+def _ordered(compare: Callable[[Any, Any], bool]) -> Judge:
+    def judge(value: Any, expected: int | float) -> Answer:
+        return _not_comparable(value, expected) or bool(compare(value, expected))
+
+    return judge
+
+
+def contains(value: Any, expected: Scalar) -> Answer:
+    """Text has the part, a list the item, a mapping the key."""
+    if isinstance(value, str):
+        return expected in value if isinstance(expected, str) else _mismatch(value, expected)
+    if isinstance(value, Mapping):
+        return expected in value if isinstance(expected, str) else "a mapping has no key that is not text"
+    if not isinstance(value, (list, tuple, Set)):
+        return f"the value is {kind(value)}, which contains nothing"
+    if type(expected) is not float and set(map(type, value)) <= {type(expected)}:
+        return expected in value  # items of one type, as they mostly are: no call per item
+    doubt: str | None = None
+    for item in value:
+        answer = equal(item, expected)
+        if answer is True:
+            return True
+        if answer is not False:
+            doubt = f"an item cannot be compared: {answer}"
+    return doubt or False
+
+
+def matches(value: Any, expected: str) -> Answer:
+    """The pattern is found anywhere in the whole text."""
+    if not isinstance(value, str):
+        return _mismatch(value, expected)
+    try:
+        return compile_regex(expected).search(value)
+    except UnicodeEncodeError:
+        return "the value is not valid Unicode"
+
+
+JUDGES: dict[Operator, Judge] = {
+    "eq": equal,
+    "gt": _ordered(operator.gt),
+    "lt": _ordered(operator.lt),
+    "gte": _ordered(operator.ge),
+    "lte": _ordered(operator.le),
+    "contains": contains,
+    "matches": matches,
+}
+
+
+def wanted(operator: Operator, expected: Scalar) -> str:
+    """What a value must be for a condition to be answered, in words."""
+    if operator == "contains":
+        return "text, a list or a mapping" if isinstance(expected, str) else "a list"
+    return kind(expected)
+
+
+Test = Callable[[Action, datetime, Reading | None], Answer]
+"""The last argument reads the action's schema. Without it, what only the schema can tell is unknown."""
+
+
+NOT_ASKED = "the tool's schema was not asked"
+NO_PARAMETER = "the tool has no such parameter"
+UNREADABLE_SCHEMA = "the tool's schema cannot be read"
+OTHER_SPELLING = "a key that the tool does not list could be another spelling of it"
+BEYOND_THE_CALL = frozenset({NO_PARAMETER, UNREADABLE_SCHEMA})
+"""Reasons that other arguments would not change."""
+
+
+class Condition(NamedTuple):
+    label: str
+    """How messages call it."""
+    test: Test
+    spec: TimeWindow | ParamTest
+
+
+class _Missing(Enum):
+    """Why there is no value to compare."""
+
+    ABSENT = "absent"
+    CROSSED = "both the dotted name and the path it spells have a value"
+    NO_MAPPING = "the path leads through a value that is no mapping"
+
+
+def compile_conditions(rule: Rule) -> Iterator[Condition]:
+    """The tests of `rule`, the cheap one first."""
+    if rule.window is not None:
+        yield Condition("the time window", _window_test(rule.window), rule.window)
+    for spec in rule.tests:
+        yield Condition(str(spec), _param_test(spec), spec)
+
+
+def _window_test(window: TimeWindow) -> Test:
+    zone = ZoneInfo(window.timezone)
+    after, before, weekdays, wraps = window.after, window.before, window.weekdays, window.wraps
+
+    def test(_action: Action, now: datetime, _schema: Reading | None) -> Answer:
+        local = (now if now.tzinfo else now.replace(tzinfo=UTC)).astimezone(zone)
+        minute = local.hour * 60 + local.minute
+        if wraps:
+            assert after is not None
+            assert before is not None
+            if before <= minute < after:
+                return False
+            if minute < before:  # the morning of a window that began the day before
+                local -= timedelta(days=1)
+        elif (after is not None and minute < after) or (before is not None and minute >= before):
+            return False
+        return not weekdays or local.isoweekday() in weekdays
+
+    return test
+
+
+def _param_test(spec: ParamTest) -> Test:
+    judge, path, expected = JUDGES[spec.operator], spec.path, spec.expected
+    steps = tuple(path.split("."))
+
+    def test(action: Action, _now: datetime, schema: Reading | None) -> Answer:
+        if action.doubt is not None:
+            return action.doubt
+        params = action.params
+        # Without the schema only the keys further down are compared: for those at the top, see `is_plain`.
+        if action.schema is not None and (schema is not None or len(steps) > 1):
+            doubt = _other_spelling(params, path, steps, schema)
+            if doubt is not None:
+                return doubt
+        value = find(params, path)
+        if value is None:
+            return _null(params, path, steps, schema)
+        if value is _Missing.ABSENT:
+            return action.schema is not None and _absent(params, path, steps, schema)
+        if isinstance(value, _Missing):
+            return value.value
+        return judge(value, expected)
+
+    return test
+
+
+def find(params: Mapping[str, Any], path: str) -> Any:
+    """The value at `path`: the key spelled like it, or what the dots lead to; else a `_Missing`."""
+    literal = params.get(path, _Missing.ABSENT)
+    if "." not in path:
+        return literal
+    value: Any = params
+    for step in path.split("."):
+        if value is None:
+            break  # null on the way is null at the end
+        if not isinstance(value, Mapping):
+            value = _Missing.NO_MAPPING
+            break
+        value = value.get(step, _Missing.ABSENT)
+        if value is _Missing.ABSENT:
+            break
+    if literal is _Missing.ABSENT:
+        return value
+    # A model that may add keys could otherwise hide the value a rule looks at behind its dotted name.
+    return literal if value is _Missing.ABSENT else _Missing.CROSSED
+
+
+def spelled_otherwise(params: Mapping[str, Any], name: str) -> Iterator[str]:
+    """The keys of `params` that are not `name` and could be read as it."""
+    for key in _spellings(params).get(skeleton(name), ()):
+        if key != name:
+            yield key
+
+
+def _spellings(params: Mapping[str, Any]) -> Mapping[str, list[str]]:
+    """The keys of `params` by skeleton, made once for all rules: there may be thousands of either."""
+    known: Mapping[str, list[str]] | None = getattr(params, "spellings", None)
+    if known is None:
+        found: dict[str, list[str]] = {}
+        for key in params:
+            if isinstance(key, str):
+                found.setdefault(skeleton(key), []).append(key)
+        if type(params) is FrozenDict:
+            params.spellings = found
+        return found
+    return known
+
+
+def _other_spelling(
+    params: Mapping[str, Any], path: str, steps: tuple[str, ...], schema: Reading | None
+) -> str | None:
+    """Why the value at `path` may not be what the tool takes for it; None where it is."""
+    if len(steps) > 1:
+        for key in spelled_otherwise(params, path):
+            if schema is None:
+                return NOT_ASKED
+            if not schema.lists((key,)):
+                return OTHER_SPELLING
+    value: Any = params
+    for depth, step in enumerate(steps):
+        if not isinstance(value, Mapping):
+            break
+        if len(value) > 1 or step not in value:
+            for key in spelled_otherwise(value, step):
+                if schema is None:
+                    return NOT_ASKED
+                if not schema.lists((*steps[:depth], key)):
+                    return OTHER_SPELLING
+        value = value.get(step)
+    return None
+
+
+def _absent(params: Mapping[str, Any], path: str, steps: tuple[str, ...], schema: Reading | None) -> Answer:
+    if schema is None:
+        return NOT_ASKED
+    match schema.presence(path):
+        case Presence.LACKS:
+            return NO_PARAMETER
+        case Presence.UNREADABLE:
+            return UNREADABLE_SCHEMA
+    if "." in path and schema.lists((path,)):
+        steps = (path,)
+    missing = _steps_until(params, steps, _Missing.ABSENT)
+    if schema.requires(missing):
+        return "the tool requires it, and the call does not have it"
+    if schema.has_default(missing):
+        return "the call does not have it, and what its default is cannot be told"
+    return False
+
+
+def _null(params: Mapping[str, Any], path: str, steps: tuple[str, ...], schema: Reading | None) -> Answer:
+    where = (path,) if path in params else _steps_until(params, steps, None)
+    if schema is not None and schema.allows_null(where):
+        return False
+    return "the value is null"
+
+
+def _steps_until(params: Mapping[str, Any], steps: tuple[str, ...], end: object) -> tuple[str, ...]:
+    """The keys that lead to `end` on the way along `steps`, whatever keys with dots there are."""
+    value: Any = params
+    for number, step in enumerate(steps, 1):
+        value = value.get(step, _Missing.ABSENT)
+        if value is end:
+            return steps[:number]
+    return steps

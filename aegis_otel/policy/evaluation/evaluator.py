@@ -1,0 +1,165 @@
+"""(compiled policy, action, now) -> verdict. Pure and total: never raises, reads nothing else.
+
+`Policy.evaluate` runs the plan for the action's type and is done when every rule it asks matches
+plainly or plainly does not. Where one does not (or the type is new, or anything raises), this module
+asks the three-valued tests of each rule: a rule whose match is unknown competes with what the rules
+after it say, and the strictest verdict wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence, Set
+from datetime import datetime
+
+import msgspec
+
+from aegis_otel.model import ERROR_RULE, Action, Approval, RiskLevel, Verdict
+from aegis_otel.policy.evaluation.compiler import CompiledPolicy, CompiledRule, Plan
+from aegis_otel.policy.evaluation.conditions import BEYOND_THE_CALL, Answer, Condition, wanted
+from aegis_otel.policy.evaluation.look_alikes import skeleton
+from aegis_otel.policy.evaluation.patterns import Glob
+from aegis_otel.policy.evaluation.tool_schema import Reading
+from aegis_otel.policy.rules import ParamTest
+
+_STRICTNESS = {approval: rank for rank, approval in enumerate(Approval)}
+_NO_PLAN: Plan = ((), False, frozenset())
+_MOST_ADVICE = 3
+"""Parameters that the model is told about in one answer."""
+
+
+def judge(policy: CompiledPolicy, action: Action, now: datetime) -> Verdict:
+    """What `policy` says about `action` at `now` (UTC when it has no zone): the strictest of its forms.
+
+    Never raises.
+    """
+    verdict = _judge(policy, action, now)
+    for form in getattr(action, "forms", ()):
+        other = _judge(policy, form, now)
+        if strictness(other) > strictness(verdict):
+            verdict = other
+    return verdict
+
+
+def _judge(policy: CompiledPolicy, action: Action, now: datetime) -> Verdict:
+    try:
+        steps, _, names = policy.plan(action.type) if type(action.type) is str else _NO_PLAN
+        if action.doubt is None and not _confusable(action, names):
+            for applies, verdict, _ in steps:
+                if applies is None or applies(action, now):
+                    return verdict
+    except Exception:  # noqa: S110 - whatever it was, the three-valued tests say what is unknown
+        pass
+    return decide(policy, action, now)
+
+
+def _confusable(action: Action, names: Set[str]) -> bool:
+    """Whether a parameter that the schema does not name could be another spelling of one a rule looks at."""
+    if not names or action.schema is None:
+        return False
+    properties = action.schema.get("properties") or {}
+    return any(name not in properties and skeleton(name) in names for name in action.params)
+
+
+def decide(policy: CompiledPolicy, action: Action, now: datetime) -> Verdict:
+    """What the three-valued tests of `policy` say about one form of an action. Never raises."""
+    try:
+        schema = None if action.schema is None else Reading(action.schema)
+        rules = _candidates(policy, action.type)
+        verdict = strictest(policy, ((rule, unknowns(tests(rule, action, now, schema))) for rule in rules))
+        return advised(verdict, rules, action, now, schema)
+    except Exception as error:
+        reason = f"the policy could not be evaluated: {type(error).__name__}"
+        return Verdict(Approval.BLOCK, RiskLevel.CRITICAL, ERROR_RULE, reason, (reason,), policy.digest)
+
+
+def advised(
+    verdict: Verdict, rules: Sequence[CompiledRule], action: Action, now: datetime, schema: Reading | None
+) -> Verdict:
+    """The verdict with what the model may read to correct the call, where a rule counts as a match."""
+    if not verdict.errors:
+        return verdict
+    rule = next((rule for rule in rules if rule.name == verdict.matched_rule), None)
+    advice = "" if rule is None else _advice(tests(rule, action, now, schema))
+    return msgspec.structs.replace(verdict, advice=advice) if advice else verdict
+
+
+def _advice(tested: Iterable[tuple[str, object, Answer]]) -> str:
+    """Sentences for the model: which parameters could not be read. They hold no value of the policy's."""
+    unread: dict[str, None] = {}
+    for _, test, answer in tested:
+        if not isinstance(answer, str) or answer in BEYOND_THE_CALL or not isinstance(test, Condition):
+            continue
+        if isinstance(test.spec, ParamTest):
+            expected = wanted(test.spec.operator, test.spec.expected)
+            unread[f"The policy could not read parameter `{test.spec.path}`: expected {expected}."] = None
+    return " ".join(list(unread)[:_MOST_ADVICE])
+
+
+def _candidates(policy: CompiledPolicy, action_type: object) -> Sequence[CompiledRule]:
+    if type(action_type) is not str:
+        return policy.rules
+    return [rule for _, _, rule in policy.plan(action_type)[0] if rule is not None]
+
+
+def strictest(policy: CompiledPolicy, judged: Iterable[tuple[CompiledRule, list[str] | None]]) -> Verdict:
+    """The verdict, from what `unknowns` says of each rule; rules after a certain match are not asked."""
+    certain = policy.default_verdict
+    doubts: list[tuple[CompiledRule, list[str]]] = []
+    for rule, unknown in judged:
+        if unknown is None:
+            continue
+        if not unknown:
+            certain = rule.verdict
+            break
+        doubts.append((rule, unknown))
+    if not doubts:
+        return certain
+    verdict = max([*(rule.verdict for rule, _ in doubts), certain], key=strictness)
+    errors = tuple(f"rule `{rule.name}`: {why}" for rule, unknown in doubts for why in unknown)
+    if verdict is certain:
+        reason = f"{certain.reason}, which is at least as strict as what is unknown: {errors[0]}"
+    else:
+        why = next(unknown[0] for rule, unknown in doubts if rule.verdict is verdict)
+        reason = f"rule `{verdict.matched_rule}` counts as a match: {why}"
+    return Verdict(verdict.approval, verdict.risk_level, verdict.matched_rule, reason, errors, policy.digest)
+
+
+def strictness(verdict: Verdict) -> tuple[int, int]:
+    """What the stricter of two verdicts has more of: approval, then risk."""
+    return _STRICTNESS[verdict.approval], verdict.risk_level
+
+
+def tests(
+    rule: CompiledRule, action: Action, now: datetime, schema: Reading | None
+) -> Iterator[tuple[str, Condition | tuple[Glob, ...], Answer]]:
+    """Every test of `rule` in order: what messages call it, the test itself, its answer."""
+    for name, globs in rule.texts:
+        yield f"`match.{name}`", globs, _text_answer(globs, getattr(action, name))
+    for condition in rule.conditions:
+        try:
+            answer = condition.test(action, now, schema)
+        except Exception as error:
+            answer = f"the comparison failed with {type(error).__name__}"
+        yield condition.label, condition, answer
+
+
+def unknowns(tested: Iterable[tuple[str, object, Answer]]) -> list[str] | None:
+    """Why it is unknown whether a rule matches; empty when it does, None when it does not."""
+    unknown = []
+    for label, _, answer in tested:
+        if answer is False:
+            return None
+        if answer is not True:
+            unknown.append(f"{label} is unknown: {answer}")
+    return unknown
+
+
+def _text_answer(globs: Sequence[Glob], value: object) -> Answer:
+    if value is None:
+        return "the action does not say"
+    if not isinstance(value, str):
+        return "what the action says is not text"
+    for glob in globs:  # noqa: SIM110 - a generator costs more than most globs
+        if glob.matches(value):
+            return True
+    return False

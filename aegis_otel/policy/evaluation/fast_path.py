@@ -1,0 +1,110 @@
+"""The common cases of a rule as one generated expression; everything unusual is left to the evaluator.
+
+A rule that matches plainly or plainly does not is most of all decisions, and calls are what they cost.
+So target, agent and comparisons of plain parameters become one Python expression per rule. Wherever
+the answer is not plain (absent, null, another type, NaN, any exception) the expression raises, and the
+evaluator asks the three-valued tests instead, which alone say what is unknown. The source is made of
+the fixed pieces below and numbered constants: no text of a policy is ever part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, NoReturn
+
+from aegis_otel.model import Action
+from aegis_otel.policy.evaluation.conditions import Condition
+from aegis_otel.policy.evaluation.patterns import Glob, Shape
+from aegis_otel.policy.rules import ParamTest
+
+Applies = Callable[[Action, datetime | None], bool]
+"""Whether the rule applies; raises where that is not plain."""
+
+
+class NotPlain(Exception):
+    """The answer needs the three-valued tests."""
+
+
+_ORDER = {"eq": "==", "gt": ">", "lt": "<", "gte": ">=", "lte": "<="}
+_SHAPES = {
+    Shape.EXACT: "{text} == {literal}",
+    Shape.PREFIX: "{text}.startswith({literal})",
+    Shape.SUFFIX: "{text}.endswith({literal})",
+    Shape.INFIX: "{literal} in {text}",
+}
+_TEXT = "({test} if type({name} := action.{name}) is str else doubt())"
+_NUMBER = (
+    "(v {order} {expected} if type(v := params[{path}]) is int or type(v) is float and v == v else doubt())"
+)
+_OTHER = "(v == {expected} if type(v := params[{path}]) is {type} else doubt())"
+_GENERAL = "plain({test}(action, now, None))"
+
+
+def compile_applies(
+    targets: Iterable[Glob], agents: Iterable[Glob], conditions: Iterable[Condition]
+) -> Applies | None:
+    """The plain test of a rule beyond its action type; None when there is nothing more to test."""
+    constants: list[Any] = []
+
+    def constant(value: Any) -> str:
+        constants.append(value)
+        return f"c{len(constants) - 1}"
+
+    parts = [*_text("target", targets, constant), *_text("agent", agents, constant)]
+    parts += [_condition(condition, constant) for condition in conditions]
+    if not parts:
+        return None
+    names = "".join(f", c{number}" for number in range(len(constants)))
+    source = (
+        f"def make(doubt, plain{names}):\n"
+        f"    def applies(action, now):\n"
+        f"        params = action.params\n"
+        f"        return {' and '.join(parts)}\n"
+        f"    return applies\n"
+    )
+    applies: Applies = _factory(source)(_doubt, _plain, *constants)
+    return applies
+
+
+def _text(name: str, globs: Iterable[Glob], constant: Callable[[Any], str]) -> list[str]:
+    globs = tuple(globs)
+    if any(glob.matches_all for glob in globs):
+        return []
+    tests = []
+    for glob in globs:
+        if glob.shape is Shape.MIXED:
+            tests.append(f"{constant(glob.matches)}({name})")
+        else:
+            tests.append(_SHAPES[glob.shape].format(text=name, literal=constant(glob.literal)))
+    return [_TEXT.format(name=name, test=f"({' or '.join(tests)})")]
+
+
+def _condition(condition: Condition, constant: Callable[[Any], str]) -> str:
+    spec = condition.spec
+    if not isinstance(spec, ParamTest) or spec.operator not in _ORDER or "." in spec.path:
+        return _GENERAL.format(test=constant(condition.test))
+    path, expected = constant(spec.path), constant(spec.expected)
+    if type(spec.expected) in (int, float):
+        return _NUMBER.format(order=_ORDER[spec.operator], path=path, expected=expected)
+    return _OTHER.format(path=path, expected=expected, type=type(spec.expected).__name__)
+
+
+@lru_cache(maxsize=256)
+def _factory(source: str) -> Callable[..., Any]:
+    """The maker of all rules of one form: few forms, however many rules."""
+    namespace: dict[str, Any] = {}
+    exec(source, namespace)  # noqa: S102 - assembled above from fixed pieces only
+    make: Callable[..., Any] = namespace["make"]
+    return make
+
+
+def _doubt() -> NoReturn:
+    raise NotPlain
+
+
+def _plain(answer: bool | str) -> bool:
+    if answer is True or answer is False:
+        return answer
+    raise NotPlain

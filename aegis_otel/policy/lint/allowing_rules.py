@@ -1,0 +1,393 @@
+"""Rules that let calls run: inputs that they let through and that were hardly meant.
+
+Values that the pattern of a rule which lets calls run may take and should not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from aegis_otel.model import Approval, RiskLevel
+from aegis_otel.policy.evaluation.compiler import CompiledRule
+from aegis_otel.policy.lint.finding import Finding, Severity
+from aegis_otel.policy.lint.parameter_content import (
+    MORE_THAN_MEANT,
+    Content,
+    changing_verbs,
+    content_of,
+    is_amount,
+    numbers_of,
+)
+from aegis_otel.policy.lint.regex_samples import (
+    Atom,
+    ends_within_a_name,
+    inserted,
+    is_found,
+    lone_dots,
+    parse,
+    samples,
+    slots,
+)
+from aegis_otel.policy.lint.subject import Example, Subject
+from aegis_otel.policy.messages import quoted, shown
+from aegis_otel.policy.rules import ParamTest
+
+_TRAVERSALS = ("/../../../etc/cron.d/x", "../../../etc/cron.d/x", "x/../../../etc/cron.d/x")
+_BACKSLASHES = ("..\\..\\windows\\x", "C:\\windows\\x")
+_SECOND_COMMANDS = ("; touch x", " && touch x", " | sh", "$(touch x)", "`touch x`", " > /etc/cron.d/x")
+_NEW_LINES = ("\ntouch x", "\n")
+_EVIL = "evil.example"
+_OTHER_HOSTS = (
+    (f"{_EVIL}/", "what follows the first `/` is no host"),
+    (f"{_EVIL}?", "what follows `?` is no host"),
+    (f"{_EVIL}#", "what follows `#` is no host"),
+    (f"{_EVIL}\\", "browsers and many clients read `\\` as `/`"),
+    (f"x@{_EVIL}", "what stands before `@` is a user name"),
+    (f"x:y@{_EVIL}", "what stands before `@` is a user name and a password"),
+)
+_SQL_EFFECTS = (
+    "* from a into outfile b",
+    "* into b from a",
+    "a from b into outfile '/x'",
+    "pg_read_file('/etc/passwd')",
+    "load_extension('x')",
+    "a into b from c",
+)
+
+
+class Attack(NamedTuple):
+    """A value to be tried."""
+
+    kind: str
+    value: str
+    why: str
+    opens: bool
+    """Whether it is an error where a block would hold without the rule."""
+
+
+def attacks(test: ParamTest) -> Iterator[Attack]:
+    """Values that the pattern of `test` may take and should not, the most telling first."""
+    pattern, content = str(test.expected), content_of(test.path)
+    texts = list(samples(pattern))
+    yield from _everything(pattern)
+    if content is Content.PATH:
+        yield from _paths(pattern, texts)
+    if content is Content.URL:
+        yield from _hosts(pattern)
+    yield from _new_lines(pattern, content)
+    if content is Content.COMMAND:
+        why = "a shell runs a second command there; allow only the characters that are needed"
+        yield from _inserted(pattern, _SECOND_COMMANDS, Attack("shell-chain", "", why, True))
+        yield from _arguments(pattern, texts)
+    if content is Content.SQL:
+        why = "a statement that reads can also write, or call a function that does; name tables and columns"
+        yield from _inserted(pattern, _SQL_EFFECTS, Attack("sql-write", "", why, False))
+    yield from _ends(texts, content)
+    for text, before in lone_dots(pattern, "X"):
+        why = f"the `.` after {quoted(before)} takes every character; write `\\.`"
+        yield Attack("unescaped-dot", text, why, False)
+
+
+def _inserted(pattern: str, payloads: Iterable[str], attack: Attack) -> Iterator[Attack]:
+    """The attack, with each text that the pattern takes with a payload in one of its open places."""
+    for payload in payloads:
+        for text, _ in inserted(pattern, payload):
+            yield attack._replace(value=text)
+
+
+def _everything(pattern: str) -> Iterator[Attack]:
+    """Patterns that say nothing, or only what may not be there."""
+    if is_found(pattern, "") and is_found(pattern, "anything at all"):
+        yield Attack("matches-all", "anything at all", "the pattern is found in every text", False)
+        return
+    tree = parse(pattern)
+    for branch in tree.branches if tree is not None else ():
+        atoms = slots(branch)
+        if not atoms or not all(atom.is_negated or atom.is_dot for atom in atoms):
+            continue
+        why = "the pattern says only what may not be there; name what may"
+        for text in (_other_case(atoms), "anything"):
+            yield Attack("negated", text, why, False)
+
+
+def _other_case(atoms: tuple[Atom, ...]) -> str:
+    """The letters that the classes exclude, in the other case where they take that; else as they are."""
+    letters = [each for each in "abcdefghijklmnopqrstuvwxyz" if any(not atom.admits(each) for atom in atoms)]
+    return "".join(each.upper() for each in letters) or "x"
+
+
+def _paths(pattern: str, texts: list[str]) -> Iterator[Attack]:
+    why = "`..` leads out of the directory; block `..` in a rule before, or match whole names"
+    for payload in _TRAVERSALS:
+        for text in (
+            *(text.rstrip("/") + payload if payload[0] == "/" else text + payload for text in texts),
+            *(value for value, _ in inserted(pattern, payload)),
+        ):
+            yield Attack("traversal", text, why, True)
+    why = "a `\\` separates directories on Windows; match only the characters that names have"
+    yield from _inserted(pattern, _BACKSLASHES, Attack("traversal", "", why, False))
+    why = "any file can be named so; begin the pattern with the directory"
+    for payload in ("/etc/passwd", "/etc/shadow", "~/x"):
+        for text, _ in inserted(pattern, payload):
+            if text.startswith(payload):
+                yield Attack("absolute-path", text, why, False)
+    why = "the pattern ends within a name; end it with `/`"
+    for text in ends_within_a_name(pattern):
+        yield Attack("path-prefix", f"{text}-secret/x", why, False)
+
+
+def _hosts(pattern: str) -> Iterator[Attack]:
+    for payload, why in _OTHER_HOSTS:
+        for text, _ in inserted(pattern, payload):
+            if host(text) == _EVIL:
+                what = f"its host is `{_EVIL}`, because {why}; match the whole host, character by character"
+                yield Attack("host", text, what, True)
+    for text, _ in inserted(pattern, _EVIL):
+        if host(text) == _EVIL:
+            yield Attack("host", text, "the pattern takes every host; name those that are meant", False)
+
+
+def host(url: str) -> str:
+    """The host that a lenient client reaches with `url`, without port; empty where there is none."""
+    _, found, rest = url.replace("\\", "/").partition("://")
+    if not found:
+        return ""
+    for sign in "/?#":
+        rest = rest.partition(sign)[0]
+    return rest.rpartition("@")[2].partition(":")[0].lower().rstrip(".")
+
+
+def _new_lines(pattern: str, content: Content) -> Iterator[Attack]:
+    for payload in _NEW_LINES:
+        for text, atom in inserted(pattern, payload):
+            if (
+                "\n" in text
+                and atom.admits("\n")
+                and (content is Content.COMMAND or atom.is_negated or atom.is_dot)
+            ):
+                what = quoted(atom.source)
+                if content is Content.COMMAND:
+                    why = f"{what} matches the line break before another command; exclude `\\n` as well"
+                else:
+                    why = f"{what} matches a line break; exclude `\\n` as well"
+                yield Attack("newline", text, why, content is Content.COMMAND)
+
+
+def _arguments(pattern: str, texts: list[str]) -> Iterator[Attack]:
+    """Arguments with which an allowed program does more than its name says."""
+    for program in dict.fromkeys(text.split(" ")[0].rpartition("/")[2] for text in texts):
+        for arguments in MORE_THAN_MEANT.get(program, ()):
+            why = f"{quoted(program)} does more with these arguments; list those that are meant"
+            yield Attack("arguments", f"{program} {arguments}", why, False)
+            for payload in (arguments, f" {arguments}"):
+                for text, _ in inserted(pattern, payload):
+                    if text.startswith(f"{program} "):
+                        yield Attack("arguments", text, why, False)
+
+
+def _ends(texts: list[str], content: Content) -> Iterator[Attack]:
+    """Text before and after what the pattern looks for."""
+    open_end = "the pattern does not say how the value ends: write `$` at its end, for each alternative"
+    open_start = "the pattern does not say how the value begins: write `^` at its start, for each alternative"
+    strict = content in (Content.COMMAND, Content.PATH)
+    before = {
+        Content.COMMAND: "touch x; ",
+        Content.PATH: "/etc/cron.d/",
+        Content.URL: "https://evil.example/?",
+        Content.ADDRESS: "x@evil.example,",
+    }.get(content, "anything ")
+    after = {
+        Content.COMMAND: "; touch x",
+        Content.SQL: "; drop table x",
+        Content.URL: ".evil.example/",
+        Content.ADDRESS: ".evil.example",
+    }.get(content, " anything")
+    lines = "`^` and `$` hold at each line: drop the flag `m`"
+    for text in texts:
+        for other in (f"{text}\n{after.strip('; ')}", f"{before.strip('; ')}\n{text}"):
+            yield Attack("multi-line", other, lines, strict)
+        yield Attack("unanchored", before + text, open_start, strict)
+        if content is Content.PATH or (content is Content.URL and text.count("/") > 2):
+            continue  # what follows a directory, or a whole host, is meant to be open
+        yield Attack("unanchored", text + after, open_end, strict)
+
+
+_PATCHES = "apply_patch"
+_LARGE = 1_000_000_000
+_WILD = re.compile(r"[*?]")
+
+
+def allowing(subject: Subject) -> Iterator[Finding]:
+    """What `auto` rules let through."""
+    for rule in subject.rules:
+        if rule.rule.approval is not Approval.AUTO:
+            continue
+        yield from _plain(rule, is_last=rule is subject.rules[-1])
+        yield from _changing_tools(subject, rule)
+        if rule.rule.tests or subject.tools_of(rule):
+            yield from _no_upper_bound(subject, rule)
+        if not rule.rule.tests:
+            continue
+        example = subject.example(rule)
+        if example is None:
+            continue
+        for test in rule.rule.tests:
+            if test.operator == "contains":
+                yield from _contains(subject, rule, test, example)
+            elif test.operator == "matches":
+                yield from _matches(subject, rule, test, example)
+        yield from _no_lower_bound(subject, rule, example)
+        yield from _other_paths(subject, rule, example)
+
+
+def _plain(rule: CompiledRule, *, is_last: bool) -> Iterator[Finding]:
+    written = rule.rule
+    everything = all(
+        each.text == "*" and each.place == written.place
+        for each in (*written.types, *written.targets, *written.agents)
+    )
+    # Rules after one that matches everything are reported as shadowed.
+    if everything and (is_last or written.is_conditional):
+        message = (
+            f"rule {quoted(rule.name)} is `auto` and has no `match`: it lets every tool run, also those that "
+            "are added later; write `match`, or use `defaults` if that is meant"
+        )
+        yield Finding(Severity.WARNING, "no-match", message, written.place)
+    if written.risk_level is RiskLevel.CRITICAL:
+        message = (
+            f"rule {quoted(rule.name)} is `auto` at `critical` risk: what it names runs unasked; write "
+            "`approval: approve` or `block`, or a lower risk"
+        )
+        yield Finding(Severity.WARNING, "critical-auto", message, written.place)
+
+
+def _contains(subject: Subject, rule: CompiledRule, test: ParamTest, example: Example) -> Iterator[Finding]:
+    text = str(test.expected)
+    values: list[object] = [f"{text} and anything else", [test.expected, "anything else"]]
+    for value in values:
+        if subject.runs(example.with_param(test.path, value), example.now, rule):
+            message = (
+                f"{test} lets more through than {shown(test.expected)}: {_json(value)} runs, too; use "
+                "`param_eq`, or `param_matches` with `^` and `$`"
+            )
+            yield Finding(Severity.WARNING, "contains-allow", message, test.place)
+            return
+
+
+def _matches(subject: Subject, rule: CompiledRule, test: ParamTest, example: Example) -> Iterator[Finding]:
+    seen: set[str] = set()
+    flagged = re.search(r"\(\?[a-z]*m", str(test.expected)) is not None
+    for attack in attacks(test):
+        if attack.kind in seen or (attack.kind == "multi-line" and not flagged):
+            continue
+        action = example.with_param(test.path, attack.value)
+        if not subject.runs(action, example.now, rule):
+            continue
+        seen.add(attack.kind)
+        behind = subject.without(rule, action, example.now) if attack.opens else None
+        blocked = behind is not None and behind.approval is Approval.BLOCK
+        severity = Severity.ERROR if blocked else Severity.WARNING
+        message = f"{test} of rule {quoted(rule.name)} lets {shown(attack.value)} run: {attack.why}"
+        yield Finding(severity, attack.kind, message, test.place)
+
+
+def _no_lower_bound(subject: Subject, rule: CompiledRule, example: Example) -> Iterator[Finding]:
+    for path, tests in _upper_bounds(rule).items():
+        least = _bound(example, path, ("minimum", "exclusiveMinimum"))
+        if (least is not None and least >= 0) or not subject.runs(
+            example.with_param(path, -1_000_000), example.now, rule
+        ):
+            continue
+        message = (
+            f"rule {quoted(rule.name)} has no lower bound for {quoted(path)}: -1000000 runs; add "
+            f"`param_gte: {{ {path}: 0 }}`"
+        )
+        yield Finding(Severity.WARNING, "no-lower-bound", message, tests.place)
+
+
+def _no_upper_bound(subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
+    """Amounts that are asked for a least value only, or that the rule does not look at."""
+    example = subject.example(rule)
+    if example is None:
+        return
+    lower = {test.path: test.place for test in rule.rule.tests if test.operator in ("gt", "gte")}
+    tested = {test.path for test in rule.rule.tests}
+    unasked = dict.fromkeys(
+        (name for name in numbers_of(example.action.schema) if name not in tested and is_amount(name)),
+        rule.rule.place,
+    )
+    for path, place in {**lower, **unasked}.items():
+        if _bound(example, path, ("maximum", "exclusiveMaximum")) is not None:
+            continue
+        if not subject.runs(example.with_param(path, _LARGE), example.now, rule):
+            continue
+        message = (
+            f"rule {quoted(rule.name)} has no upper bound for {quoted(path)}: {_LARGE} runs; add "
+            f"`param_lte: {{ {path}: … }}` with what may run unasked"
+        )
+        yield Finding(Severity.WARNING, "no-upper-bound", message, place)
+
+
+def _changing_tools(subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
+    """Tools that a wildcard takes and whose names say that they change something, where the glob does not."""
+    if rule.rule.is_conditional or not any(_WILD.search(glob.text) for glob in rule.types):
+        return
+    known = subject.tools_of(rule)
+    if not known:
+        return
+    meant = {verb for glob in rule.types for verb in changing_verbs(glob.text)}
+    for tool in known:
+        verbs = [verb for verb in changing_verbs(tool.name) if verb not in meant]
+        if not verbs or any(glob.text == tool.name for glob in rule.types):
+            continue
+        if subject.runs_tool(rule, tool):
+            message = (
+                f"rule {quoted(rule.name)} lets {quoted(tool.name)} run, whose name says {quoted(verbs[0])}: "
+                "name the tools that are meant, or block this one in a rule before"
+            )
+            yield Finding(Severity.WARNING, "wide-glob", message, rule.rule.types[0].place)
+
+
+def _upper_bounds(rule: CompiledRule) -> dict[str, ParamTest]:
+    return {test.path: test for test in rule.rule.tests if test.operator in ("lt", "lte")}
+
+
+def _bound(example: Example, path: str, keys: tuple[str, str]) -> float | None:
+    """What the tool's schema says under one of `keys` about the parameter at the top named `path`."""
+    properties = (example.action.schema or {}).get("properties")
+    inner = properties.get(path) if isinstance(properties, Mapping) else None
+    found = [inner.get(key) for key in keys] if isinstance(inner, Mapping) else []
+    return next((each for each in found if isinstance(each, (int, float))), None)
+
+
+def _other_paths(subject: Subject, rule: CompiledRule, example: Example) -> Iterator[Finding]:
+    """Parameters with paths that a rule which looks at one path does not look at."""
+    tested = {test.path for test in rule.rule.tests}
+    looked = next((test for test in rule.rule.tests if content_of(test.path) is Content.PATH), None)
+    if looked is None:
+        return
+    names: list[str] = []
+    if example.action.type == _PATCHES and "move_to" not in tested:
+        names.append("move_to")
+    properties = (example.action.schema or {}).get("properties")
+    if isinstance(properties, Mapping):
+        names += [
+            name
+            for name in properties
+            if isinstance(name, str) and name not in tested and content_of(name) is Content.PATH
+        ]
+    for name in dict.fromkeys(names):
+        value = "../.bashrc"
+        if not subject.runs(example.with_param(name, value), example.now, rule):
+            continue
+        message = (
+            f"rule {quoted(rule.name)} looks at {quoted(looked.path)} and not at {quoted(name)}: "
+            f"{shown(value)} runs there; ask about {quoted(name)} in a rule before"
+        )
+        yield Finding(Severity.WARNING, "untested-path", message, looked.place)
+
+
+def _json(value: object) -> str:
+    return shown(value) if isinstance(value, str) else "a list with another item"

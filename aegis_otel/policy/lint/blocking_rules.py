@@ -1,0 +1,212 @@
+"""Rules that block: other spellings of what they name that run all the same.
+
+Other spellings of what a rule blocks, and other ways to the same effect.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from aegis_otel.model import Approval
+from aegis_otel.policy.evaluation.compiler import CompiledRule
+from aegis_otel.policy.lint.finding import Finding, Severity
+from aegis_otel.policy.lint.parameter_content import Content, content_of
+from aegis_otel.policy.lint.regex_samples import inserted
+from aegis_otel.policy.lint.subject import ABSENT, Example, Subject
+from aegis_otel.policy.messages import quoted, shown
+from aegis_otel.policy.rules import ParamTest
+
+Dodge = tuple[str, Any, str]
+"""The kind of finding, the value to be tried, and why it is the same."""
+
+_THIS_MACHINE = re.compile(r"localhost|\b127\.|\b0\.0\.0\.0|::1", re.IGNORECASE)
+_METADATA = "169.254."
+_LOCAL_HOSTS = ("0x7f000001", "2130706433", "127.1", "[::1]", "0177.0.0.1")
+_METADATA_HOSTS = ("0xa9fea9fe", "2852039166", "[::ffff:a9fe:a9fe]")
+
+
+def dodges(test: ParamTest, value: Any) -> Iterator[Dodge]:
+    """What to try in place of `value`, which `test` is true of."""
+    if test.operator in ("gt", "gte"):
+        yield "no-lower-bound", -1_000_000, "a negative number is below every bound; block it, too"
+    if not isinstance(value, str):
+        return
+    content = content_of(test.path)
+    if test.operator == "matches":
+        yield from _of_a_pattern(str(test.expected), value, content)
+    if content.ignores_case or test.operator == "eq" or content is Content.OTHER:
+        why = "only the case differs; begin the pattern with `(?i)`, or allow instead of blocking"
+        for other in (value.upper(), value.lower(), value.title()):
+            if other != value:
+                yield "case", other, why
+    if content in (Content.COMMAND, Content.SQL) and " " in value.strip():
+        yield "spaces", value.replace(" ", "  "), "two spaces; match `\\s+`, or allow instead of blocking"
+    if test.operator == "eq" and content is not Content.OTHER:
+        yield "equality", f"{value} ", "equality misses every other spelling; use `param_matches`"
+    match content:
+        case Content.COMMAND:
+            yield from _of_a_command(value)
+        case Content.SQL:
+            yield from _of_a_statement(value)
+        case Content.URL | Content.ADDRESS:
+            yield from _of_a_url(value)
+        case Content.PATH:
+            yield from _of_a_path(value)
+
+
+def _of_a_pattern(pattern: str, value: str, content: Content) -> Iterator[Dodge]:
+    for text, atom in inserted(pattern, "x\nx", fits=False):
+        if atom.is_dot:
+            yield "dot-newline", text, "`.` stops at a line break; begin the pattern with `(?s)`"
+    if content in (Content.COMMAND, Content.SQL):
+        yield "anchored-block", f" {value}", "it begins with a space; do not anchor what blocks"
+        yield "anchored-block", f"true; {value}", "something stands before it; do not anchor what blocks"
+    elif content is Content.PATH:
+        why = "another spelling of the path; block `..` and `//` as well, or allow instead of blocking"
+        for other in (f"/{value}", f"./{value}", f"x/../{value}", f"/x/..{value}"):
+            yield "anchored-block", other, why
+
+
+def _of_a_command(value: str) -> Iterator[Dodge]:
+    why = "a shell has many ways to say the same; allow the commands that are meant instead of blocking"
+    word = next((each for each in re.findall(r"\w+", value) if len(each) > 1), "")
+    if word:
+        for other in (f"{word[0]}''{word[1:]}", f"{word[0]}\\{word[1:]}", f"{word[0]}$@{word[1:]}"):
+            yield "deny-list", value.replace(word, other, 1), why
+    for other in ("find / -delete", "sh x.sh", "echo eA== | base64 -d | sh"):
+        yield "deny-list", other, why
+
+
+def _of_a_statement(value: str) -> Iterator[Dodge]:
+    why = "SQL has many ways to say the same; allow the statements that are meant instead of blocking"
+    if re.search(r"\s", value):
+        yield "deny-list", re.sub(r"\s+", "/**/", value), why
+    for other in ("delete from a", "truncate a", "update a set b = 1", "drop table a", "select f()"):
+        yield "deny-list", other, why
+
+
+def _of_a_url(value: str) -> Iterator[Dodge]:
+    why = "another spelling of the same address; allow the hosts that are meant instead of blocking"
+    scheme, found, rest = value.partition("://")
+    host, slash, path = (rest if found else value).partition("/")
+    start = f"{scheme}://" if found else ""
+    if found and host:
+        for other in (f"{host}.", f"{host}:443", f"x@{host}", f"%{ord(host[0]):02x}{host[1:]}"):
+            yield "deny-list", f"{start}{other}/{path}", why
+    elif not found and "." in host and not slash:
+        yield "deny-list", f"{host}.", why
+    yield "deny-list", f" {value}", f"a space before it is dropped by many clients: {why}"
+    numbers = _LOCAL_HOSTS if _THIS_MACHINE.search(value) else _METADATA_HOSTS if _METADATA in value else ()
+    for other in numbers:
+        yield "deny-list", f"{start or 'http://'}{other}/{path}", why
+    letter = next((at for at, each in enumerate(path) if each.isalpha()), None)
+    if slash and letter is not None:
+        encoded = f"{path[:letter]}%{ord(path[letter]):02x}{path[letter + 1 :]}"
+        yield "deny-list", f"{start}{host}/{encoded}", why
+        yield "deny-list", f"{start}{host}//./{path}", why
+
+
+def _of_a_path(value: str) -> Iterator[Dodge]:
+    why = "another spelling of the same path; allow the directories that are meant instead of blocking"
+    head, slash, last = value.rstrip("/").rpartition("/")
+    if slash and head:
+        for other in (f"{head}/./{last}", f"{head}//{last}", f"{head}/x/../{last}"):
+            yield "deny-list", other, why
+    for other in (f"{value}/.", f"{value}/", f"{value}.", value.strip("/")):
+        if other:
+            yield "deny-list", other, why
+
+
+def blocking(subject: Subject) -> Iterator[Finding]:
+    """What `block` rules with conditions miss, where it would run unasked."""
+    for rule in subject.rules:
+        if rule.rule.approval is not Approval.BLOCK or not rule.rule.tests:
+            continue
+        example = subject.example(rule)
+        if example is None:
+            continue
+        for test in rule.rule.tests:
+            yield from _dodged(subject, rule, test, example)
+            yield from _omitted(subject, rule, test, example)
+        yield from _all_of(subject, rule, example)
+
+
+def _dodged(subject: Subject, rule: CompiledRule, test: ParamTest, example: Example) -> Iterator[Finding]:
+    value = _at(example.action.params, test.path)
+    choices = _choices(example.action.schema, test.path)
+    seen: set[str] = set()
+    for kind, other, why in dodges(test, value):
+        if kind in seen or (choices is not None and other not in choices):
+            continue
+        if subject.runs(example.with_param(test.path, other), example.now):
+            seen.add(kind)
+            message = f"{test} of rule {quoted(rule.name)} does not block {shown(other)}, which runs: {why}"
+            yield Finding(Severity.WARNING, kind, message, test.place)
+
+
+def _choices(schema: Mapping[str, Any] | None, path: str) -> Sequence[Any] | None:
+    """The only values that the tool takes for the parameter at the top named `path`, where it says so."""
+    properties = (schema or {}).get("properties")
+    inner = properties.get(path) if isinstance(properties, Mapping) else None
+    choices = inner.get("enum") if isinstance(inner, Mapping) else None
+    return choices if isinstance(choices, (list, tuple)) else None
+
+
+def _omitted(subject: Subject, rule: CompiledRule, test: ParamTest, example: Example) -> Iterator[Finding]:
+    """A parameter that the model may leave out, so that the condition is false."""
+    schema = example.action.schema
+    properties = schema.get("properties") if schema is not None else None
+    first = test.path.partition(".")[0]
+    if schema is None or not isinstance(properties, Mapping) or first not in properties:
+        return
+    required, inner = schema.get("required"), properties[first]
+    if (isinstance(required, (list, tuple)) and first in required) or (
+        isinstance(inner, Mapping) and "default" in inner
+    ):
+        return
+    action = example.with_param(first, ABSENT)
+    if subject.runs(action, example.now):
+        message = (
+            f"{test} of rule {quoted(rule.name)} is false where {quoted(first)} is left out, which the tool "
+            f"{quoted(action.type)} allows without saying what it then does: such a call runs; make the "
+            "parameter required, or let only what states it run"
+        )
+        yield Finding(Severity.WARNING, "omission", message, test.place)
+
+
+def _all_of(subject: Subject, rule: CompiledRule, example: Example) -> Iterator[Finding]:
+    """Several conditions, of which a call has to meet all to be blocked."""
+    tests = {test.path: test for test in rule.rule.tests}
+    if len(tests) < 2:
+        return
+    for path, test in tests.items():
+        for value in _failing(test):
+            if subject.runs(example.with_param(path, value), example.now):
+                message = (
+                    f"rule {quoted(rule.name)} blocks only what meets all of its conditions: with "
+                    f"{quoted(path)} at {shown(value)} the call runs; write a rule for each if one is enough"
+                )
+                yield Finding(Severity.WARNING, "all-of", message, rule.rule.place)
+                return
+
+
+def _failing(test: ParamTest) -> Iterator[Any]:
+    expected = test.expected
+    if isinstance(expected, bool):
+        yield not expected
+    elif isinstance(expected, (int, float)):
+        yield expected + 1
+        yield expected - 1
+    else:
+        yield "something else"
+
+
+def _at(params: Mapping[str, Any], path: str) -> Any:
+    if path in params:
+        return params[path]
+    value: Any = params
+    for step in path.split("."):
+        value = value.get(step) if isinstance(value, Mapping) else None
+    return value

@@ -1,0 +1,379 @@
+"""Rules that an earlier, looser rule makes pointless, wholly or in part.
+
+Rules whose own conditions exclude each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import product
+
+from aegis_otel.model import Approval
+from aegis_otel.policy.evaluation.compiler import CompiledRule
+from aegis_otel.policy.evaluation.conditions import JUDGES
+from aegis_otel.policy.evaluation.evaluator import strictness
+from aegis_otel.policy.evaluation.patterns import Glob, covers, may_overlap, outline, overlap
+from aegis_otel.policy.lint.finding import Finding, Severity
+from aegis_otel.policy.lint.glob_index import Covering, Overlapping
+from aegis_otel.policy.lint.subject import Subject
+from aegis_otel.policy.messages import quoted
+from aegis_otel.policy.rules import ParamTest, Rule
+
+_NUMERIC = {"gt", "gte", "lt", "lte"}
+_TEXTUAL = {"contains", "matches"}
+
+
+def never(subject: Subject) -> Iterator[Finding]:
+    """Empty time windows, zones without a time, and conditions that no value passes together."""
+    for rule in subject.rules:
+        window = rule.rule.window
+        if window is not None and window.after is not None and window.after == window.before:
+            why = "`time_after` and `time_before` are the same time"
+            message = f"rule {quoted(rule.name)} can never match: {why}"
+            yield Finding(Severity.ERROR, "never", message, rule.rule.place)
+        if window is not None and (window.after, window.before) == (None, None) and not window.weekdays:
+            message = f"rule {quoted(rule.name)} has a `timezone` but no time or day it could apply to"
+            yield Finding(Severity.WARNING, "timezone", message, window.place)
+        for tests in by_path(rule.rule).values():
+            if pair := conflict(tests):
+                why = "{} contradicts {}".format(*pair)
+                message = (
+                    f"rule {quoted(rule.name)} can never be true: {why}; "
+                    "it still decides where a value is unknown"
+                )
+                yield Finding(Severity.WARNING, "contradiction", message, rule.rule.place)
+
+
+def by_path(rule: Rule) -> dict[str, list[ParamTest]]:
+    paths: dict[str, list[ParamTest]] = {}
+    for test in rule.tests:
+        paths.setdefault(test.path, []).append(test)
+    return paths
+
+
+def conflict(tests: Sequence[ParamTest]) -> tuple[ParamTest, ParamTest] | None:
+    """Two tests of one parameter that no value passes both."""
+    for exact in (test for test in tests if test.operator == "eq"):
+        for other in tests:
+            if JUDGES[other.operator](exact.expected, other.expected) is not True:
+                return exact, other
+    for one in tests:
+        for other in tests:
+            if one.operator in _NUMERIC and other.operator in _TEXTUAL:
+                return one, other
+            if one.operator in ("gt", "gte") and other.operator in ("lt", "lte"):
+                assert not isinstance(one.expected, str)
+                assert not isinstance(other.expected, str)
+                both_inclusive = one.operator == "gte" and other.operator == "lte"
+                if one.expected > other.expected or (one.expected == other.expected and not both_inclusive):
+                    return one, other
+    return None
+
+
+_MOST = {"comparisons": 15_000, "overlaps": 10_000, "combinations": 10_000, "splits": 30_000}
+"""Pairs of rules that are compared (whether one covers the other, whether they overlap, whether one of their
+conditions always holds), and combinations of patterns that others may cover: a fraction of a second."""
+_DAY = 24 * 60
+_WEEK = frozenset(range(1, 8))
+_ALWAYS = (1 << 7 * _DAY) - 1
+"""All minutes of a week, as bits."""
+
+_covers = lru_cache(maxsize=100_000)(covers)
+
+
+def order(subject: Subject) -> Iterator[Finding]:
+    """Rules that can never match, then stricter rules that an earlier `auto` takes calls from."""
+    hidden = set()
+    limits = _Limits()
+    scopes = _Scopes(subject.rules)
+    for rule, finding in _shadowed(subject.rules, scopes, limits):
+        hidden.add(rule.name)
+        yield finding
+    yield from _overlapping(subject, hidden, scopes, limits)
+    yield from limits.findings
+
+
+class _Scopes:
+    """What rules match; two rules are compared once for all that match the same as they do."""
+
+    def __init__(self, rules: Sequence[CompiledRule]) -> None:
+        numbers: dict[tuple[tuple[Glob, ...], ...], int] = {}
+        self._number = {
+            rule.name: numbers.setdefault((rule.types, rule.targets, rule.agents), len(numbers))
+            for rule in rules
+        }
+        self._covers: dict[tuple[int, int], bool] = {}
+        self._shared: dict[tuple[int, int], tuple[str, str] | None] = {}
+
+    def covers(self, wide: CompiledRule, narrow: CompiledRule) -> bool:
+        """Whether `wide` matches every call that `narrow` matches, conditions aside."""
+        key = self._number[wide.name], self._number[narrow.name]
+        if key not in self._covers:
+            self._covers[key] = (
+                _all_covered(wide.types, narrow.types)
+                and _all_covered(wide.targets, narrow.targets)
+                and _all_covered(wide.agents, narrow.agents)
+            )
+        return self._covers[key]
+
+    def shared(self, one: CompiledRule, other: CompiledRule) -> tuple[str, str] | None:
+        """A type and a target that both rules match, which are empty where any will do."""
+        key = self._number[one.name], self._number[other.name]
+        if key not in self._shared:
+            found, target = _text(one.types, other.types), _text(one.targets, other.targets)
+            apart = found is None or target is None or _text(one.agents, other.agents) is None
+            self._shared[key] = None if apart else (found or "", target or "")
+        return self._shared[key]
+
+
+class _Limits:
+    """What is spent on one policy, and the warnings that not all was looked for."""
+
+    def __init__(self) -> None:
+        self._spent = dict.fromkeys(_MOST, 0)
+        self.findings: list[Finding] = []
+
+    def spend(self, what: str, rule: CompiledRule) -> bool:
+        """Whether there is anything left for one more comparison with `rule`."""
+        self._spent[what] += 1
+        if self._spent[what] == _MOST[what] + 1:
+            message = f"more than {_MOST[what]} {what} to look at: from here on not all are; split the policy"
+            self.findings.append(Finding(Severity.WARNING, "limits", message, rule.rule.place))
+        return self._spent[what] <= _MOST[what]
+
+    def is_spent(self, what: str) -> bool:
+        """Whether nothing is left."""
+        return self._spent[what] > _MOST[what]
+
+
+def _shadowed(
+    rules: Sequence[CompiledRule], scopes: _Scopes, limits: _Limits
+) -> Iterator[tuple[CompiledRule, Finding]]:
+    """Rules behind unconditional rules that match all they match."""
+    index = Covering(rule for rule in rules if not rule.rule.is_conditional)
+    for number, rule in enumerate(rules):
+        near = index.near(rule)
+        covering: list[CompiledRule] = []
+        for each in index.find(*(found[0] for found in near)):
+            earlier = rules[each]
+            if not limits.spend("comparisons", rule):
+                break
+            if scopes.covers(earlier, rule):
+                covering.append(earlier)
+                if _hides(earlier, rule):
+                    break
+        is_hidden = bool(covering) and _hides(covering[-1], rule)
+        if covering:
+            yield rule, _shadow(rule, covering[-1] if is_hidden else covering[0])
+        elif several := _together(index, near, rules, rule, limits):
+            names = " and ".join(quoted(each.name) for each in several)
+            message = f"rule {quoted(rule.name)} can never match: {names} before it match all it does"
+            yield rule, Finding(Severity.ERROR, "shadowed", message, rule.rule.place)
+        # What a hidden rule covers, the rule that hides it covers, too.
+        if not rule.rule.is_conditional and not is_hidden:
+            index.add(number, rule)
+
+
+def _shadow(rule: CompiledRule, earlier: CompiledRule) -> Finding:
+    by = f"shadowed by {quoted(earlier.name)} at {earlier.rule.place}"
+    if _hides(earlier, rule):
+        message = f"rule {quoted(rule.name)} can never match: {by}"
+        return Finding(Severity.ERROR, "shadowed", message, rule.rule.place)
+    message = f"rule {quoted(rule.name)} can never be true: {by}; it still decides where the agent is unknown"
+    return Finding(Severity.WARNING, "shadowed", message, rule.rule.place)
+
+
+def _hides(earlier: CompiledRule, later: CompiledRule) -> bool:
+    """Whether the covered rule never decides: an action need not name its agent, and of unknown rules
+    the strictest decides, of equals the first."""
+    return any(glob.matches_all for glob in earlier.agents) or (
+        strictness(earlier.verdict) >= strictness(later.verdict)
+    )
+
+
+def _all_covered(wides: Sequence[Glob], narrows: Sequence[Glob]) -> bool:
+    if any(wide.matches_all for wide in wides):
+        return True
+    return all(any(_covers(wide.text, narrow.text) for wide in wides) for narrow in narrows)
+
+
+def _together(
+    index: Covering,
+    near: tuple[list[set[int]], ...],
+    rules: Sequence[CompiledRule],
+    rule: CompiledRule,
+    limits: _Limits,
+) -> list[CompiledRule] | None:
+    """Unconditional rules each of which covers a part of the rule's patterns, and together all of them."""
+    if len(rule.types) * len(rule.targets) * len(rule.agents) == 1:
+        return None
+    found: dict[str, CompiledRule] = {}
+    parts = [
+        list(zip(*each, strict=True))
+        for each in zip((rule.types, rule.targets, rule.agents), near, strict=True)
+    ]
+    for (of_type, types), (target, targets), (agent, agents) in product(*parts):
+        if not limits.spend("combinations", rule):
+            return None
+        cover = next(
+            (
+                each
+                for each in map(rules.__getitem__, index.find(types, targets, agents))
+                if limits.spend("comparisons", rule)
+                and any(glob.matches_all for glob in each.agents)
+                and _all_covered(each.types, [of_type])
+                and _all_covered(each.targets, [target])
+                and _all_covered(each.agents, [agent])
+            ),
+            None,
+        )
+        if cover is None:
+            return None
+        found[cover.name] = cover
+    return list(found.values())
+
+
+def _overlapping(subject: Subject, hidden: set[str], scopes: _Scopes, limits: _Limits) -> Iterator[Finding]:
+    """Block rules that an earlier `auto` takes calls from, other than as an exception of its own."""
+    rules = subject.rules
+    allowing = [number for number, rule in enumerate(rules) if rule.rule.approval is Approval.AUTO]
+    overlapping = Overlapping([rules[number] for number in allowing])
+    conditional = Covering(rules[number] for number in allowing if rules[number].rule.is_conditional)
+    for number, rule in enumerate(rules):
+        if rule.rule.approval is Approval.AUTO and rule.rule.is_conditional:
+            conditional.add(number, rule)
+        if rule.rule.approval is not Approval.BLOCK or rule.name in hidden:
+            continue
+        found = conditional.find(*(near[0] for near in conditional.near(rule)))
+        covering = [
+            each
+            for each in map(rules.__getitem__, found)
+            if limits.spend("splits", rule) and scopes.covers(each, rule)
+        ]
+        finding = _split(covering, rule)
+        near = overlapping.find(rule) if finding is None and not limits.is_spent("overlaps") else iter(())
+        for earlier in (rules[allowing[each]] for each in near if allowing[each] < number):
+            if finding is not None or not limits.spend("overlaps", rule):
+                break
+            finding = _overlap(subject, scopes, earlier, rule)
+        if finding is not None:
+            yield finding
+
+
+def _overlap(subject: Subject, scopes: _Scopes, earlier: CompiledRule, rule: CompiledRule) -> Finding | None:
+    shared = scopes.shared(earlier, rule)
+    if shared is None or _excludes(earlier.rule, rule.rule):
+        return None
+    widens = not scopes.covers(rule, earlier)
+    if not widens and not (earlier.rule.is_conditional and rule.rule.is_conditional):
+        return None  # an exception before a wider rule, as rules are meant to stand
+    call = " on ".join(each for each in (quoted(shared[0] or "x"), shared[1] and quoted(shared[1])) if each)
+    where = "where both conditions hold, " if earlier.rule.is_conditional or rule.rule.is_conditional else ""
+    called = {name for tool in subject.tools_of(rule) for name in tool.names}
+    named = called & {name for tool in subject.tools_of(earlier) for name in tool.names}
+    runs = quoted(min(named)) if named else call
+    message = (
+        f"rule {quoted(earlier.name)} at {earlier.rule.place} comes before {quoted(rule.name)} and lets "
+        f"a part of what it blocks run: {where}{runs} runs; put the block first"
+    )
+    is_error = bool(named) and widens and not earlier.rule.is_conditional
+    return Finding(Severity.ERROR if is_error else Severity.WARNING, "overlap", message, rule.rule.place)
+
+
+def _text(ones: Sequence[Glob], others: Sequence[Glob]) -> str | None:
+    for one in ones:
+        for other in others:
+            found = (
+                overlap(one.text, other.text) if may_overlap(outline(one.text), outline(other.text)) else None
+            )
+            if found is not None:
+                return found
+    return None
+
+
+def _excludes(one: Rule, other: Rule) -> bool:
+    """Whether no call meets the conditions of both rules."""
+    theirs = by_path(other)
+    return any(
+        conflict([*tests, *theirs[path]]) is not None
+        for path, tests in by_path(one).items()
+        if path in theirs
+    )
+
+
+def _split(wide: Sequence[CompiledRule], rule: CompiledRule) -> Finding | None:
+    """Conditional `auto` rules of which always one holds, before a rule that all of them cover."""
+    if len(wide) < 2:
+        return None
+    for names in (_numbers(wide), _booleans(wide), _windows(wide)):
+        if names:
+            listed = " and ".join(quoted(name) for name in names)
+            message = (
+                f"rule {quoted(rule.name)} decides nothing but what is unknown: of {listed} before it one "
+                "always holds, so every call runs; put the block first"
+            )
+            return Finding(Severity.ERROR, "split", message, rule.rule.place)
+    return None
+
+
+def _numbers(rules: Sequence[CompiledRule]) -> tuple[str, str] | None:
+    """Two rules whose bounds on one parameter meet: the one that begins lowest, the one that ends highest."""
+    lows: dict[str, tuple[float, bool, str]] = {}
+    highs: dict[str, tuple[float, bool, str]] = {}
+    for rule in rules:
+        if len(rule.rule.tests) != 1 or rule.rule.window is not None:
+            continue
+        (test,) = rule.rule.tests
+        if test.operator in ("gt", "gte"):
+            low = (float(test.expected), test.operator == "gt", rule.name)
+            lows[test.path] = min(lows.get(test.path, low), low)
+        elif test.operator in ("lt", "lte"):
+            high = (float(test.expected), test.operator == "lte", rule.name)
+            highs[test.path] = max(highs.get(test.path, high), high)
+    for path in lows.keys() & highs.keys():
+        (least, excludes, one), (most, includes, other) = lows[path], highs[path]
+        if least < most or (least == most and (includes or not excludes)):
+            return one, other
+    return None
+
+
+def _booleans(rules: Sequence[CompiledRule]) -> tuple[str, str] | None:
+    seen: dict[tuple[str, bool], str] = {}
+    for rule in rules:
+        if len(rule.rule.tests) == 1 and rule.rule.window is None and rule.rule.tests[0].operator == "eq":
+            test = rule.rule.tests[0]
+            if isinstance(test.expected, bool):
+                if other := seen.get((test.path, not test.expected)):
+                    return other, rule.name
+                seen[test.path, test.expected] = rule.name
+    return None
+
+
+def _windows(rules: Sequence[CompiledRule]) -> list[str] | None:
+    """Rules whose time windows together are all of the week."""
+    held = 0
+    names = []
+    zones = set()
+    for rule in rules:
+        window = rule.rule.window
+        if window is None or rule.rule.tests:
+            continue
+        zones.add(window.timezone)
+        minutes = _minutes(
+            window.after or 0, _DAY if window.before is None else window.before, window.weekdays
+        )
+        if minutes & ~held:
+            names.append(rule.name)
+            held |= minutes
+    return names if held == _ALWAYS and len(zones) == 1 and len(names) > 1 else None
+
+
+@lru_cache(maxsize=4096)
+def _minutes(after: int, before: int, weekdays: frozenset[int]) -> int:
+    """The minutes of the week within a window, as bits; one over midnight ends on the day after."""
+    length = (before - after) % _DAY if after > before else before - after
+    found = 0
+    for day in weekdays or _WEEK:
+        found |= ((1 << length) - 1) << (day - 1) * _DAY + after
+    return (found | found >> 7 * _DAY) & _ALWAYS

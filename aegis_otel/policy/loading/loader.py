@@ -1,0 +1,244 @@
+"""Text or data in, a `PolicyDocument` out, or every problem at once."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from aegis_otel.errors import PolicyError, PolicyNotFound, PolicyNotMapping, Problem
+from aegis_otel.model import Approval, RiskLevel
+from aegis_otel.policy.loading import schema, yaml_reader
+from aegis_otel.policy.loading.problem_messages import (
+    Locate,
+    Location,
+    duplicates,
+    explain,
+    follows,
+    reworded,
+)
+from aegis_otel.policy.loading.yaml_reader import Node
+from aegis_otel.policy.messages import shown
+from aegis_otel.policy.rules import (
+    Defaults,
+    ParamTest,
+    Pattern,
+    Patterns,
+    Place,
+    PolicyDocument,
+    Rule,
+    TimeWindow,
+)
+
+NO_TEXT = "<policy>"
+_MAX_PROBLEMS = 100
+
+
+def read_file(path: str | Path) -> PolicyDocument:
+    """The policy in the file at `path`.
+
+    Raises:
+        PolicyNotFound: there is no such file; also a FileNotFoundError.
+        PolicyError: it cannot be read or is no valid policy.
+    """
+    source = str(path)
+    return read_text(read_content(path, source), source)
+
+
+def read_content(path: str | Path, source: str) -> bytes:
+    """What is in the policy file at `path`, as far as it may be one; errors name it `source`.
+
+    Raises:
+        PolicyNotFound: there is no such file; also a FileNotFoundError.
+        PolicyError: it cannot be read.
+    """
+    try:
+        mode = Path(path).stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe would wait for its other end
+            raise PolicyError([Problem("policy file cannot be read: not a regular file", source)])
+        with open(path, "rb") as file:
+            return file.read(4 * yaml_reader.MAX_CHARACTERS + 1)
+    except PolicyError:
+        raise
+    except FileNotFoundError:
+        raise PolicyNotFound([Problem("policy file not found", source)]) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise PolicyError([Problem(f"policy file cannot be read: {reason.lower()}", source)]) from None
+
+
+def read_text(text: str | bytes, source: str = NO_TEXT) -> PolicyDocument:
+    """The policy written in `text`, or in the bytes of a file.
+
+    Raises:
+        PolicyNotMapping: the YAML is no mapping; also a TypeError.
+        PolicyError: it is no valid policy.
+    """
+    root, problems = yaml_reader.read(_decoded(text, source) if isinstance(text, bytes) else text, source)
+    if root is None:
+        if not problems:
+            raise PolicyNotMapping([Problem("the policy is empty: write at least `rules: []`", source, 1, 1)])
+        raise _refusal(problems)
+
+    def locate(location: Location, at_key: bool) -> Place:
+        return Place(source, *_find(root, location, at_key))
+
+    return _document(root.value, source, locate, problems, has_text=True)
+
+
+def _decoded(content: bytes, source: str) -> str:
+    if encoding := _wide_encoding(content):
+        message = (
+            f"not UTF-8 but {encoding}: save it as UTF-8 in the editor, or with "
+            f"`iconv -f {encoding} -t UTF-8 OLD > NEW`"
+        )
+        raise PolicyError([Problem(message, source, 1, 1)])
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        line = before.count(b"\n") + 1
+        column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
+        message = f"not UTF-8: byte 0x{content[error.start]:02x} has no meaning here"
+        raise PolicyError([Problem(message, source, line, column)]) from None
+
+
+def _wide_encoding(content: bytes) -> str | None:
+    """The encoding of a text of two or four bytes a character, which begins with a mark or with ASCII."""
+    start = content[:4]
+    if not any(start):
+        return None
+    if start in (b"\xff\xfe\0\0", b"\0\0\xfe\xff") or start[1:] == b"\0\0\0" or start[:3] == b"\0\0\0":
+        return "UTF-32"
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "UTF-16"
+    if start[0:1] != b"\0" and start[1::2] == b"\0\0":
+        return "UTF-16LE"
+    return "UTF-16BE" if start[0::2] == b"\0\0" else None
+
+
+def read_data(data: Any, source: str = NO_TEXT) -> PolicyDocument:
+    """The policy in a dict.
+
+    Raises:
+        PolicyNotMapping: `data` is no dict; also a TypeError.
+        PolicyError: it is no valid policy.
+    """
+    place = Place(source)
+    return _document(data, source, lambda _location, _at_key: place, [], has_text=False)
+
+
+def _document(
+    data: Any, source: str, locate: Locate, problems: list[Problem], *, has_text: bool
+) -> PolicyDocument:
+    if not isinstance(data, dict) and not isinstance(data, yaml_reader.Refused):
+        place = locate((), False)
+        message = f"a policy must be a mapping with `rules`, not {shown(data)}"
+        raise PolicyNotMapping([*problems, Problem(message, place.source, place.line, place.column)])
+    doubled = duplicates(data, locate, has_text=has_text) if isinstance(data, dict) else []
+    try:
+        valid = schema.POLICY.validate_python(data)
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        problems = reworded(problems, found)
+        errors = [each for each in found if not follows(each)]
+        # Only what is shown is explained: a suggestion is looked for among hundreds of names.
+        explained = explain(errors[:_MAX_PROBLEMS], locate, has_text=has_text)
+        raise _refusal(problems + explained + doubled, more=len(errors) - len(explained)) from None
+    if problems or doubled:
+        raise _refusal(problems + doubled)
+    return _build(valid, source, locate)
+
+
+def _refusal(problems: list[Problem], more: int = 0) -> PolicyError:
+    """The error with the first of `problems`; `more` is how many there are beside them."""
+    problems = sorted(problems, key=lambda problem: (problem.line, problem.column))
+    rest = more + len(problems[_MAX_PROBLEMS:])
+    if rest:
+        problems = [*problems[:_MAX_PROBLEMS], Problem(f"and {rest} more problems", problems[0].source)]
+    return PolicyError(problems)
+
+
+def _find(root: Node, location: Location, at_key: bool) -> tuple[int, int]:
+    """Line and column of what is at `location`, or of the last step to it that has a place."""
+    node, place = root, (root.line, root.column)
+    for step in location:
+        keys, children = node.keys, node.children
+        if isinstance(step, str) and step in keys:
+            place = keys[step]
+        try:
+            node = children[step]  # type: ignore[index]
+        except (KeyError, IndexError, TypeError):
+            return place
+        if not at_key:
+            place = (node.line, node.column)
+    return place
+
+
+def _build(valid: Any, source: str, locate: Locate) -> PolicyDocument:
+    defaults = valid.get("defaults")
+    return PolicyDocument(
+        source=source,
+        rules=tuple(_rule(rule, index, locate) for index, rule in enumerate(valid.get("rules", ()))),
+        defaults=None if defaults is None else Defaults(*_verdict(defaults)),
+        defaults_place=locate(("defaults",), True),
+        states_rules="rules" in valid,
+    )
+
+
+def _verdict(section: Any) -> tuple[Approval, RiskLevel]:
+    risk_level = RiskLevel[section.get("risk_level", "medium").upper()]
+    return Approval(section.get("approval", "approve")), risk_level
+
+
+def _rule(rule: Any, index: int, locate: Locate) -> Rule:
+    at: Location = ("rules", index)
+    match = rule.get("match", {})
+    place = locate((*at, "name"), True) if "name" in rule else locate(at, False)
+
+    def patterns(key: str) -> Patterns:
+        texts = match.get(key)
+        if texts is None:
+            return (Pattern("*", place),)
+        return tuple(
+            Pattern(text, locate((*at, "match", key, number), False)) for number, text in enumerate(texts)
+        )
+
+    approval, risk_level = _verdict(rule)
+    conditions = rule.get("conditions", {})
+    return Rule(
+        name=rule.get("name"),
+        types=patterns("type"),
+        targets=patterns("target"),
+        agents=patterns("agent"),
+        window=_window(conditions, (*at, "conditions"), locate),
+        tests=_tests(conditions, (*at, "conditions"), locate),
+        risk_level=risk_level,
+        approval=approval,
+        place=place,
+    )
+
+
+def _window(conditions: Any, at: Location, locate: Locate) -> TimeWindow | None:
+    keys = [key for key in conditions if not key.startswith("param_")]
+    if not keys:
+        return None
+    return TimeWindow(
+        after=conditions.get("time_after"),
+        before=conditions.get("time_before"),
+        weekdays=frozenset(conditions.get("weekdays", ())),
+        timezone=conditions.get("timezone", "UTC"),
+        place=locate((*at, keys[0]), True),
+        states_timezone="timezone" in conditions,
+    )
+
+
+def _tests(conditions: Any, at: Location, locate: Locate) -> tuple[ParamTest, ...]:
+    return tuple(
+        ParamTest(key.removeprefix("param_"), path, expected, locate((*at, key, path), True))
+        for key, section in conditions.items()
+        if key.startswith("param_")
+        for path, expected in section.items()
+    )

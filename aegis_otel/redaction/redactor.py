@@ -1,0 +1,271 @@
+"""The one redaction step: nothing leaves the process, to disk, telemetry or a terminal, but through here.
+
+A value is hidden when the name it goes by says that it is a secret (`password`, `apiKey`), or when it looks
+like one (`sk-live-...`, a card number, the password in a URL), alone or inside a longer text. The policy sees
+the originals.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from functools import lru_cache
+from typing import cast
+
+import msgspec
+
+from aegis_otel.redaction import masks
+from aegis_otel.redaction.masks import REDACTED, is_mask, unmasked
+from aegis_otel.redaction.secrets.command_lines import hide_arguments
+from aegis_otel.redaction.secrets.likelihood import is_card_number
+from aegis_otel.redaction.secrets.names import Held, held_by
+from aegis_otel.redaction.secrets.scanner import engine
+from aegis_otel.redaction.serialize import TAG, Plain, encode_plain
+
+MASKED = REDACTED[:-1]
+"""How every mask begins; behind it stands how much it hides: `[REDACTED 14 chars]`."""
+
+__all__ = [
+    "MASKED",
+    "REDACTED",
+    "SHORT_NAME",
+    "redact",
+    "redact_name",
+    "redact_short_name",
+    "redact_text",
+]
+
+_STRICTNESS: tuple[Held, ...] = ("no", "text", "any")
+_SHORT = 100  # characters of a key that is worth remembering
+SHORT_NAME = 200  # and of a name
+_NAMING = frozenset(  # {"name": "API_KEY", "value": "..."}
+    (
+        *("name", "key", "k", "field", "header", "type", "label", "id", "param", "parameter", "parameterkey"),
+        *("property", "variable", "var", "attribute", "attr", "setting", "option", "fieldname", "env"),
+    )
+)
+_VALUES = frozenset(("value", "val", "v", "parametervalue"))
+_CONTENTS = frozenset(("content", "text", "data", "default", "string", "input"))
+"""Members that hold a value too, where what names it is no `type` or `label`."""
+_LOOSELY = frozenset(("type", "label", "header"))
+
+
+def redact(plain: Plain, encoded: bytes | None = None) -> Plain:
+    """`plain` without secrets; the value itself where it holds none. Redacting twice changes nothing more.
+
+    `encoded` is its JSON, where that is at hand.
+
+    None and booleans stay under any name: they tell whether there is a secret, not which. What cannot be
+    worked through, because the stack is used up or too much in it may be a secret, is hidden as a whole.
+    """
+    try:
+        if not engine().suspects_json(encoded or encode_plain(plain)):
+            return plain
+        masks.begin()
+        return _redact(plain)
+    except masks.TooMuchError:
+        return _masked(plain)
+    except Exception:
+        return REDACTED
+
+
+def redact_text(text: str) -> str:
+    """`text` without secrets, and without lone surrogates, so that it can be written anywhere."""
+    masks.begin()
+    data = text.encode("utf-8", "backslashreplace")
+    try:
+        return _redact_bytes(data).decode("utf-8", "backslashreplace")
+    except masks.TooMuchError:
+        return _masked(text)
+    except Exception:
+        return REDACTED
+
+
+def redact_name(value: object) -> str:
+    """The name of a tool, an agent or the like as it may leave. They repeat, so most are redacted once."""
+    if type(value) is not str:
+        return f"<{type(value).__name__}>"
+    return redact_short_name(value) if len(value) <= SHORT_NAME else redact_text(value)
+
+
+redact_short_name = lru_cache(maxsize=2048)(redact_text)
+"""What `redact_name` makes of a text of at most `SHORT_NAME` characters: each call has some such names."""
+
+
+def forget() -> None:
+    """Forget what was redacted by other settings."""
+    redact_short_name.cache_clear()
+    _key.cache_clear()
+
+
+def _redact(plain: Plain, held: Held = "no") -> Plain:
+    """`plain` under a name that says `held` of it."""
+    if plain is None or isinstance(plain, bool):
+        return plain
+    if held == "any":
+        return _masked(plain)
+    if isinstance(plain, str):
+        if held == "text" and any(char.isalpha() for char in unmasked(plain.encode()).decode()):
+            return _masked(plain)
+        return _redact_string(plain)
+    if isinstance(plain, list):
+        return _redact_list(plain, held)
+    if isinstance(plain, dict):
+        return _redact_dict(plain, held)
+    if type(plain) is int and plain > 10**12 and is_card_number(b"%d" % plain):
+        return _masked(plain)
+    return plain
+
+
+def _masked(plain: Plain) -> str:
+    """A mask in place of all of `plain`. It says how long that is, and whether it is an object or a list.
+
+    Whoever writes the arguments may choose their names too; `{"token": ["rm", "-rf"]}` is no text of a key.
+    """
+    if isinstance(plain, str):
+        return plain if is_mask(plain.encode()) else f"{MASKED} {len(plain)} chars]"
+    kind = "object " if isinstance(plain, dict) else "list " if isinstance(plain, list) else ""
+    return f"{MASKED} {kind}{len(msgspec.json.encode(plain).decode())} chars]"
+
+
+def _redact_list(plain: list[Plain], held: Held) -> list[Plain]:
+    """Also `["password", "x"]`, a name and its value, and `["--password", "x"]` in a command."""
+    if len(plain) > 1 and all(isinstance(item, str) for item in plain):
+        plain = cast("list[Plain]", hide_arguments(cast("list[str]", plain)))
+    redacted: list[Plain] = []
+    before: Plain = None
+    for item in plain:
+        holds = held
+        if isinstance(before, str) and (len(plain) == 2 or before.startswith("-")) and _bare(before):
+            holds = _strictest(held, held_by(before))
+            if isinstance(item, str) and item.startswith("--"):
+                holds = held
+        redacted.append(_redact(item, holds))
+        before = item
+    return redacted
+
+
+def _bare(text: str) -> bool:
+    """Whether a text is one name, and no sentence that has one in it."""
+    return len(text) <= _SHORT and text.isascii() and all(char.isalnum() or char in "_-." for char in text)
+
+
+def _redact_string(text: str) -> str:
+    data = text.encode()
+    hidden = _redact_bytes(data)
+    return text if hidden is data else hidden.decode("utf-8", "backslashreplace")
+
+
+def _redact_bytes(data: bytes) -> bytes:
+    used = engine()
+    structured = data.lstrip()[:1] in (b"{", b"[")
+    suspected = used.suspects_json(data) if structured else used.suspects(data)
+    if not suspected:
+        return data
+    if not structured:
+        return used.hide(data, suspected)
+    try:
+        return _redact_json(data)
+    except (ValueError, RecursionError):  # no JSON after all, but perhaps without its secrets
+        hidden = used.hide(data, suspected)
+    try:
+        return data if hidden is data else _redact_json(hidden)
+    except (ValueError, RecursionError):
+        return hidden
+
+
+def _redact_json(data: bytes) -> bytes:
+    inner = msgspec.json.decode(data)
+    if inner:
+        inner = json.loads(data, object_pairs_hook=_all_pairs)
+    try:
+        hidden = _redact(inner)
+        return data if hidden == inner else msgspec.json.encode(hidden)
+    except RecursionError:
+        return REDACTED.encode()
+
+
+def _all_pairs(pairs: list[tuple[str, Plain]]) -> Plain:
+    """Return an object; one that has a key twice as a list of objects, so that no value of it is lost."""
+    whole = dict(pairs)
+    if len(whole) == len(pairs):
+        return whole
+    parts: list[dict[str, Plain]] = [{}]
+    for key, value in pairs:
+        if key in parts[-1]:
+            parts.append({})
+        parts[-1][key] = value
+    return list(parts)
+
+
+def _redact_dict(plain: dict[str, Plain], held: Held) -> dict[str, Plain]:
+    named: Held = "no"
+    contents: Held = "no"
+    for key, item in plain.items():
+        if isinstance(item, str) and key.lower() in _NAMING and len(item) <= _SHORT:
+            named = _strictest(named, held_by(item))
+            contents = named if key.lower() not in _LOOSELY else contents
+    redacted: dict[str, Plain] = {}
+    numbers: dict[str, int] = {}
+    for key, item in plain.items():
+        shown, holds = _key(key) if len(key) <= _SHORT else _key.__wrapped__(key)
+        if shown in redacted:
+            shown = _another(shown, plain, redacted, numbers)
+        if named != "no":
+            lowered = key.lower()
+            holds = _strictest(
+                holds, named if lowered in _VALUES else contents if lowered in _CONTENTS else "no"
+            )
+        holds = _strictest(holds, held)
+        redacted[shown] = (
+            _redact_tagged(plain[TAG], key, item, holds) if TAG in plain else _redact(item, holds)
+        )
+    return redacted
+
+
+def _redact_tagged(tag: Plain, key: str, item: Plain, held: Held) -> Plain:
+    """What the encoding wrote in another shape: names beside their values, bytes that are no text."""
+    if tag == "dict" and key == "items" and isinstance(item, list):
+        return [_redact_pair(entry, held) for entry in item]
+    if key == "base64" and isinstance(item, str) and _hides(item):
+        return _masked(item)
+    return _redact(item, held)
+
+
+def _redact_pair(pair: Plain, held: Held) -> Plain:
+    if not (isinstance(pair, list) and len(pair) == 2):
+        return _redact(pair, held)
+    key, item = pair
+    name = key
+    if isinstance(key, dict):  # bytes, an instance of a str subclass, an enum
+        name = next((key[part] for part in ("utf8", "value", "escaped") if part in key), None)
+    return [_redact(key), _redact(item, _strictest(held, held_by(name) if isinstance(name, str) else "no"))]
+
+
+@lru_cache(maxsize=4096)
+def _key(key: str) -> tuple[str, Held]:
+    masks.spend()
+    shown = _redact_string(key)
+    return shown, _strictest(held_by(key), held_by(shown))
+
+
+def _strictest(*held: Held) -> Held:
+    return max(held, key=_STRICTNESS.index)
+
+
+def _another(shown: str, plain: dict[str, Plain], redacted: dict[str, Plain], numbers: dict[str, int]) -> str:
+    """A key for one more entry whose own key was hidden; `numbers` are the last ones given."""
+    number = numbers.get(shown, 1) + 1
+    while (key := f"{shown} {number}") in redacted or key in plain:
+        number += 1
+    numbers[shown] = number
+    return key
+
+
+def _hides(base64: str) -> bool:
+    try:
+        data = b64decode(base64, validate=True)
+    except ValueError:
+        return False
+    used = engine()
+    return used.hide(data, used.suspects(data) or ()) is not data

@@ -1,0 +1,345 @@
+"""Hot reload in a program without an event loop, or that forks. What a change is: `PolicyFiles`.
+
+The files of a running policy: what changed in them comes into force whole, or not at all.
+
+Hot reload in an asyncio program. What a change is, and what becomes of it: `PolicyFiles`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import hashlib
+import logging
+import os
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from aegis_otel.errors import ConfigError, PolicyError, Problem
+from aegis_otel.governance.error_text import traced
+from aegis_otel.governance.hooks import fire
+from aegis_otel.policy import Policy
+from aegis_otel.policy.rules import PolicyDocument
+from aegis_otel.redaction.redactor import redact_text
+from aegis_otel.runtime.runtime import Runtime
+
+OnReload = Callable[[Policy], Awaitable[None] | None]
+
+_log = logging.getLogger("aegis_otel")
+_SETTLE_S = 0.25
+"""How long a change must stay as it is: longer than an editor, or a copy of several files, pauses."""
+Fingerprint = tuple[str, ...]
+
+
+class Change(NamedTuple):
+    """What the files say since they last changed, and what that makes of the policy."""
+
+    fingerprint: Fingerprint
+    outcome: Policy | Exception
+    """Why it is refused, where it is."""
+
+
+class PolicyFiles:
+    """The files of one policy, looked at by content; what drives it waits `pause` seconds between looks.
+
+    Args:
+        path: The policy file, or several in their order of precedence (`Policy.from_yaml_files`).
+        interval: Seconds after which a change that is complete has been found.
+
+    Raises:
+        ConfigError: no file is given, or `interval` is no time that can be waited for.
+    """
+
+    def __init__(self, path: str | Path | Sequence[str | Path], interval: float) -> None:
+        if not 0 < interval <= threading.TIMEOUT_MAX:
+            most = f"{threading.TIMEOUT_MAX:.0f}"
+            raise ConfigError(f"interval is `{interval}`: expected seconds above 0 and up to {most}")
+        paths = [path] if isinstance(path, str | Path) else path
+        if not paths:
+            raise ConfigError("`path` names no policy file to watch")
+        self.sources = tuple(str(each) for each in paths)
+        self._places = [Path(each).absolute() for each in paths]  # the program may change its directory
+        self._settle = min(_SETTLE_S, interval / 2)
+        self._interval = interval
+        self._seen: Fingerprint | None = None
+        self._unsettled: Fingerprint | None = None
+
+    def begin(self, in_force: Policy) -> None:
+        """Take the files as known, unless the policy in force is made of them and may be older than they."""
+        foreign = {_key(source) for source in self.sources}.isdisjoint(map(_key, in_force.sources))
+        self._seen = _fingerprint(self._read()) if foreign else None
+        self._unsettled = None
+
+    @property
+    def pause(self) -> float:
+        """Seconds until the next look: the settling time is part of the interval."""
+        return self._interval - self._settle if self._unsettled is None else self._settle
+
+    def look(self, in_force: Policy) -> Change | None:
+        """A change that two looks found alike, so that a half-written file is none; else None."""
+        contents = self._read()
+        fingerprint = _fingerprint(contents)
+        settled = fingerprint == self._unsettled
+        self._unsettled = None if settled or fingerprint == self._seen else fingerprint
+        if not settled:
+            return None
+        try:
+            outcome: Policy | Exception = self._load(contents, in_force)
+        except Exception as error:
+            outcome = error
+        if self._seen is None and outcome == in_force:
+            self._seen = fingerprint
+            return None
+        return Change(fingerprint, outcome)
+
+    def take(self, change: Change, runtime: Runtime) -> Policy | None:
+        """Put a change in force, or say why it is not; returns what is in force now because of it."""
+        policy, names = change.outcome, ", ".join(self.sources)
+        try:
+            if isinstance(policy, Policy):
+                runtime.recorder.policy_reloaded()  # first: what follows has metrics flushed
+                runtime.update_policy(policy)
+                _log.info("policy `%s` is in force: %s", names, policy.digest)
+                return policy
+            reason = redact_text(str(policy)) if isinstance(policy, PolicyError) else traced(policy)
+            _log.warning("policy `%s` was refused; the one in force stays:\n%s", names, reason)
+            runtime.recorder.policy_load_failed(self.sources, policy)
+            return None
+        finally:  # last, so that a process forked before this looks again
+            self._seen = change.fingerprint
+
+    def _read(self) -> list[bytes | PolicyError]:
+        return [_read(place, source) for place, source in zip(self._places, self.sources, strict=True)]
+
+    def _load(self, contents: list[bytes | PolicyError], in_force: Policy) -> Policy:
+        from aegis_otel.policy.loading.loader import read_text  # noqa: PLC0415 - pydantic is not free
+
+        documents: list[PolicyDocument] = []
+        refused: list[PolicyError] = []
+        for content, source in zip(contents, self.sources, strict=True):
+            try:
+                if isinstance(content, PolicyError):
+                    raise content
+                documents.append(read_text(content, source))
+            except PolicyError as error:
+                refused.append(error)
+        if refused:
+            kind = type(refused[0]) if len(refused) == 1 else PolicyError
+            raise kind([problem for error in refused for problem in error.problems])
+        policy = Policy(_beside_the_rest(documents, in_force))
+        _refuse_the_cut_short(documents, policy, in_force)
+        return policy
+
+
+def _beside_the_rest(documents: list[PolicyDocument], in_force: Policy) -> Sequence[PolicyDocument]:
+    """Where only some of the policy's files are watched, the rules of the others stay, in their place."""
+    fresh = {_key(document.source): document for document in documents}
+    known = {_key(source) for source in in_force.sources}
+    if known.isdisjoint(fresh) or known <= fresh.keys():
+        return documents
+    kept = [fresh.pop(_key(document.source), document) for document in in_force.documents]
+    return [*kept, *fresh.values()]
+
+
+def _refuse_the_cut_short(documents: list[PolicyDocument], policy: Policy, in_force: Policy) -> None:
+    """A file that loses all its rules was cut short while it was saved: what is left of it lets more through.
+
+    One that never had any, as overrides of nothing but `defaults`, may go on without.
+    """
+    had = {_key(document.source) for document in in_force.documents if document.rules}
+    lost = [each for each in documents if not each.rules and _key(each.source) in had]
+    if in_force.rules and not policy.rules:
+        lost = documents
+    message = "no `rules` are left in it: was it cut short? To drop all rules of a file, restart"
+    if lost:
+        raise PolicyError([Problem(message, document.source) for document in lost])
+
+
+def _key(source: str) -> str:
+    return os.path.abspath(source)
+
+
+def _read(path: Path, source: str) -> bytes | PolicyError:
+    from aegis_otel.policy.loading.loader import read_content  # noqa: PLC0415 - pydantic is not free
+
+    try:
+        return read_content(path, source)
+    except PolicyError as error:
+        return error
+
+
+def _fingerprint(contents: list[bytes | PolicyError]) -> Fingerprint:
+    return tuple(
+        hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else str(content)
+        for content in contents
+    )
+
+
+class PolicyWatcher:
+    """Watches policy files by their content and updates a Runtime when they change.
+
+    They are taken together: when one of them is invalid, gone or has lost all its rules, the policy in
+    force stays, the log says so once, and `aegis.policy.load_failed` is emitted. A change is taken when it
+    no longer changes, so that a half-written file is not. Where the policy in force has other parts than
+    these files, those stay in force in their place.
+
+    Args:
+        runtime: The Runtime to update.
+        path: The policy file, or several in the order of `Policy.from_yaml_files`.
+        interval: Seconds within which a change that is complete comes into force.
+        on_reload: Called with each new policy once it is in force; sync or async.
+
+    Raises:
+        ConfigError: no file is given, or `interval` is no time that can be waited for.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        path: str | Path | Sequence[str | Path],
+        interval: float = 1.0,
+        on_reload: OnReload | None = None,
+    ) -> None:
+        self._runtime = runtime
+        self._files = PolicyFiles(path, interval)
+        self._on_reload = on_reload
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start watching. Files changed since the policy in force was made of them are taken, too; files it
+        was not made of are known as they are now. Starting twice is starting once."""
+        if self._task is None:
+            await asyncio.to_thread(self._files.begin, self._runtime.policy)
+        if self._task is None:  # nor did another start make one in the meantime
+            self._task = asyncio.create_task(self._watch(), name="aegis-policy-watcher")
+
+    async def stop(self) -> None:
+        """Stop watching. Stopping twice is stopping once."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._files.pause)
+            try:
+                await self._look()
+            except Exception:
+                _log.exception("watching `%s` failed; the policy in force stays", self._files.sources)
+
+    async def _look(self) -> None:
+        change = await asyncio.to_thread(self._files.look, self._runtime.policy)
+        if change is None:
+            return
+        policy = self._files.take(change, self._runtime)
+        if policy is not None:
+            await fire(self._on_reload, self._runtime.recorder.hook_failed, policy)
+
+
+_PATIENCE_S = 5.0
+"""How long `stop` waits for a look under way, which a file system that hangs can hold for ever."""
+
+
+class PolicyWatchThread:
+    """A `PolicyWatcher` on a daemon thread of its own; a forked process gets a thread of its own, too.
+
+    Constructing one starts nothing.
+
+    Args:
+        runtime: The Runtime to update.
+        path: The policy file, or several in the order of `Policy.from_yaml_files`.
+        interval: Seconds within which a change that is complete comes into force.
+        on_reload: Called on the thread with each new policy once it is in force; an async one runs on an
+            event loop of its own.
+
+    Raises:
+        ConfigError: no file is given, or `interval` is no time that can be waited for.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        path: str | Path | Sequence[str | Path],
+        interval: float = 1.0,
+        on_reload: OnReload | None = None,
+    ) -> None:
+        self._runtime = runtime
+        self._files = PolicyFiles(path, interval)
+        self._on_reload = on_reload
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start watching, as `PolicyWatcher.start` does. Starting twice is starting once.
+
+        Raises:
+            RuntimeError: the system gives no thread.
+        """
+        if self._thread is None:
+            self._files.begin(self._runtime.policy)
+            self._launch()
+            _running.add(self)
+            atexit.register(self.stop)  # so that the interpreter does not end in the middle of a look
+
+    def stop(self) -> None:
+        """Stop watching; nothing changes once this has returned. Stopping twice is stopping once."""
+        thread, self._thread = self._thread, None
+        self._stop.set()
+        _running.discard(self)
+        atexit.unregister(self.stop)
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(_PATIENCE_S)
+
+    def _launch(self) -> None:
+        self._stop = threading.Event()  # its own, so that no start revives a thread that was told to stop
+        thread = threading.Thread(
+            target=self._watch, args=(self._stop,), name="aegis-policy-watcher", daemon=True
+        )
+        thread.start()
+        self._thread = thread
+
+    def _watch(self, stop: threading.Event) -> None:
+        while not stop.wait(self._files.pause):
+            try:
+                self._look(stop)
+            except Exception:
+                _log.exception("watching `%s` failed; the policy in force stays", self._files.sources)
+
+    def _look(self, stop: threading.Event) -> None:
+        change = self._files.look(self._runtime.policy)
+        if change is None or stop.is_set():
+            return
+        policy = self._files.take(change, self._runtime)
+        if policy is not None and self._on_reload is not None:
+            asyncio.run(fire(self._on_reload, self._runtime.recorder.hook_failed, policy))
+
+
+_running: set[PolicyWatchThread] = set()
+
+
+def _launch_in_child() -> None:
+    """Threads do not survive a fork."""
+    for watch in list(_running):
+        try:
+            watch._launch()
+        except RuntimeError:
+            _log.exception("`%s` are not watched in this process", watch._files.sources)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_launch_in_child)

@@ -1,0 +1,229 @@
+"""OTLP export from the standard `OTEL_*` variables: the one place that touches the OpenTelemetry SDK.
+
+The SDK's own reading of these variables can be had only through `opentelemetry-instrument` or private names.
+Read here is which signals go out and how; the rest (headers, timeouts, certificates, compression, batching,
+sampling, resource) the SDK's classes read themselves.
+"""
+
+# ruff: noqa: PLC0415  (the SDK is imported where there is something to export)
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from opentelemetry import _logs, metrics, trace
+
+from aegis_otel.errors import ConfigError
+from aegis_otel.telemetry.exporters import Sending
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk._logs import LoggerProvider
+    from opentelemetry.sdk._logs.export import LogRecordExporter
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+
+
+# ruff: noqa: PLC0415  (the SDK is imported where there is something to export)
+
+
+Signal = Literal["traces", "logs", "metrics"]
+
+_CURRENT: dict[Signal, Callable[[], object]] = {
+    "traces": trace.get_tracer_provider,
+    "logs": _logs.get_logger_provider,
+    "metrics": metrics.get_meter_provider,
+}
+_GRPC_PORT = 4317
+_CREDENTIALS = tuple(
+    f"OTEL_PYTHON_EXPORTER_OTLP_HTTP_{of}CREDENTIAL_PROVIDER" for of in ("", "LOGS_", "TRACES_", "METRICS_")
+)
+"""Variables that name a session of the user's own, which an exporter that is given one would not read."""
+_TRANSPORTS = {"http/protobuf": "http", "grpc": "grpc"}
+
+
+def configure_otlp() -> tuple[Signal, ...]:
+    """Export over OTLP every signal that has an endpoint and no provider yet.
+
+    An endpoint is `OTEL_EXPORTER_OTLP_ENDPOINT`, or a signal's own, such as
+    `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`; the protocol is `OTEL_EXPORTER_OTLP_PROTOCOL` or a signal's own,
+    `http/protobuf` when neither is set. `OTEL_TRACES_EXPORTER` and its like must name `otlp`, where set.
+    `OTEL_SDK_DISABLED=true` turns everything off. `OTEL_TRACES_SAMPLER` may also be `aegis_traceidratio`
+    (`telemetry.sampler`). What is buffered is sent when the interpreter exits, for three seconds at most.
+
+    Returns:
+        The signals exported from now on because of this call.
+
+    Raises:
+        ConfigError: a variable has a value that cannot work. Nothing was installed.
+    """
+    if _read("OTEL_SDK_DISABLED").lower() == "true":
+        return ()
+    transports = {signal: _transport(signal) for signal in _CURRENT if _is_wanted(signal)}
+    if not transports:
+        return ()
+    from opentelemetry.sdk.resources import Resource
+
+    providers: list[Any] = []
+    sending = Sending()
+    try:
+        resource = Resource.create()  # one for all signals: its instance id may be random
+        for signal, transport in transports.items():
+            exporter = _exporter(transport, *_EXPORTERS[signal])
+            sending.watch(exporter, signal, *_endpoint(signal))
+            providers.append(_PROVIDERS[signal](exporter, resource))
+    except Exception as error:  # whatever the SDK's classes make of their variables
+        for provider in providers:
+            provider.shutdown()
+        raise ConfigError(f"OTLP export cannot be set up: {error}; correct the `OTEL_*` variables") from error
+    for signal, provider in zip(transports, providers, strict=True):
+        _INSTALL[signal](provider)
+    sending.finish_at_exit(providers)
+    return tuple(transports)
+
+
+def log_exporter(endpoint: str | None = None, *, patience_s: float | None = None) -> LogRecordExporter:
+    """An exporter for log records, as the `OTEL_*` variables say.
+
+    Args:
+        endpoint: As `OTEL_EXPORTER_OTLP_ENDPOINT`, and in place of it.
+        patience_s: Seconds after which it gives up, its retries included; else as the variables say.
+
+    Raises:
+        ConfigError: there is no endpoint, or a variable has a value that cannot work.
+    """
+    if endpoint is None and not _endpoint("logs")[1]:
+        raise ConfigError("no endpoint: set OTEL_EXPORTER_OTLP_ENDPOINT, or give `--endpoint URL`")
+    transport = _transport("logs", endpoint)
+    options: dict[str, Any] = {} if patience_s is None else {"timeout": patience_s}
+    if endpoint is not None:
+        options["endpoint"] = f"{endpoint.rstrip('/')}/v1/logs" if transport == "http" else endpoint
+    try:
+        exporter: LogRecordExporter = _exporter(transport, "_log_exporter", "OTLPLogExporter", **options)
+    except Exception as error:  # whatever the SDK's classes make of their variables
+        raise ConfigError(f"OTLP export cannot be set up: {error}; correct the `OTEL_*` variables") from error
+    return exporter
+
+
+def provided() -> tuple[Signal, ...]:
+    """The signals that somebody in this process has installed a provider for."""
+    return tuple(signal for signal in _CURRENT if _is_installed(signal))
+
+
+def may_be_meant_for_grpc() -> bool:
+    """Whether log records go by HTTP to the port that is usually gRPC's."""
+    _, protocol = _of_signal_or_general("logs", "PROTOCOL")
+    try:
+        port = urlsplit(_endpoint("logs")[1]).port
+    except ValueError:
+        return False
+    return protocol != "grpc" and port == _GRPC_PORT
+
+
+def _is_wanted(signal: Signal) -> bool:
+    exporters = _read(f"OTEL_{signal.upper()}_EXPORTER") or "otlp"
+    named = "otlp" in [name.strip() for name in exporters.split(",")]
+    return named and _endpoint(signal)[1] != "" and not _is_installed(signal)
+
+
+def _is_installed(signal: Signal) -> bool:
+    # What the API holds until somebody installs a provider; two of the three types are private.
+    return not type(_CURRENT[signal]()).__name__.lstrip("_").startswith("Proxy")
+
+
+def _transport(signal: Signal, given: str | None = None) -> str:
+    """`http` or `grpc`, after a look at what the exporters would only find out when they export."""
+    variable, protocol = _of_signal_or_general(signal, "PROTOCOL")
+    transport = _TRANSPORTS.get(protocol or "http/protobuf")
+    if transport is None:
+        raise ConfigError(f"`{protocol}` in {variable} is not supported; use `http/protobuf` or `grpc`")
+    variable, endpoint = _endpoint(signal) if given is None else ("--endpoint", given)
+    if transport == "http" and not _is_url(endpoint):
+        raise ConfigError(
+            f"`{endpoint}` in {variable} is no URL; write it as `http://localhost:4318`, or set "
+            "OTEL_EXPORTER_OTLP_PROTOCOL to `grpc`"
+        )
+    return transport
+
+
+def _is_url(endpoint: str) -> bool:
+    try:
+        parts = urlsplit(endpoint)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _endpoint(signal: Signal) -> tuple[str, str]:
+    return _of_signal_or_general(signal, "ENDPOINT")
+
+
+def _of_signal_or_general(signal: Signal, setting: str) -> tuple[str, str]:
+    """The name and value of the variable that holds for a signal; an empty one counts as not set."""
+    own = f"OTEL_EXPORTER_OTLP_{signal.upper()}_{setting}"
+    general = f"OTEL_EXPORTER_OTLP_{setting}"
+    variable = own if _read(own) else general
+    return variable, _read(variable)
+
+
+def _read(variable: str) -> str:
+    return os.environ.get(variable, "").strip()
+
+
+def _exporter(transport: str, module: str, name: str, **options: Any) -> Any:
+    if transport == "http" and not any(map(_read, _CREDENTIALS)):
+        from aegis_otel.telemetry.http_session import CauseSession
+
+        options["session"] = CauseSession()
+    return getattr(import_module(f"opentelemetry.exporter.otlp.proto.{transport}.{module}"), name)(**options)
+
+
+def _traces(exporter: Any, resource: Resource) -> TracerProvider:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    from aegis_otel.telemetry import sampler
+
+    # The SDK's provider knows its own samplers only: `opentelemetry-instrument` looks at entry points.
+    ours = _read("OTEL_TRACES_SAMPLER").lower() == sampler.NAME
+    chosen = sampler.from_argument(_read("OTEL_TRACES_SAMPLER_ARG")) if ours else None
+    provider = TracerProvider(chosen, resource, shutdown_on_exit=False)  # `Sending` ends it
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    return provider
+
+
+def _log_records(exporter: Any, resource: Resource) -> LoggerProvider:
+    from opentelemetry.sdk._logs import LoggerProvider
+    from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+
+    provider = LoggerProvider(resource, shutdown_on_exit=False)
+    provider.add_log_record_processor(BatchLogRecordProcessor(exporter))
+    return provider
+
+
+def _metrics(exporter: Any, resource: Resource) -> MeterProvider:
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+
+    return MeterProvider([PeriodicExportingMetricReader(exporter)], resource, shutdown_on_exit=False)
+
+
+_EXPORTERS: dict[Signal, tuple[str, str]] = {
+    "traces": ("trace_exporter", "OTLPSpanExporter"),
+    "logs": ("_log_exporter", "OTLPLogExporter"),
+    "metrics": ("metric_exporter", "OTLPMetricExporter"),
+}
+_PROVIDERS: dict[Signal, Callable[[Any, Resource], Any]] = {
+    "traces": _traces,
+    "logs": _log_records,
+    "metrics": _metrics,
+}
+_INSTALL: dict[Signal, Callable[[Any], None]] = {
+    "traces": trace.set_tracer_provider,
+    "logs": _logs.set_logger_provider,
+    "metrics": metrics.set_meter_provider,
+}
