@@ -1,10 +1,8 @@
-"""Every name this package emits, with its meaning. Nothing else spells a signal name.
+"""Every name this package emits, with its meaning, and what each signal carries. Nothing else spells one.
 
 `gen_ai.*` names are the published OpenTelemetry GenAI semantic conventions (development status, schema
 1.43.0-dev); everything about decision, risk, policy, approval and audit is this project's own `aegis.*`.
 docs/telemetry.md is generated from this module.
-
-What is said of an attribute, an event, a metric and a span: the rows of the tables in `semconv`.
 """
 
 from __future__ import annotations
@@ -213,7 +211,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
 
 # --- the sets that signals share ---
 _CALL = (GEN_AI_TOOL_NAME, GEN_AI_TOOL_CALL_ID, GEN_AI_AGENT_NAME, GEN_AI_CONVERSATION_ID)
-_DECISION = (DECISION_ID, POLICY_APPROVAL, RISK_LEVEL, POLICY_RULE_NAME)
+_DECISION = (DECISION_ID, RISK_LEVEL, POLICY_RULE_NAME)
 _TOKENS = (GEN_AI_INPUT_TOKENS, GEN_AI_OUTPUT_TOKENS)
 _CACHE_TOKENS = (GEN_AI_CACHE_READ_TOKENS, GEN_AI_CACHE_WRITE_TOKENS, GEN_AI_CACHE_CREATION_TOKENS)
 
@@ -228,7 +226,6 @@ SPANS: tuple[Span, ...] = (
             *_DECISION,
             ACTION_TYPE,
             ACTION_TARGET,
-            ARGUMENTS_DIGEST,
             ENFORCEMENT_MODE,
             DECISION_OUTCOME,
             DECISION_REASON,
@@ -344,9 +341,9 @@ SEVERITIES: dict[str, tuple[int, str]] = {
 """Severity number and text of an event about a call, by `aegis.risk.level`."""
 
 MIRRORED = (DECISION_OUTCOME, RISK_LEVEL)
-"""What the span event that mirrors `aegis.tool.decision` carries: the rest is on the span around it."""
+"""What the span event carries that stands for `aegis.tool.decision` where no logger takes it."""
 
-_ASKED = (*_CALL, DECISION_ID, RISK_LEVEL, POLICY_RULE_NAME, APPROVAL_CHANNEL)
+_ASKED = (*_CALL, *_DECISION, APPROVAL_CHANNEL)
 
 EVENTS: tuple[Event, ...] = (
     Event(
@@ -356,6 +353,7 @@ EVENTS: tuple[Event, ...] = (
         (
             *_CALL,
             *_DECISION,
+            POLICY_APPROVAL,
             POLICY_DIGEST,
             ENFORCEMENT_MODE,
             DECISION_OUTCOME,

@@ -111,12 +111,11 @@ def ours(with_: Recorder, call: Call) -> None:
     with_.closed(call)
 
 
-governed = {f"govern.attribute.{n}": f"value {n}" for n in range(10)}
+governed = {f"govern.attribute.{n}": f"value {n}" for n in range(8)}
 executed = {f"execute.attribute.{n}": f"value {n}" for n in range(5)}
-mirrored = {f"mirror.attribute.{n}": f"value {n}" for n in range(2)}
 closing = {f"closing.attribute.{n}": f"value {n}" for n in range(2)}
 event = {f"event.attribute.{n}": f"value {n}" for n in range(12)}
-labels = {f"label.{n}": f"value {n}" for n in range(2)}
+labels = {f"label.{n}": f"value {n}" for n in range(3)}
 
 
 def raw() -> None:
@@ -125,7 +124,6 @@ def raw() -> None:
     span = tracer.start_span("govern_tool search", parent, attributes=governed, start_time=time.time_ns())
     inside = set_span_in_context(span, parent)
     now = time.time_ns()
-    span.add_event("aegis.tool.decision", mirrored, now)
     if logger.enabled(context=inside, severity_number=SeverityNumber.INFO, event_name="aegis.tool.decision"):
         logger.emit(
             timestamp=now,

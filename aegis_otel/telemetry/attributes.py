@@ -1,4 +1,4 @@
-"""Attribute sets, built from the record of a call. An attribute that is not known is left out."""
+"""The attributes of signals about a call, built from its record. What is not known is left out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Attributes = dict[str, AttributeValue]
 
 
 class Sealed(Protocol):
-    """A seal as far as telemetry needs it."""
+    """The fields of a seal that its event carries."""
 
     @property
     def audit(self) -> str: ...
@@ -31,53 +31,60 @@ class Sealed(Protocol):
     def unknown(self) -> int: ...
 
 
-_LET_THROUGH = (Outcome.ALLOWED, Outcome.APPROVED)
+def call_attributes(record: AuditRecord) -> Attributes:
+    """Return what the span and every event of a call share: tool, agent, conversation, rule, risk, id.
 
-
-def of_call(record: AuditRecord) -> Attributes:
-    """Which tool, by whom, in which conversation, and what the policy says of it as the record has it now.
-
-    Built once per call and shared by its signals: this is the hot path, so each is one dict and no more.
-    Risk and id come last: with a limit on the number of attributes the SDK drops the oldest.
+    Risk and id come last: where the number of attributes is limited, the SDK drops the oldest.
     """
-    facts: Attributes = {semconv.GEN_AI_TOOL_NAME: text(tool_of(record))}
+    shared: Attributes = {semconv.GEN_AI_TOOL_NAME: text(tool_of(record))}
     if record.tool_call_id is not None:
-        facts[semconv.GEN_AI_TOOL_CALL_ID] = text(record.tool_call_id)
+        shared[semconv.GEN_AI_TOOL_CALL_ID] = text(record.tool_call_id)
     if record.agent_name is not None:
-        facts[semconv.GEN_AI_AGENT_NAME] = text(record.agent_name)
+        shared[semconv.GEN_AI_AGENT_NAME] = text(record.agent_name)
     if record.conversation_id is not None:
-        facts[semconv.GEN_AI_CONVERSATION_ID] = text(record.conversation_id)
-    if record.args_digest is not None:
-        facts[semconv.ARGUMENTS_DIGEST] = record.args_digest
-    facts[semconv.POLICY_APPROVAL] = record.approval or ""
-    facts[semconv.POLICY_RULE_NAME] = record.matched_rule or ""
-    facts[semconv.RISK_LEVEL] = risk(record)
-    facts[semconv.DECISION_ID] = record.decision_id
-    return facts
+        shared[semconv.GEN_AI_CONVERSATION_ID] = text(record.conversation_id)
+    shared[semconv.POLICY_RULE_NAME] = record.matched_rule or ""
+    shared[semconv.RISK_LEVEL] = risk(record)
+    shared[semconv.DECISION_ID] = record.decision_id
+    return shared
 
 
-def of_decision(record: AuditRecord, outcome: Outcome | None, error: str | None) -> Attributes:
-    """What the decision event has beside what it says of the call."""
-    return {
+def decision_attributes(
+    record: AuditRecord, outcome: Outcome | None, error: str | None, shared: Attributes
+) -> Attributes:
+    """Return the attributes of the decision event, whose last are those of `shared`.
+
+    Args:
+        record: The record of the call.
+        outcome: How it was decided; an error when None.
+        error: What failed in governance itself, where something did.
+        shared: From `call_attributes`.
+    """
+    attributes: Attributes = {
         semconv.DECISION_OUTCOME: (outcome or Outcome.ERROR)._value_,  # `.value` costs ten times as much
+        semconv.POLICY_APPROVAL: record.approval or "",
         semconv.POLICY_DIGEST: record.policy_digest or "",
         semconv.ENFORCEMENT_MODE: record.mode or "",
-        **of_refusal(record, outcome, error),
     }
-
-
-def of_refusal(record: AuditRecord, outcome: Outcome | None, error: str | None) -> Attributes:
-    """Why a call was not let through, where it was not, and what failed, where something did."""
-    attributes: Attributes = {}
-    if record.reason and outcome not in _LET_THROUGH:
-        attributes[semconv.DECISION_REASON] = text(record.reason)
-    if error is not None:
-        attributes[semconv.ERROR_TYPE] = error
+    if record.args_digest is not None:
+        attributes[semconv.ARGUMENTS_DIGEST] = record.args_digest
+    add_refusal(attributes, record, outcome, error)
+    attributes.update(shared)
     return attributes
 
 
-def of_seal(seal: Sealed) -> Attributes:
-    """Everything a witness needs."""
+def add_refusal(
+    attributes: Attributes, record: AuditRecord, outcome: Outcome | None, error: str | None
+) -> None:
+    """Add why a call was not let through, where it was not, and what failed, where something did."""
+    if record.reason and outcome is not Outcome.ALLOWED and outcome is not Outcome.APPROVED:
+        attributes[semconv.DECISION_REASON] = text(record.reason)
+    if error is not None:
+        attributes[semconv.ERROR_TYPE] = error
+
+
+def seal_attributes(seal: Sealed) -> Attributes:
+    """Return everything that a witness of a seal needs."""
     return {
         semconv.AUDIT_ID: seal.audit,
         semconv.AUDIT_SEAL: seal.seal,
@@ -89,13 +96,13 @@ def of_seal(seal: Sealed) -> Attributes:
 
 
 def risk(record: AuditRecord) -> str:
-    """The risk as signals spell it."""
+    """Return the risk as signals spell it: in lower case, `critical` where it is not known."""
     return (record.risk_level or "critical").lower()
 
 
 def text(value: str) -> str:
-    """`value` with what UTF-8 cannot encode escaped.
+    """Return `value` with what UTF-8 cannot encode escaped.
 
-    One lone surrogate, from a file name or a model, would make an exporter drop the whole batch it is in.
+    One lone surrogate, from a file name or a model, would make an exporter drop its whole batch.
     """
     return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()

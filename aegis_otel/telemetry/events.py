@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import time_ns  # not by its module, whose clock a program may replace
+from time import time_ns  # by its name, for a program may replace the module's clock
 
 from opentelemetry._logs import LoggerProvider, LogRecord, SeverityNumber, get_logger_provider
 from opentelemetry.context import Context
@@ -16,39 +16,42 @@ _SEVERITIES |= {text: (number, text) for number, text in _SEVERITIES.values()}
 
 
 class Events:
-    """Emits the events of one recorder."""
+    """Emits events through the logger of one provider; the global provider when None."""
 
     def __init__(self, provider: LoggerProvider | None) -> None:
         self._logger = (provider or get_logger_provider()).get_logger(semconv.SCOPE, __version__)
 
-    def emit(
-        self,
-        name: str,
-        severity: str,
-        attributes: Attributes,
-        context: Context,
-        timestamp: int | None = None,
+    def takes(self, name: str, severity: str, context: Context) -> bool:
+        """Return whether somebody takes such an event: with no LoggerProvider nobody does."""
+        number = _SEVERITIES[severity][0]
+        return self._logger.enabled(context=context, severity_number=number, event_name=name)
+
+    def emit(self, name: str, severity: str, attributes: Attributes, context: Context) -> None:
+        """Emit one event now, where somebody takes it. See `send`."""
+        if self.takes(name, severity, context):
+            self.send(name, severity, attributes, context, time_ns())
+
+    def send(
+        self, name: str, severity: str, attributes: Attributes, context: Context, timestamp: int
     ) -> None:
-        """Emit one event.
+        """Send one event to who `takes` it.
 
         Args:
             name: Its name, from `semconv`.
             severity: A risk level, or one of the severity texts of `semconv.SEVERITIES`.
-            attributes: Not kept.
-            context: Whose span it is correlated with.
-            timestamp: Unix time in nanoseconds; now when None.
+            attributes: Its attributes, which are copied.
+            context: The context whose span it is correlated with.
+            timestamp: Unix time in nanoseconds.
         """
         number, text = _SEVERITIES[severity]
-        if self._logger.enabled(context=context, severity_number=number, event_name=name):
-            now = timestamp or time_ns()
-            self._logger.emit(
-                LogRecord(
-                    timestamp=now,
-                    observed_timestamp=now,
-                    context=context,
-                    severity_number=number,
-                    severity_text=text,
-                    attributes=attributes,
-                    event_name=name,
-                )
+        self._logger.emit(
+            LogRecord(
+                timestamp=timestamp,
+                observed_timestamp=timestamp,
+                context=context,
+                severity_number=number,
+                severity_text=text,
+                attributes=attributes,
+                event_name=name,
             )
+        )

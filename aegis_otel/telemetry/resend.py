@@ -1,11 +1,7 @@
-"""Decision events out of audit records: what a backend lost can be sent to it again.
+"""Events from the command line: decisions out of audit records, seals, and a probe.
 
-An event has its decision's id and time, so that one sent twice can be told from two decisions, and
-`aegis.decision.resent`. What it says is what the agent's own event said.
-
-A probe: one event that is no decision, sent to see whether events arrive.
-
-Seals as events, from a process that tells nothing else: the command line.
+A backend that lost decision events can be sent them again. An event has its decision's id and time, so that
+one sent twice can be told from two decisions, and `aegis.decision.resent`; else it is as the agent's own.
 """
 
 from __future__ import annotations
@@ -23,20 +19,28 @@ from aegis_otel.errors import AuditError
 from aegis_otel.governance import refusal
 from aegis_otel.governance.recording import unix_ns
 from aegis_otel.model import Approval, Mode, Outcome
-from aegis_otel.telemetry.attributes import Sealed, of_call, of_decision, of_seal, risk
+from aegis_otel.telemetry.attributes import (
+    Sealed,
+    call_attributes,
+    decision_attributes,
+    risk,
+    seal_attributes,
+)
 from aegis_otel.telemetry.events import Events
 from aegis_otel.telemetry.export_setup import configure_otlp
 from aegis_otel.telemetry.outbox import Outbox
 
+_BATCH = 500
+_FLUSH_MS = 10_000
+_FAULTS = {refusal.UNAVAILABLE.cause, refusal.CHANGED.cause, refusal.USED.cause, "invalid_arguments"}
+"""Reasons of refusals that are no verdict; the last is found in rows that an older version wrote."""
+
 
 def send_probe(outbox: Outbox, decision_id: str) -> bool:
-    """Send an event with this id, and say whether the endpoint took it."""
+    """Send an event that is no decision, with this id, and return whether the endpoint took it."""
     events = Events(outbox.provider({"service.name": semconv.SCOPE}))
     events.emit(semconv.EVENT_PROBE, "INFO", {semconv.DECISION_ID: decision_id}, Context())
     return outbox.send() == 1
-
-
-_LONGEST_MS = 10_000
 
 
 def send_seals(seals: Iterable[Sealed]) -> bool:
@@ -49,19 +53,14 @@ def send_seals(seals: Iterable[Sealed]) -> bool:
         return False
     events = Events(None)
     for seal in seals:
-        events.emit(semconv.EVENT_AUDIT_SEALED, "INFO", of_seal(seal), get_current())
+        events.emit(semconv.EVENT_AUDIT_SEALED, "INFO", seal_attributes(seal), get_current())
     provider: Any = get_logger_provider()  # the SDK's, which was just installed
-    provider.force_flush(_LONGEST_MS)
+    provider.force_flush(_FLUSH_MS)
     return True
 
 
-_BATCH = 500
-_FAULTS = {refusal.UNAVAILABLE.cause, refusal.CHANGED.cause, refusal.USED.cause, "invalid_arguments"}
-"""The last is what rows say that an older version wrote."""
-
-
 class Sent(NamedTuple):
-    """How far it has come."""
+    """How many records have been dealt with so far."""
 
     arrived: int
     undecided: int
@@ -85,14 +84,14 @@ def resend(records: Iterable[AuditRecord], outbox: Outbox) -> Iterator[Sent]:
             continue
         _emit(record, outcome, outbox)
         if len(outbox) >= _BATCH:
-            arrived += _sent(outbox, arrived)
+            arrived += _send_batch(outbox, arrived)
             yield Sent(arrived, undecided)
-    arrived += _sent(outbox, arrived)
+    arrived += _send_batch(outbox, arrived)
     yield Sent(arrived, undecided)
 
 
 def outcome_of(record: AuditRecord) -> Outcome | None:
-    """How a call was decided, as its decision event says it; None where it was not, or not yet."""
+    """Return how a call was decided, as its decision event says it; None where it was not, or not yet."""
     status, answer = record.result_status, record.human_decision
     if record.mode == Mode.MONITOR.value:  # nothing was stopped, so the status does not tell
         if record.reason in _FAULTS:
@@ -114,28 +113,27 @@ def _emit(record: AuditRecord, outcome: Outcome, outbox: Outbox) -> None:
     if record.host is not None:
         resource["host.name"] = record.host
     fault = record.reason if outcome is Outcome.ERROR else None
-    attributes = {semconv.DECISION_RESENT: True} | of_decision(record, outcome, fault) | of_call(record)
-    Events(outbox.provider(resource)).emit(
-        semconv.EVENT_DECISION, risk(record), attributes, _span(record), _when(record)
-    )
+    attributes = {
+        semconv.DECISION_RESENT: True,
+        **decision_attributes(record, outcome, fault, call_attributes(record)),
+    }
+    # The decision was final after the answer, where a human was asked.
+    when = unix_ns(record.timestamp) + round((record.approval_wait_s or 0.0) * 1e6) * 1_000
+    events = Events(outbox.provider(resource))
+    events.send(semconv.EVENT_DECISION, risk(record), attributes, _span_context(record), when)
 
 
-def _when(record: AuditRecord) -> int:
-    """Unix time in nanoseconds at which the decision was final: after the answer where a human was asked."""
-    return unix_ns(record.timestamp) + round((record.approval_wait_s or 0.0) * 1e6) * 1_000
-
-
-def _span(record: AuditRecord) -> Context:
-    """The context of the span that the event belonged to."""
+def _span_context(record: AuditRecord) -> Context:
+    """Return the context of the span that the event belonged to."""
     try:
         trace, span = int(record.trace_id or "0", 16), int(record.span_id or "0", 16)
     except ValueError:
         trace = span = 0
-    known = SpanContext(trace, span, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
-    return set_span_in_context(NonRecordingSpan(known), Context())
+    ids = SpanContext(trace, span, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+    return set_span_in_context(NonRecordingSpan(ids), Context())
 
 
-def _sent(outbox: Outbox, before: int) -> int:
+def _send_batch(outbox: Outbox, before: int) -> int:
     waiting = len(outbox)
     arrived = outbox.send()
     if arrived < waiting:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from aegis_otel import Action, ConfigError, Policy, PolicyError
+from aegis_otel import Action, ConfigError, Policy, PolicyError, semconv
 from aegis_otel.runtime.policy_reload import Change, PolicyFiles
 from aegis_otel.telemetry.metrics import Counts
 from tests.kit import Bench
@@ -306,22 +306,22 @@ def test_reloads_start_at_zero(bench: Callable[..., Bench]) -> None:
 
 
 def _count_in_child(counts: Counts, results: Any) -> None:
-    counts.reloaded("refused")
-    results.put(counts.reloads)
+    counts.add(semconv.METRIC_POLICY_RELOADS, ("refused",))
+    results.put(counts.read(semconv.METRIC_POLICY_RELOADS))
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_worker_counts_its_own_reloads() -> None:
     """What its parent counted is reported by the parent."""
     counts = Counts()
-    counts.reloaded("loaded")
+    counts.add(semconv.METRIC_POLICY_RELOADS, ("loaded",))
     context = multiprocessing.get_context("fork")
     results = context.Queue()
     child = context.Process(target=_count_in_child, args=(counts, results), daemon=True)
     child.start()
-    assert results.get(timeout=20) == {"loaded": 0, "refused": 1}
+    assert results.get(timeout=20) == {("loaded",): 0, ("refused",): 1}
     child.join(20)
-    assert counts.reloads == {"loaded": 1, "refused": 0}
+    assert counts.read(semconv.METRIC_POLICY_RELOADS) == {("loaded",): 1, ("refused",): 0}
 
 
 @pytest.mark.parametrize("interval", [0, -1, math.nan, math.inf])

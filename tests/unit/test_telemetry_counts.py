@@ -20,10 +20,11 @@ from opentelemetry.sdk.metrics.export import (
     PeriodicExportingMetricReader,
 )
 
+from aegis_otel import semconv
 from aegis_otel.audit.record import RecordStatus
 from aegis_otel.errors import PolicyError, Problem
 from aegis_otel.model import Approval, Outcome, RiskLevel
-from aegis_otel.telemetry.metrics import ZERO_LIMIT, Counts, Flusher, plausible
+from aegis_otel.telemetry.metrics import ZERO_LIMIT, Counts, DecisionLabels, Flusher, plausible_labels
 from aegis_otel.telemetry.recorder import Recorder
 from tests.telemetry import Sink, finish, make_call, sink
 
@@ -116,7 +117,7 @@ def test_a_huge_policy_leaves_room_for_what_happens(seen: Sink) -> None:
 
 def test_the_riskiest_come_first() -> None:
     """And of one risk, the policy's order."""
-    rules = [rule for _, _, _, rule, _ in plausible(RULES, APolicy(RULES).default, "enforce")]
+    rules = [labels.rule for labels in plausible_labels(RULES, APolicy(RULES).default, "enforce")]
     assert list(dict.fromkeys(rules)) == ["<error>", "deletes", "writes", "<default>", "reads"]
 
 
@@ -227,19 +228,36 @@ def test_a_broken_log_pipeline_does_not_keep_a_policy_from_loading(
     assert "telemetry failed on `aegis.policy.loaded`" in caplog.text
 
 
+def test_the_labels_are_in_the_order_of_their_keys() -> None:
+    """A field of `DecisionLabels` and its key in `semconv` stand at the same place."""
+    (metric,) = [each for each in semconv.METRICS if each.name == semconv.METRIC_DECISIONS]
+    assert dict(zip(DecisionLabels._fields, metric.attributes, strict=True)) == {
+        "outcome": "aegis.decision.outcome",
+        "approval": "aegis.policy.approval",
+        "risk": "aegis.risk.level",
+        "rule": "aegis.policy.rule.name",
+        "mode": "aegis.enforcement.mode",
+    }
+
+
+COUNTED = DecisionLabels("allowed", "auto", "low", "r", "enforce")
+ZERO = DecisionLabels("blocked", "block", "high", "s", "enforce")
+
+
 def _counts_in_child(counts: Counts, results: Any) -> None:
-    counts.decided(("allowed", "auto", "low", "r", "enforce"))
-    results.put((counts.decisions(), counts.pending, counts.hook_errors))
+    counts.add(semconv.METRIC_DECISIONS, COUNTED)
+    names = (semconv.METRIC_DECISIONS, semconv.METRIC_APPROVAL_PENDING, semconv.METRIC_HOOK_ERRORS)
+    results.put([list(counts.read(name).items()) for name in names])
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_worker_counts_its_own() -> None:
     """It starts at zero with the same label sets, even when the lock was held as it was forked."""
     counts = Counts()
-    counts.decided(("allowed", "auto", "low", "r", "enforce"))
-    counts.start_at_zero([("blocked", "block", "high", "s", "enforce")])
-    counts.asked()
-    counts.hook_failed()
+    counts.add(semconv.METRIC_DECISIONS, COUNTED)
+    counts.start_at_zero([ZERO])
+    counts.add(semconv.METRIC_APPROVAL_PENDING)
+    counts.add(semconv.METRIC_HOOK_ERRORS)
     context = multiprocessing.get_context("fork")
     results = context.Queue()
     child = context.Process(target=_counts_in_child, args=(counts, results), daemon=True)
@@ -247,12 +265,9 @@ def test_a_forked_worker_counts_its_own() -> None:
         child.start()
     decisions, pending, hook_errors = results.get(timeout=20)
     child.join(20)
-    assert decisions == [
-        (("allowed", "auto", "low", "r", "enforce"), 1),
-        (("blocked", "block", "high", "s", "enforce"), 0),
-    ]
-    assert (pending, hook_errors) == (0, 0)
-    assert counts.decisions()[0][1] == 1
+    assert decisions == [(COUNTED, 1), (ZERO, 0)]
+    assert pending == hook_errors == [((), 0)]
+    assert counts.read(semconv.METRIC_DECISIONS)[COUNTED] == 1
 
 
 class Flushed:

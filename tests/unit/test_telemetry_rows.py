@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from opentelemetry._logs import NoOpLoggerProvider
 
 from aegis_otel import semconv
 from aegis_otel.audit.record import RecordStatus
@@ -36,16 +37,14 @@ def recorder(seen: Sink) -> Recorder:
     return seen.recorder()
 
 
-def on_span(approval: str, risk: str, **more: Any) -> Signal:
+def on_span(risk: str, **more: Any) -> Signal:
     """The attributes of `govern_tool`."""
     return {
         "gen_ai.operation.name": "govern_tool",
         **ASKED_OF,
         "aegis.decision.id": "d-1",
-        "aegis.policy.approval": approval,
         "aegis.risk.level": risk,
         "aegis.policy.rule.name": "a_rule",
-        "aegis.action.arguments.digest": "hmac-sha256:a",
         **more,
     }
 
@@ -64,10 +63,6 @@ def on_event(approval: str, risk: str, outcome: str, **more: Any) -> Signal:
         "aegis.action.arguments.digest": "hmac-sha256:a",
         **more,
     }
-
-
-def mirrored(outcome: str, risk: str) -> list[tuple[str, Signal]]:
-    return [("aegis.tool.decision", {"aegis.decision.outcome": outcome, "aegis.risk.level": risk})]
 
 
 EXECUTE = {
@@ -91,9 +86,9 @@ def test_an_allowed_call(seen: Sink, recorder: Recorder) -> None:
             "kind": "INTERNAL",
             "status": ("UNSET", None),
             "attributes": on_span(
-                "auto", "low", **{"aegis.decision.outcome": "allowed", "aegis.result.status": "success"}
+                "low", **{"aegis.decision.outcome": "allowed", "aegis.result.status": "success"}
             ),
-            "events": mirrored("allowed", "low"),
+            "events": [],
         },
         {
             "name": "execute_tool search",
@@ -115,6 +110,22 @@ def test_an_allowed_call(seen: Sink, recorder: Recorder) -> None:
     assert seen.points("gen_ai.execute_tool.duration") == {("Clerk", "search", "function"): 1}
 
 
+def test_a_decision_is_on_the_span_where_nothing_takes_its_event(seen: Sink) -> None:
+    """Without a LoggerProvider, a trace viewer is where the decision can be seen with its time."""
+    recorder = Recorder(
+        tracer_provider=seen.tracer_provider,
+        meter_provider=seen.meter_provider,
+        logger_provider=NoOpLoggerProvider(),
+    )
+    call = make_call(approval=Approval.BLOCK, risk=RiskLevel.CRITICAL)
+    recorder.opened(call)
+    finish(recorder, call, Outcome.BLOCKED, RecordStatus.BLOCKED)
+    mirrored = {"aegis.decision.outcome": "blocked", "aegis.risk.level": "critical"}
+    assert seen.span("govern_tool search")["events"] == [("aegis.tool.decision", mirrored)]
+    assert tuple(mirrored) == semconv.MIRRORED
+    assert seen.decisions() == {("blocked", "enforce", "block", "a_rule", "critical"): 1}
+
+
 def test_a_failing_body(seen: Sink, recorder: Recorder) -> None:
     """Both spans are errors with the exception's class; its message is nowhere."""
     call = make_call()
@@ -123,7 +134,6 @@ def test_a_failing_body(seen: Sink, recorder: Recorder) -> None:
     govern, execute = seen.spans()
     assert (govern["status"], execute["status"]) == (("ERROR", None), ("ERROR", None))
     assert govern["attributes"] == on_span(
-        "auto",
         "low",
         **{
             "aegis.decision.outcome": "allowed",
@@ -189,7 +199,7 @@ def test_an_approved_call(seen: Sink, recorder: Recorder) -> None:
         "events": [],
     }
     assert seen.span("govern_tool search")["attributes"] == on_span(
-        "approve", "high", **{"aegis.decision.outcome": "approved", "aegis.result.status": "success"}
+        "high", **{"aegis.decision.outcome": "approved", "aegis.result.status": "success"}
     )
     assert seen.events() == [
         asked_event("aegis.approval.requested"),
@@ -225,7 +235,6 @@ def test_a_call_no_human_let_through(
     assert waiting["attributes"]["aegis.approval.outcome"] == resolved
     assert govern["status"] == ("UNSET", None)
     assert govern["attributes"] == on_span(
-        "approve",
         "high",
         **{
             "aegis.decision.outcome": outcome.value,
@@ -265,7 +274,6 @@ def test_a_blocked_call(seen: Sink, recorder: Recorder) -> None:
             "kind": "INTERNAL",
             "status": ("UNSET", None),
             "attributes": on_span(
-                "block",
                 "critical",
                 **{
                     "aegis.decision.outcome": "blocked",
@@ -273,7 +281,7 @@ def test_a_blocked_call(seen: Sink, recorder: Recorder) -> None:
                     "aegis.result.status": "blocked",
                 },
             ),
-            "events": mirrored("blocked", "critical"),
+            "events": [],
         }
     ]
     assert seen.events() == [
@@ -302,8 +310,8 @@ def test_approved_then_blocked_by_a_new_policy(seen: Sink, recorder: Recorder) -
     for attributes in (span, event["attributes"]):
         assert attributes["aegis.policy.rule.name"] == "stop_all"
         assert attributes["aegis.risk.level"] == "critical"
-        assert attributes["aegis.policy.approval"] == "block"
         assert attributes["aegis.decision.outcome"] == "blocked"
+    assert event["attributes"]["aegis.policy.approval"] == "block"
     assert event["severity"] == (17, "ERROR")
     assert event["attributes"]["aegis.policy.digest"] == "sha256:new"
     assert seen.event("aegis.approval.requested")["attributes"]["aegis.policy.rule.name"] == "a_rule"
@@ -322,7 +330,7 @@ def test_governance_that_fails(seen: Sink, recorder: Recorder) -> None:
     span = seen.span("govern_tool search")
     assert span["status"] == ("ERROR", None)
     assert span["attributes"] == on_span(
-        "auto", "low", **why, **{"aegis.decision.outcome": "error", "aegis.result.status": "blocked"}
+        "low", **why, **{"aegis.decision.outcome": "error", "aegis.result.status": "blocked"}
     )
     assert seen.events() == [
         {
@@ -428,8 +436,7 @@ def test_what_is_emitted_is_what_is_documented(seen: Sink, monkeypatch: pytest.M
     emitted: dict[str, set[str]] = {}
     for span in seen.spans():
         emitted.setdefault(span["name"].replace("search", "{tool}"), set()).update(span["attributes"])
-        for name, attributes in span["events"]:
-            assert (name, tuple(attributes)) == (semconv.EVENT_DECISION, semconv.MIRRORED)
+        assert span["events"] == []
     for event in seen.events():
         emitted.setdefault(event["name"], set()).update(event["attributes"])
     emitted[semconv.EVENT_DECISION].add(semconv.DECISION_RESENT)  # see test_audit_resend.py
