@@ -79,6 +79,7 @@ FOREIGN = {
     "cryptography": ("audit.seals.signing",),
     "duckdb": ("audit.query.*", "audit.lake.sealing", "audit.lake.segments", "audit.verify.rows"),
     "httpx2": ("cli.doctor.signals", "runtime.approval.webhook"),
+    "jinja2": ("report.page",),
     "obstore": ("audit.maintenance.object_store",),
     "opentelemetry": ("telemetry.*",),
     "opentelemetry.exporter": ("telemetry.export_setup",),

@@ -72,9 +72,8 @@ def report(
     from aegis_otel.audit.answers.answer_check import unproven_answers
     from aegis_otel.audit.query.connection import problems, unreadable_lines
     from aegis_otel.audit.query.export import write_file
-    from aegis_otel.report.page import LONGEST_TITLE, TITLE, About, make_page
-    from aegis_otel.report.proof import state
-    from aegis_otel.report.queries import Questions
+    from aegis_otel.report.page import LONGEST_TITLE, TITLE, ReportScope, read_proof, render_page
+    from aegis_otel.report.queries import ReportQueries
 
     console = Console(stderr=True)
     with console.status("Asking the audit") if console.is_terminal else nullcontext():
@@ -85,10 +84,10 @@ def report(
         if unreadable := unreadable_lines(audit):
             left_out.append(f"journal lines that cannot be read: {unreadable}")
         ((total,),) = audit.execute("SELECT count(*) FROM audit").fetchall()
-        page = make_page(
-            Questions(audit, condition, unproven_answers(directory)),
-            state(directory, left_out, proof, total, mirrors=address_given() is not None),
-            About((title or TITLE)[:LONGEST_TITLE], str(directory), since, until, datetime.now(UTC)),
+        page = render_page(
+            ReportQueries(audit, condition, unproven_answers(directory)),
+            read_proof(directory, left_out, proof, total, mirrors=address_given() is not None),
+            ReportScope((title or TITLE)[:LONGEST_TITLE], str(directory), since, until, datetime.now(UTC)),
         )
     if out == STDOUT:
         click.echo(page, nl=False)

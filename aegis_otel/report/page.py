@@ -1,227 +1,189 @@
-"""The page as a whole: one file, that needs no network, no script and no other file to be read."""
+"""Render the report: one HTML page that needs no network, no script and no other file.
+
+`page.html` lays it out and asks `ReportQueries` for the rows. Jinja2 escapes HTML; `_visible` is applied to
+every value before, so that what a reader could not see, such as a direction mark, is a visible escape.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from aegis_otel.report import sections
-from aegis_otel.report.charts import ruler
-from aegis_otel.report.markup import Markup, element, empty, join, moment, number, plural, value
-from aegis_otel.report.proof import ProofState
-from aegis_otel.report.queries import Questions
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from aegis_otel.audit.findings import Proof
+from aegis_otel.audit.lake.scan import find_mirrors
+from aegis_otel.audit.seals.seal_log import Seal, live_segments, read_seals
+from aegis_otel.errors import AuditError
+from aegis_otel.redaction.terminal import escape
+from aegis_otel.report.charts import KINDS, plural, stacked
+from aegis_otel.report.queries import MAX_GROUPS, ReportQueries
 from aegis_otel.version import __version__
 
-TITLE = "What the agents did"
+TITLE = "Agent activity"
 LONGEST_TITLE = 200
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_LONGEST_VALUE = 240
 _SENTENCES = 10
-_RAN = "status IN ('success', 'failed', 'open', 'unknown')"
+"""The most findings on the page; `aegis audit verify` lists all."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DASH = "\N{EN DASH}"
 
 
-class About(NamedTuple):
-    """What the page is of."""
+class ReportScope(NamedTuple):
+    """The scope of the report: which audit, which period, and when the page was made."""
 
     title: str
     audit: str
-    """Its directory."""
+    """The audit's directory."""
     since: str | None
     until: str | None
     made: datetime
 
 
-def make_page(asked: Questions, proof: ProofState, about: About) -> str:
-    """The page of the calls that `asked` is about. The same for the same audit and `about.made`."""
-    span = asked.span()
-    scale = ruler(*span)
-    calls = asked.count(scale.first, scale.width)
-    parts = (
-        ("decided", "What was decided", lambda: sections.decided(asked, scale)),
-        ("rules", "By which rules", lambda: sections.rules(asked)),
-        ("who", "By whom", lambda: sections.people(asked)),
-        ("critical", "CRITICAL calls", lambda: sections.critical(asked)),
-        ("blocked", "Blocked calls", lambda: sections.blocked(asked)),
-        ("denied", "Denied calls", lambda: sections.denied(asked)),
-        ("approvals", "Approvals and waits", lambda: sections.approvals(asked)),
-        ("unknown", "Unknown outcomes", lambda: sections.unknown(asked)),
-        ("failures", "Failures", lambda: sections.failures(asked)),
-        ("policies", "Policy versions", lambda: sections.policies(asked)),
-    )
-    shown: tuple[tuple[str, str, Callable[[], Markup]], ...] = parts if calls else ()
-    shown = (*shown, ("proof", "The state of the proof", lambda: _proof(proof)))
-    main = element(
-        "main",
-        _header(about, span, calls, proof),
-        _tiles(asked) if calls else element("p", "No call was recorded in this period.", class_="empty"),
-        _first(asked, proof) if calls or proof.findings or proof.problems else "",
-        _contents(shown),
-        *(_section(*part) for part in shown),
-    )
-    head = element(
-        "head",
-        empty("meta", charset="utf-8"),
-        empty("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        empty("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        empty("meta", name="color-scheme", content="light dark"),
-        empty("meta", name="referrer", content="no-referrer"),
-        element("title", about.title),
-        element("style", Markup(files(__package__).joinpath("style.css").read_text(encoding="utf-8"))),
-    )
-    body = element("body", main, _footer())
-    return f"<!DOCTYPE html>\n{element('html', head, body, lang='en')}\n"
+class ProofState(NamedTuple):
+    """The seals of an audit, and the result of a verification where there was one."""
 
+    seals: int
+    last: Seal | None
+    sealed: int
+    """Rows that are sealed, and not removed by retention."""
+    files: int
+    total: int
+    """Rows of the whole audit, sealed or not."""
+    problems: Sequence[str]
+    """What was left out because it is missing, damaged, foreign or unreadable."""
+    verified: Proof | None
 
-def _header(about: About, span: tuple[int | None, int | None], calls: int, proof: ProofState) -> Markup:
-    period = [f"since {about.since}"] if about.since else []
-    period += [f"until {about.until}"] if about.until else []
-    times = " to ".join(dict.fromkeys(moment(each) for each in span if each is not None))
-    facts = (
-        ("Audit", value(about.audit, 300)),
-        ("Asked for", " and ".join(period) or "all calls"),
-        ("Calls", f"{number(calls)}, {times} UTC" if times else number(calls)),
-        ("Verification", element("strong", proof.sentence)),
-        ("Made", f"{about.made:%Y-%m-%d %H:%M:%S} UTC, by aegis-otel {__version__}"),
-    )
-    return element("header", element("h1", about.title), _facts(facts))
+    @property
+    def unsealed(self) -> int:
+        """Return the number of rows that are in the journal only."""
+        return max(self.total - self.sealed, 0)
 
+    @property
+    def findings(self) -> list[str]:
+        """Return what the verification found, a sentence each."""
+        return [] if self.verified is None else [str(each) for each in self.verified.findings]
 
-def _tiles(asked: Questions) -> Markup:
-    tiles = (
-        ("Calls", "true", False),
-        ("Done", "kind = 'done'", False),
-        ("Blocked", "kind = 'blocked'", False),
-        ("Asked of a human", "answer IS NOT NULL", False),
-        ("CRITICAL", "risk = 'CRITICAL'", True),
-        ("Unknown outcome", "status = 'unknown'", True),
-    )
-    made = []
-    for title, where, alarming in tiles:
-        count = asked.calls(where)
-        made.append(
-            element(
-                "div",
-                element("dt", title),
-                element("dd", number(count)),
-                class_="alarm" if alarming and count else False,
-            )
+    @property
+    def unproven(self) -> list[str]:
+        """Return what the verification could not prove, a sentence each."""
+        # The options that it names are those of `aegis audit verify`, not of `aegis report`.
+        advice = ": `aegis audit verify` proves it with "
+        return [] if self.verified is None else [s.replace(": give ", advice) for s in self.verified.unproven]
+
+    @property
+    def sentence(self) -> str:
+        """Return the result of the verification in one line."""
+        if self.verified is None:
+            return "Not verified for this page: `aegis audit verify` does it, or this report with --verify."
+        if self.findings:
+            return f"FAILED: {plural(len(self.findings), 'finding')} by `aegis audit verify`."
+        return (
+            f"PASSED: {self.verified.rows:,} sealed rows and {self.verified.lines:,} journal lines are as "
+            f"they were written. The audit has {self.total:,} rows, of which {self.unsealed:,} "
+            f"{'is' if self.unsealed == 1 else 'are'} not sealed yet."
         )
-    return element("dl", *made, class_="tiles")
 
 
-def _first(asked: Questions, proof: ProofState) -> Markup:
-    """What somebody who reads nothing else should know."""
-    watched = asked.calls("watched")
-    said = [
-        (asked.calls("status = 'unknown'"), "{} may or may not have been done: the process died", "unknown"),
-        (
-            asked.calls(f"risk = 'CRITICAL' AND coalesce(answer, '') <> 'approved' AND {_RAN}"),
-            "{} of CRITICAL risk ran although no human said yes",
-            "critical",
-        ),
-        (
-            asked.calls(f"risk = 'CRITICAL' AND answer = 'approved' AND {_RAN}"),
-            "{} of CRITICAL risk ran because a human said yes",
-            "critical",
-        ),
-        (asked.unproven(), "{} with a human's answer that nobody has proven", "approvals"),
-        (asked.calls("status = 'pending'"), "{} still waiting for a human", "approvals"),
-        (asked.calls("answer = 'expired'"), "{} got no answer in time, and did not run", "approvals"),
-        (asked.calls("rule = '<default>'"), "{} matched no rule: the default decided", "rules"),
-        (watched, "{} in monitor mode: decided and recorded, not enforced", "decided"),
-    ]
-    points = [
-        element("li", element("a", sentence.format(plural(count, "call")), href=f"#{place}"), ".")
-        for count, sentence, place in said
-        if count
-    ]
-    if proof.verified is not None and proof.verified.findings:
-        points.insert(
-            0, element("li", element("a", f"Verification {proof.sentence}", href="#proof"), class_="bad")
-        )
-    elif proof.problems:
-        left_out = f"{plural(len(proof.problems), 'part')} of the audit could not be read and is left out."
-        points.insert(0, element("li", element("a", left_out, href="#proof"), class_="bad"))
-    heading = element("h2", "Look at this first" if points else "Nothing stands out")
-    calm = element("p", "No unknown outcome, no CRITICAL call that ran, and nothing that waits.")
-    return element(
-        "section",
-        heading,
-        element("ul", *points) if points else calm,
-        class_="first" if points else "first calm",
+def read_proof(
+    directory: Path, problems: Sequence[str], verified: Proof | None, total: int, *, mirrors: bool = False
+) -> ProofState:
+    """Read the seals of an audit.
+
+    Args:
+        directory: The audit's directory.
+        problems: As in `ProofState`, like `verified` and `total`.
+        mirrors: Count what was fetched of other audits as well: see `audit.query.connection.open_view`.
+
+    Raises:
+        AuditError: the seals cannot be read, or were written by a newer version.
+    """
+    seals = read_seals(directory)
+    segments = live_segments(seals)
+    for mirror in find_mirrors(directory) if mirrors else ():
+        with suppress(AuditError):  # a mirror that cannot be read is among the problems already
+            segments += live_segments(read_seals(mirror))
+    sealed = sum(each.rows for each in segments)
+    return ProofState(
+        len(seals), seals[-1] if seals else None, sealed, len(segments), total, problems, verified
     )
 
 
-def _contents(parts: tuple[tuple[str, str, Callable[[], Markup]], ...]) -> Markup:
-    links = [element("li", element("a", title, href=f"#{place}")) for place, title, _ in parts]
-    return element("nav", element("ul", *links), aria_label="Sections")
-
-
-def _section(place: str, title: str, make: Callable[[], Markup]) -> Markup:
-    sheet = "sheet" if place in ("critical", "proof") else False
-    named = f"{place}-title"
-    return element(
-        "section", element("h2", title, id=named), make(), id=place, aria_labelledby=named, class_=sheet
+def render_page(queries: ReportQueries, proof: ProofState, scope: ReportScope) -> str:
+    """Return the page as HTML. It is the same for the same audit and `scope.made`."""
+    environment = Environment(
+        loader=PackageLoader(__package__ or "", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "value": _value, "number": _number, "seconds": _seconds, "moment": _moment, "kinds": _kinds
+    }  # fmt: skip
+    environment.globals |= {"plural": plural, "stacked": stacked}
+    style = files(__package__ or "").joinpath("style.css").read_text(encoding="utf-8")
+    return environment.get_template("page.html").render(
+        queries=queries,
+        proof=proof,
+        scope=scope,
+        kinds=KINDS,
+        kind_columns=[(kind.title, kind.name, "number") for kind in KINDS],
+        style=Markup(style),  # noqa: S704 - our own file
+        version=__version__,
+        max_groups=MAX_GROUPS,
+        max_sentences=_SENTENCES,
     )
 
 
-def _proof(proof: ProofState) -> Markup:
-    last = proof.last
-    facts = [
-        ("Verification", element("strong", proof.sentence)),
-        ("Seals", number(proof.seals)),
-        (
-            "Last seal",
-            "none: nothing is sealed yet" if last is None else f"number {last.seal}, at {last.sealed_at}",
-        ),
-        ("Its chain value", "\N{EN DASH}" if last is None else element("code", last.chain)),
-        ("Signed", "no" if last is None or not last.signature else "yes"),
-        ("Sealed rows", f"{number(proof.rows)} in {plural(proof.files, 'file')}, of the whole audit"),
-        (
-            "Rows that are not sealed yet",
-            f"{number(proof.unsealed)}: they are newer than the last seal, run, or wait for a human",
-        ),
-    ]
-    if proof.verified is not None and proof.verified.audit:
-        facts.insert(0, ("Audit", element("code", proof.verified.audit)))
-    unproven = [] if proof.verified is None else proof.verified.unproven
-    # The options are not this command's.
-    unproven = [each.replace(": give ", ": `aegis audit verify` proves it with ") for each in unproven]
-    return join(
-        (
-            _facts(tuple(facts)),
-            _sentences("Found", proof.findings),
-            _sentences("Left out, because it cannot be read", proof.problems),
-            _sentences("Not proven", unproven),
-        )
+def _visible(value: Any) -> Any:
+    return value if isinstance(value, Markup) else escape(str(value))
+
+
+def _value(value: str | None, longest: int = _LONGEST_VALUE) -> Markup:
+    """Return a value of the audit, cut, and apart from the direction of the text around it."""
+    if not value:
+        return Markup('<span class="none">{}</span>').format(_DASH)
+    # A narrow column breaks a name at its underscores, and elsewhere only if it has to.
+    shown = Markup.escape(escape(value[:longest])).replace("_", Markup("_<wbr>"))
+    if len(value) <= longest:
+        return Markup("<bdi>{}</bdi>").format(shown)
+    cut = Markup('<span class="none">{} ({:,} characters)</span>').format(
+        "\N{HORIZONTAL ELLIPSIS}", len(value)
     )
+    return Markup("<bdi>{}{}</bdi>").format(shown, cut)
 
 
-def _sentences(title: str, said: Sequence[str]) -> Markup:
-    if not said:
-        return Markup()
-    shown = [element("li", value(each, 400)) for each in said[:_SENTENCES]]
-    more = len(said) - len(shown)
-    return join(
-        (
-            element("h3", title),
-            element("ul", *shown),
-            element("p", f"And {number(more)} more.", class_="more") if more else "",
-        )
-    )
+def _number(count: int) -> str:
+    return f"{count:,}"
 
 
-def _facts(facts: tuple[tuple[str, str], ...]) -> Markup:
-    pairs = [element(tag, part) for fact in facts for tag, part in zip(("dt", "dd"), fact, strict=True)]
-    return element("dl", *pairs, class_="facts")
+def _seconds(time: float | None) -> str:
+    if time is None:
+        return _DASH
+    if time < 1:
+        return f"{time * 1000:.0f} ms"
+    if time < 120:
+        return f"{time:.3g} s"
+    return f"{time / 60:.3g} min" if time < 7200 else f"{time / 3600:,.3g} h"
 
 
-def _footer() -> Markup:
-    said = (
-        "Values are those of the audit: secrets were redacted before they were written, characters that "
-        "cannot be seen are shown as escapes such as \\u202e, and long values are cut. ",
-        "Where a table says how many more there are, the rest is one question away: ",
-    )
-    more = element("code", "aegis audit sql")
-    return element("footer", element("p", *said, more, ".", class_="note"))
+def _moment(micros: int | None) -> str:
+    """Return a time in UTC, given in microseconds since 1970."""
+    if micros is None:
+        return _DASH
+    try:
+        return f"{_EPOCH + timedelta(microseconds=micros):%Y-%m-%d %H:%M:%S}"
+    except OverflowError:  # DuckDB has `infinity` and years beyond 9999
+        return "no time of this calendar"
+
+
+def _kinds(row: dict[str, Any]) -> str:
+    """Return the calls of each kind in words: `12 done, 1 blocked`."""
+    return ", ".join(f"{row[kind.name]:,} {kind.title.lower()}" for kind in KINDS if row[kind.name])

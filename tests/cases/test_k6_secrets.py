@@ -26,7 +26,7 @@ from aegis_otel.cli import main
 from aegis_otel.model import Approval, PolicyDecision, Result, RiskLevel, Verdict
 from aegis_otel.redaction.redactor import redact, redact_text
 from aegis_otel.redaction.serialize import to_plain
-from aegis_otel.report.sections import MOST_CALLS
+from aegis_otel.report.queries import MAX_CALLS
 from aegis_otel.runtime.approval import CLIApprovalHandler, WebhookApprovalHandler
 from aegis_otel.runtime.approval.webhook import Signer
 from tests.cases.secret_shapes import Shape, harmless, secrets
@@ -153,8 +153,8 @@ async def test_k6_corpus_is_hidden_at_the_terminal() -> None:
 async def test_k6_corpus_is_hidden_in_the_report(tmp_path: Path) -> None:
     """The page for auditors: the arguments of the last CRITICAL calls, and half of their error texts."""
     leaks = masks = 0
-    for first in range(0, len(CORPUS), MOST_CALLS):
-        part = CORPUS[first : first + MOST_CALLS]
+    for first in range(0, len(CORPUS), MAX_CALLS):
+        part = CORPUS[first : first + MAX_CALLS]
         bench = make_bench(tmp_path / f"audit{first}", policy=LISTED, executor=Failing())
         for shape in part:
             await bench.runtime.run_one(Action("use", "default", dict(shape.value)))

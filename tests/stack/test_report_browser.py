@@ -96,7 +96,7 @@ def test_it_loads_from_disk_and_asks_for_nothing(browser: Browser, page: Path) -
     asked = [each["request"]["url"] for each in browser.seen("Network.requestWillBeSent")]
     assert asked == [page.as_uri()]
     assert browser.seen("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown") == []
-    assert browser.ask("document.title") == "What the agents did"
+    assert browser.ask("document.title") == "Agent activity"
     assert browser.ask("document.querySelectorAll('script, img, iframe, link').length") == 0
     assert browser.ask("document.body.innerText.includes('<img src=')") is True
 
@@ -107,17 +107,20 @@ def test_were_a_value_markup_it_still_could_do_nothing(browser: Browser, page: P
     bad.write_text(page.read_text().replace("<h1>", f"<h1>{EVIL.partition('</title>')[2]}"))
     browser.open(bad)
     assert browser.ask("document.querySelectorAll('script, img').length") == 2
-    assert browser.ask("document.title") == "What the agents did"
+    assert browser.ask("document.title") == "Agent activity"
     assert [each["entry"]["source"] for each in browser.seen("Log.entryAdded")].count("security") >= 2
 
 
 def test_headings_and_tables_can_be_heard(browser: Browser) -> None:
     """Also on a narrow screen, where a row is drawn as a block."""
     headings = browser.ask("[...document.querySelectorAll('h1, h2')].map(e => e.textContent)")
-    assert headings[0] == "What the agents did"
-    assert {"What was decided", "CRITICAL calls", "Unknown outcomes", "The state of the proof"} <= set(
-        headings
-    )
+    assert headings[0] == "Agent activity"
+    assert {
+        "What was decided",
+        "CRITICAL calls",
+        "Calls with an unknown outcome",
+        "The state of the proof",
+    } <= set(headings)
     heard = {}
     for width in (1200, 390):
         browser.look(width=width)

@@ -18,11 +18,9 @@ from aegis_otel.audit.query.connection import connect
 from aegis_otel.audit.query.filters import compile_filters
 from aegis_otel.audit.record import COLUMNS
 from aegis_otel.cli import main
-from aegis_otel.report.charts import MOST, ruler
-from aegis_otel.report.markup import element
-from aegis_otel.report.page import About, make_page
-from aegis_otel.report.proof import state
-from aegis_otel.report.queries import Questions
+from aegis_otel.report.charts import MAX_BUCKETS, TimeBuckets
+from aegis_otel.report.page import ReportScope, read_proof, render_page
+from aegis_otel.report.queries import ReportQueries
 from aegis_otel.runtime.audit import AuditLogger
 from tests.records import decided
 
@@ -112,9 +110,9 @@ def report(*arguments: str, code: int = 0) -> Page:
 def made() -> str:
     """The page without what the command adds: the same clock every time."""
     with connect() as connection:
-        asked = Questions(connection, compile_filters(None, {}))
-        proof = state(Path("aegis_audit").absolute(), [], None, len(CALLS))
-        return make_page(asked, proof, About("A title", "aegis_audit", None, None, NOW))
+        asked = ReportQueries(connection, compile_filters(None, {}))
+        proof = read_proof(Path("aegis_audit").absolute(), [], None, len(CALLS))
+        return render_page(asked, proof, ReportScope("A title", "aegis_audit", None, None, NOW))
 
 
 def test_what_the_page_says(audit: Path) -> None:
@@ -239,9 +237,12 @@ def test_what_is_cut_says_so() -> None:
 
 
 def test_an_attribute_cannot_be_left() -> None:
-    assert element("td", "x", title="\" onclick='y'>") == (
-        '<td title="&quot; onclick=&#x27;y&#x27;&gt;">x</td>'
-    )
+    """No value is in an attribute: quotes in it are text, and end nothing."""
+    quotes = "\" onclick='y'>"
+    AuditLogger().append(decided(agent_name=quotes, risk_level=quotes, result_status=quotes))
+    page = report()
+    assert "onclick" not in str(page.attributes)
+    assert quotes in page.text
 
 
 def test_lists_are_bounded_and_say_so() -> None:
@@ -342,9 +343,9 @@ def test_what_is_left_out_is_on_the_page(audit: Path) -> None:
     ],
 )
 def test_a_time_line_has_round_steps(span: int, width: str) -> None:
-    found = ruler(0, span * 1_000_000)
-    assert found.in_words == width
-    assert 0 < found.slots <= MOST
+    found = TimeBuckets.covering(0, span * 1_000_000)
+    assert found.width_text == width
+    assert 0 < found.size <= MAX_BUCKETS
 
 
 def test_times_that_no_calendar_has() -> None:
@@ -355,9 +356,9 @@ def test_times_that_no_calendar_has() -> None:
         connection.execute(f"SET TimeZone = 'UTC'; CREATE TABLE audit ({columns})")
         for time in times:
             connection.execute('INSERT INTO audit BY NAME SELECT ?::TIMESTAMPTZ AS "timestamp"', [time])
-        asked = Questions(connection, compile_filters(None, {}))
-        about = About("A title", "audit", None, None, NOW)
-        page = Page(make_page(asked, state(Path("audit"), [], None, len(times)), about))
+        asked = ReportQueries(connection, compile_filters(None, {}))
+        about = ReportScope("A title", "audit", None, None, NOW)
+        page = Page(render_page(asked, read_proof(Path("audit"), [], None, len(times)), about))
     assert "Calls 7, no time of this calendar UTC" in page.text
     bars = re.findall(r"<title>[^<]*: 1 unsettled</title>", page.source)
     assert len(bars) == 2
