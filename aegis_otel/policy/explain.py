@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 from aegis_otel.model import Action, Verdict
 from aegis_otel.policy.evaluation.compiler import CompiledRule
-from aegis_otel.policy.evaluation.conditions import Answer, Condition, find
+from aegis_otel.policy.evaluation.conditions import Condition, find
 from aegis_otel.policy.evaluation.evaluator import advised, decide, strictest, strictness, tests, unknowns
+from aegis_otel.policy.evaluation.operators import Answer
 from aegis_otel.policy.evaluation.patterns import Glob
 from aegis_otel.policy.evaluation.tool_schema import Reading
 from aegis_otel.policy.messages import listed, shown

@@ -66,7 +66,7 @@ class Policy:
             PolicyError: one of them is no valid policy (the problems of all of them are listed), two
                 rules have one name, or no path was given.
         """
-        from aegis_otel.policy.loading.loader import read_file  # noqa: PLC0415 - pydantic is not free
+        from aegis_otel.policy.loading.loader import read_file  # noqa: PLC0415 - loads the parser
 
         if not paths:
             raise PolicyError([Problem("no policy file given")])

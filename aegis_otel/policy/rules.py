@@ -7,11 +7,10 @@ these types needs no further checks.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from aegis_otel.model import Approval, RiskLevel
 
-Operator = Literal["eq", "gt", "lt", "gte", "lte", "contains", "matches"]
 Scalar = str | int | float | bool
 
 
@@ -63,7 +62,8 @@ class TimeWindow:
 class ParamTest:
     """One `param_*` condition on one parameter."""
 
-    operator: Operator
+    operator: str
+    """Its name in `operators.OPERATORS`."""
     path: str
     """The parameter's name, or a dotted path into it."""
     expected: Scalar

@@ -116,7 +116,7 @@ class PolicyFiles:
         return [_read(place, source) for place, source in zip(self._places, self.sources, strict=True)]
 
     def _load(self, contents: list[bytes | PolicyError], in_force: Policy) -> Policy:
-        from aegis_otel.policy.loading.loader import read_text  # noqa: PLC0415 - pydantic is not free
+        from aegis_otel.policy.loading.loader import read_text  # noqa: PLC0415 - loads the parser
 
         documents: list[PolicyDocument] = []
         refused: list[PolicyError] = []
@@ -164,7 +164,7 @@ def _key(source: str) -> str:
 
 
 def _read(path: Path, source: str) -> bytes | PolicyError:
-    from aegis_otel.policy.loading.loader import read_content  # noqa: PLC0415 - pydantic is not free
+    from aegis_otel.policy.loading.loader import read_content  # noqa: PLC0415 - loads the parser
 
     try:
         return read_content(path, source)

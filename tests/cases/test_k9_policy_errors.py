@@ -23,7 +23,7 @@ from aegis_otel.config import (
 )
 from aegis_otel.errors import ConfigError
 from aegis_otel.policy.loading import validators
-from aegis_otel.policy.loading.schema import KEYS, json_schema
+from aegis_otel.policy.loading.schema import KEYS, SYNONYMS, json_schema
 
 
 def refused(text: str | bytes) -> list[str]:
@@ -108,15 +108,13 @@ def test_k9_1_words_of_other_languages_at_the_top(text: str, hint: str) -> None:
 
 
 def test_k9_1_the_table_suggests_only_what_exists() -> None:
-    from aegis_otel.policy import messages
-
     own = {key for section in KEYS.values() for key in section}
-    for section, words in messages.KEYS.items():
+    for section, words in SYNONYMS.items():
         assert section in KEYS
         assert {each.rpartition(".")[2] for each in words.values()} <= own
         assert not set(words) & set(KEYS[section])
-    assert set(messages.APPROVALS.values()) == set(validators.APPROVALS)
-    assert set(messages.RISK_LEVELS.values()) == set(validators.RISK_LEVELS)
+    assert set(validators.SYNONYMS["approval"].values()) == set(validators.APPROVALS)
+    assert set(validators.SYNONYMS["risk_level"].values()) == set(validators.RISK_LEVELS)
 
 
 RULE = "rules:\n  - name: a\n"

@@ -15,8 +15,9 @@ import msgspec
 
 from aegis_otel.model import ERROR_RULE, Action, Approval, RiskLevel, Verdict
 from aegis_otel.policy.evaluation.compiler import CompiledPolicy, CompiledRule, Plan
-from aegis_otel.policy.evaluation.conditions import BEYOND_THE_CALL, Answer, Condition, wanted
+from aegis_otel.policy.evaluation.conditions import BEYOND_THE_CALL, Condition
 from aegis_otel.policy.evaluation.look_alikes import skeleton
+from aegis_otel.policy.evaluation.operators import Answer, wanted
 from aegis_otel.policy.evaluation.patterns import Glob
 from aegis_otel.policy.evaluation.tool_schema import Reading
 from aegis_otel.policy.rules import ParamTest
@@ -90,7 +91,7 @@ def _advice(tested: Iterable[tuple[str, object, Answer]]) -> str:
         if not isinstance(answer, str) or answer in BEYOND_THE_CALL or not isinstance(test, Condition):
             continue
         if isinstance(test.spec, ParamTest):
-            expected = wanted(test.spec.operator, test.spec.expected)
+            expected = wanted(test.spec)
             unread[f"The policy could not read parameter `{test.spec.path}`: expected {expected}."] = None
     return " ".join(list(unread)[:_MOST_ADVICE])
 

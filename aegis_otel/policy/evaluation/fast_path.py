@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from aegis_otel.model import Action
 from aegis_otel.policy.evaluation.conditions import Condition
+from aegis_otel.policy.evaluation.operators import OPERATORS
 from aegis_otel.policy.evaluation.patterns import Glob, Shape
 from aegis_otel.policy.rules import ParamTest
 
@@ -27,7 +28,6 @@ class NotPlain(Exception):
     """The answer needs the three-valued tests."""
 
 
-_ORDER = {"eq": "==", "gt": ">", "lt": "<", "gte": ">=", "lte": "<="}
 _SHAPES = {
     Shape.EXACT: "{text} == {literal}",
     Shape.PREFIX: "{text}.startswith({literal})",
@@ -38,7 +38,7 @@ _TEXT = "({test} if type({name} := action.{name}) is str else doubt())"
 _NUMBER = (
     "(v {order} {expected} if type(v := params[{path}]) is int or type(v) is float and v == v else doubt())"
 )
-_OTHER = "(v == {expected} if type(v := params[{path}]) is {type} else doubt())"
+_OTHER = "(v {order} {expected} if type(v := params[{path}]) is {type} else doubt())"
 _GENERAL = "plain({test}(action, now, None))"
 
 
@@ -83,12 +83,13 @@ def _text(name: str, globs: Iterable[Glob], constant: Callable[[Any], str]) -> l
 
 def _condition(condition: Condition, constant: Callable[[Any], str]) -> str:
     spec = condition.spec
-    if not isinstance(spec, ParamTest) or spec.operator not in _ORDER or "." in spec.path:
+    symbol = OPERATORS[spec.operator].symbol if isinstance(spec, ParamTest) else None
+    if not isinstance(spec, ParamTest) or symbol is None or "." in spec.path:
         return _GENERAL.format(test=constant(condition.test))
     path, expected = constant(spec.path), constant(spec.expected)
     if type(spec.expected) in (int, float):
-        return _NUMBER.format(order=_ORDER[spec.operator], path=path, expected=expected)
-    return _OTHER.format(path=path, expected=expected, type=type(spec.expected).__name__)
+        return _NUMBER.format(order=symbol, path=path, expected=expected)
+    return _OTHER.format(order=symbol, path=path, expected=expected, type=type(spec.expected).__name__)
 
 
 @lru_cache(maxsize=256)

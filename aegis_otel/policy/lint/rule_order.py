@@ -11,8 +11,8 @@ from itertools import product
 
 from aegis_otel.model import Approval
 from aegis_otel.policy.evaluation.compiler import CompiledRule
-from aegis_otel.policy.evaluation.conditions import JUDGES
 from aegis_otel.policy.evaluation.evaluator import strictness
+from aegis_otel.policy.evaluation.operators import judge
 from aegis_otel.policy.evaluation.patterns import Glob, covers, may_overlap, outline, overlap
 from aegis_otel.policy.lint.finding import Finding, Severity
 from aegis_otel.policy.lint.glob_index import Covering, Overlapping
@@ -56,7 +56,7 @@ def conflict(tests: Sequence[ParamTest]) -> tuple[ParamTest, ParamTest] | None:
     """Two tests of one parameter that no value passes both."""
     for exact in (test for test in tests if test.operator == "eq"):
         for other in tests:
-            if JUDGES[other.operator](exact.expected, other.expected) is not True:
+            if judge(other, exact.expected) is not True:
                 return exact, other
     for one in tests:
         for other in tests:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from aegis_otel.model import Action, Approval, Verdict
 from aegis_otel.policy.evaluation.compiler import CompiledRule
-from aegis_otel.policy.evaluation.conditions import JUDGES
+from aegis_otel.policy.evaluation.operators import judge
 from aegis_otel.policy.evaluation.patterns import Glob
 from aegis_otel.policy.lint.regex_samples import samples
 from aegis_otel.policy.lint.tool_list import Inventory, KnownTool
@@ -198,7 +198,7 @@ def _params(tests: Sequence[ParamTest]) -> dict[str, Any] | None:
 
 
 def _passes(value: Any, test: ParamTest) -> bool:
-    return JUDGES[test.operator](value, test.expected) is True
+    return judge(test, value) is True
 
 
 def _values(tests: Sequence[ParamTest]) -> Iterator[Any]:

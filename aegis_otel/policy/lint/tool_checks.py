@@ -10,6 +10,7 @@ from typing import Any
 from aegis_otel.model import Approval
 from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.evaluation.look_alikes import skeleton
+from aegis_otel.policy.evaluation.operators import OPERATORS
 from aegis_otel.policy.evaluation.patterns import Glob, compile_glob
 from aegis_otel.policy.evaluation.tool_schema import Presence, look_up
 from aegis_otel.policy.lint.finding import Finding, Severity, severity_for
@@ -21,11 +22,6 @@ from aegis_otel.policy.rules import ParamTest, Patterns, Place
 
 _TOOLS = Place("<tools>")
 _MAX_STEPS = 200
-_WANTED = {
-    "contains": ("string", "array", "object"),
-    "matches": ("string",),
-    **dict.fromkeys(("gt", "gte", "lt", "lte"), ("number", "integer")),
-}
 
 
 def tools(subject: Subject) -> Iterator[Finding]:
@@ -180,7 +176,7 @@ def _type(rule: CompiledRule, test: ParamTest, tool: KnownTool) -> Iterator[Find
     types = {str(each) for schema in inner for each in _listed(schema.get("type"))}
     if not inner or any("type" not in schema for schema in inner):
         types = set()
-    wanted = _WANTED.get(test.operator) or _kinds(test.expected)
+    wanted = OPERATORS[test.operator].compares or _kinds(test.expected)
     if types and not types & set(wanted):
         message = (
             f"{test} of rule {quoted(rule.name)} asks for {' or '.join(wanted)}: the parameter of tool "

@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from aegis_otel.errors import PolicyError, PolicyNotFound, PolicyNotMapping, Problem
 from aegis_otel.model import Approval, RiskLevel
-from aegis_otel.policy.loading import schema, yaml_reader
-from aegis_otel.policy.loading.problem_messages import (
-    Locate,
-    Location,
-    duplicates,
-    explain,
-    follows,
-    reworded,
-)
+from aegis_otel.policy.loading import problem_messages, yaml_reader
+from aegis_otel.policy.loading.schema import Location, Validation, read_policy
+from aegis_otel.policy.loading.validators import CHOICES
 from aegis_otel.policy.loading.yaml_reader import Node
-from aegis_otel.policy.messages import shown
-from aegis_otel.policy.rules import (
-    Defaults,
-    ParamTest,
-    Pattern,
-    Patterns,
-    Place,
-    PolicyDocument,
-    Rule,
-    TimeWindow,
-)
+from aegis_otel.policy.messages import listed, quoted, shown
+from aegis_otel.policy.rules import Defaults, ParamTest, Pattern, Place, PolicyDocument, Rule, TimeWindow
 
 NO_TEXT = "<policy>"
 _MAX_PROBLEMS = 100
+Locate = Callable[[Location, bool], Place]
+"""(where in the data, whether its key is meant rather than its value) -> where in the text."""
 
 
 def read_file(path: str | Path) -> PolicyDocument:
@@ -133,23 +120,56 @@ def read_data(data: Any, source: str = NO_TEXT) -> PolicyDocument:
 def _document(
     data: Any, source: str, locate: Locate, problems: list[Problem], *, has_text: bool
 ) -> PolicyDocument:
-    if not isinstance(data, dict) and not isinstance(data, yaml_reader.Refused):
-        place = locate((), False)
+    if not isinstance(data, (dict, yaml_reader.Refused)):
         message = f"a policy must be a mapping with `rules`, not {shown(data)}"
-        raise PolicyNotMapping([*problems, Problem(message, place.source, place.line, place.column)])
-    doubled = duplicates(data, locate, has_text=has_text) if isinstance(data, dict) else []
-    try:
-        valid = schema.POLICY.validate_python(data)
-    except ValidationError as error:
-        found = error.errors(include_url=False)
-        problems = reworded(problems, found)
-        errors = [each for each in found if not follows(each)]
-        # Only what is shown is explained: a suggestion is looked for among hundreds of names.
-        explained = explain(errors[:_MAX_PROBLEMS], locate, has_text=has_text)
-        raise _refusal(problems + explained + doubled, more=len(errors) - len(explained)) from None
-    if problems or doubled:
-        raise _refusal(problems + doubled)
+        raise PolicyNotMapping([*problems, Problem(message, *locate((), False))])
+    validation = Validation()
+    valid = read_policy(data, validation)
+    # Only what is shown is explained: a suggestion is looked for among hundreds of names.
+    faults, rest = validation.faults[:_MAX_PROBLEMS], validation.faults[_MAX_PROBLEMS:]
+    found = [(fault.location, fault.at_key, *problem_messages.explain(fault)) for fault in faults]
+    found += _duplicates(data, lambda at: str(locate(at, True)) if has_text else problem_messages.path(at))
+    problems = _reworded(problems, validation) + [
+        Problem(
+            message if has_text or not at else f"{problem_messages.path(at)}: {message}",
+            *locate(at, at_key),
+            suggestion,
+        )
+        for at, at_key, message, suggestion in found
+    ]
+    if problems:
+        raise _refusal(problems, more=len(rest))
     return _build(valid, source, locate)
+
+
+def _duplicates(data: Any, place: Callable[[Location], str]) -> list[tuple[Location, bool, str, None]]:
+    """Return the faults of rules whose name another rule has; the data need not be valid otherwise."""
+    rules = data.get("rules") if isinstance(data, dict) else None
+    first: dict[str, Location] = {}
+    found: list[tuple[Location, bool, str, None]] = []
+    for number, rule in enumerate(rules if isinstance(rules, list) else ()):
+        name = rule.get("name") if isinstance(rule, dict) else None
+        at: Location = ("rules", number, "name")
+        if isinstance(name, str) and first.setdefault(name, at) is not at:
+            message = f"duplicate rule name {quoted(name)}: it is already at {place(first[name])}"
+            found.append((at, True, message, None))
+    return found
+
+
+def _reworded(problems: list[Problem], validation: Validation) -> list[Problem]:
+    """Return `problems`, where a word that versions of YAML disagree on stands instead of one of a few.
+
+    To quote it, as the reader of the YAML proposes, would not help; which words may stand there does.
+    """
+    better: dict[Problem, Problem] = {}
+    for at, refused in validation.refused:
+        if refused.problem is None or not at or at[-1] not in CHOICES:
+            continue
+        if not str(at[-2]).startswith("param_"):
+            subject = problem_messages.subject([step for step in at if isinstance(step, str)])
+            message = f"{subject} must be {listed(CHOICES[str(at[-1])])}, not {quoted(refused.text)}"
+            better[refused.problem] = replace(refused.problem, message=message, suggestion=None)
+    return [better.get(problem, problem) for problem in problems]
 
 
 def _refusal(problems: list[Problem], more: int = 0) -> PolicyError:
@@ -195,26 +215,32 @@ def _verdict(section: Any) -> tuple[Approval, RiskLevel]:
 
 def _rule(rule: Any, index: int, locate: Locate) -> Rule:
     at: Location = ("rules", index)
-    match = rule.get("match", {})
+    match, conditions = rule.get("match", {}), rule.get("conditions", {})
     place = locate((*at, "name"), True) if "name" in rule else locate(at, False)
 
-    def patterns(key: str) -> Patterns:
-        texts = match.get(key)
-        if texts is None:
+    def patterns(key: str) -> tuple[Pattern, ...]:
+        if key not in match:
             return (Pattern("*", place),)
         return tuple(
-            Pattern(text, locate((*at, "match", key, number), False)) for number, text in enumerate(texts)
+            Pattern(text, locate((*at, "match", key, number), False))
+            for number, text in enumerate(match[key])
         )
 
     approval, risk_level = _verdict(rule)
-    conditions = rule.get("conditions", {})
     return Rule(
         name=rule.get("name"),
         types=patterns("type"),
         targets=patterns("target"),
         agents=patterns("agent"),
         window=_window(conditions, (*at, "conditions"), locate),
-        tests=_tests(conditions, (*at, "conditions"), locate),
+        tests=tuple(
+            ParamTest(
+                key.removeprefix("param_"), path, expected, locate((*at, "conditions", key, path), True)
+            )
+            for key, section in conditions.items()
+            if key.startswith("param_")
+            for path, expected in section.items()
+        ),
         risk_level=risk_level,
         approval=approval,
         place=place,
@@ -232,13 +258,4 @@ def _window(conditions: Any, at: Location, locate: Locate) -> TimeWindow | None:
         timezone=conditions.get("timezone", "UTC"),
         place=locate((*at, keys[0]), True),
         states_timezone="timezone" in conditions,
-    )
-
-
-def _tests(conditions: Any, at: Location, locate: Locate) -> tuple[ParamTest, ...]:
-    return tuple(
-        ParamTest(key.removeprefix("param_"), path, expected, locate((*at, key, path), True))
-        for key, section in conditions.items()
-        if key.startswith("param_")
-        for path, expected in section.items()
     )

@@ -1,198 +1,255 @@
-"""The grammar of a policy file: the one model behind both the loader and the published JSON Schema.
+"""The grammar of a policy file: the one table behind both the loader and the published JSON Schema.
 
-Pydantic walks the structure, `validators.py` checks the values; beside each check stands what JSON Schema
-can say of it. Importing this module imports pydantic, so only `loading/loader.py` does, when a policy is
-loaded.
+`SECTIONS` has the keys of each section, and each key has the function that reads its value, what JSON Schema
+can say of that value, and a sentence for editors. The keys of `param_*` conditions come from `operators.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
-from pydantic import (
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    TypeAdapter,
-    WithJsonSchema,
-    with_config,
-)
-from pydantic.json_schema import GenerateJsonSchema
-from typing_extensions import TypedDict
-
-from aegis_otel.policy.evaluation.patterns import MAX_REGEX
+from aegis_otel.policy.evaluation.operators import OPERATORS, Operator
 from aegis_otel.policy.loading import validators
-from aegis_otel.policy.loading.validators import DECEPTIVE, MAX_GLOB, MAX_NAME, RISK_LEVELS, WEEKDAYS
+from aegis_otel.policy.loading.validators import DATA, DECEPTIVE, MAX_GLOB, MAX_NAME, WEEKDAYS, by_synonym
+from aegis_otel.policy.loading.yaml_reader import Refused
+from aegis_otel.policy.messages import Invalid, shown
+
+Location = tuple[str | int, ...]
+"""The keys and indexes that lead to a value from the top of the policy."""
+_EMPTY = "must not be empty: leave it out if nothing is meant"
 
 
-def _any_case(words: Iterable[str]) -> str:
-    """A pattern for the words in any case: JSON Schema has no case-insensitive match."""
-    return _whole("|".join("".join(f"[{c.upper()}{c}]" for c in word) for word in words))
+class Fault(NamedTuple):
+    """One problem of a policy's data; `problem_messages.py` puts it into words, if it is shown."""
+
+    location: Location
+    value: Any
+    error: Invalid | None
+    """None where the section does not have the key."""
+    at_key: bool = False
+    """Whether it is the key that is wrong, not its value."""
+
+
+class Validation:
+    """One reading of a policy's data, which collects all its faults."""
+
+    def __init__(self) -> None:
+        self.faults: list[Fault] = []
+        self.refused: list[tuple[Location, Refused]] = []
+        """Values whose problem the reader of the YAML has reported already."""
+
+    def read(self, reader: Reader, value: Any, at: Location, *, at_key: bool = False) -> Any:
+        """Return what `reader` makes of the value at `at`, None where there is a fault."""
+        if isinstance(value, Refused):
+            self.refused.append((at, value))
+            return None
+        try:
+            return reader(self, value, at)
+        except Invalid as error:
+            self.faults.append(Fault(at, value, error, at_key))
+            return None
+
+
+Reader = Callable[[Validation, Any, Location], Any]
+
+
+class Key(NamedTuple):
+    """One key of a section."""
+
+    read: Reader
+    """Return the value as `loader.py` uses it. Raises Invalid."""
+    schema: Mapping[str, Any]
+    about: str = ""
+
+
+def _value(check: Callable[[object], Any]) -> Reader:
+    return lambda _validation, value, _at: check(value)
+
+
+def _section(name: str) -> Reader:
+    def read(validation: Validation, value: Any, at: Location) -> dict[str, Any]:
+        keys, found = SECTIONS[name], {}
+        for key, inner in _mapping(value).items():
+            if key in keys:
+                found[key] = validation.read(keys[key].read, inner, (*at, key))
+            else:
+                validation.faults.append(Fault((*at, key), inner, None, at_key=True))
+        return found
+
+    return read
+
+
+def _items(each: Reader, what: str, suggest: Callable[[Any], str | None], *, some: bool = True) -> Reader:
+    def read(validation: Validation, value: Any, at: Location) -> list[Any]:
+        if not isinstance(value, list):
+            raise Invalid(f"must be {what}, not {shown(value)}", suggest(value))
+        if some and not value:
+            raise Invalid(_EMPTY)
+        return [validation.read(each, item, (*at, number)) for number, item in enumerate(value)]
+
+    return read
+
+
+def _params(operator: Operator) -> Key:
+    def read(validation: Validation, value: Any, at: Location) -> dict[str, Any]:
+        if not _mapping(value):
+            raise Invalid(_EMPTY)
+        for path in value:
+            validation.read(_value(validators.param_path), path, (*at, path), at_key=True)
+        check = _value(operator.check)
+        return {path: validation.read(check, expected, (*at, path)) for path, expected in value.items()}
+
+    names = {**_READABLE, "maxLength": MAX_NAME, "pattern": _whole(validators.PARAM_PATH.pattern)}
+    schema = {"type": "object", "minProperties": 1, "propertyNames": names}
+    return Key(read, {**schema, "additionalProperties": operator.schema}, operator.about)
+
+
+def _mapping(value: Any) -> dict[Any, Any]:
+    if not isinstance(value, dict):
+        raise Invalid(f"must be a mapping, not {shown(value)}")
+    return value
 
 
 def _whole(pattern: str) -> str:
-    """`pattern` for the whole text; to some engines `$` also stands before a last line break."""
+    """Return `pattern` for the whole text; to some engines `$` also stands before a last line break."""
     return f"^({pattern})$(?!\n)"
 
 
-def _params(expected: dict[str, Any]) -> WithJsonSchema:
-    """A mapping from parameter names to what is expected of them."""
-    return WithJsonSchema(
-        {"type": "object", "minProperties": 1, "propertyNames": _PATH, "additionalProperties": expected}
+def _any_case(words: Iterable[str]) -> dict[str, Any]:
+    """Return the schema of the words in any case: JSON Schema has no case-insensitive match."""
+    pattern = "|".join("".join(f"[{c.upper()}{c}]" for c in word) for word in words)
+    return {"type": "string", "pattern": _whole(pattern)}
+
+
+def _choice(key: str, about: str) -> Key:
+    words = validators.CHOICES[key]
+    # The `enum` is what editors complete.
+    schema = {"type": "string", "anyOf": [{"enum": list(words)}, _any_case(words)]}
+    return Key(_value(validators.choice(key)), schema, about)
+
+
+def _globs(about: str) -> Key:
+    one = {**_READABLE, "maxLength": MAX_GLOB}
+    several = _items(_value(validators.glob), "text or a list of texts", lambda _: None)
+    return Key(
+        lambda validation, value, at: several(validation, [value] if isinstance(value, str) else value, at),
+        {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]},
+        about,
     )
 
 
 _READABLE = {"type": "string", "minLength": 1, "not": {"pattern": DECEPTIVE}}
-_PATH = {**_READABLE, "maxLength": MAX_NAME, "pattern": _whole(validators.PARAM_PATH.pattern)}
-_GLOB = {**_READABLE, "maxLength": MAX_GLOB}
 _NAME = {
-    **_READABLE,
+    "type": "string",
+    "minLength": 1,
     "maxLength": MAX_NAME,
     "not": {"anyOf": [{"pattern": DECEPTIVE}, {"enum": list(validators.RESERVED)}]},
 }
-
-
-def _one_of(words: Iterable[str]) -> WithJsonSchema:
-    """One of `words`, in any case; the `enum` is what editors complete."""
-    return WithJsonSchema({"type": "string", "anyOf": [{"enum": list(words)}, {"pattern": _any_case(words)}]})
-
-
 _SHORT_DAYS = [day[:3] for day in WEEKDAYS]
 _DAY = {
     "anyOf": [
         {"type": "integer", "minimum": 1, "maximum": 7},
         {"enum": _SHORT_DAYS},
-        {"type": "string", "pattern": _any_case([*_SHORT_DAYS, *WEEKDAYS])},
+        _any_case([*_SHORT_DAYS, *WEEKDAYS]),
     ]
 }
 _TIME = {"type": "string", "pattern": _whole(validators.TIME_OF_DAY.pattern)}
-_TEXT = {"type": "string", "minLength": 1}
+_TIME_OF_DAY = _value(validators.time_of_day)
+_RULES = _items(_section("rules"), "a list", lambda value: "[]" if value is None else None, some=False)
+_DAYS = _items(
+    *(_value(validators.weekday), "a list of days"),
+    lambda value: f"[{value}]" if type(value) in (int, str) else None,
+)
+_VERDICT = {
+    "risk_level": _choice("risk_level", "medium when it is not given"),
+    "approval": _choice("approval", "approve when it is not given"),
+}
 
-Version = Annotated[
-    str, PlainValidator(validators.version), WithJsonSchema({"enum": list(validators.VERSIONS)})
-]
-Approval = Annotated[str, PlainValidator(validators.approval), _one_of(validators.APPROVALS)]
-RiskLevel = Annotated[str, PlainValidator(validators.risk_level), _one_of(RISK_LEVELS)]
-Name = Annotated[str, PlainValidator(validators.name), WithJsonSchema(_NAME)]
-Globs = Annotated[
-    list[Annotated[str, PlainValidator(validators.glob)]],
-    Field(min_length=1),
-    BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
-    WithJsonSchema({"anyOf": [_GLOB, {"type": "array", "items": _GLOB, "minItems": 1}]}),
-]
-TimeOfDay = Annotated[int, PlainValidator(validators.time_of_day), WithJsonSchema(_TIME)]
-Weekday = Annotated[int, PlainValidator(validators.weekday), WithJsonSchema(_DAY)]
-Timezone = Annotated[str, PlainValidator(validators.timezone), WithJsonSchema(_TEXT)]
-_Path = Annotated[str, PlainValidator(validators.param_path)]
-Numbers = Annotated[
-    dict[_Path, Annotated[int | float, PlainValidator(validators.number)]],
-    Field(min_length=1),
-    _params({"type": "number"}),
-]
-Scalars = Annotated[
-    dict[_Path, Annotated[str | int | float | bool, PlainValidator(validators.scalar)]],
-    Field(min_length=1),
-    _params({"type": ["string", "number", "boolean"]}),
-]
-Regexes = Annotated[
-    dict[_Path, Annotated[str, PlainValidator(validators.regex)]],
-    Field(min_length=1),
-    _params({**_TEXT, "maxLength": MAX_REGEX}),
-]
-
-_strict = with_config(ConfigDict(extra="forbid", strict=True))
-
-
-@_strict
-class Match(TypedDict, total=False):
-    """What the rule is about. Globs: `*` and `?` are wild, everything else is literal, case counts."""
-
-    type: Annotated[Globs, Field(description="the action type; for a tool call, the tool's name")]
-    target: Annotated[Globs, Field(description="what is acted on")]
-    agent: Annotated[Globs, Field(description="the name of the agent that asks")]
-
-
-@_strict
-class Conditions(TypedDict, total=False):
-    """What must hold as well; all of it."""
-
-    time_after: Annotated[TimeOfDay, Field(description="at or after this time of day")]
-    time_before: Annotated[TimeOfDay, Field(description="before this time of day")]
-    weekdays: Annotated[
-        list[Weekday],
-        Field(
-            min_length=1, description="on these days; a window over midnight belongs to the day it began on"
+SECTIONS: Mapping[str, Mapping[str, Key]] = {
+    "": {
+        "version": Key(_value(validators.version), {"enum": ["1", 1]}, 'version of this format, "1"'),
+        "defaults": Key(_section("defaults"), {"$ref": "#/$defs/Defaults"}),
+        "rules": Key(_RULES, {"type": "array", "items": {"$ref": "#/$defs/Rule"}}),
+    },
+    "defaults": _VERDICT,
+    "rules": {
+        "name": Key(
+            *(_value(validators.name), _NAME),
+            "how decisions, audit and signals call it; unique; `rule_<number>` without it",
         ),
-    ]
-    timezone: Annotated[Timezone, Field(description="IANA zone the times and days are in; UTC without it")]
-    param_eq: Annotated[Scalars, Field(description="parameter equals; text, number and boolean never mix")]
-    param_gt: Annotated[Numbers, Field(description="parameter is greater than")]
-    param_lt: Annotated[Numbers, Field(description="parameter is less than")]
-    param_gte: Annotated[Numbers, Field(description="parameter is at least")]
-    param_lte: Annotated[Numbers, Field(description="parameter is at most")]
-    param_contains: Annotated[
-        Scalars, Field(description="text has this part, a list this item, a mapping this key")
-    ]
-    param_matches: Annotated[
-        Regexes, Field(description="RE2 pattern found anywhere in the text; `(?i)` ignores case")
-    ]
-
-
-@_strict
-class Rule(TypedDict, total=False):
-    """One rule. The first that matches decides."""
-
-    name: Annotated[
-        Name,
-        Field(description="how decisions, audit and signals call it; unique; `rule_<number>` without it"),
-    ]
-    match: Match
-    conditions: Conditions
-    risk_level: Annotated[RiskLevel, Field(description="medium when it is not given")]
-    approval: Annotated[Approval, Field(description="approve when it is not given")]
-
-
-@_strict
-class Defaults(TypedDict, total=False):
-    """What holds when no rule matches."""
-
-    risk_level: Annotated[RiskLevel, Field(description="medium when it is not given")]
-    approval: Annotated[Approval, Field(description="approve when it is not given")]
-
-
-@_strict
-class Policy(TypedDict, total=False):
-    """A policy of aegis-otel: rules from top to bottom, the first that matches decides."""
-
-    version: Annotated[Version, Field(description='version of this format, "1"')]
-    defaults: Defaults
-    rules: list[Rule]
-
-
-POLICY: TypeAdapter[Policy] = TypeAdapter(Policy)
-
-KEYS: dict[str, tuple[str, ...]] = {
-    "": tuple(Policy.__annotations__),
-    "defaults": tuple(Defaults.__annotations__),
-    "rules": tuple(Rule.__annotations__),
-    "match": tuple(Match.__annotations__),
-    "conditions": tuple(Conditions.__annotations__),
+        "match": Key(_section("match"), {"$ref": "#/$defs/Match"}),
+        "conditions": Key(_section("conditions"), {"$ref": "#/$defs/Conditions"}),
+        **_VERDICT,
+    },
+    "match": {
+        "type": _globs("the action type; for a tool call, the tool's name"),
+        "target": _globs("what is acted on"),
+        "agent": _globs("the name of the agent that asks"),
+    },
+    "conditions": {
+        "time_after": Key(_TIME_OF_DAY, _TIME, "at or after this time of day"),
+        "time_before": Key(_TIME_OF_DAY, _TIME, "before this time of day"),
+        "weekdays": Key(
+            *(_DAYS, {"type": "array", "items": _DAY, "minItems": 1}),
+            "on these days; a window over midnight belongs to the day it began on",
+        ),
+        "timezone": Key(
+            *(_value(validators.timezone), {"type": "string", "minLength": 1}),
+            "IANA zone the times and days are in; UTC without it",
+        ),
+        **{f"param_{name}": _params(operator) for name, operator in OPERATORS.items()},
+    },
 }
 """The keys of each section, by the section's own key; the whole policy is the section without one."""
+KEYS = {name: tuple(keys) for name, keys in SECTIONS.items()}
+SYNONYMS: Mapping[str, Mapping[str, str]] = {
+    name: by_synonym(
+        DATA["keys"][name]
+        | ({f"param_{each}": OPERATORS[each].synonyms for each in OPERATORS} if name == "conditions" else {})
+    )
+    for name in SECTIONS
+}
+"""Our keys by those of other policy languages, for each section."""
+
+_ABOUT = {
+    "": (
+        "aegis-otel policy",
+        "A policy of aegis-otel: rules from top to bottom, the first that matches decides.",
+    ),
+    "defaults": ("Defaults", "What holds when no rule matches."),
+    "rules": ("Rule", "One rule. The first that matches decides."),
+    "match": (
+        "Match",
+        "What the rule is about. Globs: `*` and `?` are wild, everything else is literal, case counts.",
+    ),
+    "conditions": ("Conditions", "What must hold as well; all of it."),
+}
 
 
-class _WithoutTitles(GenerateJsonSchema):
-    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
-        return False
+def read_policy(data: Any, validation: Validation) -> Any:
+    """Return the checked `data` of a whole policy; its faults are collected in `validation`."""
+    return validation.read(_section(""), data, ())
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of a policy file, for editors.
+    """Return the JSON Schema (draft 2020-12) of a policy file, for editors.
 
     It accepts what the loader accepts, save what JSON Schema cannot say: whether a regular expression
     compiles, a time zone exists, a name is used twice or a number is finite.
     """
-    schema = POLICY.json_schema(schema_generator=_WithoutTitles)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "aegis-otel policy"}
+    sections = {
+        title: {
+            "title": title,
+            "description": about,
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                key: {**it.schema, **({"description": it.about} if it.about else {})}
+                for key, it in SECTIONS[name].items()
+            },
+        }
+        for name, (title, about) in _ABOUT.items()
+    }
+    whole = sections.pop(_ABOUT[""][0])
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole, "$defs": sections}

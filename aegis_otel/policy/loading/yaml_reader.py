@@ -1,13 +1,11 @@
-"""YAML text to plain values, every one of them with its line and column.
+"""Read YAML text into plain values, each with its line and column.
 
-A policy file is hostile until it has been read: no objects are made, anchors, aliases, tags and merge
-keys are refused (a policy needs none, and a reviewer reads what is in force), depth and size are bounded.
-Works on the parser's events, one at a time, so nothing here recurses.
+A policy file is hostile until it has been read: no objects are made, anchors, aliases, tags and merge keys
+are refused (a policy needs none, and a reviewer reads what is in force), depth and size are bounded.
+`yaml.compose` would not do: its nodes have lost anchors and aliases, and it recurses before depth is known.
 
-What an unquoted YAML scalar means: only what YAML 1.1 and YAML 1.2 read alike.
-
-PyYAML reads YAML 1.1 (`no` is false, `18:00` is 1080, `010` is 8), editors and other tools read 1.2.
-A policy that means two things is refused instead of guessed at.
+PyYAML reads YAML 1.1 (`no` is false, `18:00` is 1080, `010` is 8), editors and other tools read 1.2. An
+unquoted scalar that means two things is refused instead of guessed at.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from aegis_otel.errors import Problem
 from aegis_otel.policy.loading import yaml_errors
@@ -89,6 +87,8 @@ def resolve(text: str) -> Plain:
 
 MAX_CHARACTERS = 4 * 1024 * 1024
 MAX_DEPTH = 16
+_SHORT = 60
+"""Characters of a text that a suggestion repeats."""
 _TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
 MAX_NODES = 200_000
 """Keys and values together; each takes hundreds of bytes and is validated."""
@@ -129,17 +129,6 @@ class Node:
     """Where each key of a mapping stands."""
 
 
-@dataclass(slots=True)
-class _Open:
-    """A mapping or sequence whose end has not come yet."""
-
-    node: Node
-    is_mapping: bool
-    key: str | None = None
-    """The key that waits for its value."""
-    has_key: bool = False
-
-
 def read(text: str, source: str) -> tuple[Node | None, list[Problem]]:
     """The document in `text`, or None when it cannot be read to its end, and every problem found."""
     if len(text) > MAX_CHARACTERS:
@@ -154,24 +143,41 @@ def read(text: str, source: str) -> tuple[Node | None, list[Problem]]:
     return reader.read(text), reader.problems
 
 
+class _Stop(Exception):
+    """The text is not read to its end; the problem is reported."""
+
+
 class _Reader:
+    """Builds the tree from the parser's events. It recurses as deep as `MAX_DEPTH` and no deeper."""
+
     def __init__(self, source: str) -> None:
         self.source = source
         self.problems: list[Problem] = []
-        self.stack: list[_Open] = []
-        self.root: Node | None = None
-        self.nodes = 0
+        self._nodes = 0
+        self._events: Iterator[Any] = iter(())
 
     def read(self, text: str) -> Node | None:
         import yaml  # noqa: PLC0415 - only who loads a policy file pays for the parser
 
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        self._events = yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        root = None
         try:
-            return self.root if self._consume(yaml.parse(text, Loader=loader)) else None
+            for event in self._events:
+                match type(event).__name__:
+                    case "DocumentStartEvent" if root is not None:
+                        self._stop(event, "a second YAML document begins here: one file holds one policy")
+                    case "StreamStartEvent" | "StreamEndEvent" | "DocumentStartEvent" | "DocumentEndEvent":
+                        pass
+                    case _:
+                        root = self._node(event, 0)
         except yaml.MarkedYAMLError as error:
             self.problems.append(self._unparsable(text, error))
         except yaml.YAMLError as error:
             self.problems.append(Problem(f"not valid YAML: {error}", self.source))
+        except _Stop:
+            pass
+        else:
+            return root
         return None
 
     def _unparsable(self, text: str, error: Any) -> Problem:
@@ -187,103 +193,78 @@ class _Reader:
         fault = yaml_errors.explain(text, problem, context, place, start)
         return Problem(f"not valid YAML: {fault.message}", self.source, fault.line, fault.column)
 
-    def _consume(self, events: Iterator[Any]) -> bool:
-        """Build the tree from the parser's events. Returns False when it had to stop."""
-        documents = 0
-        for event in events:
-            if self.nodes > MAX_NODES:
-                self._problem(
-                    event, f"more than {MAX_NODES} keys and values: split the policy into several files"
-                )
-                return False
-            match type(event).__name__:
-                case "ScalarEvent":
-                    self._scalar(event)
-                case "MappingStartEvent" | "SequenceStartEvent" as kind:
-                    if len(self.stack) >= MAX_DEPTH:
-                        self._problem(event, _TOO_DEEP)
-                        return False
-                    self._open(event, is_mapping=kind == "MappingStartEvent")
-                case "MappingEndEvent" | "SequenceEndEvent":
-                    self.stack.pop()
-                case "AliasEvent":
-                    alias = "*" + event.anchor
-                    message = f"alias {quoted(alias)} is not supported: write the value out, or quote a glob"
-                    self._problem(event, message, suggestion=f'"{alias}"' if len(alias) < 60 else None)
-                    self._add(Node(REFUSED, *_place(event)), event)
-                case "DocumentStartEvent":
-                    documents += 1
-                    if documents > 1:
-                        self._problem(event, "a second YAML document begins here: one file holds one policy")
-                        return False
-        return True
-
-    def _scalar(self, event: Any) -> None:
-        value: Any = event.value
-        self._no_properties(event)
-        if event.implicit[0]:
-            try:
-                value = resolve(value)
-            except DisputedScalar as error:
-                meant = f'"{value}"' if len(value) < 60 else None
-                value = Refused(value, self._problem(event, f"{quoted(value)} {error}", suggestion=meant))
-        self._add(Node(value, *_place(event)), event)
-
-    def _open(self, event: Any, *, is_mapping: bool) -> None:
-        self._no_properties(event)
-        children: dict[str, Node] | list[Node] = {} if is_mapping else []
-        node = Node({} if is_mapping else [], *_place(event), children)
-        self._add(node, event)
-        self.stack.append(_Open(node, is_mapping))
-
-    def _add(self, node: Node, event: Any) -> None:
-        """Put a finished or opening node where it belongs: the root, an item, a key or its value."""
-        self.nodes += 1
-        if not self.stack:
-            self.root = node
-            return
-        top = self.stack[-1]
-        if not top.is_mapping:
-            assert isinstance(top.node.children, list)
-            top.node.children.append(node)
-            top.node.value.append(node.value)
-        elif not top.has_key:
-            top.key, top.has_key = self._key(top.node, node, event), True
-        else:
-            top.has_key = False
-            if top.key is not None:
-                assert isinstance(top.node.children, dict)
-                top.node.children[top.key] = node
-                top.node.value[top.key] = node.value
-
-    def _key(self, mapping: Node, node: Node, event: Any) -> str | None:
-        """The key, or None when its value is to be dropped."""
-        key = node.value
-        if isinstance(key, Refused):
-            return None
-        if not isinstance(key, str):
-            self._problem(event, f"a key must be text, not {shown(key)}: put it in quotes")
-            return None
-        if key == "<<" and event.implicit[0]:
-            self._problem(event, "merge keys (`<<`) are not supported: write the keys out")
-            return None
-        if key in mapping.keys:
-            self._problem(event, f"duplicate key {shown(key)}: it is already on line {mapping.keys[key][0]}")
-            return None
-        mapping.keys[key] = (node.line, node.column)
-        return key
-
-    def _no_properties(self, event: Any) -> None:
+    def _node(self, event: Any, depth: int) -> Node:
+        """Return the node that begins with `event`."""
+        if self._nodes > MAX_NODES:
+            self._stop(event, f"more than {MAX_NODES} keys and values: split the policy into several files")
+        self._nodes += 1
+        node = Node(REFUSED, event.start_mark.line + 1, event.start_mark.column + 1)
+        kind = type(event).__name__
+        if kind == "AliasEvent":
+            alias = "*" + event.anchor
+            message = f"alias {quoted(alias)} is not supported: write the value out, or quote a glob"
+            self._problem(event, message, suggestion=f'"{alias}"' if len(alias) < _SHORT else None)
+            return node
         if event.anchor is not None:
             anchor = quoted("&" + event.anchor)
             self._problem(event, f"anchor {anchor} is not supported: write values out where they are used")
         if event.tag is not None:
             self._problem(event, f"tag {shown(event.tag)} is not supported: write the plain value")
+        if kind == "ScalarEvent":
+            node.value = self._scalar(event)
+        elif depth >= MAX_DEPTH:
+            self._stop(event, _TOO_DEEP)
+        elif kind == "MappingStartEvent":
+            self._mapping(node, depth)
+        else:
+            node.children = []
+            while type(each := next(self._events)).__name__ != "SequenceEndEvent":
+                node.children.append(self._node(each, depth + 1))
+            node.value = [child.value for child in node.children]
+        return node
+
+    def _scalar(self, event: Any) -> Any:
+        if not event.implicit[0]:
+            return event.value
+        try:
+            return resolve(event.value)
+        except DisputedScalar as error:
+            meant = f'"{event.value}"' if len(event.value) < _SHORT else None
+            return Refused(
+                event.value, self._problem(event, f"{quoted(event.value)} {error}", suggestion=meant)
+            )
+
+    def _mapping(self, mapping: Node, depth: int) -> None:
+        children = mapping.children = {}
+        while type(event := next(self._events)).__name__ != "MappingEndEvent":
+            key = self._node(event, depth + 1)
+            problem = self._wrong_key(mapping, key.value, event)
+            if problem:
+                self._problem(event, problem)
+            is_kept = problem is None and not isinstance(key.value, Refused)
+            if is_kept:
+                mapping.keys[key.value] = (key.line, key.column)
+            value = self._node(next(self._events), depth + 1)
+            if is_kept:
+                children[key.value] = value
+        mapping.value = {key: child.value for key, child in children.items()}
+
+    def _wrong_key(self, mapping: Node, key: Any, event: Any) -> str | None:
+        if isinstance(key, Refused):
+            return None
+        if not isinstance(key, str):
+            return f"a key must be text, not {shown(key)}: put it in quotes"
+        if key == "<<" and event.implicit[0]:
+            return "merge keys (`<<`) are not supported: write the keys out"
+        if key in mapping.keys:
+            return f"duplicate key {shown(key)}: it is already on line {mapping.keys[key][0]}"
+        return None
 
     def _problem(self, event: Any, message: str, suggestion: str | None = None) -> Problem:
-        self.problems.append(Problem(message, self.source, *_place(event), suggestion))
+        mark = event.start_mark
+        self.problems.append(Problem(message, self.source, mark.line + 1, mark.column + 1, suggestion))
         return self.problems[-1]
 
-
-def _place(event: Any) -> tuple[int, int]:
-    return event.start_mark.line + 1, event.start_mark.column + 1
+    def _stop(self, event: Any, message: str) -> NoReturn:
+        self._problem(event, message)
+        raise _Stop
