@@ -356,24 +356,24 @@ def test_k11_copies_of_a_governed_tool_keep_its_gate(tmp_path: Path) -> None:
 def test_k11_the_self_test_waits_for_a_busy_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wall time that passes while its loop has work to do is not held against it."""
     monkeypatch.setattr(self_test, "_PATIENCE_S", 0.2)
-    looked = self_test._Attempt._look
+    find_fault = self_test._find_fault
 
-    async def slow(attempt: Any) -> str | None:
+    async def slow(*given: Any) -> str | None:
         threading.Event().wait(1.0)  # as if the machine had given it no time
-        return await looked(attempt)
+        return await find_fault(*given)
 
-    monkeypatch.setattr(self_test._Attempt, "_look", slow)
+    monkeypatch.setattr(self_test, "_find_fault", slow)
     assert govern(tmp_path).runtime.policy is ALLOW
 
 
 def test_k11_a_self_test_that_stands_still_fails_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def stuck(attempt: Any) -> None:
+    async def stuck(*_: Any) -> None:
         await asyncio.Event().wait()
 
     monkeypatch.setattr(self_test, "_PATIENCE_S", 0.2)
-    monkeypatch.setattr(self_test._Attempt, "_look", stuck)
+    monkeypatch.setattr(self_test, "_find_fault", stuck)
     with pytest.raises(ConfigError, match="self-test of the capture point failed"):
         govern(tmp_path)
     assert Instrumentation.current is None

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from agents import FunctionTool, ShellTool
+from agents import FunctionTool
 from agents.tool import Tool
 
 from aegis_otel import Action, Policy
-from aegis_otel.adapters.openai_agents.capture.local_tools import LOCAL
-from aegis_otel.adapters.openai_agents.coverage import coverage, handoffs, tool_kinds, unseen
+from aegis_otel.adapters.openai_agents.coverage import tool_kinds
 from aegis_otel.adapters.openai_agents.coverage.coverage import Status
 from aegis_otel.adapters.openai_agents.coverage.tool_kinds import Kind
-from aegis_otel.adapters.openai_agents.gates import local_actions
+from aegis_otel.adapters.openai_agents.gates.local_tools import LOCAL_TOOL_KINDS, Schema
 from aegis_otel.config import ON_UNGOVERNED
 
 ROOT = Path(__file__).parents[2]
@@ -34,12 +33,18 @@ def rows(section: str) -> list[list[str]]:
 
 
 KINDS: list[Kind] = [
-    *(tool_kinds.FUNCTION, tool_kinds.MCP, tool_kinds.AGENT, *tool_kinds.LOCAL_KINDS.values()),
-    *(tool_kinds.COMPUTER, Kind(coverage.MCP_SERVER), Kind(coverage.SANDBOX), coverage.AGENT_CLASS),
-    *(handoffs.HANDOFF, handoffs.HANDOFF_CODE),
+    *(tool_kinds.FUNCTION, tool_kinds.MCP, tool_kinds.AGENT, *tool_kinds.LOCAL.values()),
+    *(tool_kinds.MCP_SERVER, tool_kinds.SANDBOX, tool_kinds.AGENT_CLASS),
+    *(tool_kinds.HANDOFF, tool_kinds.HANDOFF_CODE),
     *(*tool_kinds.SEARCH.values(), *tool_kinds.HOSTED.values(), tool_kinds.HOSTED_SHELL),
-    *(unseen.STORED_PROMPT, unseen.REQUEST_FIELD, unseen.CODEX_AGENT, unseen.CAPABILITY_CLASS),
+    *(
+        tool_kinds.STORED_PROMPT,
+        tool_kinds.REQUEST_FIELD,
+        tool_kinds.CODEX_AGENT,
+        tool_kinds.CAPABILITY_CLASS,
+    ),
 ]
+SCHEMAS = {kind.name: kind.schema for kind in LOCAL_TOOL_KINDS}
 
 
 def test_every_kind_with_its_status_and_reason() -> None:
@@ -61,7 +66,7 @@ def test_every_kind_with_its_status_and_reason() -> None:
 
 def test_every_tool_of_the_sdk_has_a_kind() -> None:
     """The SDK's own list of tools, each known here: a new one in the SDK fails this test."""
-    known = {FunctionTool, *LOCAL, *tool_kinds.HOSTED, *tool_kinds.SEARCH, ShellTool, tool_kinds.ComputerTool}
+    known = {FunctionTool, *tool_kinds.LOCAL, *tool_kinds.HOSTED, *tool_kinds.SEARCH}
     assert {getattr(tool, "__origin__", tool) for tool in get_args(Tool)} == known
 
 
@@ -75,19 +80,12 @@ def test_the_statuses_and_reactions() -> None:
 
 def test_what_rules_match_is_what_the_actions_have() -> None:
     """The parameters of each kind are those of its schema."""
-    schemas = {
-        "shell": local_actions.SHELL,
-        "local shell": local_actions.LOCAL_SHELL,
-        "apply_patch": local_actions.APPLY_PATCH,
-        "custom": local_actions.CUSTOM,
-        "computer": local_actions.COMPUTER,
-    }
     told = {
         kind: re.findall(r"`(\w+)`", parameters.partition(";")[0])
         for kind, _, parameters in rows("What rules match")
     }
     assert {kind: set(names) for kind, names in told.items()} == {
-        kind: set(schema["properties"]) for kind, schema in schemas.items()
+        kind: set(schema["properties"]) for kind, schema in SCHEMAS.items()
     }
 
 
@@ -96,13 +94,13 @@ def test_the_policy_does_what_it_says() -> None:
     (text,) = re.findall(r"^```yaml\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
     policy = Policy.from_text(text)
 
-    def verdict(kind: str, schema: local_actions.Schema, **params: str) -> str:
+    def verdict(kind: str, schema: Schema, **params: str) -> str:
         return policy.evaluate(Action(kind, params=params, schema=schema)).matched_rule
 
-    assert verdict("shell", local_actions.SHELL, command_line="ls\nrm -rf /") == "no_removals"
-    assert verdict("shell", local_actions.SHELL, command_line="ls") == "<default>"
-    assert verdict("apply_patch", local_actions.APPLY_PATCH, path="src/a.py") == "patches_of_the_sources"
-    assert verdict("apply_patch", local_actions.APPLY_PATCH, path="/etc/src/") == "no_way_out"
+    assert verdict("shell", SCHEMAS["shell"], command_line="ls\nrm -rf /") == "no_removals"
+    assert verdict("shell", SCHEMAS["shell"], command_line="ls") == "<default>"
+    assert verdict("apply_patch", SCHEMAS["apply_patch"], path="src/a.py") == "patches_of_the_sources"
+    assert verdict("apply_patch", SCHEMAS["apply_patch"], path="/etc/src/") == "no_way_out"
 
 
 @pytest.mark.parametrize("code", re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL))

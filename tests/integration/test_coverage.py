@@ -32,8 +32,9 @@ from pydantic import BaseModel
 from aegis_otel import ConfigError, govern_agent
 from aegis_otel.adapters.openai_agents import governed_tool
 from aegis_otel.adapters.openai_agents.capture_point import CapturePoint
+from aegis_otel.adapters.openai_agents.coverage.agent_walk import abilities
 from aegis_otel.adapters.openai_agents.coverage.coverage import Coverage, Row, Status, coverage
-from aegis_otel.adapters.openai_agents.coverage.ungoverned import Ungoverned
+from aegis_otel.adapters.openai_agents.coverage.ungoverned import UngovernedTools
 from aegis_otel.adapters.openai_agents.guardrail import governance_guardrail
 from aegis_otel.model import Mode
 from tests.integration.local_kinds import KINDS, Body, a_call, a_function, an_agent, run
@@ -338,13 +339,13 @@ class TestOnUngoverned:
 
     def test_what_was_warned_of_is_remembered_within_bounds(self, caplog: pytest.LogCaptureFixture) -> None:
         """Tools, too, may be named for each request: the oldest of 1,000 is told anew."""
-        ungoverned = Ungoverned("warn", Mode.ENFORCE)
+        ungoverned = UngovernedTools("warn", Mode.ENFORCE)
         unknown = [type("Unknown", (), {"name": f"tool_{number}"})() for number in range(1_001)]
         with caplog.at_level(logging.WARNING, "aegis_otel"):
-            ungoverned.look(Agent(name="A"), unknown)
-            ungoverned.look(Agent(name="A"), unknown[1:])
+            ungoverned.check(abilities(Agent(name="A"), unknown))
+            ungoverned.check(abilities(Agent(name="A"), unknown[1:]))
             assert len(caplog.records) == 1_001
-            ungoverned.look(Agent(name="A"), unknown[:1])
+            ungoverned.check(abilities(Agent(name="A"), unknown[:1]))
         assert len(caplog.records) == 1_002
 
     async def test_a_class_that_makes_tools_of_its_own_is_refused(self, installed: MAKE) -> None:

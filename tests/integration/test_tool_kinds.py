@@ -534,11 +534,11 @@ def test_the_self_test_sees_a_kind_that_is_not_captured(
 ) -> None:
     """Where the SDK runs the body of one kind past us, nothing is installed."""
     if kind.type == "computer":
-        monkeypatch.setattr(local_tools, "_governing", lambda act, gate: act)
+        monkeypatch.setattr(local_tools, "_govern_computer", lambda act, gate: act)
     else:
         owner = type(kind.make(Body()))
-        left = {each: local for each, local in local_tools.LOCAL.items() if each is not owner}
-        monkeypatch.setattr(local_tools, "LOCAL", left)
+        left = [each for each in local_tools.LOCAL_TOOL_KINDS if each.tool is not owner]
+        monkeypatch.setattr(local_tools, "LOCAL_TOOL_KINDS", left)
     with pytest.raises(ConfigError, match="the body was reached"):
         installed(policy=policy("auto"))
 

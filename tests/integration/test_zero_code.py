@@ -49,7 +49,7 @@ REFUSED = "READ [AEGIS ERROR] Action not run: governance is unavailable: "
 
 MOVED = """\
 import types
-from aegis_otel.adapters.openai_agents import function_tools
+from aegis_otel.adapters.openai_agents.capture import function_tools
 unread = types.ModuleType("unread")
 vars(unread).update(vars(function_tools.tool_execution))
 function_tools.tool_execution, function_tools.INVOKER = unread, "renamed_invoker"

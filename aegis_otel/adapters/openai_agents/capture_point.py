@@ -11,8 +11,7 @@ from aegis_otel.adapters.openai_agents.capture.function_tools import Gates
 from aegis_otel.adapters.openai_agents.capture.patches import Patches
 from aegis_otel.adapters.openai_agents.capture.self_test import self_test
 from aegis_otel.adapters.openai_agents.coverage import ungoverned
-from aegis_otel.adapters.openai_agents.coverage.reach import Reach
-from aegis_otel.adapters.openai_agents.coverage.ungoverned import Ungoverned
+from aegis_otel.adapters.openai_agents.coverage.ungoverned import PlacementWarning, UngovernedTools
 from aegis_otel.adapters.openai_agents.gates.actions import Targets
 from aegis_otel.errors import ConfigError
 from aegis_otel.governance.governor import Governor
@@ -37,7 +36,7 @@ class CapturePoint:
         self.governor = governor
         self._approvals = approvals
         self._on_ungoverned = on_ungoverned
-        self._reach, self._reached = Reach(), reached
+        self._reached = reached
         self._targets = targets
         self._gates = Gates(governor, targets)
         self._patches = Patches()
@@ -66,11 +65,12 @@ class CapturePoint:
                 if self.governor.mode is Mode.ENFORCE:
                     sdk_approvals.install(self._gates, self._patches, asks=interrupts)
                 local_tools.install(self.governor, self._targets, self._patches)
+                placement = PlacementWarning()
                 ungoverned.install(
-                    Ungoverned(self._on_ungoverned, self.governor.mode), self._reach, self._patches
+                    UngovernedTools(self._on_ungoverned, self.governor.mode), placement, self._patches
                 )
                 self_test(self._gates, interrupts=interrupts)
-                self._reach.begin(self._reached)
+                placement.reached = self._reached  # not before: the self-test has tools of its own
             except AttributeError as error:
                 self._patches.undo()
                 raise ConfigError(

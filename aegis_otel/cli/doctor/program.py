@@ -90,7 +90,7 @@ def check_placement(
     policies: Iterable[str | os.PathLike[str]], audit: Path, tools: Iterable[object]
 ) -> Check:
     """Whether tools that write files can reach the policy or the audit."""
-    from aegis_otel.adapters.openai_agents.coverage.reach import writing_tools
+    from aegis_otel.adapters.openai_agents.coverage.tool_kinds import writing_tools
     from aegis_otel.runtime.placement import warning, within_reach
 
     reached = within_reach(policies, audit)

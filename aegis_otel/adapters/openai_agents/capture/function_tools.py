@@ -20,7 +20,7 @@ from agents.run_internal import tool_execution
 from agents.tool_context import ToolContext
 
 from aegis_otel.adapters.openai_agents.capture.patches import Patches
-from aegis_otel.adapters.openai_agents.capture.per_tool_cache import Kept
+from aegis_otel.adapters.openai_agents.capture.per_tool_cache import PerToolCache
 from aegis_otel.adapters.openai_agents.gates.actions import LiveActions, Targets, names_of
 from aegis_otel.adapters.openai_agents.gates.function_gate import (
     Actions,
@@ -69,8 +69,8 @@ class Gates:
         self._targets = targets
         self.retired = False
         """Whether they were taken away: what is still held of them lets calls by."""
-        self._gates: Kept[Gate] = Kept()
-        self._invokers: Kept[_Made] = Kept()
+        self._gates: PerToolCache[Gate] = PerToolCache()
+        self._invokers: PerToolCache[_Made] = PerToolCache()
 
     def of(self, tool: FunctionTool) -> Gate:
         """The gate of `tool`."""

@@ -1,8 +1,8 @@
-"""The capture point on the classes of local tools: shell, local shell, apply_patch, custom, computer.
+"""Put a gate before every local tool of the SDK, by way of the SDK's classes.
 
-As with function tools, what the user set stays in the instance, and what the SDK reads is the stand-in
-with the gate. A computer may be made for each run by a factory and never be read from its tool, so it is
-met where the SDK acts on it. Who asks, and with which call, is known only to the SDK's own classes.
+What the user set stays in the instance of the tool, and the SDK reads the proxy. A computer may be made for
+each run by a factory, so its proxy is put where the SDK acts on it. Which agent calls, and with which call
+id, only the SDK's classes that carry out a call know.
 """
 
 from __future__ import annotations
@@ -10,164 +10,135 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-from agents import ApplyPatchTool, CustomTool, LocalShellTool, ShellTool
-from agents.run_internal import tool_actions
+from agents.run_internal.tool_actions import ComputerAction
 
 from aegis_otel.adapters.openai_agents.capture.patches import Patches
-from aegis_otel.adapters.openai_agents.capture.per_tool_cache import Kept
-from aegis_otel.adapters.openai_agents.capture.proxies import Computer, Custom, Editor, LocalShell, Shell
+from aegis_otel.adapters.openai_agents.capture.per_tool_cache import PerToolCache
 from aegis_otel.adapters.openai_agents.gates.actions import Targets
 from aegis_otel.adapters.openai_agents.gates.local_gate import (
+    LocalCall,
     LocalGate,
-    Part,
-    StandIn,
-    Turn,
+    ToolProxy,
     gate_of,
-    own_of,
-    turn,
+    local_call,
+    unwrap,
+)
+from aegis_otel.adapters.openai_agents.gates.local_tools import (
+    LOCAL_TOOL_KINDS,
+    ComputerProxy,
+    LocalToolKind,
 )
 from aegis_otel.errors import ConfigError
 from aegis_otel.governance.governor import Governor
 
 Execute = Callable[..., Awaitable[Any]]
 
-
-class Local(NamedTuple):
-    """Where the part is that a kind of local tool runs, and what stands in for it."""
-
-    attribute: str
-    stand_in: Part
-
-
-LOCAL: dict[type, Local] = {
-    ShellTool: Local("executor", Shell),
-    LocalShellTool: Local("executor", LocalShell),
-    ApplyPatchTool: Local("editor", Editor),
-    CustomTool: Local("on_invoke_tool", Custom),
-}
-"""Every local kind but the computer."""
-
 _EXECUTE = "execute"
-_EXECUTES = (
-    tool_actions.ShellAction,
-    tool_actions.LocalShellAction,
-    tool_actions.ApplyPatchAction,
-    tool_actions.CustomToolAction,
-    tool_actions.ComputerAction,
-)
 _ACT = "_execute_action_and_capture"
 
 
 def install(governor: Governor, targets: Targets, patches: Patches) -> None:
-    """Put the capture point on the local tools.
+    """Put the gate before all local tools.
 
     Raises:
-        ConfigError: this SDK keeps their parts somewhere else.
+        ConfigError: this version of the SDK keeps the parts of a tool somewhere else.
     """
-    gate = InstalledGate(governor, targets)
+    gate = LocalGate(governor, targets, is_on_class=True)
     patches.afterwards(gate.retire)
-    for owner, local in LOCAL.items():
-        if local.attribute not in getattr(owner, "__dataclass_fields__", ()):
-            raise _moved(owner, local.attribute)
-        part = _Part(owner, local, gate)
-        patches.set(owner, local.attribute, part)
-        patches.afterwards(part.made.clear)
-    for action in _EXECUTES:
-        execute = _own_classmethod(action, _EXECUTE)
-        patches.set(action, _EXECUTE, classmethod(_telling(execute)))
-    act = _own_classmethod(tool_actions.ComputerAction, _ACT)
-    patches.set(tool_actions.ComputerAction, _ACT, classmethod(_governing(act, gate)))
+    for kind in LOCAL_TOOL_KINDS:
+        if kind.attribute not in getattr(kind.tool, "__dataclass_fields__", ()):
+            raise _unknown_sdk(kind.tool, kind.attribute)
+        if kind.proxy is ComputerProxy:
+            act = _classmethod_of(ComputerAction, _ACT)
+            patches.set(ComputerAction, _ACT, classmethod(_govern_computer(act, gate)))
+        else:
+            attribute = _PartAttribute(kind, gate)
+            patches.set(kind.tool, kind.attribute, attribute)
+            patches.afterwards(attribute.proxies.clear)
+        execute = _classmethod_of(kind.sdk_action, _EXECUTE)
+        patches.set(kind.sdk_action, _EXECUTE, classmethod(_note_call(execute)))
 
 
-class InstalledGate(LocalGate):
-    """The gate of the capture point: stands aside once that was taken away."""
+class _PartAttribute:
+    """The attribute of a local tool that holds the user's part."""
 
-    is_on_class = True
-
-    def retire(self) -> None:
-        """Let by whoever still holds a stand-in."""
-        self.retired = True
-
-
-class _Part:
-    """The attribute of a local tool that holds its part."""
-
-    def __init__(self, owner: type, local: Local, gate: LocalGate) -> None:
-        self._name = local.attribute
-        self._make = local.stand_in
+    def __init__(self, kind: LocalToolKind, gate: LocalGate) -> None:
+        self._kind = kind
         self._gate = gate
-        self.made: Kept[StandIn] = Kept()
-        self._default = (local.attribute in vars(owner), vars(owner).get(local.attribute))
+        self.proxies: PerToolCache[ToolProxy] = PerToolCache()
+        name, fields = kind.attribute, vars(kind.tool)
+        self._has_default, self._default = name in fields, fields.get(name)
 
     def __get__(self, tool: Any, owner: type) -> Any:
-        has_default, default = self._default
-        own = default if tool is None else vars(tool).get(self._name, default)
-        if own is None and not has_default:
-            raise AttributeError(self._name)
-        own = _unless_governed(own)
-        if own is None or isinstance(own, StandIn):  # nothing runs here; or it has a gate of its own
-            return own
-        name, known = str(tool.name), self.made.get(tool)
-        if known is not None and known.__wrapped__ is own and known._self_tool == name:
+        name = self._kind.attribute
+        part = self._default if tool is None else vars(tool).get(name, self._default)
+        if part is None and not self._has_default:
+            raise AttributeError(name)
+        part = _without_class_gate(part)
+        if part is None or isinstance(part, ToolProxy):  # nothing runs here; or it has a gate of its own
+            return part
+        tool_name, known = str(tool.name), self.proxies.get(tool)
+        if known is not None and known.__wrapped__ is part and known._self_tool == tool_name:
             return known  # the same object each time
-        return self.made.put(tool, self._make(own, self._gate, name))
+        return self.proxies.put(tool, self._kind.proxy(part, self._gate, tool_name))
 
     def __set__(self, tool: Any, part: Any) -> None:
-        vars(tool)[self._name] = _unless_governed(part)
+        vars(tool)[self._kind.attribute] = _without_class_gate(part)
 
 
-def _unless_governed(part: Any) -> Any:
-    """What the user gave, without the gate of a capture point: that may be an old one."""
-    return own_of(part) if isinstance(gate_of(part), InstalledGate) else part
+def _without_class_gate(part: Any) -> Any:
+    """Return the part without a gate of the SDK's classes, which may be that of an earlier installation."""
+    gate = gate_of(part)
+    return unwrap(part) if gate is not None and gate.is_on_class else part
 
 
-def _telling(execute: Execute) -> Execute:
-    """`execute`, with the agent and the call known to the gate for as long as it lasts."""
+def _note_call(execute: Execute) -> Execute:
+    """Wrap `execute` so that the gate knows the agent and the call for as long as it lasts."""
 
     @functools.wraps(execute)
-    async def told(cls: type, **given: Any) -> Any:
-        asked = getattr(given.get("call") or given.get("action"), "tool_call", None)
-        call_id = asked.get("call_id") if isinstance(asked, dict) else getattr(asked, "call_id", None)
-        name = getattr(given.get("agent"), "name", None)
-        token = turn.set(Turn(name, call_id, given.get("config")))
+    async def noted(cls: type, **given: Any) -> Any:
+        tool_call = getattr(given.get("call") or given.get("action"), "tool_call", None)
+        call = LocalCall(
+            getattr(given.get("agent"), "name", None), _member(tool_call, "call_id"), given.get("config")
+        )
+        token = local_call.set(call)
         try:
             return await execute(cls, **given)
         finally:
-            turn.reset(token)
+            local_call.reset(token)
 
-    return told
+    return noted
 
 
-def _governing(act: Execute, gate: LocalGate) -> Execute:
-    """The SDK's way to act on a computer, on its stand-in."""
+def _govern_computer(act: Execute, gate: LocalGate) -> Execute:
+    """Wrap the SDK's way to act on a computer so that it acts on a proxy."""
 
     @functools.wraps(act)
     async def governed(cls: type, computer: Any, tool_call: Any) -> Any:
-        computer = _unless_governed(computer)
+        computer = _without_class_gate(computer)
         if gate_of(computer) is None:
-            computer = Computer(computer, gate, screenshots=_screenshots(tool_call))
+            actions = getattr(tool_call, "actions", None) or [getattr(tool_call, "action", None)]
+            screenshots = [_member(each, "type") for each in actions].count("screenshot")
+            computer = ComputerProxy(computer, gate, screenshots=screenshots)
         return await act(cls, computer, tool_call)
 
     return governed
 
 
-def _screenshots(tool_call: Any) -> int:
-    """How many screenshots the model asks for in one call."""
-    actions = getattr(tool_call, "actions", None) or [getattr(tool_call, "action", None)]
-    kinds = [each.get("type") if isinstance(each, dict) else getattr(each, "type", None) for each in actions]
-    return kinds.count("screenshot")
+def _member(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, dict) else getattr(value, name, None)
 
 
-def _own_classmethod(owner: type, name: str) -> Execute:
+def _classmethod_of(owner: type, name: str) -> Execute:
     found = vars(owner).get(name)
     if not isinstance(found, classmethod) or not inspect.iscoroutinefunction(found.__func__):
-        raise _moved(owner, name)
+        raise _unknown_sdk(owner, name)
     return found.__func__
 
 
-def _moved(owner: type, name: str) -> ConfigError:
+def _unknown_sdk(owner: type, name: str) -> ConfigError:
     return ConfigError(
         f"this version of openai-agents has no `{owner.__name__}.{name}`, where aegis-otel governs it: "
         "pin openai-agents to a version named in the README"

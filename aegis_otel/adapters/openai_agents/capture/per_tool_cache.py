@@ -1,8 +1,8 @@
-"""What was made for a tool, kept in the tool itself, so that it goes with it.
+"""A cache with one value for each tool, kept in the tool itself, so that it is freed with the tool.
 
-It leads back to the tool (an SDK invoker holds its tool), so a table of ours would keep both for ever; a
-circle through the tool is the garbage collector's. A copy of the tool carries what is not its own, which
-does not count for it, and is not copied deeply, and not pickled.
+The value refers back to the tool (an SDK invoker holds its tool), so a table outside of the tool would keep
+both for ever; a cycle through the tool is collected. The value in a copy of the tool does not count for the
+copy. It is not copied deeply, and not pickled.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ T = TypeVar("T")
 _numbers = itertools.count()
 
 
-class Kept(Generic[T]):
-    """One thing for each tool."""
+class PerToolCache(Generic[T]):
+    """One value for each tool."""
 
     def __init__(self) -> None:
         self._key = f"_aegis_{next(_numbers)}"
@@ -24,28 +24,28 @@ class Kept(Generic[T]):
         self._tools: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
     def get(self, tool: Any) -> T | None:
-        """What is kept for `tool`."""
-        note: _Note[T] | None = vars(tool).get(self._key)
-        return note.value if note is not None and note.owner() is tool else None
+        """Return the value for `tool`, if there is one."""
+        entry: _Entry[T] | None = vars(tool).get(self._key)
+        return entry.value if entry is not None and entry.owner() is tool else None
 
     def put(self, tool: Any, value: T) -> T:
-        """Keep `value` for `tool`, in place of what there was."""
+        """Keep `value` for `tool`, and return it."""
         self._tools[id(tool)] = tool
-        vars(tool)[self._key] = _Note(weakref.ref(tool), value)
+        vars(tool)[self._key] = _Entry(weakref.ref(tool), value)
         return value
 
     def drop(self, tool: Any) -> None:
-        """Forget what is kept for `tool`."""
+        """Remove the value for `tool`."""
         vars(tool).pop(self._key, None)
 
     def clear(self) -> None:
-        """Leave nothing in any tool."""
+        """Remove the values of all tools."""
         for tool in self._tools.values():
             self.drop(tool)
         self._tools.clear()
 
 
-class _Note(Generic[T]):
+class _Entry(Generic[T]):
     __slots__ = ("owner", "value")
 
     def __init__(self, owner: weakref.ref[Any], value: T) -> None:

@@ -1,10 +1,8 @@
-"""Whether the capture point captures: a real run on a written model, whose tool must not be reached.
+"""Check that tool calls can be governed here: real runs on a scripted model, whose tools must not be reached.
 
-Other people's classes are changed, and an SDK that no longer looks where we stand would run tools as if
-nothing were installed. So before anything is trusted, two calls are made to be stopped: one by the
-guardrail, one by the invoker behind it.
-
-Whether the capture point captures the local tools: one call of each kind, made to be stopped.
+Classes of the SDK are changed, and a version of the SDK that no longer asks them would run tools as if
+nothing were installed. So before anything is trusted, calls of every kind are made that must be stopped: of
+a function tool, one by the guardrail and one by the invoker behind it, and one of each kind of local tool.
 """
 
 from __future__ import annotations
@@ -18,15 +16,9 @@ from typing import Any
 
 from agents import (
     Agent,
-    ApplyPatchTool,
-    AsyncComputer,
-    ComputerTool,
-    CustomTool,
     FunctionTool,
-    LocalShellTool,
     RunConfig,
     Runner,
-    ShellTool,
     ToolGuardrailFunctionOutput,
     ToolInputGuardrailData,
     function_tool,
@@ -39,104 +31,60 @@ from aegis_otel.adapters.openai_agents.gates.actions import LiveActions
 from aegis_otel.adapters.openai_agents.gates.approval_check import Look
 from aegis_otel.adapters.openai_agents.gates.function_gate import Invoke
 from aegis_otel.adapters.openai_agents.gates.invoker import has_known_body
-from aegis_otel.adapters.openai_agents.gates.local_gate import closed
+from aegis_otel.adapters.openai_agents.gates.local_gate import self_test_output
+from aegis_otel.adapters.openai_agents.gates.local_tools import LOCAL_TOOL_KINDS, SELF_TEST
 from aegis_otel.errors import ConfigError
 from aegis_otel.governance.interruptions import GOES, WAITS, Ruling
-
-_NAME = "aegis_self_test"
-_STOPPED_BY_PROXY = "stopped by the stand-in"
-_CALLS: list[Any] = [
-    {"type": "shell_call", "action": {"commands": ["true"]}},
-    {"type": "local_shell_call", "action": {"type": "exec", "command": ["true"], "env": {}}},
-    {"type": "apply_patch_call", "operation": {"type": "delete_file", "path": "none"}},
-    {"type": "custom_tool_call", "name": _NAME, "input": ""},
-    {"type": "computer_call", "pending_safety_checks": [], "actions": [{"type": "screenshot"}]},
-]
-
-
-async def local_fault() -> str | None:
-    """What is wrong: the body of a tool was reached; None where nothing is."""
-    tools: list[Any] = [
-        ShellTool(executor=_unreached_body),
-        LocalShellTool(executor=_unreached_body),
-        ApplyPatchTool(editor=_Editor()),
-        CustomTool(name=_NAME, description="", on_invoke_tool=_unreached_body),
-        ComputerTool(computer=_Screen()),
-    ]
-    calls: Any = [
-        {**call, "status": "completed", "id": f"id_{n}", "call_id": f"call_{n}"}
-        for n, call in enumerate(_CALLS)
-    ]
-    model = ScriptedModel([calls, [assistant_message("done")]])
-    agent = Agent(name=_NAME, tools=tools, model=model)
-    token = closed.set(_STOPPED_BY_PROXY)
-    try:
-        await Runner.run(agent, "", run_config=RunConfig(tracing_disabled=True))
-    finally:
-        closed.reset(token)
-    read = [
-        str(item.get("output"))
-        for item in model.calls[-1].input
-        if isinstance(item, dict) and str(item.get("type")).endswith("_output")
-    ]
-    if len(read) == len(calls) and all(_STOPPED_BY_PROXY in output for output in read):
-        return None
-    return f"of calls of local tools, the model read {read}"
-
-
-def _unreached_body(*_: Any) -> str:
-    return "the body was reached"
-
-
-class _Editor:
-    create_file = update_file = delete_file = staticmethod(_unreached_body)
-
-
-async def _act(*_: Any) -> str:
-    return _unreached_body()
-
-
-_Screen: Any = type("_Screen", (AsyncComputer,), dict.fromkeys(AsyncComputer.__abstractmethods__, _act))
-
 
 _PATIENCE_S = 30.0
 _STEP_S = 0.5
 _STOPPED = ["stopped by the guardrail", "stopped by the invoker"]
+_STOPPED_BY_PROXY = "stopped by the proxy"
+_UNTRACED = RunConfig(tracing_disabled=True)
 
 
 def self_test(gates: Gates, *, interrupts: bool = False) -> None:
-    """Check that the SDK asks the installed capture point before it runs a tool's body.
+    """Check that the SDK asks the installed capture point before it runs the body of a tool.
 
     Nothing is decided, recorded or traced.
 
     Args:
-        gates: What is installed.
-        interrupts: Whether it pauses runs too, and that is to be seen.
+        gates: The installed gates of function tools.
+        interrupts: Whether the capture point pauses runs for a human, so that this is checked, too.
 
     Raises:
-        ConfigError: it does not; the message says what was seen.
+        ConfigError: the SDK does not ask; the message says what happened.
     """
-    attempt = _Attempt(gates, interrupts)
-    thread = threading.Thread(target=attempt.run, name="aegis-self-test", daemon=True)
-    thread.start()  # a loop of its own: the caller may be inside one
-    while thread.is_alive() and not attempt.selector.is_stuck():
+    selector = _IdleSelector()
+    fault: str | None = f"it stood still for {_PATIENCE_S:g} s"
+
+    def attempt() -> None:
+        nonlocal fault
+        try:
+            with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+                fault = runner.run(_find_fault(gates, interrupts))
+        except Exception as error:
+            fault = f"{type(error).__name__}: {error}"
+
+    # In a thread with a loop of its own, because the caller may be inside a loop.
+    thread = threading.Thread(target=attempt, name="aegis-self-test", daemon=True)
+    thread.start()
+    while thread.is_alive() and not selector.is_stuck():
         thread.join(_STEP_S)
-    if attempt.fault is not None:
+    if fault is not None:
         raise ConfigError(
-            f"the self-test of the capture point failed, so tools would run ungoverned: {attempt.fault}; "
+            f"the self-test of the capture point failed, so tools would run ungoverned: {fault}; "
             "pin openai-agents to a version named in the README"
         )
 
 
-class _Selector(selectors.DefaultSelector):
-    """Knows for how long its loop has had nothing to do: on a busy machine a run is slow, and not stuck."""
+class _IdleSelector(selectors.DefaultSelector):
+    """Knows how long its loop has had nothing to do: on a busy machine a run is slow, but not stuck."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._idle_since: float | None = None
+    _idle_since: float | None = None
 
     def select(self, timeout: float | None = None) -> Any:
-        """Wait; with work to do, a loop asks without waiting."""
+        """Wait for events; a loop that has work to do calls this with a timeout of 0."""
         self._idle_since = time.monotonic() if timeout is None or timeout > 0 else None
         try:
             return super().select(timeout)
@@ -149,71 +97,80 @@ class _Selector(selectors.DefaultSelector):
         return since is not None and time.monotonic() - since > _PATIENCE_S
 
 
-class _Attempt:
-    def __init__(self, gates: Gates, interrupts: bool) -> None:
-        self._gates = gates
-        self._interrupts = interrupts
-        self.selector = _Selector()
-        self.fault: str | None = f"it stood still for {_PATIENCE_S:g} s"
+async def _find_fault(gates: Gates, interrupts: bool) -> str | None:
+    """Return what is wrong; None where every call was stopped."""
+    invoker = vars(function_tool(_body, name_override=SELF_TEST))[INVOKER]
+    if not has_known_body(invoker):
+        return f"tools made of functions have an unknown `{type(invoker).__name__}`, so failures go unseen"
+    return await _fault_of_function_tools(gates, interrupts) or await _fault_of_local_tools()
 
-    def run(self) -> None:
-        try:
-            with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(self.selector)) as runner:
-                self.fault = runner.run(self._look())
-        except Exception as error:
-            self.fault = f"{type(error).__name__}: {error}"
 
-    async def _look(self) -> str | None:
-        made = vars(function_tool(_body, name_override=_NAME))[INVOKER]
-        if not has_known_body(made):
-            return f"tools made of functions have an unknown `{type(made).__name__}`, so failures go unseen"
-        return await self._calls() or await local_fault()
+async def _fault_of_function_tools(gates: Gates, interrupts: bool) -> str | None:
+    reached = False
 
-    async def _calls(self) -> str | None:
-        reached = False
+    async def body(context: ToolContext[Any], arguments: str) -> str:  # noqa: ARG001
+        nonlocal reached
+        reached = True
+        return "reached"
 
-        async def body(context: ToolContext[Any], arguments: str) -> str:  # noqa: ARG001
-            nonlocal reached
-            reached = True
-            return "reached"
-
-        schema = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
-        tool = FunctionTool(name=_NAME, description="", params_json_schema=schema, on_invoke_tool=body)
-        actions = LiveActions(weakref.ref(tool), {})
-        closed = _Closed(self._gates, self._gates.governor, actions)
-        self._gates.put(tool, closed)
-        model = ScriptedModel(
-            [
-                [function_call(_NAME, {}, call_id="guardrail")],
-                [function_call(_NAME, {}, call_id="invoker")],
-                [assistant_message("done")],
-            ]
-        )
-        agent = Agent(name=_NAME, tools=[tool], model=model)
-        quiet = RunConfig(tracing_disabled=True)
-        result = await Runner.run(agent, "", run_config=quiet)
-        for closed.open_questions in (1, 0) if self._interrupts else ():
-            if len(result.interruptions) != 1:
-                return "a call was not put to a human, or not again when only the SDK knew of an answer"
-            state = result.to_state()
-            state.approve(result.interruptions[0])
-            result = await Runner.run(agent, state, run_config=quiet)
-        read = [
-            item["output"]
-            for item in model.calls[-1].input
-            if isinstance(item, dict) and item.get("type") == "function_call_output"
+    schema = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
+    tool = FunctionTool(name=SELF_TEST, description="", params_json_schema=schema, on_invoke_tool=body)
+    gate = _ClosedGate(gates, gates.governor, LiveActions(weakref.ref(tool), {}))
+    gates.put(tool, gate)
+    model = ScriptedModel(
+        [
+            [function_call(SELF_TEST, {}, call_id="guardrail")],
+            [function_call(SELF_TEST, {}, call_id="invoker")],
+            [assistant_message("done")],
         ]
-        if reached:
-            return "the body of a tool was reached"
-        return None if read == _STOPPED else f"the model read {read}"
+    )
+    agent = Agent(name=SELF_TEST, tools=[tool], model=model)
+    result = await Runner.run(agent, "", run_config=_UNTRACED)
+    for gate.open_questions in (1, 0) if interrupts else ():
+        if len(result.interruptions) != 1:
+            return "a call was not put to a human, or not again when only the SDK knew of an answer"
+        state = result.to_state()
+        state.approve(result.interruptions[0])
+        result = await Runner.run(agent, state, run_config=_UNTRACED)
+    if reached:
+        return "the body of a tool was reached"
+    outputs = _outputs(model)
+    return None if outputs == _STOPPED else f"the model read {outputs}"
+
+
+async def _fault_of_local_tools() -> str | None:
+    calls: Any = [
+        {**kind.self_test_call, "status": "completed", "id": f"id_{n}", "call_id": f"call_{n}"}
+        for n, kind in enumerate(LOCAL_TOOL_KINDS)
+    ]
+    model = ScriptedModel([calls, [assistant_message("done")]])
+    agent = Agent(name=SELF_TEST, tools=[kind.self_test_tool() for kind in LOCAL_TOOL_KINDS], model=model)
+    token = self_test_output.set(_STOPPED_BY_PROXY)
+    try:
+        await Runner.run(agent, "", run_config=_UNTRACED)
+    finally:
+        self_test_output.reset(token)
+    outputs = [str(output) for output in _outputs(model)]
+    if len(outputs) == len(calls) and all(_STOPPED_BY_PROXY in output for output in outputs):
+        return None
+    return f"of calls of local tools, the model read {outputs}"
+
+
+def _outputs(model: ScriptedModel) -> list[Any]:
+    """Return the outputs of tools that the model was sent last."""
+    return [
+        item.get("output")
+        for item in model.calls[-1].input
+        if isinstance(item, dict) and str(item.get("type")).endswith("_output")
+    ]
 
 
 def _body() -> None:
     """Stand as the body of a tool that is never called."""
 
 
-class _Closed(ToolGate):
-    """Lets nothing through: the first call not past the guardrail, the second not past the invoker."""
+class _ClosedGate(ToolGate):
+    """Lets no call pass: the first one not past the guardrail, the second one not past the invoker."""
 
     open_questions = 2
 

@@ -1,1 +1,1 @@
-"""Tell what is governed of everything that an agent can reach."""
+"""What is governed of everything that an agent can reach."""

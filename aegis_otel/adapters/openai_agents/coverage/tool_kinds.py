@@ -1,15 +1,17 @@
-"""Every kind of tool the SDK has, and whether a call of it can be governed."""
+"""Every kind of tool and handoff of the SDK, and whether its calls can be governed."""
 
 from __future__ import annotations
 
+import functools
 import inspect
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from agents import (
     CodeInterpreterTool,
-    ComputerTool,
     FileSearchTool,
     FunctionTool,
+    Handoff,
     HostedMCPTool,
     ImageGenerationTool,
     ProgrammaticToolCallingTool,
@@ -20,9 +22,12 @@ from agents import (
 from agents.tool import ToolOriginType, get_function_tool_origin
 
 from aegis_otel.adapters.openai_agents.capture.function_tools import INVOKER
-from aegis_otel.adapters.openai_agents.capture.local_tools import LOCAL
+from aegis_otel.adapters.openai_agents.gates.local_tools import LOCAL_TOOL_KINDS, ComputerProxy
+from aegis_otel.runtime.placement import can_write_files
 
-_BEFORE_WE_HEAR = "runs in the model's service, and is over when this process hears of it: "
+GOVERNED_HANDOFF = "_aegis_original"
+"""On what the SDK calls of a governed copy of a handoff: what it calls of the user's own handoff."""
+_HOSTED_REASON = "runs in the model's service, and is over when this process hears of it: "
 
 
 class Kind(NamedTuple):
@@ -33,19 +38,33 @@ class Kind(NamedTuple):
     harmless: str | None = None
 
 
-COMPUTER = Kind("computer")
-LOCAL_KINDS = {
-    owner: Kind(name)
-    for owner, name in zip(LOCAL, ("shell", "local shell", "apply_patch", "custom"), strict=True)
-}
 FUNCTION, MCP, AGENT = Kind("function"), Kind("MCP"), Kind("agent as tool")
-HOSTED = {
-    WebSearchTool: Kind("web search", _BEFORE_WE_HEAR + "limit it with its `filters`, or remove it"),
-    FileSearchTool: Kind("file search", _BEFORE_WE_HEAR + "limit its `vector_store_ids`, or remove it"),
-    CodeInterpreterTool: Kind(
-        "code interpreter", _BEFORE_WE_HEAR + "use a `ShellTool` with an executor of your own, or remove it"
+LOCAL = {kind.tool: Kind(kind.name) for kind in LOCAL_TOOL_KINDS}
+MCP_SERVER, SANDBOX = Kind("MCP server"), Kind("sandbox")
+AGENT_CLASS = Kind(
+    "agent class",
+    "comes from a `get_all_tools` of its own and is not looked at: function tools are governed all the same, "
+    "others may not be: put them in `tools`, or use `govern_agent`",
+)
+HANDOFF = Kind("handoff", harmless="does nothing itself: the tools of the agent it leads to are governed")
+HANDOFF_CODE = Kind(
+    "handoff with code",
+    "runs code of yours (`on_handoff`, `on_invoke_handoff`) and no policy is asked: "
+    "do that in a function tool",
+)
+SEARCH = {
+    ToolSearchTool: Kind("tool search", harmless="only finds tools: the calls of what it finds are governed"),
+    ProgrammaticToolCallingTool: Kind(
+        "programmatic tool calling", harmless="can only call the agent's tools: each call is governed"
     ),
-    ImageGenerationTool: Kind("image generation", _BEFORE_WE_HEAR + "use a function tool, or remove it"),
+}
+HOSTED = {
+    WebSearchTool: Kind("web search", _HOSTED_REASON + "limit it with its `filters`, or remove it"),
+    FileSearchTool: Kind("file search", _HOSTED_REASON + "limit its `vector_store_ids`, or remove it"),
+    CodeInterpreterTool: Kind(
+        "code interpreter", _HOSTED_REASON + "use a `ShellTool` with an executor of your own, or remove it"
+    ),
+    ImageGenerationTool: Kind("image generation", _HOSTED_REASON + "use a function tool, or remove it"),
     HostedMCPTool: Kind(
         "hosted MCP",
         "the model's service calls the server itself: connect to it from here with `mcp_servers=[...]`, or "
@@ -56,61 +75,113 @@ HOSTED_SHELL = Kind(
     "hosted shell",
     "its commands run in a container of the model's service: give it an `executor` to run them here",
 )
-SEARCH = {
-    ToolSearchTool: Kind("tool search", harmless="only finds tools: the calls of what it finds are governed"),
-    ProgrammaticToolCallingTool: Kind(
-        "programmatic tool calling", harmless="can only call the agent's tools: each call is governed"
-    ),
-}
+STORED_PROMPT = Kind(
+    "stored prompt",
+    "may bring tools of its own, which run in the model's service: give its text as `instructions` and its "
+    "tools as `tools`",
+)
+REQUEST_FIELD = Kind(
+    "request field",
+    "is sent to the model's service as it is, and may bring tools that run there: give them as `tools`",
+)
+CODEX_AGENT = Kind(
+    "codex agent",
+    "the call that starts it is decided, and its commands and edits are not: limit them with its "
+    "`sandbox_mode` and `approval_policy`",
+)
+CAPABILITY_CLASS = Kind(
+    "capability class",
+    "makes its tools only for a run: function tools are governed all the same, others may not be",
+)
+
+
+def unknown(error: Exception) -> Kind:
+    """Return the kind of what raised `error` when it was inspected."""
+    return Kind("unknown", f"it cannot be looked at ({type(error).__name__})")
 
 
 def kind_of(tool: object) -> Kind:
-    """What `tool` is. Never raises: what is not known here cannot be governed."""
+    """Return the kind of `tool`. Never raises: a tool of an unknown kind cannot be governed."""
     try:
         return _kind_of(tool)
     except Exception as error:
-        return Kind("unknown", f"it cannot be looked at ({type(error).__name__})")
+        return unknown(error)
 
 
 def _kind_of(tool: object) -> Kind:
     if isinstance(tool, FunctionTool):
-        return _overridden(tool, FunctionTool, INVOKER) or _origin(tool)
+        return _custom_class(tool, FunctionTool, INVOKER) or _kind_of_function(tool)
     if isinstance(tool, ShellTool) and tool.environment is not None and tool.environment["type"] != "local":
         return HOSTED_SHELL
-    if isinstance(tool, ComputerTool):
-        return COMPUTER
-    for owner, local in LOCAL.items():
-        if isinstance(tool, owner):
-            return _overridden(tool, owner, local.attribute) or LOCAL_KINDS[owner]
+    for local in LOCAL_TOOL_KINDS:
+        if isinstance(tool, local.tool):
+            on_class = local.proxy is not ComputerProxy
+            overrides = _custom_class(tool, local.tool, local.attribute) if on_class else None
+            return overrides or LOCAL[local.tool]
     for known, kind in (*HOSTED.items(), *SEARCH.items()):
         if isinstance(tool, known):
             return kind
     return Kind("unknown", f"`{type(tool).__name__}` is no kind of tool that aegis-otel knows")
 
 
-def _origin(tool: FunctionTool) -> Kind:
+def _kind_of_function(tool: FunctionTool) -> Kind:
     origin = get_function_tool_origin(tool)
     if origin is None:
         return FUNCTION
     return {ToolOriginType.MCP: MCP, ToolOriginType.AGENT_AS_TOOL: AGENT}.get(origin.type, FUNCTION)
 
 
-def _overridden(tool: object, owner: type, *attributes: str) -> Kind | None:
-    """A class of the user's that answers in the SDK's place is asked past the capture point."""
-    for name in attributes:
-        if inspect.getattr_static(type(tool), name, None) is not vars(owner).get(name):
-            return Kind(
-                "custom class",
-                f"`{type(tool).__name__}` overrides `{name}`, where its calls would be governed: "
-                "set it on the instance instead",
-            )
-    return None
+def _custom_class(tool: object, owner: type, attribute: str) -> Kind | None:
+    """Return the kind of a tool whose class overrides the attribute by which its calls are governed."""
+    if inspect.getattr_static(type(tool), attribute, None) is vars(owner).get(attribute):
+        return None
+    return Kind(
+        "custom class",
+        f"`{type(tool).__name__}` overrides `{attribute}`, where its calls would be governed: "
+        "set it on the instance instead",
+    )
 
 
-def name_of(tool: Any) -> str:
-    """What a tool calls itself; never raises."""
+def kind_of_handoff(handoff: object) -> Kind:
+    """Return the kind of a handoff: only one of the SDK without `on_handoff` is known to run no code."""
+    if not isinstance(handoff, Handoff):
+        return HANDOFF  # an agent
     try:
-        name = tool.name
+        invoke: Any = handoff.on_invoke_handoff
+        invoke = getattr(invoke, GOVERNED_HANDOFF, invoke)
+        parts = (invoke.func, *invoke.args) if isinstance(invoke, functools.partial) else (invoke,)
+        made_by_sdk = all(
+            part.__module__ in ("agents.handoffs", "agents.realtime.handoffs") for part in parts
+        )
+        runs_code = inspect.getclosurevars(parts[-1]).nonlocals["on_handoff"] is not None
+        return HANDOFF if made_by_sdk and not runs_code else HANDOFF_CODE
+    except Exception:  # made in a way not known here
+        return HANDOFF_CODE
+
+
+def target_of_handoff(handoff: object) -> object:
+    """Return the agent that a handoff leads to; None where that is known only when it is invoked."""
+    if not isinstance(handoff, Handoff):
+        return handoff
+    reference = getattr(handoff, "_agent_ref", None)
+    return None if reference is None else reference()
+
+
+def name_of(thing: Any) -> str:
+    """Return the name of a tool or an agent, or else of its class. Never raises."""
+    try:
+        name = thing.name
     except Exception:
         name = None
-    return name if isinstance(name, str) else f"<{type(tool).__name__}>"
+    return name if isinstance(name, str) else f"<{type(thing).__name__}>"
+
+
+def writing_tools(tools: Iterable[Any]) -> list[str]:
+    """Return the names of the tools that run in this process and can write files."""
+    writers = tuple(kind.tool for kind in LOCAL_TOOL_KINDS if kind.writes_files)
+    return [
+        name
+        for tool, name in ((tool, name_of(tool).replace("`", "'")) for tool in tools)
+        if isinstance(tool, writers)
+        or (isinstance(tool, FunctionTool) and can_write_files(name, tool.params_json_schema))
+    ]

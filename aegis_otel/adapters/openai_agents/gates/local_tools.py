@@ -1,0 +1,323 @@
+"""The SDK's kinds of local tools, in one table: how a call of each kind becomes an action and is governed.
+
+Local tools get no JSON arguments. Each kind has the JSON Schema of its parameters, so that a rule on a
+parameter that no such call has counts against the call, as with every other tool. What the model leaves out
+is left out. A proxy copies what the model asks for, so that nobody changes it between the decision and the
+body.
+
+To govern another kind of local tool, write its proxy and add a row to `LOCAL_TOOL_KINDS`.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+from agents import (
+    ApplyPatchTool,
+    AsyncComputer,
+    ComputerTool,
+    CustomTool,
+    LocalShellTool,
+    ShellTool,
+    UserError,
+)
+from agents.editor import ApplyPatchResult
+from agents.run_internal import tool_actions
+
+from aegis_otel.adapters.openai_agents.gates.local_gate import LocalGate, Schema, ToolProxy
+
+SELF_TEST = "aegis_self_test"
+"""The name of the tools and of the agent of the self-test."""
+COMPUTER = "computer"
+"""The name of a computer's actions; the SDK's own name for it is that of an old preview."""
+
+_STRING = {"type": "string"}
+_INTEGER = {"type": "integer"}
+_STRINGS = {"type": "array", "items": _STRING}
+_POINTS = {"type": "array", "items": {"type": "object", "properties": {"x": _INTEGER, "y": _INTEGER}}}
+
+
+def _schema(**properties: Any) -> Schema:
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def _given(holder: Any, schema: Schema) -> dict[str, Any]:
+    values = {name: getattr(holder, name, None) for name in schema["properties"]}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+class ShellProxy(ToolProxy):
+    """Proxy for the executor of a `ShellTool`; the parameter `command_line` is for regular expressions."""
+
+    _self_schema = _schema(
+        commands=_STRINGS, command_line=_STRING, timeout_ms=_INTEGER, max_output_length=_INTEGER
+    )
+
+    async def __call__(self, request: Any) -> Any:
+        request = dataclasses.replace(request, data=copy.deepcopy(request.data))
+        return await self._self_govern(
+            lambda: self._self_params(request.data.action),
+            lambda: self.__wrapped__(request),
+            call_id=request.data.call_id,
+        )
+
+    def _self_params(self, action: Any) -> dict[str, Any]:
+        return {**_given(action, self._self_schema), "command_line": "\n".join(action.commands)}
+
+
+class LocalShellProxy(ShellProxy):
+    """Proxy for the executor of a `LocalShellTool`."""
+
+    _self_schema = _schema(
+        command=_STRINGS,
+        command_line=_STRING,
+        working_directory=_STRING,
+        env={"type": "object"},
+        timeout_ms=_INTEGER,
+        user=_STRING,
+    )
+
+    def _self_params(self, action: Any) -> dict[str, Any]:
+        return {**_given(action, self._self_schema), "command_line": " ".join(action.command)}
+
+
+class EditorProxy(ToolProxy):
+    """Proxy for the editor of an `ApplyPatchTool`: each operation of a patch is decided on its own."""
+
+    _self_schema = _schema(
+        type={"enum": ["create_file", "update_file", "delete_file"]},
+        path=_STRING,
+        diff=_STRING,
+        move_to=_STRING,
+    )
+
+    async def create_file(self, operation: Any) -> Any:
+        return await self._self_apply(self.__wrapped__.create_file, operation)
+
+    async def update_file(self, operation: Any) -> Any:
+        return await self._self_apply(self.__wrapped__.update_file, operation)
+
+    async def delete_file(self, operation: Any) -> Any:
+        return await self._self_apply(self.__wrapped__.delete_file, operation)
+
+    async def _self_apply(self, method: Callable[[Any], Any], operation: Any) -> Any:
+        operation = dataclasses.replace(operation)
+        return await self._self_govern(
+            lambda: _given(operation, self._self_schema),
+            lambda: method(operation),
+            refused=lambda text: ApplyPatchResult(status="failed", output=text),
+        )
+
+
+class CustomToolProxy(ToolProxy):
+    """Proxy for the invoker of a `CustomTool`."""
+
+    _self_schema = _schema(input=_STRING)
+
+    async def __call__(self, context: Any, text: str) -> Any:
+        return await self._self_govern(
+            lambda: {"input": text},
+            lambda: self.__wrapped__(context, text),
+            call_id=getattr(context, "tool_call_id", None),
+        )
+
+
+class ComputerProxy(ToolProxy):
+    """Proxy for a computer: each of its actions is decided on its own.
+
+    A computer answers with pictures only, so there is no text by which a refusal could reach the model: a
+    refusal ends the run. The screenshot that the SDK takes after a permitted action is that action's result.
+
+    Args:
+        part: The user's computer.
+        gate: Decides.
+        tool: The name of its actions.
+        screenshots: How many screenshots the model asks for in this call. Where that is not known, the first
+            one after another action is taken for that action's result.
+    """
+
+    _self_schema = _schema(
+        type=_STRING,
+        x=_INTEGER,
+        y=_INTEGER,
+        button=_STRING,
+        keys=_STRINGS,
+        path=_POINTS,
+        scroll_x=_INTEGER,
+        scroll_y=_INTEGER,
+        text=_STRING,
+        arguments={"type": "array"},
+    )
+
+    def __init__(
+        self, part: Any, gate: LocalGate, tool: str = COMPUTER, *, screenshots: int | None = None
+    ) -> None:
+        super().__init__(part, gate, tool)
+        self._self_screenshots = screenshots
+        self._self_shown = True
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.__wrapped__, name)
+        if name.startswith("_") or not callable(method):
+            return method
+
+        @functools.wraps(method)  # the SDK reads from the signature which keywords it takes
+        async def act(*positional: Any, **named: Any) -> Any:
+            if name == "screenshot" and self._self_is_result():
+                shown = method()
+                return await shown if inspect.isawaitable(shown) else shown
+            positional, named = copy.deepcopy((positional, named))
+            done = await self._self_govern(
+                lambda: _computer_params(name, positional, named),
+                lambda: method(*positional, **named),
+                refused=_end_the_run,
+            )
+            self._self_shown = name == "screenshot"
+            return done
+
+        return act
+
+    def _self_is_result(self) -> bool:
+        """Return whether the SDK takes this screenshot as the result of the action before it."""
+        if self._self_screenshots is None:
+            is_result = not self._self_shown
+            self._self_shown = True
+            return is_result
+        self._self_screenshots -= 1
+        return self._self_screenshots < 0
+
+
+_POSITIONAL = {
+    "click": ("x", "y", "button"),
+    "double_click": ("x", "y"),
+    "drag": ("path",),
+    "keypress": ("keys",),
+    "move": ("x", "y"),
+    "scroll": ("x", "y", "scroll_x", "scroll_y"),
+    "type": ("text",),
+}
+"""The arguments that the SDK passes to each method of a computer, in order."""
+
+
+def _computer_params(method: str, positional: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of one action; `arguments` are those of an action that is not known here."""
+    names = _POSITIONAL.get(method, ())
+    params = {"type": method, **dict(zip(names, positional, strict=False)), **named}
+    if len(positional) > len(names):
+        params["arguments"] = list(positional[len(names) :])
+    return params
+
+
+def _end_the_run(text: str) -> NoReturn:
+    raise UserError(text)
+
+
+def _unreached(*_: Any) -> str:
+    return "the body was reached"
+
+
+class _UnreachedEditor:
+    create_file = update_file = delete_file = staticmethod(_unreached)
+
+
+async def _unreached_action(*_: Any) -> str:
+    return _unreached()
+
+
+_UnreachedComputer: Any = type(
+    "_UnreachedComputer",
+    (AsyncComputer,),
+    dict.fromkeys(AsyncComputer.__abstractmethods__, _unreached_action),
+)
+
+
+class LocalToolKind(NamedTuple):
+    """One kind of local tool."""
+
+    name: str
+    """As coverage shows it."""
+    tool: type[Any]
+    """The SDK's class of the tool."""
+    attribute: str
+    """The field of the tool that holds the user's part."""
+    proxy: type[ToolProxy]
+    sdk_action: type[Any]
+    """The SDK's class that carries out a call, by its class method `execute`."""
+    self_test_tool: Callable[[], Any]
+    """Makes a tool for the self-test, whose body answers that it was reached."""
+    self_test_call: dict[str, Any]
+    """A call of that tool, as a model makes it."""
+    writes_files: bool = False
+
+    @property
+    def schema(self) -> Schema:
+        """JSON Schema of what a rule sees of a call."""
+        return self.proxy._self_schema
+
+
+LOCAL_TOOL_KINDS = (
+    LocalToolKind(
+        name="shell",
+        tool=ShellTool,
+        attribute="executor",
+        proxy=ShellProxy,
+        sdk_action=tool_actions.ShellAction,
+        self_test_tool=lambda: ShellTool(executor=_unreached),
+        self_test_call={"type": "shell_call", "action": {"commands": ["true"]}},
+        writes_files=True,
+    ),
+    LocalToolKind(
+        name="local shell",
+        tool=LocalShellTool,
+        attribute="executor",
+        proxy=LocalShellProxy,
+        sdk_action=tool_actions.LocalShellAction,
+        self_test_tool=lambda: LocalShellTool(executor=_unreached),
+        self_test_call={
+            "type": "local_shell_call",
+            "action": {"type": "exec", "command": ["true"], "env": {}},
+        },
+        writes_files=True,
+    ),
+    LocalToolKind(
+        name="apply_patch",
+        tool=ApplyPatchTool,
+        attribute="editor",
+        proxy=EditorProxy,
+        sdk_action=tool_actions.ApplyPatchAction,
+        self_test_tool=lambda: ApplyPatchTool(editor=_UnreachedEditor()),
+        self_test_call={
+            "type": "apply_patch_call",
+            "operation": {"type": "delete_file", "path": "none"},
+        },
+        writes_files=True,
+    ),
+    LocalToolKind(
+        name="custom",
+        tool=CustomTool,
+        attribute="on_invoke_tool",
+        proxy=CustomToolProxy,
+        sdk_action=tool_actions.CustomToolAction,
+        self_test_tool=lambda: CustomTool(name=SELF_TEST, description="", on_invoke_tool=_unreached),
+        self_test_call={"type": "custom_tool_call", "name": SELF_TEST, "input": ""},
+    ),
+    # A factory may make a computer for each run, so it gets its proxy where the SDK acts on it.
+    LocalToolKind(
+        name=COMPUTER,
+        tool=ComputerTool,
+        attribute="computer",
+        proxy=ComputerProxy,
+        sdk_action=tool_actions.ComputerAction,
+        self_test_tool=lambda: ComputerTool(computer=_UnreachedComputer()),
+        self_test_call={
+            "type": "computer_call",
+            "pending_safety_checks": [],
+            "actions": [{"type": "screenshot"}],
+        },
+    ),
+)
