@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter
 
-from aegis_otel.policy.evaluation.tool_schema import fill_defaults, flat_defaults
+from aegis_otel.policy.evaluation.tool_schema import Reading, fill_defaults, flat_defaults
 
 
 class Small(BaseModel):
@@ -132,3 +132,61 @@ def test_other_schemas_are_walked(field: Any) -> None:
 def test_schemas_with_other_keywords_are_walked(more: dict[str, Any]) -> None:
     """So is one whose root says more than which properties there are."""
     assert flat_defaults({"type": "object", "properties": {}} | more) is None
+
+
+MONEY = {"type": "object", "properties": {"limit": {"type": "integer", "default": 5}}}
+LISTED = {"properties": {"p": {"type": "object"}}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "sent", "filled"),
+    [
+        ({"additionalProperties": MONEY}, {"p": {}}, {"p": {"limit": 5}}),
+        (
+            {"additionalProperties": {"additionalProperties": MONEY}},
+            {"p": {"q": {}}},
+            {"p": {"q": {"limit": 5}}},
+        ),
+        ({"patternProperties": {"^p": MONEY}}, {"p": {}, "q": {}}, {"p": {"limit": 5}, "q": {}}),
+        ({"patternProperties": {"^p": MONEY}, "additionalProperties": True}, {"p": {}}, {"p": {"limit": 5}}),
+        (
+            {"properties": {"p": {"$ref": "#/$defs/a~1b"}}, "$defs": {"a/b": MONEY}},
+            {"p": {}},
+            {"p": {"limit": 5}},
+        ),
+        (
+            {"properties": {"p": {"$ref": "#/$defs/a~0b"}}, "$defs": {"a~b": MONEY}},
+            {"p": {}},
+            {"p": {"limit": 5}},
+        ),
+        (
+            {"properties": {"p": {"$ref": "#/$defs/a%20b"}}, "$defs": {"a b": MONEY}},
+            {"p": {}},
+            {"p": {"limit": 5}},
+        ),
+        ({"allOf": [LISTED, {"additionalProperties": MONEY}]}, {"p": {}}, {"p": {"limit": 5}}),
+        ({"allOf": [LISTED, {"patternProperties": {"^p$": MONEY}}]}, {"p": {}}, {"p": {"limit": 5}}),
+        (LISTED | {"patternProperties": {"^p$": MONEY}}, {"p": {}}, {"p": {"limit": 5}}),
+        (LISTED | {"additionalProperties": MONEY}, {"p": {}}, {"p": {}}),
+        ({"additionalProperties": {"items": MONEY}}, {"p": [{}]}, {"p": [{"limit": 5}]}),
+    ],
+    ids=str,
+)
+def test_defaults_are_filled_in_wherever_a_schema_holds(
+    schema: dict[str, Any], sent: dict[str, Any], filled: dict[str, Any]
+) -> None:
+    assert fill_defaults(sent, schema)
+    assert sent == filled
+
+
+@pytest.mark.parametrize(
+    ("parts", "default"),
+    [([{"default": None}, {"default": 5}], False), ([{"title": "x"}, {"default": 5}], True)],
+)
+def test_a_schema_has_the_default_that_is_filled_in(parts: list[dict[str, Any]], default: bool) -> None:
+    """The first that holds; what is asked of a schema and what is put into a call are one walk."""
+    schema = {"properties": {"limit": {"allOf": parts}}}
+    sent: dict[str, Any] = {}
+    assert fill_defaults(sent, schema)
+    assert (sent["limit"] is not None) is default
+    assert Reading(schema).has_default(("limit",)) is default

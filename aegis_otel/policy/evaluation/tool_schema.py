@@ -1,9 +1,7 @@
-"""Fill in what the body sees where the model said nothing: the defaults of a schema, at every depth.
+"""Read a tool's JSON Schema: what it says of a parameter, and which defaults the tool's body will see.
 
-Read what a tool's JSON Schema says about its parameters, by the one walk through such a schema.
-
-The schema is the tool's own and may come from a server nobody here wrote. Every walk counts its steps and
-stops at a limit; what cannot be read counts against the action, not for it.
+`SchemaWalk` is the one walk behind both. The schema is the tool's own and may come from a server nobody here
+wrote: every walk counts its steps and stops at a limit, and what cannot be read counts against the call.
 """
 
 from __future__ import annotations
@@ -11,7 +9,7 @@ from __future__ import annotations
 import copy
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -22,7 +20,15 @@ _MAX_LOOK_UP = 800
 """Steps of one look-up."""
 _MAX_READING = 1_000
 """Steps of all look-ups of one decision: less than ten milliseconds."""
+_MAX_FILLING = 1_500
+"""Steps of filling in the defaults of one call: less than ten milliseconds."""
+_PER_STEP = 50
+"""Names that are compared in the time of one step."""
 _MAX_PATTERN = 500
+_MAX_NODES = 6_000
+"""The most nodes of a schema that is read once for a tool."""
+_MAX_DEPTH = 32
+"""Nested values; what is nested deeper keeps what the model sent."""
 _CONDITIONAL = ("if", "dependentSchemas", "dependencies", "$dynamicRef", "$recursiveRef")
 """Keywords that change what a schema says with the value; what they say of a parameter is not known."""
 
@@ -38,6 +44,13 @@ class Presence(Enum):
     OPEN = "open"
     """The schema allows keys it does not name, so it cannot tell."""
     UNREADABLE = "unreadable"
+
+
+_MOST = (Presence.UNREADABLE, Presence.HAS_NULLABLE, Presence.HAS, Presence.OPEN, Presence.LACKS)
+"""The order in which one of several alternatives decides: the most that one of them has."""
+_SUREST = (Presence.UNREADABLE, Presence.HAS, Presence.HAS_NULLABLE, Presence.LACKS, Presence.OPEN)
+"""The order in which one of several schemas that hold together decides: one that names the path, then one
+that rules it out."""
 
 
 class _Seen(NamedTuple):
@@ -57,6 +70,7 @@ class TooLarge(Exception):
 
 
 FAILURES = (TooLarge, RecursionError, TypeError, ValueError, AttributeError)
+"""The errors of a walk through a schema that cannot be read."""
 
 
 def look_up(schema: Mapping[str, Any], path: str) -> Presence:
@@ -80,10 +94,10 @@ class Reading:
         """Return what the schema says about the dotted `path`."""
         known = self._presences.get(path)
         if known is None:
-            literal = self._look((path,)).presence
-            if "." in path and literal not in (Presence.HAS, Presence.HAS_NULLABLE):
-                literal = self._look(tuple(path.split("."))).presence
-            known = self._presences[path] = literal
+            known = self._look((path,)).presence
+            if "." in path and known not in (Presence.HAS, Presence.HAS_NULLABLE):
+                known = self._look(tuple(path.split("."))).presence
+            self._presences[path] = known
         return known
 
     def allows_null(self, steps: tuple[str, ...]) -> bool:
@@ -107,7 +121,7 @@ class Reading:
         if known is None:
             if self._steps_left <= 0:  # whatever is asked now: a policy may have thousands of rules
                 return _NOT_READ
-            walk = Walk(self._schema, min(_MAX_LOOK_UP, self._steps_left))
+            walk = SchemaWalk(self._schema, min(_MAX_LOOK_UP, self._steps_left))
             try:
                 known = walk.look(self._schema, steps)
             except FAILURES:
@@ -117,7 +131,7 @@ class Reading:
         return known
 
 
-class Walk:
+class SchemaWalk:
     """A walk through one schema that counts its steps; it raises one of `FAILURES` where it must end."""
 
     def __init__(self, root: Mapping[str, Any], most: int) -> None:
@@ -136,93 +150,8 @@ class Walk:
         if self.steps > self._most:
             raise TooLarge
 
-    def look(self, schema: Any, path: Sequence[str]) -> _Seen:
-        """Return what `schema` says about what the keys of `path` lead to."""
-        self.step()
-        if schema is False:
-            return _Seen(Presence.LACKS)
-        if path and schema is True:
-            return _Seen(Presence.OPEN)
-        if not path:
-            nullable = self.allows_null(schema)
-            default = self._has_default(schema)
-            return _Seen(Presence.HAS_NULLABLE if nullable else Presence.HAS, default=default)
-        found = [self._own(schema, path)]
-        found += [self.look(part, path) for part in self.joined(schema)]
-        found += [_either([self.look(each, path) for each in options]) for options in _choices(schema)]
-        return _both(found)
-
-    def _own(self, schema: Mapping[str, Any], path: Sequence[str]) -> _Seen:
-        """Return what the keywords of this schema say, without its sub-schemas."""
-        if not _allows_type(schema, "object"):
-            return _Seen(Presence.LACKS)
-        for keyword in _CONDITIONAL:  # no generator: this is most of what a large schema takes
-            if keyword in schema:
-                return _NOT_READ
-        properties = schema.get("properties", {})
-        required = len(path) == 1 and path[0] in schema.get("required", ())
-        if path[0] in properties:
-            seen = self.look(properties[path[0]], path[1:])
-            return _Seen(seen.presence, required or (len(path) > 1 and seen.required), seen.default)
-        inner = list(self.unlisted(schema, path[0]))
-        if inner and len(path) > 1:
-            return _either([self.look(each, path[1:]) for each in inner])
-        if inner or schema.get("patternProperties"):
-            return _Seen(Presence.OPEN, required)
-        # Left out, it means "open" in JSON Schema; but who lists properties means those.
-        additional = schema.get("additionalProperties", "properties" not in schema)
-        return _Seen(Presence.LACKS if additional is False else Presence.OPEN, required)
-
-    def unlisted(self, schema: Mapping[str, Any], key: str) -> Iterator[Any]:
-        """Yield the schemas of a key that `properties` does not have."""
-        fits = False
-        for pattern, inner in schema.get("patternProperties", {}).items():
-            self.step(20)
-            if _may_match(pattern, key):
-                fits = True
-                yield inner
-        additional = schema.get("additionalProperties")
-        if not fits and isinstance(additional, Mapping):
-            yield additional
-
-    def allows_null(self, schema: Any) -> bool:
-        """Return whether null is a value of `schema`."""
-        self.step()
-        if isinstance(schema, bool):
-            return schema
-        own = (
-            _allows_type(schema, "null")
-            and ("enum" not in schema or None in schema["enum"])
-            and ("const" not in schema or schema["const"] is None)
-        )
-        return (
-            own
-            and all(self.allows_null(part) for part in self.joined(schema))
-            and all(any(self.allows_null(each) for each in options) for options in _choices(schema))
-        )
-
-    def _has_default(self, schema: Any) -> bool:
-        self.step()
-        if not isinstance(schema, Mapping):
-            return False
-        if "default" in schema:
-            return schema["default"] is not None
-        return any(map(self._has_default, self.joined(schema))) or any(
-            self._has_default(each) for options in _choices(schema) for each in options
-        )
-
-    def joined(self, schema: Mapping[str, Any]) -> Iterator[Any]:
-        """Yield the schemas that hold together with this one."""
-        if "$ref" in schema:
-            yield self.resolve(schema["$ref"])
-        yield from schema.get("allOf", ())
-
     def resolve(self, reference: str) -> Any:
-        """Return the schema at a local JSON pointer.
-
-        Raises:
-            ValueError: it leads elsewhere, or nowhere.
-        """
+        """Return the schema at a local JSON pointer. Raises ValueError where there is none."""
         self.step(1 + len(reference) // 20)
         if reference != "#" and not reference.startswith("#/"):
             raise ValueError(reference)
@@ -235,11 +164,113 @@ class Walk:
             node = node[key]
         return node
 
+    def parts(self, schema: Any, *, loops: bool = False) -> list[Mapping[str, Any]]:
+        """Return the schema and all that hold together with it, by `$ref` and `allOf`, each once.
 
-def _choices(schema: Mapping[str, Any]) -> Iterator[Sequence[Any]]:
-    for keyword in ("anyOf", "oneOf"):
-        if schema.get(keyword):
-            yield schema[keyword]
+        Args:
+            loops: Whether a schema may hold together with itself; else it raises ValueError.
+        """
+        found: dict[int, Mapping[str, Any]] = {}
+        open_ids: set[int] = set()
+
+        def visit(part: Any) -> None:
+            self.step()
+            if isinstance(part, bool):
+                part = {} if part else {"type": ()}
+            if id(part) in open_ids and not loops:
+                raise ValueError(part)
+            if id(part) in found:
+                return
+            found[id(part)] = part
+            open_ids.add(id(part))
+            if "$ref" in part:
+                visit(self.resolve(part["$ref"]))
+            for each in part.get("allOf", ()):
+                visit(each)
+            open_ids.discard(id(part))
+
+        visit(schema)
+        return list(found.values())
+
+    def inner(self, part: Mapping[str, Any], key: str) -> Iterator[Any]:
+        """Yield what one schema, without those that hold together with it, says of the value at `key`."""
+        is_named = key in part.get("properties", ())
+        if is_named:
+            yield part["properties"][key]
+        for pattern, schema in part.get("patternProperties", {}).items():
+            self.step(20)
+            if _may_match(pattern, key):
+                is_named = True
+                yield schema
+        if not is_named and isinstance(part.get("additionalProperties"), Mapping):
+            yield part["additionalProperties"]
+
+    def look(self, schema: Any, path: Sequence[str]) -> _Seen:
+        """Return what `schema` says about what the keys of `path` lead to."""
+        if not path:
+            if schema is False:
+                return _Seen(Presence.LACKS)
+            nullable = self.allows_null(schema)
+            default = any(each is not None for each in self.defaults([schema]))
+            return _Seen(Presence.HAS_NULLABLE if nullable else Presence.HAS, default=default)
+        found: list[_Seen] = []
+        for part in self.parts(schema):
+            found.append(self._own(part, path))
+            for options in _choices(part):
+                seen = [self.look(each, path) for each in options]
+                found.append(_combined(_MOST, seen, required=all(each.required for each in seen)))
+        return _combined(_SUREST, found, required=any(each.required for each in found))
+
+    def _own(self, part: Mapping[str, Any], path: Sequence[str]) -> _Seen:
+        """Return what the keywords of one schema say, without those that hold together with it."""
+        if not _allows_type(part, "object"):
+            return _Seen(Presence.LACKS)
+        for keyword in _CONDITIONAL:  # no generator: this is most of what a large schema takes
+            if keyword in part:
+                return _NOT_READ
+        properties = part.get("properties", {})
+        required = len(path) == 1 and path[0] in part.get("required", ())
+        if path[0] in properties:
+            seen = self.look(properties[path[0]], path[1:])
+            return seen._replace(required=required or (len(path) > 1 and seen.required))
+        inner = list(self.inner(part, path[0]))
+        if inner and len(path) > 1:
+            seens = [self.look(each, path[1:]) for each in inner]
+            return _combined(_MOST, seens, required=all(each.required for each in seens))
+        if inner or part.get("patternProperties"):
+            return _Seen(Presence.OPEN, required)
+        # Left out, it means "open" in JSON Schema; but who lists properties means those.
+        additional = part.get("additionalProperties", "properties" not in part)
+        return _Seen(Presence.LACKS if additional is False else Presence.OPEN, required)
+
+    def allows_null(self, schema: Any) -> bool:
+        """Return whether null is a value of `schema`."""
+        return all(
+            _allows_type(part, "null")
+            and ("enum" not in part or None in part["enum"])
+            and ("const" not in part or part["const"] is None)
+            and all(any(self.allows_null(each) for each in options) for options in _choices(part))
+            for part in self.parts(schema)
+        )
+
+    def defaults(self, schemas: Iterable[Any]) -> Iterator[Any]:
+        """Yield what may be filled in: a schema's own default comes before those of its alternatives."""
+        seen: set[int] = set()
+        waiting = deque(schemas)
+        while waiting:
+            parts = self.parts(waiting.popleft(), loops=True)
+            own = next((part for part in parts if "default" in part), None)
+            if own is not None:
+                yield own["default"]
+                continue
+            for part in parts:
+                if id(part) not in seen:
+                    seen.add(id(part))
+                    waiting += [each for options in _choices(part) for each in options]
+
+
+def _choices(schema: Mapping[str, Any]) -> list[Sequence[Any]]:
+    return [schema[keyword] for keyword in ("anyOf", "oneOf") if schema.get(keyword)]
 
 
 def _allows_type(schema: Mapping[str, Any], name: str) -> bool:
@@ -259,35 +290,10 @@ def _may_match(pattern: Any, key: str) -> bool:
         return True
 
 
-def _first(found: Sequence[_Seen], *order: Presence) -> Presence:
+def _combined(order: Sequence[Presence], found: Sequence[_Seen], *, required: bool) -> _Seen:
     presences = {each.presence for each in found}
-    return next(presence for presence in order if presence in presences)
-
-
-def _either(found: Sequence[_Seen]) -> _Seen:
-    """Combine alternatives: the most that one of them has; required where all of them require it."""
-    presence = _first(
-        found, Presence.UNREADABLE, Presence.HAS_NULLABLE, Presence.HAS, Presence.OPEN, Presence.LACKS
-    )
-    return _Seen(presence, all(each.required for each in found), any(each.default for each in found))
-
-
-def _both(found: Sequence[_Seen]) -> _Seen:
-    """Combine schemas that hold together: one that names the path decides, then one that rules it out."""
-    presence = _first(
-        found, Presence.UNREADABLE, Presence.HAS, Presence.HAS_NULLABLE, Presence.LACKS, Presence.OPEN
-    )
-    return _Seen(presence, any(each.required for each in found), any(each.default for each in found))
-
-
-_MAX_NODES = 6_000
-"""The most nodes of a schema that is read once for a tool."""
-_MAX_STEPS = 1_500
-"""The most steps of filling in the defaults of one call: less than ten milliseconds."""
-_PER_STEP = 50
-"""Names that are compared in the time of one step."""
-_MAX_DEPTH = 32
-"""Nested values; what is nested deeper keeps what the model sent."""
+    presence = next(presence for presence in order if presence in presences)
+    return _Seen(presence, required, any(each.default for each in found))
 
 
 def has_defaults(schema: object) -> bool:
@@ -360,63 +366,53 @@ def fill_defaults(params: dict[str, Any], schema: Mapping[str, Any]) -> bool:
     return True
 
 
+_Inner = Callable[[Mapping[str, Any], Any], Iterable[Any]]
+"""(schema, key or index) -> what the schema says of the value there."""
+
+
 class _Fill:
     """Fills in values, those at the top first, so that a limit is met as deep down as can be."""
 
     def __init__(self, root: Mapping[str, Any]) -> None:
-        self._walk = Walk(root, _MAX_STEPS)
+        self._walk = SchemaWalk(root, _MAX_FILLING)
         self._root = root
         self._waiting: deque[tuple[Any, list[Any], int]] = deque()
 
     def run(self, params: dict[str, Any]) -> None:
-        self._wait(params, [self._root], 0)
+        self._waiting.append((params, [self._root], 0))
         while self._waiting:
             value, schemas, depth = self._waiting.popleft()
             parts = self._parts_for(value, schemas)
-            if isinstance(value, list):
-                self._list(value, parts, depth)
-            else:
-                self._object(value, parts, depth)
+            if isinstance(value, dict):
+                self._fill(value, parts)
+            if depth == _MAX_DEPTH:
+                continue
+            inner: _Inner = self._walk.inner if isinstance(value, dict) else _item
+            for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+                if isinstance(value, list):
+                    self._walk.step(1 + len(parts))
+                if isinstance(each, (dict, list)):
+                    schemas = [schema for part in parts for schema in inner(part, key)]
+                    self._waiting.append((each, schemas, depth + 1))
 
-    def _wait(self, value: Any, schemas: list[Any], depth: int) -> None:
-        if depth <= _MAX_DEPTH and isinstance(value, (dict, list)):
-            self._waiting.append((value, schemas, depth))
-
-    def _list(self, value: list[Any], parts: list[Mapping[str, Any]], depth: int) -> None:
-        for index, item in enumerate(value):
-            self._walk.step(1 + len(parts))
-            schemas = []
-            for part in parts:
-                items = part.get("items")
-                places = _list(part.get("prefixItems")) or _list(items)
-                schemas.append(places[index] if index < len(places) else part.get("additionalItems", items))
-            self._wait(item, [each for each in schemas if isinstance(each, Mapping)], depth + 1)
-
-    def _object(self, value: dict[str, Any], parts: list[Mapping[str, Any]], depth: int) -> None:
+    def _fill(self, value: dict[str, Any], parts: list[Mapping[str, Any]]) -> None:
         fields: dict[str, list[Any]] = {}
         for part in parts:
-            for name, inner in _mapping(part.get("properties")).items():
+            for name, inner in part.get("properties", {}).items():
                 self._walk.step()
                 fields.setdefault(name, []).append(inner)
         doubtful = self._named_by_conditions(parts)
         for name, inners in fields.items():
-            if name not in value and name not in doubtful:
-                self._default(value, name, inners)
-            if name in value:
-                self._wait(value[name], inners, depth + 1)
-        for name, inner in value.items():
-            if name not in fields and isinstance(inner, (dict, list)):
-                self._wait(inner, [each for part in parts for each in self._unlisted(part, name)], depth + 1)
-
-    def _default(self, value: dict[str, Any], name: str, inners: list[Any]) -> None:
-        defaults = {}
-        for each in self._defaults(inners):
-            self._weigh(each)
-            defaults[json.dumps(each, sort_keys=True)] = each
-        if len(defaults) == 1:
-            value[name] = copy.deepcopy(defaults.popitem()[1])
-        elif defaults and not any(map(self._nullable, inners)):
-            value[name] = None
+            if name in value or name in doubtful:
+                continue
+            defaults = {}
+            for each in self._walk.defaults(inners):
+                self._weigh(each)
+                defaults[json.dumps(each, sort_keys=True)] = each
+            if len(defaults) == 1:
+                value[name] = copy.deepcopy(defaults.popitem()[1])
+            elif defaults and not any(map(self._walk.allows_null, inners)):
+                value[name] = None
 
     def _weigh(self, default: Any) -> None:
         """Count what it takes to copy a default, which may be of any size."""
@@ -430,118 +426,60 @@ class _Fill:
             elif isinstance(value, str):
                 self._walk.step(len(value) // 1_000)
 
-    def _nullable(self, schema: Any) -> bool:
-        return self._walk.allows_null(schema) if isinstance(schema, (Mapping, bool)) else True
-
-    def _unlisted(self, part: Mapping[str, Any], name: str) -> Iterator[Any]:
-        if name not in _mapping(part.get("properties")):
-            yield from self._walk.unlisted(part, name)
-
     def _named_by_conditions(self, parts: list[Mapping[str, Any]]) -> set[str]:
         """Return the names whose defaults depend on the other arguments."""
-        conditional = [
-            inner
-            for part in parts
-            for inner in (
-                *(part.get(keyword) for keyword in ("then", "else")),
-                *_mapping(part.get("dependentSchemas")).values(),
-                *_mapping(part.get("dependencies")).values(),
-            )
-        ]
+        conditional = [part[keyword] for part in parts for keyword in ("then", "else") if keyword in part]
+        for part in parts:
+            for keyword in ("dependentSchemas", "dependencies"):
+                conditional += [each for each in part.get(keyword, {}).values() if not isinstance(each, list)]
         found: set[str] = set()
-        for part in self._all_parts(conditional):
-            properties = _mapping(part.get("properties"))
+        for part in self._parts_for(None, conditional):
+            properties = part.get("properties", ())
             self._walk.step(len(properties) // _PER_STEP)
             found.update(properties)
         return found
-
-    def _all_parts(self, schemas: list[Any]) -> Iterator[Mapping[str, Any]]:
-        seen: set[int] = set()
-        waiting = list(schemas)
-        while waiting:
-            for part in self._joined(waiting.pop()):
-                if id(part) not in seen:
-                    seen.add(id(part))
-                    yield part
-                    waiting += [each for options in _options(part) for each in options]
 
     def _parts_for(self, value: Any, schemas: list[Any]) -> list[Mapping[str, Any]]:
         """Return the schemas, and whatever of what they are composed of may be true of `value`."""
         found: dict[int, Mapping[str, Any]] = {}  # by id: a schema may refer to itself
         waiting = deque(schemas)
         while waiting:
-            for part in self._joined(waiting.popleft()):
+            for part in self._walk.parts(waiting.popleft(), loops=True):
                 if id(part) in found:
                     continue
                 found[id(part)] = part
-                for options in _options(part):
+                for options in _choices(part):
                     waiting += [each for each in options if self._fits(value, each)] or options
         return list(found.values())
 
-    def _joined(self, schema: Any) -> Iterable[Mapping[str, Any]]:
-        """Return the schema, and what must be true with it."""
-        found: dict[int, Mapping[str, Any]] = {}
-        waiting = deque([schema])
-        while waiting:
-            part = waiting.popleft()
-            self._walk.step()
-            if not isinstance(part, Mapping) or id(part) in found:
-                continue
-            found[id(part)] = part
-            if isinstance(part.get("$ref"), str):
-                waiting.append(self._walk.resolve(part["$ref"]))
-            waiting += _list(part.get("allOf"))
-        return found.values()
-
     def _fits(self, value: Any, schema: Any) -> bool:
         """Return whether a list or an object may be what `schema` means; the body may convert the rest."""
-        kind = "object" if isinstance(value, dict) else "array"
-        for part in self._joined(schema):
-            kinds = part.get("type", kind)
-            self._walk.step(len(_list(kinds)) // _PER_STEP + len(_list(part.get("required"))) // _PER_STEP)
-            if kind != kinds and kind not in _list(kinds):
+        for part in self._walk.parts(schema, loops=True):
+            kinds, required = part.get("type", ()), part.get("required", ())
+            self._walk.step(len(kinds) // _PER_STEP + len(required) // _PER_STEP)
+            if not _allows_type(part, "array" if isinstance(value, list) else "object"):
                 return False
-            if isinstance(value, list):
+            if not isinstance(value, dict):
                 continue
-            if any(name not in value for name in _list(part.get("required"))):
+            if any(name not in value for name in required):
                 return False
-            properties = _mapping(part.get("properties"))
+            properties = part.get("properties", {})
             self._walk.step(len(value) // _PER_STEP)
             if any(name in properties and not self._allows(properties[name], value[name]) for name in value):
                 return False
         return True
 
     def _allows(self, schema: Any, value: Any) -> bool:
-        for part in self._joined(schema):
-            options = _list(part.get("enum"))
-            self._walk.step(len(options) // _PER_STEP)
-            if value != part.get("const", value) or ("enum" in part and value not in options):
+        for part in self._walk.parts(schema, loops=True):
+            self._walk.step(len(part.get("enum", ())) // _PER_STEP)
+            if value != part.get("const", value) or value not in part.get("enum", (value,)):
                 return False
         return True
 
-    def _defaults(self, schemas: Iterable[Any]) -> Iterator[Any]:
-        """Yield what may be filled in: a schema's own default comes before those of its parts."""
-        seen: set[int] = set()
-        waiting = deque(schemas)
-        while waiting:
-            parts = list(self._joined(waiting.popleft()))
-            own = next((part for part in parts if "default" in part), None)
-            if own is not None:
-                yield own["default"]
-                continue
-            for part in parts:
-                if id(part) not in seen:
-                    seen.add(id(part))
-                    waiting += [each for options in _options(part) for each in options]
 
-
-def _options(part: Mapping[str, Any]) -> Iterator[list[Any]]:
-    return (_list(part.get(keyword)) for keyword in ("anyOf", "oneOf"))
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
+def _item(part: Mapping[str, Any], index: int) -> list[Any]:
+    """Return what one schema says of an item of a list."""
+    items = part.get("items")
+    places = part.get("prefixItems") or (items if isinstance(items, list) else ())
+    found = places[index] if index < len(places) else part.get("additionalItems", items)
+    return [found] if isinstance(found, Mapping) else []
