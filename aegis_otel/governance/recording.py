@@ -14,7 +14,7 @@ from aegis_otel.audit.record import NAME_CHARS, SCHEMA_VERSION, AuditRecord, cut
 from aegis_otel.governance.call import NOWHERE, Origin, System
 from aegis_otel.governance.error_text import READ
 from aegis_otel.model import Mode, PolicyDecision, RiskLevel
-from aegis_otel.redaction.redactor import SHORT_NAME, redact, redact_name, redact_short_name, redact_text
+from aegis_otel.redaction.redactor import redact, redact_name, redact_text
 from aegis_otel.redaction.serialize import encode_plain, to_plain
 from aegis_otel.redaction.settings import digest as redaction_digest
 
@@ -96,14 +96,9 @@ def decided(
 
 def recorded_name(value: object) -> str:
     """A name or an id as rows have it: redacted, and cut where it is long."""
-    if type(value) is not str:
-        name = redact_name(value)
-    elif len(value) <= SHORT_NAME:
-        name = redact_short_name(value)
-    elif len(value) <= READ:
-        name = redact_text(value)
-    else:  # of a server or a model: not all of it is looked at
+    if isinstance(value, str) and len(value) > READ:  # of a server or a model: not all of it is redacted
         return cut_name(redact_text(value[:READ]), value)
+    name = redact_name(value)
     return name if len(name) <= NAME_CHARS else cut_name(name)
 
 

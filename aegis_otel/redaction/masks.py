@@ -1,58 +1,18 @@
 """What a mask covers: never what a shell would run as another command, and never more than a bound.
 
 Text is bytes here, and a span is a pair of offsets into it. Whoever writes an argument also writes what
-stands around a secret in it. So a span ends where a shell would end the command, unless a quote of the same
-line, which a shell reads as one too, holds that together.
-
-How much one redaction works through: what has more in it that may be a secret is hidden as a whole.
-
-The time is linear in the length of a text, but a place that has to be looked at costs a thousand times what
-another byte does, and whoever writes the arguments can write nothing but such places.
+stands around a secret in it. So a span ends where a shell would end the command, unless a quote on the same
+line, which a shell reads as one too, holds it together.
 """
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from re import compile as compile_fixed  # nothing in these goes back: as linear, and quicker to call
 
-MOST = 1_000_000
-"""What one redaction may spend, in units of some 5 us: so it takes a few seconds at most."""
-A_NAME = 1
-"""The cost of a word that contains the name of a secret and is none, such as `author`."""
-A_PLACE = 4
-"""The cost of the name of a secret, of a match of a pattern, and of a value that is hidden."""
-A_TEXT = 12
-"""The cost of a text of a structure in which one of the patterns may match."""
-
-
-class TooMuchError(Exception):
-    """There is more that may be a secret than is looked at."""
-
-
-class _Work(threading.local):
-    left = MOST
-
-
-_work = _Work()
-
-
-def begin() -> None:
-    """Begin a redaction in this thread."""
-    _work.left = MOST
-
-
-def spend(units: int = A_PLACE) -> None:
-    """Count what is worked through.
-
-    Raises:
-        TooMuchError: it is too much, so that the whole has to be hidden.
-    """
-    _work.left -= units
-    if _work.left < 0:
-        raise TooMuchError
-
+from aegis_otel.redaction.budget import spend
+from aegis_otel.redaction.data_files import words
 
 Span = tuple[int, int]
 
@@ -62,6 +22,8 @@ MASKED = r"\[REDACTED(?: (?:object |list )?\d{1,9} chars)?\]"
 """A pattern for what stands in place of a secret, a text or a structure."""
 LONGEST = 1_024
 """Bytes of a quoted or bracketed value with blanks that are hidden; a value of one word has no bound."""
+WORDS = {title: frozenset(word.encode() for word in listed) for title, listed in words("words.txt").items()}
+"""The lists of `data/words.txt`."""
 
 _mask = compile_fixed(MASKED.encode())
 _masks = compile_fixed(f"(?:{MASKED})+".encode())
@@ -75,38 +37,22 @@ _BEHIND_WORD = frozenset(b" \t\r\n'\"),;&|")
 _LETTERS = frozenset(byte for byte in range(256) if byte >= 0x80 or chr(byte).isalnum() or byte == ord("_"))
 _JOINS = _LETTERS.union(b"[({])}\\-+/=:.")
 _FEW = 8
-_AROUND = 512
-"""Bytes beside a mask in which a secret could begin or end that is one only since the mask is there."""
-_LOOK_BACK = 4_096  # bytes of a line before a value, to see which quote is open
-
-_COMMANDS = frozenset(
-    b"ls rm mv cp sh bash zsh dash ksh csh fish su sudo id env set who w whoami ps top kill killall"
-    b" pkill reboot halt poweroff shutdown init logout exit exec eval source nc ncat curl wget python"
-    b" python3 perl ruby node php java go make gcc cc git ssh scp sftp ftp telnet docker podman"
-    b" kubectl helm systemctl service crontab at batch chmod chown chgrp mkfs fdisk dd mount umount df"
-    b" du free uname hostname ifconfig ip iptables netstat ss lsof find grep sed awk xargs tee cat tac"
-    b" more less head tail sort uniq cut tr wc date cal echo printf read test true false sleep yes"
-    b" watch time nohup screen tmux vi vim nano emacs ed tar gzip gunzip zip unzip apt yum dnf pip"
-    b" pip3 npm npx yarn brew history alias export unset jobs fg bg wait trap pwd mkdir rmdir touch ln"
-    b" stat file which whereis locate passwd useradd userdel usermod groupadd visudo last lastlog"
-    b" dmesg journalctl sync lsblk blkid modprobe insmod rmmod sysctl nmap tcpdump socat base64"
-    b" openssl gpg mysql psql redis-cli mongo sqlite3 aws gcloud az terraform ansible vagrant cmd"
-    b" powershell pwsh del format dir type".split()
-)
+_LOOK_BACK = 4_096  # bytes of a line before a value, in which an open quote is searched
+_COMMANDS = WORDS["commands"]
 
 
 def is_mask(data: bytes) -> bool:
-    """Whether `data` is a mask and nothing else."""
+    """Return whether `data` is a mask and nothing else."""
     return _mask.fullmatch(data) is not None
 
 
 def unmasked(data: bytes) -> bytes:
-    """`data` without masks."""
+    """Return `data` without masks."""
     return _mask.sub(b"", data) if b"[REDACTED" in data else data
 
 
 def beyond_masks(data: bytes, spans: Iterable[Span]) -> list[Span]:
-    """The spans that hide more than masks do; where one begins or ends within a mask, with all of that."""
+    """Return the spans that hide more than masks; one that ends within a mask is extended over all of it."""
     if b"[REDACTED" not in data:
         return list(spans)
     masks = [found.span() for found in _mask.finditer(data)]
@@ -126,18 +72,18 @@ def beyond_masks(data: bytes, spans: Iterable[Span]) -> list[Span]:
 
 
 def after_mask(data: bytes, at: int) -> int:
-    """Where the masks at `at` end; `at` where there is none."""
+    """Return where the masks at `at` end; `at` where there is none."""
     found = _masks.match(data, at) if data.startswith(b"[REDACTED", at) else None
     return at if found is None else found.end()
 
 
 def is_command(word: bytes) -> bool:
-    """Whether a shell that meets this word alone would plausibly run something."""
+    """Return whether a shell that reads this word alone would plausibly run something."""
     return word.lower() in _COMMANDS or word[:1] in (b"/", b".", b"~", b"$", b"(", b"{", b"\\", b"<", b">")
 
 
 def clip(data: bytes, start: int, end: int) -> list[Span]:
-    """The parts of a value that are hidden: all of it, or what a command boundary in it leaves.
+    """Return the parts of a value that are hidden: all of it, or what a command boundary in it leaves.
 
     Beyond a boundary only one word without blanks, which is no command, still belongs to the value.
     """
@@ -163,7 +109,7 @@ def clip(data: bytes, start: int, end: int) -> list[Span]:
 
 
 def bounded(data: bytes, start: int, end: int) -> list[Span]:
-    """`clip`, and at most `LONGEST` bytes where the value is more than one word."""
+    """Return the parts of a value that are hidden, at most `LONGEST` bytes where it is more than one word."""
     spend()
     if end - start > LONGEST and _blank.search(data, start, end) is not None:
         end = start + LONGEST
@@ -171,7 +117,7 @@ def bounded(data: bytes, start: int, end: int) -> list[Span]:
 
 
 def _held_together(data: bytes, start: int, end: int) -> bool:
-    """Whether a quote that a shell reads as one is open over all of the span and closes on its line."""
+    """Return whether a quote that a shell reads as one is open over all of a span and closes on its line."""
     if end - start > LONGEST or data.find(b"\n", start, end) >= 0 or data.find(b"\r", start, end) >= 0:
         return False
     begin = data.rfind(b"\n", max(0, start - _LOOK_BACK), start) + 1
@@ -194,7 +140,7 @@ def _held_together(data: bytes, start: int, end: int) -> bool:
 
 
 def merged(spans: Iterable[Span]) -> list[Span]:
-    """Spans in order, those that overlap as one."""
+    """Return the spans in order, those that overlap as one."""
     found: list[Span] = []
     for start, end in sorted(spans):
         if found and start < found[-1][1]:
@@ -205,7 +151,7 @@ def merged(spans: Iterable[Span]) -> list[Span]:
 
 
 def without_substitutions(data: bytes, spans: list[Span]) -> list[Span]:
-    """Leave what a shell would substitute out of spans, whatever found them. They must be in order."""
+    """Return the spans, which must be in order, without what a shell would substitute."""
     if b"`" not in data and b"$(" not in data:
         return spans
     parts: list[Span] = []
@@ -215,54 +161,59 @@ def without_substitutions(data: bytes, spans: list[Span]) -> list[Span]:
     return parts
 
 
-class Masked:
-    """A text with a mask, which says how much it hides, in place of each span.
+def mask_of(hidden: bytes) -> bytes:
+    """Return the mask that stands in place of a text."""
+    return b"[REDACTED %d chars]" % len(hidden if hidden.isascii() else hidden.decode("utf-8", "replace"))
+
+
+class EditedText:
+    """A text in which each span is replaced, and where its other bytes stood before.
 
     Args:
         data: The text.
-        spans: What is hidden: in order, and apart.
+        spans: What is replaced: in order, and apart.
+        masked: Whether a mask stands in place of each span; nothing does otherwise.
     """
 
-    def __init__(self, data: bytes, spans: list[Span]) -> None:
+    def __init__(self, data: bytes, spans: list[Span], *, masked: bool = True) -> None:
         parts: list[bytes] = []
         self._spans = spans
         self._places: list[Span] = []
         done = length = 0
         for start, end in spans:
-            hidden = data[start:end]
-            size = end - start if hidden.isascii() else len(hidden.decode("utf-8", "replace"))
-            mask = b"[REDACTED %d chars]" % size
-            parts += (data[done:start], mask)
+            instead = mask_of(data[start:end]) if masked else b""
+            parts += (data[done:start], instead)
             length += start - done
-            self._places.append((length, length := length + len(mask)))
+            self._places.append((length, length := length + len(instead)))
             done = end
         self.text = b"".join((*parts, data[done:]))
-        self._starts = [start for start, _ in self._places]
+        self.starts = [start for start, _ in self._places]
+        """Where what stands in place of each span begins."""
 
     def place(self, span: Span) -> Span:
-        """Where the mask of one of the spans is in the text."""
+        """Return the span of what stands in place of one of the spans."""
         return self._places[bisect_right(self._spans, span) - 1]
 
-    def unmasked(self, spans: Iterable[Span]) -> list[Span]:
-        """Spans of the text as spans of what it was made of: a part of a mask stands for all of it."""
+    def original(self, spans: Iterable[Span]) -> list[Span]:
+        """Return spans of this text as spans of the text before: a part of a mask stands for all of it."""
         return [(self._start(start), self._end(end)) for start, end in spans]
 
     def _start(self, at: int) -> int:
-        index = bisect_right(self._starts, at) - 1
+        index = bisect_right(self.starts, at) - 1
         if index < 0:
             return at
         end = self._places[index][1]
         return self._spans[index][0] if at < end else self._spans[index][1] + at - end
 
     def _end(self, at: int) -> int:
-        index = bisect_left(self._starts, at) - 1
+        index = bisect_left(self.starts, at) - 1
         if index < 0:
             return at
         return self._spans[index][1] + max(0, at - self._places[index][1])
 
 
 def apart(data: bytes, spans: Iterable[Span]) -> list[Span]:
-    """The spans that are whole words, so that nothing beside them can belong to them."""
+    """Return the spans that are whole words, so that nothing beside them can belong to them."""
     return [
         (start, end)
         for start, end in spans
@@ -270,9 +221,8 @@ def apart(data: bytes, spans: Iterable[Span]) -> list[Span]:
     ]
 
 
-def glued(data: bytes, spans: Iterable[Span]) -> list[Span]:
-    """The spans beside which a word goes on, or another span stands; all where they are few."""
-    spans = list(spans)
+def glued(data: bytes, spans: list[Span]) -> list[Span]:
+    """Return the spans beside which a word goes on, or another span stands; all where they are few."""
     if len(spans) <= _FEW:
         return spans
     return [
@@ -283,21 +233,9 @@ def glued(data: bytes, spans: Iterable[Span]) -> list[Span]:
 
 
 def whole_word(data: bytes, span: Span) -> Span:
-    """The span and all letters, digits, dots and hyphens beside it."""
+    """Return the span with all letters, digits, dots and hyphens beside it."""
     start, end = span
     while start > 0 and data[start - 1] in _LETTERS:
         start -= 1
     run = _run.match(data, end)
     return start, end if run is None else run.end()
-
-
-def windows(length: int, spans: Iterable[Span]) -> list[Span]:
-    """What is `_AROUND` bytes or less away from a span, in a text of a length."""
-    found: list[Span] = []
-    for start, end in spans:
-        begin, stop = max(0, start - _AROUND), min(length, end + _AROUND)
-        if found and begin <= found[-1][1]:
-            found[-1] = (found[-1][0], stop)
-        else:
-            found.append((begin, stop))
-    return found

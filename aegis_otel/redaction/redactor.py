@@ -1,8 +1,8 @@
-"""The one redaction step: nothing leaves the process, to disk, telemetry or a terminal, but through here.
+"""The one redaction step: whatever leaves the process, to disk, telemetry or a terminal, passes through here.
 
-A value is hidden when the name it goes by says that it is a secret (`password`, `apiKey`), or when it looks
-like one (`sk-live-...`, a card number, the password in a URL), alone or inside a longer text. The policy sees
-the originals.
+A value is hidden when its name says that it is a secret (`password`, `apiKey`), or when it looks like one
+(`sk-live-...`, a card number, the password in a URL), alone or inside a longer text. The policy sees the
+originals.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import cast
 
 import msgspec
 
-from aegis_otel.redaction import masks
+from aegis_otel.redaction import budget
 from aegis_otel.redaction.masks import REDACTED, is_mask, unmasked
 from aegis_otel.redaction.secrets.command_lines import hide_arguments
 from aegis_otel.redaction.secrets.likelihood import is_card_number
@@ -25,19 +25,11 @@ from aegis_otel.redaction.serialize import TAG, Plain, encode_plain
 MASKED = REDACTED[:-1]
 """How every mask begins; behind it stands how much it hides: `[REDACTED 14 chars]`."""
 
-__all__ = [
-    "MASKED",
-    "REDACTED",
-    "SHORT_NAME",
-    "redact",
-    "redact_name",
-    "redact_short_name",
-    "redact_text",
-]
+__all__ = ["MASKED", "REDACTED", "redact", "redact_name", "redact_text"]
 
 _STRICTNESS: tuple[Held, ...] = ("no", "text", "any")
-_SHORT = 100  # characters of a key that is worth remembering
-SHORT_NAME = 200  # and of a name
+_SHORT_KEY = 100  # characters of a key that is worth remembering
+_SHORT_NAME = 200
 _NAMING = frozenset(  # {"name": "API_KEY", "value": "..."}
     (
         *("name", "key", "k", "field", "header", "type", "label", "id", "param", "parameter", "parameterkey"),
@@ -51,55 +43,60 @@ _LOOSELY = frozenset(("type", "label", "header"))
 
 
 def redact(plain: Plain, encoded: bytes | None = None) -> Plain:
-    """`plain` without secrets; the value itself where it holds none. Redacting twice changes nothing more.
+    """Return `plain` without secrets; the value itself where it holds none.
 
-    `encoded` is its JSON, where that is at hand.
+    Redacting twice changes nothing more. None and booleans stay under any name: they say whether there is a
+    secret, not which. What cannot be worked through, because the stack is used up or too much in it may be a
+    secret, is hidden as a whole.
 
-    None and booleans stay under any name: they tell whether there is a secret, not which. What cannot be
-    worked through, because the stack is used up or too much in it may be a secret, is hidden as a whole.
+    Args:
+        plain: A JSON value.
+        encoded: Its JSON, where the caller has it.
     """
     try:
         if not engine().suspects_json(encoded or encode_plain(plain)):
             return plain
-        masks.begin()
+        budget.begin()
         return _redact(plain)
-    except masks.TooMuchError:
+    except budget.TooMuchError:
         return _masked(plain)
     except Exception:
         return REDACTED
 
 
 def redact_text(text: str) -> str:
-    """`text` without secrets, and without lone surrogates, so that it can be written anywhere."""
-    masks.begin()
+    """Return `text` without secrets, and without lone surrogates, so that it can be written anywhere."""
+    budget.begin()
     data = text.encode("utf-8", "backslashreplace")
     try:
         return _redact_bytes(data).decode("utf-8", "backslashreplace")
-    except masks.TooMuchError:
+    except budget.TooMuchError:
         return _masked(text)
     except Exception:
         return REDACTED
 
 
 def redact_name(value: object) -> str:
-    """The name of a tool, an agent or the like as it may leave. They repeat, so most are redacted once."""
+    """Return the redacted name of a tool, an agent or the like; of a value that is no text, its type.
+
+    Names repeat, so most are redacted once.
+    """
     if type(value) is not str:
         return f"<{type(value).__name__}>"
-    return redact_short_name(value) if len(value) <= SHORT_NAME else redact_text(value)
+    return _redact_short(value) if len(value) <= _SHORT_NAME else redact_text(value)
 
 
-redact_short_name = lru_cache(maxsize=2048)(redact_text)
-"""What `redact_name` makes of a text of at most `SHORT_NAME` characters: each call has some such names."""
+_redact_short = lru_cache(maxsize=2048)(redact_text)
 
 
 def forget() -> None:
     """Forget what was redacted by other settings."""
-    redact_short_name.cache_clear()
-    _key.cache_clear()
+    _redact_short.cache_clear()
+    _redact_key.cache_clear()
 
 
 def _redact(plain: Plain, held: Held = "no") -> Plain:
-    """`plain` under a name that says `held` of it."""
+    """Return `plain` redacted, under a name that says `held` of it."""
     if plain is None or isinstance(plain, bool):
         return plain
     if held == "any":
@@ -118,7 +115,7 @@ def _redact(plain: Plain, held: Held = "no") -> Plain:
 
 
 def _masked(plain: Plain) -> str:
-    """A mask in place of all of `plain`. It says how long that is, and whether it is an object or a list.
+    """Return a mask in place of all of `plain`, with its length, and whether it is an object or a list.
 
     Whoever writes the arguments may choose their names too; `{"token": ["rm", "-rf"]}` is no text of a key.
     """
@@ -129,25 +126,26 @@ def _masked(plain: Plain) -> str:
 
 
 def _redact_list(plain: list[Plain], held: Held) -> list[Plain]:
-    """Also `["password", "x"]`, a name and its value, and `["--password", "x"]` in a command."""
+    """Return a list redacted: `["password", "x"]` is a name and its value, `["--password", "x"]` a flag."""
     if len(plain) > 1 and all(isinstance(item, str) for item in plain):
         plain = cast("list[Plain]", hide_arguments(cast("list[str]", plain)))
     redacted: list[Plain] = []
     before: Plain = None
     for item in plain:
         holds = held
-        if isinstance(before, str) and (len(plain) == 2 or before.startswith("-")) and _bare(before):
-            holds = _strictest(held, held_by(before))
-            if isinstance(item, str) and item.startswith("--"):
-                holds = held
+        if isinstance(before, str) and (len(plain) == 2 or before.startswith("-")) and _is_bare(before):
+            is_flag = isinstance(item, str) and item.startswith("--")
+            holds = held if is_flag else _strictest(held, held_by(before))
         redacted.append(_redact(item, holds))
         before = item
     return redacted
 
 
-def _bare(text: str) -> bool:
-    """Whether a text is one name, and no sentence that has one in it."""
-    return len(text) <= _SHORT and text.isascii() and all(char.isalnum() or char in "_-." for char in text)
+def _is_bare(text: str) -> bool:
+    """Return whether a text is one name, and no sentence that has one in it."""
+    return (
+        len(text) <= _SHORT_KEY and text.isascii() and all(char.isalnum() or char in "_-." for char in text)
+    )
 
 
 def _redact_string(text: str) -> str:
@@ -175,14 +173,21 @@ def _redact_bytes(data: bytes) -> bytes:
 
 
 def _redact_json(data: bytes) -> bytes:
-    inner = msgspec.json.decode(data)
-    if inner:
-        inner = json.loads(data, object_pairs_hook=_all_pairs)
+    inner = json.loads(
+        data.decode(), object_pairs_hook=_all_pairs, parse_constant=_finite, parse_float=_finite
+    )
     try:
         hidden = _redact(inner)
         return data if hidden == inner else msgspec.json.encode(hidden)
     except RecursionError:
         return REDACTED.encode()
+
+
+def _finite(number: str) -> float:
+    """Return a number of JSON: `NaN` and `1e999`, which Python would read as well, are none."""
+    if (value := float(number)) - value != 0:
+        raise ValueError(number)
+    return value
 
 
 def _all_pairs(pairs: list[tuple[str, Plain]]) -> Plain:
@@ -202,20 +207,19 @@ def _redact_dict(plain: dict[str, Plain], held: Held) -> dict[str, Plain]:
     named: Held = "no"
     contents: Held = "no"
     for key, item in plain.items():
-        if isinstance(item, str) and key.lower() in _NAMING and len(item) <= _SHORT:
+        if isinstance(item, str) and key.lower() in _NAMING and len(item) <= _SHORT_KEY:
             named = _strictest(named, held_by(item))
             contents = named if key.lower() not in _LOOSELY else contents
     redacted: dict[str, Plain] = {}
     numbers: dict[str, int] = {}
     for key, item in plain.items():
-        shown, holds = _key(key) if len(key) <= _SHORT else _key.__wrapped__(key)
+        shown, holds = _redact_key(key) if len(key) <= _SHORT_KEY else _redact_key.__wrapped__(key)
         if shown in redacted:
             shown = _another(shown, plain, redacted, numbers)
         if named != "no":
             lowered = key.lower()
-            holds = _strictest(
-                holds, named if lowered in _VALUES else contents if lowered in _CONTENTS else "no"
-            )
+            named_here = named if lowered in _VALUES else contents if lowered in _CONTENTS else "no"
+            holds = _strictest(holds, named_here)
         holds = _strictest(holds, held)
         redacted[shown] = (
             _redact_tagged(plain[TAG], key, item, holds) if TAG in plain else _redact(item, holds)
@@ -224,7 +228,7 @@ def _redact_dict(plain: dict[str, Plain], held: Held) -> dict[str, Plain]:
 
 
 def _redact_tagged(tag: Plain, key: str, item: Plain, held: Held) -> Plain:
-    """What the encoding wrote in another shape: names beside their values, bytes that are no text."""
+    """Return what the encoding wrote in another shape: names beside their values, bytes that are no text."""
     if tag == "dict" and key == "items" and isinstance(item, list):
         return [_redact_pair(entry, held) for entry in item]
     if key == "base64" and isinstance(item, str) and _hides(item):
@@ -243,8 +247,8 @@ def _redact_pair(pair: Plain, held: Held) -> Plain:
 
 
 @lru_cache(maxsize=4096)
-def _key(key: str) -> tuple[str, Held]:
-    masks.spend()
+def _redact_key(key: str) -> tuple[str, Held]:
+    budget.spend()
     shown = _redact_string(key)
     return shown, _strictest(held_by(key), held_by(shown))
 
@@ -254,7 +258,7 @@ def _strictest(*held: Held) -> Held:
 
 
 def _another(shown: str, plain: dict[str, Plain], redacted: dict[str, Plain], numbers: dict[str, int]) -> str:
-    """A key for one more entry whose own key was hidden; `numbers` are the last ones given."""
+    """Return a key for one more entry whose own key was hidden; `numbers` has the last ones in use."""
     number = numbers.get(shown, 1) + 1
     while (key := f"{shown} {number}") in redacted or key in plain:
         number += 1
@@ -263,9 +267,10 @@ def _another(shown: str, plain: dict[str, Plain], redacted: dict[str, Plain], nu
 
 
 def _hides(base64: str) -> bool:
+    """Return whether there are secrets in encoded bytes."""
     try:
         data = b64decode(base64, validate=True)
     except ValueError:
         return False
     used = engine()
-    return used.hide(data, used.suspects(data) or ()) is not data
+    return used.hide(data, used.suspects(data)) is not data

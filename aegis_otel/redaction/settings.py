@@ -15,6 +15,7 @@ import re2
 from aegis_otel.errors import ConfigError
 from aegis_otel.redaction import redactor
 from aegis_otel.redaction.secrets import names, scanner
+from aegis_otel.redaction.secrets.patterns import compiled
 from aegis_otel.redaction.secrets.vendor_rules import rules
 from aegis_otel.version import __version__
 
@@ -126,12 +127,10 @@ def _texts(said: Any, place: str, longest: int) -> tuple[str, ...]:
 
 
 def _check_pattern(pattern: str, place: str) -> None:
-    options = re2.Options()
-    options.encoding, options.log_errors = names.OPTIONS.encoding, False
     try:
-        compiled = re2.compile(pattern.encode(), options)
+        regex = compiled(pattern)
     except (re2.error, UnicodeEncodeError) as error:
         why = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else error
         raise ConfigError(f"`{place}` is no pattern in RE2's syntax: {why}") from None
-    if compiled.search(b"") is not None or (compiled.search(b"a b") is not None and compiled.search(b"1-2")):
+    if regex.search(b"") is not None or (regex.search(b"a b") is not None and regex.search(b"1-2")):
         raise ConfigError(f"`{place}` is `{pattern}`, which matches almost anything")

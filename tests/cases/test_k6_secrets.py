@@ -385,10 +385,10 @@ def test_k6_no_call_waits_for_the_rules(tmp_path: Path) -> None:
 import sys
 from aegis_otel import Policy, Runtime
 from aegis_otel.runtime.audit import AuditLogger
-from aegis_otel.redaction import text
-assert text._default.cache_info().currsize == 0
+from aegis_otel.redaction.secrets import scanner
+assert scanner._default.cache_info().currsize == 0
 Runtime(policy=Policy.from_dict({"version": "1", "rules": []}), audit_logger=AuditLogger(sys.argv[1]))
-print(text._default.cache_info().currsize)
+print(scanner._default.cache_info().currsize)
 """
     command = [sys.executable, "-c", program, str(tmp_path / "audit")]
     ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)

@@ -404,7 +404,7 @@ def test_interrupts_are_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(serialize.anatomy, "bases", interrupt)
+    monkeypatch.setattr(serialize, "bases", interrupt)
     with pytest.raises(KeyboardInterrupt):
         to_plain(Slotted(1))
 

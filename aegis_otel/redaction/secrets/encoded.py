@@ -7,23 +7,10 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 
-import re2
-
 from aegis_otel.redaction.masks import Span
-from aegis_otel.redaction.secrets.named_values import NamedFinder
-from aegis_otel.redaction.secrets.names import OPTIONS
-
-_NAMES = (
-    "password",
-    "passwd",
-    "passphrase",
-    "secret",
-    "token",
-    "api_key",
-    "apikey",
-    "private_key",
-    "PRIVATE KEY",
-)
+from aegis_otel.redaction.secrets.named_values import finder
+from aegis_otel.redaction.secrets.names import ENCODED
+from aegis_otel.redaction.secrets.patterns import compiled
 
 
 def _in_base64(name: str) -> list[str]:
@@ -37,7 +24,7 @@ def _in_base64(name: str) -> list[str]:
     return forms
 
 
-_SPELLED = sorted({each for name in _NAMES for each in (name, name.upper(), name.capitalize())})
+_SPELLED = sorted({each for name in ENCODED for each in (name, name.upper(), name.capitalize())})
 _BASE64 = "|".join(form for name in _SPELLED for form in _in_base64(name))
 _HEX = "|".join(name.encode().hex() for name in _SPELLED)
 GATE = rf"{_BASE64}|(?i:{_HEX})"
@@ -47,12 +34,10 @@ CLUE = (
     + f"|(?i:{'|'.join(sorted({form[:6] for form in _HEX.split('|')}))})"
 )
 """How these names begin: `GATE` with fewer states."""
-_word = re2.compile(
-    rf"([A-Za-z0-9+/_\-]*(?:{_BASE64})[A-Za-z0-9+/_\-]*={{0,2}})|((?i:[0-9a-f]*(?:{_HEX})[0-9a-f]*))".encode(),
-    OPTIONS,
+_word = compiled(
+    rf"([A-Za-z0-9+/_\-]*(?:{_BASE64})[A-Za-z0-9+/_\-]*={{0,2}})|((?i:[0-9a-f]*(?:{_HEX})[0-9a-f]*))",
 )
 _url_safe = bytes.maketrans(b"-_", b"+/")
-_named = NamedFinder()
 
 
 def encoded_secrets(data: bytes) -> list[Span]:
@@ -66,4 +51,4 @@ def _holds(base64: bytes | None, digits: bytes | None) -> bool:
         inner = b64decode(word[: len(word) - (len(word) % 4 == 1)] + b"==")
     else:
         inner = bytes.fromhex((digits or b"")[: len(digits or b"") // 2 * 2].decode())
-    return b"PRIVATE KEY-----" in inner or bool(_named(inner))
+    return b"PRIVATE KEY-----" in inner or bool(finder()(inner))

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import re2
+from aegis_otel.redaction.masks import MASKED, WORDS, Span, after_mask, bounded, is_mask
+from aegis_otel.redaction.secrets.patterns import compiled
 
-from aegis_otel.redaction.masks import MASKED, Span, after_mask, bounded, is_mask
-from aegis_otel.redaction.secrets.names import OPTIONS
-
-_rest_of_line = re2.compile(rb"[^\r\n\"'<>]+", OPTIONS)
+_rest_of_line = compiled(rb"[^\r\n\"'<>]+")
 _QUOTED = r"\\?\"[^\"\r\n]*\""
 _PARAM = rf"([A-Za-z][\w\-]*)[ \t]*=[ \t]*({_QUOTED}|{MASKED}|[^\s,\"'<>|&`;]+(?:;[^\s,\"'<>|&`]+)*)"
-_scheme = re2.compile(
+_scheme = compiled(
     rb"(?i:basic|bearer|digest|negotiate|ntlm|token|apikey|oauth|hawk|hoba|mutual|scram-[\w\-]+|aws4-[\w\-]+"
     rb"|sharedkey|sharedaccesssignature|bot|jwt|key|dpop|signature|googlelogin)(?:[ \t]+|%20)",
-    OPTIONS,
 )
-_param = re2.compile(_PARAM.encode(), OPTIONS)
-_comma = re2.compile(rb"[ \t]*,[ \t]*", OPTIONS)
-_credentials = re2.compile(rb"[^\s\"'<>&,;|`]+", OPTIONS)
-_SHOWN = frozenset(
-    b"username realm uri algorithm qop nc signedheaders ts version oauth_version oauth_signature_method"
-    b" oauth_timestamp keyid headers".split()
-)
+_param = compiled(_PARAM)
+_comma = compiled(rb"[ \t]*,[ \t]*")
+_credentials = compiled(rb"[^\s\"'<>&,;|`]+")
 
 
 def authorization(data: bytes, at: int) -> tuple[list[Span], int]:
@@ -45,7 +38,7 @@ def authorization(data: bytes, at: int) -> tuple[list[Span], int]:
         if data[start : start + 1] in (b'"', b"\\"):
             start, at = data.index(b'"', start) + 1, at - 1
             at -= data[at - 1 : at] == b"\\"
-        if params.group(1).lower() not in _SHOWN and not is_mask(data[start:at]):
+        if params.group(1).lower() not in WORDS["shown_parameters"] and not is_mask(data[start:at]):
             spans += bounded(data, start, at)
         at = params.end()
         comma = _comma.match(data, at)
@@ -56,9 +49,8 @@ def authorization(data: bytes, at: int) -> tuple[list[Span], int]:
     return spans, at
 
 
-_cookie = re2.compile(rf"[ \t]*([^=;,\s\"'<>]+)=(\"[^\"\r\n]*\"|{MASKED}|[^;\s\"'<>]*);?".encode(), OPTIONS)
-_flag = re2.compile(rb"[ \t]*(?i:httponly|secure|partitioned);?|[ \t]*(?i:expires)=[^;\r\n]*;?", OPTIONS)
-_ATTRIBUTES = frozenset(b"path domain max-age samesite priority expires version".split())
+_cookie = compiled(rf"[ \t]*([^=;,\s\"'<>]+)=(\"[^\"\r\n]*\"|{MASKED}|[^;\s\"'<>]*);?")
+_flag = compiled(rb"[ \t]*(?i:httponly|secure|partitioned);?|[ \t]*(?i:expires)=[^;\r\n]*;?")
 
 
 def cookies(data: bytes, at: int) -> tuple[list[Span], int]:
@@ -77,7 +69,11 @@ def cookies(data: bytes, at: int) -> tuple[list[Span], int]:
             at = pair.end()
             if data[start : start + 1] == b'"':
                 start, end = start + 1, end - 1
-            if pair.group(1).lower() not in _ATTRIBUTES and not is_mask(data[start:end]) and start < end:
+            if (
+                pair.group(1).lower() not in WORDS["cookie_attributes"]
+                and not is_mask(data[start:end])
+                and start < end
+            ):
                 spans += bounded(data, start, end)
         else:
             break

@@ -1,48 +1,41 @@
 """What a word looks like: a password, a card number, a random key; and whether a match of a pattern does.
 
-A function `accept_...` says of a match that it is a secret. Whatever it rejects stays.
+A function `accept_<name>` says whether a match is a secret: `accept = <name>` in `data/shapes.txt` names it.
 """
 
 from __future__ import annotations
 
 import binascii
+import math
 from base64 import b64decode
+from collections import Counter
 from re import compile as compile_fixed  # on a few characters
 
-import re2
+from aegis_otel.redaction.masks import WORDS
+from aegis_otel.redaction.secrets.patterns import compiled
 
-from aegis_otel.redaction.secrets.names import OPTIONS
-from aegis_otel.redaction.secrets.vendor_rules import entropy
-
-_marked = re2.compile(
-    rb"^(?i:[a-z0-9]{0,12}[_\-.]?[a-z0-9]{0,6}(?:sk|[pa]t|pat|api|key|tok|token|secret|live|prod|oauth|pw"
-    rb"|sec)[_\-.])",
-    OPTIONS,
+_marked = compiled(
+    r"^(?i:[a-z0-9]{0,12}[_\-.]?[a-z0-9]{0,6}(?:sk|[pa]t|pat|api|key|tok|token|secret|live|prod|oauth|pw"
+    r"|sec)[_\-.])"
 )
-_IDS = frozenset(  # what stands before ids, which are no secrets
-    b"call resp msg rs fc conv file batch run thread req trace span group sha1 sha256 sha384 sha512"
-    b" md5 img chatcmpl ws tooluse toolu cmpl asst user usr org proj project acct account evt event in"
-    b" sub price prod product txn pay ord order build commit rev blob layer image snap vol i vpc ami"
-    b" subnet sg rtb eni pod job task session sess conversation message item step id uuid hash digest"
-    b" etag ref version v build release node host db doc page".split()
+_letter, _digit = compile_fixed(rb"[A-Za-z]"), compile_fixed(rb"[0-9]")
+_mixed = compiled(r"[A-Z].*[a-z]|[a-z].*[A-Z]|[!#$%^*+~@?]")
+_cases = compiled(r"[A-Z].*[a-z]|[a-z].*[A-Z]")
+_place = compiled(r"[/\\=<>()\[\]{},]|^\d{4}-\d\d|://|^[0-9.:]+$")
+_segments = compiled(r"[A-Za-z0-9]+")
+_card = compiled(
+    r"4\d{12}(?:\d{3}){0,2}|5[0-8]\d{14}|2[2-7]\d{14}|3[47]\d{13}|3[0689]\d{12}|35\d{14}|6\d{15}(?:\d{3})?"
 )
-_LETTER, _DIGIT = compile_fixed(rb"[A-Za-z]"), compile_fixed(rb"[0-9]")
-_MIXED = re2.compile(rb"[A-Z].*[a-z]|[a-z].*[A-Z]|[!#$%^*+~@?]", OPTIONS)
-_CASES = re2.compile(rb"[A-Z].*[a-z]|[a-z].*[A-Z]", OPTIONS)
-_PLACE = re2.compile(rb"[/\\=<>()\[\]{},]|^\d{4}-\d\d|://|^[0-9.:]+$", OPTIONS)
-_segments = re2.compile(rb"[A-Za-z0-9]+", OPTIONS)
-
-_card = re2.compile(
-    rb"4\d{12}(?:\d{3}){0,2}|5[0-8]\d{14}|2[2-7]\d{14}|3[47]\d{13}|3[0689]\d{12}|35\d{14}|6\d{15}(?:\d{3})?",
-    OPTIONS,
-)
-_SPOKEN = frozenset(  # words that follow `bearer` in a sentence
-    b"token tokens authentication authorization auth scheme schemes format header headers credentials".split()
+_term = compile_fixed(
+    rb"(?:sha|md|base|aes|rsa|utf|oauth|http|ssl|tls|x|v|s|erc|cl|bcrypt|argon|pbkdf|hs|rs|es|ed|fido|fa"
+    rb"|web|ipv|h|p|r|k|gpt|py|python|level|version|option|part|field|line|row|user|test|page|item"
+    rb"|step)-?_?\d{1,4}\w?(?:-[a-z]+)*$",
+    2,
 )
 
 
 def is_card_number(digits: bytes) -> bool:
-    """An issuer's prefix, that issuer's length and a right check digit."""
+    """Return whether digits have an issuer's prefix, that issuer's length and a right check digit (Luhn)."""
     if _card.fullmatch(digits) is None:
         return False
     total = 0
@@ -55,74 +48,43 @@ def is_card_number(digits: bytes) -> bool:
 
 
 def is_strong(value: bytes) -> bool:
-    """Whether a word looks like a password: letters, digits, both cases or a sign, and no path."""
+    """Return whether a word looks like a password: letters, digits, both cases or a sign, and no path."""
     return (
         len(value) >= 8
-        and _LETTER.search(value) is not None
-        and _DIGIT.search(value) is not None
-        and _MIXED.search(value) is not None
-        and _PLACE.search(value) is None
+        and _letter.search(value) is not None
+        and _digit.search(value) is not None
+        and _mixed.search(value) is not None
+        and _place.search(value) is None
     )
 
 
-_TERMS = compile_fixed(
-    rb"(?:sha|md|base|aes|rsa|utf|oauth|http|ssl|tls|x|v|s|erc|cl|bcrypt|argon|pbkdf|hs|rs|es|ed|fido|fa"
-    rb"|web|ipv|h|p|r|k|gpt|py|python|level|version|option|part|field|line|row|user|test|page|item"
-    rb"|step)-?_?\d{1,4}\w?(?:-[a-z]+)*$",
-    2,
-)
-
-
 def is_thought_of(value: bytes, digits: bool = False) -> bool:
-    """Whether a word looks like a password that a person chose: `hunter2`; not `sha256`, `v2` or a date.
+    """Return whether a word looks like a password that a person chose: `hunter2`; not `sha256` or a date.
 
-    `digits` tells that a code of digits is one as well.
+    Args:
+        value: The word.
+        digits: Whether a code of 6 to 10 digits is one as well.
     """
-    if not 5 <= len(value) <= 128 or _PLACE.search(value) is not None or _TERMS.match(value) is not None:
+    if not 5 <= len(value) <= 128 or _place.search(value) is not None or _term.match(value) is not None:
         return digits and 6 <= len(value) <= 10 and value.isdigit()
-    return _DIGIT.search(value) is not None and _LETTER.search(value) is not None
+    return _digit.search(value) is not None and _letter.search(value) is not None
 
 
 def is_random(value: bytes) -> bool:
-    """Whether a long word has too many different characters for one that was thought of, and is no path."""
+    """Return whether a long word has too many different characters for a chosen one, and is no path."""
     return (
         len(value) >= 20
         and value[:1] not in (b"/", b".", b"~")
         and b"://" not in value
-        and _DIGIT.search(value) is not None
+        and _digit.search(value) is not None
         and entropy(value) >= 4.0
     )
 
 
-NO_VALUES = frozenset(
-    b" true false null none nil undefined await new return required optional missing invalid expired".split(
-        b" "
-    )
-)
-TYPE_NAMES = frozenset([b"str", b"string", b"bytes"])  # password: str
-PROSE = frozenset(  # reset your password: click ...
-    b"click please enter visit see follow contact the a an is are was must should may can cannot to"
-    b" your you for of in on and or not with it this that if when we i do does have has will use which"
-    b" what expected got".split()
-)
-_reference = re2.compile(  # to where the secret is, which is none
-    rb"[A-Za-z_]+(?:\.[A-Za-z_]+)*\([^()]{0,200}(?:\([^()]{0,200}\)?[^()]{0,50})?\)?"
-    rb"|[A-Za-z_]+(?:\.[A-Za-z_]+)+\[.*|\$\{?[A-Z_][A-Z0-9_]*\}?|\$\{\{?[^{}]{0,200}\}\}?"
-    rb"|\{\{[^{}]{0,200}\}\}|%\w|%[A-Z_]+%|self\.\w+|\*+|x{3,}|\.\.\.",
-    OPTIONS,
-)
-_referring = compile_fixed(rb"[(\[${%*]|self\.|xxx|\.\.\.")
-"""What is in every text of `_reference`."""
-
-
-def is_reference(text: bytes) -> bool:
-    """Whether a value says where the secret is: `$TOKEN`, `os.getenv("TOKEN")`, `{{ token }}`."""
-    return _referring.search(text) is not None and _reference.fullmatch(text) is not None
-
-
-def repeats_name(value: bytes, name: bytes) -> bool:
-    """Whether a value is the name itself, or the end of it: `auth=auth`, `self._pwd = pwd`."""
-    return name.endswith(value) and (len(name) == len(value) or name[-len(value) - 1] in b"._-")
+def entropy(token: bytes) -> float:
+    """Return Shannon's entropy, in bits a byte."""
+    size = len(token)
+    return -sum(n / size * math.log2(n / size) for n in Counter(token).values()) if size else 0.0
 
 
 def accept_token(data: bytes, start: int, end: int) -> bool:
@@ -133,11 +95,11 @@ def accept_token(data: bytes, start: int, end: int) -> bool:
         or token[3:8] in (b"live-", b"test-", b"proj-", b"prod-")
     ):
         return True
-    return any(48 <= byte <= 57 for byte in token)  # else a word: sk-estimators
+    return _digit.search(token) is not None  # else a word: sk-estimators
 
 
 def accept_prefixed(data: bytes, start: int, end: int) -> bool:
-    """Whether its longest part is random: a slug, a branch and the name of a file have words there.
+    """Return whether its longest part is random: a slug, a branch and the name of a file have words there.
 
     After a prefix that says `key` or `token` 14 characters do; after one that nobody knows 24 in both cases,
     or 30.
@@ -146,14 +108,15 @@ def accept_prefixed(data: bytes, start: int, end: int) -> bool:
     segments = _segments.findall(token)
     longest = max(segments, key=len)
     marked = _marked.search(token) is not None
-    mixed = _CASES.search(longest) is not None
-    if len(longest) < (14 if marked else 24 if mixed else 30) or (not marked and segments[0].lower() in _IDS):
+    mixed = _cases.search(longest) is not None
+    is_id = not marked and segments[0].lower() in WORDS["id_prefixes"]
+    if len(longest) < (14 if marked else 24 if mixed else 30) or is_id:
         return False
-    return _DIGIT.search(longest) is not None and entropy(longest) >= 3.2
+    return _digit.search(longest) is not None and entropy(longest) >= 3.2
 
 
 def accept_bearer(data: bytes, start: int, end: int) -> bool:
-    return data[start:end].lower().rstrip(b".-") not in _SPOKEN
+    return data[start:end].lower().rstrip(b".-") not in WORDS["behind_bearer"]
 
 
 def accept_basic(data: bytes, start: int, end: int) -> bool:
@@ -183,7 +146,7 @@ def accept_value(data: bytes, start: int, end: int) -> bool:  # noqa: ARG001
 
 
 def accept_login(data: bytes, start: int, end: int) -> bool:
-    """Whether `user:x@host` has a password: no address of a mail, no version of an image, no clone by SSH."""
+    """Return whether `user:x@host` has a password, and is no address of a mail, image or clone by SSH."""
     if data[end : end + 8].startswith((b"@sha256:", b"@sha512:")):
         return False
     before = data[max(0, start - 100) : start].rpartition(b" ")[2].lower()

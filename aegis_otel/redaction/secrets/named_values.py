@@ -1,28 +1,19 @@
-"""A name and its value inside a text: `api_key = x`, `--api-key x`, `<password>x<`, `Cookie: a=x`, SQL.
+"""A name and its value inside a text: `api_key = x`, `--api-key x`, `<password>x<`, `Cookie: a=x`.
 
-What stands between the name of a secret and its value: `=`, `%3D`, `ist`, `", "value": "`.
+Between them stands a sign, a word or a structure: `=`, `%3D`, `ist`, `", "value": "`.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from re import compile as compile_fixed  # one class of characters
 
-import re2
-
-from aegis_otel.redaction import masks
-from aegis_otel.redaction.masks import Span, after_mask, bounded, clip, is_command, is_mask, unmasked
+from aegis_otel.redaction import budget
+from aegis_otel.redaction.masks import WORDS, Span, after_mask, bounded, clip, is_command, is_mask, unmasked
 from aegis_otel.redaction.secrets.http_headers import authorization, cookies
-from aegis_otel.redaction.secrets.likelihood import (
-    NO_VALUES,
-    PROSE,
-    TYPE_NAMES,
-    is_random,
-    is_reference,
-    is_strong,
-    is_thought_of,
-    repeats_name,
-)
-from aegis_otel.redaction.secrets.names import NAME_PART, OPTIONS, Held, held_by
+from aegis_otel.redaction.secrets.likelihood import is_random, is_strong, is_thought_of
+from aegis_otel.redaction.secrets.names import Held, held_by, name_part
+from aegis_otel.redaction.secrets.patterns import compiled
 from aegis_otel.redaction.secrets.shapes import unbounded
 
 WIDE = "\uff1a|\uff1d"
@@ -50,11 +41,6 @@ PAIR = (
     r"[\"'\\]*[ \t]*[:=])"
 )
 """A name that is a value itself, and the value in a place of its own: `name: DB_PASSWORD`, `value: x`."""
-
-
-def name_part(added: str) -> str:
-    """Return the pattern for what makes a name that of a secret, with those that were `added`."""
-    return rf"(?:{NAME_PART}|{added})" if added else NAME_PART
 
 
 def gate(added: str = "") -> str:
@@ -108,17 +94,16 @@ def _source(added: str) -> str:
 
 
 _opening = compile_fixed(rb"[bBrRuUfFnN]{0,2}(\\*)(\"\"\"|'''|\"|')|[\[({]")
-_bracket = re2.compile(rb"[\[\](){}]|\\?\"[^\"\r\n]*\"|'[^'\r\n]*'|[\r\n;|&`]", OPTIONS)
+_bracket = compiled(rb"[\[\](){}]|\\?\"[^\"\r\n]*\"|'[^'\r\n]*'|[\r\n;|&`]")
 _word = compile_fixed(rb"(?:(?i:bearer|basic|digest|token|apikey|negotiate|ntlm)[ \t]+)?[^\s&\"'<>]+")
-_next_piece = re2.compile(rb"\r?\n([^\s&\"'<>;|`$/.]+)", OPTIONS)
-_next_listed = re2.compile(rb"[ \t]{0,4},[ \t]{0,4}([^\s,\"'<>;|&`$=/:]+)", OPTIONS)
+_next_piece = compiled(rb"\r?\n([^\s&\"'<>;|`$/.]+)")
+_next_listed = compiled(rb"[ \t]{0,4},[ \t]{0,4}([^\s,\"'<>;|&`$=/:]+)")
 _line_end = compile_fixed(rb"[ \t]{0,8}(?:\r?\n){1,2}")
-_one_word = re2.compile(
+_one_word = compiled(
     rb"([ \t]{0,64}(?:(?:[-*+]|\d{1,2}[.)])[ \t]{1,4})?)[\"']?([^\s\"'<>;|&`$=/:,]+={0,2})"
     rb"[\"']?,?[ \t]*(?:\r?\n|$)",
-    OPTIONS,
 )
-_rest_of_line = re2.compile(rb"[^\r\n\"'<>]+", OPTIONS)
+_rest_of_line = compiled(rb"[^\r\n\"'<>]+")
 _escaped_break = compile_fixed(rb"\\+[nr]")
 _annotated = compile_fixed(rb"[\])}]*[ \t]{0,8}=[ \t]{0,8}")
 _letter = compile_fixed(rb"[A-Za-z\x80-\xff]")
@@ -127,45 +112,50 @@ _MOST_LINES = 64
 _QUOTES = (b"'", b'"')
 
 
-_sign = re2.compile(
+_sign = compiled(
     rf"{TYPED}[ \t]{{0,8}}|{CLOSED}[ \t]{{0,8}}{SIGN}[ \t]{{0,8}}{OPENED}"
     r"|[\"'][ \t]{1,8}(?i:value)[ \t]{0,8}=[ \t]{0,8}|[\"'][ \t]{0,8},[ \t]{0,8}".encode(),
-    OPTIONS,
 )
 _equals = compile_fixed(rb"=(?=[A-Za-z0-9])")
 """The sign in `password=x`, by far the most frequent, which `_sign` finds as well."""
-_pair = re2.compile(rf"{PAIR}[ \t]{{0,8}}".encode(), OPTIONS)
-_tag = re2.compile(rb"[\"']?(?:[ \t][^<>\r\n]{0,100})?>(?:<!\[CDATA\[)?", OPTIONS)
-_call = re2.compile(rb"\([ \t]{0,8}[bBrRuU@$]{0,2}\\?[\"']", OPTIONS)
+_pair = compiled(rf"{PAIR}[ \t]{{0,8}}")
+_tag = compiled(rb"[\"']?(?:[ \t][^<>\r\n]{0,100})?>(?:<!\[CDATA\[)?")
+_call = compiled(rb"\([ \t]{0,8}[bBrRuU@$]{0,2}\\?[\"']")
 _setter = compile_fixed(r"(?:^|\.)(?:set|with|using?|put|update|change)_?[A-Za-z]", 2)
-_form_part = re2.compile(rb"[\"']\r\n\r\n([^\s\"'<>;|&`$]+)\r\n", OPTIONS)
+_form_part = compiled(rb"[\"']\r\n\r\n([^\s\"'<>;|&`$]+)\r\n")
 _STRUCTURAL = frozenset(bytes((byte,)) for byte in b"\"'\\]),;>{(<\r\n&% \t")
 _digit_kind = compile_fixed(rb"[ \t]{1,4}[05-9][ \t]{1,4}")  # of a router: password 7 0822455D
-_wide_sign = re2.compile(WIDE.encode(), OPTIONS)
+_wide_sign = compiled(WIDE)
 _arrow = compile_fixed(rb"(?:[^t=]|[ \t]=)>[ \t]*$|\xe2[\x86\x87]\x92")  # of prose
 _escaped_end = compile_fixed(rb"\\+[nr]|%(?:25)?(?:2[0267cC]|3[bB]|7[dD]|0[aAdD])|\\+u00[0-2][0-9a-fA-F]")
 _code_name = compile_fixed(r"(?:pin|otp|code|cv[vcn]2?)s?$", 2)
 _spoken_name = compile_fixed(r"pass|pwd|pw$|\bpin$|otp$|wort|haslo|has|sen|clave|contra|[^\x00-\x7f]", 2)
 _ascii = compile_fixed(r"[A-Za-z0-9_.\-]+")
 _blanks = compile_fixed(rb"[ \t]{1,4}")
-_copula = re2.compile(rf"[ \t]{{1,4}}({IS}?)".encode(), OPTIONS)
+_copula = compiled(rf"[ \t]{{1,4}}({IS}?)")
 
 
 class NamedFinder:
     """Values whose names say that they are secret."""
 
     def __init__(self, added: str = "") -> None:
-        self._compiled = re2.compile(_source(added).encode(), OPTIONS)
+        self._compiled = compiled(_source(added))
 
     def __call__(self, data: bytes) -> list[Span]:
         spans: list[Span] = []
         at = 0
         while (found := self._compiled.search(data, at)) is not None:
-            masks.spend(masks.A_NAME)
+            budget.spend(budget.NAME)
             start, end = found.span()
             hidden, at = _behind(data, start, end)
             spans += hidden
         return spans
+
+
+@cache
+def finder(added: str = "") -> NamedFinder:
+    """Return the finder, which is compiled once."""
+    return NamedFinder(added)
 
 
 def _behind(data: bytes, start: int, end: int) -> tuple[list[Span], int]:
@@ -184,7 +174,7 @@ def _behind(data: bytes, start: int, end: int) -> tuple[list[Span], int]:
         held = next((each for part in _ascii.findall(name) if (each := held_by(part)) != "no"), "no")
     if held == "no" or (b"arn:" in data[max(0, start - 100) : start].rpartition(b" ")[2]):
         return [], end if wide is None else wide.end()
-    masks.spend()
+    budget.spend()
     if _equals.match(data, end) is not None:
         return _signed(data, (start, end), end + 1, name, held)
     found = _sign.match(data, end)
@@ -237,7 +227,7 @@ def _signed(data: bytes, of: Span, at: int, name: str, held: Held) -> tuple[list
     escaped = b"%" in sign or b"\\u00" in sign or b"&quot;" in sign
     while True:
         value, at = _value(data, at, b"&gt;" in sign, escaped)
-        if value and repeats_name(data[slice(*value[0])], data[slice(*of)]):
+        if value and _repeats_name(data[slice(*value[0])], data[slice(*of)]):
             return spans, at
         if len(value) > 1 or _is_secret(data, value, colon, held == "any"):
             spans += value
@@ -313,7 +303,7 @@ def _behind_blanks(data: bytes, end: int, name: str, flag: bool) -> tuple[list[S
 
 _BEFORE_TAG = (b"<", b":", *_QUOTES)
 _BEFORE_FLAG = (b" ", b"\t", b"", b",", *_QUOTES)
-_number = re2.compile(rb"[0-9]{4,8}\b", OPTIONS)
+_number = compiled(rb"[0-9]{4,8}\b")
 
 
 def _spoken(data: bytes, at: int, said: bool) -> tuple[list[Span], int]:
@@ -336,20 +326,40 @@ def _spoken(data: bytes, at: int, said: bool) -> tuple[list[Span], int]:
     return [], at
 
 
+_reference = compiled(  # to where the secret is, which is none
+    r"[A-Za-z_]+(?:\.[A-Za-z_]+)*\([^()]{0,200}(?:\([^()]{0,200}\)?[^()]{0,50})?\)?"
+    r"|[A-Za-z_]+(?:\.[A-Za-z_]+)+\[.*|\$\{?[A-Z_][A-Z0-9_]*\}?|\$\{\{?[^{}]{0,200}\}\}?"
+    r"|\{\{[^{}]{0,200}\}\}|%\w|%[A-Z_]+%|self\.\w+|\*+|x{3,}|\.\.\."
+)
+_referring = compile_fixed(rb"[(\[${%*]|self\.|xxx|\.\.\.")  # in every text of `_reference`
+
+
+def _is_reference(text: bytes) -> bool:
+    """Return whether a value says where the secret is: `$TOKEN`, `os.getenv("TOKEN")`, `{{ token }}`."""
+    return _referring.search(text) is not None and _reference.fullmatch(text) is not None
+
+
+def _repeats_name(value: bytes, name: bytes) -> bool:
+    """Return whether a value is the name itself, or the end of it: `auth=auth`, `self._pwd = pwd`."""
+    return name.endswith(value) and (len(name) == len(value) or name[-len(value) - 1] in b"._-")
+
+
 def _is_secret(data: bytes, value: list[Span], colon: bool, any_kind: bool) -> bool:
     if not value:
         return False
     start, end = value[0]
     text = unmasked(data[start:end])
     quoted = data[start - 1 : start] in (b"'", b'"')
-    if text == b"" or text.lower() in NO_VALUES or not (any_kind or _letter.search(text)):
+    if text == b"" or text.lower() in WORDS["no_values"] or not (any_kind or _letter.search(text)):
         return False
-    if not quoted and (is_reference(text) or text in (b"[", b"(", b"{", b"[]", b"()", b"{}")):
+    if not quoted and (_is_reference(text) or text in (b"[", b"(", b"{", b"[]", b"()", b"{}")):
         return False
     return (
         quoted
         or not colon
-        or not (text in TYPE_NAMES or (text.lower() in PROSE and data[end : end + 1] == b" "))
+        or not (
+            text in WORDS["type_names"] or (text.lower() in WORDS["prose"] and data[end : end + 1] == b" ")
+        )
     )
 
 

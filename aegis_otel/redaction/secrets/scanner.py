@@ -1,10 +1,6 @@
 """Finds secrets in text: one pass says which patterns can match at all, and only those are run.
 
 All patterns run on RE2, over UTF-8 bytes, so the time is linear in the length of a text, whatever is in it.
-
-Secrets with something in the middle that is not seen, or that only breaks a line.
-
-They are looked for in the text without it, and hidden where they stand.
 """
 
 from __future__ import annotations
@@ -12,14 +8,13 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, cached_property
+from itertools import pairwise
 from re import compile as compile_fixed  # classes of characters and fixed words
-from typing import Any, NamedTuple
+from typing import Any
 
-import re2
-
-from aegis_otel.redaction import masks
+from aegis_otel.redaction import budget
 from aegis_otel.redaction.masks import (
-    Masked,
+    EditedText,
     Span,
     apart,
     beyond_masks,
@@ -28,108 +23,84 @@ from aegis_otel.redaction.masks import (
     is_command,
     merged,
     whole_word,
-    windows,
     without_substitutions,
 )
 from aegis_otel.redaction.secrets import command_lines, encoded, named_values, seed_phrases, shapes, sql
-from aegis_otel.redaction.secrets.names import NAME_CLUE, OPTIONS, pattern_set
+from aegis_otel.redaction.secrets.names import NAME_CLUE
+from aegis_otel.redaction.secrets.patterns import compiled, compiled_gate, pattern_set
 from aegis_otel.redaction.secrets.vendor_rules import RuleFinder, loose, split, vendor_names, vendors
 
-ESCAPED = (
+_ESCAPED = (
     r"\\u(?i:00ad|034f|061c|115f|1160|17b[45]|180[b-f]|200[b-f]|202[a-e]|206[0-9a-f]|3164|fe0[0-9a-f]"
     r"|feff|ffa0|fff[0-8]|db40\\udc[0-9a-f]{2})|\\xad"
 )
-UNSEEN = (  # Unicode's Default_Ignorable_Code_Point in UTF-8, and controls that no terminal shows
+_UNSEEN = (  # Unicode's Default_Ignorable_Code_Point in UTF-8, and controls that no terminal shows
     r"\xc2\xad|\xcd\x8f|\xd8\x9c|\xe1\x85[\x9f\xa0]|\xe1\x9e[\xb4\xb5]|\xe1\xa0[\x8b-\x8f]"
     r"|\xe2\x80[\x8b-\x8f\xaa-\xae]|\xe2\x81[\xa0-\xaf]|\xe3\x85\xa4|\xef\xb8[\x80-\x8f]|\xef\xbb\xbf"
     r"|\xef\xbe\xa0|\xef\xbf[\xb0-\xb8]|\xf0\x9b\xb2[\xa0-\xa3]|\xf0\x9d\x85[\xb3-\xba]"
-    rf"|\xf3\xa0[\x80-\xbf][\x80-\xbf]|[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]|{ESCAPED}"
+    rf"|\xf3\xa0[\x80-\xbf][\x80-\xbf]|[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]|{_ESCAPED}"
 )
 """A pattern for one character that is not seen."""
-WRAPPED = r"[\w\-](?:\\|=)\r?\n[\w\-]"
+_WRAPPED = r"[\w\-](?:\\|=)\r?\n[\w\-]"
 """A pattern for a word that goes on in the next line: behind a backslash, or as quoted-printable has it."""
-
-unseen = compile_fixed(f"(?:{UNSEEN})+".encode())
-wrap = compile_fixed(rb"(?<=[\w\-])[\\=]\r?\n(?=[\w\-])")
-_CONTINUED = 12
+_unseen = compile_fixed(f"(?:{_UNSEEN})+".encode())
+_wrap = compile_fixed(rb"(?<=[\w\-])[\\=]\r?\n(?=[\w\-])")
 _digit_and_letter = compile_fixed(rb"[0-9].*[A-Za-z]|[A-Za-z].*[0-9]")
-
-
-class Joined:
-    """A text without what a pattern finds in it, and where its rest stood."""
-
-    def __init__(self, data: bytes, left_out: Any) -> None:
-        parts: list[bytes] = []
-        self._joints: list[int] = []
-        self._gone = [0]
-        done = 0
-        for found in left_out.finditer(data):
-            start, end = found.span()
-            parts.append(data[done:start])
-            self._joints.append(start - self._gone[-1])
-            self._gone.append(self._gone[-1] + end - start)
-            done = end
-        self.text = b"".join((*parts, data[done:]))
-
-    def parted(self, spans: Iterable[Span]) -> list[Span]:
-        """Spans of the text as spans of what it was made of: with what was left out within them."""
-        return [
-            (
-                start + self._gone[bisect_right(self._joints, start)],
-                end + self._gone[bisect_left(self._joints, end)],
-            )
-            for start, end in spans
-        ]
-
-    def pieces(self, spans: Iterable[Span]) -> list[Span]:
-        """The spans of tokens that go over a joint, without what was left out.
-
-        A line's first word may be a command, which no mask may hide: so it must look like part of a token.
-        """
-        found: list[Span] = []
-        for start, end in spans:
-            first = bisect_right(self._joints, start)
-            last = bisect_left(self._joints, end)
-            if first == last:
-                continue
-            cuts = [start, *self._joints[first:last], end]
-            for index in range(len(cuts) - 1):
-                word = self.text[cuts[index] : cuts[index + 1]]
-                if index and not (
-                    len(word) >= _CONTINUED and _digit_and_letter.search(word) and not is_command(word)
-                ):
-                    break
-                found.append(
-                    (cuts[index] + self._gone[first + index], cuts[index + 1] + self._gone[first + index])
-                )
-        return found
-
-
-Find = Callable[[bytes], list[Span]]
-
+_CONTINUED = 12
+"""Bytes of a word in the next line that goes on with a token."""
 _ESCAPES = ((b"\\n", b"\n"), (b'\\"', b'"'), (b"\\r", b"\r"), (b"\\t", b"\t"))
 _SAMPLE = 4_096
-"""Bytes at the beginning of a text in which tokens tell that it is full of them."""
+"""Bytes at the beginning of a text in which tokens show that it is full of them."""
 _ROUNDS = 8
-"""How often a text is looked at again because a mask has set a secret apart that stood glued to another."""
+"""How often a text is searched again because a mask has set a secret apart that stood glued to another."""
+_AROUND = 512
+"""Bytes beside a mask in which a secret could begin or end that is one only since the mask is there."""
+
+Find = Callable[[bytes], list[Span]]
+Check = Callable[[bytes], bool]
 
 
-class Sought(NamedTuple):
-    """Something that is looked for, in steps of which each rules out most texts for the next."""
+class Sought:
+    """A kind of secret that is searched in steps, of which each rules out most texts for the next.
 
-    gate: str
-    """A pattern found wherever `find` finds something, in JSON as well."""
-    find: Find
-    clues: tuple[str, ...] = ()
-    """Patterns with few states, all of which are found wherever `gate` is. Without any, the gate is one."""
-    may_be: Callable[[bytes], bool] | None = None
-    """Asked where the clues are found; says False only where `gate` is not."""
-    is_in: Callable[[bytes], bool] | None = None
-    """Says in place of `gate` whether `find` may find something."""
+    Args:
+        find: Returns the spans of the secrets in a text.
+        gate: A pattern found wherever `find` finds something, in JSON as well. Where it is empty, `check`
+            decides alone.
+        clues: Patterns with few states, all of which are found wherever `gate` is. Without clues and `check`,
+            the gate is one.
+        check: A function that returns False only for texts without the gate. It runs where the clues are.
+    """
+
+    def __init__(self, find: Find, gate: str, clues: Sequence[str] = (), check: Check | None = None) -> None:
+        self.find, self.gate, self.check = find, gate, check
+        self.clues = tuple(clues) or (() if check else (gate,))
+        self._decided = self.clues == (gate,)
+
+    def is_in(self, data: bytes, checked: dict[Check, bool]) -> bool:
+        """Return whether `find` may find something in a text that has the clues.
+
+        Args:
+            data: The text.
+            checked: The results of the checks of this text, which some kinds share.
+        """
+        if self._decided:
+            return True
+        if self.check is not None:
+            if self.check not in checked:
+                checked[self.check] = self.check(data)
+            if not checked[self.check]:
+                return False
+        return not self.gate or self._compiled.search(data) is not None
+
+    @cached_property
+    def _compiled(self) -> Any:
+        """The compiled gate, for the first text that has the clues."""
+        return compiled_gate(self.gate)
 
 
 class Engine:
-    """Everything that is looked for, compiled.
+    """Everything that is searched, compiled.
 
     Args:
         names: Patterns for names that were added.
@@ -143,46 +114,44 @@ class Engine:
         added = "|".join(names)
         name = f"{NAME_CLUE}|{added}" if added else NAME_CLUE
         tokens, of_vendors = split(without)
+        families = shapes.families()
         texts = [
-            *(
-                Sought(family.gate or family.source, shapes.FamilyFinder(family), family.clues, family.may_be)
-                for family in shapes.FAMILIES
-            ),
-            Sought(loose(tokens, 20), RuleFinder(tokens, loose), (loose(tokens, 2),)),
-            Sought(shapes.PEM, shapes.pem_keys),
-            Sought(named_values.gate(added), named_values.NamedFinder(added), (name,), named_values.may_be),
-            Sought(command_lines.GATE, command_lines.command_secrets, (command_lines.CLUE,)),
-            Sought(encoded.GATE, encoded.encoded_secrets, (encoded.CLUE,)),
-            Sought(sql.into(added), sql.sql_values, (name, sql.INTO_CLUE)),
-            Sought(sql.BY, sql.sql_passwords, (sql.BY_CLUE,)),
-            Sought("", seed_phrases.seed_phrases, is_in=seed_phrases.has_phrase),
-            *(Sought(pattern, _Added(pattern)) for pattern in patterns),
+            *(Sought(family, family.gate, family.clues, family.check) for family in families),
+            Sought(RuleFinder(tokens, loose), loose(tokens, 20), (loose(tokens, 2),)),
+            Sought(shapes.pem_keys, shapes.PEM),
+            Sought(named_values.finder(added), named_values.gate(added), (name,), named_values.may_be),
+            Sought(command_lines.finder(), command_lines.GATE, (command_lines.CLUE,)),
+            Sought(encoded.encoded_secrets, encoded.GATE, (encoded.CLUE,)),
+            Sought(sql.sql_values, sql.into(added), (name, sql.INTO_CLUE)),
+            Sought(sql.sql_passwords, sql.BY, (sql.BY_CLUE,)),
+            Sought(seed_phrases.seed_phrases, "", check=seed_phrases.has_phrase),
+            *(Sought(_finder(pattern), pattern) for pattern in patterns),
             Sought(
-                vendors(of_vendors),
                 RuleFinder(of_vendors, vendors),
+                vendors(of_vendors),
                 (vendor_names(of_vendors),),
                 named_values.may_be_of_vendor,
             ),
-            Sought(UNSEEN, self._without_unseen),
-            Sought(WRAPPED, self._unwrapped),
+            Sought(self._without_unseen, _UNSEEN),
+            Sought(self._unwrapped, _WRAPPED),
         ]
-        only_structures = [  # what only a look at the structure can tell
-            Sought(named_values.json_gate(added), _nothing, (name,)),
-            Sought(named_values.pair_gate(added), _nothing, (name,)),
-            Sought(named_values.WORD_GATE, _nothing),
-            Sought(rf"\"\$type\":|(?i:value)\\*\":|\\u00[2-7]|{ESCAPED}", _nothing),
+        structures = [  # where only the redactor, which reads the structure, can find the secret
+            Sought(_nothing, named_values.json_gate(added), (name,)),
+            Sought(_nothing, named_values.pair_gate(added), (name,)),
+            Sought(_nothing, named_values.WORD_GATE),
+            Sought(_nothing, rf"\"\$type\":|(?i:value)\\*\":|\\u00[2-7]|{_ESCAPED}"),
         ]
-        self._alone = frozenset(n for n, each in enumerate(shapes.FAMILIES) if each.source in shapes.ALONE)
-        self._words = len(shapes.FAMILIES) + 1
+        self._alone = frozenset(number for number, family in enumerate(families) if family.alone)
+        self._words = len(families) + 1
         self._texts = _Search(texts)
-        self.sought = [*texts, *only_structures]
+        self.sought = [*texts, *structures]
         self._structures = _Search(self.sought)
         self._added = bool(patterns)
 
-    def suspects(self, data: bytes) -> Any:
-        """Whether a text may hold a secret: false is certain.
+    def suspects(self, data: bytes) -> list[int]:
+        """Return the numbers of what may be in a text: none is certain.
 
-        Where tokens are at the beginning of a long text, the rest is not looked at: `hide` takes them out
+        Where tokens are at the beginning of a long text, the rest is not searched: `hide` takes them out
         first, because the one pass has many states in random letters.
         """
         if len(data) > _SAMPLE:
@@ -191,8 +160,8 @@ class Engine:
                 return found
         return self._texts(data)
 
-    def suspects_json(self, encoded: bytes) -> Any:
-        """Whether a structure, of which this is the JSON, may hold a secret: false is certain.
+    def suspects_json(self, encoded: bytes) -> list[int]:
+        """Return the numbers of what may be in a structure, of which this is the JSON: none is certain.
 
         Our own patterns expect JSON's escapes; those of settings are spared them.
         """
@@ -202,43 +171,44 @@ class Engine:
         return self._structures(encoded)
 
     def hide(self, data: bytes, suspected: Sequence[int]) -> bytes:
-        """`data` with every secret in it masked; the object itself where there is none.
+        """Return `data` with every secret in it masked; the object itself where there is none.
 
-        Hiding in the result hides nothing more: a mask sets apart what stood glued to a secret, so there is
-        looked again, until nothing comes of it.
+        Hiding in the result hides nothing more: a mask sets apart what stood glued to a secret, so the text
+        is searched again, until nothing comes of it.
 
         Raises:
-            TooMuchError: there is more in it than is looked at; see `budget`.
+            TooMuchError: there is more in it than the budget allows.
         """
-        masks.spend(masks.A_TEXT)
+        budget.spend(budget.TEXT)
         done = without_substitutions(data, merged(self._first(data, suspected)))
         fresh = glued(data, done)
         for _ in range(_ROUNDS):
             if not fresh:
                 break
-            masked = Masked(data, done)
-            more = masked.unmasked(self._beside(masked, fresh))
+            masked = EditedText(data, done)
+            more = masked.original(self._beside(masked, fresh))
             before, done = done, without_substitutions(data, merged((*done, *more)))
             fresh = glued(data, sorted(set(done).difference(before)))
         else:
             done = merged((*done, *(whole_word(data, span) for span in fresh)))
-        return Masked(data, done).text if done else data
+        return EditedText(data, done).text if done else data
 
     def _first(self, data: bytes, suspected: Sequence[int]) -> list[Span]:
-        """Secrets of a text. Tokens that are whole words are found first, and left out of the others."""
+        """Return secrets of a text. Tokens that are whole words come first, hidden from the others."""
         tokens = self._found(data, self._alone.intersection(suspected))
         alone = without_substitutions(data, merged(apart(data, tokens)))
         if alone:
-            masked = Masked(data, alone)
-            return [*alone, *masked.unmasked(beyond_masks(masked.text, self._all(masked.text)))]
+            masked = EditedText(data, alone)
+            return [*alone, *masked.original(beyond_masks(masked.text, self._all(masked.text)))]
         found = self._all(data) if tokens and len(data) > _SAMPLE else self._found(data, suspected)
         return beyond_masks(data, found)
 
-    def _beside(self, masked: Masked, fresh: list[Span]) -> list[Span]:
-        """Secrets near those masks."""
+    def _beside(self, masked: EditedText, fresh: list[Span]) -> list[Span]:
+        """Return secrets near those masks."""
+        places = [masked.place(span) for span in fresh]
         found = [
             (start + begin, stop + begin)
-            for begin, end in windows(len(masked.text), map(masked.place, fresh))
+            for begin, end in merged((max(0, start - _AROUND), end + _AROUND) for start, end in places)
             for start, stop in self._all(masked.text[begin:end])
         ]
         return beyond_masks(masked.text, found)
@@ -247,20 +217,37 @@ class Engine:
         return self._found(data, self._texts(data))
 
     def _found(self, data: bytes, suspected: Iterable[int]) -> list[Span]:
-        return [span for index in suspected for span in self.sought[index].find(data)]
+        return [span for number in suspected for span in self.sought[number].find(data)]
 
     def _without_unseen(self, data: bytes) -> list[Span]:
-        joined = Joined(data, unseen)
-        return joined.parted(self._all(joined.text))
+        """Return secrets with something in the middle that is not seen."""
+        edited = EditedText(data, [found.span() for found in _unseen.finditer(data)], masked=False)
+        return edited.original(self._all(edited.text))
 
     def _unwrapped(self, data: bytes) -> list[Span]:
-        joined = Joined(data, wrap)
-        tokens = [index for index in self._texts(joined.text) if index < self._words]
-        return joined.pieces(self._found(joined.text, tokens))
+        """Return the parts of tokens that go on in the next line.
+
+        A line's first word may be a command, which no mask may hide: so it must look like part of a token.
+        """
+        edited = EditedText(data, [found.span() for found in _wrap.finditer(data)], masked=False)
+        suspected = [number for number in self._texts(edited.text) if number < self._words]
+        spans: list[Span] = []
+        for start, end in self._found(edited.text, suspected):
+            joints = edited.starts[bisect_right(edited.starts, start) : bisect_left(edited.starts, end)]
+            cuts = [start, *joints, end] if joints else []
+            for begin, stop in pairwise(cuts):
+                word = edited.text[begin:stop]
+                continues = (
+                    len(word) >= _CONTINUED and _digit_and_letter.search(word) and not is_command(word)
+                )
+                if begin > start and not continues:
+                    break
+                spans.append((begin, stop))
+        return edited.original(spans)
 
 
 class _Search:
-    """Tells which gates are in a text: first all clues in one pass, then the gates that these leave.
+    """Finds which kinds may be in a text: first all clues in one pass, then the gates that these leave.
 
     One automaton for all gates would have a state for every pair of places in two of them, and texts that are
     no copies of each other make new ones without end, each of which takes longer than reading a thousand
@@ -269,80 +256,45 @@ class _Search:
 
     def __init__(self, sought: Sequence[Sought]) -> None:
         numbers: dict[str, int] = {}
-        self._always: list[_Step] = []
-        self._behind: dict[int, list[_Step]] = {}
+        self._always: list[tuple[int, Sought]] = []
+        self._behind: dict[int, list[tuple[int, Sought, frozenset[int]]]] = {}
         for index, each in enumerate(sought):
-            clues = each.clues or (() if each.may_be or each.is_in else (each.gate,))
-            needs = [numbers.setdefault(clue, len(numbers)) for clue in clues]
-            step = _Step(index, each, needs)
-            (self._behind.setdefault(needs[-1], []) if needs else self._always).append(step)
+            needs = [numbers.setdefault(clue, len(numbers)) for clue in each.clues]
+            if needs:
+                self._behind.setdefault(needs[-1], []).append((index, each, frozenset(needs)))
+            else:
+                self._always.append((index, each))
         self._clues = pattern_set(numbers)
 
     def __call__(self, data: bytes) -> list[int]:
+        checked: dict[Check, bool] = {}
+        found = [index for index, each in self._always if each.is_in(data, checked)]
         there = self._clues.Match(data)
-        steps = self._always
         if there:
             clues = frozenset(there)
-            behind = (step for clue in there for step in self._behind.get(clue, ()) if step.needs <= clues)
-            steps = [*steps, *behind]
-        else:  # most often, and a generator takes longer than this
-            for step in steps:
-                if step.may_be is None or step.may_be(data):
-                    break
-            else:
-                return []
-        asked: dict[Callable[[bytes], bool], bool] = {}
-        return [step.index for step in steps if step.is_in(data, asked)]
-
-
-class _Step:
-    """Something that is looked for where all its clues are. Its gate is compiled for the first such text."""
-
-    def __init__(self, index: int, sought: Sought, needs: Sequence[int]) -> None:
-        self.index = index
-        self.needs = frozenset(needs)
-        self._pattern = sought.gate
-        self._is_clue = not sought.clues and sought.may_be is None and sought.is_in is None
-        self.may_be = sought.is_in or sought.may_be
-        self._is_certain = sought.is_in is not None
-
-    def is_in(self, data: bytes, asked: dict[Callable[[bytes], bool], bool]) -> bool:
-        """Whether the gate is in a text; `asked` remembers what several of them ask of it."""
-        if self._is_clue:
-            return True
-        if self.may_be is not None:
-            may_be = asked.get(self.may_be)
-            if may_be is None:
-                may_be = asked[self.may_be] = self.may_be(data)
-            if not may_be:
-                return False
-        return self._is_certain or self._gate.search(data) is not None
-
-    @cached_property
-    def _gate(self) -> Any:
-        options = re2.Options()
-        options.encoding, options.log_errors, options.never_capture = OPTIONS.encoding, False, True
-        return re2.compile(self._pattern.encode(), options)
+            found += [
+                index
+                for clue in there
+                for index, each, needs in self._behind.get(clue, ())
+                if needs <= clues and each.is_in(data, checked)
+            ]
+        return found
 
 
 def _nothing(data: bytes) -> list[Span]:  # noqa: ARG001
     return []
 
 
-class _Added:
-    """A pattern from settings at work."""
+def _finder(pattern: str) -> Find:
+    """Return what finds a pattern from settings."""
+    regex = compiled(pattern)
+    group = 1 if regex.groups else 0
 
-    def __init__(self, pattern: str) -> None:
-        self._compiled = re2.compile(pattern.encode(), OPTIONS)
+    def find(data: bytes) -> list[Span]:
+        spans = [found.span(group) for found in regex.finditer(data)]
+        return [part for start, end in spans if end > start for part in bounded(data, start, end)]
 
-    def __call__(self, data: bytes) -> list[Span]:
-        group = 1 if self._compiled.groups else 0
-        return [
-            span
-            for found in self._compiled.finditer(data)
-            if found.end(group) > found.start(group)
-            for span in bounded(data, *found.span(group))
-        ]
+    return find
 
 
 _configured: list[Engine] = []
@@ -354,10 +306,10 @@ def _default() -> Engine:
 
 
 def engine() -> Engine:
-    """The one in force, compiled if nothing was hidden yet: that takes some 40 ms."""
+    """Return the engine in force, compiled if nothing was hidden yet: that takes some 40 ms."""
     return _configured[0] if _configured else _default()
 
 
 def configure(used: Engine | None) -> None:
-    """Use another from now on; None for the one without settings."""
+    """Use another engine from now on; None for the one without settings."""
     _configured[:] = [] if used is None else [used]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Iterator
 from functools import cache
 from re import compile as compile_fixed  # one class of characters: as linear, and quicker
 
-import re2
-
+from aegis_otel.redaction import data_files
 from aegis_otel.redaction.masks import Span
-from aegis_otel.redaction.secrets.names import OPTIONS
+from aegis_otel.redaction.secrets.patterns import compiled
 
 _FEWEST = 12
 _token = compile_fixed(rb"[a-z]+|[^a-z \t,\r\n]+")
@@ -20,9 +18,7 @@ _ROW = b"a" * 47
 """The letters and blanks of twelve words, of which each has three letters at least."""
 _STEPS = (5, 1)
 """Every fifth byte is looked at first, which takes a fraction of the time and rules most texts out."""
-_like_phrase = re2.compile(
-    rb"\\?(?:[a-z]{3,8}(?:[ \t,\r\n]|\\[nrt])+){%d,}[a-z]{3,8}" % (_FEWEST - 1), OPTIONS
-)
+_like_phrase = compiled(rb"\\?(?:[a-z]{3,8}(?:[ \t,\r\n]|\\[nrt])+){%d,}[a-z]{3,8}" % (_FEWEST - 1))
 """As many words as long as those of the list. Ordinary text has shorter and longer ones between them."""
 _AT_ONCE = 4_000
 """Words that are parted at once: no other thread runs meanwhile."""
@@ -32,7 +28,7 @@ _ESCAPES = (b"\\n", b"\\r", b"\\t", b",")
 
 @cache
 def _listed() -> frozenset[bytes]:
-    return frozenset((pkgutil.get_data("aegis_otel.redaction", "data/bip39_english.txt") or b"").split())
+    return frozenset(data_files.read("bip39_english.txt").split())
 
 
 def has_phrase(data: bytes) -> bool:

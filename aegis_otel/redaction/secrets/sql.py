@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re2
-
 from aegis_otel.redaction.masks import Span, bounded, is_mask
-from aegis_otel.redaction.secrets.names import NAME_PART, OPTIONS, held_by
+from aegis_otel.redaction.secrets.names import held_by, name_part
+from aegis_otel.redaction.secrets.patterns import compiled
 
 _GAP = r"(?:\s|\\[nrt])+"
 INTO = (
@@ -39,18 +38,16 @@ BY_CLUE = (
 
 def into(added: str = "") -> str:
     """A pattern found wherever values go into a column whose name may say that they are secret."""
-    part = rf"(?:{NAME_PART}|{added})" if added else NAME_PART
-    return INTO.replace(r"\(([^()]+)\)", rf"\([^()]*{part}[^()]*\)", 1)
+    return INTO.replace(r"\(([^()]+)\)", rf"\([^()]*{name_part(added)}[^()]*\)", 1)
 
 
-_into = re2.compile(INTO.encode(), OPTIONS)
-_by = re2.compile(BY.encode(), OPTIONS)
-_item = re2.compile(
+_into = compiled(INTO)
+_by = compiled(BY)
+_item = compiled(
     rb"\s*(?:[nNeEbB]?'((?:[^'\\\r\n]|\\.|'')*)'|\"((?:[^\"\\\r\n]|\\.)*)\""
     rb"|([^\s,()'\";|&`]+(?:\([^()]*(?:\([^()]*\)[^()]*)*\))?))\s*([,)])",
-    OPTIONS,
 )
-_next_tuple = re2.compile(rb"\s*,?\s*\(", OPTIONS)
+_next_tuple = compiled(rb"\s*,?\s*\(")
 _MOST_VALUES = 10_000
 
 

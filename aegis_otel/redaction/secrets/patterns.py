@@ -1,0 +1,46 @@
+"""How patterns are compiled: by RE2, whose time is linear in the length of a text, over bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import re2
+
+_MEMORY = 64 << 20
+"""Bytes that the states of a set of patterns may take. It fails only if a single state is larger."""
+
+
+def options(*, captures: bool = True, memory: int | None = None) -> Any:
+    """Return RE2's options for patterns over bytes, so that text that is no UTF-8 hides nothing."""
+    made = re2.Options()
+    made.encoding, made.log_errors, made.never_capture = made.Encoding.LATIN1, False, not captures
+    made.max_mem = memory or made.max_mem
+    return made
+
+
+OPTIONS = options()
+_WITHOUT_GROUPS = options(captures=False)
+
+
+def compiled(pattern: str | bytes) -> Any:
+    """Return the compiled pattern.
+
+    Raises:
+        re2.error: it is none in RE2's syntax.
+    """
+    return re2.compile(pattern if isinstance(pattern, bytes) else pattern.encode(), OPTIONS)
+
+
+def compiled_gate(pattern: str) -> Any:
+    """Return the pattern without its groups, to search whether it is in a text: that takes fewer states."""
+    return re2.compile(pattern.encode(), _WITHOUT_GROUPS)
+
+
+def pattern_set(patterns: Iterable[str]) -> Any:
+    """Return a set whose `Match` returns, after one pass, the numbers of the patterns in a text, or None."""
+    searched = re2.Set.SearchSet(options(memory=_MEMORY))
+    for pattern in patterns:
+        searched.Add(pattern.encode())
+    searched.Compile()
+    return searched
