@@ -47,8 +47,8 @@ async def asked_by_the_sdk(b: Bench, tool: FunctionTool) -> object:
     gates = Gates(b.runtime.governor, {})
     call = function_call("pay", {}, call_id="c").model_copy(update={"arguments": TEXT})
     approvals = Approvals(gates, asks=True)
-    look = approvals.new(tool, call, Agent(name="A"), RunContextWrapper(None))
-    return (await approvals.judge(look, True)).verdict
+    check = approvals.new_check(tool, call, Agent(name="A"), RunContextWrapper(None))
+    return (await approvals.judge(check, True)).verdict
 
 
 async def guarded_before_an_approval(b: Bench, tool: FunctionTool) -> object:

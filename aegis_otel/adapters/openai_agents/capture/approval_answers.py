@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from agents.items import ToolApprovalItem
 
-from aegis_otel.adapters.openai_agents.capture.approval_binding import Approvals, of_item
+from aegis_otel.adapters.openai_agents.capture.approval_binding import Approvals, identity_of
 from aegis_otel.adapters.openai_agents.gates.runs import run_of
 from aegis_otel.audit.record import Waiting
 from aegis_otel.errors import AuditError
@@ -23,8 +23,7 @@ class _Answer(NamedTuple):
     decision_id: str | None = None
 
 
-_NOBODY = _Answer()
-_answer: ContextVar[_Answer] = ContextVar("aegis_otel_answer", default=_NOBODY)
+_answer: ContextVar[_Answer] = ContextVar("aegis_otel_answer", default=_Answer())  # noqa: B039 - immutable
 
 
 @contextmanager
@@ -53,62 +52,65 @@ def answered_by(
 
 
 def approving(approvals: Approvals, original: Callable[..., None]) -> Callable[..., None]:
+    """Return `approve_tool` such that it records the answer."""
+
     def approve_tool(self: Any, approval_item: ToolApprovalItem, always_approve: bool = False) -> None:
-        waiting = _waiting(approvals, self, approval_item)
+        waiting = _find(approvals, self, approval_item)
         original(self, approval_item, always_approve)
         if _is_function_call(approval_item):
             approvals.approved(approval_item, self, always=always_approve, found=waiting is not None)
-        if waiting is not None:
-            approver, reason, _ = _answer.get()
-            arguments = approval_item.arguments or ""
-            approvals.governor.interruptions.answer(
-                waiting, arguments, approved=True, approver=approver, reason=reason
-            )
+        _record(approvals, waiting, approval_item, approved=True)
 
     return approve_tool
 
 
 def rejecting(approvals: Approvals, original: Callable[..., None]) -> Callable[..., None]:
+    """Return `reject_tool` such that it records the answer."""
+
     def reject_tool(
         self: Any,
         approval_item: ToolApprovalItem,
         always_reject: bool = False,
         rejection_message: str | None = None,
     ) -> None:
-        waiting = _waiting(approvals, self, approval_item)
-        approver, reason, _ = _answer.get()
-        reason = reason or rejection_message
-        if (
-            rejection_message is None
-            and waiting is not None
-            and waiting.row.approval == Approval.APPROVE.value
-        ):
-            rejection_message = (
-                refusal.DENIED.text
-            )  # of the policy's question; the SDK has words for the tool's
-        original(self, approval_item, always_reject, rejection_message)
-        if waiting is not None:
-            arguments = approval_item.arguments or ""
-            approvals.governor.interruptions.answer(
-                waiting, arguments, approved=False, approver=approver, reason=reason
-            )
+        waiting = _find(approvals, self, approval_item)
+        text = rejection_message
+        # The policy's question has a text of its own; the SDK has one for the question of the tool.
+        if text is None and waiting is not None and waiting.row.approval == Approval.APPROVE.value:
+            text = refusal.DENIED.text
+        original(self, approval_item, always_reject, text)
+        _record(approvals, waiting, approval_item, approved=False, message=rejection_message)
 
     return reject_tool
 
 
-def _waiting(approvals: Approvals, context: object, item: ToolApprovalItem) -> Waiting | None:
-    """Return the row that an answer is about."""
+def _find(approvals: Approvals, context: object, item: ToolApprovalItem) -> Waiting | None:
+    """Return the pending call in the audit that an answer is about, if there is one."""
     if not approvals.asks or not _is_function_call(item) or not item.call_id:
         return None
-    _, tool, agent, arguments = of_item(item)
-    run_id = run_of(context).id
-    decision_id = _answer.get().decision_id
+    _, tool, agent, arguments = identity_of(item)
+    decision_id, run_id = _answer.get().decision_id, run_of(context).id
     try:
-        return approvals.governor.interruptions.find(
+        return approvals.interruptions.find(
             item.call_id, tool, agent, arguments or "", run_id=run_id, decision_id=decision_id
         )
     except AuditError as error:
         raise AuditError(f"{error}; the answer does not count") from error
+
+
+def _record(
+    approvals: Approvals,
+    waiting: Waiting | None,
+    item: ToolApprovalItem,
+    *,
+    approved: bool,
+    message: str | None = None,
+) -> None:
+    if waiting is not None:
+        approver, reason, _ = _answer.get()
+        approvals.interruptions.answer(
+            waiting, item.arguments or "", approved=approved, approver=approver, reason=reason or message
+        )
 
 
 def _is_function_call(item: ToolApprovalItem) -> bool:

@@ -23,7 +23,7 @@ class Patches:
     def set(self, owner: type | ModuleType, name: str, value: Any) -> None:
         """Set `owner.name`, and remember what the class or module itself had there.
 
-        A method stands aside once it was taken back, for whoever has wrapped it meanwhile.
+        A method calls the original once it was taken back, for whoever has wrapped it meanwhile.
         """
         before = vars(owner).get(name, _ABSENT)
         if isinstance(value, FunctionType) and isinstance(before, FunctionType):
@@ -31,10 +31,15 @@ class Patches:
         self._made.append((owner, name, value, before))
         setattr(owner, name, value)
 
-    def when_imported(self, name: str, patch: Callable[[Any], None]) -> None:
-        """Have `patch` called with the module of that name: now, or once it is imported, or not at all.
+    def wrap(self, owner: type | ModuleType, name: str, wrap: Callable[[Any], Callable[..., Any]]) -> None:
+        """Set `owner.name` to what `wrap` returns for the original, under the name of the original."""
+        original = getattr(owner, name)
+        self.set(owner, name, functools.wraps(original)(wrap(original)))
 
-        For what few programs use and takes long to import.
+    def when_imported(self, name: str, patch: Callable[[Any], None]) -> None:
+        """Call `patch` with the module of that name: now, or once it is imported, or not at all.
+
+        This is for modules that few programs use and that take long to import.
         """
         if name in sys.modules:
             patch(sys.modules[name])
@@ -49,7 +54,7 @@ class Patches:
         wrapt.register_post_import_hook(imported, name)
 
     def afterwards(self, call: Callable[[], None]) -> None:
-        """Have `call` called once everything was put back."""
+        """Call `call` once everything was put back."""
         self._afterwards.append(call)
 
     def undo(self) -> None:

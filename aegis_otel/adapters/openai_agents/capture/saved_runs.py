@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,18 +11,14 @@ from aegis_otel.adapters.openai_agents.capture.patches import Patches
 from aegis_otel.adapters.openai_agents.gates.runs import RUN_ATTRIBUTE, Run, run_of
 
 SAVED = "aegis"
-"""The member of a saved state that is ours."""
+"""The member of a saved state that holds the run."""
 
 
 def install(patches: Patches) -> None:
-    """Have the id of a run go where the SDK takes the run."""
-    for owner, name, made in (
-        (RunContextWrapper, "_share_tool_state_with", _share),
-        (RunState, "to_json", _save),
-        (run_state, "_build_run_state_from_json", _restore),
-    ):
-        original = getattr(owner, name)
-        patches.set(owner, name, functools.wraps(original)(made(original)))
+    """Carry the id of each run along from now on."""
+    patches.wrap(RunContextWrapper, "_share_tool_state_with", _share)
+    patches.wrap(RunState, "to_json", _save)
+    patches.wrap(run_state, "_build_run_state_from_json", _restore)
 
 
 def _share(original: Callable[..., None]) -> Callable[..., None]:

@@ -28,7 +28,7 @@ from agents.tool_context import ToolContext
 
 from aegis_otel.adapters.openai_agents.capture.function_tools import INVOKER, Gates, ToolGate
 from aegis_otel.adapters.openai_agents.gates.actions import LiveActions
-from aegis_otel.adapters.openai_agents.gates.approval_check import Look
+from aegis_otel.adapters.openai_agents.gates.approval_check import ApprovalCheck
 from aegis_otel.adapters.openai_agents.gates.function_gate import Invoke
 from aegis_otel.adapters.openai_agents.gates.invoker import has_known_body
 from aegis_otel.adapters.openai_agents.gates.local_gate import self_test_output
@@ -174,7 +174,7 @@ class _ClosedGate(ToolGate):
 
     open_questions = 2
 
-    async def judge(self, look: Look, wanted: bool, trusted: bool) -> Ruling:  # noqa: ARG002
+    async def judge(self, check: ApprovalCheck, wanted: bool, trusted: bool) -> Ruling:  # noqa: ARG002
         return WAITS if self.open_questions else GOES
 
     def may_stop(self) -> bool:
