@@ -1,26 +1,19 @@
-"""What the tests share: a fixed clock, in-memory telemetry and a governor on a real audit directory."""
+"""What the tests share beside `aegis_otel.testing`: a policy, and a Runtime on a real audit directory."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from aegis_otel import Policy, Runtime, RuntimeHooks
 from aegis_otel.model import PolicyDecision
 from aegis_otel.runtime.approval import ApprovalHandler
 from aegis_otel.runtime.audit import AuditLogger
-from aegis_otel.telemetry.recorder import Recorder
+from aegis_otel.testing import ScriptedApprover
+from aegis_otel.testing import Signals as Telemetry
+
+__all__ = ["POLICY", "Bench", "Heard", "ScriptedApprover", "Telemetry", "make_bench"]
 
 POLICY: dict[str, Any] = {
     "version": "1",
@@ -36,89 +29,6 @@ POLICY: dict[str, Any] = {
         },
     ],
 }
-
-
-class Telemetry:
-    """Real OpenTelemetry SDK providers that keep what they are given."""
-
-    def __init__(self) -> None:
-        self._spans, self._events = InMemorySpanExporter(), InMemoryLogRecordExporter()
-        self._metrics = InMemoryMetricReader()
-        self.tracer_provider = TracerProvider()
-        self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._spans))
-        self.logger_provider = LoggerProvider()
-        self.logger_provider.add_log_record_processor(SimpleLogRecordProcessor(self._events))
-        self.meter_provider = MeterProvider([self._metrics])
-
-    def recorder(self) -> Recorder:
-        return Recorder(
-            tracer_provider=self.tracer_provider,
-            meter_provider=self.meter_provider,
-            logger_provider=self.logger_provider,
-        )
-
-    def spans(self, name: str = "") -> list[Any]:
-        """Finished spans whose name begins with `name`, in the order of their start."""
-        found = [span for span in self._spans.get_finished_spans() if span.name.startswith(name)]
-        return sorted(found, key=lambda span: span.start_time)
-
-    def events(self, name: str) -> list[dict[str, Any]]:
-        return [
-            dict(event.log_record.attributes or {})
-            for event in self._events.get_finished_logs()
-            if event.log_record.event_name == name
-        ]
-
-    def logs(self, name: str) -> list[Any]:
-        """The log records of an event, whole; of all where `name` is empty."""
-        return [e for e in self._events.get_finished_logs() if name in ("", e.log_record.event_name)]
-
-    def data_points(self, metric: str) -> list[Any]:
-        data = self._metrics.get_metrics_data()
-        return [
-            point
-            for resource in (data.resource_metrics if data else ())
-            for scope in resource.scope_metrics
-            for found in scope.metrics
-            if found.name == metric
-            for point in found.data.data_points
-        ]
-
-    def points(self, metric: str) -> dict[tuple[tuple[str, Any], ...], Any]:
-        """Attribute pairs (sorted) -> value or count of every data point of a metric."""
-        return {
-            tuple(sorted((point.attributes or {}).items())): getattr(
-                point, "value", getattr(point, "count", None)
-            )
-            for point in self.data_points(metric)
-        }
-
-    def close(self) -> None:
-        self.tracer_provider.shutdown()
-        self.logger_provider.shutdown()
-        self.meter_provider.shutdown()
-
-
-class ScriptedApprover(ApprovalHandler):
-    """Gives the answers it was given, in order: a bool, any other value, an exception, or a callable."""
-
-    channel = "scripted"
-    approver = "someone"
-
-    def __init__(self, *answers: Any) -> None:
-        self.answers = list(answers)
-        self.asked: list[PolicyDecision] = []
-
-    async def request_approval(self, decision: PolicyDecision) -> bool:
-        self.asked.append(decision)
-        answer = self.answers.pop(0)
-        if isinstance(answer, Callable):
-            answer = answer(decision)
-            if asyncio.iscoroutine(answer):
-                answer = await answer
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
 
 
 @dataclass

@@ -8,19 +8,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import Sampler
 
 from aegis_otel.audit.record import AuditRecord, RecordStatus
 from aegis_otel.governance.call import Call, Origin
 from aegis_otel.model import Action, Approval, Outcome, PolicyDecision, RiskLevel, Verdict
 from aegis_otel.telemetry.recorder import Recorder
+from aegis_otel.testing import Signals
 
 Signal = dict[str, Any]
 
@@ -85,27 +79,16 @@ def run_body(recorder: Recorder, call: Call, outcome: Outcome, raises: BaseExcep
 
 
 class Sink:
-    """Real SDK providers that keep what they are given."""
+    """The signals of a recorder, kept in memory, as plain dicts."""
 
     def __init__(self, sampler: Sampler | None = None) -> None:
-        self._spans, self._logs = InMemorySpanExporter(), InMemoryLogRecordExporter()
-        self._reader = InMemoryMetricReader()
-        self.tracer_provider = TracerProvider(sampler)
-        self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._spans))
-        self.logger_provider = LoggerProvider()
-        self.logger_provider.add_log_record_processor(SimpleLogRecordProcessor(self._logs))
-        self.meter_provider = MeterProvider([self._reader])
+        self.signals = Signals(sampler)
+        self.tracer_provider = self.signals.tracer_provider
+        self.logger_provider = self.signals.logger_provider
+        self.meter_provider = self.signals.meter_provider
+        self.recorder, self.close = self.signals.recorder, self.signals.close
+        self.raw_spans = self.signals.spans
         self.tracer = self.tracer_provider.get_tracer("test")
-
-    def recorder(self) -> Recorder:
-        return Recorder(
-            tracer_provider=self.tracer_provider,
-            meter_provider=self.meter_provider,
-            logger_provider=self.logger_provider,
-        )
-
-    def raw_spans(self) -> list[ReadableSpan]:
-        return sorted(self._spans.get_finished_spans(), key=lambda span: span.start_time or 0)
 
     def spans(self) -> list[Signal]:
         """Ended spans in the order of their start, with the name of the parent in place of its id."""
@@ -127,7 +110,7 @@ class Sink:
         return found
 
     def raw_logs(self) -> list[Any]:
-        return [data.log_record for data in self._logs.get_finished_logs()]
+        return [data.log_record for data in self.signals.logs()]
 
     def events(self) -> list[Signal]:
         return [
@@ -143,42 +126,23 @@ class Sink:
         (found,) = [event for event in self.events() if event["name"] == name]
         return found
 
-    def _metric(self, name: str) -> Any:
-        data = self._reader.get_metrics_data()
-        found = [
-            metric
-            for resource in (data.resource_metrics if data else ())
-            for scope in resource.scope_metrics
-            for metric in scope.metrics
-            if metric.name == name
-        ]
-        return found[0] if found else None
-
     def points(self, metric: str) -> dict[tuple[Any, ...], Any]:
         """Label values, in the order of their keys, to value or count."""
-        found = self._metric(metric)
         return {
-            tuple(value for _, value in sorted((point.attributes or {}).items())): getattr(
-                point, "value", getattr(point, "count", None)
-            )
-            for point in (found.data.data_points if found else ())
+            tuple(value for _, value in pairs): count for pairs, count in self.signals.points(metric).items()
         }
 
     def keys(self, metric: str) -> set[str]:
         """The keys of all labels of a metric."""
-        return {key for point in self._metric(metric).data.data_points for key in point.attributes or {}}
+        return {key for pairs in self.signals.points(metric) for key, _ in pairs}
 
     def unit(self, metric: str) -> str:
-        return str(self._metric(metric).unit)
+        (found,) = self.signals.metrics(metric)
+        return str(found.unit)
 
     def decisions(self) -> dict[tuple[str, ...], int]:
         """What was counted, by outcome, mode, approval, rule and risk; zeros left out."""
         return {labels: count for labels, count in self.points("aegis.decisions").items() if count}
-
-    def close(self) -> None:
-        self.tracer_provider.shutdown()
-        self.logger_provider.shutdown()
-        self.meter_provider.shutdown()
 
 
 @contextmanager

@@ -84,7 +84,9 @@ FOREIGN = {
     "opentelemetry": ("telemetry.*",),
     "opentelemetry.exporter": ("telemetry.export_setup",),
     "opentelemetry.instrumentation": ("instrumentor",),
-    "opentelemetry.sdk": ("telemetry.export_setup", "telemetry.outbox", "telemetry.sampler", "testing"),
+    "opentelemetry.sdk": (
+        *("telemetry.export_setup", "telemetry.in_memory", "telemetry.outbox", "telemetry.sampler"),
+    ),
     "rich": ("cli", "cli.*"),
 }
 IMPURE = {"fcntl", "os", "random", "secrets", "select", "shutil", "socket", "subprocess", "tempfile", "time"}

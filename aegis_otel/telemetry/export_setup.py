@@ -1,4 +1,4 @@
-"""OTLP export from the standard `OTEL_*` variables: the one place that touches the OpenTelemetry SDK.
+"""OTLP export from the standard `OTEL_*` variables.
 
 The SDK's own reading of these variables can be had only through `opentelemetry-instrument` or private names.
 Read here is which signals go out and how; the rest (headers, timeouts, certificates, compression, batching,
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from opentelemetry import _logs, metrics, trace
 
 from aegis_otel.errors import ConfigError
-from aegis_otel.telemetry.exporters import Sending
+from aegis_otel.telemetry.exporters import ExportWatch, http_session
 
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs import LoggerProvider
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
-
-
-# ruff: noqa: PLC0415  (the SDK is imported where there is something to export)
 
 
 Signal = Literal["traces", "logs", "metrics"]
@@ -39,11 +36,11 @@ _CURRENT: dict[Signal, Callable[[], object]] = {
     "metrics": metrics.get_meter_provider,
 }
 _GRPC_PORT = 4317
-_CREDENTIALS = tuple(
+_SESSION_VARIABLES = tuple(
     f"OTEL_PYTHON_EXPORTER_OTLP_HTTP_{of}CREDENTIAL_PROVIDER" for of in ("", "LOGS_", "TRACES_", "METRICS_")
 )
 """Variables that name a session of the user's own, which an exporter that is given one would not read."""
-_TRANSPORTS = {"http/protobuf": "http", "grpc": "grpc"}
+_TRANSPORTS = {"": "http", "http/protobuf": "http", "grpc": "grpc"}
 
 
 def configure_otlp() -> tuple[Signal, ...]:
@@ -69,25 +66,25 @@ def configure_otlp() -> tuple[Signal, ...]:
     from opentelemetry.sdk.resources import Resource
 
     providers: list[Any] = []
-    sending = Sending()
+    exports = ExportWatch()
     try:
         resource = Resource.create()  # one for all signals: its instance id may be random
         for signal, transport in transports.items():
             exporter = _exporter(transport, *_EXPORTERS[signal])
-            sending.watch(exporter, signal, *_endpoint(signal))
+            exports.watch(exporter, signal, *_of_signal_or_general(signal, "ENDPOINT"))
             providers.append(_PROVIDERS[signal](exporter, resource))
     except Exception as error:  # whatever the SDK's classes make of their variables
         for provider in providers:
             provider.shutdown()
-        raise ConfigError(f"OTLP export cannot be set up: {error}; correct the `OTEL_*` variables") from error
+        raise _unusable(error) from error
     for signal, provider in zip(transports, providers, strict=True):
         _INSTALL[signal](provider)
-    sending.finish_at_exit(providers)
+    exports.finish_at_exit(providers)
     return tuple(transports)
 
 
 def log_exporter(endpoint: str | None = None, *, patience_s: float | None = None) -> LogRecordExporter:
-    """An exporter for log records, as the `OTEL_*` variables say.
+    """Return an exporter for log records, as the `OTEL_*` variables say.
 
     Args:
         endpoint: As `OTEL_EXPORTER_OTLP_ENDPOINT`, and in place of it.
@@ -96,38 +93,41 @@ def log_exporter(endpoint: str | None = None, *, patience_s: float | None = None
     Raises:
         ConfigError: there is no endpoint, or a variable has a value that cannot work.
     """
-    if endpoint is None and not _endpoint("logs")[1]:
+    if endpoint is None and not _of_signal_or_general("logs", "ENDPOINT")[1]:
         raise ConfigError("no endpoint: set OTEL_EXPORTER_OTLP_ENDPOINT, or give `--endpoint URL`")
     transport = _transport("logs", endpoint)
     options: dict[str, Any] = {} if patience_s is None else {"timeout": patience_s}
     if endpoint is not None:
         options["endpoint"] = f"{endpoint.rstrip('/')}/v1/logs" if transport == "http" else endpoint
     try:
-        exporter: LogRecordExporter = _exporter(transport, "_log_exporter", "OTLPLogExporter", **options)
+        exporter: LogRecordExporter = _exporter(transport, *_EXPORTERS["logs"], **options)
     except Exception as error:  # whatever the SDK's classes make of their variables
-        raise ConfigError(f"OTLP export cannot be set up: {error}; correct the `OTEL_*` variables") from error
+        raise _unusable(error) from error
     return exporter
 
 
 def provided() -> tuple[Signal, ...]:
-    """The signals that somebody in this process has installed a provider for."""
+    """Return the signals that somebody in this process has installed a provider for."""
     return tuple(signal for signal in _CURRENT if _is_installed(signal))
 
 
 def may_be_meant_for_grpc() -> bool:
-    """Whether log records go by HTTP to the port that is usually gRPC's."""
-    _, protocol = _of_signal_or_general("logs", "PROTOCOL")
+    """Return whether log records go by HTTP to the port that is usually gRPC's."""
     try:
-        port = urlsplit(_endpoint("logs")[1]).port
+        port = urlsplit(_of_signal_or_general("logs", "ENDPOINT")[1]).port
     except ValueError:
         return False
-    return protocol != "grpc" and port == _GRPC_PORT
+    return port == _GRPC_PORT and _of_signal_or_general("logs", "PROTOCOL")[1] != "grpc"
+
+
+def _unusable(error: Exception) -> ConfigError:
+    return ConfigError(f"OTLP export cannot be set up: {error}; correct the `OTEL_*` variables")
 
 
 def _is_wanted(signal: Signal) -> bool:
     exporters = _read(f"OTEL_{signal.upper()}_EXPORTER") or "otlp"
     named = "otlp" in [name.strip() for name in exporters.split(",")]
-    return named and _endpoint(signal)[1] != "" and not _is_installed(signal)
+    return named and _of_signal_or_general(signal, "ENDPOINT")[1] != "" and not _is_installed(signal)
 
 
 def _is_installed(signal: Signal) -> bool:
@@ -135,13 +135,15 @@ def _is_installed(signal: Signal) -> bool:
     return not type(_CURRENT[signal]()).__name__.lstrip("_").startswith("Proxy")
 
 
-def _transport(signal: Signal, given: str | None = None) -> str:
-    """`http` or `grpc`, after a look at what the exporters would only find out when they export."""
+def _transport(signal: Signal, given_endpoint: str | None = None) -> str:
+    """Return `http` or `grpc`; refuse what the exporters would only find out when they export."""
     variable, protocol = _of_signal_or_general(signal, "PROTOCOL")
-    transport = _TRANSPORTS.get(protocol or "http/protobuf")
+    transport = _TRANSPORTS.get(protocol)
     if transport is None:
         raise ConfigError(f"`{protocol}` in {variable} is not supported; use `http/protobuf` or `grpc`")
-    variable, endpoint = _endpoint(signal) if given is None else ("--endpoint", given)
+    variable, endpoint = "--endpoint", given_endpoint
+    if endpoint is None:
+        variable, endpoint = _of_signal_or_general(signal, "ENDPOINT")
     if transport == "http" and not _is_url(endpoint):
         raise ConfigError(
             f"`{endpoint}` in {variable} is no URL; write it as `http://localhost:4318`, or set "
@@ -158,15 +160,10 @@ def _is_url(endpoint: str) -> bool:
         return False
 
 
-def _endpoint(signal: Signal) -> tuple[str, str]:
-    return _of_signal_or_general(signal, "ENDPOINT")
-
-
 def _of_signal_or_general(signal: Signal, setting: str) -> tuple[str, str]:
-    """The name and value of the variable that holds for a signal; an empty one counts as not set."""
+    """Return the name and value of the variable that holds for a signal; an empty one counts as not set."""
     own = f"OTEL_EXPORTER_OTLP_{signal.upper()}_{setting}"
-    general = f"OTEL_EXPORTER_OTLP_{setting}"
-    variable = own if _read(own) else general
+    variable = own if _read(own) else f"OTEL_EXPORTER_OTLP_{setting}"
     return variable, _read(variable)
 
 
@@ -175,14 +172,12 @@ def _read(variable: str) -> str:
 
 
 def _exporter(transport: str, module: str, name: str, **options: Any) -> Any:
-    if transport == "http" and not any(map(_read, _CREDENTIALS)):
-        from aegis_otel.telemetry.http_session import CauseSession
-
-        options["session"] = CauseSession()
+    if transport == "http" and not any(map(_read, _SESSION_VARIABLES)):
+        options["session"] = http_session()
     return getattr(import_module(f"opentelemetry.exporter.otlp.proto.{transport}.{module}"), name)(**options)
 
 
-def _traces(exporter: Any, resource: Resource) -> TracerProvider:
+def _tracer_provider(exporter: Any, resource: Resource) -> TracerProvider:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
@@ -191,12 +186,12 @@ def _traces(exporter: Any, resource: Resource) -> TracerProvider:
     # The SDK's provider knows its own samplers only: `opentelemetry-instrument` looks at entry points.
     ours = _read("OTEL_TRACES_SAMPLER").lower() == sampler.NAME
     chosen = sampler.from_argument(_read("OTEL_TRACES_SAMPLER_ARG")) if ours else None
-    provider = TracerProvider(chosen, resource, shutdown_on_exit=False)  # `Sending` ends it
+    provider = TracerProvider(chosen, resource, shutdown_on_exit=False)  # `ExportWatch` ends it
     provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider
 
 
-def _log_records(exporter: Any, resource: Resource) -> LoggerProvider:
+def _logger_provider(exporter: Any, resource: Resource) -> LoggerProvider:
     from opentelemetry.sdk._logs import LoggerProvider
     from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 
@@ -205,7 +200,7 @@ def _log_records(exporter: Any, resource: Resource) -> LoggerProvider:
     return provider
 
 
-def _metrics(exporter: Any, resource: Resource) -> MeterProvider:
+def _meter_provider(exporter: Any, resource: Resource) -> MeterProvider:
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
@@ -218,9 +213,9 @@ _EXPORTERS: dict[Signal, tuple[str, str]] = {
     "metrics": ("metric_exporter", "OTLPMetricExporter"),
 }
 _PROVIDERS: dict[Signal, Callable[[Any, Resource], Any]] = {
-    "traces": _traces,
-    "logs": _log_records,
-    "metrics": _metrics,
+    "traces": _tracer_provider,
+    "logs": _logger_provider,
+    "metrics": _meter_provider,
 }
 _INSTALL: dict[Signal, Callable[[Any], None]] = {
     "traces": trace.set_tracer_provider,

@@ -19,23 +19,24 @@ EXIT_PATIENCE_S = 3.0
 _ABORT_PATIENCE_S = 0.5
 _CAUSE_CHARS = 600
 """Characters of the cause that the exporter gives: room for what an SSL error says at its end."""
+_GRPC_LOGGER = "opentelemetry.exporter.otlp.proto.grpc.exporter"
+CAUSE_LOGGER = "opentelemetry.exporter.aegis_otel"
+"""The logger of causes why a request failed: below `opentelemetry`, as what the exporters say."""
+_WORDS = {"traces": "spans", "logs": "log records", "metrics": "collections of metrics"}
 
 
 class _Exporting(threading.local):
-    """A flag of this thread: an exporter that `Sending` watches runs in it."""
+    """Whether an exporter that is watched runs in this thread, and what its library has said of the batch."""
 
-    by_us = False
+    is_watched = False
     said = ""
 
 
 _exporting = _Exporting()
-_GRPC_LOGGER = "opentelemetry.exporter.otlp.proto.grpc.exporter"
-CAUSE_LOGGER = "opentelemetry.exporter.aegis_otel"
-"""The logger of causes why a request failed: below `opentelemetry`, as what the exporters say."""
 
 
-class Sending:
-    """The exporters of one `configure_otlp`, and what of theirs was lost."""
+class ExportWatch:
+    """Watches the exporters of one `configure_otlp`, and counts what they lose."""
 
     def __init__(self) -> None:
         self._exporters: list[Any] = []
@@ -49,26 +50,26 @@ class Sending:
         export, place = exporter.export, f"{_without_password(endpoint)} ({variable})"
 
         def watched(batch: Any, *args: Any, **kwargs: Any) -> Any:
-            _exporting.by_us, _exporting.said = True, ""
+            _exporting.is_watched, _exporting.said = True, ""
             try:
                 result = export(batch, *args, **kwargs)
             finally:
-                _exporting.by_us = False
+                _exporting.is_watched = False
             if getattr(result, "name", "") != "SUCCESS":
-                self._failed(signal, place, len(batch) if isinstance(batch, Sequence) else 1, _exporting.said)
+                self._count_loss(signal, place, len(batch) if isinstance(batch, Sequence) else 1)
             return result
 
         exporter.export = watched
         self._exporters.append(exporter)
         for name in (type(exporter).__module__, _GRPC_LOGGER, CAUSE_LOGGER):
-            logging.getLogger(name).addFilter(_not_ours)
+            logging.getLogger(name).addFilter(_is_shown)
 
     def finish_at_exit(self, providers: Iterable[Any]) -> None:
         """Shut `providers` down when the interpreter exits, in a time that is bounded."""
         self._providers = list(providers)
         atexit.register(self._finish)
 
-    def _failed(self, signal: str, place: str, count: int, cause: str) -> None:
+    def _count_loss(self, signal: str, place: str, count: int) -> None:
         with self._lock:
             first = place not in self._failing
             self._failing.add(place)
@@ -77,7 +78,7 @@ class Sending:
             _log.warning(
                 "signals do not reach %s: see that a collector is there and lets you in; calls go on%s",
                 place,
-                f" ({cause})" if cause else "",
+                f" ({_exporting.said})" if _exporting.said else "",
             )
 
     def _finish(self) -> None:
@@ -98,12 +99,28 @@ class Sending:
             )
 
 
+def http_session() -> Any:
+    """Return a session for an HTTP exporter that logs the cause of every request that has no answer.
+
+    The exporter (1.45) says the cause only before an attempt that it repeats. Where the time left is shorter
+    than its next pause it gives up at once, with "due to timeout, max retries or shutdown" and nothing else.
+    """
+    import requests  # noqa: PLC0415 - the exporter loads it, and who exports nothing does without
+
+    class CauseSession(requests.Session):
+        def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+            try:
+                return super().send(request, **kwargs)
+            except requests.RequestException as error:
+                logging.getLogger(CAUSE_LOGGER).warning("%s", error)
+                raise
+
+    return CauseSession()
+
+
 def _shut_down(provider: Any) -> None:
-    _exporting.by_us = True
+    _exporting.is_watched = True
     provider.shutdown()
-
-
-_WORDS = {"traces": "spans", "logs": "log records", "metrics": "collections of metrics"}
 
 
 def _join(threads: Iterable[threading.Thread], patience_s: float) -> None:
@@ -112,17 +129,16 @@ def _join(threads: Iterable[threading.Thread], patience_s: float) -> None:
         thread.join(max(0.0, until - time.monotonic()))
 
 
-def _not_ours(record: logging.LogRecord) -> bool:
-    """Return whether a line of the exporters' library is to be seen: not what `Sending` says in one line."""
-    if not _exporting.by_us:
+def _is_shown(record: logging.LogRecord) -> bool:
+    """Return whether a line of the exporters' library is shown: not what `ExportWatch` says in one line."""
+    if not _exporting.is_watched:
         return True
     said = redact_text(record.getMessage())
     _log.debug("%s", said)
-    if _exporting.said:
-        return False
-    # The first word of the library on a batch has the cause: the status of an answer, or what a certificate
-    # lacks. The last, after all attempts, may only say that time was up.
-    _exporting.said = said if len(said) <= _CAUSE_CHARS else f"{said[:_CAUSE_CHARS]}..."
+    if not _exporting.said:
+        # The first word of the library on a batch has the cause: the status of an answer, or what a
+        # certificate lacks. The last, after all attempts, may only say that time was up.
+        _exporting.said = said if len(said) <= _CAUSE_CHARS else f"{said[:_CAUSE_CHARS]}..."
     return False
 
 

@@ -1,7 +1,7 @@
-"""Log records that are sent in one's own time, and known to have arrived.
+"""Log records that the command line sends itself, and knows to have arrived.
 
-The SDK's batching drops the oldest where it is full and tells nobody; here nothing is dropped, and who sends
-waits. For the command line, not for agents.
+The SDK's batching drops the oldest where it is full, and reports it to nobody; here nothing is dropped, and
+who sends waits.
 """
 
 from __future__ import annotations
@@ -13,19 +13,15 @@ from typing_extensions import override
 
 
 class Outbox(LogRecordProcessor):
-    """Keeps what its providers emit until it is sent."""
+    """Keeps what its providers emit until it is sent by `exporter`, whose retries and time limit hold."""
 
     def __init__(self, exporter: LogRecordExporter) -> None:
-        """
-        Args:
-            exporter: Where to send it; its retries and time limit hold.
-        """
         self._exporter = exporter
         self._waiting: list[ReadableLogRecord] = []
         self._providers: dict[tuple[tuple[str, str], ...], LoggerProvider] = {}
 
     def provider(self, resource: dict[str, str]) -> LoggerProvider:
-        """A provider whose records are of this resource, and wait here."""
+        """Return a provider whose records are of this resource, and wait here."""
         key = tuple(sorted(resource.items()))
         if key not in self._providers:
             made = LoggerProvider(Resource(resource), shutdown_on_exit=False)
@@ -34,7 +30,7 @@ class Outbox(LogRecordProcessor):
         return self._providers[key]
 
     def send(self) -> int:
-        """Send all that waits, and say how much arrived: all of it or, where that failed, none."""
+        """Send all that waits, and return how much arrived: all of it or, where that failed, none."""
         waiting, self._waiting = self._waiting, []
         if waiting and self._exporter.export(waiting) is not LogRecordExportResult.SUCCESS:
             return 0

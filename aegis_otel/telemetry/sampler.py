@@ -10,12 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace.sampling import (
-    Decision,
-    ParentBasedTraceIdRatio,
-    Sampler,
-    SamplingResult,
-)
+from opentelemetry.sdk.trace.sampling import Decision, ParentBasedTraceIdRatio, Sampler, SamplingResult
 from opentelemetry.trace import Link, SpanKind, TraceState, get_current_span
 from opentelemetry.util.types import Attributes
 from typing_extensions import override
@@ -28,16 +23,13 @@ _KEPT = ("high", "critical")
 
 
 class RiskSampler(Sampler):
-    """Keeps every call of HIGH and CRITICAL risk; of the rest a ratio of traces, or what the parent says."""
+    """Keeps every call of HIGH and CRITICAL risk; of the rest a ratio of traces, or what the parent says.
+
+    Args:
+        ratio: The part of traces that is kept, 0 to 1; a ValueError otherwise.
+    """
 
     def __init__(self, ratio: float) -> None:
-        """
-        Args:
-            ratio: The part of traces that is kept, 0 to 1.
-
-        Raises:
-            ValueError: it is no such number.
-        """
         self._rest = ParentBasedTraceIdRatio(ratio)
         self._ratio = ratio
 
@@ -63,7 +55,7 @@ class RiskSampler(Sampler):
 
 
 def from_argument(argument: str | None) -> RiskSampler:
-    """The sampler for what `OTEL_TRACES_SAMPLER_ARG` says; without it everything is kept.
+    """Return the sampler for what `OTEL_TRACES_SAMPLER_ARG` says; without it everything is kept.
 
     Raises:
         ValueError: it is no number of 0 to 1.

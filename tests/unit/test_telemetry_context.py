@@ -361,4 +361,4 @@ def test_text_that_is_no_utf8_reaches_the_exporter_encoded(seen: Sink) -> None:
     recorder.opened(call)
     finish(recorder, call, Outcome.BLOCKED, RecordStatus.BLOCKED)
     assert r"caf\udce9" in encode_spans(seen.raw_spans()).SerializeToString().decode("utf-8", "replace")
-    assert encode_logs(seen._logs.get_finished_logs()).SerializeToString()
+    assert encode_logs(seen.signals.logs()).SerializeToString()
