@@ -230,8 +230,8 @@ class Journal(Protocol):
             AuditError: nothing, or nothing readable, was written.
         """
 
-    def mark(self) -> int:
-        """Taken before lines are appended, it says to `sync` which of them matter."""
+    def mark(self) -> int | None:
+        """Return what says to `sync` which lines matter: those after it. None where none is waited for."""
 
     def sync(self, mark: int) -> Awaitable[None]:
         """Wait until what was appended since `mark` survives what the user asked for.

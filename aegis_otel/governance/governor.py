@@ -211,12 +211,39 @@ class Governor:
         return Call(decision, origin, started_ns, record, b"")
 
     async def _settle(self, call: Call, fault: Refusal | None) -> None:
-        """From the policy's verdict to a final, recorded outcome."""
+        """Bring the call from the policy's verdict to a final, recorded outcome."""
+        self._apply(call, fault)
+        self.signals.opened(call)
+        mark = self.journal.mark()
+        if call.record.human_decision is not None:
+            self.interruptions.proven(call.record, call.record)
+        if not self.write(call, call.record) and self.needs_audit:
+            self.refuse(call, refusal.UNAVAILABLE)
+        if self.hooks.on_decision is not None:
+            await fire(self.hooks.on_decision, self.signals.hook_failed, call.decision)
+        if call.outcome is None:
+            await self._ask(call)
+        if (
+            call.refusal is None
+            and mark is not None
+            and not await self._synced(call, mark)
+            and self.needs_audit
+        ):
+            self._close_unsettled(call, refusal.UNAVAILABLE)
+        if not call.announced:
+            self.announce(call)
+        elif call.refusal is not None:
+            self.signals.closed(call)
+        if call.refusal is not None and self.hooks.on_execute is not None:
+            await self.executed(call, None, None)
+
+    def _apply(self, call: Call, fault: Refusal | None) -> None:
+        """Set what the verdict makes of the call: its outcome, or none yet where a human is to be asked."""
         verdict = call.decision.verdict
         if fault is not None:
             self.refuse(call, fault)
         elif call.outcome is not None:
-            pass  # under way: a policy that changed since does not reach it
+            pass  # its body has begun: a policy that changed since does not reach it
         elif verdict.approval is Approval.BLOCK:
             self.refuse(call, refusal.blocked(verdict.matched_rule))
         elif call.prior is not None and (verdict.approval is Approval.AUTO or answers(call.prior, verdict)):
@@ -224,22 +251,6 @@ class Governor:
         elif verdict.approval is Approval.AUTO or self.mode is Mode.MONITOR:
             call.outcome, call.status = Outcome.ALLOWED, RecordStatus.OPEN
         call.record.result_status = call.status._value_
-        self.signals.opened(call)
-        mark = self.journal.mark()
-        if not self.write(call, self.interruptions.proven(call.record, call.record)) and self.needs_audit:
-            self.refuse(call, refusal.UNAVAILABLE)
-        if self.hooks.on_decision is not None:
-            await fire(self.hooks.on_decision, self.signals.hook_failed, call.decision)
-        if call.outcome is None:
-            await self._ask(call)
-        if call.refusal is None and not await self._synced(call, mark) and self.needs_audit:
-            self._close_unsettled(call, refusal.UNAVAILABLE)
-        if not call.announced:
-            self.announce(call)
-        elif call.refusal is not None:
-            self.signals.closed(call)
-        if call.refusal is not None:
-            await self.executed(call, None, None)
 
     def announce(self, call: Call) -> None:
         """The outcome is final: the one event, the one count."""

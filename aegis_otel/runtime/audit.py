@@ -118,8 +118,8 @@ class AuditLogger:
             except Exception:
                 _log.warning("a subscriber to the audit failed", exc_info=True)
 
-    def mark(self) -> int:
-        """Where the journal is; see `audit.journal.writer.Journal.mark`."""
+    def mark(self) -> int | None:
+        """Return where the journal is; see `audit.journal.writer.Journal.mark`."""
         return self._journal.mark()
 
     def sync(self, mark: int) -> Awaitable[None]:

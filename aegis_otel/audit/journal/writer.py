@@ -117,9 +117,9 @@ class Journal:
             if self._commit is not None:
                 self._commit.written()
 
-    def mark(self) -> int:
-        """Taken before lines are appended, it says to `sync` which of them matter."""
-        return 0 if self._commit is None else self._commit.lost
+    def mark(self) -> int | None:
+        """Return what says to `sync` which lines matter: those after it. None where none is waited for."""
+        return None if self._commit is None else self._commit.lost
 
     async def sync(self, mark: int) -> None:
         """Wait until what was appended since `mark` survives what `durability` says.

@@ -20,6 +20,7 @@ from aegis_otel.adapters.openai_agents.gates.argument_validation import (
 )
 from aegis_otel.adapters.openai_agents.gates.runs import run_id_of
 from aegis_otel.governance.call import Origin
+from aegis_otel.governance.refusal import Refusal
 from aegis_otel.model import Action, Approval, FrozenDict, freeze
 from aegis_otel.policy import Policy
 from aegis_otel.policy.evaluation.look_alikes import folded
@@ -35,12 +36,16 @@ _NO_OBJECT = "the arguments are not a JSON object"
 _UNREAD = "what the tool makes of its arguments cannot be read"
 
 
-class Made(NamedTuple):
-    """A call as the policy is asked about it."""
+class ToolRequest(NamedTuple):
+    """What the model asks of a tool, as the policy is asked about it."""
 
     action: Action
     prepared: Prepared | None = None
-    """Its validated arguments, where the SDK can take them."""
+    """The validated arguments, where the SDK can take them."""
+    original_name: str | None = None
+    """The tool's own name, where the model calls it by another."""
+    fault: Refusal | None = None
+    """Why the call must be refused, whatever the policy says."""
 
 
 class ActionFactory:
@@ -88,7 +93,7 @@ class ActionFactory:
 
     @property
     def runs_user_code(self) -> bool:
-        """Whether `judged` may run validators of the user's."""
+        """Whether `validated` may run validators of the user's."""
         return self._validation is not None and self._validation.runs_user_code
 
     def make(self, arguments: str, agent: str | None, called: Sequence[str] = ()) -> Action:
@@ -120,8 +125,8 @@ class ActionFactory:
                 params.setdefault(name, default)
         return self._action(params, agent, names)
 
-    def judged(self, action: Action, arguments: str, policy: Policy, called: Sequence[str]) -> Made:
-        """The action with what the tool's own validation makes of its arguments, where a rule may look.
+    def validated(self, action: Action, arguments: str, policy: Policy, called: Sequence[str]) -> ToolRequest:
+        """Return the action, with what the tool's validation makes of its arguments where a rule may look.
 
         To be called where the SDK would validate: validators are the user's code. Where they refuse the
         arguments the body does not run, and the SDK says why. A call that is blocked anyway meets none.
@@ -134,22 +139,22 @@ class ActionFactory:
         """
         validation = self._validation
         if validation is None or action.doubt:
-            return Made(action)
+            return ToolRequest(action, None, self.original_name)
         names = self._names_with(called)
         types = self._types if names is self._names else [each for each, _ in names]
         if not policy.reads_arguments(*types):
-            return Made(action.leave_unvalidated())
+            return ToolRequest(action.leave_unvalidated(), None, self.original_name)
         if validation.runs_user_code and policy.evaluate(action).approval is Approval.BLOCK:
-            return Made(action.leave_unvalidated())
+            return ToolRequest(action.leave_unvalidated(), None, self.original_name)
         prepared = validation.prepare(arguments, next(iter(called), self._names[0][0]))
         # A wrapper may call what it wraps with other arguments, or something else: there the SDK validates.
         handed = prepared if self._is_sdks else None
         if prepared.error is not None or (prepared.plain and same(prepared.plain, action.params)):
-            return Made(action, handed)
+            return ToolRequest(action, handed, self.original_name)
         forms = self._forms(prepared.plain or FrozenDict(), action.agent, names)
         if prepared.plain is None:
             forms = [each.qualify(doubt=_UNREAD) for each in forms]
-        return Made(action.qualify(forms), handed)
+        return ToolRequest(action.qualify(forms), handed, self.original_name)
 
     def _names_with(self, called: Sequence[str]) -> Sequence[tuple[str, str]]:
         """Return what rules match, with the names in `called` that are not among it."""

@@ -21,7 +21,7 @@ from agents.tool_context import ToolContext
 
 from aegis_otel.adapters.openai_agents.gates.actions import (
     ActionFactory,
-    Made,
+    ToolRequest,
     called_by,
     names_of,
     origin_of,
@@ -35,7 +35,6 @@ from aegis_otel.governance.call import Call, Origin, is_large, off_loop_if_large
 from aegis_otel.governance.error_text import traced
 from aegis_otel.governance.governor import Governor
 from aegis_otel.governance.interruptions import GOES, Ruling
-from aegis_otel.governance.refusal import Refusal
 from aegis_otel.model import Action, Approval, Mode, Verdict
 from aegis_otel.policy.evaluation.evaluator import strictness
 
@@ -54,14 +53,6 @@ class Actions(Protocol):
 
     def now(self) -> ActionFactory:
         """What makes them for the tool as it is."""
-
-
-class _Understood(NamedTuple):
-    """A call as the policy is asked about it, or why it must be refused whatever the policy says."""
-
-    made: Made
-    original_name: str | None = None
-    fault: Refusal | None = None
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -123,7 +114,7 @@ class Gate:
         self.needs_approval: object = False
         """The tool's own setting, as far as the gate was told."""
         self.guardrail = GovernanceGuardrail(self.guard, governor, self)
-        self._ready: dict[tuple[str | None, str], _Understood] = {}
+        self._ready: dict[tuple[str | None, str], ToolRequest] = {}
         """By call id and arguments, calls that were looked at and go on to their guardrail now."""
 
     async def guard(self, data: ToolInputGuardrailData) -> ToolGuardrailFunctionOutput:
@@ -137,16 +128,13 @@ class Gate:
         preview = look.paused if look is not None and judged else self._is_preview(context)
         if preview and not await self._blocks(context, agent):
             return ToolGuardrailFunctionOutput.allow()
-        understood = await self._read(context, arguments, agent)
-        call, prepared = (
-            await self._authorize(context, arguments, understood, resumed=resumed, answered=answered),
-            understood.made.prepared,
-        )
+        request = await self._request(context, arguments, agent)
+        call = await self._authorize(context, arguments, request, resumed=resumed, answered=answered)
         told = {"decision_id": call.record.decision_id}
         if call.refusal is not None:
             return ToolGuardrailFunctionOutput.reject_content(call.refusal, output_info=told)
-        _admission.set(_Admission(self, call, context.tool_call_id, arguments, prepared))
-        self._let_on(call, context, prepared)
+        _admission.set(_Admission(self, call, context.tool_call_id, arguments, request.prepared))
+        self._let_on(call, context, request.prepared)
         return ToolGuardrailFunctionOutput.allow(output_info=told)
 
     async def invoke(self, body: Invoke, context: ToolContext[Any], arguments: str) -> Any:
@@ -169,14 +157,14 @@ class Gate:
             outer = _running.get()
             inside = outer is not None and outer.contains(self, context, arguments)
             agent = outer.call.decision.action.agent if outer and inside else _agent_name(context)
-            understood = await self._read(context, arguments, agent)
-            prepared = understood.made.prepared
-            if outer and inside and not await self._is_stricter(understood, outer.call):
+            request = await self._request(context, arguments, agent)
+            prepared = request.prepared
+            if outer and inside and not await self._is_stricter(request, outer.call):
                 return await _start(body, context, arguments, prepared)
             look = last_look(getattr(context, "tool_call_id", ""), arguments)
             resumed = not inside and (waits_inside(context) or (look is not None and look.resumed))
             answered = not inside and look is not None and look.answered
-            call = await self._authorize(context, arguments, understood, resumed=resumed, answered=answered)
+            call = await self._authorize(context, arguments, request, resumed=resumed, answered=answered)
             if call.refusal is not None:
                 return call.refusal
         token = _running.set(_Running(self, call, getattr(context, "tool_call_id", None), arguments))
@@ -202,12 +190,12 @@ class Gate:
             wanted: Whether the tool asks for approval by itself.
             trusted: Whether the tool's own question counts as answered where the audit has no answer.
         """
-        understood = self._taken(look.call_id, look.arguments, look.agent) or await self._understood(
+        request = self._taken(look.call_id, look.arguments, look.agent) or await self._new_request(
             names_of(look.tool), look.arguments, look.agent
         )
-        if self.governor.unavailable is not None or (understood.fault is not None and self.may_stop()):
+        if self.governor.unavailable is not None or (request.fault is not None and self.may_stop()):
             return GOES
-        action, origin = understood.made.action, _named(look.origin, understood)
+        action, origin = request.action, _named(look.origin, request)
         interruptions = self.governor.interruptions
         if look.before is None:
             ruling = await interruptions.consider(action, origin, look.arguments, wanted)
@@ -221,26 +209,26 @@ class Gate:
                 waited=look.waited,
                 inside=runs_inside(look.tool_call, look.context),
             )
-        if ruling.verdict is True and understood.made.prepared is not None:
-            self._keep(look.call_id, look.arguments, understood)
+        if ruling.verdict is True and request.prepared is not None:
+            self._keep(look.call_id, look.arguments, request)
         return ruling
 
     def rejected(self, look: Look) -> None:
         """Record a call that the SDK rejects by itself."""
-        understood = self._understand(names_of(look.tool), look.arguments, look.agent)
-        origin = _named(look.origin, understood)
-        self.governor.interruptions.rejected(understood.made.action, origin, look.arguments, look.ruling)
+        request = self._unvalidated(names_of(look.tool), look.arguments, look.agent)
+        origin = _named(look.origin, request)
+        self.governor.interruptions.rejected(request.action, origin, look.arguments, look.ruling)
 
-    def _keep(self, call_id: str, arguments: str, understood: _Understood) -> None:
-        """Keep what was found out of a call that goes on, so that its arguments are validated once."""
+    def _keep(self, call_id: str, arguments: str, request: ToolRequest) -> None:
+        """Keep the request of a call that goes on, so that its arguments are validated once."""
         while len(self._ready) >= _READY:
             self._ready.pop(next(iter(self._ready)))
-        self._ready[call_id, arguments] = understood
+        self._ready[call_id, arguments] = request
 
-    def _taken(self, call_id: str | None, arguments: str, agent: str | None) -> _Understood | None:
+    def _taken(self, call_id: str | None, arguments: str, agent: str | None) -> ToolRequest | None:
         """Return what was kept of this call of this agent; ids of two runs may be the same."""
         ready = self._ready.pop((call_id, arguments), None)
-        return ready if ready is not None and ready.made.action.agent == agent else None
+        return ready if ready is not None and ready.action.agent == agent else None
 
     def may_stop(self) -> bool:
         """Whether the policy could say anything but auto of a call of this tool."""
@@ -276,79 +264,80 @@ class Gate:
     async def _blocks(self, context: ToolContext[Any], agent: str | None) -> bool:
         """Whether a call is refused at once, so that nobody is asked: it is blocked, or cannot be read."""
         arguments = context.tool_arguments
-        understood = await self._understood(called_by(context), arguments, agent)
-        self._keep(context.tool_call_id, arguments, understood)
-        blocked = (await self._verdict(understood, len(arguments))).approval is Approval.BLOCK
-        return understood.fault is not None or (blocked and self.governor.mode is Mode.ENFORCE)
+        request = await self._new_request(called_by(context), arguments, agent)
+        self._keep(context.tool_call_id, arguments, request)
+        blocked = (await self._verdict(request.action, len(arguments))).approval is Approval.BLOCK
+        return request.fault is not None or (blocked and self.governor.mode is Mode.ENFORCE)
 
-    async def _is_stricter(self, understood: _Understood, outer: Call) -> bool:
+    async def _is_stricter(self, request: ToolRequest, outer: Call) -> bool:
         """Return whether the policy says more of a call here than where `outer` was decided.
 
         A wrapper around the SDK's invoker hides from its own gate what the SDK validates.
         """
-        verdict = await self._verdict(understood, outer.origin.size)
-        return understood.fault is not None or strictness(verdict) > strictness(outer.decision.verdict)
+        verdict = await self._verdict(request.action, outer.origin.size)
+        return request.fault is not None or strictness(verdict) > strictness(outer.decision.verdict)
 
-    async def _verdict(self, understood: _Understood, size: int) -> Verdict:
-        policy, action = self.governor.policy, understood.made.action
-        rules, system = policy.rules_asked(action), self.governor.system
+    async def _verdict(self, action: Action, size: int) -> Verdict:
+        policy, system = self.governor.policy, self.governor.system
+        rules = policy.rules_asked(action)
         return (await off_loop_if_large(system, size, lambda: policy.evaluate(action), rules)).verdict
 
-    async def _read(self, context: ToolContext[Any], arguments: str, agent: str | None) -> _Understood:
+    def _request(
+        self, context: ToolContext[Any], arguments: str, agent: str | None
+    ) -> Awaitable[ToolRequest]:
         """Return the call as the policy is asked about it."""
-        if self._ready:  # else nothing was looked at before
+        if self._ready:  # else the SDK has not asked about a call of this tool before
             ready = self._taken(getattr(context, "tool_call_id", None), arguments, agent)
             if ready is not None:
-                return ready
-        return await self._understood(called_by(context), arguments, agent)
+                return _at_once(ready)
+        return self._new_request(called_by(context), arguments, agent)
 
-    async def _authorize(
+    def _authorize(
         self,
         context: ToolContext[Any],
         arguments: str,
-        understood: _Understood,
+        request: ToolRequest,
         *,
         resumed: bool,
         answered: bool,
-    ) -> Call:
-        origin = origin_of(context, arguments, understood.original_name)
+    ) -> Awaitable[Call]:
+        origin = origin_of(context, arguments, request.original_name)
         inside = resumed and waits_inside(context)  # the audit alone does not say that a body goes on
-        return await self.governor.authorize(
-            understood.made.action,
+        return self.governor.authorize(
+            request.action,
             origin,
-            fault=understood.fault,
+            fault=request.fault,
             resumed=resumed,
             inside=inside,
             answered=answered,
         )
 
-    async def _understood(self, called: Sequence[str], arguments: str, agent: str | None) -> _Understood:
+    async def _new_request(self, called: Sequence[str], arguments: str, agent: str | None) -> ToolRequest:
         if not is_large(len(arguments)):
-            raw = self._understand(called, arguments, agent)
-            return raw if raw.fault is not None else self._judged(raw, arguments, called)
+            request = self._unvalidated(called, arguments, agent)
+            return request if request.fault is not None else self._validated(request, arguments, called)
         off_loop = self.governor.system.off_loop
-        raw = await off_loop(lambda: self._understand(called, arguments, agent))
-        if raw.fault is not None:
-            return raw
+        request = await off_loop(lambda: self._unvalidated(called, arguments, agent))
+        if request.fault is not None:
+            return request
         # Validators of the user's run where the SDK runs them.
         if self._actions.now().runs_user_code:
-            return self._judged(raw, arguments, called)
-        return await off_loop(lambda: self._judged(raw, arguments, called))
+            return self._validated(request, arguments, called)
+        return await off_loop(lambda: self._validated(request, arguments, called))
 
-    def _understand(self, called: Sequence[str], arguments: str, agent: str | None) -> _Understood:
+    def _unvalidated(self, called: Sequence[str], arguments: str, agent: str | None) -> ToolRequest:
         name = next(iter(called), None)
         try:
             factory = self._actions.now()
-            return _Understood(Made(factory.make(arguments, agent, called)), factory.original_name)
+            return ToolRequest(factory.make(arguments, agent, called), None, factory.original_name)
         except Exception as error:
             _log.error("the call of `%s` could not be understood: %s", name, traced(error))
             action = Action(name or "unknown", params={"": arguments}, agent=agent)
-            return _Understood(Made(action), fault=refusal.UNAVAILABLE)
+            return ToolRequest(action, fault=refusal.UNAVAILABLE)
 
-    def _judged(self, understood: _Understood, arguments: str, called: Sequence[str]) -> _Understood:
-        """The call with its validated arguments, where the policy may look at them."""
-        made = self._actions.now().judged(understood.made.action, arguments, self.governor.policy, called)
-        return _Understood(made, understood.original_name)
+    def _validated(self, request: ToolRequest, arguments: str, called: Sequence[str]) -> ToolRequest:
+        """Return the request with its validated arguments, where the policy may look at them."""
+        return self._actions.now().validated(request.action, arguments, self.governor.policy, called)
 
     def _let_on(self, call: Call, context: ToolContext[Any], prepared: Prepared | None) -> None:  # noqa: ARG002
         """Let an admitted call go on to its body, where the gate meets it again."""
@@ -387,8 +376,12 @@ def _guardrails_may_come_first(context: ToolContext[Any]) -> bool:
     return bool(getattr(config.tool_execution, "pre_approval_tool_input_guardrails", False))
 
 
-def _named(origin: Origin, understood: _Understood) -> Origin:
-    return msgspec.structs.replace(origin, tool_original_name=understood.original_name)
+async def _at_once(request: ToolRequest) -> ToolRequest:
+    return request
+
+
+def _named(origin: Origin, request: ToolRequest) -> Origin:
+    return msgspec.structs.replace(origin, tool_original_name=request.original_name)
 
 
 def is_governed(tool: FunctionTool) -> bool:
