@@ -47,18 +47,11 @@ LAYERS = {
         ("adapters", "adapters.*"),
         ("names", "types", "redaction", "policy", "governance", "config", "telemetry", "runtime"),
     ),
-    "demo": Layer(
-        ("demo", "demo.*"),
-        (
-            *("names", "types", "redaction", "policy", "governance", "config"),
-            *("audit", "telemetry", "runtime", "adapters"),
-        ),
-    ),
     "surface": Layer(
         ("__init__", "instrumentor", "testing", "cli", "cli.*", "__main__"),
         (
             *("names", "types", "redaction", "policy", "governance", "config"),
-            *("audit", "report", "telemetry", "runtime", "adapters", "demo"),
+            *("audit", "report", "telemetry", "runtime", "adapters"),
         ),
     ),
 }
@@ -74,7 +67,7 @@ MOST_AT_THE_ROOT = 18
 
 # Who may import what is not ours. The longest name that fits an import decides; what is not here is free.
 FOREIGN = {
-    "agents": ("adapters.openai_agents.*", "demo.*"),
+    "agents": ("adapters.openai_agents.*",),
     "click": ("cli", "cli.*"),
     "cryptography": ("audit.seals.signing",),
     "duckdb": ("audit.query.*", "audit.lake.sealing", "audit.lake.segments", "audit.verify.rows"),
@@ -87,7 +80,6 @@ FOREIGN = {
     "opentelemetry.sdk": (
         *("telemetry.export_setup", "telemetry.in_memory", "telemetry.outbox", "telemetry.sampler"),
     ),
-    "rich": ("cli", "cli.*"),
 }
 IMPURE = {"fcntl", "os", "random", "secrets", "select", "shutil", "socket", "subprocess", "tempfile", "time"}
 CLOCKS = {"now", "today", "utcnow"}

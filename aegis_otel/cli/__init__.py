@@ -1,7 +1,7 @@
 """The command `aegis` (also `aegis-otel`, beside a program that owns the first name).
 
 Exit codes: 0 done, also where no row matched; 1 something was found, what was named is not there, or it could
-not be done; 2 wrong usage; 3 an invalid policy; 141 nobody reads the output any more, as after `| head`.
+not be done; 2 wrong usage; 3 an invalid policy; 141 the reader of the output is gone, as after `| head`.
 """
 
 from __future__ import annotations
@@ -21,48 +21,55 @@ from aegis_otel.redaction.terminal import escape
 from aegis_otel.version import __version__
 
 _SIGPIPE = 128 + 13
-_COMMANDS = ("audit", "demo", "doctor", "policy", "report")
-"""Each is the command of that name in the module of that name, here."""
 
 
-class _Commands(click.Group):
-    """Loads a command when it is asked for, and shows an error of ours as a line, not as a traceback."""
+class LazyGroup(click.Group):
+    """Load a command when it is called for.
+
+    Args:
+        modules: The module that defines each command, by the command's name.
+    """
+
+    def __init__(self, *args: Any, modules: dict[str, str], **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._modules = modules
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return list(_COMMANDS)
+        return list(self._modules)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in self._modules:
             return None
-        command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        command = getattr(import_module(self._modules[cmd_name]), cmd_name)
         assert isinstance(command, click.Command)
         return command
+
+
+class _Main(LazyGroup):
+    """Show an error of ours as a line, not as a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except SystemExit as stop:  # what the terminal library makes of it
-            if isinstance(stop.__context__, BrokenPipeError):
-                _nobody_reads_on(ctx)
-            raise
         except AegisError as error:
             for line in str(error).splitlines():
                 click.echo(f"Error: {escape(line)}", err=True)
             ctx.exit(3 if isinstance(error, PolicyError) else 2 if isinstance(error, ConfigError) else 1)
         except OSError as error:
             if error.errno == errno.EPIPE:
-                _nobody_reads_on(ctx)
+                _end_without_reader(ctx)
             with contextlib.suppress(OSError):  # or Python would try again at its end
                 sys.stdout.close()
             where = f"`{error.filename}`: " if isinstance(error.filename, str | os.PathLike) else ""
             click.echo(f"Error: {escape(where + (error.strerror or str(error)).lower())}", err=True)
             ctx.exit(1)
         except RuntimeError as error:
-            if str(error) == "Query interrupted":  # what DuckDB makes of Ctrl-C
+            if str(error) == "Query interrupted":  # DuckDB's error after Ctrl-C
                 raise click.Abort from None
             raise
         except Exception as error:
-            if not isinstance(error, _duckdb_error()):
+            duckdb = sys.modules.get("duckdb")  # no command loads it for this
+            if duckdb is None or not isinstance(error, duckdb.Error):
                 raise
             first, *_ = str(error).splitlines() or [type(error).__name__]
             what = escape(first.partition("Error: ")[2] or first)
@@ -72,27 +79,25 @@ class _Commands(click.Group):
             ctx.exit(1)
 
 
-def _nobody_reads_on(ctx: click.Context) -> NoReturn:
-    """End as a program does that SIGPIPE ends, in silence: `aegis audit | head` is no failure."""
+def _end_without_reader(ctx: click.Context) -> NoReturn:
+    """End in silence, as a program does that SIGPIPE ends: `aegis audit | head` is not a failure."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     with contextlib.suppress(OSError, ValueError):  # or Python would try again at its end
         os.dup2(nowhere, sys.stdout.fileno())
     ctx.exit(_SIGPIPE)
 
 
-def _duckdb_error() -> tuple[type[Exception], ...]:
-    """What DuckDB raises; nothing where it was not loaded, which no command does for this."""
-    duckdb = sys.modules.get("duckdb")
-    return () if duckdb is None else (duckdb.Error,)
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Main,
+    modules={name: f"{__name__}.{name}" for name in ("audit", "demo", "doctor", "policy", "report")},
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="aegis-otel")
-@click.option("--no-color", is_flag=True, help="Write no colours.")
+@click.option("--no-color", is_flag=True, help="Write no colours.  [also: NO_COLOR]")
 @click.pass_context
 def main(ctx: click.Context, no_color: bool) -> None:
     """Policy and audit for the tool calls of AI agents."""
-    if no_color:
+    if no_color or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         ctx.color = False
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):

@@ -1,4 +1,7 @@
-"""`aegis demo`: agents at work, to have something to look at."""
+"""`aegis demo`: let governed agents work, so that there is something to look at.
+
+The demo's programs are in `examples/demo`; the wheel has them as `aegis_otel/_demo`.
+"""
 
 from __future__ import annotations
 
@@ -7,30 +10,31 @@ import logging
 import os
 import shlex
 import socket
+import sys
+from importlib import import_module, util
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from types import ModuleType
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import click
 
 from aegis_otel.audit.location import address, locate
+from aegis_otel.cli.exporter_messages import ExporterMessages
+from aegis_otel.cli.rendering import progress_bar
 from aegis_otel.errors import AegisError, ConfigError
 from aegis_otel.redaction.terminal import escape
-
-if TYPE_CHECKING:
-    from aegis_otel.demo.play import Load, Played
-
 
 _DEFAULT = "aegis_demo_audit"
 _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _ENVIRONMENT = {"OTEL_SERVICE_NAME": "aegis-demo", "OTEL_METRIC_EXPORT_INTERVAL": "5000"}
-"""Where nothing else is set: a minute of metrics that came once a minute would be one point."""
+"""Set where nothing else is: with the usual interval of a minute, a short demo would be one point."""
 _GRAFANA = 3000
+_PACKAGE = Path(__file__).parents[1]
 
 
-@click.command(short_help="Make up agents at work.")
+@click.command(short_help="Let agents work, to have something to look at.")
 @click.option("--minutes", type=click.FloatRange(0, 10_000, min_open=True), default=1.0, show_default=True)
 @click.option(
     "--rate",
@@ -45,23 +49,13 @@ _GRAFANA = 3000
     help=f"Send the signals there over OTLP, such as http://localhost:4318.  [default: {_ENDPOINT}]",
 )
 @click.option("--path", metavar="DIR", help=f"The audit, a new directory.  [default: {_DEFAULT}]")
-@click.option("--seed", type=int, default=1, show_default=True, help="Another one is another story.")
-@click.pass_context
-def demo(
-    ctx: click.Context,
-    /,
-    *,
-    minutes: float,
-    rate: float,
-    endpoint: str | None,
-    path: str | None,
-    seed: int,
-) -> None:
+@click.option("--seed", type=int, default=1, show_default=True, help="Another seed is another story.")
+def demo(*, minutes: float, rate: float, endpoint: str | None, path: str | None, seed: int) -> None:
     """Let four agents work for a while, under a policy, and say where to look at what they did.
 
-    Everything is the real thing but the model, which is scripted, and the tools, which do nothing: searches
-    run, refunds are approved, denied or left unanswered, tools fail, deletions are blocked, the policy is
-    changed in the middle, a process dies. The same --seed is the same story. Ctrl-C ends it early.
+    Everything is real but the model, which is scripted, and the tools, which do nothing: searches run,
+    refunds are approved, denied or left unanswered, tools fail, deletions are blocked, the policy is changed
+    halfway, a process dies. The same --seed is the same story. Ctrl-C ends it early.
     """
     audit = _new_directory(path)
     for name, value in _ENVIRONMENT.items():
@@ -69,27 +63,51 @@ def demo(
     if endpoint is not None:
         os.environ[_ENDPOINT] = endpoint
 
-    from aegis_otel.demo.play import Load, trace_to_opentelemetry_alone
     from aegis_otel.telemetry.export_setup import configure_otlp
 
-    signals = configure_otlp()
-    trace_to_opentelemetry_alone()
-    if signals:
-        _look_at(os.environ.get(_ENDPOINT, ""))
-    unsent = _Unsent()
+    play = _load("play")
+    is_exported = bool(configure_otlp())
+    play.trace_to_opentelemetry_alone()
+    if is_exported:
+        _check_endpoint(os.environ.get(_ENDPOINT, ""))
+    unsent = ExporterMessages()
     for name in ("opentelemetry", "aegis_otel.signals"):
-        exporters = logging.getLogger(name)
-        exporters.addHandler(unsent)
-        exporters.propagate = False
-    with TemporaryDirectory(prefix="aegis-demo-") as folder:
-        load = Load(audit, Path(folder) / "policy.yaml", seed, minutes * 60, rate)
-        played = _play(load, color=ctx.color is not False)
-    _sum_up(load, played)
-    _sum_up_signals(bool(signals), played.sent, unsent.last)
+        logger = logging.getLogger(name)
+        logger.addHandler(unsent)
+        logger.propagate = False
+    with TemporaryDirectory(prefix="aegis-demo-") as folder, progress_bar("Calls") as progress:
+        load = play.Load(audit, Path(folder) / "policy.yaml", seed, minutes * 60, rate)
+        played = asyncio.run(
+            play.play(
+                load,
+                on_progress=lambda done: progress(done, load.calls),
+                say=lambda sentence: click.echo(sentence, err=True),
+            )
+        )
+    _print_summary(audit, is_early=played.stopped)
+    if is_exported:
+        _print_signals(unsent.why or ("" if played.sent else "sending them took too long"))
+    else:
+        click.echo("\nNo OTLP endpoint was set, so the signals went nowhere: see --endpoint.")
+
+
+def _load(name: str) -> ModuleType:
+    """Import a module of the demo's programs, from the wheel or from a source checkout."""
+    folder = _PACKAGE / "_demo"
+    if not folder.is_dir():
+        folder = _PACKAGE.parent / "examples" / "demo"
+    spec = util.spec_from_file_location("aegis_demo", folder / "__init__.py")
+    if spec is None or spec.loader is None or not folder.is_dir():
+        raise AegisError(
+            "the programs of the demo are not installed: install the wheel, or a source checkout"
+        )
+    sys.modules[spec.name] = package = util.module_from_spec(spec)
+    spec.loader.exec_module(package)
+    return import_module(f"{spec.name}.{name}")
 
 
 def _new_directory(path: str | None) -> Path:
-    """Where the audit goes: never to where another one is, whose calls were real.
+    """Return where the audit goes: never where there is another one, whose calls were real.
 
     Raises:
         ConfigError: there is something at the place that was given.
@@ -119,11 +137,11 @@ def _is_free(directory: Path) -> bool:
         return False
 
 
-def _look_at(endpoint: str) -> None:
-    """See that somebody takes signals there; by a proxy, that cannot be told.
+def _check_endpoint(endpoint: str) -> None:
+    """Check that something listens at the endpoint, unless a proxy is in between.
 
     Raises:
-        AegisError: nobody does.
+        AegisError: nothing does.
     """
     parts = urlsplit(endpoint)
     if not parts.hostname or (parts.scheme in getproxies() and not proxy_bypass(parts.hostname)):
@@ -138,65 +156,29 @@ def _look_at(endpoint: str) -> None:
         ) from error
 
 
-class _Unsent(logging.Handler):
-    """Keeps what the exporters log, to be said once in the end and not all the while."""
-
-    last: str | None = None
-    """The first that they said, which has the cause."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno >= logging.WARNING and self.last is None:
-            self.last = record.getMessage()[:300]
-
-
-def _play(load: Load, *, color: bool) -> Played:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    from aegis_otel.demo.play import play
-
-    console = Console(stderr=True, highlight=False, color_system="auto" if color else None)
-    columns = (TextColumn("Calls"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=load.calls)
-        return asyncio.run(
-            play(
-                load,
-                tell=lambda done: progress.update(task, completed=done),
-                say=lambda sentence: console.print(sentence, markup=False, soft_wrap=True),
-            )
-        )
-
-
-def _sum_up(load: Load, played: Played) -> None:
-    """What came of it, and what to look at next."""
+def _print_summary(directory: Path, *, is_early: bool) -> None:
+    """Print how the calls ended, and the commands that show more."""
     from aegis_otel.audit.query.connection import connect
     from aegis_otel.audit.query.filters import compile_filters
     from aegis_otel.audit.query.stats import take_stats
 
-    with connect(load.audit) as audit:
+    with connect(directory) as audit:
         stats = take_stats(audit, compile_filters(None, {}))
     results = ", ".join(f"{calls} {status}" for status, calls in stats.by["result_status"])
-    early = " (ended early)" if played.stopped else ""
+    early = " (ended early)" if is_early else ""
     click.echo(f"{stats.calls} calls of {len(stats.by['agent_name'])} agents{early}: {results}")
-    where = shlex.quote(os.path.relpath(load.audit))
+    where = shlex.quote(os.path.relpath(directory))
     click.echo("\nLook at what they did:")
-    for command in (
-        f"aegis audit --path {where}",
-        f"aegis audit --path {where} --risk critical",
-        f"aegis report --path {where} --verify --out report.html",
-    ):
-        click.echo(f"  {escape(command)}")
+    for command in ("audit", "audit --risk critical", "report --verify --out report.html"):
+        name, *options = command.split(maxsplit=1)
+        click.echo(f"  {escape(' '.join(['aegis', name, '--path', where, *options]))}")
 
 
-def _sum_up_signals(exported: bool, sent: bool, problem: str | None) -> None:
-    if not exported:
-        click.echo("\nNo OTLP endpoint was set, so the signals went nowhere: see --endpoint.")
-        return
+def _print_signals(problem: str) -> None:
     endpoint = os.environ.get(_ENDPOINT, "")
     where = escape(endpoint or "the OTLP endpoints that are set")
-    if problem is not None or not sent:
-        click.echo(f"\nNot all signals arrived at {where}: {escape(problem or 'sending them took too long')}")
+    if problem:
+        click.echo(f"\nNot all signals arrived at {where}: {escape(problem[:300])}")
     else:
         click.echo(f"\nThe signals went to {where}.")
     if host := urlsplit(endpoint).hostname:

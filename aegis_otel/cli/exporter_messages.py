@@ -1,4 +1,4 @@
-"""What OpenTelemetry's exporters log while a command sends: kept, in place of lines on the terminal."""
+"""Keep what OpenTelemetry's exporters log while a command sends, so that the command can say it once."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from contextlib import contextmanager
 from aegis_otel.telemetry.exporters import CAUSE_LOGGER
 
 
-class ExporterWords(logging.Handler):
-    """Keep why the last request failed, and else what the exporters said last."""
+class ExporterMessages(logging.Handler):
+    """Keep why the last request failed, or else the last message of an exporter."""
 
     def __init__(self) -> None:
         super().__init__()
         self._cause = self._last = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        said = record.getMessage().rstrip(". ")
+        message = record.getMessage().rstrip(". ")
         if record.name == CAUSE_LOGGER:
-            self._cause = said
+            self._cause = message
         else:
-            self._last = said
+            self._last = message
 
     @property
     def why(self) -> str:
-        """Why sending failed, without the full stop of a sentence; empty where nothing was said."""
+        """Return why sending failed, without a full stop; empty where nothing was logged."""
         return self._cause or self._last
 
 
 @contextmanager
-def exporters_quiet() -> Iterator[ExporterWords]:
-    """Keep the exporters' lines from the terminal."""
-    logger, words = logging.getLogger("opentelemetry"), ExporterWords()
+def exporters_quiet() -> Iterator[ExporterMessages]:
+    """Keep the exporters' messages from the terminal."""
+    logger, messages = logging.getLogger("opentelemetry"), ExporterMessages()
     before, logger.propagate = logger.propagate, False
-    logger.addHandler(words)
+    logger.addHandler(messages)
     try:
-        yield words
+        yield messages
     finally:
-        logger.removeHandler(words)
+        logger.removeHandler(messages)
         logger.propagate = before

@@ -1,4 +1,4 @@
-"""Import the agent that MODULE:AGENT names, for the commands that look at one."""
+"""Import the agent that MODULE:AGENT names, for the commands that inspect one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def load_agent(target: str) -> Any:
     """Return the agent at MODULE:AGENT. Importing MODULE runs its code.
 
     Raises:
-        click.UsageError: there is no such module or attribute, or it is no agent.
+        click.UsageError: there is no such module or attribute, or it is not an agent.
     """
     from aegis_otel.adapters.openai_agents.coverage.coverage import is_agent
     from aegis_otel.governance.error_text import describe
@@ -27,7 +27,7 @@ def load_agent(target: str) -> Any:
     found: Any
     sys.path.insert(0, "")  # as `python -m` does
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # what it prints is no part of the report
+        with contextlib.redirect_stdout(sys.stderr):  # what it prints is not part of the report
             found = importlib.import_module(module)
         for name in path.split("."):
             found = getattr(found, name)

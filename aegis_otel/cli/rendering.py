@@ -1,108 +1,387 @@
-"""A progress bar on standard error: on a terminal only, and not before there is something to do.
+"""Print tables, bars and progress on a terminal. Values are text of agents and models: none acts on it.
 
-Lay out tables so that a name is never broken in the middle.
+A pipe or a file takes lines of any length; a terminal, or `COLUMNS`, limits them. `click.echo` leaves out
+colours where nobody sees them.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shutil
+import sys
+import time
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, NamedTuple
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+import click
 
+from aegis_otel.audit.query.rows import Row
+from aegis_otel.model import Mode
+from aegis_otel.redaction.terminal import escape
+
+MONITOR = "(monitor)"
+NOT_ENFORCED = "decided and recorded, not enforced"
 _UNBOUNDED = 1_000_000
-"""Columns of a pipe or a file: programs and pagers have lines of any length."""
+"""The columns of a pipe or a file."""
 _GAP = 2
-"""Between two columns, and of both edges together."""
+"""Columns between two columns of a table, and of both its edges together."""
+_WIDE = 120
+"""Columns of a terminal from which on lines of the widest table may be broken."""
+_LONGEST = 60
+"""Characters of one value that are shown on a terminal; `--format json` has all of them."""
+_LONGEST_IN_A_PIPE = 1_000
+_LONGEST_ID = 16
+_LONGEST_BAR = 40
+_SHORTEST_BAR = 4
+_NAMES = 16
+"""The least columns of the names beside bars."""
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00")
+_STYLES: dict[str, dict[str, Any]] = {
+    "LOW": {"fg": "green"},
+    "MEDIUM": {"fg": "yellow"},
+    "HIGH": {"fg": "red"},
+    "CRITICAL": {"fg": "red", "bold": True},
+    "success": {"fg": "green"},
+    "failed": {"fg": "red"},
+    "blocked": {"fg": "red"},
+    "denied": {"fg": "red"},
+    "unknown": {"fg": "magenta"},
+    "pending": {"fg": "yellow"},
+    "open": {"fg": "yellow"},
+    MONITOR: {"fg": "magenta"},
+}
 
 
-def standard_output(*, color: bool) -> Console:
-    """Return the console for tables, as wide as the terminal or `COLUMNS`; in a pipe as wide as it takes.
+# --- one row of the audit ---
+
+
+def is_monitored(row: Row) -> bool:
+    """Return whether the call was in monitor mode: it ran whatever the decision was."""
+    return bool(row["mode"] == Mode.MONITOR.value)
+
+
+def action(row: Row) -> str:
+    """Return what the call does, and to what. `default`, the target that nobody named, is left out."""
+    kind, target = row["action_type"] or "-", row["action_target"] or "-"
+    return kind if target == "default" else f"{kind} -> {target}"
+
+
+def feed_line(row: Row) -> str:
+    """Return a row as one line of `aegis audit --follow`."""
+    parts = (
+        _time(row),
+        (row["risk_level"] or "-").ljust(8),
+        (row["human_decision"] or row["approval"] or "-").ljust(8),
+        *_mode(row),
+        (row["result_status"] or "-").ljust(9),
+        action(row),
+        f"({visible(row['matched_rule'] or '-')})",
+        row["decision_id"][-8:],
+    )
+    return "  ".join(_coloured(visible(part)) for part in parts)
+
+
+def _time(row: Row) -> str:
+    return (row["timestamp"] or "")[:19].replace("T", " ")
+
+
+def _mode(row: Row) -> list[str]:
+    return [MONITOR] if is_monitored(row) else []
+
+
+def _end(value: str | None) -> str | None:
+    """Return the end of a long id, which distinguishes it from others."""
+    return value if value is None or len(value) <= _LONGEST_ID else f"...{value[-_LONGEST_ID + 3 :]}"
+
+
+# --- tables of rows ---
+
+
+class _Column(NamedTuple):
+    header: str
+    value: Callable[[Row], str | None]
+    whole: bool = False
+    """Never broken into lines: its values are short."""
+    below: Callable[[Row], Sequence[str | None]] = lambda _: ()
+    """What stands under the value, a line each."""
+
+
+_RISK = _Column("Risk", lambda row: row["risk_level"], True)
+_RULE = _Column("Rule", lambda row: row["matched_rule"])
+_RESULT = _Column("Result", lambda row: row["result_status"], True)
+_DECISION = _Column("Decision", lambda row: row["human_decision"] or row["approval"], True, _mode)
+_ID = _Column("ID", lambda row: row["decision_id"][-8:], True)
+_AGENT = _Column("Agent", lambda row: row["agent_name"])
+_CONVERSATION = _Column("Conversation", lambda row: row["conversation_id"])
+_SHORT_CONVERSATION = _Column("Conversation", lambda row: _end(row["conversation_id"]))
+_ACTION = _Column("Action -> Target", action)
+_SHORT_TIME = _Column("Time (UTC)", lambda row: _time(row)[5:16], True)
+
+_WIDEST = (
+    *(_Column("Time (UTC)", _time, True), _AGENT, _CONVERSATION, _ACTION, _RISK, _DECISION, _RULE, _RESULT),
+    _ID,
+)
+_WIDE_TABLE = tuple(_SHORT_CONVERSATION if column is _CONVERSATION else column for column in _WIDEST)
+_NARROW_TABLE = (
+    _SHORT_TIME,
+    _AGENT._replace(below=lambda row: [_end(row["conversation_id"])]),
+    _ACTION,
+    _RISK,
+    _RULE._replace(below=_mode),
+    _RESULT,
+    _ID,
+)
+_SMALLEST_TABLE = (
+    _SHORT_TIME,
+    _Column(
+        "Action -> Target\n(Rule)",
+        action,
+        below=lambda row: [
+            f"({row['matched_rule'] or '-'})",
+            row["agent_name"],
+            _end(row["conversation_id"]),
+        ],
+    ),
+    _Column("Result\nRisk", _RESULT.value, True, lambda row: [row["risk_level"] or "-", *_mode(row)]),
+    _ID,
+)
+
+
+def print_rows(rows: Sequence[Row], total: int) -> None:
+    """Print rows of the audit, the widest table that has room, and what it leaves out.
+
+    The smaller tables have agent and conversation, rule or risk below each other, and no decision. Where no
+    table has room, each value is on a line of its own.
 
     Args:
-        color: False for none; else there are colours on a terminal that has them.
+        rows: The rows, in this order.
+        total: The number of rows that match.
     """
-    console = Console(highlight=False, color_system="auto" if color else None)
-    if not console.is_terminal and not os.environ.get("COLUMNS"):
-        console.width = _UNBOUNDED
-    return console
+    if not rows:
+        echo("No audit entries found.")
+        return
+    room = terminal_width()
+    longest = _longest(room)
+    has_conversations = any(map(_CONVERSATION.value, rows))
+    for chosen in (_WIDEST, _WIDE_TABLE, _NARROW_TABLE, _SMALLEST_TABLE):
+        columns = [each for each in chosen if has_conversations or each.header != _CONVERSATION.header]
+        cells = [[column.header, *(_cell(column, row, longest) for row in rows)] for column in columns]
+        is_small = _DECISION not in columns
+        sizes = _sizes(cells, [column.whole for column in columns], room)
+        may_break = is_small or (chosen is _WIDE_TABLE and room >= _WIDE)
+        if sizes and (may_break or sum(map(_longest_line, cells)) + _GAP * len(cells) <= room):
+            echo(_table(cells, sizes))
+            break
+    else:  # the terminal breaks the lines
+        for row in rows:
+            lines = [line for each in _SMALLEST_TABLE for line in _cell(each, row, longest).split("\n")]
+            echo("\n".join([*map(_coloured, lines), ""]))
+    if any(map(is_monitored, rows)):
+        echo(f"{MONITOR}: {NOT_ENFORCED}.")
+    if total > len(rows):
+        echo(f"The newest {len(rows)} of {total} entries: more with --limit, all with --format json.")
+    if is_small:
+        hint = f"At {room} columns the table leaves out the decision: `aegis audit show ID` has it."
+        click.echo(hint, err=True)
 
 
-def is_unbounded(console: Console) -> bool:
-    """Return whether lines may have any length."""
-    return console.width >= _UNBOUNDED
+def _cell(column: _Column, row: Row, longest: int) -> str:
+    below = (part for part in column.below(row) if part)
+    return "\n".join(visible(part, longest) for part in (column.value(row) or "-", *below))
 
 
-def widths(columns: Sequence[Sequence[Text]], whole: Sequence[bool], room: int) -> list[int] | None:
-    """Return how wide each column is to be, so that lines are broken between words only.
+def print_answer(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print the answer to a query as a table, or one value a line where a row has no room on a line."""
+    room = terminal_width()
+    longest = _longest(room)
+    names = [visible(column, longest) for column in columns]
+    texts = [[visible(_text(value), longest) for value in row] for row in rows]
+    cells = [[name, *column] for name, *column in zip(names, *texts, strict=True)]
+    if sum(map(_longest_line, cells)) + _GAP * len(cells) <= room:
+        numeric = [
+            any(isinstance(value, int | float) for value in column) for column in zip(*rows, strict=True)
+        ]
+        echo(_table(cells, list(map(_longest_line, cells)), numeric))
+        return
+    indent = max(map(_width, names)) + _GAP
+    for row in texts:
+        lines = [f"{_padded(name, indent)}{_coloured(value)}" for name, value in zip(names, row, strict=True)]
+        echo("\n".join([*lines, ""]))
+
+
+def shortened(value: Any) -> Any:
+    """Return as much of a value of an answer as is printed: numbers as they are, else a text."""
+    return value if isinstance(value, int | float) else _text(value)[: _LONGEST_IN_A_PIPE + 1]
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        return "-" if value is None else json.dumps(value)
+    if _MOMENT.fullmatch(value):
+        return value.replace("T", " ").replace("+00:00", "").replace(".000000", "")
+    return value
+
+
+def print_bars(title: str, bars: Sequence[tuple[str, int]]) -> None:
+    """Print names with their counts and bars, which are as long as there is room for."""
+    if not bars:
+        return
+    most = max(count for _, count in bars)
+    names = [visible(name) for name, _ in bars]
+    column = max(_NAMES, *map(_width, names))
+    digits = len(str(most))
+    longest = max(_SHORTEST_BAR, min(_LONGEST_BAR, terminal_width() - column - digits - 3))
+    mark = _drawn("\N{BOX DRAWINGS HEAVY HORIZONTAL}", "#")
+    lines = [click.style(f"\n{title}", bold=True)]
+    for name, (_, count) in zip(names, bars, strict=True):
+        bar = click.style(mark * round(longest * count / most), fg="cyan")
+        lines.append(f"{_coloured(name)}{' ' * (column - _width(name))} {count:>{digits}} {bar}".rstrip())
+    echo("\n".join(lines))
+
+
+def _table(cells: Sequence[Sequence[str]], sizes: Sequence[int], numeric: Sequence[bool] = ()) -> str:
+    """Return a table of columns of those widths, with a rule below the header."""
+    right = numeric or [False] * len(cells)
+    lines = [""]
+    for number, row in enumerate(zip(*cells, strict=True)):
+        parts = [_wrapped(cell, size) for cell, size in zip(row, sizes, strict=True)]
+        high = max(map(len, parts))
+        if number == 0:  # headers stand on the rule
+            parts = [
+                [""] * (high - len(part)) + [click.style(each, bold=True) for each in part] for part in parts
+            ]
+        for index in range(high):
+            line = [
+                _padded(part[index] if index < len(part) else "", size, end)
+                for part, size, end in zip(parts, sizes, right, strict=True)
+            ]
+            lines.append(f" {'  '.join(line)}".rstrip())
+        if number == 0:
+            lines.append(f" {_drawn(chr(0x2500), '-') * (sum(sizes) + _GAP * (len(sizes) - 1))}")
+    return "\n".join([*lines, ""])
+
+
+def _sizes(cells: Sequence[Sequence[str]], whole: Sequence[bool], room: int) -> list[int] | None:
+    """Return the width of each column, so that lines are broken between words only.
 
     Args:
-        columns: The cells of each, its header among them.
-        whole: Whether a column is not broken at all.
-        room: Of all columns and what is between them.
+        cells: The cells of each column, its header among them.
+        whole: Whether a column is never broken.
+        room: The width of the table.
 
     Returns:
-        None where there is not that much room.
+        None where there is not so much room.
     """
-    longest = [max(_longest_line(cell) for cell in cells) for cells in columns]
-    least = [
-        most if never else max(_longest_word(cell) for cell in cells)
-        for cells, never, most in zip(columns, whole, longest, strict=True)
+    longest = list(map(_longest_line, cells))
+    sizes = [
+        most if never else max(_width(word) for cell in column for word in cell.split() or [""])
+        for column, never, most in zip(cells, whole, longest, strict=True)
     ]
-    free = room - sum(least) - _GAP * len(columns)
+    free = room - sum(sizes) - _GAP * len(cells)
     if free < 0:
         return None
-    for index in sorted(range(len(columns)), key=lambda index: longest[index] - least[index]):
-        more = min(free, longest[index] - least[index])
-        least[index] += more
+    for index in sorted(range(len(cells)), key=lambda index: longest[index] - sizes[index]):
+        more = min(free, longest[index] - sizes[index])
+        sizes[index] += more
         free -= more
-    return least
+    return sizes
 
 
-def takes(columns: Sequence[Sequence[Text]]) -> int:
-    """Return how much room columns take where no line is broken."""
-    return sum(max(_longest_line(cell) for cell in cells) for cells in columns) + _GAP * len(columns)
+def _wrapped(cell: str, size: int) -> list[str]:
+    """Return the lines of a cell, with colours; no word is longer than `size`."""
+    lines: list[str] = []
+    for line in cell.split("\n"):
+        if _width(line) <= size:
+            lines.append(_coloured(line))
+            continue
+        first, *words = line.split()
+        lines.append(first)
+        for word in words:
+            if _width(lines[-1]) + 1 + _width(word) <= size:
+                lines[-1] += f" {word}"
+            else:
+                lines.append(word)
+    return lines
 
 
-def make_table(columns: Sequence[Sequence[Text]], sizes: Sequence[int]) -> Table:
-    """Return a table of columns of those widths."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for (header, *_), size in zip(columns, sizes, strict=True):
-        table.add_column(header, overflow="fold", width=size)
-    for row in zip(*(cells[1:] for cells in columns), strict=True):
-        table.add_row(*row)
-    return table
+# --- characters ---
 
 
-def _longest_line(cell: Text) -> int:
-    return max((line.cell_len for line in cell.split("\n", allow_blank=True)), default=0)
+def echo(text: str) -> None:
+    """Print a text. Without `file`, click would write UTF-8 to a terminal of another encoding."""
+    click.echo(text, file=sys.stdout)
 
 
-def _longest_word(cell: Text) -> int:
-    return max((Text(word).cell_len for word in cell.plain.split()), default=0)
+def visible(value: str, longest: int = _LONGEST) -> str:
+    """Return a value cut, and with an escape for each character that a terminal would obey or not show."""
+    return escape(value if len(value) <= longest else value[:longest] + "...")
+
+
+def terminal_width() -> int:
+    """Return the columns of standard output."""
+    if not sys.stdout.isatty() and not os.environ.get("COLUMNS"):
+        return _UNBOUNDED
+    return shutil.get_terminal_size().columns
+
+
+def _longest(room: int) -> int:
+    return _LONGEST_IN_A_PIPE if room >= _UNBOUNDED else _LONGEST
+
+
+def _coloured(value: str) -> str:
+    style = _STYLES.get(value.strip())
+    return click.style(value, **style) if style else value
+
+
+def _padded(text: str, size: int, right: bool = False) -> str:
+    room = " " * (size - _width(click.unstyle(text)))
+    return room + text if right else text + room
+
+
+def _longest_line(column: Sequence[str]) -> int:
+    return max(_width(line) for cell in column for line in cell.split("\n"))
+
+
+def _width(text: str) -> int:
+    """Return the columns that a text takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "FW" else 1
+        for char in text
+    )
+
+
+def _drawn(char: str, instead: str) -> str:
+    """Return a character where standard output can show it, else another one."""
+    try:
+        char.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return instead
+    return char
 
 
 @contextmanager
-def progress_bar(label: str, *, color: bool = True) -> Iterator[Callable[[int, int], None]]:
-    """Gives what is told how much is done, and of how much; the bar is gone at the end."""
-    from rich.console import Console
-    from rich.progress import Progress
+def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function for how much is done, and of how much; it shows that on a terminal.
 
-    console = Console(stderr=True, color_system="auto" if color else None)
-    bar = Progress(console=console, transient=True, disable=not console.is_terminal)
-    task = bar.add_task(label, total=None)
+    It writes to standard error, nothing before there is something to do, and takes its line away at the end.
+    """
+    shown = 0.0
 
     def update(done: int, total: int) -> None:
-        if total:
-            bar.start()
-            bar.update(task, completed=done, total=total)
+        nonlocal shown
+        if total and sys.stderr.isatty() and time.monotonic() > shown + 0.1:
+            shown = time.monotonic()
+            part = f"{done / total:.0%}" if done else "..."
+            click.echo(f"\r\x1b[2K{label} {part}", nl=False, err=True)
 
     try:
         yield update
     finally:
-        if bar.live.is_started:
-            bar.stop()
+        if shown:
+            click.echo("\r\x1b[2K", nl=False, err=True)

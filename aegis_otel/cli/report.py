@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from datetime import UTC, datetime
 
 import click
@@ -10,6 +9,7 @@ import click
 from aegis_otel.audit.keys import check_identity
 from aegis_otel.audit.query.filters import compile_filters
 from aegis_otel.cli.audit.options import (
+    STDOUT,
     address_given,
     audit_id_option,
     expected_audit,
@@ -19,9 +19,8 @@ from aegis_otel.cli.audit.options import (
     path_option,
     verify_fetched,
 )
+from aegis_otel.cli.rendering import progress_bar
 from aegis_otel.redaction.terminal import escape
-
-STDOUT = "-"
 
 
 @click.command(short_help="Write a report of the audit.")
@@ -40,7 +39,7 @@ STDOUT = "-"
 @click.option("--until", metavar="TIME", help="Calls before this time.")
 @click.option("--title", help="The heading of the page.")
 @audit_id_option
-@click.option("--verify", "verifies", is_flag=True, help="Verify the audit first, and say what came of it.")
+@click.option("--verify", "verifies", is_flag=True, help="Verify the audit first, and show the result.")
 @click.pass_context
 def report(
     ctx: click.Context,
@@ -54,7 +53,7 @@ def report(
     audit_id: str | None,
     verifies: bool,
 ) -> None:
-    """Write one HTML page: what was decided, by which rules, by whom, and what needs looking after.
+    """Write one HTML page: what was decided, by which rules, for which agents, and what needs attention.
 
     The page is complete in itself: it needs no network, no script and no other file, prints well, and can be
     read by this user only. It appears, or replaces an older one, only when it is complete.
@@ -63,11 +62,9 @@ def report(
     condition = compile_filters(None, {"since": since, "until": until})
     if not out:
         raise click.UsageError(f"give the file a name, or `{STDOUT}` for standard output")
-    directory = find_audit(ctx, path)
+    directory = find_audit(path)
 
     check_identity(directory, expected_audit(audit_id, path))
-
-    from rich.console import Console
 
     from aegis_otel.audit.answers.answer_check import unproven_answers
     from aegis_otel.audit.query.connection import problems, unreadable_lines
@@ -75,20 +72,21 @@ def report(
     from aegis_otel.report.page import LONGEST_TITLE, TITLE, ReportScope, read_proof, render_page
     from aegis_otel.report.queries import ReportQueries
 
-    console = Console(stderr=True)
-    with console.status("Asking the audit") if console.is_terminal else nullcontext():
-        fetched = fetch_others(directory)  # once: what is shown is what was verified
-        proof = verify_fetched(directory, fetched) if verifies else None
-        audit = open_fetched(directory)
-        left_out = problems(audit)
-        if unreadable := unreadable_lines(audit):
-            left_out.append(f"journal lines that cannot be read: {unreadable}")
-        ((total,),) = audit.execute("SELECT count(*) FROM audit").fetchall()
-        page = render_page(
-            ReportQueries(audit, condition, unproven_answers(directory)),
-            read_proof(directory, left_out, proof, total, mirrors=address_given() is not None),
-            ReportScope((title or TITLE)[:LONGEST_TITLE], str(directory), since, until, datetime.now(UTC)),
-        )
+    fetched = fetch_others(directory)  # once: the rows that are shown are those that were verified
+    proof = None
+    if verifies:
+        with progress_bar("Verifying") as progress:
+            proof = verify_fetched(directory, fetched, progress=progress)
+    audit = open_fetched(directory)
+    left_out = problems(audit)
+    if unreadable := unreadable_lines(audit):
+        left_out.append(f"journal lines that cannot be read: {unreadable}")
+    ((total,),) = audit.execute("SELECT count(*) FROM audit").fetchall()
+    page = render_page(
+        ReportQueries(audit, condition, unproven_answers(directory)),
+        read_proof(directory, left_out, proof, total, mirrors=address_given() is not None),
+        ReportScope((title or TITLE)[:LONGEST_TITLE], str(directory), since, until, datetime.now(UTC)),
+    )
     if out == STDOUT:
         click.echo(page, nl=False)
     else:

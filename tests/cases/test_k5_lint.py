@@ -86,7 +86,7 @@ def documented() -> dict[str, str]:
         for number, (name, text) in enumerate(blocks):
             if re.search("^rules:", text, re.MULTILINE) and name not in ("broken.yaml", "shadowed.yaml"):
                 found[f"{page.name}-{number}"] = text
-    for file in (*sorted((ROOT / "examples").rglob("*.yaml")), ROOT / "aegis_otel/demo/policy.yaml"):
+    for file in sorted((ROOT / "examples").rglob("*.yaml")):
         found[f"{file.parent.name}-{file.name}"] = file.read_text()
     for file in sorted((ROOT / "tests/cases/lint/sound").glob("*.yaml")):
         found[f"sound-{file.stem}"] = file.read_text()

@@ -20,12 +20,12 @@ from aegis_otel import Action, Policy, PolicyError, semconv
 from aegis_otel.adapters.openai_agents.capture_point import CapturePoint
 from aegis_otel.audit.seals.seal_log import read_seals
 from aegis_otel.cli import main
-from aegis_otel.demo import policies
-from aegis_otel.demo.play import Load, play
-from aegis_otel.demo.script import AGENTS, Step, runs
-from aegis_otel.demo.tools import make_agents
 from aegis_otel.model import Approval
 from aegis_otel.policy.lint import lint
+from examples.demo import policies
+from examples.demo.play import Load, play
+from examples.demo.script import AGENTS, Step, runs
+from examples.demo.tools import make_agents
 from tests.receiver import receiving
 from tests.records import select
 

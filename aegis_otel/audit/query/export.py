@@ -143,6 +143,16 @@ def csv_table(file: TextIO, rows: Iterable[Row], columns: Sequence[str]) -> int:
     return sum(1 for row in rows if writer.writerow([_cell(row[column]) for column in columns]))
 
 
+FORMATS: dict[str, Callable[[TextIO, Iterable[Row], Sequence[str]], int] | None] = {
+    "json": lambda file, rows, _: json_array(file, rows),
+    "jsonl": lambda file, rows, _: json_lines(file, rows),
+    "csv": csv_table,
+    "parquet": None,
+}
+"""The formats of exports, each with the function that writes rows to a text file and returns how many.
+DuckDB writes Parquet: see `write_parquet`."""
+
+
 def _cell(value: Any) -> Any:
     if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
         return value

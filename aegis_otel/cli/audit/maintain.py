@@ -1,44 +1,63 @@
-"""`aegis audit prune`: let go of what is too old or too much, and say so for good.
-
-`aegis audit seal`: move what is complete from the journal to Parquet.
-"""
+"""`aegis audit seal`, `prune`, `verify` and `resend`: maintain and check an audit."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from aegis_otel.cli.audit.options import address_given, find_audit, path_option
+from aegis_otel import semconv
+from aegis_otel.audit.location import SEALS, locate
+from aegis_otel.cli.audit.options import (
+    address_given,
+    audit_id_option,
+    condition_of,
+    expected_audit,
+    fetch_others,
+    filter_options,
+    find_audit,
+    open_audit,
+    path_option,
+    report_problems,
+    verify_fetched,
+)
 from aegis_otel.cli.rendering import progress_bar
 from aegis_otel.config import AUDIT_DIR, SEAL_KEY
-from aegis_otel.errors import ConfigError
+from aegis_otel.errors import AuditError, ConfigError
+from aegis_otel.redaction.redactor import redact_text
 from aegis_otel.redaction.terminal import escape
 
 if TYPE_CHECKING:
+    from aegis_otel.audit.findings import Proof
+    from aegis_otel.audit.record import AuditRecord
     from aegis_otel.audit.seals.seal_log import Seal
+
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command(short_help="Seal the calls that have ended.")
 @path_option
 @click.pass_context
 def seal(ctx: click.Context, /, *, path: str | None) -> None:
-    """Seal the calls that have ended, which agents else do by themselves.
+    """Seal the calls that have ended. Agents do so by themselves, too.
 
     Calls that are running or wait for a human stay in the journal. What cannot be sealed stays too, is named,
-    and makes the exit code 1. What is on object storage too is sent there.
+    and makes the exit code 1. An audit on object storage is sent there.
     """
-    directory = find_audit(ctx, path)
+    directory = find_audit(path)
 
     from aegis_otel.audit.lake.sealing import PLANTED
     from aegis_otel.audit.lake.sealing import seal as seal_audit
     from aegis_otel.audit.location import stated_address
     from aegis_otel.audit.maintenance.remote_copy import push
 
-    with progress_bar("Sealing", color=ctx.color is not False) as progress:
+    with progress_bar("Sealing") as progress:
         report = seal_audit(directory, wait=True, progress=progress)
     for each in report.seals:
         for segment in each.segments:
@@ -49,7 +68,7 @@ def seal(ctx: click.Context, /, *, path: str | None) -> None:
         carried = f", {each.carried.lines} lines carried over" if each.carried else ""
         click.echo(f"seal {each.seal}: {len(each.journals)} journal files{carried}")
     if report.seals:
-        tell_witness(report.seals)
+        _send_to_witness(report.seals)
     elif report.lacks_key:
         raise ConfigError(
             f"the seals of this audit are signed, and `{SEAL_KEY.env}` is not set here: nothing was sealed; "
@@ -60,28 +79,21 @@ def seal(ctx: click.Context, /, *, path: str | None) -> None:
     address = address_given()
     problems = report.problems + push(directory, address)
     if address is None and (stated := stated_address(directory)):
-        click.echo(
-            f"not sent: name the audit as `{escape(stated)}`, with --path or {AUDIT_DIR.env}", err=True
-        )
-    for problem in problems:
-        click.echo(escape(problem), err=True)
+        report_problems([f"not sent: name the audit as `{stated}`, with --path or {AUDIT_DIR.env}"])
+    report_problems(problems)
     ctx.exit(1 if problems else 0)
 
 
-def tell_witness(seals: Sequence[Seal]) -> None:
-    """Send the events of the seals over OTLP, or say that nobody was told."""
+def _send_to_witness(seals: Sequence[Seal]) -> None:
+    """Send the events of the seals over OTLP, or say that nobody got them."""
     from aegis_otel.telemetry.resend import send_seals
 
     if not send_seals(seals):
         click.echo("no OTLP endpoint is set: the seals were sent to no witness", err=True)
 
 
-_DAYS = {"h": 1 / 24, "d": 1, "w": 7}
-_BYTES = {"MB": 1e6, "GB": 1e9, "TB": 1e12}
-
-
 class _Amount(click.ParamType[float]):
-    """A number and a unit, as a multiple of what the units are given in."""
+    """Convert a number and a unit to a multiple of the base unit."""
 
     def __init__(self, name: str, units: dict[str, float], example: str) -> None:
         self.name, self._units, self._example = name, units, example
@@ -93,28 +105,25 @@ class _Amount(click.ParamType[float]):
         return int(match[1]) * self._units[match[2]]
 
 
+_AGE = _Amount("age", {"h": 1 / 24, "d": 1, "w": 7}, "90d")
+_SIZE = _Amount("size", {"MB": 1e6, "GB": 1e9, "TB": 1e12}, "10GB")
+
+
 @click.command(short_help="Remove the oldest sealed rows.")
 @path_option
-@click.option(
-    "--keep", type=_Amount("age", _DAYS, "90d"), metavar="AGE", help="Keep what is younger: 12h, 90d, 52w."
-)
-@click.option(
-    "--max-size", type=_Amount("size", _BYTES, "10GB"), metavar="SIZE", help="Keep so much: 500MB, 10GB, 2TB."
-)
+@click.option("--keep", type=_AGE, metavar="AGE", help="Keep what is younger: 12h, 90d, 52w.")
+@click.option("--max-size", type=_SIZE, metavar="SIZE", help="Keep so much: 500MB, 10GB, 2TB.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
-@click.pass_context
-def prune(
-    ctx: click.Context, /, *, path: str | None, keep: float | None, max_size: float | None, dry_run: bool
-) -> None:
+def prune(path: str | None, keep: float | None, max_size: float | None, dry_run: bool) -> None:
     """Remove the oldest sealed rows, by files: those older than --keep, and the oldest beyond --max-size.
 
-    A signed seal says for good what was removed, which needs the key of AEGIS_SEAL_KEY. The files themselves
-    go with the next sealing or pruning, a minute later at the earliest. Questions that have waited for longer
-    than --keep end as expired.
+    A signed seal records for good what was removed; that needs the key of AEGIS_SEAL_KEY. The files go with
+    the next sealing or pruning, a minute later at the earliest. Questions that have waited for longer than
+    --keep end as expired.
     """
     if keep is None and max_size is None:
         raise click.UsageError("say what to keep, with --keep or --max-size")
-    directory = find_audit(ctx, path)
+    directory = find_audit(path)
 
     from aegis_otel.audit.maintenance.retention import oldest
     from aegis_otel.audit.maintenance.retention import prune as prune_audit
@@ -126,20 +135,212 @@ def prune(
     }
     if dry_run:
         found = oldest(live_segments(read_seals(directory)), **limits)
-        if not found:
-            click.echo("nothing to remove")
         for each in found:
             click.echo(f"would remove {each.rows} rows of {each.first} to {each.last}: {escape(each.file)}")
+        if not found:
+            click.echo("nothing to remove")
         return
     seal, expired = prune_audit(directory, **limits)
     if expired:
-        what = (
-            "1 question that nobody answered" if expired == 1 else f"{expired} questions that nobody answered"
-        )
+        what = f"{_plural(expired, 'question')} that nobody answered"
         click.echo(f"ended {what}: expired, and sealed next")
     if seal is None or seal.removed is None:
         click.echo("nothing to remove")
         return
     gone = seal.removed
     click.echo(f"seal {seal.seal}: removed {gone.rows} rows of {gone.first} to {gone.last} ({gone.why})")
-    tell_witness([seal])
+    _send_to_witness([seal])
+
+
+@click.command(short_help="Check that nothing was tampered with.")
+@path_option
+@click.option(
+    "--witness",
+    type=_FILE,
+    multiple=True,
+    metavar="FILE",
+    help="The events of the sealings as an OpenTelemetry Collector wrote them (OTLP/JSON); may be repeated.",
+)
+@click.option(
+    "--public-key",
+    "public_keys",
+    type=_FILE,
+    multiple=True,
+    metavar="FILE",
+    help="The key (PEM) that seals are signed with; may be repeated, where it was changed.",
+)
+@audit_id_option
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.argument("directory", metavar="[DIR]", required=False)
+@click.pass_context
+def verify(
+    ctx: click.Context,
+    /,
+    *,
+    path: str | None,
+    witness: tuple[Path, ...],
+    public_keys: tuple[Path, ...],
+    audit_id: str | None,
+    form: str,
+    directory: str | None,
+) -> None:
+    """Check that nothing in the audit was edited, removed, moved or brought from elsewhere.
+
+    Says what is wrong and where, and what could not be proven. Nothing is changed; agents go on meanwhile.
+    The exit code is 0 where nothing was found, 1 where something was.
+    """
+    if path is not None and directory is not None:
+        raise click.UsageError("give one directory, as DIR or with --path")
+    named = path if directory is None else directory
+    found = locate(named)
+    if not ((witness or public_keys) and (found / SEALS).is_file()):  # as a copy without its journal is
+        found = find_audit(named)
+
+    fetched = fetch_others(found)
+    with progress_bar("Verifying") as progress:
+        proof = verify_fetched(
+            found,
+            fetched,
+            witness=witness,
+            public_keys=public_keys,
+            audit=expected_audit(audit_id, named),
+            progress=progress,
+        )
+    click.echo(json.dumps(_proof_report(proof), indent=2) if form == "json" else "\n".join(_lines(proof)))
+    ctx.exit(1 if proof.findings else 0)
+
+
+def _proof_report(proof: Proof) -> dict[str, object]:
+    return {
+        "audit": proof.audit,
+        "findings": [each._asdict() for each in proof.findings],
+        "notes": proof.notes,
+        "not_proven": proof.unproven,
+        "seals": proof.seals,
+        "chain": proof.chain,
+        "segments": proof.segments,
+        "rows": proof.rows,
+        "journals": proof.journals,
+        "lines": proof.lines,
+    }
+
+
+def _lines(proof: Proof) -> Iterator[str]:
+    """Yield what was found, what was checked, in names that docs/audit-proof.md explains, and the verdict."""
+    for title, sentences in (
+        ("Found:", list(map(str, proof.findings))),
+        ("Noted:", proof.notes),
+        ("Not proven:", proof.unproven),
+    ):
+        if sentences:
+            yield from (title, *(f"  {escape(each)}" for each in sentences), "")
+    yield f"Audit       {proof.audit or 'unknown: neither a key nor a seal says it'}"
+    if proof.seals:
+        yield f"Seals       {proof.seals}"
+        yield f"Last seal   {proof.chain}"
+    else:
+        yield "Seals       none yet: `aegis audit seal` makes the first"
+    if proof.seals or proof.segments:  # also those of others
+        yield f"Intact      {_plural(proof.rows, 'sealed row')} in {_plural(proof.segments, 'file')}"
+    yield f"Not sealed  {_plural(proof.lines, 'line')} in {_plural(proof.journals, 'journal file')}"
+    if proof.findings:
+        yield f"FAILED: {_plural(len(proof.findings), 'finding')}"
+    else:
+        yield f"PASSED: no tampering found{', but see what is not proven' if proof.unproven else ''}"
+
+
+def _plural(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+@click.command(short_help="Send decision events again.")
+@path_option
+@filter_options
+@click.option(
+    "--endpoint",
+    metavar="URL",
+    help="Where to, over OTLP, such as http://localhost:4318.  [default: OTEL_EXPORTER_OTLP_ENDPOINT]",
+)
+@click.option(
+    "--missing-from",
+    "files",
+    type=_FILE,
+    multiple=True,
+    metavar="FILE",
+    help="Only what is not in this file of an OpenTelemetry Collector (OTLP/JSON); may be repeated.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say how many it would be.")
+def resend(
+    path: str | None, endpoint: str | None, files: tuple[Path, ...], dry_run: bool, **filters: str | None
+) -> None:
+    """Send the decision events of entries again, oldest first; all filters given must hold.
+
+    Each has its original id and time, and `aegis.decision.resent`. Without --missing-from, events that a
+    backend has already arrive a second time; their `aegis.decision.id` is the same. Where the endpoint stops
+    taking them, the exit code is 1, and the error says how many had arrived.
+    """
+    condition = condition_of(filters)
+
+    from aegis_otel.audit.query.rows import Row, count_rows, read_rows
+    from aegis_otel.audit.record import COLUMNS, AuditRecord
+    from aegis_otel.cli.exporter_messages import exporters_quiet
+    from aegis_otel.telemetry.export_setup import log_exporter
+    from aegis_otel.telemetry.outbox import Outbox
+    from aegis_otel.telemetry.resend import Sent, outcome_of
+    from aegis_otel.telemetry.resend import resend as send
+
+    # Signals are made of these columns, and never of the arguments.
+    sent_columns = [column.name for column in COLUMNS if column.name != "action_params"]
+    exporter = None if dry_run else log_exporter(endpoint)
+    audit = open_audit(find_audit(path))
+    total = count_rows(audit, condition)
+    known = _known_decisions(files)
+    there = 0
+
+    def record(row: Row) -> AuditRecord:
+        return AuditRecord(stage="decided", **{name: row[name] for name in sent_columns})
+
+    def missing() -> Iterator[AuditRecord]:
+        nonlocal there
+        for row in read_rows(audit, condition, oldest_first=True):
+            if row["decision_id"] in known:
+                there += 1
+            else:
+                yield record(row)
+
+    done = Sent(0, 0)
+    if exporter is None:
+        outcomes = [outcome_of(each) for each in missing()]
+        done = Sent(len(outcomes) - outcomes.count(None), outcomes.count(None))
+    else:
+        with exporters_quiet() as messages, progress_bar("Sending") as progress:
+            try:
+                for done in send(missing(), Outbox(exporter)):
+                    progress(done.arrived + done.undecided + there, total)
+            except AuditError as error:
+                if not messages.why:
+                    raise
+                raise AuditError(f"{error}; the exporter says: {redact_text(messages.why)}") from error
+    parts = [f"{'would send' if dry_run else 'sent'} {done.arrived} of {total} decisions"]
+    if there:
+        parts.append(f"{there} are there already")
+    if done.undecided:
+        parts.append(f"{done.undecided} have none yet")
+    click.echo("; ".join(parts))
+
+
+def _known_decisions(files: tuple[Path, ...]) -> set[str | int]:
+    """Return the decisions that are in the files."""
+    from aegis_otel.audit.verify.witness import read_events
+
+    known: set[str | int] = set()
+    unreadable = 0
+    for file in files:
+        for _, event in read_events(file, semconv.EVENT_DECISION):
+            if event is None:
+                unreadable += 1
+            elif decision := event.get(semconv.DECISION_ID):
+                known.add(decision)
+    if unreadable:
+        report_problems([f"{unreadable} lines are no OTLP/JSON, or cut off, and were passed over"])
+    return known

@@ -1,4 +1,4 @@
-"""`aegis audit show`: the whole life of one call, and rule by rule why it was decided so."""
+"""`aegis audit show`: the timeline of one call, and rule by rule why it was decided so."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from aegis_otel.audit.query.filters import Condition
 from aegis_otel.audit.query.rows import Row, read_rows
 from aegis_otel.audit.query.timeline import Moment, life
 from aegis_otel.audit.record import CUT
-from aegis_otel.cli.audit.mode import MONITOR, NOT_ENFORCED, watched
 from aegis_otel.cli.audit.options import find_audit, open_audit, path_option
+from aegis_otel.cli.rendering import MONITOR, NOT_ENFORCED, action, is_monitored
 from aegis_otel.errors import PolicyError
 from aegis_otel.redaction.redactor import MASKED
 from aegis_otel.redaction.terminal import escape
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 
 _LONGEST = 20_000
-"""Characters of one value that people are shown; what a program of before had written may be longer."""
+"""Characters of one value that are printed; an older version may have written longer ones."""
 _NOT_PROVEN = "not proven: no process with the approval key took it, so no run goes on with it"
 _NEAR = Path("policy.yaml")
-"""Where a policy is looked for when none is given; used only if it is the one that decided."""
+"""The policy to explain by when none is given, if it is the one that decided."""
 
 
 @click.command(short_help="Show one call: what, when, and why.")
@@ -45,15 +45,14 @@ _NEAR = Path("policy.yaml")
 )
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.argument("id")
-@click.pass_context
-def show(ctx: click.Context, /, *, path: str | None, policies: tuple[Path, ...], form: str, id: str) -> None:
+def show(path: str | None, policies: tuple[Path, ...], form: str, id: str) -> None:
     """Show one call: what was asked for, decided, answered and done, when, and why.
 
     ID is its decision id, or the beginning or end of it.
     """
     from aegis_otel.audit.answers.answer_check import unproven_answers
 
-    directory = find_audit(ctx, path)
+    directory = find_audit(path)
     row = _find(open_audit(directory), id)
     unproven = row["human_decision"] is not None and row["decision_id"] in unproven_answers(directory)
     policy = _policy(policies, row)
@@ -83,7 +82,7 @@ def _find(audit: duckdb.DuckDBPyConnection, wanted: str) -> Row:
 
 
 def _policy(files: tuple[Path, ...], row: Row) -> Policy | None:
-    """The policy to explain by.
+    """Return the policy to explain by.
 
     Raises:
         PolicyError: one was given and is not valid.
@@ -100,7 +99,7 @@ def _policy(files: tuple[Path, ...], row: Row) -> Policy | None:
 
 
 def _explain(policy: Policy, row: Row) -> Explanation:
-    """The policy's verdict on what the row still has: redacted arguments, and not the tool's schema."""
+    """Return the policy's verdict on what the row has: redacted arguments, and no schema of the tool."""
     from aegis_otel.model import Action
     from aegis_otel.policy.explain import explain
 
@@ -118,7 +117,7 @@ def _explain(policy: Policy, row: Row) -> Explanation:
 
 
 def _is_hidden(value: object) -> bool:
-    """Whether something of a value is not in the audit: it was redacted, or cut."""
+    """Return whether a part of a value is not in the audit: it was redacted, or cut."""
     if not isinstance(value, str | dict | list):
         return False
     text = json.dumps(value)
@@ -135,10 +134,8 @@ def _agrees(row: Row, explanation: Explanation) -> bool:
 
 
 def _print_row(row: Row) -> None:
-    from aegis_otel.cli.audit.table import action
-
     first = [row["decision_id"], row["risk_level"] or "-", row["result_status"] or "-"]
-    click.echo(escape("  ".join([*first, MONITOR] if watched(row) else first)) + "\n")
+    click.echo(escape("  ".join([*first, MONITOR] if is_monitored(row) else first)) + "\n")
     params = row["action_params"]
     _line("action", action(row))
     _line("arguments", params if isinstance(params, str) else json.dumps(params, ensure_ascii=False))
@@ -156,7 +153,7 @@ def _print_row(row: Row) -> None:
     _line("rule", f"{row['matched_rule'] or '-'} ({row['approval'] or '-'})")
     _line("reason", row["reason"])
     _line("policy", row["policy_digest"])
-    _line("mode", f"{row['mode']}: {NOT_ENFORCED}" if watched(row) else row["mode"])
+    _line("mode", f"{row['mode']}: {NOT_ENFORCED}" if is_monitored(row) else row["mode"])
     _line("error", row["result_error"])
 
 

@@ -1,24 +1,27 @@
-"""The human of the demo: answers as the script says, yes, no, or too late."""
+"""The human of the demo, who answers as the script says: yes, no, or too late."""
 
 from __future__ import annotations
 
 import asyncio
 from contextvars import ContextVar
 
-from aegis_otel.demo.script import Run
 from aegis_otel.model import PolicyDecision
 from aegis_otel.runtime.approval import ApprovalAnswer, ApprovalHandler
 
+from .script import Run
+
 current_run: ContextVar[Run] = ContextVar("aegis_demo_run")
-"""The run that asks: a handler is called with the context of the call."""
+"""The run that asks. A handler is called in the context of the call."""
 
 _PEOPLE = ("dana", "lee", "robin")
 _NO = ("not without a ticket", "the amount is wrong", "please ask the customer first")
 
 
 class ScriptedApprover(ApprovalHandler):
-    """Args:
-    patience: The approval timeout, of which an answer takes a part.
+    """Answer as the script says.
+
+    Args:
+        patience: The approval timeout in seconds; an answer takes a part of it.
     """
 
     channel = "demo"

@@ -1,4 +1,4 @@
-"""What the agents of the demo will do, written down beforehand: the same for the same seed."""
+"""Plan what the agents of the demo will do. The plan is the same for the same seed."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class Step:
     tool: str
     arguments: dict[str, Any]
     answer: Answer
-    """The answer of the human, should one be asked."""
+    """The answer of the human, if one is asked."""
     thinks: float
-    """How long that takes, as a part of the time there is."""
+    """How long the answer takes, as a part of the approval timeout."""
     end: End
     takes: float
     """Seconds in the tool's body."""
 
     def is_call(self, other: Step) -> bool:
-        """Whether both are the same call: then they come to the same, for nothing tells them apart."""
+        """Return whether both are the same call; the tools cannot distinguish them, so they end alike."""
         return (self.tool, self.arguments) == (other.tool, other.arguments)
 
 
@@ -36,7 +36,7 @@ class Run:
 
     number: int
     at: float
-    """Seconds after the beginning."""
+    """Seconds after the start of the demo."""
     agent: str
     question: str
     turns: tuple[tuple[Step, ...], ...]
@@ -47,7 +47,7 @@ class Run:
         return sum(map(len, self.turns))
 
     def step(self, tool: str | None, arguments: dict[str, Any]) -> Step:
-        """The step that is this call."""
+        """Return the step that is this call."""
         steps = [step for turn in self.turns for step in turn if step.tool == tool]
         return next((step for step in steps if step.arguments == arguments), steps[0])
 
@@ -56,7 +56,7 @@ Make = Callable[[Random], tuple[str, dict[str, Any]]]
 
 
 def runs(seed: int, seconds: float, rate: float) -> Iterator[Run]:
-    """Runs of all agents, one after the other, for `seconds` and with about `rate` calls a second."""
+    """Yield the runs of all agents in order of time, for `seconds`, with about `rate` calls a second."""
     chance = Random(seed)  # noqa: S311 - a play, not a secret
     planned, number = 0, 0
     total = max(1, round(seconds * rate))

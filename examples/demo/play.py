@@ -1,9 +1,11 @@
-"""Plays the script: agents of the SDK, governed by `instrument()`, each run at its time."""
+"""Play the script: agents of the SDK, governed by `instrument()`; each run starts at its time."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import sys
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,12 +16,12 @@ from agents.run import RunConfig
 from agents.testing import ScriptedModel, assistant_message, function_call
 
 from aegis_otel.adapters.openai_agents.instrument import instrument
-from aegis_otel.audit.journal import child_process
 from aegis_otel.audit.lake.sealing import seal
-from aegis_otel.demo import policies
-from aegis_otel.demo.approver import ScriptedApprover, current_run
-from aegis_otel.demo.script import Run, runs
-from aegis_otel.demo.tools import TARGETS, make_agents
+
+from . import policies
+from .approver import ScriptedApprover, current_run
+from .script import Run, runs
+from .tools import TARGETS, make_agents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,21 +29,21 @@ if TYPE_CHECKING:
     from aegis_otel.adapters.openai_agents.instrument import Instrumentation
 
 _AT_ONCE = 64
-"""Runs side by side: what bounds memory where the machine is slower than the rate."""
+"""The most runs side by side, which bounds memory on a machine that is slower than the rate."""
 _PATIENCE = 1.5, 4.0
-"""Seconds that the human of the demo has, at least and at most."""
-_LOOKS = 0.2
-"""Seconds between looks at the policy file."""
+"""The shortest and the longest approval timeout, in seconds."""
+_RELOAD_INTERVAL = 0.2
+"""Seconds between checks of the policy file."""
 _SETTLED = 10.0
-"""Seconds that a changed policy is waited for."""
+"""Seconds to wait for a changed policy."""
 
 
 class Load(NamedTuple):
-    """What is to be played."""
+    """The settings of a demo."""
 
     audit: Path
     policy: Path
-    """The file that is written, and changed in the middle."""
+    """The policy file, which the demo writes and changes halfway."""
     seed: int
     seconds: float
     rate: float
@@ -52,28 +54,28 @@ class Load(NamedTuple):
 
 
 class Played(NamedTuple):
-    """What came of it."""
+    """The result of a demo."""
 
     calls: int
     stopped: bool
-    """Whether it was ended before its time."""
+    """Whether it ended early."""
     sent: bool
-    """Whether all signals went out."""
+    """Whether all signals were sent."""
 
 
 def trace_to_opentelemetry_alone() -> None:
-    """Have the SDK send its traces nowhere else: where a key is set, its own exporter would, to OpenAI."""
+    """Stop the SDK from exporting its traces to OpenAI, as it does where an API key is set."""
     set_trace_processors([])
     set_tracing_disabled(False)
 
 
-async def play(load: Load, tell: Callable[[int], None], say: Callable[[str], None]) -> Played:
+async def play(load: Load, on_progress: Callable[[int], None], say: Callable[[str], None]) -> Played:
     """Play the load; a cancellation ends it early, and cleanly.
 
     Args:
         load: What to play.
-        tell: Told how many calls have ended.
-        say: Told in a sentence what else happened.
+        on_progress: Called with the number of calls that have ended.
+        say: Called with a sentence about each other event.
     """
     load.policy.write_text(policies.relaxed(), encoding="utf-8")
     least, most = _PATIENCE
@@ -87,10 +89,10 @@ async def play(load: Load, tell: Callable[[int], None], say: Callable[[str], Non
         audit_dir=load.audit,
         durability="process",
         on_audit_failure="block",
-        reload_interval=_LOOKS,
+        reload_interval=_RELOAD_INTERVAL,
         targets=TARGETS,
     )
-    stage = _Stage(load, governed, tell, say)
+    stage = _Stage(load, governed, on_progress, say)
     try:
         await stage.play()
     except asyncio.CancelledError:
@@ -107,13 +109,17 @@ async def play(load: Load, tell: Callable[[int], None], say: Callable[[str], Non
 
 class _Stage:
     def __init__(
-        self, load: Load, governed: Instrumentation, tell: Callable[[int], None], say: Callable[[str], None]
+        self,
+        load: Load,
+        governed: Instrumentation,
+        on_progress: Callable[[int], None],
+        say: Callable[[str], None],
     ) -> None:
         self.done = 0
         self.stopped = False
         self._load = load
         self._governed = governed
-        self._tell = tell
+        self._on_progress = on_progress
         self._say = say
         self._agents = make_agents()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -170,29 +176,30 @@ class _Stage:
         )
         await Runner.run(agent, run.question, context=run, run_config=config)
         self.done += run.calls
-        self._tell(self.done)
+        self._on_progress(self.done)
 
     async def _change_policy(self) -> None:
-        """A change that is refused, for a typing error, and then the same without it."""
+        """Save a policy with a typing error, which is refused, and then the corrected one."""
         runtime, file = self._governed.runtime, self._load.policy
         before = runtime.policy.digest
         with _expected_warning():
             file.write_text(policies.mistyped(), encoding="utf-8")
-            await asyncio.sleep(4 * _LOOKS)
+            await asyncio.sleep(4 * _RELOAD_INTERVAL)
         self._say("a policy with a typing error was saved: it was refused, the one in force stays")
         file.write_text(policies.tightened(), encoding="utf-8")
         with suppress(TimeoutError):
             async with asyncio.timeout(_SETTLED):
                 while runtime.policy.digest == before:
-                    await asyncio.sleep(_LOOKS / 2)
+                    await asyncio.sleep(_RELOAD_INTERVAL / 2)
         if runtime.policy.digest != before:
             self._say("it was corrected, and is in force: exports are blocked, fewer refunds are small")
 
     async def _lose_a_process(self) -> None:
-        """A process is gone in the middle of a call, and while a human is asked."""
-        arguments = (str(self._load.audit), str(self._load.policy))
+        """Let a process die during a call, and while a human is asked."""
+        program = Path(__file__).with_name("crash.py")
         process = await asyncio.create_subprocess_exec(
-            *child_process.command("aegis_otel.demo.crash", arguments)
+            *(sys.executable, "-P", program, self._load.audit, self._load.policy),
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
         await process.wait()
         self._say("a process died: one call has an unknown outcome, and nobody is left to hear one answer")
@@ -200,7 +207,7 @@ class _Stage:
 
 @contextmanager
 def _expected_warning() -> Iterator[None]:
-    """What the library logs of the mistake that is made here on purpose would look like one of the demo's."""
+    """Hide the library's warning about the typing error, which is made on purpose."""
     logger = logging.getLogger("aegis_otel")
     level = logger.level
     logger.setLevel(logging.ERROR)

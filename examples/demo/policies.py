@@ -1,25 +1,24 @@
-"""The demo's policy, how it is tightened in the middle, and the typing error on the way there."""
+"""The demo's policy, the stricter one that replaces it, and that one with a typing error."""
 
 from __future__ import annotations
 
-from importlib.resources import files
+from pathlib import Path
 
 
 def relaxed() -> str:
-    """What is in force at first."""
-    assert __package__ is not None
-    return files(__package__).joinpath("policy.yaml").read_text(encoding="utf-8")
+    """Return the policy that is in force at first."""
+    return Path(__file__).with_name("policy.yaml").read_text(encoding="utf-8")
 
 
 def tightened() -> str:
-    """What is in force afterwards: exports are blocked, and of refunds fewer are small."""
+    """Return the policy that is in force afterwards: it blocks exports, and fewer refunds are small."""
     text = _replaced(relaxed(), "amount: 50 ", "amount: 20 ")
     exports = 'name: exports, match: { type: "export_*" }, risk_level: high, approval: '
     return _replaced(text, f"{exports}approve", f"{exports}block")
 
 
 def mistyped() -> str:
-    """What was meant to be that, and is refused when it is read."""
+    """Return the stricter policy with a typing error, which is refused when it is loaded."""
     return _replaced(tightened(), "risk_level: high, approval: block", "risk_level: high, approval: blok")
 
 

@@ -1,7 +1,6 @@
-"""A process of the demo that dies in the middle: `python -m aegis_otel.demo.crash AUDIT POLICY`.
+"""A process of the demo that dies while it works: `python crash.py AUDIT POLICY`.
 
-One of its calls is then `unknown`, for nobody can say what came of it; another is left `pending`, with its
-question unanswered.
+The outcome of one of its calls is then `unknown`, and another call stays `pending`: nobody answers it.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class _Silent(ApprovalHandler):
 
 
 async def main(audit: str, policy: str) -> None:
-    """Ask a human, and begin to charge a card; the process ends while both are under way."""
+    """Ask a human and begin to charge a card; the process ends before either is done."""
     runtime = Runtime(
         policy=Policy.from_yaml(policy),
         executor=_Dying(),

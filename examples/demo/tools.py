@@ -1,4 +1,4 @@
-"""The agents of the demo and their tools: real ones of the SDK, which do what the script says."""
+"""The agents of the demo and their tools. They are the SDK's own, and do what the script says."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 from agents import Agent, FunctionTool, Tool, function_tool
 from agents.tool_context import ToolContext
 
-from aegis_otel.demo.script import AGENTS, Run
+from .script import AGENTS, Run
 
 _TIME_LIMIT = 1.5
 """Seconds that a tool which hangs is given."""
@@ -30,18 +30,18 @@ TARGETS = {
     "restart_service": "cluster",
     "rotate_credentials": "vault",
 }
-"""What rules may match as `match.target`, and the audit shows."""
+"""The target of each tool, which rules may match as `match.target` and the audit shows."""
 
 
 class ServiceDown(RuntimeError):
-    """What a tool runs into now and then."""
+    """An error that a tool raises now and then."""
 
 
 Context = ToolContext[Run]
 
 
 async def _work(context: Context, result: str) -> str:
-    """Take as long, and end, as the script has it for this call."""
+    """Take as long and end as the script says for this call."""
     step = context.context.step(context.tool_name, json.loads(context.tool_arguments))
     await asyncio.sleep(step.takes)
     if step.end == "raises":
@@ -140,7 +140,7 @@ _TOOLS = {
 
 
 def make_agents() -> dict[str, Agent[Run]]:
-    """Each by its name."""
+    """Return the agents by name."""
     return {name: Agent(name=name, instructions=AGENTS[name][0], tools=_tools(name)) for name in _TOOLS}
 
 

@@ -1,1 +1,0 @@
-"""A load of governed agents to look at: `aegis demo`."""
