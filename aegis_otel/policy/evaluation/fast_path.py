@@ -28,6 +28,11 @@ class NotPlain(Exception):
     """The answer needs the three-valued tests."""
 
 
+_BARE = {
+    Shape.PREFIX: "startswith(action.{name}, {literal})",
+    Shape.SUFFIX: "endswith(action.{name}, {literal})",
+}
+"""The tests of one glob by the methods of `str`, which raise where the text is none."""
 _SHAPES = {
     Shape.EXACT: "{text} == {literal}",
     Shape.PREFIX: "{text}.startswith({literal})",
@@ -58,13 +63,13 @@ def compile_applies(
         return None
     names = "".join(f", c{number}" for number in range(len(constants)))
     source = (
-        f"def make(doubt, plain{names}):\n"
+        f"def make(doubt, plain, startswith, endswith{names}):\n"
         f"    def applies(action, now):\n"
         f"        params = action.params\n"
         f"        return {' and '.join(parts)}\n"
         f"    return applies\n"
     )
-    applies: Applies = _factory(source)(_doubt, _plain, *constants)
+    applies: Applies = _factory(source)(_doubt, _plain, str.startswith, str.endswith, *constants)
     return applies
 
 
@@ -72,6 +77,8 @@ def _text(name: str, globs: Iterable[Glob], constant: Callable[[Any], str]) -> l
     globs = tuple(globs)
     if any(glob.matches_all for glob in globs):
         return []
+    if len(globs) == 1 and (bare := _BARE.get(globs[0].shape)):
+        return [bare.format(name=name, literal=constant(globs[0].literal))]
     tests = []
     for glob in globs:
         if glob.shape is Shape.MIXED:

@@ -1,10 +1,8 @@
-"""Globs: `*` is any run of characters, `?` any one, everything else itself. Case counts.
+"""The globs and the regular expressions of policies.
 
-A glob knows its shape, because literals and prefixes are what the compiler can look up instead of try.
-
-Regular expressions of policies: RE2, so the time to match is linear in the text.
-
-Python's own engine can be made to run for minutes by a value that a model chose.
+In a glob `*` is any run of characters, `?` any one, everything else itself; case counts. It knows its shape,
+because the compiler can look up literals and prefixes instead of trying them. Regular expressions are RE2's,
+whose time is linear in the text: Python's engine can be made to run for minutes by a value that a model sent.
 """
 
 from __future__ import annotations
@@ -193,11 +191,9 @@ def may_overlap(one: Outline, other: Outline) -> bool:
 
 
 def covers(wide: str, narrow: str) -> bool:
-    """Whether every text that `narrow` matches is matched by `wide`. May miss a case, never invents one.
+    """Return whether every text that `narrow` matches is matched by `wide`.
 
-    The states of `wide` are the bits of a number. A letter that no pattern has stands for what a wildcard of
-    `narrow` may be, because a pattern that matches it there matches every other letter, too. A star may be of
-    any length, so all sets of states that it can lead to are followed; of two, the smaller is the harder.
+    It never invents a case, and misses some in which a `?` of `wide` stands where `narrow` has a star.
     """
     if not may_cover(outline(wide), outline(narrow)):
         return False
@@ -205,29 +201,7 @@ def covers(wide: str, narrow: str) -> bool:
     if outer in ("*", inner):
         return True
     # A star is a letter of its own here, and a `?` another: what takes the first is a star, which takes more.
-    if _literally(outer)(inner.replace("*", _STAR).replace("?", _ANY)):
-        return True
-    if "?" not in outer or not all(
-        compile_glob(outer).matches(inner.replace("?", _ANY).replace("*", run))
-        for run in ("", _ANY, _ANY * 2)
-    ):
-        return False
-    return _covers_all(outer, inner)
-
-
-def _covers_all(outer: str, inner: str) -> bool:
-    """Follow all sets of states of `outer` through `inner`."""
-    size, stars, any_letter, states = _machine(outer)
-    open_sets = {1}
-    for symbol in inner:
-        if symbol == "*":
-            open_sets = _closure(open_sets, stars, any_letter)
-        else:
-            moves = any_letter if symbol == "?" else any_letter | states.get(symbol, 0)
-            open_sets = {(each & stars) | (each & moves) << 1 for each in open_sets}
-        if 0 in open_sets or len(open_sets) > _MOST_SETS:
-            return False
-    return all(each >> size & 1 for each in open_sets)
+    return _literally(outer)(inner.replace("*", _STAR).replace("?", _ANY))
 
 
 _STAR, _ANY = "\ud800", "\ud801"
@@ -238,40 +212,6 @@ _STAR, _ANY = "\ud800", "\ud801"
 def _literally(outer: str) -> Matcher:
     """A test for whether stars of `outer` take all `_STAR` of a text: a `?` does not."""
     return _segments(outer, f"[^{_STAR}]")
-
-
-@lru_cache(maxsize=256)
-def _machine(outer: str) -> tuple[int, int, int, dict[str, int]]:
-    """The number of letters of `outer`, the states at its stars and `?`, and those at each letter."""
-    symbols = outer.replace("*", "")
-    numbers: dict[str, int] = {}
-    for symbol in set(symbols):
-        numbers[symbol] = int("".join("1" if each == symbol else "0" for each in reversed(symbols)), 2)
-    return len(symbols), _star_states(outer), numbers.pop("?", 0), numbers
-
-
-_MOST_SETS = 32
-
-
-def _star_states(pattern: str) -> int:
-    """The states at which a star stands, as bits; a state is the number of letters matched before it."""
-    states = position = 0
-    for symbol in pattern:
-        if symbol == "*":
-            states |= 1 << position
-        else:
-            position += 1
-    return states
-
-
-def _closure(sets: set[int], stars: int, any_letter: int) -> set[int]:
-    """What a run of any length of the strange letter leads to; of two sets only the smaller."""
-    found: set[int] = set()
-    for each in sets:
-        while each not in found:
-            found.add(each)
-            each = (each & stars) | (each & any_letter) << 1  # noqa: PLW2901
-    return {each for each in found if not any(other != each and other & each == other for other in found)}
 
 
 def overlap(one: str, other: str) -> str | None:

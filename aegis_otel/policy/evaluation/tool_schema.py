@@ -73,6 +73,13 @@ FAILURES = (TooLarge, RecursionError, TypeError, ValueError, AttributeError)
 """The errors of a walk through a schema that cannot be read."""
 
 
+def properties_of(schema: object) -> Mapping[str, Any]:
+    """Return the schemas of the parameters at the top of `schema`; none where it lists none."""
+    properties = schema.get("properties") if isinstance(schema, Mapping) else None
+    found = properties if isinstance(properties, Mapping) else {}
+    return {name: inner for name, inner in found.items() if isinstance(name, str)}
+
+
 def look_up(schema: Mapping[str, Any], path: str) -> Presence:
     """Return what `schema` says about the dotted `path`; a key that holds the dots itself comes first."""
     return Reading(schema).presence(path)

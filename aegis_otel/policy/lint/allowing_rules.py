@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from aegis_otel.model import Approval, RiskLevel
 from aegis_otel.policy.evaluation.compiler import CompiledRule
+from aegis_otel.policy.evaluation.tool_schema import properties_of
 from aegis_otel.policy.lint.finding import Finding, Severity
 from aegis_otel.policy.lint.parameter_content import (
-    MORE_THAN_MEANT,
+    ATTACKS,
     Content,
     changing_verbs,
     content_of,
@@ -22,11 +23,11 @@ from aegis_otel.policy.lint.parameter_content import (
 )
 from aegis_otel.policy.lint.regex_samples import (
     Atom,
+    branches,
     ends_within_a_name,
     inserted,
     is_found,
     lone_dots,
-    parse,
     samples,
     slots,
 )
@@ -34,27 +35,7 @@ from aegis_otel.policy.lint.subject import Example, Subject
 from aegis_otel.policy.messages import quoted, shown
 from aegis_otel.policy.rules import ParamTest
 
-_TRAVERSALS = ("/../../../etc/cron.d/x", "../../../etc/cron.d/x", "x/../../../etc/cron.d/x")
-_BACKSLASHES = ("..\\..\\windows\\x", "C:\\windows\\x")
-_SECOND_COMMANDS = ("; touch x", " && touch x", " | sh", "$(touch x)", "`touch x`", " > /etc/cron.d/x")
-_NEW_LINES = ("\ntouch x", "\n")
 _EVIL = "evil.example"
-_OTHER_HOSTS = (
-    (f"{_EVIL}/", "what follows the first `/` is no host"),
-    (f"{_EVIL}?", "what follows `?` is no host"),
-    (f"{_EVIL}#", "what follows `#` is no host"),
-    (f"{_EVIL}\\", "browsers and many clients read `\\` as `/`"),
-    (f"x@{_EVIL}", "what stands before `@` is a user name"),
-    (f"x:y@{_EVIL}", "what stands before `@` is a user name and a password"),
-)
-_SQL_EFFECTS = (
-    "* from a into outfile b",
-    "* into b from a",
-    "a from b into outfile '/x'",
-    "pg_read_file('/etc/passwd')",
-    "load_extension('x')",
-    "a into b from c",
-)
 
 
 class Attack(NamedTuple):
@@ -79,11 +60,11 @@ def attacks(test: ParamTest) -> Iterator[Attack]:
     yield from _new_lines(pattern, content)
     if content is Content.COMMAND:
         why = "a shell runs a second command there; allow only the characters that are needed"
-        yield from _inserted(pattern, _SECOND_COMMANDS, Attack("shell-chain", "", why, True))
+        yield from _inserted(pattern, ATTACKS["second commands"], Attack("shell-chain", "", why, True))
         yield from _arguments(pattern, texts)
     if content is Content.SQL:
         why = "a statement that reads can also write, or call a function that does; name tables and columns"
-        yield from _inserted(pattern, _SQL_EFFECTS, Attack("sql-write", "", why, False))
+        yield from _inserted(pattern, ATTACKS["SQL effects"], Attack("sql-write", "", why, False))
     yield from _ends(texts, content)
     for text, before in lone_dots(pattern, "X"):
         why = f"the `.` after {quoted(before)} takes every character; write `\\.`"
@@ -102,8 +83,7 @@ def _everything(pattern: str) -> Iterator[Attack]:
     if is_found(pattern, "") and is_found(pattern, "anything at all"):
         yield Attack("matches-all", "anything at all", "the pattern is found in every text", False)
         return
-    tree = parse(pattern)
-    for branch in tree.branches if tree is not None else ():
+    for branch in branches(pattern):
         atoms = slots(branch)
         if not atoms or not all(atom.is_negated or atom.is_dot for atom in atoms):
             continue
@@ -120,16 +100,16 @@ def _other_case(atoms: tuple[Atom, ...]) -> str:
 
 def _paths(pattern: str, texts: list[str]) -> Iterator[Attack]:
     why = "`..` leads out of the directory; block `..` in a rule before, or match whole names"
-    for payload in _TRAVERSALS:
+    for payload in ATTACKS["paths"]["traversals"]:
         for text in (
             *(text.rstrip("/") + payload if payload[0] == "/" else text + payload for text in texts),
             *(value for value, _ in inserted(pattern, payload)),
         ):
             yield Attack("traversal", text, why, True)
     why = "a `\\` separates directories on Windows; match only the characters that names have"
-    yield from _inserted(pattern, _BACKSLASHES, Attack("traversal", "", why, False))
+    yield from _inserted(pattern, ATTACKS["paths"]["backslashes"], Attack("traversal", "", why, False))
     why = "any file can be named so; begin the pattern with the directory"
-    for payload in ("/etc/passwd", "/etc/shadow", "~/x"):
+    for payload in ATTACKS["paths"]["absolute"]:
         for text, _ in inserted(pattern, payload):
             if text.startswith(payload):
                 yield Attack("absolute-path", text, why, False)
@@ -139,7 +119,7 @@ def _paths(pattern: str, texts: list[str]) -> Iterator[Attack]:
 
 
 def _hosts(pattern: str) -> Iterator[Attack]:
-    for payload, why in _OTHER_HOSTS:
+    for payload, why in ATTACKS["other hosts"]:
         for text, _ in inserted(pattern, payload):
             if host(text) == _EVIL:
                 what = f"its host is `{_EVIL}`, because {why}; match the whole host, character by character"
@@ -160,7 +140,7 @@ def host(url: str) -> str:
 
 
 def _new_lines(pattern: str, content: Content) -> Iterator[Attack]:
-    for payload in _NEW_LINES:
+    for payload in ("\ntouch x", "\n"):
         for text, atom in inserted(pattern, payload):
             if (
                 "\n" in text
@@ -178,7 +158,7 @@ def _new_lines(pattern: str, content: Content) -> Iterator[Attack]:
 def _arguments(pattern: str, texts: list[str]) -> Iterator[Attack]:
     """Arguments with which an allowed program does more than its name says."""
     for program in dict.fromkeys(text.split(" ")[0].rpartition("/")[2] for text in texts):
-        for arguments in MORE_THAN_MEANT.get(program, ()):
+        for arguments in ATTACKS["programs"].get(program, ()):
             why = f"{quoted(program)} does more with these arguments; list those that are meant"
             yield Attack("arguments", f"{program} {arguments}", why, False)
             for payload in (arguments, f" {arguments}"):
@@ -192,18 +172,7 @@ def _ends(texts: list[str], content: Content) -> Iterator[Attack]:
     open_end = "the pattern does not say how the value ends: write `$` at its end, for each alternative"
     open_start = "the pattern does not say how the value begins: write `^` at its start, for each alternative"
     strict = content in (Content.COMMAND, Content.PATH)
-    before = {
-        Content.COMMAND: "touch x; ",
-        Content.PATH: "/etc/cron.d/",
-        Content.URL: "https://evil.example/?",
-        Content.ADDRESS: "x@evil.example,",
-    }.get(content, "anything ")
-    after = {
-        Content.COMMAND: "; touch x",
-        Content.SQL: "; drop table x",
-        Content.URL: ".evil.example/",
-        Content.ADDRESS: ".evil.example",
-    }.get(content, " anything")
+    before, after = ATTACKS["before"][content.value], ATTACKS["after"][content.value]
     lines = "`^` and `$` hold at each line: drop the flag `m`"
     for text in texts:
         for other in (f"{text}\n{after.strip('; ')}", f"{before.strip('; ')}\n{text}"):
@@ -214,7 +183,6 @@ def _ends(texts: list[str], content: Content) -> Iterator[Attack]:
         yield Attack("unanchored", text + after, open_end, strict)
 
 
-_PATCHES = "apply_patch"
 _LARGE = 1_000_000_000
 _WILD = re.compile(r"[*?]")
 
@@ -356,8 +324,7 @@ def _upper_bounds(rule: CompiledRule) -> dict[str, ParamTest]:
 
 def _bound(example: Example, path: str, keys: tuple[str, str]) -> float | None:
     """What the tool's schema says under one of `keys` about the parameter at the top named `path`."""
-    properties = (example.action.schema or {}).get("properties")
-    inner = properties.get(path) if isinstance(properties, Mapping) else None
+    inner = properties_of(example.action.schema).get(path)
     found = [inner.get(key) for key in keys] if isinstance(inner, Mapping) else []
     return next((each for each in found if isinstance(each, (int, float))), None)
 
@@ -368,18 +335,12 @@ def _other_paths(subject: Subject, rule: CompiledRule, example: Example) -> Iter
     looked = next((test for test in rule.rule.tests if content_of(test.path) is Content.PATH), None)
     if looked is None:
         return
-    names: list[str] = []
-    if example.action.type == _PATCHES and "move_to" not in tested:
-        names.append("move_to")
-    properties = (example.action.schema or {}).get("properties")
-    if isinstance(properties, Mapping):
-        names += [
-            name
-            for name in properties
-            if isinstance(name, str) and name not in tested and content_of(name) is Content.PATH
-        ]
-    for name in dict.fromkeys(names):
-        value = "../.bashrc"
+    names = dict.fromkeys(["move_to"] if example.action.type == "apply_patch" else [])
+    names |= dict.fromkeys(properties_of(example.action.schema))
+    value = "../.bashrc"
+    for name in names:
+        if name in tested or content_of(name) is not Content.PATH:
+            continue
         if not subject.runs(example.with_param(name, value), example.now, rule):
             continue
         message = (

@@ -11,8 +11,9 @@ from typing import Any
 
 from aegis_otel.model import Approval
 from aegis_otel.policy.evaluation.compiler import CompiledRule
+from aegis_otel.policy.evaluation.tool_schema import properties_of
 from aegis_otel.policy.lint.finding import Finding, Severity
-from aegis_otel.policy.lint.parameter_content import Content, content_of
+from aegis_otel.policy.lint.parameter_content import ATTACKS, Content, content_of
 from aegis_otel.policy.lint.regex_samples import inserted
 from aegis_otel.policy.lint.subject import ABSENT, Example, Subject
 from aegis_otel.policy.messages import quoted, shown
@@ -23,8 +24,6 @@ Dodge = tuple[str, Any, str]
 
 _THIS_MACHINE = re.compile(r"localhost|\b127\.|\b0\.0\.0\.0|::1", re.IGNORECASE)
 _METADATA = "169.254."
-_LOCAL_HOSTS = ("0x7f000001", "2130706433", "127.1", "[::1]", "0177.0.0.1")
-_METADATA_HOSTS = ("0xa9fea9fe", "2852039166", "[::ffff:a9fe:a9fe]")
 
 
 def dodges(test: ParamTest, value: Any) -> Iterator[Dodge]:
@@ -75,7 +74,7 @@ def _of_a_command(value: str) -> Iterator[Dodge]:
     if word:
         for other in (f"{word[0]}''{word[1:]}", f"{word[0]}\\{word[1:]}", f"{word[0]}$@{word[1:]}"):
             yield "deny-list", value.replace(word, other, 1), why
-    for other in ("find / -delete", "sh x.sh", "echo eA== | base64 -d | sh"):
+    for other in ATTACKS["other commands"]:
         yield "deny-list", other, why
 
 
@@ -83,7 +82,7 @@ def _of_a_statement(value: str) -> Iterator[Dodge]:
     why = "SQL has many ways to say the same; allow the statements that are meant instead of blocking"
     if re.search(r"\s", value):
         yield "deny-list", re.sub(r"\s+", "/**/", value), why
-    for other in ("delete from a", "truncate a", "update a set b = 1", "drop table a", "select f()"):
+    for other in ATTACKS["other statements"]:
         yield "deny-list", other, why
 
 
@@ -98,8 +97,10 @@ def _of_a_url(value: str) -> Iterator[Dodge]:
     elif not found and "." in host and not slash:
         yield "deny-list", f"{host}.", why
     yield "deny-list", f" {value}", f"a space before it is dropped by many clients: {why}"
-    numbers = _LOCAL_HOSTS if _THIS_MACHINE.search(value) else _METADATA_HOSTS if _METADATA in value else ()
-    for other in numbers:
+    kind = (
+        "this machine" if _THIS_MACHINE.search(value) else "metadata service" if _METADATA in value else None
+    )
+    for other in ATTACKS.get(kind, ()):
         yield "deny-list", f"{start or 'http://'}{other}/{path}", why
     letter = next((at for at, each in enumerate(path) if each.isalpha()), None)
     if slash and letter is not None:
@@ -148,18 +149,16 @@ def _dodged(subject: Subject, rule: CompiledRule, test: ParamTest, example: Exam
 
 def _choices(schema: Mapping[str, Any] | None, path: str) -> Sequence[Any] | None:
     """The only values that the tool takes for the parameter at the top named `path`, where it says so."""
-    properties = (schema or {}).get("properties")
-    inner = properties.get(path) if isinstance(properties, Mapping) else None
+    inner = properties_of(schema).get(path)
     choices = inner.get("enum") if isinstance(inner, Mapping) else None
     return choices if isinstance(choices, (list, tuple)) else None
 
 
 def _omitted(subject: Subject, rule: CompiledRule, test: ParamTest, example: Example) -> Iterator[Finding]:
     """A parameter that the model may leave out, so that the condition is false."""
-    schema = example.action.schema
-    properties = schema.get("properties") if schema is not None else None
-    first = test.path.partition(".")[0]
-    if schema is None or not isinstance(properties, Mapping) or first not in properties:
+    schema, first = example.action.schema, test.path.partition(".")[0]
+    properties = properties_of(schema)
+    if schema is None or first not in properties:
         return
     required, inner = schema.get("required"), properties[first]
     if (isinstance(required, (list, tuple)) and first in required) or (

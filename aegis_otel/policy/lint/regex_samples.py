@@ -10,13 +10,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 from aegis_otel.policy.evaluation.patterns import BadRegex, compile_regex
 
 _LETTERS = "ax1_/ .-@:=,;&|\n\t\"'(){}[]<>+*?!#$%^~`\\AXZbcdefghijklmnopqrstuvwyzé€"
 _CLASS = re.compile(r"\[\^?\]?(?:\[:\^?\w+:\]|\\.|[^\]\\])*\]", re.DOTALL)
 _ESCAPE = re.compile(r"\\(?:[pP]\{\^?\w+\}|[pP]\w|x\{[0-9A-Fa-f]+\}|x[0-9A-Fa-f]{2}|[0-7]{1,3}|.)", re.DOTALL)
-_REPEAT = re.compile(r"(?:([*+?])|\{(\d+)(,?)(\d*)\})\??")
+_REPEAT = re.compile(r"(?:([*+?])|\{(\d+),?\d*\})\??")
 _GROUP = re.compile(r"\((?:\?P?<\w+>|\?([a-zA-Z-]*)(:|\)))?")
 _ANCHORS = ("\\A", "\\z", "\\b", "\\B")
 _MAX_DEPTH = 50
@@ -53,23 +54,16 @@ class Atom:
 
 
 @dataclass(eq=False, slots=True)
-class Repeat:
-    item: Node
-    least: int
-    most: int | None
+class Group:
+    """Nodes in a row, alternatives, or one node that is repeated."""
 
-
-@dataclass(eq=False, slots=True)
-class Sequence:
+    kind: Literal["row", "choice", "repeat"]
     items: list[Node]
+    least: int = 1
+    """How often a repeated node stands there at least."""
 
 
-@dataclass(eq=False, slots=True)
-class Choice:
-    branches: list[Node]
-
-
-Node = Atom | Repeat | Sequence | Choice
+Node = Atom | Group
 
 
 @lru_cache(maxsize=4096)
@@ -91,16 +85,16 @@ class _Parser:
         self.at = 0
         self.flags = ""
 
-    def choice(self, depth: int = 0) -> Node:
+    def choice(self, depth: int = 0) -> Group:
         if depth > _MAX_DEPTH:
             raise _Unreadable
-        branches = [self.sequence(depth)]
+        branches: list[Node] = [self.row(depth)]
         while self.text.startswith("|", self.at):
             self.at += 1
-            branches.append(self.sequence(depth))
-        return Choice(branches)
+            branches.append(self.row(depth))
+        return Group("choice", branches)
 
-    def sequence(self, depth: int) -> Node:
+    def row(self, depth: int) -> Group:
         items: list[Node] = []
         while self.at < len(self.text) and self.text[self.at] not in "|)":
             item = self.item(depth)
@@ -108,9 +102,9 @@ class _Parser:
                 continue
             if repeat := _REPEAT.match(self.text, self.at):
                 self.at = repeat.end()
-                item = _repeated(item, repeat)
+                item = Group("repeat", [item], int(repeat[2] or repeat[1] == "+"))
             items.append(item)
-        return Sequence(items)
+        return Group("row", items)
 
     def item(self, depth: int) -> Node | None:
         """The next item; None for what takes no character."""
@@ -162,28 +156,20 @@ class _Parser:
         return inner
 
 
-def _repeated(item: Node, found: re.Match[str]) -> Node:
-    if found[1]:
-        return Repeat(item, 1 if found[1] == "+" else 0, 1 if found[1] == "?" else None)
-    least = int(found[2])
-    return Repeat(item, least, least if not found[3] else int(found[4]) if found[4] else None)
-
-
 @lru_cache(maxsize=1024)
-def parse(pattern: str) -> Choice | None:
-    """The alternatives of `pattern`; None where it cannot be read."""
+def branches(pattern: str) -> tuple[Node, ...]:
+    """Return the alternatives of `pattern`; none where it cannot be read."""
     parser = _Parser(pattern)
     try:
         found = parser.choice()
     except (_Unreadable, IndexError):
-        return None
-    return found if isinstance(found, Choice) and parser.at == len(pattern) else None
+        return ()
+    return tuple(found.items) if parser.at == len(pattern) else ()
 
 
 def samples(pattern: str) -> Iterator[str]:
     """Texts in which the pattern is found: one for each of its alternatives, or none."""
-    tree = parse(pattern)
-    for branch in tree.branches if tree is not None else ():
+    for branch in branches(pattern):
         for text in (render(branch), render(branch, more=True)):
             if is_found(pattern, text):
                 yield text
@@ -198,8 +184,7 @@ def inserted(pattern: str, payload: str, *, fits: bool = True) -> Iterator[tuple
     Args:
         fits: Only at atoms that take every character of the payload.
     """
-    tree = parse(pattern)
-    for branch in tree.branches if tree is not None else ():
+    for branch in branches(pattern):
         for atom in slots(branch):
             if not fits or atom.admits(payload):
                 first, second = render(branch, atom, payload, more=True), render(branch, atom, payload)
@@ -210,9 +195,8 @@ def inserted(pattern: str, payload: str, *, fits: bool = True) -> Iterator[tuple
 
 def lone_dots(pattern: str, payload: str) -> Iterator[tuple[str, str]]:
     """Texts with `payload` for a `.` between letters that is not repeated, and the letters before it."""
-    tree = parse(pattern)
-    for branch in tree.branches if tree is not None else ():
-        for items in _sequences(branch):
+    for branch in branches(pattern):
+        for items in _rows(branch):
             for before, dot, after in zip(items, items[1:], items[2:], strict=False):
                 if isinstance(dot, Atom) and dot.is_dot and _is_letter(before) and _is_letter(after):
                     yield render(branch, dot, payload, more=True), render(before, more=True)
@@ -220,67 +204,51 @@ def lone_dots(pattern: str, payload: str) -> Iterator[tuple[str, str]]:
 
 def ends_within_a_name(pattern: str) -> Iterator[str]:
     """Texts of the alternatives whose last item is a letter."""
-    tree = parse(pattern)
-    for branch in tree.branches if tree is not None else ():
+    for branch in branches(pattern):
         last: Node = branch
-        while isinstance(last, (Sequence, Choice)):
-            inner = last.items[-1:] if isinstance(last, Sequence) else last.branches[:1]
-            if not inner:
-                break
-            last = inner[0]
+        while isinstance(last, Group) and last.kind != "repeat" and last.items:
+            last = last.items[-1 if last.kind == "row" else 0]
         if _is_letter(last):
             yield render(branch)
 
 
-def _sequences(node: Node) -> Iterator[list[Node]]:
-    match node:
-        case Repeat():
-            yield from _sequences(node.item)
-        case Choice():
-            for branch in node.branches:
-                yield from _sequences(branch)
-        case Sequence():
+def _rows(node: Node) -> Iterator[list[Node]]:
+    if isinstance(node, Group):
+        if node.kind == "row":
             yield node.items
-            for item in node.items:
-                yield from _sequences(item)
+        for item in node.items:
+            yield from _rows(item)
 
 
 def _is_letter(node: Node) -> bool:
-    if isinstance(node, Repeat):  # as in `[a-z]+.example`
-        return isinstance(node.item, Atom) and node.item.admits("x")
-    return isinstance(node, Atom) and (node.source.isalnum() if node.is_literal else node.admits("x"))
+    if isinstance(node, Group):  # as in `[a-z]+.example`
+        item = node.items[0] if node.kind == "repeat" else None
+        return isinstance(item, Atom) and item.admits("x")
+    return node.source.isalnum() if node.is_literal else node.admits("x")
 
 
 @lru_cache(maxsize=16384)
 def slots(node: Node) -> tuple[Atom, ...]:
-    """All atoms below `node`."""
-    match node:
-        case Atom():
-            return (node,)
-        case Repeat():
-            return slots(node.item)
-        case Sequence():
-            return tuple(atom for item in node.items for atom in slots(item))
-        case Choice():
-            return tuple(atom for branch in node.branches for atom in slots(branch))
+    """Return all atoms below `node`."""
+    if isinstance(node, Atom):
+        return (node,)
+    return tuple(atom for item in node.items for atom in slots(item))
 
 
 def render(node: Node, slot: Atom | None = None, payload: str = "", *, more: bool = False) -> str:
-    """A text of `node`, with `payload` in place of `slot`; `more` repeats what may be left out once."""
-    match node:
-        case Atom():
-            return payload if node is slot else node.sample()
-        case Repeat():
-            inside = slot is not None and slot in slots(node.item)
-            count = max(node.least, 1 if inside or more else 0)
-            if inside and node.item is slot:
-                return payload
-            return render(node.item, slot, payload, more=more) * min(count, 1000)
-        case Sequence():
-            return "".join(render(item, slot, payload, more=more) for item in node.items)
-        case Choice():
-            chosen = next((each for each in node.branches if slot is not None and slot in slots(each)), None)
-            return render(chosen or node.branches[0], slot, payload, more=more)
+    """Return a text of `node`, with `payload` for `slot`; `more` repeats once what may be left out."""
+    if isinstance(node, Atom):
+        return payload if node is slot else node.sample()
+    items = node.items
+    if node.kind == "choice":
+        items = [next((each for each in items if slot is not None and slot in slots(each)), items[0])]
+    text = "".join(render(item, slot, payload, more=more) for item in items)
+    if node.kind != "repeat":
+        return text
+    if items[0] is slot:
+        return payload
+    inside = slot is not None and slot in slots(node)
+    return text * min(max(node.least, 1 if inside or more else 0), 1000)
 
 
 def is_found(pattern: str, text: str) -> bool:

@@ -16,6 +16,7 @@ from aegis_otel.model import Action, Approval, Verdict
 from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.evaluation.operators import judge
 from aegis_otel.policy.evaluation.patterns import Glob
+from aegis_otel.policy.evaluation.tool_schema import properties_of
 from aegis_otel.policy.lint.regex_samples import samples
 from aegis_otel.policy.lint.tool_list import Inventory, KnownTool
 from aegis_otel.policy.policy import Policy
@@ -234,18 +235,12 @@ _PLAIN = {"string": "x", "number": 1, "integer": 1, "boolean": False, "array": [
 
 def _filled(params: Mapping[str, Any], schema: Mapping[str, Any] | None) -> dict[str, Any]:
     """The parameters, and something for each other that the schema requires."""
-    filled = dict(params)
-    properties = schema.get("properties") if schema else None
-    required = schema.get("required") if schema else None
-    if isinstance(properties, Mapping) and isinstance(required, (list, tuple)):
-        for name in required:
-            inner = properties.get(name) if isinstance(name, str) else None
-            if isinstance(inner, Mapping) and name not in filled:
-                choices = inner.get("enum")
-                kind = inner.get("type")
-                filled[name] = (
-                    choices[0]
-                    if isinstance(choices, (list, tuple)) and choices
-                    else _PLAIN.get(kind if isinstance(kind, str) else "string", "x")
-                )
+    filled, properties = dict(params), properties_of(schema)
+    required = (schema or {}).get("required")
+    for name in required if isinstance(required, (list, tuple)) else ():
+        inner = properties.get(name) if isinstance(name, str) else None
+        if isinstance(inner, Mapping) and name not in filled:
+            choices, kind = inner.get("enum"), inner.get("type")
+            plain = _PLAIN.get(kind if isinstance(kind, str) else "string", "x")
+            filled[name] = choices[0] if isinstance(choices, (list, tuple)) and choices else plain
     return filled

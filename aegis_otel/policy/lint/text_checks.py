@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.evaluation.patterns import compile_glob
@@ -28,58 +27,45 @@ _SPLIT = re.compile(r"\s*[|,;]\s*")
 _BRACES = re.compile(r"^(.*)\{([^{}]*)\}(.*)$", re.DOTALL)
 
 
-class _Text(NamedTuple):
-    what: str
-    text: str
-    place: Place
-    is_value: bool
-
-
 def texts(subject: Subject) -> Iterator[Finding]:
-    """Texts of rules that an eye reads as other ones, and globs that are written as something else."""
+    """Yield texts of rules that an eye reads as other ones, and globs that are written as something else."""
     for rule in subject.rules:
-        for each in _texts(rule):
-            if message := _invisible(each.text):
-                severity = severity_for(rule.rule) if each.what != "name" else Severity.WARNING
-                message = f"{each.what} {quoted(each.text)} of rule {quoted(rule.name)} {message}"
-                yield Finding(severity, "invisible", message, each.place, _plain(each.text))
-            elif each.is_value and (message := _mixed(each.text)):
-                message = f"{each.what} {quoted(each.text)} of rule {quoted(rule.name)} {message}"
-                yield Finding(Severity.WARNING, "look-alike", message, each.place)
+        for what, text, place, is_value in _texts(rule):
+            named = f"{what} {quoted(text)} of rule {quoted(rule.name)}"
+            if message := _invisible(text):
+                severity = severity_for(rule.rule) if what != "name" else Severity.WARNING
+                yield Finding(severity, "invisible", f"{named} {message}", place, _plain(text))
+            elif is_value and (message := _mixed(text, _FOREIGN, r"\w+")):
+                yield Finding(Severity.WARNING, "look-alike", f"{named} {message}", place)
         for pattern, of_type, names in _patterns(rule, subject.inventory):
-            if message := _deceptive(pattern):
+            if message := _deceptive(pattern.text):
                 message = f"pattern {quoted(pattern.text)} {message}"
                 yield Finding(severity_for(rule.rule), "pattern", message, pattern.place)
             elif finding := _foreign_syntax(rule, pattern, of_type, names):
                 yield finding
 
 
-def _texts(rule: CompiledRule) -> Iterator[_Text]:
+def _texts(rule: CompiledRule) -> Iterator[tuple[str, str, Place, bool]]:
+    """Yield what each text of the rule is, the text, its place, and whether calls have such texts."""
     written = rule.rule
     if written.name is not None:
-        yield _Text("name", written.name, written.place, False)
+        yield "name", written.name, written.place, False
     for pattern in (*written.types, *written.targets, *written.agents):
-        yield _Text("pattern", pattern.text, pattern.place, False)
+        yield "pattern", pattern.text, pattern.place, False
     for test in written.tests:
-        yield _Text("parameter", test.path, test.place, True)
+        yield "parameter", test.path, test.place, True
         if isinstance(test.expected, str):
-            yield _Text("value", test.expected, test.place, test.operator != "matches")
+            yield "value", test.expected, test.place, test.operator != "matches"
 
 
 def _patterns(
     rule: CompiledRule, inventory: Inventory | None
 ) -> Iterator[tuple[Pattern, bool, Iterable[str] | None]]:
-    """Each glob, whether it is for tools, and the texts that it is matched against, as far as known."""
+    """Yield each glob, whether it is for tools, and the known texts that it is matched against."""
     names = None if inventory is None else [name for tool in inventory.tools for name in tool.names]
-    targets = None if inventory is None else inventory.targets
-    agents = None if inventory is None else inventory.agents
-    for patterns, of_type, known in (
-        (rule.rule.types, True, names),
-        (rule.rule.targets, False, targets),
-        (rule.rule.agents, False, agents),
-    ):
-        for pattern in patterns:
-            yield pattern, of_type, known
+    yield from ((pattern, True, names) for pattern in rule.rule.types)
+    yield from ((pattern, False, inventory and inventory.targets) for pattern in rule.rule.targets)
+    yield from ((pattern, False, inventory and inventory.agents) for pattern in rule.rule.agents)
 
 
 def _invisible(text: str) -> str | None:
@@ -106,33 +92,28 @@ def _plain(text: str) -> str:
     return "".join(c for c in spaced if unicodedata.category(c) != "Cf" and not _SHAPELESS.match(c))
 
 
-def _mixed(text: str) -> str | None:
-    """A word that mixes ASCII letters with Cyrillic or Greek ones."""
-    if text.isascii():
-        return None
-    for word in re.findall(r"\w+", text):
-        foreign = [c for c in word if unicodedata.name(c, "").startswith(("CYRILLIC", "GREEK", "ARMENIAN"))]
-        if foreign and any(c.isascii() and c.isalpha() for c in word):
-            named = f"{quoted(foreign[0])} ({unicodedata.name(foreign[0]).lower()})"
+_FOREIGN = re.compile("CYRILLIC|GREEK|ARMENIAN")
+_NOT_LATIN = re.compile("(?!LATIN)")
+
+
+def _mixed(text: str, foreign: re.Pattern[str], parts: str) -> str | None:
+    """Say which part of `text` mixes ASCII letters with those of a `foreign` Unicode name."""
+    for part in re.findall(parts, text, re.DOTALL) if not text.isascii() else ():
+        found = [c for c in part if c.isalpha() and foreign.match(unicodedata.name(c, "unnamed"))]
+        if found and any(c.isascii() and c.isalpha() for c in part):
+            named = f"{quoted(found[0])} ({unicodedata.name(found[0], 'unnamed').lower()})"
             return f"mixes ASCII letters with {named}, which may look like one of them"
     return None
 
 
-def _deceptive(pattern: Pattern) -> str | None:
-    text = pattern.text
+def _deceptive(text: str) -> str | None:
     if "[" in text:
         return "has a `[`, which is literal: only `*` and `?` are wild"
     if text != text.strip():
         return "begins or ends with a space"
-    if text.isascii():
-        return None
     if unicodedata.normalize("NFKC", text) != text:
         return "has characters that look like plainer ones and do not match them"
-    foreign = [c for c in text if c.isalpha() and not unicodedata.name(c, "").startswith("LATIN")]
-    if foreign and any(c.isascii() and c.isalpha() for c in text):
-        named = f"`{foreign[0]}` ({unicodedata.name(foreign[0], 'unnamed').lower()})"
-        return f"mixes ASCII letters with {named}, which may look like one of them"
-    return None
+    return _mixed(text, _NOT_LATIN, ".+")
 
 
 def _foreign_syntax(
@@ -144,7 +125,7 @@ def _foreign_syntax(
     found = strong or _WEAK.search(text) or (of_type and re.search(r"\s", text.strip()))
     if not found:
         return None
-    if names is not None and any(_matches(pattern.text, name) for name in names):
+    if names is not None and any(map(compile_glob(text).matches, names)):
         return None
     lists = bool(re.search(r"[|,;{]", text))
     sure = of_type and (bool(strong) or lists or text.startswith("!") or bool(re.search(r"[\s%]", text)))
@@ -166,20 +147,10 @@ def _foreign_syntax(
     return Finding(severity, "glob-syntax", message, pattern.place, suggestion if meant != [text] else None)
 
 
-def _matches(glob: str, name: str) -> bool:
-
-    return compile_glob(glob).matches(name)
-
-
 def as_globs(text: str) -> list[str]:
     """What was probably meant, as globs."""
-    plain = re.sub(
-        r"^\^|\$$|\(\?[a-z]*:?|[()]|\\b|^/|/[a-z]*$"
-        if text.startswith("/")
-        else r"^\^|\$$|\(\?[a-z]*:?|[()]|\\b",
-        "",
-        text,
-    )
+    slashes = r"|^/|/[a-z]*$" if text.startswith("/") else ""
+    plain = re.sub(r"^\^|\$$|\(\?[a-z]*:?|[()]|\\b" + slashes, "", text)
     plain = re.sub(r"\.[*+]\??|\\[wdsS][*+]?|%", "*", plain).replace("\\", "")
     if braces := _BRACES.match(plain):
         plain = "|".join(f"{braces[1]}{part.strip()}{braces[3]}" for part in braces[2].split(","))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.evaluation.look_alikes import skeleton
 from aegis_otel.policy.evaluation.operators import OPERATORS
 from aegis_otel.policy.evaluation.patterns import Glob, compile_glob
-from aegis_otel.policy.evaluation.tool_schema import Presence, look_up
+from aegis_otel.policy.evaluation.tool_schema import FAILURES, Presence, SchemaWalk, look_up, properties_of
 from aegis_otel.policy.lint.finding import Finding, Severity, severity_for
 from aegis_otel.policy.lint.subject import Subject
 from aegis_otel.policy.lint.text_checks import as_globs
@@ -147,8 +148,7 @@ def _is_close(one: str, other: str) -> bool:
 def _parameter(rule: CompiledRule, test: ParamTest, tool: KnownTool) -> Iterator[Finding]:
     if tool.schema is None:
         return
-    properties = tool.schema.get("properties", {})
-    names = [str(name) for name in properties] if isinstance(properties, Mapping) else []
+    names = list(properties_of(tool.schema))
     named = f"{test} of rule {quoted(rule.name)}: "
     match look_up(tool.schema, test.path):
         case Presence.LACKS:
@@ -214,26 +214,22 @@ def _converted(test: ParamTest, types: set[str]) -> str | None:
 
 def _schemas_at(schema: Mapping[str, Any], path: Sequence[str]) -> Iterator[Mapping[str, Any]]:
     """The schemas of alternatives for the value at `path`, without null; nothing where that is unknown."""
+    walk = SchemaWalk(schema, _MAX_STEPS)
     waiting: list[tuple[Any, Sequence[str]]] = [(schema, path)]
-    for _ in range(_MAX_STEPS):
-        if not waiting:
-            return
-        inner, steps = waiting.pop(0)
-        if not isinstance(inner, Mapping):
-            continue
-        reference = inner.get("$ref")
-        if isinstance(reference, str) and reference.startswith("#/"):
-            target: Any = schema
-            for part in reference[2:].split("/"):
-                target = target.get(part) if isinstance(target, Mapping) else None
-            waiting.append((target, steps))
-        elif choices := [each for key in ("anyOf", "oneOf") for each in _listed(inner.get(key))]:
-            waiting += [(each, steps) for each in choices]
-        elif steps:
-            properties = inner.get("properties")
-            waiting.append((properties.get(steps[0]) if isinstance(properties, Mapping) else None, steps[1:]))
-        elif inner.get("type") != "null":
-            yield inner
+    with contextlib.suppress(*FAILURES):
+        while waiting:
+            inner, steps = waiting.pop(0)
+            walk.step()
+            if not isinstance(inner, Mapping):
+                continue
+            if "$ref" in inner:
+                waiting.append((walk.resolve(inner["$ref"]), steps))
+            elif choices := [each for key in ("anyOf", "oneOf") for each in _listed(inner.get(key))]:
+                waiting += [(each, steps) for each in choices]
+            elif steps and steps[0] in properties_of(inner):
+                waiting.append((inner["properties"][steps[0]], steps[1:]))
+            elif not steps and inner.get("type") != "null":
+                yield inner
 
 
 def _listed(value: Any) -> Sequence[Any]:

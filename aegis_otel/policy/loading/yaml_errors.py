@@ -12,29 +12,27 @@ from typing import NamedTuple
 
 from aegis_otel.policy.messages import quoted, shown
 
-_INDENT = re.compile(r"[ \t]*")
 _GLUED = re.compile(r"[ \t]*(?:- +)*([A-Za-z_][\w.]*):[^\s:/]")
 _GLUED_DASH = re.compile(r"[ \t]*-[A-Za-z_\"'{\[]")
 _KEY = re.compile(r"[ \t]*(?:- +)*(?:[\w.]+|\"[^\"]*\"|'[^']*') *:(?: |\t|$)")
 _NO_COLON = re.compile(r"[ \t]*(?:- +)*([A-Za-z_][\w.]*) +\S")
 _MEANINGFUL = "*&!@`%|>"
-_UNEXPECTED = ("expected key", "'-' indicator", "block end", "document start")
+_UNEXPECTED = re.compile("expected <?key|'-' indicator|<?block end|<?document start")
 """The words of PyYAML's two parsers for a line that does not belong where it stands."""
 
 
+class Mark(NamedTuple):
+    """A place in the text, 0-based."""
+
+    line: int
+    column: int
+
+
 class Fault(NamedTuple):
-    """An explanation of what is wrong, with its place (1-based)."""
+    """An explanation of what is wrong, with its place (0-based)."""
 
     message: str
-    line: int
-    column: int
-
-
-class Mark(NamedTuple):
-    """A place that the parser names, 0-based."""
-
-    line: int
-    column: int
+    place: Mark
 
 
 class _Level(NamedTuple):
@@ -45,142 +43,140 @@ class _Level(NamedTuple):
     line: int
 
 
+class Failure(NamedTuple):
+    """What the parser says."""
+
+    lines: Sequence[str]
+    problem: str
+    """What it says of the place."""
+    context: str
+    """What it was reading."""
+    mark: Mark
+    """Where it gave up."""
+    start: Mark | None
+    """Where that which it was reading begins."""
+
+    def line(self, number: int) -> str:
+        return self.lines[number] if 0 <= number < len(self.lines) else ""
+
+    def at(self, place: Mark) -> str:
+        return self.line(place.line)[place.column : place.column + 1]
+
+    @property
+    def is_unexpected(self) -> bool:
+        return _UNEXPECTED.search(self.problem) is not None
+
+
 def explain(text: str, problem: str, context: str, mark: Mark, start: Mark | None) -> Fault:
-    """Say what the parser stumbled over.
-
-    Args:
-        problem: What the parser says of the place.
-        context: What it was reading.
-        mark: Where it gave up.
-        start: Where that which it was reading begins.
-    """
+    """Return what the parser stumbled over; see `Failure` for the arguments."""
     lines = re.split(r"\r\n|\n", text.removeprefix("\ufeff"))
-    line = lines[mark.line] if mark.line < len(lines) else ""
-    indent = _INDENT.match(line)
-    assert indent is not None
-    if "\t" in indent[0]:
-        wanted = _expected(lines, mark.line, line)
-        spaces = f", here {wanted.column} of them" if wanted else ""
-        message = f"the line is indented with a tab: YAML indents with spaces{spaces}"
-        return Fault(message, mark.line + 1, indent[0].index("\t") + 1)
-    for found in (
-        _quote(lines, problem, context, mark, start),
-        _special(lines, problem, context, mark, start),
-        _flow(lines, context, mark, start),
-        _colon(lines, problem, mark, start),
-        _indentation(lines, problem, mark),
-    ):
-        if found is not None:
-            return found
-    if (character := _at(lines, mark)) in ("]", "}"):
-        return Fault(f"`{character}` closes nothing that is open", mark.line + 1, mark.column + 1)
+    failure = Failure(lines, problem, context, mark, start)
+    for check in (_tab, _quote, _special, _flow, _colon, _indentation):
+        if fault := check(failure):
+            return fault
+    if (character := failure.at(mark)) in ("]", "}"):
+        return Fault(f"`{character}` closes nothing that is open", mark)
     if any(each.startswith("...") for each in lines[: mark.line]):
-        return Fault("text follows `...`, which ends the document", mark.line + 1, mark.column + 1)
-    what = ", ".join(part for part in (problem, context) if part)
-    return Fault(what or "it cannot be read", mark.line + 1, mark.column + 1)
+        return Fault("text follows `...`, which ends the document", mark)
+    return Fault(", ".join(filter(None, (problem, context))) or "it cannot be read", mark)
 
 
-def _quote(lines: Sequence[str], problem: str, context: str, mark: Mark, start: Mark | None) -> Fault | None:
-    if start is not None and "end of stream" in problem and "quoted scalar" in context:
-        character = _at(lines, start)
-        return Fault(
-            f"the quote {character} that begins here is never closed", start.line + 1, start.column + 1
-        )
-    if "unknown escape" in problem:
-        where = start or mark
+def _tab(its: Failure) -> Fault | None:
+    line = its.line(its.mark.line)
+    indent = line[: len(line) - len(line.lstrip(" \t"))]
+    if "\t" not in indent:
+        return None
+    wanted = _expected(its, line)
+    spaces = f", here {wanted.column} of them" if wanted else ""
+    message = f"the line is indented with a tab: YAML indents with spaces{spaces}"
+    return Fault(message, Mark(its.mark.line, indent.index("\t")))
+
+
+def _quote(its: Failure) -> Fault | None:
+    if its.start is not None and "end of stream" in its.problem and "quoted scalar" in its.context:
+        return Fault(f"the quote {its.at(its.start)} that begins here is never closed", its.start)
+    if "unknown escape" in its.problem:
         message = "a backslash in double quotes begins an escape: write the value in single quotes"
-        return Fault(message, where.line + 1, where.column + 1)
-    before = lines[mark.line][: mark.column].rstrip() if mark.line < len(lines) else ""
-    if before.endswith(("'", '"')) and any(each in re.sub("[<>]", "", problem) for each in _UNEXPECTED):
-        character = before[-1]
+        return Fault(message, its.start or its.mark)
+    before = its.line(its.mark.line)[: its.mark.column].rstrip()
+    if before.endswith(("'", '"')) and its.is_unexpected:
         message = (
-            f"text follows a closing quote {character}: a quote before it is not closed, "
+            f"text follows a closing quote {before[-1]}: a quote before it is not closed, "
             "or the whole value needs quotes"
         )
-        return Fault(message, mark.line + 1, mark.column + 1)
+        return Fault(message, its.mark)
     return None
 
 
-def _special(
-    lines: Sequence[str], problem: str, context: str, mark: Mark, start: Mark | None
-) -> Fault | None:
+def _special(its: Failure) -> Fault | None:
     """Explain a value that begins with a character that means something to YAML."""
     about = "cannot start any token", "alphabetic or numeric", "block scalar"
-    if not any(each in problem or each in context for each in about):
+    if not any(each in its.problem or each in its.context for each in about):
         return None
-    for place in (start, mark):
-        if place is not None and (character := _at(lines, place)) and character in _MEANINGFUL:
-            word = re.split(r"[\s,}\]]", lines[place.line][place.column :], maxsplit=1)[0]
-            message = (
-                f"a value may not begin with {shown(character)} unless it is quoted: "
-                f"write {quoted(chr(34) + word + chr(34))}"
-            )
-            return Fault(message, place.line + 1, place.column + 1)
+    for place in (its.start, its.mark):
+        if place is not None and (character := its.at(place)) and character in _MEANINGFUL:
+            word = re.split(r"[\s,}\]]", its.line(place.line)[place.column :], maxsplit=1)[0]
+            message = f"a value may not begin with {shown(character)} unless it is quoted: write "
+            return Fault(message + quoted(f'"{word}"'), place)
     return None
 
 
-def _flow(lines: Sequence[str], context: str, mark: Mark, start: Mark | None) -> Fault | None:
-    if start is None or "flow" not in context:
+def _flow(its: Failure) -> Fault | None:
+    opening = its.at(its.start) if its.start is not None and "flow" in its.context else ""
+    if its.start is None or opening not in ("[", "{"):
         return None
-    opening = _at(lines, start)
-    closing = {"[": "]", "{": "}"}.get(opening)
-    if closing is None:
-        return None
-    where = f"`{opening}` on line {start.line + 1}, column {start.column + 1}"
-    message = f"{where} is not closed: `,` or `{closing}` is missing before this"
-    return Fault(message, mark.line + 1, mark.column + 1)
+    closing = "]" if opening == "[" else "}"
+    where = f"`{opening}` on line {its.start.line + 1}, column {its.start.column + 1}"
+    return Fault(f"{where} is not closed: `,` or `{closing}` is missing before this", its.mark)
 
 
-def _colon(lines: Sequence[str], problem: str, mark: Mark, start: Mark | None) -> Fault | None:
+def _colon(its: Failure) -> Fault | None:
     """Explain a colon that is missing, has no space after it, or is one too many."""
-    if "mapping values" not in problem and "expected ':'" not in problem:
+    if "mapping values" not in its.problem and "expected ':'" not in its.problem:
         return None
-    near = [mark.line, _previous(lines, mark.line)] if start is None else [start.line, mark.line]
+    mark = its.mark
+    above = range(min(mark.line, len(its.lines)) - 1, -1, -1)
+    previous = next((number for number in above if its.line(number).strip()), mark.line)
+    near = [mark.line, previous] if its.start is None else [its.start.line, mark.line]
     for number in near:
-        line = lines[number] if 0 <= number < len(lines) else ""
-        if found := _GLUED.match(line):
-            column = found.end(1) + 1
-            return Fault(f"a space is missing after {quoted(found[1] + ':')}", number + 1, column)
-        if found := _GLUED_DASH.match(line):
-            return Fault("a space is missing after `-`", number + 1, found.end() - 1)
+        if found := _GLUED.match(its.line(number)):
+            return Fault(f"a space is missing after {quoted(found[1] + ':')}", Mark(number, found.end(1)))
+        if found := _GLUED_DASH.match(its.line(number)):
+            return Fault("a space is missing after `-`", Mark(number, found.end() - 2))
     for number in reversed(near):
-        line = lines[number] if 0 <= number < len(lines) else ""
-        if not _KEY.match(line) and (found := _NO_COLON.match(line)):
-            return Fault(f"a `:` is missing after {quoted(found[1])}", number + 1, found.end(1) + 1)
-    if fault := _indentation(lines, "did not find expected key", mark):
+        if not _KEY.match(its.line(number)) and (found := _NO_COLON.match(its.line(number))):
+            return Fault(f"a `:` is missing after {quoted(found[1])}", Mark(number, found.end(1)))
+    if fault := _indentation(its._replace(problem="did not find expected key")):
         return fault
-    line = lines[mark.line] if mark.line < len(lines) else ""
-    if ": " in line[: mark.column].lstrip(" -"):
-        message = "a value with `: ` in it must be quoted (mapping values are not allowed here)"
-        return Fault(message, mark.line + 1, mark.column + 1)
+    if ": " in its.line(mark.line)[: mark.column].lstrip(" -"):
+        return Fault("a value with `: ` in it must be quoted (mapping values are not allowed here)", mark)
     return None
 
 
-def _indentation(lines: Sequence[str], problem: str, mark: Mark) -> Fault | None:
-    if mark.line >= len(lines) or not any(each in re.sub("[<>]", "", problem) for each in _UNEXPECTED):
+def _indentation(its: Failure) -> Fault | None:
+    if its.mark.line >= len(its.lines) or not its.is_unexpected:
         return None
-    line = lines[mark.line]
+    line = its.line(its.mark.line)
     found = len(line) - len(line.lstrip(" "))
-    wanted = _expected(lines, mark.line, line)
+    place = Mark(its.mark.line, found)
+    wanted = _expected(its, line)
     is_item = line[found:].startswith("-")
     if wanted is None or wanted.column == found:
-        if is_item and any(level.column == found for level in _levels(lines[: mark.line])):
-            return Fault(
-                "an item (`- `) stands among keys: indent it, or drop its `-`", mark.line + 1, found + 1
-            )
+        if is_item and any(level.column == found for level in _levels(its.lines[: its.mark.line])):
+            return Fault("an item (`- `) stands among keys: indent it, or drop its `-`", place)
         return None
-    what = "the item" if is_item else "the line"
     message = (
-        f"{what} is indented by {_spaces(found)} where {_spaces(wanted.column)} "
-        f"{'is' if wanted.column == 1 else 'are'} expected, to belong to line {wanted.line + 1}"
+        f"{'the item' if is_item else 'the line'} is indented by {_spaces(found)} where "
+        f"{_spaces(wanted.column)} {'is' if wanted.column == 1 else 'are'} expected, to belong to line "
+        f"{wanted.line + 1}"
     )
-    return Fault(message, mark.line + 1, found + 1)
+    return Fault(message, place)
 
 
-def _expected(lines: Sequence[str], number: int, line: str) -> _Level | None:
+def _expected(its: Failure, line: str) -> _Level | None:
     """Return the indent that the line was probably meant to have: the closest of those open above it."""
     is_item = line.lstrip(" \t").startswith("-")
-    levels = [level for level in _levels(lines[:number]) if level.is_item is is_item]
+    levels = [level for level in _levels(its.lines[: its.mark.line]) if level.is_item is is_item]
     found = len(line.expandtabs(2)) - len(line.expandtabs(2).lstrip(" "))
     return min(levels, key=lambda level: (abs(level.column - found), -level.column), default=None)
 
@@ -203,15 +199,6 @@ def _levels(lines: Sequence[str]) -> list[_Level]:
         column = levels[-1].column + 2  # what the last line opens
         levels += [_Level(column, kind, levels[-1].line) for kind in (True, False)]
     return levels
-
-
-def _previous(lines: Sequence[str], number: int) -> int:
-    """Return the number of the last line before `number` that says something."""
-    return next((each for each in range(min(number, len(lines)) - 1, -1, -1) if lines[each].strip()), number)
-
-
-def _at(lines: Sequence[str], place: Mark) -> str:
-    return lines[place.line][place.column : place.column + 1] if place.line < len(lines) else ""
 
 
 def _spaces(count: int) -> str:

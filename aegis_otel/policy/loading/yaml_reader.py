@@ -191,7 +191,8 @@ class _Reader:
         start = None if start is None else yaml_errors.Mark(start.line, start.column)
         place = yaml_errors.Mark(mark.line, mark.column)
         fault = yaml_errors.explain(text, problem, context, place, start)
-        return Problem(f"not valid YAML: {fault.message}", self.source, fault.line, fault.column)
+        line, column = fault.place
+        return Problem(f"not valid YAML: {fault.message}", self.source, line + 1, column + 1)
 
     def _node(self, event: Any, depth: int) -> Node:
         """Return the node that begins with `event`."""
