@@ -1,4 +1,4 @@
-"""Every setting in one table. Precedence: argument, then environment, then default."""
+"""Every setting, each with its variable, default, parser and meaning. An argument wins over the variable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aegis_otel.errors import ConfigError
 T = TypeVar("T")
 _PREFIX = "AEGIS_"
 _CLOSE = 0.7
-"""How much of a name has to be that of a setting: `POLICY_FILE` is close to `POLICY`."""
+"""The similarity (0 to 1, of `difflib`) from which a name may be a misspelt setting, as `POLICY_FILE` is."""
 
 
 class Setting(NamedTuple, Generic[T]):
@@ -25,7 +25,7 @@ class Setting(NamedTuple, Generic[T]):
     meaning: str
 
     def value(self, argument: T | None = None) -> T:
-        """The value in force.
+        """Return the value in force: of the argument, the environment or the default.
 
         Raises:
             ConfigError: when the argument, or the environment variable, is unusable.
@@ -56,7 +56,7 @@ def _seconds(example: int) -> Callable[[str], float]:
 
 
 def _one_of(*allowed: str) -> Callable[[str], str]:
-    """A parser of one of these words, which may be written in any case."""
+    """Return a parser of one of these words, which may be written in any case."""
 
     def parse(text: str) -> str:
         word = text.strip().lower()
@@ -182,29 +182,18 @@ REDACTION = Setting(
     "a YAML file, or as an argument a mapping: names and patterns to hide or to show (docs/redaction.md)",
 )
 
-SETTINGS: tuple[Setting[str] | Setting[float], ...] = (
-    POLICY,
-    MODE,
-    APPROVALS,
-    APPROVAL_KEY,
-    APPROVAL_TIMEOUT,
-    AUDIT_DIR,
-    AUDIT_ID,
-    AUDIT_SPOOL,
-    DURABILITY,
-    EVALUATION_DURATION,
-    ON_AUDIT_FAILURE,
-    ON_UNGOVERNED,
-    REDACTION,
-    RELOAD_INTERVAL,
-    SEAL_KEY,
+SETTINGS: tuple[Setting[str] | Setting[float], ...] = tuple(
+    sorted(
+        (each for each in tuple(globals().values()) if isinstance(each, Setting)), key=lambda each: each.env
+    )
 )
+"""Every setting of this module, by the name of its variable."""
 
 
 def unknown_variables() -> list[str]:
-    """What is set and no setting, though its name is close to that of one; each with what was meant.
+    """Return a message for each variable that is no setting, though its name is close to that of one.
 
-    Others may have a use for the prefix, so a name that resembles none is passed over.
+    Others may use the prefix, so a name that resembles no setting is passed over.
     """
     known = {setting.env.removeprefix(_PREFIX): setting.env for setting in SETTINGS}
     found = []
@@ -216,7 +205,7 @@ def unknown_variables() -> list[str]:
 
 
 def monitors(mode: str | None = None) -> bool:
-    """Whether nothing is to be stopped; a mode that does not exist is none in which calls run."""
+    """Return whether calls are only watched and none is stopped; an unknown mode counts as enforce."""
     try:
         return MODE.value(mode) == "monitor"
     except ConfigError:

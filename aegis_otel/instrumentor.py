@@ -26,14 +26,14 @@ _log = logging.getLogger("aegis_otel")
 
 
 class AegisInstrumentor(BaseInstrumentor):  # type: ignore[misc]
-    """`instrument()` for OpenTelemetry's loader; settings are environment variables.
+    """Calls `instrument()` for OpenTelemetry's loader; settings are environment variables.
 
     Nothing is raised here: where governance cannot start, every tool call is refused with the reason, or
     every run where not even that can be had, unless `AEGIS_MODE=monitor`.
     """
 
     def instrumentation_dependencies(self) -> Collection[str]:
-        """None: the loader silently skips one whose dependencies conflict. The self-test looks instead."""
+        """Return none: the loader skips an instrumentor with a conflict in silence. The self-test checks."""
         return ()
 
     def _instrument(self, **settings: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from opentelemetry.util.types import AttributeValue
 
@@ -11,24 +11,10 @@ from aegis_otel.audit.record import AuditRecord
 from aegis_otel.governance.call import tool_of
 from aegis_otel.model import Outcome
 
+if TYPE_CHECKING:
+    from aegis_otel.audit.seals.seal_log import Seal
+
 Attributes = dict[str, AttributeValue]
-
-
-class Sealed(Protocol):
-    """The fields of a seal that its event carries."""
-
-    @property
-    def audit(self) -> str: ...
-    @property
-    def seal(self) -> int: ...
-    @property
-    def chain(self) -> str: ...
-    @property
-    def previous(self) -> str: ...
-    @property
-    def rows(self) -> int: ...
-    @property
-    def unknown(self) -> int: ...
 
 
 def call_attributes(record: AuditRecord) -> Attributes:
@@ -83,7 +69,7 @@ def add_refusal(
         attributes[semconv.ERROR_TYPE] = error
 
 
-def seal_attributes(seal: Sealed) -> Attributes:
+def seal_attributes(seal: Seal) -> Attributes:
     """Return everything that a witness of a seal needs."""
     return {
         semconv.AUDIT_ID: seal.audit,

@@ -12,10 +12,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from opentelemetry import _logs, metrics, trace
+from opentelemetry._logs import get_logger_provider, set_logger_provider
+from opentelemetry.metrics import get_meter_provider, set_meter_provider
+from opentelemetry.trace import get_tracer_provider, set_tracer_provider
 
 from aegis_otel.errors import ConfigError
 from aegis_otel.telemetry.exporters import ExportWatch, http_session
@@ -30,11 +32,6 @@ if TYPE_CHECKING:
 
 Signal = Literal["traces", "logs", "metrics"]
 
-_CURRENT: dict[Signal, Callable[[], object]] = {
-    "traces": trace.get_tracer_provider,
-    "logs": _logs.get_logger_provider,
-    "metrics": metrics.get_meter_provider,
-}
 _GRPC_PORT = 4317
 _SESSION_VARIABLES = tuple(
     f"OTEL_PYTHON_EXPORTER_OTLP_HTTP_{of}CREDENTIAL_PROVIDER" for of in ("", "LOGS_", "TRACES_", "METRICS_")
@@ -60,7 +57,7 @@ def configure_otlp() -> tuple[Signal, ...]:
     """
     if _read("OTEL_SDK_DISABLED").lower() == "true":
         return ()
-    transports = {signal: _transport(signal) for signal in _CURRENT if _is_wanted(signal)}
+    transports = {signal: _transport(signal) for signal in _WAYS if _is_wanted(signal)}
     if not transports:
         return ()
     from opentelemetry.sdk.resources import Resource
@@ -70,15 +67,15 @@ def configure_otlp() -> tuple[Signal, ...]:
     try:
         resource = Resource.create()  # one for all signals: its instance id may be random
         for signal, transport in transports.items():
-            exporter = _exporter(transport, *_EXPORTERS[signal])
+            exporter = _exporter(transport, _WAYS[signal].exporter)
             exports.watch(exporter, signal, *_of_signal_or_general(signal, "ENDPOINT"))
-            providers.append(_PROVIDERS[signal](exporter, resource))
+            providers.append(_WAYS[signal].make(exporter, resource))
     except Exception as error:  # whatever the SDK's classes make of their variables
         for provider in providers:
             provider.shutdown()
         raise _unusable(error) from error
     for signal, provider in zip(transports, providers, strict=True):
-        _INSTALL[signal](provider)
+        _WAYS[signal].install(provider)
     exports.finish_at_exit(providers)
     return tuple(transports)
 
@@ -100,7 +97,7 @@ def log_exporter(endpoint: str | None = None, *, patience_s: float | None = None
     if endpoint is not None:
         options["endpoint"] = f"{endpoint.rstrip('/')}/v1/logs" if transport == "http" else endpoint
     try:
-        exporter: LogRecordExporter = _exporter(transport, *_EXPORTERS["logs"], **options)
+        exporter: LogRecordExporter = _exporter(transport, _WAYS["logs"].exporter, **options)
     except Exception as error:  # whatever the SDK's classes make of their variables
         raise _unusable(error) from error
     return exporter
@@ -108,7 +105,7 @@ def log_exporter(endpoint: str | None = None, *, patience_s: float | None = None
 
 def provided() -> tuple[Signal, ...]:
     """Return the signals that somebody in this process has installed a provider for."""
-    return tuple(signal for signal in _CURRENT if _is_installed(signal))
+    return tuple(signal for signal in _WAYS if _is_installed(signal))
 
 
 def may_be_meant_for_grpc() -> bool:
@@ -132,7 +129,7 @@ def _is_wanted(signal: Signal) -> bool:
 
 def _is_installed(signal: Signal) -> bool:
     # What the API holds until somebody installs a provider; two of the three types are private.
-    return not type(_CURRENT[signal]()).__name__.lstrip("_").startswith("Proxy")
+    return not type(_WAYS[signal].current()).__name__.lstrip("_").startswith("Proxy")
 
 
 def _transport(signal: Signal, given_endpoint: str | None = None) -> str:
@@ -171,13 +168,14 @@ def _read(variable: str) -> str:
     return os.environ.get(variable, "").strip()
 
 
-def _exporter(transport: str, module: str, name: str, **options: Any) -> Any:
+def _exporter(transport: str, path: str, **options: Any) -> Any:
+    module, _, name = path.partition(".")
     if transport == "http" and not any(map(_read, _SESSION_VARIABLES)):
         options["session"] = http_session()
     return getattr(import_module(f"opentelemetry.exporter.otlp.proto.{transport}.{module}"), name)(**options)
 
 
-def _tracer_provider(exporter: Any, resource: Resource) -> TracerProvider:
+def _traces(exporter: Any, resource: Resource) -> TracerProvider:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
@@ -191,7 +189,7 @@ def _tracer_provider(exporter: Any, resource: Resource) -> TracerProvider:
     return provider
 
 
-def _logger_provider(exporter: Any, resource: Resource) -> LoggerProvider:
+def _logs(exporter: Any, resource: Resource) -> LoggerProvider:
     from opentelemetry.sdk._logs import LoggerProvider
     from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 
@@ -200,25 +198,24 @@ def _logger_provider(exporter: Any, resource: Resource) -> LoggerProvider:
     return provider
 
 
-def _meter_provider(exporter: Any, resource: Resource) -> MeterProvider:
+def _metrics(exporter: Any, resource: Resource) -> MeterProvider:
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
     return MeterProvider([PeriodicExportingMetricReader(exporter)], resource, shutdown_on_exit=False)
 
 
-_EXPORTERS: dict[Signal, tuple[str, str]] = {
-    "traces": ("trace_exporter", "OTLPSpanExporter"),
-    "logs": ("_log_exporter", "OTLPLogExporter"),
-    "metrics": ("metric_exporter", "OTLPMetricExporter"),
-}
-_PROVIDERS: dict[Signal, Callable[[Any, Resource], Any]] = {
-    "traces": _tracer_provider,
-    "logs": _logger_provider,
-    "metrics": _meter_provider,
-}
-_INSTALL: dict[Signal, Callable[[Any], None]] = {
-    "traces": trace.set_tracer_provider,
-    "logs": _logs.set_logger_provider,
-    "metrics": metrics.set_meter_provider,
+class _Way(NamedTuple):
+    """How one signal goes out: by the global provider, one that is made, and a class of the exporters'."""
+
+    current: Callable[[], object]
+    install: Callable[[Any], None]
+    make: Callable[[Any, Resource], Any]
+    exporter: str
+
+
+_WAYS: dict[Signal, _Way] = {
+    "traces": _Way(get_tracer_provider, set_tracer_provider, _traces, "trace_exporter.OTLPSpanExporter"),
+    "logs": _Way(get_logger_provider, set_logger_provider, _logs, "_log_exporter.OTLPLogExporter"),
+    "metrics": _Way(get_meter_provider, set_meter_provider, _metrics, "metric_exporter.OTLPMetricExporter"),
 }

@@ -14,7 +14,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from opentelemetry.metrics import (
     CallbackOptions,
@@ -27,8 +27,11 @@ from opentelemetry.metrics import (
 
 from aegis_otel import semconv
 from aegis_otel.config import EVALUATION_DURATION
-from aegis_otel.model import DEFAULT_RULE, ERROR_RULE, Approval, Mode, Outcome, RiskLevel
+from aegis_otel.model import DEFAULT_RULE, ERROR_RULE, Approval, Mode, Outcome
 from aegis_otel.version import __version__
+
+if TYPE_CHECKING:
+    from aegis_otel.policy import Policy
 
 _log = logging.getLogger("aegis_otel")
 
@@ -63,26 +66,10 @@ class DecisionLabels(NamedTuple):
     mode: str
 
 
-class RuleVerdict(Protocol):
-    """What a rule, or the default of a policy, asks for."""
-
-    @property
-    def approval(self) -> Approval: ...
-    @property
-    def risk_level(self) -> RiskLevel: ...
-
-
-class NamedRule(RuleVerdict, Protocol):
-    """The fields of a rule that counting needs."""
-
-    @property
-    def name(self) -> str: ...
-
-
-def plausible_labels(rules: Iterable[NamedRule], default: RuleVerdict, mode: str) -> list[DecisionLabels]:
-    """Return every label set that calls under these rules can be counted with, the highest risk first."""
-    verdicts = [(rule.risk_level, rule.approval, rule.name) for rule in rules]
-    verdicts.append((default.risk_level, default.approval, DEFAULT_RULE))
+def plausible_labels(policy: Policy, mode: str) -> list[DecisionLabels]:
+    """Return every label set that calls under a policy can be counted with, the highest risk first."""
+    verdicts = [(rule.risk_level, rule.approval, rule.name) for rule in policy.rules]
+    verdicts.append((policy.default.risk_level, policy.default.approval, DEFAULT_RULE))
     verdicts.sort(key=lambda verdict: -verdict[0])
     sets = [DecisionLabels(Outcome.ERROR.value, Approval.BLOCK.value, "critical", ERROR_RULE, mode)]
     for risk, approval, rule in verdicts:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from time import time_ns  # by its name, for a program may replace the module's clock
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from opentelemetry._logs import LoggerProvider, get_logger_provider
 from opentelemetry.context import get_current
@@ -19,45 +19,27 @@ from aegis_otel import semconv
 from aegis_otel.governance.call import Call
 from aegis_otel.governance.error_text import error_type
 from aegis_otel.model import Outcome
-from aegis_otel.telemetry.attributes import (
-    Attributes,
-    Sealed,
-    decision_attributes,
-    risk,
-    seal_attributes,
-    text,
-)
+from aegis_otel.telemetry.attributes import Attributes, decision_attributes, risk, seal_attributes, text
 from aegis_otel.telemetry.events import Events
 from aegis_otel.telemetry.metrics import (
     LOADED,
     REFUSED,
     DecisionLabels,
     Instruments,
-    NamedRule,
-    RuleVerdict,
     flusher,
     plausible_labels,
 )
 from aegis_otel.telemetry.spans import Awaiting, CallSpan, Executing, Outlets, record_answer
 from aegis_otel.version import __version__
 
+if TYPE_CHECKING:
+    from aegis_otel.audit.seals.seal_log import Seal
+    from aegis_otel.policy import Policy
+
 _log = logging.getLogger("aegis_otel")
 
 CAPTURE_CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 _ON_SPANS = {"NO_CONTENT": False, "EVENT_ONLY": False, "SPAN_ONLY": True, "SPAN_AND_EVENT": True}
-
-
-class LoadedPolicy(Protocol):
-    """The fields of a policy that its signals carry."""
-
-    @property
-    def digest(self) -> str: ...
-    @property
-    def sources(self) -> Sequence[str]: ...
-    @property
-    def rules(self) -> Sequence[NamedRule]: ...
-    @property
-    def default(self) -> RuleVerdict: ...
 
 
 class Recorder:
@@ -164,9 +146,9 @@ class Recorder:
         """A user hook raised."""
         self._counts.add(semconv.METRIC_HOOK_ERRORS)
 
-    def policy_loaded(self, policy: LoadedPolicy, mode: str = "enforce") -> None:
+    def policy_loaded(self, policy: Policy, mode: str = "enforce") -> None:
         """A policy came into force: its event, and a zero for everything it can decide."""
-        self._counts.start_at_zero(plausible_labels(policy.rules, policy.default, mode))
+        self._counts.start_at_zero(plausible_labels(policy, mode))
         attributes: Attributes = {
             semconv.POLICY_DIGEST: policy.digest,
             semconv.POLICY_SOURCE: _texts(policy.sources),
@@ -187,7 +169,7 @@ class Recorder:
         }
         self._emit(semconv.EVENT_POLICY_LOAD_FAILED, "ERROR", attributes)
 
-    def audit_sealed(self, seal: Sealed) -> None:
+    def audit_sealed(self, seal: Seal) -> None:
         """Part of the audit was sealed: its event, which is a witness where it is kept."""
         self._counts.add(semconv.METRIC_AUDIT_UNKNOWN_OUTCOMES, amount=seal.unknown)
         self._emit(semconv.EVENT_AUDIT_SEALED, "INFO", seal_attributes(seal))

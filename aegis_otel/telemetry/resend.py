@@ -7,7 +7,7 @@ one sent twice can be told from two decisions, and `aegis.decision.resent`; else
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry._logs import get_logger_provider
 from opentelemetry.context import Context, get_current
@@ -19,16 +19,13 @@ from aegis_otel.errors import AuditError
 from aegis_otel.governance import refusal
 from aegis_otel.governance.recording import unix_ns
 from aegis_otel.model import Approval, Mode, Outcome
-from aegis_otel.telemetry.attributes import (
-    Sealed,
-    call_attributes,
-    decision_attributes,
-    risk,
-    seal_attributes,
-)
+from aegis_otel.telemetry.attributes import call_attributes, decision_attributes, risk, seal_attributes
 from aegis_otel.telemetry.events import Events
 from aegis_otel.telemetry.export_setup import configure_otlp
 from aegis_otel.telemetry.outbox import Outbox
+
+if TYPE_CHECKING:
+    from aegis_otel.audit.seals.seal_log import Seal
 
 _BATCH = 500
 _FLUSH_MS = 10_000
@@ -43,7 +40,7 @@ def send_probe(outbox: Outbox, decision_id: str) -> bool:
     return outbox.send() == 1
 
 
-def send_seals(seals: Iterable[Sealed]) -> bool:
+def send_seals(seals: Iterable[Seal]) -> bool:
     """Send the event of each seal over OTLP; False where no endpoint for logs is set.
 
     Raises:

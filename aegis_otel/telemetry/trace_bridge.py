@@ -39,12 +39,9 @@ from aegis_otel.version import __version__
 
 OPEN_LIMIT = 10_000
 """Traces, and spans, that are kept waiting for their end. Past it the oldest is ended as it is."""
-
 RESUMABLE_LIMIT = 1_000
 """Ended traces that a resumed run still finds its place in."""
-
 _NO_SDK = (ProxyTracerProvider, NoOpTracerProvider)
-
 _LABELS = (semconv.GEN_AI_OPERATION_NAME, semconv.GEN_AI_AGENT_NAME)
 
 T = TypeVar("T")
@@ -63,7 +60,7 @@ class _Root:
     shared: Attributes
     """What every span of the trace carries."""
     until: str | None
-    """The id of the span at whose end it ends, where nothing tells the end of the trace."""
+    """The id of the span at whose end the trace ends, where nothing reports the end of the trace."""
     stopwatch: _Stopwatch
     starts: int = 1
 
@@ -77,9 +74,13 @@ class _Open:
     stopwatch: _Stopwatch | None = None
     totals: dict[str, int] = field(default_factory=dict)
 
+    def end(self) -> None:
+        if self.owned and self.span is not None:
+            self.span.end()
+
 
 class Bridge:
-    """The spans of one tracing system.
+    """The spans of one tracing system. Every id is that system's own.
 
     Args:
         tracer_provider: Where spans go; the global provider, even one installed later, when None.
@@ -87,39 +88,31 @@ class Bridge:
     """
 
     def __init__(
-        self,
-        tracer_provider: TracerProvider | None = None,
-        meter_provider: MeterProvider | None = None,
+        self, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
     ) -> None:
         self._duration = invoke_agent_duration(meter_provider)
         self._provider = tracer_provider
         self._tracer = (tracer_provider or get_tracer_provider()).get_tracer(semconv.SCOPE, __version__)
         self._roots: _Youngest[_Root] = _Youngest(OPEN_LIMIT, lambda root: root.span.end())
-        self._open: _Youngest[_Open] = _Youngest(OPEN_LIMIT, _end_owned)
+        self._open: _Youngest[_Open] = _Youngest(OPEN_LIMIT, _Open.end)
         self._entered: _Youngest[tuple[Context, Token[Context]]] = _Youngest(OPEN_LIMIT)
         self._ended: _Youngest[SpanContext] = _Youngest(RESUMABLE_LIMIT)
 
     @property
     def active(self) -> bool:
         """Whether there is an OpenTelemetry SDK that spans could go to."""
-        provider = self._provider or get_tracer_provider()
-        return not isinstance(provider, _NO_SDK)
+        return not isinstance(self._provider or get_tracer_provider(), _NO_SDK)
 
     def knows(self, trace_id: str, parent_id: str | None) -> bool:
-        """Whether a span of this trace and parent would find its place."""
+        """Return whether a span of this trace and parent would find its place."""
         return (parent_id is not None and parent_id in self._open) or trace_id in self._roots
 
     def __contains__(self, span_id: str) -> bool:
-        """Whether the span was started and not ended yet."""
+        """Return whether the span was started and not ended yet."""
         return span_id in self._open
 
     def start_trace(
-        self,
-        trace_id: str,
-        name: str,
-        attributes: Attributes,
-        shared: Attributes,
-        until: str | None = None,
+        self, trace_id: str, name: str, attributes: Attributes, shared: Attributes, until: str | None = None
     ) -> None:
         """Start the root of a trace, or count one more start of the same.
 
@@ -127,9 +120,9 @@ class Bridge:
         now stays one trace.
 
         Args:
-            trace_id: Of the other system, as are all ids here.
-            name: Of the span.
-            attributes: Of the span.
+            trace_id: The id of the trace.
+            name: The name of the span.
+            attributes: The attributes of the span.
             shared: What every span of the trace carries, this one too.
             until: The span at whose end the trace ends; None when `end_trace` will be called.
         """
@@ -221,13 +214,13 @@ class Bridge:
         attributes: Attributes | None = None,
         error: str | None = None,
     ) -> None:
-        """End a span, a skipped one or a call. One that is not open is none of ours.
+        """End a span, a skipped one or a call; one that is not open is not ours, and nothing happens.
 
         Args:
-            trace_id: As for `start`.
-            span_id: As for `start`.
+            trace_id: The id of its trace.
+            span_id: Its id.
             name: The span's name, now that all is known.
-            attributes: More of them.
+            attributes: More attributes.
             error: `error.type`, where it failed; of a skipped span it goes to the parent.
         """
         entered = self._entered.pop(span_id, None)
@@ -245,7 +238,7 @@ class Bridge:
                 if name is not None:
                     span.update_name(name)
                 span.set_attributes({**(attributes or {}), **entry.totals})
-        _end_owned(entry)
+        entry.end()
         if span is not None and entry.stopwatch is not None:
             self._measure(span, entry.stopwatch, error)
         if entry.root.until == span_id:
@@ -258,7 +251,7 @@ class Bridge:
             flush()
 
     def close(self) -> None:
-        """End everything as it is."""
+        """End everything as it is, children before their parents."""
         for entries in (self._entered, self._open, self._roots):
             entries.drop_all()
 
@@ -287,13 +280,8 @@ def _stopwatch(attributes: Attributes) -> _Stopwatch:
     return _Stopwatch({key: attributes[key] for key in _LABELS if key in attributes}, perf_counter())
 
 
-def _end_owned(entry: _Open) -> None:
-    if entry.owned and entry.span is not None:
-        entry.span.end()
-
-
 class _Youngest(OrderedDict[str, T]):
-    """What was put in under a key, up to a limit: the oldest is dropped first. Each step is atomic."""
+    """The youngest values, up to a limit past which the oldest is dropped. Each step is atomic."""
 
     def __init__(self, limit: int, drop: Callable[[T], object] = lambda _: None) -> None:
         super().__init__()
@@ -306,7 +294,7 @@ class _Youngest(OrderedDict[str, T]):
             self._drop(self.popitem(last=False)[1])
 
     def drop_all(self) -> None:
-        """The youngest first: children before their parents."""
+        """Drop all values, the youngest first."""
         while self:
             try:
                 _, value = self.popitem()

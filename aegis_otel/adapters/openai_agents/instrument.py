@@ -91,7 +91,7 @@ class Settings(TypedDict, total=False):
     """Names and patterns to hide or to show: a mapping or a YAML file (docs/redaction.md)."""
 
 
-_OF_A_RUNTIME = (
+_RUNTIME_SETTINGS = (
     "mode",
     "approval_handler",
     "approval_timeout",
@@ -140,7 +140,7 @@ def govern(
     if surplus := settings.keys() - Settings.__annotations__.keys():
         raise TypeError(f"unknown setting `{min(surplus)}`: expected {', '.join(Settings.__annotations__)}")
     if runtime is not None:
-        doubled = [name for name in _OF_A_RUNTIME if settings.get(name) is not None]
+        doubled = [name for name in _RUNTIME_SETTINGS if settings.get(name) is not None]
         if policy is not None or doubled:
             name = doubled[0] if doubled else "policy"
             raise ConfigError(f"`runtime` has a `{name}` of its own: give that to Runtime(...)")
