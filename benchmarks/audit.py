@@ -72,7 +72,8 @@ SELECT i, substr(ms, 1, 8) || '-' || substr(ms, 9, 4) || '-7' || substr(h, 1, 3)
     'call_' || substr(md5('c' || h), 1, 24) AS tool_call_id, NULL AS conversation_id,
     md5('t' || i // 10) AS trace_id, substr(md5('p' || i), 1, 16) AS span_id, 'service' AS service,
     'host' AS host, 4242 AS pid, 1 AS schema_version, NULL AS tool_original_name, NULL AS run_id,
-    NULL AS error_type, NULL AS redaction_digest
+    NULL AS error_type, NULL AS redaction_digest,
+    ['allowed', 'allowed', 'allowed', 'approved', 'blocked'][1 + r % 5] AS outcome
 FROM (SELECT i, md5(i::VARCHAR) AS h, (i * 2654435761) % 1000 AS r, moment,
     lpad(to_hex(epoch_ms(moment)), 12, '0') AS ms
     FROM (SELECT i, '{start}'::TIMESTAMPTZ + to_microseconds(i * {step}) AS moment
@@ -182,7 +183,8 @@ def write_live(audit: Path, count: int, start: datetime) -> Journal:
         for values in connection.execute(f"SELECT {columns} FROM ({sql})").fetchall():
             row = dict(zip(names, values, strict=True)) | {"schema_version": SCHEMA_VERSION}
             last = {"result_status": row.pop("result_status"), "duration_s": float(row.pop("duration_s"))}
-            row |= {"human_decision": None, "approval_wait_s": None}  # an answer needs its proof
+            # An answer needs its proof.
+            row |= {"human_decision": None, "approval_wait_s": None, "outcome": "allowed"}
             journal.append(AuditRecord(stage="decided", **row, result_status="open"))
             journal.append(
                 AuditRecord(

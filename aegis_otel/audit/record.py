@@ -18,6 +18,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
+from aegis_otel.model import Outcome
+
 CUT = "[CUT"
 """The beginning of what stands in place of the rest; with a `]`, the member that says it of all arguments."""
 PARAMS_BYTES = 64 << 10
@@ -121,8 +123,8 @@ class _Cutter:
             raise _TooLarge
 
 
-SCHEMA_VERSION = 2
-"""The version of the row: 2 added the columns whose `Column.since` is 2."""
+SCHEMA_VERSION = 3
+"""The version of the row. `Column.since` says which version added a column."""
 
 
 class RecordStatus(StrEnum):
@@ -144,6 +146,7 @@ class RecordStatus(StrEnum):
 
 # What `decode` holds a line to: people would read `approved ` as a yes, and no check takes it for one.
 _Answer = Annotated[str, msgspec.Meta(pattern=r"^(approved|denied|expired)\Z")]
+_Outcome = Annotated[str, msgspec.Meta(pattern=rf"^({'|'.join(each.value for each in Outcome)})\Z")]
 _Status = Annotated[str, msgspec.Meta(pattern=rf"^({'|'.join(each.value for each in RecordStatus)})\Z")]
 
 
@@ -185,6 +188,7 @@ class AuditRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     run_id: str | None = None
     error_type: str | None = None
     redaction_digest: str | None = None
+    outcome: _Outcome | None = None
     shown_digest: str | None = None
     """No column: of a paused call's arguments as a human is shown them, where defaults were filled in."""
     proof: str | None = None
@@ -270,6 +274,12 @@ COLUMNS: tuple[Column, ...] = (
     Column("run_id", "VARCHAR", "the SDK's run that the call belongs to", 2),
     Column("error_type", "VARCHAR", "the kind of error of a failed call, such as an exception's class", 2),
     Column("redaction_digest", "VARCHAR", "the digest of the redaction rules and settings in force", 2),
+    Column(
+        "outcome",
+        "VARCHAR",
+        "how it was decided: allowed, approved, blocked, denied, expired or error; null until that is final",
+        3,
+    ),
 )
 
 _encoder = msgspec.json.Encoder()

@@ -336,10 +336,16 @@ class Governor:
     # --- recording ---
 
     def write(self, call: Call, line: AuditRecord) -> bool:
-        """Append to the journal; whether it is on disk. A refused line is told, never raised."""
+        """Append to the journal; whether it is on disk. A refused line is told, never raised.
+
+        The line that settles a call, or settles it otherwise, has its `outcome`.
+        """
+        if call.outcome is not None and call.record.outcome != call.outcome._value_:
+            line.outcome = call.record.outcome = call.outcome._value_
         try:
             self.journal.append(line)
         except Exception as error:
+            call.record.outcome = None  # the next line says it
             return self._write_failed(call, error)
         if line.stage == "decided":
             self.signals.recorded()

@@ -32,7 +32,7 @@ from aegis_otel.errors import AegisError, AuditError, ConfigError
 from aegis_otel.governance import refusal
 from aegis_otel.governance.error_text import safe_text
 from aegis_otel.governance.recording import add_arguments, decided, timestamp, unix_ns
-from aegis_otel.model import Approval, PolicyDecision, Result, RiskLevel
+from aegis_otel.model import Approval, Outcome, PolicyDecision, Result, RiskLevel
 from aegis_otel.runtime.system import RealSystem
 
 if TYPE_CHECKING:
@@ -263,6 +263,7 @@ class AuditLogger:
             why = refusal.blocked(decision.matched_rule) if blocked else _REFUSALS[human_decision]
             if why is not None:
                 record.result_status, record.result_error = why.status.value, why.error
+        record.outcome = _outcome_of(record)
         if human_decision in ("approved", "denied"):
             with suppress(AegisError):  # nothing runs by it, and a reader says that it is not proven
                 record.proof = self.prove(record, record)
@@ -327,6 +328,16 @@ class AuditLogger:
             yield audit
         finally:
             audit.close()
+
+
+def _outcome_of(record: AuditRecord) -> str | None:
+    """Return how a decision that was made elsewhere ended; None where a human is to answer first."""
+    status, answer = record.result_status, record.human_decision
+    if answer is not None and status != Outcome.BLOCKED:
+        return answer
+    if status in (Outcome.BLOCKED, Outcome.DENIED):
+        return status
+    return None if status is None and record.approval == Approval.APPROVE else Outcome.ALLOWED.value
 
 
 _LEVELS = {

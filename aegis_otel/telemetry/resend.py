@@ -14,11 +14,10 @@ from opentelemetry.context import Context, get_current
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from aegis_otel import semconv
-from aegis_otel.audit.record import AuditRecord, RecordStatus
+from aegis_otel.audit.record import AuditRecord
 from aegis_otel.errors import AuditError
-from aegis_otel.governance import refusal
 from aegis_otel.governance.recording import unix_ns
-from aegis_otel.model import Approval, Mode, Outcome
+from aegis_otel.model import Outcome
 from aegis_otel.telemetry.attributes import call_attributes, decision_attributes, risk, seal_attributes
 from aegis_otel.telemetry.events import Events
 from aegis_otel.telemetry.export_setup import configure_otlp
@@ -29,8 +28,7 @@ if TYPE_CHECKING:
 
 _BATCH = 500
 _FLUSH_MS = 10_000
-_FAULTS = {refusal.UNAVAILABLE.cause, refusal.CHANGED.cause, refusal.USED.cause, "invalid_arguments"}
-"""Reasons of refusals that are no verdict; the last is found in rows that an older version wrote."""
+_OUTCOMES = frozenset(Outcome)
 
 
 def send_probe(outbox: Outbox, decision_id: str) -> bool:
@@ -89,20 +87,7 @@ def resend(records: Iterable[AuditRecord], outbox: Outbox) -> Iterator[Sent]:
 
 def outcome_of(record: AuditRecord) -> Outcome | None:
     """Return how a call was decided, as its decision event says it; None where it was not, or not yet."""
-    status, answer = record.result_status, record.human_decision
-    if record.mode == Mode.MONITOR.value:  # nothing was stopped, so the status does not tell
-        if record.reason in _FAULTS:
-            return Outcome.ERROR
-        return Outcome.BLOCKED if record.approval == Approval.BLOCK.value else Outcome.ALLOWED
-    if status == RecordStatus.PENDING.value or record.result_error == refusal.SKIPPED:
-        return None
-    if status == RecordStatus.BLOCKED.value:
-        return Outcome.ERROR if record.reason in _FAULTS else Outcome.BLOCKED
-    if answer == "expired" or record.reason == refusal.WITHDRAWN.cause:
-        return Outcome.EXPIRED
-    if answer == "denied" or status == RecordStatus.DENIED.value:
-        return Outcome.DENIED
-    return Outcome.APPROVED if answer == "approved" else Outcome.ALLOWED
+    return Outcome(record.outcome) if record.outcome in _OUTCOMES else None
 
 
 def _emit(record: AuditRecord, outcome: Outcome, outbox: Outbox) -> None:

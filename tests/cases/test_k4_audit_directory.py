@@ -159,7 +159,7 @@ wrapper = Path(sys.argv[2]) / "python-that-tells"
 wrapper.write_text(f'#!/bin/sh\\nenv > {sys.argv[2]}/environment\\nexec {sys.executable} "$@"\\n')
 wrapper.chmod(0o700)
 sys.executable = str(wrapper)
-from aegis_otel.audit import journal as module
+from aegis_otel.audit.journal import writer as module
 from aegis_otel.audit.journal.writer import Journal
 from tests.records import decided
 module.ROTATE_BYTES = module.SEAL_BYTES = 500

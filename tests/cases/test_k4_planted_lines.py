@@ -127,6 +127,28 @@ def test_k4_a_value_that_no_process_writes_is_no_record(audit: Path, changed: di
     assert_found_and_not_sealed(audit, plant(audit, decided(**{"decision_id": "planted"} | changed)))
 
 
+# --- outcomes ---
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"outcome": "approved"},
+        {"outcome": "blocked"},
+        {"outcome": "denied", "result_status": "open"},
+        {"outcome": "approved", "stage": "completed", "result_status": "success"},
+        {"outcome": "approved", "result_status": "cancelled"},
+    ],
+)
+def test_k4_a_planted_outcome_is_found(audit: Path, changed: dict[str, Any]) -> None:
+    """A call that was let through without a question cannot be made one that a human approved, or stopped."""
+    line: dict[str, Any] = {"stage": "resolved", "timestamp": "2026-11-22T14:30:00.500000+00:00"}
+    planted = AuditRecord(**line | {"decision_id": "planted"} | changed)
+    between = [] if planted.stage == "completed" else [planted]
+    end = planted if planted.stage == "completed" else completed(decision_id="planted")
+    assert_found_and_not_sealed(audit, plant(audit, first(outcome="allowed"), *between, end))
+
+
 # --- gaps in the numbers of a writer ---
 
 MAKE = Callable[..., Path]

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 AGENT = """
 import logging, os, sys, threading
 from pathlib import Path
-from aegis_otel.audit import journal as module
+from aegis_otel.audit.journal import writer as module
 from aegis_otel.audit.journal.writer import Journal
 from tests.records import decided
 

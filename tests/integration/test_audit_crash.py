@@ -118,7 +118,7 @@ print(len(report.seals), report.busy, len(report.problems))
 
 WRITE_UNTIL_KILLED = """
 import os, sys, time
-from aegis_otel.audit import journal as module
+from aegis_otel.audit.journal import writer as module
 from aegis_otel.audit.journal.writer import Journal
 from tests.records import completed, decided
 module.ROTATE_BYTES, module.SEAL_BYTES = 20_000, 1 << 60
@@ -227,7 +227,7 @@ except AuditError as error:
         code = """
 import os, sys
 from pathlib import Path
-from aegis_otel.audit import seals
+from aegis_otel.audit.seals import seal_log as seals
 from aegis_otel.audit.lake.sealing import seal
 from aegis_otel.errors import AuditError
 write = os.write

@@ -14,7 +14,7 @@ from tests.records import files, python, select, statuses
 
 CALLS = """
 import sys
-from aegis_otel.audit import journal as module
+from aegis_otel.audit.journal import writer as module
 from aegis_otel.audit.journal.writer import Journal
 from tests.records import completed, decided
 def write(journal, who, count):

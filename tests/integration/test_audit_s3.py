@@ -313,7 +313,7 @@ def test_the_agent_has_it_sent_by_itself(url: str, machine: Any) -> None:
     code = """
 import logging, sys, time
 from datetime import UTC, datetime
-from aegis_otel.audit import journal as module
+from aegis_otel.audit.journal import writer as module
 from aegis_otel.audit.journal.writer import Journal
 from tests.records import completed, decided
 logging.basicConfig()

@@ -595,7 +595,7 @@ class TestProcess:
     def test_it_neither_loads_duckdb_nor_holds_a_call_up(self, audit: Path) -> None:
         code = """
 import sys, threading
-from aegis_otel.audit import journal as module
+from aegis_otel.audit.journal import writer as module
 from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.record import AuditRecord
 module.ROTATE_BYTES, module.SEAL_BYTES = 1_000, 1_000

@@ -19,6 +19,7 @@ from aegis_otel.audit.journal import writer as journal_module
 from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.lake import sealing
 from aegis_otel.audit.lake.sealing import seal
+from aegis_otel.audit.record import SCHEMA_VERSION
 from aegis_otel.audit.seals.hash_chain import link, seals_origin, without_chain
 from aegis_otel.audit.seals.seal_log import VERSION, read_seals
 from aegis_otel.audit.verify.verify import verify
@@ -477,6 +478,10 @@ class TestSealsThatContradict:
             verify(audit)
 
 
+STATED: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
+OUTCOME = "says an outcome that contradicts its result or its answer"
+
+
 class TestRows:
     @pytest.mark.parametrize(
         ("row", "what"),
@@ -487,6 +492,10 @@ class TestRows:
                 "was refused by a human, and its tool ran",
             ),
             ({"human_decision": "expired", "result_status": "success"}, "was refused by a human"),
+            (STATED | {"outcome": "blocked", "result_status": "success"}, OUTCOME),
+            (STATED | {"outcome": "error", "result_status": "failed"}, OUTCOME),
+            (STATED | {"outcome": "allowed", "result_status": "denied"}, OUTCOME),
+            (STATED | {"outcome": "approved", "result_status": "success"}, OUTCOME),
         ],
     )
     def test_rows_that_cannot_be(
@@ -540,7 +549,7 @@ def test_the_first_seal_of_all_may_come_meanwhile(tmp_path: Path) -> None:
 BUSY = """
 import sys, time
 from pathlib import Path
-from aegis_otel.audit import journal as module
+from aegis_otel.audit.journal import writer as module
 from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.lake.sealing import seal
 from tests.records import completed, decided, python

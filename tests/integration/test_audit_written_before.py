@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 
 from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.lake.sealing import seal
-from aegis_otel.audit.record import COLUMNS
+from aegis_otel.audit.record import COLUMNS, SCHEMA_VERSION
 from aegis_otel.audit.seals.seal_log import read_seals
 from aegis_otel.audit.verify.verify import verify
 from aegis_otel.cli import main
@@ -52,11 +52,15 @@ def audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def expected(audit: Path) -> dict[str, dict[str, Any]]:
-    """The rows that the old code read, by decision, with null in the columns that came later."""
+    """The rows that the old code read, by decision, with null in the columns that came later.
+
+    `outcome` is what the decision event of the old code said; null where there was no such event.
+    """
     later = {column.name: None for column in COLUMNS if column.since > 1}
+    outcomes: dict[str, str] = json.loads((audit.parent / "outcomes.json").read_text())
     lines = (audit.parent / "rows.jsonl").read_text().splitlines()
     rows: list[dict[str, Any]] = [later | json.loads(line) for line in lines]
-    return {row["decision_id"]: row for row in rows}
+    return {row["decision_id"]: row | {"outcome": outcomes.get(row["decision_id"])} for row in rows}
 
 
 def found(audit: Path) -> dict[str, dict[str, Any]]:
@@ -109,7 +113,7 @@ def test_it_is_sealed_on(audit: Path) -> None:
     """The live journal and a call of today get sealed; what waits is carried on, and no row changes."""
     rows = expected(audit)
     journal = Journal(audit)
-    journal.append(decided(decision_id="new", schema_version=2))
+    journal.append(decided(decision_id="new", schema_version=SCHEMA_VERSION, outcome="allowed"))
     journal.append(completed(decision_id="new"))
     journal.close()
     report = seal(audit)

@@ -143,7 +143,7 @@ async def test_an_approved_call(telemetry: Telemetry, audit: AuditLogger) -> Non
         "host": "host",
         "pid": 7,
         "redaction_digest": redaction_digest(),
-        "schema_version": 2,
+        "schema_version": 3,
     }
     assert resolved == {
         "stage": "resolved",
@@ -158,6 +158,7 @@ async def test_an_approved_call(telemetry: Telemetry, audit: AuditLogger) -> Non
         "approver": "someone",
         "approval_wait_s": 0.001,
         "result_status": "open",
+        "outcome": "approved",
     }
     assert completed == {
         "stage": "completed",

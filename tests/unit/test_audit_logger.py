@@ -76,7 +76,8 @@ class TestLog:
             "result_status": "blocked",
             "result_error": "Action blocked by policy rule: block_deletes",
             "agent_name": "Assistant",
-            "schema_version": 2,
+            "schema_version": 3,
+            "outcome": "blocked",
             "redaction_digest": row["redaction_digest"],
         }
 

@@ -16,7 +16,7 @@ import msgspec
 
 from aegis_otel.audit.answers.pending_calls import in_order, with_line
 from aegis_otel.audit.record import DESCRIBES, AuditRecord, RecordStatus
-from aegis_otel.model import Approval, Mode
+from aegis_otel.model import Approval, Mode, Outcome
 
 HUMAN = ("approved", "denied")
 SAID = ("human_decision", "approver", "approval_reason")
@@ -29,6 +29,7 @@ _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[
 """A time whose text has the order of its moment, as readers that parse it find it."""
 
 _PENDING, _OPEN, _DENIED = RecordStatus.PENDING.value, RecordStatus.OPEN.value, RecordStatus.DENIED.value
+_BLOCKED_STATUS = RecordStatus.BLOCKED.value
 _STOPPED = tuple(
     each.value
     for each in (RecordStatus.BLOCKED, RecordStatus.DENIED, RecordStatus.SKIPPED, RecordStatus.CANCELLED)
@@ -68,6 +69,7 @@ _NO_ANSWER = "ran, and no answer to its question is there"
 _NO_PAUSE = "waits for an answer after it was let through, and its body had not begun"
 _NO_QUESTION = "has a question that expired, and did not wait for an answer"
 _BLOCKED = "was blocked by policy, and was let through"
+_STATED = "says an outcome that contradicts its result or its answer"
 _REFUSED = "was refused by a human, and was let through"
 
 
@@ -93,7 +95,8 @@ class Plain:
     def _kind(self, line: AuditRecord) -> int:
         if not _is_moment(line.timestamp):
             return self._OTHER
-        if line.stage == "completed" and line.result_status in _ENDS and not _beyond(line):
+        stops = line.result_status in (_BLOCKED_STATUS, _DENIED)
+        if line.stage == "completed" and line.result_status in _ENDS and not (stops or _beyond(line)):
             return self._LAST
         if (
             line.stage == "decided"
@@ -129,7 +132,16 @@ def find_wrong(lines: Sequence[AuditRecord], holds: Holds) -> Wrong | None:
 
 def _contradiction(row: AuditRecord) -> str | None:
     """Return what cannot be of a row; once it is sealed, `verify_rows.CONTRADICTIONS` finds it for ever."""
-    if row.mode == Mode.MONITOR.value or row.result_status not in _LET_THROUGH:
+    if row.mode == Mode.MONITOR.value:
+        return None
+    if row.outcome in (Outcome.ALLOWED, Outcome.APPROVED):
+        if row.result_status in (_BLOCKED_STATUS, _DENIED):
+            return _STATED
+        if (row.outcome == Outcome.APPROVED) != (row.human_decision == "approved"):
+            return _STATED
+    elif row.outcome is not None and row.result_status in _LET_THROUGH:
+        return _STATED
+    if row.result_status not in _LET_THROUGH:
         return None
     if row.approval == Approval.BLOCK.value:
         return _BLOCKED
@@ -196,9 +208,11 @@ def _said_too_early(line: AuditRecord, *, proven: bool) -> str | None:
 def _may_change(row: AuditRecord, line: AuditRecord, *, proven: bool) -> set[str]:
     """Return the members beside the outcome that may be others after a line."""
     if line.stage == "completed":
-        return set()
+        return {"outcome"} if row.outcome is None else set()
     waits = row.result_status == _PENDING
     may = set(SAID)  # `_unproven` judges these
+    if row.outcome is None or line.result_status != _PENDING:  # `_contradiction` judges it
+        may.add("outcome")
     if proven or (waits and line.result_status == _PENDING):  # answered, or asked again
         may.update(_ELSEWHERE, _VERDICT, ("approval_wait_s",))
     if row.duration_s is not None:  # the body has begun, and goes on in another process

@@ -9,6 +9,7 @@ from aegis_otel.audit.answers.answer_proof import Proofs
 from aegis_otel.audit.answers.pending_calls import every_waiting, taking_over
 from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.record import AuditRecord, RecordStatus, Waiting
+from aegis_otel.model import Outcome
 
 _EXPIRED = "Nobody answered before its time in the audit was over"
 _GIVEN_UP = "Given up: nobody answered the question inside of it"
@@ -45,6 +46,7 @@ def _end(waiting: Waiting, now: datetime) -> AuditRecord:
         decision_id=waiting.row.decision_id,
         timestamp=_text(max(now, later)),
         human_decision=None if begun else "expired",
+        outcome=None if begun else Outcome.EXPIRED.value,
         result_status=(RecordStatus.CANCELLED if begun else RecordStatus.DENIED).value,
         result_error=_GIVEN_UP if begun else _EXPIRED,
     )

@@ -8,7 +8,7 @@ an approval. Their place in a file has no part in it, for to number lines one th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from aegis_otel.audit.journal.files import WRITER
@@ -138,13 +138,52 @@ def folded(name: str) -> str:
     return "arg_min(moment, rank)" if name == "timestamp" else f"arg_max(line.{name}, rank)"  # not null
 
 
-def shown(column: Column, value: str, gone: str) -> str:
-    """A column of a row as the audit shows it.
+_FAULTS = ("governance_unavailable", "arguments_changed", "approval_used", "invalid_arguments")
+_DERIVED = f"""
+CASE WHEN coalesce({{schema_version}}, 1) >= 3 THEN NULL
+    WHEN {{result_status}} = 'pending' OR {{result_error}} = 'Skipped due to prior failure' THEN NULL
+    WHEN {{reason}} IN {_FAULTS} AND ({{mode}} = 'monitor' OR {{result_status}} = 'blocked') THEN 'error'
+    WHEN {{mode}} = 'monitor' THEN CASE {{approval}} WHEN 'block' THEN 'blocked' ELSE 'allowed' END
+    WHEN {{result_status}} = 'blocked' THEN 'blocked'
+    WHEN {{human_decision}} = 'expired' OR {{reason}} = 'cancelled' THEN 'expired'
+    WHEN {{human_decision}} = 'denied' OR {{result_status}} = 'denied' THEN 'denied'
+    WHEN {{human_decision}} = 'approved' THEN 'approved' ELSE 'allowed' END
+"""
+_DERIVED_FROM = (
+    "schema_version",
+    "result_status",
+    "result_error",
+    "reason",
+    "mode",
+    "approval",
+    "human_decision",
+)
+
+
+def outcome(value: Callable[[str], str]) -> str:
+    """Return an SQL expression for the outcome of a call, derived where its lines are of a version before 3.
 
     Args:
-        value: What it folds to.
+        value: Gives the expression for a column of the row.
+    """
+    derived = _DERIVED.format(**{name: value(name) for name in _DERIVED_FROM})
+    return f"coalesce({value('outcome')}, {derived})"
+
+
+def shown(column: Column, value: Callable[[str], str], gone: str) -> str:
+    """Return an SQL expression for a column of a row as the audit shows it.
+
+    Args:
+        column: The column.
+        value: Gives the expression that a column folds to.
         gone: A condition which says that the last writer of the call has ended.
     """
+    if column.name == "outcome":
+        return outcome(value)
+    return _shown(column, value(column.name), gone)
+
+
+def _shown(column: Column, value: str, gone: str) -> str:
     if column.sql_type == "DOUBLE":
         return f"CASE WHEN isfinite({value}) THEN {value} END"
     if column.name == "result_status":

@@ -46,6 +46,8 @@ class Lake(NamedTuple):
     """What is missing, damaged or foreign, a sentence for each."""
     older: bool
     """Whether a segment was sealed by an older version, and so may lack columns."""
+    began_older: bool
+    """Whether an older version has ever sealed here, so that rows may lack values."""
 
 
 def look(directory: Path) -> Lake:
@@ -83,7 +85,8 @@ def look(directory: Path) -> Lake:
         f"{JOURNAL}/{path.name}" for path in journal_files(directory / JOURNAL) if path.name in covered
     ]
     outdated = {each.segment for seal in seals if seal.version < VERSION for each in seal.segments}
-    return Lake(readable, closed, problems, any(each.segment in outdated for each in readable))
+    older = any(each.segment in outdated for each in readable)
+    return Lake(readable, closed, problems, older, any(seal.version < VERSION for seal in seals))
 
 
 def find_mirrors(directory: Path) -> list[Path]:

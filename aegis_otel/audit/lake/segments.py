@@ -175,7 +175,7 @@ class Workshop:
             f"FROM ({lines_of(elsewhere)}) WHERE decision_id IS NOT NULL"
         )
         execute("CREATE TABLE alive AS SELECT unnest(?::VARCHAR[]) AS writer", [list(alive)])
-        columns = ", ".join(f"{shown(c, quoted(c.name), 'true')} AS {quoted(c.name)}" for c in COLUMNS)
+        columns = ", ".join(f"{shown(c, quoted, 'true')} AS {quoted(c.name)}" for c in COLUMNS)
         execute(_CALLS.format(shown=columns, rows=rows("line")))
         execute(
             "CREATE TABLE known (decision_id VARCHAR, segment BIGINT, origin BIGINT, result_status VARCHAR)"

@@ -16,7 +16,17 @@ from pathlib import Path
 import duckdb
 
 from aegis_otel.audit.journal.files import journal_files, largest_file, look_at_writers, not_text, torn_files
-from aegis_otel.audit.lake.fold import BEGUN, DECLARE, LAST_WRITER, folded, lines, literal, quoted, shown
+from aegis_otel.audit.lake.fold import (
+    BEGUN,
+    DECLARE,
+    LAST_WRITER,
+    folded,
+    lines,
+    literal,
+    outcome,
+    quoted,
+    shown,
+)
 from aegis_otel.audit.lake.scan import PATTERN, SCHEMA, find_mirrors, look
 from aegis_otel.audit.lake.segments import lines_of, schema_version
 from aegis_otel.audit.location import JOURNAL, LAKE, SEALS, address, exists, locate
@@ -182,6 +192,8 @@ def open_view(directory: Path, *, keep: bool = True, mirrors: bool = False) -> d
         )
     _note(connection, problems, segments)
     names = ", ".join(quoted(column.name) for column in COLUMNS)
+    # Rows that an earlier version sealed have no outcome, also where they were merged into a new segment.
+    filled = names.replace(quoted("outcome"), f"{outcome(quoted)} AS outcome")
     closed = ["", *(str(directory / file) for file in lake.closed)]
     gone = f"{LAST_WRITER} IN ({', '.join(map(literal, ['', *writers.ended]))})"
     largest = largest_file(journal)
@@ -199,7 +211,7 @@ def open_view(directory: Path, *, keep: bool = True, mirrors: bool = False) -> d
     options = f"{_PARQUET}, union_by_name = true" if lake.older else _PARQUET
     segments_of = f"read_parquet([{', '.join(map(literal, patterns))}], {options})"
     lake_sql = _LAKE.format(
-        columns=names,
+        columns=filled if lake.began_older else names,
         segments=segments_of if len(patterns) > 1 else f"({_EMPTY} SELECT * FROM {segments_of})",  # noqa: S608
         closed=", ".join(map(literal, [*closed, str(directory / LAKE / SCHEMA)])),
     )
@@ -209,8 +221,8 @@ def open_view(directory: Path, *, keep: bool = True, mirrors: bool = False) -> d
         lake=lake_sql,
         counts=_which_count(connection, parts, lake_sql),
         columns=names,
-        shown=", ".join(f"{shown(c, folded(c.name), gone)} AS {quoted(c.name)}" for c in COLUMNS),
-        mirrored=_MIRRORED.format(columns=names, empty=_EMPTY, files=_list(fetched)) if fetched else "",
+        shown=", ".join(f"{shown(c, folded, gone)} AS {quoted(c.name)}" for c in COLUMNS),
+        mirrored=_MIRRORED.format(columns=filled, empty=_EMPTY, files=_list(fetched)) if fetched else "",
     )
     connection.execute(f"CREATE VIEW audit AS {view}")
     return connection

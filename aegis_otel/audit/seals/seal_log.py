@@ -22,7 +22,7 @@ from aegis_otel.audit.seals.hash_chain import check, link, seals_origin, whole_l
 from aegis_otel.audit.seals.signing import Signer
 from aegis_otel.errors import AuditError
 
-VERSION = 2
+VERSION = 3
 """The version of this format and of the table. A reader refuses a newer one rather than misread it."""
 
 TAG = 8

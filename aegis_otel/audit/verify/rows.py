@@ -30,11 +30,22 @@ from aegis_otel.audit.lake.segments import (
 from aegis_otel.audit.location import JOURNAL, LAKE, MIRROR, SEALS
 from aegis_otel.audit.record import COLUMNS
 from aegis_otel.audit.verify.seals import Ledger, Sealed
+from aegis_otel.model import Outcome
 
-_REFUSED = "coalesce(mode, '') <> 'monitor' AND result_status IN ('success', 'failed')"
+_ENFORCED = "coalesce(mode, '') <> 'monitor'"
+_REFUSED = f"{_ENFORCED} AND result_status IN ('success', 'failed')"
+# As `answers.call_history` has it. What an earlier version wrote states no outcome: it was derived.
+_OUTCOME = f"""
+schema_version >= 3 AND outcome IS NOT NULL
+AND (outcome NOT IN {tuple(map(str, Outcome))} OR ({_ENFORCED} AND CASE
+    WHEN outcome IN ('allowed', 'approved') THEN result_status IN ('blocked', 'denied')
+        OR (outcome = 'approved') <> (coalesce(human_decision, '') = 'approved')
+    ELSE result_status IN ('success', 'failed') END))
+"""
 CONTRADICTIONS = {
     "was blocked by policy, and its tool ran": f"approval = 'block' AND {_REFUSED}",
     "was refused by a human, and its tool ran": f"human_decision IN ('denied', 'expired') AND {_REFUSED}",
+    "says an outcome that contradicts its result or its answer": _OUTCOME,
     "is sealed and has not ended": "result_status IN ('open', 'pending')",
     "has no id": "coalesce(decision_id, '') = ''",
 }
@@ -43,7 +54,7 @@ CONTRADICTIONS = {
 _ROWS = """
 SELECT count(*), strftime(min("timestamp"), '%Y-%m-%dT%H:%M:%S.%f+00:00'),
     strftime(max("timestamp"), '%Y-%m-%dT%H:%M:%S.%f+00:00'), {counts}
-FROM read_parquet({file}, hive_partitioning = false)
+FROM ({rows})
 """
 
 
@@ -228,10 +239,12 @@ def _check_schema(proof: Proof, connection: duckdb.DuckDBPyConnection) -> None:
 
 def _wrong(proof: Proof, connection: duckdb.DuckDBPyConnection, sealed: Sealed) -> Iterator[str]:
     segment, seal, _ = sealed
-    pattern = literal(glob.escape(str(proof.directory / LAKE / segment.file)))
+    path = proof.directory / LAKE / segment.file
     conditions = CONTRADICTIONS.values()
     counts = ", ".join(f"min(decision_id) FILTER ({c}), count(*) FILTER ({c})" for c in conditions)
-    ((rows, first, last, *found),) = connection.execute(_ROWS.format(counts=counts, file=pattern)).fetchall()
+    ((rows, first, last, *found),) = connection.execute(
+        _ROWS.format(counts=counts, rows=sealed_rows([path]))
+    ).fetchall()
     if (rows, first, last) != (segment.rows, segment.first, segment.last):
         stated = f"{segment.rows} of {segment.first} to {segment.last}"
         yield f"has {rows} rows of {first} to {last}, and its seal says {stated}"
@@ -247,7 +260,7 @@ def _wrong(proof: Proof, connection: duckdb.DuckDBPyConnection, sealed: Sealed) 
         "aegis_previous": seal.previous,
     }
     pairs = connection.execute(
-        f"SELECT decode(key), decode(value) FROM parquet_kv_metadata({pattern}) "  # noqa: S608
+        f"SELECT decode(key), decode(value) FROM parquet_kv_metadata({literal(glob.escape(str(path)))}) "  # noqa: S608
         "WHERE starts_with(decode(key), 'aegis_')"
     ).fetchall()
     for key, value in metadata.items():

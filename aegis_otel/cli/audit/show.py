@@ -11,7 +11,7 @@ import click
 
 from aegis_otel.audit.query.filters import Condition
 from aegis_otel.audit.query.rows import Row, read_rows
-from aegis_otel.audit.query.timeline import Moment, life
+from aegis_otel.audit.query.timeline import TimelineEntry, timeline
 from aegis_otel.audit.record import CUT
 from aegis_otel.cli.audit.options import find_audit, open_audit, path_option
 from aegis_otel.cli.rendering import MONITOR, NOT_ENFORCED, action, is_monitored
@@ -62,7 +62,7 @@ def show(path: str | None, policies: tuple[Path, ...], form: str, id: str) -> No
         return
     _print_row(row)
     _line("answer", _NOT_PROVEN if unproven else None)
-    _print_life(life(row))
+    _print_timeline(timeline(row))
     _print_why(row, policy, explanation)
 
 
@@ -164,11 +164,11 @@ def _line(name: str, value: Any) -> None:
         click.echo(f"  {name:<14}{text}" + (f"... ({more:,} more with --format json)" if more > 0 else ""))
 
 
-def _print_life(moments: list[Moment]) -> None:
+def _print_timeline(entries: list[TimelineEntry]) -> None:
     click.echo("\nLife")
-    for moment in moments:
-        at = "-" if moment.at is None else f"{moment.at:%Y-%m-%d %H:%M:%S.%f}"[:-3]
-        click.echo(f"  {at:<24}{f'+{moment.after_s:.3f} s':>12}  {moment.stage:<10} {escape(moment.what)}")
+    for entry in entries:
+        at = "-" if entry.at is None else f"{entry.at:%Y-%m-%d %H:%M:%S.%f}"[:-3]
+        click.echo(f"  {at:<24}{f'+{entry.after_s:.3f} s':>12}  {entry.stage:<10} {escape(entry.what)}")
 
 
 def _print_why(row: Row, policy: Policy | None, explanation: Explanation | None) -> None:
@@ -210,8 +210,8 @@ def _report(row: Row, policy: Policy | None, explanation: Explanation | None) ->
     return {
         "row": row,
         "life": [
-            moment._asdict() | {"at": None if moment.at is None else moment.at.isoformat()}
-            for moment in life(row)
+            entry._asdict() | {"at": None if entry.at is None else entry.at.isoformat()}
+            for entry in timeline(row)
         ],
         "explanation": None
         if policy is None or explanation is None
