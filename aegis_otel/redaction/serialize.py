@@ -9,17 +9,13 @@ values do not look alike in an audit row or in a digest:
     Login(user="a")    {"$type": "shop.Login", "fields": {"user": "a"}}
 
 A set and a frozenset, and a dict and its frozen copy, are the same value and encode alike, and the order of
-a dict's entries is not part of it. Not told apart are objects that hold nothing readable (a generator, a
-lock), functions and classes of one name, and what lies below `MAX_DEPTH`, beyond `MAX_NODES` or beyond
-`MAX_OBJECTS`; the tag says so.
+a dict's entries is not part of it. Some values are not distinguished: objects that hold nothing readable (a
+generator, a lock), functions and classes of one name, and what lies below `MAX_DEPTH`, beyond `MAX_NODES` or
+beyond `MAX_OBJECTS`; the tag says so.
 
-The encoding is total, and it does not run an argument's own code: fields are read as `anatomy` does, and the
-content of a subclass of a built-in type through the built-in type's methods.
-
-What an object is made of, read without running its code.
-
-Everything goes through the interpreter's own descriptors on `type` and `object`: an argument's properties,
-`__getattribute__`, `__repr__` or metaclass could raise, lie, consume or leak, and none of them is asked.
+The encoding is total, and it runs no code of an argument, whose properties, `__getattribute__`, `__repr__` or
+metaclass could raise, lie, consume or leak: fields are read through the interpreter's own descriptors on
+`type` and `object`, and the content of a subclass of a built-in type through the built-in type's methods.
 """
 
 from __future__ import annotations
@@ -44,111 +40,6 @@ import msgspec
 
 from aegis_otel.model import FrozenDict, FrozenList
 
-MAX_REPR = 1_000
-"""Characters of a repr that are kept; beyond them its hash is."""
-_SHOWN = frozenset(
-    (
-        *("pydantic_core._pydantic_core.Url", "pydantic_core._pydantic_core.MultiHostUrl"),
-        *("numpy.datetime64", "numpy.timedelta64"),
-    )
-)
-"""Types in C that hold no other objects, so that their own repr runs no code and is all of them."""
-
-_MRO = type.__dict__["__mro__"]
-_CLASS_DICT = type.__dict__["__dict__"]
-_MODULE = type.__dict__["__module__"]
-_QUALNAME = type.__dict__["__qualname__"]
-_DESCRIPTORS = (types.GetSetDescriptorType, types.MemberDescriptorType)
-_FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType)
-
-
-def bases(kind: type) -> tuple[type, ...]:
-    """The classes of `kind` in method resolution order."""
-    found: tuple[type, ...] = _MRO.__get__(kind)
-    return found
-
-
-def class_attribute(kind: type, name: str) -> Any:
-    """What the body of a class of `kind`, the nearest first, assigned to `name`; None where none did."""
-    return next((own[name] for base in bases(kind) if name in (own := _CLASS_DICT.__get__(base))), None)
-
-
-def instance_dict(value: object) -> dict[Any, Any]:
-    """The instance dict itself; an empty one where there is none, or its class hides it."""
-    for base in bases(type(value)):
-        member = _CLASS_DICT.__get__(base).get("__dict__")
-        if type(member) in _DESCRIPTORS:
-            found = member.__get__(value)
-            return found if type(found) is dict else {}
-    return {}
-
-
-def fields(value: object, slotted: tuple[type, ...]) -> dict[Any, Any]:
-    """What the instance holds: the slots that classes in `slotted` declare, and the instance dict."""
-    held: dict[Any, Any] = {}
-    for base in slotted:
-        own = _CLASS_DICT.__get__(base)
-        if "__slots__" not in own:  # built-in types have members too, down to the interpreter's frames
-            continue
-        for name, member in own.items():
-            private = name.startswith("__") and name != "__pydantic_extra__"  # the undeclared fields
-            if type(member) is types.MemberDescriptorType and not private:
-                try:
-                    held[name] = member.__get__(value)
-                except AttributeError:  # never set
-                    continue
-    return held | instance_dict(value)
-
-
-def type_name(kind: type) -> str:
-    """`module.qualname`."""
-    return _dotted(_MODULE.__get__(kind), _QUALNAME.__get__(kind))
-
-
-def place_of(value: Any) -> str:
-    """Where a class, module, function or method is found; `?` for a part that is not told."""
-    if isinstance(value, type):
-        return type_name(value)
-    if isinstance(value, types.ModuleType):
-        name = instance_dict(value).get("__name__")
-        return printable(name) if type(name) is str else "?"
-    if type(value) is types.MethodType:
-        value = value.__func__
-    if type(value) in _FUNCTIONS:
-        return _dotted(value.__module__, value.__qualname__)
-    return type_name(type(value))
-
-
-def content(value: Any) -> dict[str, Any]:
-    """What a type without fields tells: its repr if that is known to run no code, its buffer's hash."""
-    kind = type(value)
-    told: dict[str, Any] = {}
-    show = _CLASS_DICT.__get__(kind).get("__repr__")
-    if type(show) is types.WrapperDescriptorType and type_name(kind) in _SHOWN:
-        shown = printable(show(value))
-        told["repr"] = shown[:MAX_REPR]
-        if len(shown) > MAX_REPR:
-            told["repr_sha256"] = hashlib.sha256(shown.encode()).hexdigest()
-    try:
-        with memoryview(value) as view:
-            if "O" in view.format:  # references, of which the bytes are addresses
-                return told
-            data = view.tobytes()
-            told |= {"format": view.format, "shape": list(view.shape or ())}
-    except (TypeError, ValueError, BufferError):
-        return told
-    return {**told, "length": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-
-
-def printable(text: str) -> str:
-    """`text` with lone surrogates as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _dotted(module: object, name: object) -> str:
-    return printable(f"{module if type(module) is str else '?'}.{name if type(name) is str else '?'}")
-
-
 Plain: TypeAlias = "dict[str, Plain] | list[Plain] | str | int | float | bool | None"
 """A JSON value: strings without lone surrogates, finite floats, integers of at most 64 bits."""
 
@@ -160,17 +51,24 @@ MAX_NODES = 1_000_000
 contain each other would otherwise unfold without end."""
 MAX_OBJECTS = 10_000
 """Objects whose fields are read; later ones are their type's name only."""
+MAX_REPR = 1_000
+"""Characters of a repr that are kept, followed by the hash of a longer one."""
 
 _CUT = tuple(f'{{"{TAG}":"{mark}"' for mark in ("too_deep", "too_large", "unreadable"))
-
 _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1  # what every JSON reader keeps exact, DuckDB's among them
 _DECIMAL_BITS = 4096  # beyond this Python's decimal conversion is slow, and soon forbidden
+_SAFE_REPR = frozenset(  # types in C that hold no other objects: their repr runs no code and is all of them
+    (
+        *("pydantic_core._pydantic_core.Url", "pydantic_core._pydantic_core.MultiHostUrl"),
+        *("numpy.datetime64", "numpy.timedelta64"),
+    )
+)
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 
 
 def to_plain(value: object) -> Plain:
-    """`value` as plain JSON, sharing no container with it. Never raises an `Exception`."""
+    """Return `value` as plain JSON, which shares no container with it. Never raises an `Exception`."""
     try:
         return _Walk().plain(value)
     except Exception as error:  # out of stack or memory, or changed by another thread meanwhile
@@ -178,7 +76,7 @@ def to_plain(value: object) -> Plain:
 
 
 def encode_plain(plain: Plain) -> bytes:
-    """Canonical JSON of a plain value: UTF-8, no spaces, keys sorted."""
+    """Return the canonical JSON of a plain value: UTF-8, no spaces, keys sorted."""
     try:
         return _encoder.encode(plain)
     except RecursionError:  # called with next to no stack left
@@ -186,12 +84,12 @@ def encode_plain(plain: Plain) -> bytes:
 
 
 def is_cut(encoded: str) -> bool:
-    """Whether canonical JSON stands for a value of which a part is too deep, too large or unreadable."""
+    """Return whether canonical JSON stands for a value with a part too deep, too large or unreadable."""
     return any(mark in encoded for mark in _CUT)  # in a text of the value itself the quotes are escaped
 
 
 def encode(value: object) -> bytes:
-    """Canonical JSON of any value. What the digest is taken of.
+    """Return the canonical JSON of any value, over which the digest is taken.
 
     Equal bytes mean equal values for JSON and for the types in the table above; for any other object, that
     its type has the same name and its fields are equal.
@@ -212,9 +110,14 @@ class _Walk:
     def plain(self, value: Any) -> Plain:
         kind = type(value)
         if kind is str:
-            return value if value.isascii() else _text(value)
+            if value.isascii() or _is_text(value):
+                return value  # type: ignore[no-any-return]
+            return {TAG: "str", "escaped": _printable(value.replace("\\", "\\\\"))}
         if kind is int:
-            return value if _INT_MIN <= value <= _INT_MAX else _big(value)
+            if _INT_MIN <= value <= _INT_MAX:
+                return value  # type: ignore[no-any-return]
+            short = value.bit_length() <= _DECIMAL_BITS
+            return {TAG: "int", "value": str(value)} if short else {TAG: "int", "hex": format(value, "x")}
         if value is None or kind is bool:
             return value  # type: ignore[no-any-return]
         if kind is float:
@@ -252,7 +155,7 @@ class _Walk:
         return plain
 
     def pairs(self, done: dict[str, Plain], key: Any, item: Any, entries: Iterator[tuple[Any, Any]]) -> Plain:
-        """A dict of which a key is no plain text; `done` are the entries before that key."""
+        """Return a dict of which a key is no plain text; `done` are the entries before that key."""
         pairs: list[Plain] = [[done_key, done_item] for done_key, done_item in done.items()]
         pairs += [[self.plain(key), self.plain(item)] for key, item in chain([(key, item)], entries)]
         return {TAG: "dict", "items": sorted(pairs, key=encode_plain)}
@@ -264,37 +167,124 @@ class _Walk:
             return {TAG: "too_large"}
         return [self.plain(item) for item in taken]
 
+    def unordered(self, values: Iterable[Any]) -> Plain:
+        items = self.items(values)
+        return sorted(items, key=encode_plain) if isinstance(items, list) else items
+
     def tagged(self, value: Any, kind: type) -> dict[str, Plain]:
         try:
             mro = bases(kind)
             for place, base in enumerate(mro):
                 if id(base) in _OPAQUE:
-                    return {TAG: _OPAQUE[id(base)], "name": place_of(value)}
+                    return {TAG: _OPAQUE[id(base)], "name": _place_of(value)}
                 if id(base) in _KNOWN:
                     return self.known(value, mro, place)
             return self.thing(value, mro)
         except Exception as error:
-            return {TAG: type_name(kind), "error": type_name(type(error))}
+            return {TAG: _type_name(kind), "error": _type_name(type(error))}
 
     def known(self, value: Any, mro: tuple[type, ...], place: int) -> dict[str, Plain]:
-        """An instance of a type with content of its own, or of a subclass that may add fields."""
+        """Return an instance of a type with content of its own, or of a subclass that may add fields."""
         tag, read = _KNOWN[id(mro[place])]
         if any(base is Enum for base in mro):  # an IntEnum is a member first, and a number second
             tag, read = _KNOWN[id(Enum)]
         if place == 0:
             return {TAG: tag, **read(self, value)}
-        tagged = {TAG: type_name(mro[0]), "base": tag, **read(self, value)}
-        added = {} if tag == "enum" else fields(value, mro[:place])
+        tagged = {TAG: _type_name(mro[0]), "base": tag, **read(self, value)}
+        added = {} if tag == "enum" else _fields(value, mro[:place])
         return {**tagged, "fields": self.mapping(added)} if added else tagged
 
     def thing(self, value: Any, mro: tuple[type, ...]) -> dict[str, Plain]:
-        """An instance of any other class, by its fields."""
-        name = type_name(mro[0])
+        """Return an instance of any other class, by its fields."""
+        name = _type_name(mro[0])
         self.objects -= 1
         if self.objects < 0:
             return {TAG: name, "cut": True}
-        found = fields(value, mro)
-        return {TAG: name, "fields": self.mapping(found)} if found else {TAG: name, **content(value)}
+        found = _fields(value, mro)
+        return {TAG: name, "fields": self.mapping(found)} if found else {TAG: name, **_content(value, name)}
+
+
+# --- what an object is made of, read without running its code ---
+
+_MRO, _CLASS_DICT, _MODULE, _QUALNAME = (
+    type.__dict__[name] for name in ("__mro__", "__dict__", "__module__", "__qualname__")
+)
+_FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType)
+
+
+def bases(kind: type) -> tuple[type, ...]:
+    """Return the classes of `kind` in method resolution order."""
+    found: tuple[type, ...] = _MRO.__get__(kind)
+    return found
+
+
+def _instance_dict(value: object) -> dict[Any, Any]:
+    """Return the instance dict itself; an empty one where there is none, or its class hides it."""
+    for base in bases(type(value)):
+        member = _CLASS_DICT.__get__(base).get("__dict__")
+        if type(member) in (types.GetSetDescriptorType, types.MemberDescriptorType):
+            found = member.__get__(value)
+            return found if type(found) is dict else {}
+    return {}
+
+
+def _fields(value: object, slotted: tuple[type, ...]) -> dict[Any, Any]:
+    """Return what the instance holds: the slots that classes in `slotted` declare, and the instance dict."""
+    held: dict[Any, Any] = {}
+    for base in slotted:
+        own = _CLASS_DICT.__get__(base)
+        if "__slots__" not in own:  # built-in types have members too, down to the interpreter's frames
+            continue
+        for name, member in own.items():
+            private = name.startswith("__") and name != "__pydantic_extra__"  # the undeclared fields
+            if type(member) is types.MemberDescriptorType and not private:
+                try:
+                    held[name] = member.__get__(value)
+                except AttributeError:  # never set
+                    continue
+    return held | _instance_dict(value)
+
+
+def _content(value: Any, name: str) -> dict[str, Any]:
+    """Return what a type without fields shows: its repr if that is safe, the hash of its buffer."""
+    found: dict[str, Any] = {}
+    show = _CLASS_DICT.__get__(type(value)).get("__repr__")
+    if type(show) is types.WrapperDescriptorType and name in _SAFE_REPR:
+        shown = _printable(show(value))
+        found["repr"] = shown[:MAX_REPR]
+        if len(shown) > MAX_REPR:
+            found["repr_sha256"] = hashlib.sha256(shown.encode()).hexdigest()
+    try:
+        with memoryview(value) as view:
+            if "O" in view.format:  # references, of which the bytes are addresses
+                return found
+            data = view.tobytes()
+            found |= {"format": view.format, "shape": list(view.shape or ())}
+    except (TypeError, ValueError, BufferError):
+        return found
+    return {**found, "length": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _place_of(value: Any) -> str:
+    """Return where a class, module, function or method is found; `?` for a part that is not known."""
+    if isinstance(value, type):
+        return _type_name(value)
+    if isinstance(value, types.ModuleType):
+        name = _instance_dict(value).get("__name__")
+        return _printable(name) if type(name) is str else "?"
+    if type(value) is types.MethodType:
+        value = value.__func__
+    if type(value) in _FUNCTIONS:
+        return _dotted(value.__module__, value.__qualname__)
+    return _type_name(type(value))
+
+
+def _type_name(kind: type) -> str:
+    return _dotted(_MODULE.__get__(kind), _QUALNAME.__get__(kind))
+
+
+def _dotted(module: object, name: object) -> str:
+    return _printable(f"{module if type(module) is str else '?'}.{name if type(name) is str else '?'}")
 
 
 def _is_text(text: str) -> bool:
@@ -305,20 +295,16 @@ def _is_text(text: str) -> bool:
     return True
 
 
-def _text(text: str) -> Plain:
-    if _is_text(text):
-        return text
-    return {TAG: "str", "escaped": printable(text.replace("\\", "\\\\"))}
+def _printable(text: str) -> str:
+    """Return `text` with lone surrogates as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _big(value: int) -> Plain:
-    if value.bit_length() <= _DECIMAL_BITS:
-        return {TAG: "int", "value": str(value)}
-    return {TAG: "int", "hex": format(value, "x")}
+# --- the content of the types that have a form of their own ---
 
 
 def _binary(value: bytes) -> dict[str, Plain]:
-    """As text where it is text, so that redaction can read it."""
+    """Return bytes as text where they are text, so that redaction can read it."""
     try:
         return {"utf8": value.decode()}
     except UnicodeDecodeError:
@@ -326,7 +312,8 @@ def _binary(value: bytes) -> dict[str, Plain]:
 
 
 def _read_tuple(walk: _Walk, value: tuple[Any, ...]) -> dict[str, Plain]:
-    names = class_attribute(type(value), "_fields")
+    own = (_CLASS_DICT.__get__(base) for base in bases(type(value)))
+    names = next((attributes["_fields"] for attributes in own if "_fields" in attributes), None)
     if (  # a namedtuple
         type(names) is tuple
         and len(names) == tuple.__len__(value)
@@ -337,17 +324,8 @@ def _read_tuple(walk: _Walk, value: tuple[Any, ...]) -> dict[str, Plain]:
 
 
 def _read_enum(walk: _Walk, value: Enum) -> dict[str, Plain]:
-    member = instance_dict(value)
+    member = _instance_dict(value)
     return {"name": walk.plain(member.get("_name_")), "value": walk.plain(member.get("_value_"))}
-
-
-def _read_set(walk: _Walk, values: Iterable[Any]) -> dict[str, Plain]:
-    items = walk.items(values)
-    return {"items": sorted(items, key=encode_plain) if isinstance(items, list) else items}
-
-
-def _read_timedelta(_: _Walk, value: timedelta) -> dict[str, Plain]:
-    return {name: timedelta.__dict__[name].__get__(value) for name in ("days", "seconds", "microseconds")}
 
 
 def _read_datetime(walk: _Walk, value: datetime) -> dict[str, Plain]:
@@ -362,7 +340,7 @@ def _read_time(walk: _Walk, value: time) -> dict[str, Plain]:
 
 
 def _zoned(walk: _Walk, value: Any, kind: Any, naive: str) -> dict[str, Plain]:
-    """With its offset if a time zone of Python's own says it; any other zone is code of the argument."""
+    """Return a time with its offset if a zone of Python's own says it; any other is code of the argument."""
     zone = kind.tzinfo.__get__(value)
     if zone is None or type(zone) is timezone:
         return {"value": kind.isoformat(value)}
@@ -371,95 +349,70 @@ def _zoned(walk: _Walk, value: Any, kind: Any, naive: str) -> dict[str, Plain]:
 
 
 def _read_uuid(walk: _Walk, value: UUID) -> dict[str, Plain]:
-    number = _uuid_int.__get__(value)
+    number = UUID.__dict__["int"].__get__(value)
     return {"value": str(UUID(int=number)) if type(number) is int else walk.plain(number)}
 
 
 def _read_path(walk: _Walk, value: PurePath) -> dict[str, Plain]:
-    """As text; a subclass may make that with code of its own, so of it what the text is made of."""
-    if type(value) in _PATHS:
+    """Return a path as text; a subclass, which may make that with its own code, as parts of the text."""
+    if type(value) in (PurePosixPath, PureWindowsPath, PosixPath, WindowsPath):
         return {"value": walk.plain(PurePath.__str__(value))}
-    return {"parts": walk.items(part.__get__(value) for part in _path_parts)}
+    own = PurePath.__dict__
+    names = [name for name in ("_drv", "_root", "_parts", "_raw_paths") if name in own]
+    return {"parts": walk.items(own[name].__get__(value) for name in names)}
 
 
 def _inside(view: Any) -> Any:
-    """What a view of a mapping shows, which for a view of a `Mapping` only the collector can tell."""
+    """Return what a view of a mapping shows: for a view of a `Mapping`, only the collector knows it."""
     (inside,) = gc.get_referents(view)
     return inside
 
 
-def _read_keys(walk: _Walk, view: Any) -> dict[str, Plain]:
-    return _read_set(walk, dict.__iter__(_inside(view)))
-
-
-def _read_proxy(walk: _Walk, proxy: Any) -> dict[str, Plain]:
-    return {"entries": walk.plain(_inside(proxy))}
-
-
-_PATHS = (PurePosixPath, PureWindowsPath, PosixPath, WindowsPath)
-_path_parts = [
-    PurePath.__dict__[n] for n in ("_drv", "_root", "_parts", "_raw_paths") if n in PurePath.__dict__
-]
-_zone_key = ZoneInfo.__dict__["key"]
-_uuid_int = UUID.__dict__["int"]
-_args = BaseException.__dict__["args"]
 _Reader: TypeAlias = "Callable[[_Walk, Any], dict[str, Plain]]"
-
-
-def _by_id(readers: dict[type, tuple[str, _Reader]]) -> dict[int, tuple[str, _Reader]]:
-    """Keyed by identity, because a metaclass may define `__hash__` and `__eq__`."""
-    return {id(kind): reader for kind, reader in readers.items()}
-
-
-_KNOWN = _by_id(
-    {
-        str: ("str", lambda walk, v: {"value": walk.plain(str.__str__(v))}),
-        int: ("int", lambda walk, v: {"value": walk.plain(int.__int__(v))}),
-        float: ("float", lambda walk, v: {"value": walk.plain(float.__float__(v))}),
-        complex: (
-            "complex",
-            lambda walk, v: {
-                "real": walk.plain(complex.real.__get__(v)),
-                "imag": walk.plain(complex.imag.__get__(v)),
-            },
-        ),
-        bytes: ("bytes", lambda _, v: _binary(bytes.__getitem__(v, slice(None)))),
-        bytearray: ("bytearray", lambda _, v: _binary(bytes(memoryview(v)))),
-        memoryview: ("memoryview", lambda _, v: _binary(v.tobytes())),
-        dict: ("dict", lambda walk, v: {"entries": walk.mapping(v)}),
-        list: ("list", lambda walk, v: {"items": walk.items(list.__iter__(v))}),
-        deque: ("deque", lambda walk, v: {"items": walk.items(deque.__iter__(v))}),
-        tuple: ("tuple", _read_tuple),
-        set: ("set", lambda walk, v: _read_set(walk, set.__iter__(v))),
-        frozenset: ("set", lambda walk, v: _read_set(walk, frozenset.__iter__(v))),
-        type({}.keys()): ("dict_keys", _read_keys),
-        type({}.values()): ("dict_values", lambda walk, v: {"items": walk.items(dict.values(_inside(v)))}),
-        type({}.items()): ("dict_items", lambda walk, v: {"entries": walk.mapping(_inside(v))}),
-        types.MappingProxyType: ("mappingproxy", _read_proxy),
-        range: ("range", lambda walk, v: {"items": walk.items((v.start, v.stop, v.step))}),
-        slice: ("slice", lambda walk, v: {"items": walk.items((v.start, v.stop, v.step))}),
-        datetime: ("datetime", _read_datetime),
-        date: ("date", lambda _, v: {"value": date.isoformat(v)}),
-        time: ("time", _read_time),
-        timezone: ("timezone", lambda walk, v: {"offset": walk.plain(timezone.utcoffset(v, None))}),
-        ZoneInfo: ("zoneinfo", lambda walk, v: {"key": walk.plain(_zone_key.__get__(v))}),
-        timedelta: ("timedelta", _read_timedelta),
-        Decimal: ("decimal", lambda _, v: {"value": Decimal.__str__(v)}),
-        UUID: ("uuid", _read_uuid),
-        PurePath: ("path", _read_path),
-        Pattern: ("pattern", lambda walk, v: {"pattern": walk.plain(v.pattern), "flags": v.flags}),
-        Enum: ("enum", _read_enum),
-        BaseException: ("exception", lambda walk, v: {"items": walk.items(_args.__get__(v))}),
-    }
-)
-
-_OPAQUE = {
-    id(kind): tag
-    for kind, tag in (
-        (type, "class"),
-        (types.ModuleType, "module"),
-        (types.FunctionType, "function"),
-        (types.BuiltinFunctionType, "function"),
-        (types.MethodType, "function"),
-    )
+_READERS: dict[type, tuple[str, _Reader]] = {
+    str: ("str", lambda walk, v: {"value": walk.plain(str.__str__(v))}),
+    int: ("int", lambda walk, v: {"value": walk.plain(int.__int__(v))}),
+    float: ("float", lambda walk, v: {"value": walk.plain(float.__float__(v))}),
+    complex: (
+        "complex",
+        lambda walk, v: {part: walk.plain(complex.__dict__[part].__get__(v)) for part in ("real", "imag")},
+    ),
+    bytes: ("bytes", lambda _, v: _binary(bytes.__getitem__(v, slice(None)))),
+    bytearray: ("bytearray", lambda _, v: _binary(bytes(memoryview(v)))),
+    memoryview: ("memoryview", lambda _, v: _binary(v.tobytes())),
+    dict: ("dict", lambda walk, v: {"entries": walk.mapping(v)}),
+    list: ("list", lambda walk, v: {"items": walk.items(list.__iter__(v))}),
+    deque: ("deque", lambda walk, v: {"items": walk.items(deque.__iter__(v))}),
+    tuple: ("tuple", _read_tuple),
+    set: ("set", lambda walk, v: {"items": walk.unordered(set.__iter__(v))}),
+    frozenset: ("set", lambda walk, v: {"items": walk.unordered(frozenset.__iter__(v))}),
+    type({}.keys()): ("dict_keys", lambda walk, v: {"items": walk.unordered(dict.__iter__(_inside(v)))}),
+    type({}.values()): ("dict_values", lambda walk, v: {"items": walk.items(dict.values(_inside(v)))}),
+    type({}.items()): ("dict_items", lambda walk, v: {"entries": walk.mapping(_inside(v))}),
+    types.MappingProxyType: ("mappingproxy", lambda walk, v: {"entries": walk.plain(_inside(v))}),
+    range: ("range", lambda walk, v: {"items": walk.items((v.start, v.stop, v.step))}),
+    slice: ("slice", lambda walk, v: {"items": walk.items((v.start, v.stop, v.step))}),
+    datetime: ("datetime", _read_datetime),
+    date: ("date", lambda _, v: {"value": date.isoformat(v)}),
+    time: ("time", _read_time),
+    timezone: ("timezone", lambda walk, v: {"offset": walk.plain(timezone.utcoffset(v, None))}),
+    ZoneInfo: ("zoneinfo", lambda walk, v: {"key": walk.plain(ZoneInfo.__dict__["key"].__get__(v))}),
+    timedelta: (
+        "timedelta",
+        lambda _, v: {n: timedelta.__dict__[n].__get__(v) for n in ("days", "seconds", "microseconds")},
+    ),
+    Decimal: ("decimal", lambda _, v: {"value": Decimal.__str__(v)}),
+    UUID: ("uuid", _read_uuid),
+    PurePath: ("path", _read_path),
+    Pattern: ("pattern", lambda walk, v: {"pattern": walk.plain(v.pattern), "flags": v.flags}),
+    Enum: ("enum", _read_enum),
+    BaseException: (
+        "exception",
+        lambda walk, v: {"items": walk.items(BaseException.__dict__["args"].__get__(v))},
+    ),
 }
+# keyed by identity, because a metaclass may define `__hash__` and `__eq__`
+_KNOWN = {id(kind): reader for kind, reader in _READERS.items()}
+_OPAQUE = {id(type): "class", id(types.ModuleType): "module"} | dict.fromkeys(
+    map(id, (*_FUNCTIONS, types.MethodType)), "function"
+)

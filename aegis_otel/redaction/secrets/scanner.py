@@ -65,17 +65,14 @@ class Sought:
 
     Args:
         find: Returns the spans of the secrets in a text.
-        gate: A pattern found wherever `find` finds something, in JSON as well. Where it is empty, `check`
-            decides alone.
-        clues: Patterns with few states, all of which are found wherever `gate` is. Without clues and `check`,
-            the gate is one.
+        gate: A pattern found wherever `find` finds something, in JSON as well; or empty: `check` decides.
+        clues: Patterns with few states, all found wherever `gate` is; by default the gate itself.
         check: A function that returns False only for texts without the gate. It runs where the clues are.
     """
 
     def __init__(self, find: Find, gate: str, clues: Sequence[str] = (), check: Check | None = None) -> None:
         self.find, self.gate, self.check = find, gate, check
-        self.clues = tuple(clues) or (() if check else (gate,))
-        self._decided = self.clues == (gate,)
+        self.clues = tuple(clues or ((gate,) if gate else ()))
 
     def is_in(self, data: bytes, checked: dict[Check, bool]) -> bool:
         """Return whether `find` may find something in a text that has the clues.
@@ -84,14 +81,12 @@ class Sought:
             data: The text.
             checked: The results of the checks of this text, which some kinds share.
         """
-        if self._decided:
-            return True
         if self.check is not None:
             if self.check not in checked:
                 checked[self.check] = self.check(data)
             if not checked[self.check]:
                 return False
-        return not self.gate or self._compiled.search(data) is not None
+        return self.gate in self.clues or self._compiled.search(data) is not None
 
     @cached_property
     def _compiled(self) -> Any:
@@ -256,22 +251,25 @@ class _Search:
 
     def __init__(self, sought: Sequence[Sought]) -> None:
         numbers: dict[str, int] = {}
-        self._always: list[tuple[int, Sought]] = []
+        self._checks: list[tuple[int, Check]] = []
         self._behind: dict[int, list[tuple[int, Sought, frozenset[int]]]] = {}
         for index, each in enumerate(sought):
             needs = [numbers.setdefault(clue, len(numbers)) for clue in each.clues]
             if needs:
                 self._behind.setdefault(needs[-1], []).append((index, each, frozenset(needs)))
-            else:
-                self._always.append((index, each))
+            elif each.check is not None:
+                self._checks.append((index, each.check))
         self._clues = pattern_set(numbers)
 
     def __call__(self, data: bytes) -> list[int]:
-        checked: dict[Check, bool] = {}
-        found = [index for index, each in self._always if each.is_in(data, checked)]
+        found: list[int] = []
+        for index, check in self._checks:
+            if check(data):
+                found.append(index)  # a comprehension takes longer for the one there is
         there = self._clues.Match(data)
         if there:
             clues = frozenset(there)
+            checked: dict[Check, bool] = {}
             found += [
                 index
                 for clue in there

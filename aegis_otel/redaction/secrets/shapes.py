@@ -98,6 +98,7 @@ class Family:
             getattr(likelihood, f"accept_{first['accept']}") if "accept" in first else None
         )
         self._whole = "whole" in first
+        self._groups = (0,) if self._whole else range(1, self._secret.groups + 1)
         self._around = None
         if "within" in first:
             rest = compiled(f"{first['within']}*")
@@ -109,11 +110,14 @@ class Family:
         spans: list[Span] = []
         rejected = 0  # bytes of matches, which may overlap
         most = _REJECTED + 4 * len(data)
-        groups = (0,) if self._whole else range(1, self._secret.groups + 1)
+        search, groups = self._secret.search, self._groups
         for at, limit in self._places(data):
-            while (found := self._secret.search(data, at, limit)) is not None:
+            while (found := search(data, at, limit)) is not None:
                 budget.spend()
-                start, end = found.span(next(n for n in groups if found.end(n) > found.start(n)))
+                group = groups[0]
+                if len(groups) > 1:
+                    group = next(n for n in groups if found.end(n) > found.start(n))
+                start, end = found.span(group)
                 if after_mask(data, start) == start and (
                     self._is_secret(data, start, end) or rejected > most
                 ):
