@@ -1,12 +1,10 @@
-"""Rules that let calls run: inputs that they let through and that were hardly meant.
-
-Values that the pattern of a rule which lets calls run may take and should not.
-"""
+"""Rules that let calls run: inputs that they let through and that were hardly meant."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from string import ascii_lowercase
 from typing import NamedTuple
 
 from aegis_otel.model import Approval, RiskLevel
@@ -22,7 +20,6 @@ from aegis_otel.policy.lint.parameter_content import (
     numbers_of,
 )
 from aegis_otel.policy.lint.regex_samples import (
-    Atom,
     branches,
     ends_within_a_name,
     inserted,
@@ -88,14 +85,10 @@ def _everything(pattern: str) -> Iterator[Attack]:
         if not atoms or not all(atom.is_negated or atom.is_dot for atom in atoms):
             continue
         why = "the pattern says only what may not be there; name what may"
-        for text in (_other_case(atoms), "anything"):
+        # The letters that the classes exclude, in the other case where they take that.
+        excluded = [each for each in ascii_lowercase if not all(atom.admits(each) for atom in atoms)]
+        for text in ("".join(excluded).upper() or "x", "anything"):
             yield Attack("negated", text, why, False)
-
-
-def _other_case(atoms: tuple[Atom, ...]) -> str:
-    """The letters that the classes exclude, in the other case where they take that; else as they are."""
-    letters = [each for each in "abcdefghijklmnopqrstuvwxyz" if any(not atom.admits(each) for atom in atoms)]
-    return "".join(each.upper() for each in letters) or "x"
 
 
 def _paths(pattern: str, texts: list[str]) -> Iterator[Attack]:
@@ -194,19 +187,15 @@ def allowing(subject: Subject) -> Iterator[Finding]:
             continue
         yield from _plain(rule, is_last=rule is subject.rules[-1])
         yield from _changing_tools(subject, rule)
-        if rule.rule.tests or subject.tools_of(rule):
-            yield from _no_upper_bound(subject, rule)
-        if not rule.rule.tests:
-            continue
-        example = subject.example(rule)
+        example = subject.example(rule) if rule.rule.tests or subject.tools_of(rule) else None
         if example is None:
             continue
+        yield from _bounds(subject, rule, example)
         for test in rule.rule.tests:
             if test.operator == "contains":
                 yield from _contains(subject, rule, test, example)
             elif test.operator == "matches":
                 yield from _matches(subject, rule, test, example)
-        yield from _no_lower_bound(subject, rule, example)
         yield from _other_paths(subject, rule, example)
 
 
@@ -233,11 +222,14 @@ def _plain(rule: CompiledRule, *, is_last: bool) -> Iterator[Finding]:
 
 def _contains(subject: Subject, rule: CompiledRule, test: ParamTest, example: Example) -> Iterator[Finding]:
     text = str(test.expected)
-    values: list[object] = [f"{text} and anything else", [test.expected, "anything else"]]
-    for value in values:
+    values: dict[str, object] = {
+        shown(f"{text} and anything else"): f"{text} and anything else",
+        "a list with another item": [test.expected, "anything else"],
+    }
+    for name, value in values.items():
         if subject.runs(example.with_param(test.path, value), example.now, rule):
             message = (
-                f"{test} lets more through than {shown(test.expected)}: {_json(value)} runs, too; use "
+                f"{test} lets more through than {shown(test.expected)}: {name} runs, too; use "
                 "`param_eq`, or `param_matches` with `^` and `$`"
             )
             yield Finding(Severity.WARNING, "contains-allow", message, test.place)
@@ -261,52 +253,41 @@ def _matches(subject: Subject, rule: CompiledRule, test: ParamTest, example: Exa
         yield Finding(severity, attack.kind, message, test.place)
 
 
-def _no_lower_bound(subject: Subject, rule: CompiledRule, example: Example) -> Iterator[Finding]:
-    for path, tests in _upper_bounds(rule).items():
-        least = _bound(example, path, ("minimum", "exclusiveMinimum"))
-        if (least is not None and least >= 0) or not subject.runs(
-            example.with_param(path, -1_000_000), example.now, rule
-        ):
-            continue
-        message = (
-            f"rule {quoted(rule.name)} has no lower bound for {quoted(path)}: -1000000 runs; add "
-            f"`param_gte: {{ {path}: 0 }}`"
-        )
-        yield Finding(Severity.WARNING, "no-lower-bound", message, tests.place)
-
-
-def _no_upper_bound(subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
-    """Amounts that are asked for a least value only, or that the rule does not look at."""
-    example = subject.example(rule)
-    if example is None:
-        return
-    lower = {test.path: test.place for test in rule.rule.tests if test.operator in ("gt", "gte")}
-    tested = {test.path for test in rule.rule.tests}
-    unasked = dict.fromkeys(
-        (name for name in numbers_of(example.action.schema) if name not in tested and is_amount(name)),
-        rule.rule.place,
-    )
-    for path, place in {**lower, **unasked}.items():
-        if _bound(example, path, ("maximum", "exclusiveMaximum")) is not None:
-            continue
-        if not subject.runs(example.with_param(path, _LARGE), example.now, rule):
-            continue
-        message = (
-            f"rule {quoted(rule.name)} has no upper bound for {quoted(path)}: {_LARGE} runs; add "
-            f"`param_lte: {{ {path}: … }}` with what may run unasked"
-        )
-        yield Finding(Severity.WARNING, "no-upper-bound", message, place)
+def _bounds(subject: Subject, rule: CompiledRule, example: Example) -> Iterator[Finding]:
+    """Yield numbers that the rule bounds on one side only, and amounts that it does not look at."""
+    tests = rule.rule.tests
+    above = {test.path: test.place for test in tests if test.operator in ("lt", "lte")}
+    below = {test.path: test.place for test in tests if test.operator in ("gt", "gte")}
+    for path in numbers_of(example.action.schema):
+        if is_amount(path) and all(test.path != path for test in tests):
+            below[path] = rule.rule.place
+    for places, side, value, key, fix in (
+        (above, "lower", -1_000_000, "minimum", "param_gte: {{ {}: 0 }}`"),
+        (below, "upper", _LARGE, "maximum", "param_lte: {{ {}: … }}` with what may run unasked"),
+    ):
+        for path, place in places.items():
+            inner = properties_of(example.action.schema).get(path)
+            found = (
+                [inner.get(each) for each in (key, f"exclusive{key.title()}")]
+                if isinstance(inner, Mapping)
+                else []
+            )
+            bound = next((each for each in found if isinstance(each, (int, float))), None)
+            if bound is not None and (side == "upper" or bound >= 0):
+                continue
+            if subject.runs(example.with_param(path, value), example.now, rule):
+                message = (
+                    f"rule {quoted(rule.name)} has no {side} bound for {quoted(path)}: {value} runs; add "
+                )
+                yield Finding(Severity.WARNING, f"no-{side}-bound", f"{message}`{fix.format(path)}", place)
 
 
 def _changing_tools(subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
     """Tools that a wildcard takes and whose names say that they change something, where the glob does not."""
     if rule.rule.is_conditional or not any(_WILD.search(glob.text) for glob in rule.types):
         return
-    known = subject.tools_of(rule)
-    if not known:
-        return
     meant = {verb for glob in rule.types for verb in changing_verbs(glob.text)}
-    for tool in known:
+    for tool in subject.tools_of(rule):
         verbs = [verb for verb in changing_verbs(tool.name) if verb not in meant]
         if not verbs or any(glob.text == tool.name for glob in rule.types):
             continue
@@ -316,17 +297,6 @@ def _changing_tools(subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
                 "name the tools that are meant, or block this one in a rule before"
             )
             yield Finding(Severity.WARNING, "wide-glob", message, rule.rule.types[0].place)
-
-
-def _upper_bounds(rule: CompiledRule) -> dict[str, ParamTest]:
-    return {test.path: test for test in rule.rule.tests if test.operator in ("lt", "lte")}
-
-
-def _bound(example: Example, path: str, keys: tuple[str, str]) -> float | None:
-    """What the tool's schema says under one of `keys` about the parameter at the top named `path`."""
-    inner = properties_of(example.action.schema).get(path)
-    found = [inner.get(key) for key in keys] if isinstance(inner, Mapping) else []
-    return next((each for each in found if isinstance(each, (int, float))), None)
 
 
 def _other_paths(subject: Subject, rule: CompiledRule, example: Example) -> Iterator[Finding]:
@@ -348,7 +318,3 @@ def _other_paths(subject: Subject, rule: CompiledRule, example: Example) -> Iter
             f"{shown(value)} runs there; ask about {quoted(name)} in a rule before"
         )
         yield Finding(Severity.WARNING, "untested-path", message, looked.place)
-
-
-def _json(value: object) -> str:
-    return shown(value) if isinstance(value, str) else "a list with another item"

@@ -1,16 +1,14 @@
-"""Rules that block: other spellings of what they name that run all the same.
-
-Other spellings of what a rule blocks, and other ways to the same effect.
-"""
+"""Rules that block: other spellings of what they name, and other ways to the same effect, that still run."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from aegis_otel.model import Approval
 from aegis_otel.policy.evaluation.compiler import CompiledRule
+from aegis_otel.policy.evaluation.conditions import find
 from aegis_otel.policy.evaluation.tool_schema import properties_of
 from aegis_otel.policy.lint.finding import Finding, Severity
 from aegis_otel.policy.lint.parameter_content import ATTACKS, Content, content_of
@@ -44,15 +42,10 @@ def dodges(test: ParamTest, value: Any) -> Iterator[Dodge]:
         yield "spaces", value.replace(" ", "  "), "two spaces; match `\\s+`, or allow instead of blocking"
     if test.operator == "eq" and content is not Content.OTHER:
         yield "equality", f"{value} ", "equality misses every other spelling; use `param_matches`"
-    match content:
-        case Content.COMMAND:
-            yield from _of_a_command(value)
-        case Content.SQL:
-            yield from _of_a_statement(value)
-        case Content.URL | Content.ADDRESS:
-            yield from _of_a_url(value)
-        case Content.PATH:
-            yield from _of_a_path(value)
+    what, others = _OTHERS.get(content, ("", None))
+    for other in others(value) if others is not None else ():
+        hint = "a space before it is dropped by many clients: " if other == f" {value}" else ""
+        yield "deny-list", other, f"{hint}{what} instead of blocking"
 
 
 def _of_a_pattern(pattern: str, value: str, content: Content) -> Iterator[Dodge]:
@@ -68,56 +61,63 @@ def _of_a_pattern(pattern: str, value: str, content: Content) -> Iterator[Dodge]
             yield "anchored-block", other, why
 
 
-def _of_a_command(value: str) -> Iterator[Dodge]:
-    why = "a shell has many ways to say the same; allow the commands that are meant instead of blocking"
+def _other_commands(value: str) -> Iterator[str]:
     word = next((each for each in re.findall(r"\w+", value) if len(each) > 1), "")
-    if word:
-        for other in (f"{word[0]}''{word[1:]}", f"{word[0]}\\{word[1:]}", f"{word[0]}$@{word[1:]}"):
-            yield "deny-list", value.replace(word, other, 1), why
-    for other in ATTACKS["other commands"]:
-        yield "deny-list", other, why
+    for between in ("''", "\\", "$@") if word else ():
+        yield value.replace(word, f"{word[0]}{between}{word[1:]}", 1)
+    yield from ATTACKS["other commands"]
 
 
-def _of_a_statement(value: str) -> Iterator[Dodge]:
-    why = "SQL has many ways to say the same; allow the statements that are meant instead of blocking"
+def _other_statements(value: str) -> Iterator[str]:
     if re.search(r"\s", value):
-        yield "deny-list", re.sub(r"\s+", "/**/", value), why
-    for other in ATTACKS["other statements"]:
-        yield "deny-list", other, why
+        yield re.sub(r"\s+", "/**/", value)
+    yield from ATTACKS["other statements"]
 
 
-def _of_a_url(value: str) -> Iterator[Dodge]:
-    why = "another spelling of the same address; allow the hosts that are meant instead of blocking"
+def _other_urls(value: str) -> Iterator[str]:
     scheme, found, rest = value.partition("://")
     host, slash, path = (rest if found else value).partition("/")
     start = f"{scheme}://" if found else ""
     if found and host:
         for other in (f"{host}.", f"{host}:443", f"x@{host}", f"%{ord(host[0]):02x}{host[1:]}"):
-            yield "deny-list", f"{start}{other}/{path}", why
+            yield f"{start}{other}/{path}"
     elif not found and "." in host and not slash:
-        yield "deny-list", f"{host}.", why
-    yield "deny-list", f" {value}", f"a space before it is dropped by many clients: {why}"
-    kind = (
-        "this machine" if _THIS_MACHINE.search(value) else "metadata service" if _METADATA in value else None
-    )
-    for other in ATTACKS.get(kind, ()):
-        yield "deny-list", f"{start or 'http://'}{other}/{path}", why
+        yield f"{host}."
+    yield f" {value}"
+    kind = "this machine" if _THIS_MACHINE.search(value) else "metadata service"
+    for other in ATTACKS[kind] if kind == "this machine" or _METADATA in value else ():
+        yield f"{start or 'http://'}{other}/{path}"
     letter = next((at for at, each in enumerate(path) if each.isalpha()), None)
     if slash and letter is not None:
-        encoded = f"{path[:letter]}%{ord(path[letter]):02x}{path[letter + 1 :]}"
-        yield "deny-list", f"{start}{host}/{encoded}", why
-        yield "deny-list", f"{start}{host}//./{path}", why
+        yield f"{start}{host}/{path[:letter]}%{ord(path[letter]):02x}{path[letter + 1 :]}"
+        yield f"{start}{host}//./{path}"
 
 
-def _of_a_path(value: str) -> Iterator[Dodge]:
-    why = "another spelling of the same path; allow the directories that are meant instead of blocking"
+def _other_paths(value: str) -> Iterator[str]:
     head, slash, last = value.rstrip("/").rpartition("/")
     if slash and head:
-        for other in (f"{head}/./{last}", f"{head}//{last}", f"{head}/x/../{last}"):
-            yield "deny-list", other, why
-    for other in (f"{value}/.", f"{value}/", f"{value}.", value.strip("/")):
-        if other:
-            yield "deny-list", other, why
+        yield from (f"{head}/./{last}", f"{head}//{last}", f"{head}/x/../{last}")
+    yield from filter(None, (f"{value}/.", f"{value}/", f"{value}.", value.strip("/")))
+
+
+_ADDRESS = "another spelling of the same address; allow the hosts that are meant", _other_urls
+_OTHERS: Mapping[Content, tuple[str, Callable[[str], Iterator[str]]]] = {
+    Content.COMMAND: (
+        "a shell has many ways to say the same; allow the commands that are meant",
+        _other_commands,
+    ),
+    Content.SQL: (
+        "SQL has many ways to say the same; allow the statements that are meant",
+        _other_statements,
+    ),
+    Content.URL: _ADDRESS,
+    Content.ADDRESS: _ADDRESS,
+    Content.PATH: (
+        "another spelling of the same path; allow the directories that are meant",
+        _other_paths,
+    ),
+}
+"""Why another value has the same effect, and such values."""
 
 
 def blocking(subject: Subject) -> Iterator[Finding]:
@@ -135,7 +135,7 @@ def blocking(subject: Subject) -> Iterator[Finding]:
 
 
 def _dodged(subject: Subject, rule: CompiledRule, test: ParamTest, example: Example) -> Iterator[Finding]:
-    value = _at(example.action.params, test.path)
+    value = find(example.action.params, test.path)
     choices = _choices(example.action.schema, test.path)
     seen: set[str] = set()
     for kind, other, why in dodges(test, value):
@@ -200,12 +200,3 @@ def _failing(test: ParamTest) -> Iterator[Any]:
         yield expected - 1
     else:
         yield "something else"
-
-
-def _at(params: Mapping[str, Any], path: str) -> Any:
-    if path in params:
-        return params[path]
-    value: Any = params
-    for step in path.split("."):
-        value = value.get(step) if isinstance(value, Mapping) else None
-    return value
