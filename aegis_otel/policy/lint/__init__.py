@@ -45,11 +45,9 @@ def lint(policy: Policy, tools: Inventory | Mapping[str, Mapping[str, Any]] | No
     subject = Subject(policy, known)
     found = dict.fromkeys(finding for family in FAMILIES for finding in family(subject))
     if subject.is_exhausted:  # asked last: any family may be the one that found nothing left
-        found[_not_all(subject)] = None
+        message = (
+            "the policy is too large for every rule to be tried with inputs: split it to have all checked"
+        )
+        found[Finding(Severity.WARNING, "limits", message, subject.rules[0].rule.place)] = None
     files = {source: number for number, source in enumerate(policy.sources)}
     return sorted(found, key=lambda finding: (files.get(finding.place.source, 0), finding.place[1:]))
-
-
-def _not_all(subject: Subject) -> Finding:
-    message = "the policy is too large for every rule to be tried with inputs: split it to have all checked"
-    return Finding(Severity.WARNING, "limits", message, subject.rules[0].rule.place)

@@ -12,7 +12,7 @@ from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.evaluation.tool_schema import properties_of
 from aegis_otel.policy.lint.finding import Finding, Severity
 from aegis_otel.policy.lint.parameter_content import (
-    ATTACKS,
+    WORDS,
     Content,
     changing_verbs,
     content_of,
@@ -57,11 +57,11 @@ def attacks(test: ParamTest) -> Iterator[Attack]:
     yield from _new_lines(pattern, content)
     if content is Content.COMMAND:
         why = "a shell runs a second command there; allow only the characters that are needed"
-        yield from _inserted(pattern, ATTACKS["second commands"], Attack("shell-chain", "", why, True))
+        yield from _inserted(pattern, WORDS["second commands"], Attack("shell-chain", "", why, True))
         yield from _arguments(pattern, texts)
     if content is Content.SQL:
         why = "a statement that reads can also write, or call a function that does; name tables and columns"
-        yield from _inserted(pattern, ATTACKS["SQL effects"], Attack("sql-write", "", why, False))
+        yield from _inserted(pattern, WORDS["SQL effects"], Attack("sql-write", "", why, False))
     yield from _ends(texts, content)
     for text, before in lone_dots(pattern, "X"):
         why = f"the `.` after {quoted(before)} takes every character; write `\\.`"
@@ -93,16 +93,16 @@ def _everything(pattern: str) -> Iterator[Attack]:
 
 def _paths(pattern: str, texts: list[str]) -> Iterator[Attack]:
     why = "`..` leads out of the directory; block `..` in a rule before, or match whole names"
-    for payload in ATTACKS["paths"]["traversals"]:
+    for payload in WORDS["paths"]["traversals"]:
         for text in (
             *(text.rstrip("/") + payload if payload[0] == "/" else text + payload for text in texts),
             *(value for value, _ in inserted(pattern, payload)),
         ):
             yield Attack("traversal", text, why, True)
     why = "a `\\` separates directories on Windows; match only the characters that names have"
-    yield from _inserted(pattern, ATTACKS["paths"]["backslashes"], Attack("traversal", "", why, False))
+    yield from _inserted(pattern, WORDS["paths"]["backslashes"], Attack("traversal", "", why, False))
     why = "any file can be named so; begin the pattern with the directory"
-    for payload in ATTACKS["paths"]["absolute"]:
+    for payload in WORDS["paths"]["absolute"]:
         for text, _ in inserted(pattern, payload):
             if text.startswith(payload):
                 yield Attack("absolute-path", text, why, False)
@@ -112,7 +112,7 @@ def _paths(pattern: str, texts: list[str]) -> Iterator[Attack]:
 
 
 def _hosts(pattern: str) -> Iterator[Attack]:
-    for payload, why in ATTACKS["other hosts"]:
+    for payload, why in WORDS["other hosts"]:
         for text, _ in inserted(pattern, payload):
             if host(text) == _EVIL:
                 what = f"its host is `{_EVIL}`, because {why}; match the whole host, character by character"
@@ -151,7 +151,7 @@ def _new_lines(pattern: str, content: Content) -> Iterator[Attack]:
 def _arguments(pattern: str, texts: list[str]) -> Iterator[Attack]:
     """Arguments with which an allowed program does more than its name says."""
     for program in dict.fromkeys(text.split(" ")[0].rpartition("/")[2] for text in texts):
-        for arguments in ATTACKS["programs"].get(program, ()):
+        for arguments in WORDS["programs"].get(program, ()):
             why = f"{quoted(program)} does more with these arguments; list those that are meant"
             yield Attack("arguments", f"{program} {arguments}", why, False)
             for payload in (arguments, f" {arguments}"):
@@ -165,7 +165,7 @@ def _ends(texts: list[str], content: Content) -> Iterator[Attack]:
     open_end = "the pattern does not say how the value ends: write `$` at its end, for each alternative"
     open_start = "the pattern does not say how the value begins: write `^` at its start, for each alternative"
     strict = content in (Content.COMMAND, Content.PATH)
-    before, after = ATTACKS["before"][content.value], ATTACKS["after"][content.value]
+    before, after = WORDS["before"][content.value], WORDS["after"][content.value]
     lines = "`^` and `$` hold at each line: drop the flag `m`"
     for text in texts:
         for other in (f"{text}\n{after.strip('; ')}", f"{before.strip('; ')}\n{text}"):

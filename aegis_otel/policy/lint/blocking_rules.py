@@ -11,7 +11,7 @@ from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.evaluation.conditions import find
 from aegis_otel.policy.evaluation.tool_schema import properties_of
 from aegis_otel.policy.lint.finding import Finding, Severity
-from aegis_otel.policy.lint.parameter_content import ATTACKS, Content, content_of
+from aegis_otel.policy.lint.parameter_content import WORDS, Content, content_of
 from aegis_otel.policy.lint.regex_samples import inserted
 from aegis_otel.policy.lint.subject import ABSENT, Example, Subject
 from aegis_otel.policy.messages import quoted, shown
@@ -65,13 +65,13 @@ def _other_commands(value: str) -> Iterator[str]:
     word = next((each for each in re.findall(r"\w+", value) if len(each) > 1), "")
     for between in ("''", "\\", "$@") if word else ():
         yield value.replace(word, f"{word[0]}{between}{word[1:]}", 1)
-    yield from ATTACKS["other commands"]
+    yield from WORDS["other commands"]
 
 
 def _other_statements(value: str) -> Iterator[str]:
     if re.search(r"\s", value):
         yield re.sub(r"\s+", "/**/", value)
-    yield from ATTACKS["other statements"]
+    yield from WORDS["other statements"]
 
 
 def _other_urls(value: str) -> Iterator[str]:
@@ -85,7 +85,7 @@ def _other_urls(value: str) -> Iterator[str]:
         yield f"{host}."
     yield f" {value}"
     kind = "this machine" if _THIS_MACHINE.search(value) else "metadata service"
-    for other in ATTACKS[kind] if kind == "this machine" or _METADATA in value else ():
+    for other in WORDS[kind] if kind == "this machine" or _METADATA in value else ():
         yield f"{start or 'http://'}{other}/{path}"
     letter = next((at for at, each in enumerate(path) if each.isalpha()), None)
     if slash and letter is not None:

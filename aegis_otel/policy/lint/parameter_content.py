@@ -11,11 +11,11 @@ from typing import Any
 
 from aegis_otel.policy.evaluation.tool_schema import properties_of
 
-_WORDS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
-ATTACKS: Any = json.loads(pkgutil.get_data("aegis_otel.policy.lint", "data/attacks.json") or b"")
+_WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
+WORDS: Any = json.loads(pkgutil.get_data("aegis_otel.policy.lint", "data/words.json") or b"")
 """`programs` has arguments with which a program changes, sends or shows more than its name says."""
-_AMOUNTS, _CHANGING = (frozenset(ATTACKS[key].split()) for key in ("amounts", "changing verbs"))
-_CONTENTS = {content: frozenset(words.split()) for content, words in ATTACKS["contents"].items()}
+_AMOUNTS, _CHANGING = (frozenset(WORDS[key].split()) for key in ("amounts", "changing verbs"))
+_CONTENTS = {content: frozenset(words.split()) for content, words in WORDS["contents"].items()}
 
 
 class Content(Enum):
@@ -35,7 +35,7 @@ class Content(Enum):
 
 
 def _words(name: str) -> list[str]:
-    return [word.lower() for word in _WORDS.findall(name)]
+    return [word.lower() for word in _WORD.findall(name)]
 
 
 def is_amount(path: str) -> bool:

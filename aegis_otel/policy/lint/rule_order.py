@@ -1,7 +1,4 @@
-"""Rules that an earlier, looser rule makes pointless, wholly or in part.
-
-Rules whose own conditions exclude each other.
-"""
+"""Rules whose own conditions exclude each other, and rules that an earlier one makes pointless."""
 
 from __future__ import annotations
 

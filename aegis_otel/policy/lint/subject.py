@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from itertools import islice
 from typing import Any, NamedTuple
 
 from aegis_otel.model import Action, Approval, Verdict
@@ -20,7 +21,7 @@ from aegis_otel.policy.evaluation.tool_schema import properties_of
 from aegis_otel.policy.lint.regex_samples import samples
 from aegis_otel.policy.lint.tool_list import Inventory, KnownTool
 from aegis_otel.policy.policy import Policy
-from aegis_otel.policy.rules import ParamTest, Rule
+from aegis_otel.policy.rules import ParamTest
 
 NOON = datetime(2026, 1, 7, 12, tzinfo=UTC)
 """A Wednesday; the time of actions that no time window decides."""
@@ -45,11 +46,8 @@ class Example(NamedTuple):
         return replace(self.action, params=_put(self.action.params, path, value))
 
 
-class _Absent:
-    pass
-
-
-ABSENT = _Absent()
+ABSENT = object()
+"""Stands for the value of a parameter that is left out."""
 
 
 class Subject:
@@ -78,7 +76,7 @@ class Subject:
 
     def tools_of(self, rule: CompiledRule) -> list[KnownTool]:
         """The known tools that fall under the rule's type, target and agent."""
-        return [tool for tool in (self.inventory.tools if self.inventory else ()) if _falls_under(tool, rule)]
+        return [tool for tool in (self.inventory.tools if self.inventory else ()) if falls_under(tool, rule)]
 
     def verdict(self, action: Action, now: datetime = NOON) -> Verdict:
         """What the policy says."""
@@ -96,19 +94,20 @@ class Subject:
         if len(self.rules) > 200:
             return None
         if rule.name not in self._without:
+            names = {id(each.rule): each.name for each in self.rules}
             documents = [
-                replace(each, rules=tuple(other for other in each.rules if other is not rule.rule))
-                for each in self.policy.documents
+                replace(
+                    document,
+                    rules=tuple(
+                        replace(each, name=names[id(each)])
+                        for each in document.rules
+                        if each is not rule.rule
+                    ),
+                )
+                for document in self.policy.documents
             ]
-            named = [
-                replace(each, rules=tuple(replace(r, name=self._name(r)) for r in each.rules))
-                for each in documents
-            ]
-            self._without[rule.name] = Policy(named)
+            self._without[rule.name] = Policy(documents)
         return self._without[rule.name].evaluate(action, now=now).verdict
-
-    def _name(self, rule: Rule) -> str:
-        return next(each.name for each in self.rules if each.rule is rule)
 
     def example(self, rule: CompiledRule) -> Example | None:
         """An action that the rule decides; None where none was found."""
@@ -153,7 +152,8 @@ class Subject:
                         yield text, target, agent, None
 
 
-def _falls_under(tool: KnownTool, rule: CompiledRule) -> bool:
+def falls_under(tool: KnownTool, rule: CompiledRule) -> bool:
+    """Return whether the rule matches the tool's name, target and agent, as far as they are known."""
     return (
         any(glob.matches(name) for glob in rule.types for name in tool.names)
         and (tool.target is None or any(glob.matches(tool.target) for glob in rule.targets))
@@ -170,14 +170,9 @@ def _text(globs: Sequence[Glob], usual: str) -> str:
 def _times(rule: CompiledRule) -> Iterator[datetime]:
     """Times at which the rule's window holds; noon where it has none."""
     tests = [condition for condition in rule.conditions if not isinstance(condition.spec, ParamTest)]
-    found = 0
-    for hours in (0, *range(1, 24 * 7)):
-        now = NOON + timedelta(hours=hours, minutes=1 if hours else 0)
-        if all(test.test(NO_ACTION, now, None) is True for test in tests):
-            yield now
-            found += 1
-            if found == 2:
-                return
+    times = (NOON + timedelta(hours=hours, minutes=1 if hours else 0) for hours in range(24 * 7))
+    holds = (now for now in times if all(test.test(NO_ACTION, now, None) is True for test in tests))
+    yield from islice(holds, 2)
 
 
 NO_ACTION = Action("none")
@@ -190,16 +185,12 @@ def _params(tests: Sequence[ParamTest]) -> dict[str, Any] | None:
         by_path.setdefault(test.path, []).append(test)
     params: Mapping[str, Any] = {}
     for path, its in by_path.items():
-        values = (value for value in _values(its) if all(_passes(value, test) for test in its))
+        values = (value for value in _values(its) if all(judge(test, value) is True for test in its))
         value = next(values, ABSENT)
         if value is ABSENT:
             return None
         params = _put(params, path, value)
     return dict(params)
-
-
-def _passes(value: Any, test: ParamTest) -> bool:
-    return judge(test, value) is True
 
 
 def _values(tests: Sequence[ParamTest]) -> Iterator[Any]:

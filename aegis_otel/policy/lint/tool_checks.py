@@ -15,7 +15,7 @@ from aegis_otel.policy.evaluation.operators import OPERATORS
 from aegis_otel.policy.evaluation.patterns import Glob, compile_glob
 from aegis_otel.policy.evaluation.tool_schema import FAILURES, Presence, SchemaWalk, look_up, properties_of
 from aegis_otel.policy.lint.finding import Finding, Severity, severity_for
-from aegis_otel.policy.lint.subject import Subject
+from aegis_otel.policy.lint.subject import Subject, falls_under
 from aegis_otel.policy.lint.text_checks import as_globs
 from aegis_otel.policy.lint.tool_list import Inventory, KnownTool
 from aegis_otel.policy.messages import closest, listed, quoted, shown
@@ -41,14 +41,11 @@ def tools(subject: Subject) -> Iterator[Finding]:
             yield Finding(Severity.WARNING, "uncovered", message, _TOOLS)
     for number, rule in enumerate(subject.rules):
         yield from _nothing_to_match(rule, inventory, matched.get(number, []))
+        # Each tool once, though several agents have it.
+        once = {(tool.name, id(tool.schema)): tool for tool in subject.tools_of(rule)}
         for test in rule.rule.tests:
-            for tool in _once(subject.tools_of(rule)):
+            for tool in once.values():
                 yield from _parameter(rule, test, tool)
-
-
-def _once(known: Iterable[KnownTool]) -> Iterable[KnownTool]:
-    """Each tool once, though several agents have it."""
-    return {(tool.name, id(tool.schema)): tool for tool in known}.values()
 
 
 def _nothing_to_match(
@@ -82,15 +79,9 @@ def _nothing_to_match(
             listing = f": there are {listed(sorted(known)[:5])}" if known else ""
             message = f"rule {quoted(rule.name)} matches no {what} that occurs{listing}"
             yield Finding(severity, f"no-{what}", message, patterns[0].place, meant)
-    if not found and not any(_is_called(rule, tool) for tool in matched):
+    if not found and not any(falls_under(tool, rule) for tool in matched):
         message = f"rule {quoted(rule.name)} matches no call: no tool of its type has its target and agent"
         yield Finding(Severity.WARNING, "no-call", message, rule.rule.types[0].place)
-
-
-def _is_called(rule: CompiledRule, tool: KnownTool) -> bool:
-    return (tool.target is None or any(glob.matches(tool.target) for glob in rule.targets)) and (
-        tool.agent is None or any(glob.matches(tool.agent) for glob in rule.agents)
-    )
 
 
 def _near_misses(
@@ -126,23 +117,22 @@ def _folded(text: str) -> str:
 
 def _meant(globs: Sequence[Glob], names: Iterable[str]) -> str | None:
     """The name that a glob without a match is closest to."""
+
+    def is_close(one: str, other: str) -> bool:
+        """Return whether at most two letters differ, in words of which most are the same."""
+        return difflib.SequenceMatcher(None, one.lower(), other.lower()).ratio() >= 0.8
+
     for glob in globs:
         literal = glob.text.strip("*")
         if len(literal) < 3:
             continue
         for name in names:
             part = name[: len(literal)] if not glob.text.startswith("*") else name[-len(literal) :]
-            if "*" in glob.text and closest(literal, [part.lower()]) and _is_close(literal, part):
+            if "*" in glob.text and closest(literal, [part.lower()]) and is_close(literal, part):
                 return name
-            if "*" not in glob.text and _is_close(literal, name):
+            if "*" not in glob.text and is_close(literal, name):
                 return name
     return None
-
-
-def _is_close(one: str, other: str) -> bool:
-    """Whether at most two letters differ, in words of which most are the same."""
-
-    return difflib.SequenceMatcher(None, one.lower(), other.lower()).ratio() >= 0.8
 
 
 def _parameter(rule: CompiledRule, test: ParamTest, tool: KnownTool) -> Iterator[Finding]:

@@ -1,6 +1,6 @@
-"""Lists of tools as programs write them: our own file, MCP's `tools/list`, and OpenAI's lists.
+"""What a policy governs: the tools, and lists of them as programs write them.
 
-What a policy governs: the tools, what rules match of them, and the agents that have them.
+They are our own file, MCP's `tools/list`, and OpenAI's lists.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from aegis_otel.policy.lint.parameter_content import WORDS
 from aegis_otel.policy.messages import quoted, shown
 
 
@@ -52,21 +53,7 @@ class Inventory(NamedTuple):
 
 
 _SCHEMAS = ("parameters", "inputSchema", "input_schema")
-_DESCRIBING = frozenset(
-    (
-        *(
-            "type",
-            "properties",
-            "$ref",
-            "anyOf",
-            "oneOf",
-            "allOf",
-            "additionalProperties",
-            "patternProperties",
-        ),
-        *("required", "$defs", "definitions", "enum", "const", "$schema"),
-    )
-)
+_DESCRIBING = frozenset(WORDS["schema keywords"].split())
 
 
 class NotTools(ValueError):

@@ -1,7 +1,4 @@
-"""Time windows that end at midnight, and windows in UTC that were probably meant in another zone.
-
-Checks of whole files: missing rules, defaults that may surprise, a policy too large to be tried.
-"""
+"""Checks of whole files (missing rules, defaults that may surprise) and of time windows."""
 
 from __future__ import annotations
 
