@@ -183,11 +183,9 @@ REDACTION = Setting(
 )
 
 SETTINGS: tuple[Setting[str] | Setting[float], ...] = tuple(
-    sorted(
-        (each for each in tuple(globals().values()) if isinstance(each, Setting)), key=lambda each: each.env
-    )
+    each for each in tuple(globals().values()) if isinstance(each, Setting)
 )
-"""Every setting of this module, by the name of its variable."""
+"""Every setting above, in that order."""
 
 
 def unknown_variables() -> list[str]:
