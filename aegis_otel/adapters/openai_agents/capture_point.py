@@ -19,7 +19,15 @@ from aegis_otel.model import Mode
 
 
 class CapturePoint:
-    """What is between the SDK and every tool, for as long as it is installed."""
+    """Stands between the SDK and every tool, for as long as it is installed.
+
+    Args:
+        governor: Decides.
+        targets: What rules match as `match.target`, by tool name.
+        approvals: `handler`, or `sdk` where the SDK puts the policy's questions.
+        on_ungoverned: `allow`, `warn` or `refuse`.
+        reached: What a tool that writes files can reach, as `runtime.placement.within_reach` gives it.
+    """
 
     _lock = threading.Lock()
     installed: ClassVar[CapturePoint | None] = None
@@ -38,7 +46,6 @@ class CapturePoint:
         self._on_ungoverned = on_ungoverned
         self._reached = reached
         self._targets = targets
-        self._gates = Gates(governor, targets)
         self._patches = Patches()
 
     @property
@@ -47,10 +54,10 @@ class CapturePoint:
         return self.governor.mode if CapturePoint.installed is self else None
 
     def install(self) -> None:
-        """Put it between, and see that it is.
+        """Install the capture point, and check that tool calls can be governed here.
 
         Raises:
-            ConfigError: another one is installed; or the SDK does not look where this one stands, and then
+            ConfigError: another capture point is installed; or the SDK does not ask this one, and then
                 nothing is left installed.
         """
         with CapturePoint._lock:
@@ -59,18 +66,7 @@ class CapturePoint:
                     "tool calls are governed already, with other settings: `uninstrument()` first"
                 )
             try:
-                function_tools.install(self._gates, self._patches)
-                interrupts = self._approvals == "sdk" and self.governor.mode is Mode.ENFORCE
-                saved_runs.install(self._patches)
-                if self.governor.mode is Mode.ENFORCE:
-                    sdk_approvals.install(self._gates, self._patches, asks=interrupts)
-                local_tools.install(self.governor, self._targets, self._patches)
-                placement = PlacementWarning()
-                ungoverned.install(
-                    UngovernedTools(self._on_ungoverned, self.governor.mode), placement, self._patches
-                )
-                self_test(self._gates, interrupts=interrupts)
-                placement.reached = self._reached  # not before: the self-test has tools of its own
+                self._install()
             except AttributeError as error:
                 self._patches.undo()
                 raise ConfigError(
@@ -82,8 +78,21 @@ class CapturePoint:
                 raise
             CapturePoint.installed = self
 
+    def _install(self) -> None:
+        enforces, patches = self.governor.mode is Mode.ENFORCE, self._patches
+        gates, placement = Gates(self.governor, self._targets), PlacementWarning()
+        interrupts = self._approvals == "sdk" and enforces
+        function_tools.install(gates, patches)
+        saved_runs.install(patches)
+        if enforces:
+            sdk_approvals.install(gates, patches, asks=interrupts)
+        local_tools.install(self.governor, self._targets, patches)
+        ungoverned.install(UngovernedTools(self._on_ungoverned, self.governor.mode), placement, patches)
+        self_test(gates, interrupts=interrupts)
+        placement.reached = self._reached  # not before: the self-test has tools of its own
+
     def uninstall(self) -> None:
-        """Take it away: the SDK's classes are as they were. A call under way is recorded to its end."""
+        """Restore the SDK's classes. A call under way is recorded to its end."""
         with CapturePoint._lock:
             self._patches.undo()
             if CapturePoint.installed is self:

@@ -1,4 +1,4 @@
-"""`instrument()`: one line that puts every tool call of a program under a policy, and takes it back."""
+"""`instrument()`: puts every tool call of a program under a policy, in one line that can be taken back."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from aegis_otel.config import (
     ON_UNGOVERNED,
     POLICY,
     RELOAD_INTERVAL,
+    Setting,
     unknown_variables,
 )
 from aegis_otel.errors import ConfigError
@@ -53,11 +54,11 @@ PolicySource = Policy | str | os.PathLike[str] | Sequence[str | os.PathLike[str]
 
 
 PROVIDERS = {"tracer_provider": "get_tracer", "meter_provider": "get_meter", "logger_provider": "get_logger"}
-"""The settings that are providers of OpenTelemetry, and what each must have."""
+"""The settings that are providers of OpenTelemetry, and the method that each must have."""
 
 
 class Settings(TypedDict, total=False):
-    """What `instrument` can be told. What is not comes from the environment, and then from a default."""
+    """The settings of `instrument`; the environment gives what is not given here, and then a default."""
 
     mode: Mode | str | None
     """`enforce` or `monitor`."""
@@ -76,7 +77,7 @@ class Settings(TypedDict, total=False):
     on_ungoverned: str | None
     """`allow`, `warn` or `refuse`."""
     reload_interval: float | None
-    """Seconds between looks at the policy files."""
+    """Seconds between polls of the policy files."""
     targets: Mapping[str, str] | None
     """By tool name, or pattern with `*` and `?`: what rules match as `match.target`."""
     hooks: RuntimeHooks | None
@@ -91,17 +92,26 @@ class Settings(TypedDict, total=False):
     """Names and patterns to hide or to show: a mapping or a YAML file (docs/redaction.md)."""
 
 
+_POINT_SETTINGS: dict[str, Setting[Any]] = {
+    "approvals": APPROVALS,
+    "on_ungoverned": ON_UNGOVERNED,
+    "reload_interval": RELOAD_INTERVAL,
+}
+_ENVIRONMENT_SETTINGS: dict[str, Setting[Any]] = {
+    "mode": MODE,
+    "approval_timeout": APPROVAL_TIMEOUT,
+    "durability": DURABILITY,
+    "on_audit_failure": ON_AUDIT_FAILURE,
+}
 _RUNTIME_SETTINGS = (
-    "mode",
+    *_ENVIRONMENT_SETTINGS,
     "approval_handler",
-    "approval_timeout",
     "audit_dir",
-    "durability",
-    "on_audit_failure",
     "hooks",
     *PROVIDERS,
     "redaction",
 )
+"""The settings of `Runtime`."""
 
 
 def instrument(
@@ -109,8 +119,8 @@ def instrument(
 ) -> Instrumentation:
     """Govern every tool call of every agent in this process, and bridge the SDK's traces to OpenTelemetry.
 
-    Agents and tools may be made before or after. Called again with the same settings, it gives what is
-    there.
+    Agents and tools may be made before or after. Called again with the same settings, it returns what is
+    there already.
 
     Args:
         policy: A Policy; or a file, or several in their order of precedence, which are then watched: what
@@ -136,21 +146,13 @@ def instrument(
 def govern(
     policy: PolicySource | None = None, *, runtime: Runtime | None = None, **settings: Unpack[Settings]
 ) -> Instrumentation:
-    """`instrument` without the bridge."""
-    if surplus := settings.keys() - Settings.__annotations__.keys():
-        raise TypeError(f"unknown setting `{min(surplus)}`: expected {', '.join(Settings.__annotations__)}")
-    if runtime is not None:
-        doubled = [name for name in _RUNTIME_SETTINGS if settings.get(name) is not None]
-        if policy is not None or doubled:
-            name = doubled[0] if doubled else "policy"
-            raise ConfigError(f"`runtime` has a `{name}` of its own: give that to Runtime(...)")
-    for name, method in PROVIDERS.items():
-        if (given := settings.get(name)) is not None and not hasattr(given, method):
-            raise ConfigError(f"`{name}` is a `{type(given).__name__}`: pass a provider of OpenTelemetry")
-    told_before = runtime is not None and runtime.governor.unavailable is not None
-    if Instrumentation.current is None and not told_before and (unknown := unknown_variables()):
+    """Do as `instrument`, but leave the SDK's traces alone."""
+    _check_arguments(policy, runtime, settings)
+    # A runtime that refuses every call comes second: the first attempt has warned.
+    is_second = runtime is not None and runtime.governor.unavailable is not None
+    if Instrumentation.current is None and not is_second and (unknown := unknown_variables()):
         _log.warning("%s: ignored", "; ".join(unknown))
-    files = () if runtime is not None or isinstance(policy, Policy) else _files(policy)
+    files = () if runtime is not None or isinstance(policy, Policy) else _policy_files(policy)
     with _lock:
         asked = _resolved(runtime or files or policy, settings)
         current = Instrumentation.current
@@ -190,8 +192,21 @@ def govern(
         return Instrumentation.current
 
 
+def _check_arguments(policy: PolicySource | None, runtime: Runtime | None, settings: Settings) -> None:
+    if surplus := settings.keys() - Settings.__annotations__.keys():
+        raise TypeError(f"unknown setting `{min(surplus)}`: expected {', '.join(Settings.__annotations__)}")
+    if runtime is not None:
+        doubled = [name for name in _RUNTIME_SETTINGS if settings.get(name) is not None]
+        if policy is not None or doubled:
+            name = doubled[0] if doubled else "policy"
+            raise ConfigError(f"`runtime` has a `{name}` of its own: give that to Runtime(...)")
+    for name, method in PROVIDERS.items():
+        if (given := settings.get(name)) is not None and not hasattr(given, method):
+            raise ConfigError(f"`{name}` is a `{type(given).__name__}`: pass a provider of OpenTelemetry")
+
+
 def _governed_already(current: Instrumentation | None) -> str:
-    """Who was first, and how both are brought together."""
+    """Return what governs already, and how both calls are brought together."""
     if current is None or not current.by_loader:
         return "tool calls are governed already, with other settings: `uninstrument()` first"
     refused = current.runtime.governor.unavailable
@@ -202,31 +217,49 @@ def _governed_already(current: Instrumentation | None) -> str:
     )
 
 
-def _resolved(what: object, settings: Settings) -> dict[str, Any]:
-    """What the settings come to, so that the same asked for in another way is seen to be the same."""
+def _resolved(policy: object, settings: Settings) -> dict[str, Any]:
+    """Return the settings in force, which are equal where the same was asked for in another way.
+
+    Args:
+        policy: A Runtime, a Policy, or the paths of policy files.
+        settings: As given.
+    """
     resolved = {
         **settings,
-        "policy": tuple(each.absolute() for each in what) if isinstance(what, tuple) else what,
-        "approvals": APPROVALS.value(settings.get("approvals")),
-        "on_ungoverned": ON_UNGOVERNED.value(settings.get("on_ungoverned")),
-        "reload_interval": RELOAD_INTERVAL.value(settings.get("reload_interval")),
+        "policy": tuple(each.absolute() for each in policy) if isinstance(policy, tuple) else policy,
         "targets": dict(settings.get("targets") or {}),
+        **{name: setting.value(settings.get(name)) for name, setting in _POINT_SETTINGS.items()},
     }
-    if isinstance(what, Runtime):  # and brings the rest with it
+    if isinstance(policy, Runtime):  # and brings the rest with it
         return resolved
     return {
         **resolved,
-        "mode": MODE.value(settings.get("mode")),
-        "approval_timeout": APPROVAL_TIMEOUT.value(settings.get("approval_timeout")),
+        **{name: setting.value(settings.get(name)) for name, setting in _ENVIRONMENT_SETTINGS.items()},
         "audit_dir": AuditLogger(settings.get("audit_dir")).path,
-        "durability": DURABILITY.value(settings.get("durability")),
-        "on_audit_failure": ON_AUDIT_FAILURE.value(settings.get("on_audit_failure")),
         "redaction": resolved_redaction(settings.get("redaction")),
     }
 
 
+def _policy_files(
+    policy: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None,
+) -> tuple[Path, ...]:
+    if isinstance(policy, str | os.PathLike):
+        policy = [policy]
+    named = [each for each in POLICY.value().split(os.pathsep) if each] if policy is None else policy
+    if not named:
+        raise ConfigError(f'no policy: pass `policy="policy.yaml"` or set `{POLICY.env}`')
+    return tuple(map(Path, named))
+
+
 class Instrumentation:
-    """What `instrument()` put in place."""
+    """What `instrument()` put in place.
+
+    Args:
+        runtime: Policy, audit and approvals.
+        point: The capture point, installed.
+        watch: Polls the policy files, where there are any.
+        asked: The settings in force; asking again for the same returns this object.
+    """
 
     current: Instrumentation | None = None
     """The one in force in this process."""
@@ -236,64 +269,47 @@ class Instrumentation:
     ) -> None:
         self.runtime = runtime
         self.asked = asked
-        """With what; asking again for the same gives the same."""
         self._point = point
         self._watch = watch
         self.by_loader = False
         """Whether `AegisInstrumentor` put it in place, which is what `opentelemetry-instrument` loads."""
         self.bridges: list[SpanBridge] = []
-        """What brings the SDK's traces to OpenTelemetry: one, or processors of the user's own making."""
+        """What brings the SDK's traces to OpenTelemetry: one, or processors that the user made."""
 
     @property
     def is_bridged(self) -> bool:
         """Whether one of the bridges is registered with the SDK."""
-        return any(each in _registered() for each in self.bridges)
+        return any(each in _processors() for each in self.bridges)
 
     def coverage(self, agent: Agent[Any]) -> Coverage:
-        """For each tool that `agent` can reach: enforced, observed, or not governable, and why."""
+        """Return for each tool that `agent` can reach: enforced, observed, or not governable, and why."""
         return coverage(agent, installed=self._point)
 
     def flush(self, timeout_s: float = 5.0) -> bool:
-        """Have every signal sent; False where one was not within `timeout_s` seconds."""
+        """Send every signal; return False where one was not sent within `timeout_s` seconds."""
         return self.runtime.recorder.flush(timeout_s)
 
     def uninstrument(self) -> None:
-        """Take everything back; the SDK is as it was. Tool calls then run ungoverned. Twice is once."""
+        """Take everything back: the SDK is as it was, and tool calls run ungoverned. Twice is once."""
         if Instrumentation.current is self:
             Instrumentation.current = None
         if self._watch is not None:
             self._watch.stop()
         while self.bridges:
-            _unregister(self.bridges.pop())
+            bridge, registered = self.bridges.pop(), _processors()
+            if bridge in registered:  # the SDK replaces them as a whole only
+                get_trace_provider().set_processors([each for each in registered if each is not bridge])
+            bridge.shutdown()
         self._point.uninstall()
 
     def shutdown(self, timeout_s: float = 5.0) -> bool:
-        """`uninstrument`, `flush`, and let the audit go."""
+        """Do `uninstrument` and `flush`, and close the audit."""
         self.uninstrument()
         sent = self.flush(timeout_s)
         self.runtime.audit.close()
         return sent
 
 
-def _registered() -> Sequence[TracingProcessor]:
-    """The SDK tells nobody which processors there are."""
+def _processors() -> Sequence[TracingProcessor]:
+    """Return the registered processors, which the SDK lists nowhere in public."""
     return getattr(getattr(get_trace_provider(), "_multi_processor", None), "_processors", ())
-
-
-def _unregister(bridge: SpanBridge) -> None:
-    registered = _registered()
-    if bridge in registered:  # the SDK replaces them as a whole only
-        get_trace_provider().set_processors([each for each in registered if each is not bridge])
-    bridge.shutdown()
-
-
-def _files(policy: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None) -> tuple[Path, ...]:
-    if policy is None:
-        named: Sequence[str | os.PathLike[str]] = [p for p in POLICY.value().split(os.pathsep) if p]
-    elif isinstance(policy, str | os.PathLike):
-        named = [policy]
-    else:
-        named = policy
-    if not named:
-        raise ConfigError(f'no policy: pass `policy="policy.yaml"` or set `{POLICY.env}`')
-    return tuple(Path(each) for each in named)

@@ -1,4 +1,4 @@
-"""Check that the installed SDK is one that this adapter is made for. Needs nothing of the SDK."""
+"""Check that the installed SDK is one that this adapter is made for. Imports nothing of the SDK."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ OLDEST = (0, 21)
 
 
 def check_sdk() -> None:
-    """Look at the version before anything of the SDK is imported, which may fail in any way.
+    """Check the version before anything of the SDK is imported, which may fail in any way.
 
     Raises:
-        ConfigError: it is too old, or not there.
+        ConfigError: the SDK is too old.
     """
     needed = ".".join(map(str, OLDEST))
-    remedy = f"run `pip install 'openai-agents>={needed}'`"
     try:
         found = version("openai-agents")
     except PackageNotFoundError:
-        return  # a copy without metadata: the imports tell
+        return  # a copy without metadata, or none, which the imports then show
     numbers = re.match(r"(\d+)\.(\d+)", found)
     if numbers is not None and (int(numbers[1]), int(numbers[2])) < OLDEST:
-        raise ConfigError(f"openai-agents {found} is installed, and {needed} or newer is needed: {remedy}")
+        raise ConfigError(
+            f"openai-agents {found} is installed, and {needed} or newer is needed: "
+            f"run `pip install 'openai-agents>={needed}'`"
+        )
