@@ -1,4 +1,4 @@
-"""What `AegisInstrumentor` does once everything could be imported: `instrument()`, which fails closed."""
+"""Start governance for `AegisInstrumentor` once everything could be imported; fail closed."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _LONGEST_REASON = 300
 
 
 def start(**settings: Any) -> None:
-    """Govern; where that cannot be, refuse every call with the reason, unless it is monitor mode."""
+    """Govern tool calls; where that fails, refuse every call with the reason, except in monitor mode."""
     providers = {name: settings[name] for name in PROVIDERS if settings.get(name) is not None}
-    if not providers:  # who gives some exports by themselves
+    if not providers:  # a program that gives some exports by itself
         try:
             configure_otlp()
         except Exception as error:
@@ -44,7 +44,7 @@ def start(**settings: Any) -> None:
 
 
 def stop() -> None:
-    """Take it back."""
+    """Stop governing, or refusing."""
     let_run()
     if Instrumentation.current is not None:
         Instrumentation.current.uninstrument()
@@ -52,11 +52,11 @@ def stop() -> None:
 
 def _refuse_calls(why: str, providers: dict[str, Any]) -> None:
     try:
-        nothing = Policy.from_dict(
+        block_all = Policy.from_dict(
             {"version": "1", "defaults": {"risk_level": "critical", "approval": "block"}, "rules": []}
         )
         usable = {name: given for name, given in providers.items() if hasattr(given, PROVIDERS[name])}
-        runtime = Runtime(policy=nothing, mode=Mode.ENFORCE, recorder=Recorder(**usable))
+        runtime = Runtime(policy=block_all, mode=Mode.ENFORCE, recorder=Recorder(**usable))
         runtime.governor.unavailable = refusal.unavailable(why)
         instrument(runtime=runtime).by_loader = True
     except Exception as worse:

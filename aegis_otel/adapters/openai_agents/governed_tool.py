@@ -1,4 +1,4 @@
-"""`@governed_tool`: a function, or a tool of the SDK, as a governed tool of the SDK."""
+"""`@governed_tool`: makes a governed tool of a function, or of a tool of the SDK."""
 
 from __future__ import annotations
 
@@ -77,15 +77,15 @@ def governed_tool(
 
 
 def behind_gate(tool: FunctionTool, gate: Gate) -> FunctionTool:
-    """A copy of `tool` behind a gate of its own. Everything else of it stays as it was.
+    """Return a copy of `tool` behind a gate of its own, and otherwise as it was.
 
     Raises:
-        ConfigError: it has one.
+        ConfigError: the tool has a gate.
     """
     if is_governed(tool):
         raise ConfigError(f"tool `{tool.name}` is governed already: remove one `governed_tool`")
     governed = copy.copy(tool)  # not made anew: a subclass may have a constructor of its own
-    own = vars(governed)  # past whatever is installed on the class
+    own = vars(governed)  # past the descriptors of the capture point
     own["tool_input_guardrails"] = [gate.guardrail, *(own["tool_input_guardrails"] or ())]
     gate.needs_approval = own["needs_approval"]
     own["on_invoke_tool"] = gated(ungated(own["on_invoke_tool"]), gate, inspectable=False)

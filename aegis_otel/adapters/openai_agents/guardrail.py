@@ -1,4 +1,4 @@
-"""Governance as nothing but an object: an input guardrail to put on tools, with no class patched."""
+"""`governance_guardrail`: governance by an input guardrail that you put on tools; no class is changed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,7 @@ from agents import FunctionTool, ToolGuardrailFunctionOutput, ToolInputGuardrail
 from agents.tool_context import ToolContext
 
 from aegis_otel.adapters.openai_agents.capture.function_tools import Gates, SharedGuardrail, ToolGate
-from aegis_otel.adapters.openai_agents.gates.actions import (
-    DEFAULT_TARGET,
-    ActionFactory,
-    LiveActions,
-    with_plain,
-)
+from aegis_otel.adapters.openai_agents.gates.actions import DEFAULT_TARGET, ActionFactory, with_plain
 from aegis_otel.adapters.openai_agents.gates.argument_validation import Prepared
 from aegis_otel.adapters.openai_agents.gates.body_watch import is_sync
 from aegis_otel.adapters.openai_agents.gates.function_gate import Actions, Gate
@@ -29,7 +24,7 @@ _UNSEEN = "Cancelled; a synchronous tool goes on in its thread, and nobody saw h
 
 
 def governance_guardrail(runtime: Runtime) -> ToolInputGuardrail[Any]:
-    """A guardrail for `tool_input_guardrails=[...]` of tools and MCP servers.
+    """Return a guardrail for `tool_input_guardrails=[...]` of tools and MCP servers.
 
     Put it last: what a later guardrail rejects is recorded as if it had run. A guardrail does not see its
     tool's body. So a call is recorded as failed only if an exception leaves the tool (the SDK turns most
@@ -47,16 +42,16 @@ def governance_guardrail(runtime: Runtime) -> ToolInputGuardrail[Any]:
     gates = _WatchingGates(runtime.governor, {})
 
     async def guard(data: ToolInputGuardrailData) -> ToolGuardrailFunctionOutput:
-        return await gates.met(data).guard(data)
+        return await gates.find(data).guard(data)
 
     return SharedGuardrail(guard, gates)
 
 
 class _WatchingGates(Gates):
-    def met(self, data: ToolInputGuardrailData) -> Gate:
-        """The gate of the tool that is called.
+    def find(self, data: ToolInputGuardrailData) -> Gate:
+        """Return the gate of the tool that is called.
 
-        Without a schema where the agent does not list it (MCP), or more than one of that name.
+        It has no schema where the agent does not list the tool (MCP), or lists more than one of that name.
         """
         name, qualified = data.context.tool_name, data.context.qualified_tool_name
         listed = [each for each in getattr(data.agent, "tools", ()) if isinstance(each, FunctionTool)]
@@ -73,7 +68,7 @@ class _WatchingGates(Gates):
 
 
 def _names(shown: str) -> Iterator[str]:
-    """What a tool that is not at hand may be called: the SDK puts `mcp_<server>__` before names of MCP."""
+    """Yield the names that an unlisted tool may have: the SDK puts `mcp_<server>__` before names of MCP."""
     yield shown
     if shown.startswith("mcp_"):
         parts = shown.split("__")
@@ -81,18 +76,18 @@ def _names(shown: str) -> Iterator[str]:
 
 
 class _WatchingGate(ToolGate):
-    """Sees the end of the SDK's task for the call, where it does not see the body."""
+    """Sees the end of the SDK's task for the call, because it does not see the body."""
 
     unseen: str | None = None
-    """The name of the tool, where it could not be found; the gate before its body may be another then."""
+    """The name of the tool, where it could not be found; the gate before its body may be another one then."""
 
     def leads_to(self, gate: Gate) -> bool:
         if self.unseen is None or not isinstance(gate, ToolGate):
             return gate is self
-        return gate.among is self.among and gate.tool_name == self.unseen
+        return gate.among is self.among and gate.tool is not None and gate.tool.name == self.unseen
 
     def _is_preview(self, context: ToolContext[Any]) -> bool:  # noqa: ARG002
-        return False  # nothing stands behind it that could still decide
+        return False  # no gate behind it could still decide
 
     def _let_on(self, call: Call, context: ToolContext[Any], prepared: Prepared | None) -> None:
         if prepared is not None:
@@ -101,21 +96,18 @@ class _WatchingGate(ToolGate):
 
     def _close_with_task(self, call: Call) -> None:
         def close(task: asyncio.Task[Any]) -> None:
-            if task.cancelled() and self._may_go_on():
-                self.governor.abandon(call, RecordStatus.UNKNOWN, _UNSEEN)
-            elif task.cancelled():
-                self.governor.abandon(call, RecordStatus.CANCELLED, "Cancelled while running")
+            if task.cancelled():
+                # The end of the task is not the end of a function in a thread, which cannot be seen here.
+                if self.tool is None or is_sync(self.tool.on_invoke_tool):
+                    self.governor.abandon(call, RecordStatus.UNKNOWN, _UNSEEN)
+                else:
+                    self.governor.abandon(call, RecordStatus.CANCELLED, "Cancelled while running")
             elif (error := task.exception()) is not None:
                 call.error_type = error_type(type(error))
                 self.governor.abandon(call, RecordStatus.FAILED, describe(error))
             else:
                 self.governor.abandon(call, RecordStatus.SUCCESS, None)
 
-        # The end of its task is not the end of a function in a thread, which nothing here can see.
         task = asyncio.current_task()
         if task is not None:
             task.add_done_callback(close)
-
-    def _may_go_on(self) -> bool:
-        tool = self._actions.tool() if isinstance(self._actions, LiveActions) else None
-        return tool is None or is_sync(tool.on_invoke_tool)

@@ -1,4 +1,4 @@
-"""`AegisTracingProcessor`: governance for a program that registers tracing processors and nothing else."""
+"""`AegisTracingProcessor`: governance for a program that only registers tracing processors."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _log = logging.getLogger("aegis_otel")
 
 
 class AegisTracingProcessor(SpanBridge):
-    """For `agents.add_trace_processor(...)`: decides before each tool's body, and bridges the SDK's traces.
+    """Decides before each tool's body, and bridges the SDK's traces: for `agents.add_trace_processor(...)`.
 
-    The SDK cannot be stopped from inside a processor, so decisions are made at the same capture point as
-    those of `instrument()`, which is in place from the moment this is made, whatever becomes of tracing.
+    A processor cannot stop the SDK, so decisions are made at the same capture point as those of
+    `instrument()`. It is in place from the moment this object is made, with tracing on or off.
 
     Args:
         policy: As for `instrument`.

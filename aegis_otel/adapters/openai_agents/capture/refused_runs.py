@@ -1,4 +1,4 @@
-"""No agent runs at all: where calls cannot be refused one by one. Needs nothing but `agents`."""
+"""Refuse every run of an agent, where calls cannot be refused one by one. Imports only `agents`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _patches = Patches()
 
 
 def refuse_runs(why: str) -> None:
-    """Have every way to start a run raise ConfigError with the reason, until `let_run`."""
+    """Make every way to start a run raise ConfigError with the reason, until `let_run`."""
 
     def refuse(*args: object, **kwargs: object) -> NoReturn:  # noqa: ARG001
         raise ConfigError(f"{_TEXT}: {why}")
@@ -33,5 +33,5 @@ def refuse_runs(why: str) -> None:
 
 
 def let_run() -> None:
-    """Take the refusal back."""
+    """Let runs start again."""
     _patches.undo()

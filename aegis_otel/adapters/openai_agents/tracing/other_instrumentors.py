@@ -12,50 +12,32 @@ if TYPE_CHECKING:
 
 
 SpanOf = Callable[[Span[Any]], "OTelSpan | None"]
-"""The OpenTelemetry span to make current for a tool call of the SDK, where it is not current already."""
+"""Returns the OpenTelemetry span to make current for a tool call; None where it is current already."""
 
 
 class Instrumentor(NamedTuple):
+    """A package that makes a whole tree of spans."""
+
     module: str
     """Where its processor, or its trace provider, is defined."""
-    attaches: bool
+    attaches: bool = True
     """Whether the span of a tool call is current while it runs; if not, it is to be looked up."""
-    why: str
 
 
 INSTRUMENTORS = (
-    Instrumentor(
-        "opentelemetry.instrumentation.genai.openai_agents",
-        attaches=True,
-        why="OpenTelemetry's own: invoke_workflow, invoke_agent and execute_tool by the same conventions",
-    ),
-    Instrumentor(
-        "opentelemetry.instrumentation.openai_agents",
-        attaches=True,
-        why="OpenLLMetry, and the predecessor of OpenTelemetry's own: a whole tree",
-    ),
-    Instrumentor(
-        "openinference.instrumentation.openai_agents",
-        attaches=True,
-        why="OpenInference: a whole tree, by its own conventions",
-    ),
-    Instrumentor(
-        "logfire",
-        attaches=True,
-        why="wraps the SDK's trace provider instead of being a processor; a whole tree",
-    ),
-    Instrumentor(
-        "openai_agents_opentelemetry",
-        attaches=False,
-        why="a whole tree that is never current; registered behind ours, its tool spans are beside ours",
-    ),
+    Instrumentor("opentelemetry.instrumentation.genai.openai_agents"),
+    Instrumentor("opentelemetry.instrumentation.openai_agents"),  # OpenLLMetry
+    Instrumentor("openinference.instrumentation.openai_agents"),
+    Instrumentor("logfire"),  # wraps the SDK's trace provider instead of being a processor
+    # Where it is registered behind our processor, its tool spans are beside ours.
+    Instrumentor("openai_agents_opentelemetry", attaches=False),
 )
 
 
 def bridged_elsewhere(ours: TracingProcessor, kin: type[TracingProcessor]) -> SpanOf | None:
-    """How to find the span of whoever else bridges the SDK's traces; None where nobody does.
+    """Return how to find the span of another bridge of the SDK's traces; None where there is no other.
 
-    The SDK lists its processors nowhere in public. Where they cannot be read, nobody is found.
+    The SDK lists its processors nowhere in public. Where they cannot be read, none is found.
 
     Args:
         ours: The processor that asks.
@@ -81,7 +63,7 @@ def _known(thing: object) -> Instrumentor | None:
 
 
 def _current(span: Span[Any]) -> None:
-    """It is current already."""
+    """Return None: the span is current already."""
 
 
 def _looked_up(processor: Any) -> SpanOf:

@@ -1,7 +1,7 @@
 """The SDK's traces as OpenTelemetry spans by the GenAI conventions.
 
-No decision is made here, and a tool call gets no span here: `govern_tool` and `execute_tool` come from
-the governor, with tracing on or off. Prompts, arguments and outputs go on no span.
+No decision is made here, and a tool call gets no span here: the governor makes `govern_tool` and
+`execute_tool`, with tracing on or off. No span gets prompts, arguments or outputs.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class SpanBridge(TracingProcessor):
         self._bridge.end_trace(trace.trace_id)
 
     def on_span_start(self, span: Span[Any]) -> None:
-        """Start what stands for `span`, if anything does."""
+        """Start the OpenTelemetry span of `span`, if it has one."""
         bridge = self._bridge
         ids = (span.trace_id, span.span_id, span.parent_id)
         kind = span.span_data.type
@@ -77,7 +77,7 @@ class SpanBridge(TracingProcessor):
             bridge.start(*ids, *_describe(span.span_data), client=kind in _CLIENTS)
 
     def on_span_end(self, span: Span[Any]) -> None:
-        """End it, with what is known only now."""
+        """End the OpenTelemetry span of `span`, with the attributes that are known only now."""
         bridge, data = self._bridge, span.span_data
         if span.span_id not in bridge or data.type == "function":
             bridge.end(span.trace_id, span.span_id)
@@ -89,11 +89,11 @@ class SpanBridge(TracingProcessor):
             bridge.end(span.trace_id, span.span_id, *_describe(data), error=_error(span))
 
     def force_flush(self) -> None:
-        """Have the tracer provider export what has ended."""
+        """Export the spans that have ended."""
         self._bridge.flush()
 
     def shutdown(self) -> None:
-        """End what is open. The tracer provider is the application's and stays up."""
+        """End the open spans. The tracer provider belongs to the application and stays up."""
         self._bridge.close()
 
     def _start_trace(self, trace_id: str, trace: Trace | None, until: str | None = None) -> None:
@@ -118,7 +118,7 @@ _bridges: weakref.WeakSet[Bridge] = weakref.WeakSet()
 
 @contextmanager
 def at_current_span() -> Iterator[None]:
-    """Make current what stands for the SDK's current span: local shell calls get no span from the SDK."""
+    """Make the span of the SDK's current span current: a local shell call gets no span from the SDK."""
     span = get_current_span()
     with ExitStack() as stack:
         if span is not None:
@@ -128,29 +128,30 @@ def at_current_span() -> Iterator[None]:
 
 
 _SKIPPED = ("task", "turn")
-"""The conventions have no span for a turn, and `invoke_workflow` is that of a run."""
+"""Kinds without a span: the conventions have none for a turn, and `invoke_workflow` is that of a run."""
 
 _CLIENTS = ("generation", "response", "mcp_tools")
-"""Calls of something that is elsewhere."""
+"""Kinds of spans that stand for a call of something in another process."""
 
 
 def _describe(data: Any) -> Described:
-    """What is known of a span now: less at its start than at its end."""
+    """Return what is known of a span now: less at its start than at its end."""
     describe = _DESCRIBE.get(data.type)
     # A kind the SDK may add, and those of its voice pipelines, show up by their type.
     return (redact_name(data.type), {}) if describe is None else describe(data)
 
 
-def _agent(data: Any) -> Described:
-    name = redact_name(data.name)
-    return f"{semconv.INVOKE_AGENT} {name}", {
-        semconv.GEN_AI_OPERATION_NAME: semconv.INVOKE_AGENT,
-        semconv.GEN_AI_AGENT_NAME: name,
-    }
+def _operation(operation: str, key: str, name: str | None) -> tuple[str, dict[str, Any]]:
+    """Return the name and the attributes of a span about an operation on something that has a name."""
+    if name is None:
+        return operation, {semconv.GEN_AI_OPERATION_NAME: operation}
+    shown = redact_name(name)
+    return f"{operation} {shown}", {semconv.GEN_AI_OPERATION_NAME: operation, key: shown}
 
 
-def _generation(data: Any) -> Described:
-    return _chat(data.usage, semconv.GEN_AI_REQUEST_MODEL, data.model)
+def _chat(usage: Any, key: str, model: str | None) -> tuple[str, dict[str, Any]]:
+    name, attributes = _operation(semconv.CHAT, key, model)
+    return name, {**attributes, semconv.GEN_AI_PROVIDER_NAME: "openai", **dict(_usage(usage))}
 
 
 def _response(data: Any) -> Described:
@@ -161,61 +162,37 @@ def _response(data: Any) -> Described:
     return name, attributes
 
 
-def _chat(usage: Any, key: str, model: str | None) -> Described:
-    attributes: Attributes = {
-        semconv.GEN_AI_OPERATION_NAME: semconv.CHAT,
-        semconv.GEN_AI_PROVIDER_NAME: "openai",
-        **dict(_usage(usage)),
-    }
-    if model is None:
-        return semconv.CHAT, attributes
-    named = attributes[key] = redact_name(model)
-    return f"{semconv.CHAT} {named}", attributes
-
-
 def _handoff(data: Any) -> Described:
-    name = semconv.HANDOFF
-    attributes: Attributes = {semconv.GEN_AI_OPERATION_NAME: semconv.HANDOFF}
+    name, attributes = _operation(semconv.HANDOFF, semconv.HANDOFF_TARGET, data.to_agent)
     if data.from_agent is not None:
         attributes[semconv.GEN_AI_AGENT_NAME] = redact_name(data.from_agent)
-    if data.to_agent is not None:
-        target = attributes[semconv.HANDOFF_TARGET] = redact_name(data.to_agent)
-        name = f"{name} {target}"
     return name, attributes
 
 
 def _guardrail(data: Any) -> Described:
-    name = redact_name(data.name)
-    return f"{semconv.RUN_GUARDRAIL} {name}", {
-        semconv.GEN_AI_OPERATION_NAME: semconv.RUN_GUARDRAIL,
-        semconv.GUARDRAIL_NAME: name,
-        semconv.GUARDRAIL_TRIGGERED: data.triggered is True,
-    }
+    name, attributes = _operation(semconv.RUN_GUARDRAIL, semconv.GUARDRAIL_NAME, data.name)
+    return name, {**attributes, semconv.GUARDRAIL_TRIGGERED: data.triggered is True}
 
 
 def _mcp_tools(data: Any) -> Described:
-    attributes: Attributes = {semconv.MCP_METHOD_NAME: semconv.MCP_LIST_TOOLS}
+    attributes: dict[str, Any] = {semconv.MCP_METHOD_NAME: semconv.MCP_LIST_TOOLS}
     if data.server is not None:
         attributes[semconv.MCP_SERVER_NAME] = redact_name(data.server)
     return semconv.MCP_LIST_TOOLS, attributes
 
 
-def _custom(data: Any) -> Described:
-    return redact_name(data.name), {}
-
-
 _DESCRIBE: dict[str, Callable[[Any], Described]] = {
-    "agent": _agent,
-    "generation": _generation,
+    "agent": lambda data: _operation(semconv.INVOKE_AGENT, semconv.GEN_AI_AGENT_NAME, data.name),
+    "generation": lambda data: _chat(data.usage, semconv.GEN_AI_REQUEST_MODEL, data.model),
     "response": _response,
     "handoff": _handoff,
     "guardrail": _guardrail,
     "mcp_tools": _mcp_tools,
-    "custom": _custom,
+    "custom": lambda data: (redact_name(data.name), {}),
 }
 
 _COUNTED = (
-    # One model call nests its details; a turn has them flat, and they are no attributes of an agent's span.
+    # A model call nests its details. A turn has them flat, and they are not attributes of an agent's span.
     (semconv.GEN_AI_INPUT_TOKENS, ("input_tokens",)),
     (semconv.GEN_AI_OUTPUT_TOKENS, ("output_tokens",)),
     (semconv.GEN_AI_CACHE_READ_TOKENS, ("input_tokens_details", "cached_tokens")),
