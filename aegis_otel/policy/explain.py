@@ -1,4 +1,4 @@
-"""Why a policy says what it says: every rule that was asked, and the test that told. Pure.
+"""Explain a verdict: every rule that was asked, and the test that decided it. Pure.
 
 It asks the evaluator's own tests in the evaluator's own order, so the two cannot come to different ends.
 """
@@ -27,7 +27,7 @@ IsHidden = Callable[[object], bool]
 
 
 class Match(StrEnum):
-    """What became of a rule."""
+    """How a rule ended."""
 
     YES = "matches"
     NO = "does not match"
@@ -67,13 +67,13 @@ class Explanation(NamedTuple):
 def explain(
     policy: Policy, action: Action, now: datetime, *, is_hidden: IsHidden = lambda _: False
 ) -> Explanation:
-    """What `policy` says about `action` at `now`, as `Policy.evaluate` does, and why.
+    """Explain what `policy` says about `action` at `now`, which is what `Policy.evaluate` says.
 
     Args:
         now: UTC when it has no zone.
         is_hidden: Tells redacted values; what a rule asks of one is unknown.
     """
-    # Of several forms the one that decides; `max` gives the first of equals, as `judge` does.
+    # The form that decides; `max` gives the first of equals, as `judge` does.
     action = max((action, *action.forms), key=lambda form: strictness(decide(policy.compiled, form, now)))
     schema = None if action.schema is None else Reading(action.schema)
     traces: list[RuleTrace] = []
@@ -124,7 +124,7 @@ def _clock(minutes: int) -> str:
 
 
 def _looked_at(label: str, test: Condition | tuple[Glob, ...], action: Action) -> Iterator[object]:
-    """The values an answer depends on."""
+    """Yield the values that an answer depends on."""
     if not isinstance(test, Condition):
         yield getattr(action, label.strip("`").removeprefix("match."))
     elif isinstance(test.spec, ParamTest):

@@ -1,4 +1,4 @@
-"""The `Policy` that users hold: loaded from files, text or data, merged, evaluated. Immutable."""
+"""The `Policy` that users hold: loaded from files, text or data, merged, evaluated. It is immutable."""
 
 from __future__ import annotations
 
@@ -47,23 +47,23 @@ class Policy:
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Policy:
-        """The policy in one file.
+        """Read the policy in one file.
 
         Raises:
             PolicyNotFound: there is no such file; also a FileNotFoundError.
-            PolicyError: it is no valid policy; every problem with its place.
+            PolicyError: it is not a valid policy; every problem with its place.
         """
         return cls.from_yaml_files(path)
 
     @classmethod
     def from_yaml_files(cls, *paths: str | Path) -> Policy:
-        """The policy in several files, the first file's rules first.
+        """Read the policy in several files, the first file's rules first.
 
         Of `defaults`, those of the first file that states any hold.
 
         Raises:
             PolicyNotFound: one of the files does not exist; also a FileNotFoundError.
-            PolicyError: one of them is no valid policy (the problems of all of them are listed), two
+            PolicyError: one of them is not a valid policy (the problems of all of them are listed), two
                 rules have one name, or no path was given.
         """
         from aegis_otel.policy.loading.loader import read_file  # noqa: PLC0415 - loads the parser
@@ -84,10 +84,10 @@ class Policy:
 
     @classmethod
     def from_text(cls, text: str | bytes, source: str = "<policy>") -> Policy:
-        """The policy in `text` (bytes are UTF-8); its problems and rules name `source` as their file.
+        """Read the policy in `text` (bytes are UTF-8); its problems and rules name `source` as their file.
 
         Raises:
-            PolicyError: it is no valid policy; every problem with its place.
+            PolicyError: it is not a valid policy; every problem with its place.
         """
         from aegis_otel.policy.loading.loader import read_text  # noqa: PLC0415
 
@@ -95,18 +95,18 @@ class Policy:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Policy:
-        """The policy in a dict of the form of a policy file.
+        """Read the policy in a dict of the form of a policy file.
 
         Raises:
-            PolicyNotMapping: `data` is no dict; also a TypeError.
-            PolicyError: it is no valid policy; every problem with its path in `data`.
+            PolicyNotMapping: `data` is not a dict; also a TypeError.
+            PolicyError: it is not a valid policy; every problem with its path in `data`.
         """
         from aegis_otel.policy.loading.loader import read_data  # noqa: PLC0415
 
         return cls([read_data(data)])
 
     def merge(self, other: Policy) -> Policy:
-        """A new policy: this one's rules, then `other`'s; the first `defaults` stated hold.
+        """Return a new policy: this one's rules, then `other`'s; the first `defaults` stated hold.
 
         Raises:
             PolicyError: two rules have one name; both places are named.
@@ -114,7 +114,7 @@ class Policy:
         return Policy(self.documents + other.documents)
 
     def evaluate(self, action: Action, *, now: datetime | None = None) -> PolicyDecision:
-        """What this policy says about `action`. Never raises.
+        """Return what this policy says about `action`. Never raises.
 
         Args:
             now: the time to decide at, UTC when it has no zone; None is now.
@@ -144,7 +144,7 @@ class Policy:
         return len(self.compiled.plan(action.type)[0]) if type(action.type) is str else 0
 
     def always_allows(self, action_type: str) -> bool:
-        """Whether every action of that type is `auto`, whatever its target, agent, parameters and time."""
+        """Return whether every action of that type is `auto`, whatever else is true of it."""
         steps, *_ = self.compiled.plan(action_type)
         return all(verdict.approval is Approval.AUTO for _, verdict, _ in steps)
 

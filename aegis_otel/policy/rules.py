@@ -1,4 +1,4 @@
-"""A policy after validation: what was written, in types, each with its place. Nothing is compiled yet.
+"""A policy after validation: what was written, as types, each with its place. Nothing is compiled yet.
 
 `loading/loader.py` makes these; the compiler, the digest and the linter read them. A value that reached
 these types needs no further checks.

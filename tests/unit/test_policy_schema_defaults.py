@@ -189,4 +189,4 @@ def test_a_schema_has_the_default_that_is_filled_in(parts: list[dict[str, Any]],
     sent: dict[str, Any] = {}
     assert fill_defaults(sent, schema)
     assert (sent["limit"] is not None) is default
-    assert Reading(schema).has_default(("limit",)) is default
+    assert Reading(schema).at(("limit",)).default is default

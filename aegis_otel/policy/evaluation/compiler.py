@@ -1,10 +1,4 @@
-"""Validated documents in, a `CompiledPolicy` out: named rules, shared verdicts, a digest, an index.
-
-The stages, in the order in which each needs the one before: name the rules, find the defaults in
-force, digest what was written, compile the rules, index them by action type. Only the first can fail.
-
-Which rules can match an action type, without trying each: literals and prefixes are looked up.
-"""
+"""Compile validated documents into one policy: named rules, shared verdicts, a digest, an index by type."""
 
 from __future__ import annotations
 
@@ -25,7 +19,7 @@ from aegis_otel.policy.rules import Defaults, Patterns, PolicyDocument, Rule
 
 
 class TypeIndex:
-    """The type patterns of all rules, by shape."""
+    """The type patterns of all rules, by shape: literals and prefixes are looked up instead of tried."""
 
     def __init__(self, patterns: Sequence[Sequence[Glob]]) -> None:
         self._exact: dict[str, list[int]] = {}
@@ -43,7 +37,7 @@ class TypeIndex:
                     self._others.append((glob.matches, number))
 
     def find(self, action_type: str) -> list[int]:
-        """The numbers of the rules whose type patterns match, in order."""
+        """Return the numbers of the rules whose type patterns match, in order."""
         found = set(self._exact.get(action_type, ()))
         for length, by_prefix in self._prefixes.items():
             found.update(by_prefix.get(action_type[:length], ()))
@@ -98,11 +92,11 @@ class CompiledPolicy:
         self._index = TypeIndex([rule.types for rule in rules])
 
     def matching(self, action_type: str) -> list[int]:
-        """The numbers of the rules whose type patterns match, in order."""
+        """Return the numbers of the rules whose type patterns match, in order."""
         return self._index.find(action_type)
 
     def plan(self, action_type: str) -> Plan:
-        """The plan for `action_type`, made on first use.
+        """Return the plan for `action_type`, made on first use.
 
         Action types come from a model, so the cache is bounded; a plan is cheap enough to make again.
         """
@@ -151,7 +145,7 @@ def compile_policy(documents: Sequence[PolicyDocument]) -> CompiledPolicy:
 
 
 def _name(rules: Sequence[Rule]) -> list[str]:
-    """The names of `rules`; one without a name is called by its number, counted from 0."""
+    """Return the names of `rules`; one without a name is called by its number, counted from 0."""
     names = [rule.name or f"rule_{number}" for number, rule in enumerate(rules)]
     first: dict[str, Rule] = {}
     problems = []
@@ -167,7 +161,7 @@ def _name(rules: Sequence[Rule]) -> list[str]:
 
 
 def _digest(rules: Sequence[Rule], names: Sequence[str], defaults: Defaults) -> str:
-    """`sha256:` and hex over all that can change a decision, and nothing else."""
+    """Return `sha256:` and hex over all that can change a decision, and nothing else."""
     content = [
         defaults.approval.value,
         defaults.risk_level.name,

@@ -15,8 +15,7 @@ from aegis_otel.policy.evaluation.tool_schema import Presence, Reading
 from aegis_otel.policy.rules import ParamTest, Rule, TimeWindow
 
 Test = Callable[[Action, datetime, Reading | None], Answer]
-"""The last argument reads the action's schema. Without it, what only the schema can tell is unknown."""
-
+"""(action, now, what reads its schema) -> answer. Without the last, what only a schema says is unknown."""
 
 NOT_ASKED = "the tool's schema was not asked"
 NO_PARAMETER = "the tool has no such parameter"
@@ -34,7 +33,7 @@ class Condition(NamedTuple):
 
 
 class _Missing(Enum):
-    """Why there is no value to compare."""
+    """The reasons why no value can be compared."""
 
     ABSENT = "absent"
     CROSSED = "both the dotted name and the path it spells have a value"
@@ -42,7 +41,7 @@ class _Missing(Enum):
 
 
 def compile_conditions(rule: Rule) -> Iterator[Condition]:
-    """The tests of `rule`, the cheap one first."""
+    """Yield the tests of `rule`, the cheap one first."""
     if rule.window is not None:
         yield Condition("the time window", _window_test(rule.window), rule.window)
     for spec in rule.tests:
@@ -96,7 +95,7 @@ def _param_test(spec: ParamTest) -> Test:
 
 
 def find(params: Mapping[str, Any], path: str) -> Any:
-    """The value at `path`: the key spelled like it, or what the dots lead to; else a `_Missing`."""
+    """Return the value at `path`: the key spelled like it, or what the dots lead to; else a `_Missing`."""
     literal = params.get(path, _Missing.ABSENT)
     if "." not in path:
         return literal
@@ -116,15 +115,15 @@ def find(params: Mapping[str, Any], path: str) -> Any:
     return literal if value is _Missing.ABSENT else _Missing.CROSSED
 
 
-def spelled_otherwise(params: Mapping[str, Any], name: str) -> Iterator[str]:
-    """The keys of `params` that are not `name` and could be read as it."""
+def _spelled_otherwise(params: Mapping[str, Any], name: str) -> Iterator[str]:
+    """Yield the keys of `params` that are not `name` and could be read as it."""
     for key in _spellings(params).get(skeleton(name), ()):
         if key != name:
             yield key
 
 
 def _spellings(params: Mapping[str, Any]) -> Mapping[str, list[str]]:
-    """The keys of `params` by skeleton, made once for all rules: there may be thousands of either."""
+    """Return the keys of `params` by skeleton, made once for all rules: there may be thousands of either."""
     known: Mapping[str, list[str]] | None = getattr(params, "spellings", None)
     if known is None:
         found: dict[str, list[str]] = {}
@@ -140,25 +139,28 @@ def _spellings(params: Mapping[str, Any]) -> Mapping[str, list[str]]:
 def _other_spelling(
     params: Mapping[str, Any], path: str, steps: tuple[str, ...], schema: Reading | None
 ) -> str | None:
-    """Why the value at `path` may not be what the tool takes for it; None where it is."""
+    """Say why the value at `path` may not be what the tool takes for it; None where it is."""
+    for keys in _other_spellings(params, path, steps):
+        if schema is None:
+            return NOT_ASKED
+        if not schema.at(keys).is_listed:
+            return OTHER_SPELLING
+    return None
+
+
+def _other_spellings(
+    params: Mapping[str, Any], path: str, steps: tuple[str, ...]
+) -> Iterator[tuple[str, ...]]:
+    """Yield the keys to values that could be read as that of `path`, or as one on the way to it."""
     if len(steps) > 1:
-        for key in spelled_otherwise(params, path):
-            if schema is None:
-                return NOT_ASKED
-            if not schema.lists((key,)):
-                return OTHER_SPELLING
+        yield from ((key,) for key in _spelled_otherwise(params, path))
     value: Any = params
     for depth, step in enumerate(steps):
         if not isinstance(value, Mapping):
-            break
+            return
         if len(value) > 1 or step not in value:
-            for key in spelled_otherwise(value, step):
-                if schema is None:
-                    return NOT_ASKED
-                if not schema.lists((*steps[:depth], key)):
-                    return OTHER_SPELLING
+            yield from ((*steps[:depth], key) for key in _spelled_otherwise(value, step))
         value = value.get(step)
-    return None
 
 
 def _absent(params: Mapping[str, Any], path: str, steps: tuple[str, ...], schema: Reading | None) -> Answer:
@@ -169,25 +171,25 @@ def _absent(params: Mapping[str, Any], path: str, steps: tuple[str, ...], schema
             return NO_PARAMETER
         case Presence.UNREADABLE:
             return UNREADABLE_SCHEMA
-    if "." in path and schema.lists((path,)):
+    if "." in path and schema.at((path,)).is_listed:
         steps = (path,)
     missing = _steps_until(params, steps, _Missing.ABSENT)
-    if schema.requires(missing):
+    if schema.at(missing).required:
         return "the tool requires it, and the call does not have it"
-    if schema.has_default(missing):
+    if schema.at(missing).default:
         return "the call does not have it, and what its default is cannot be told"
     return False
 
 
 def _null(params: Mapping[str, Any], path: str, steps: tuple[str, ...], schema: Reading | None) -> Answer:
     where = (path,) if path in params else _steps_until(params, steps, None)
-    if schema is not None and schema.allows_null(where):
+    if schema is not None and schema.at(where).presence is Presence.HAS_NULLABLE:
         return False
     return "the value is null"
 
 
 def _steps_until(params: Mapping[str, Any], steps: tuple[str, ...], end: object) -> tuple[str, ...]:
-    """The keys that lead to `end` on the way along `steps`, whatever keys with dots there are."""
+    """Return the keys that lead to `end` on the way along `steps`, whatever keys with dots there are."""
     value: Any = params
     for number, step in enumerate(steps, 1):
         value = value.get(step, _Missing.ABSENT)

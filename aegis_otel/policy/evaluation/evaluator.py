@@ -1,9 +1,9 @@
-"""(compiled policy, action, now) -> verdict. Pure and total: never raises, reads nothing else.
+"""Decide an action by a compiled policy, at a time. Pure and total: nothing raises, nothing else is read.
 
-`Policy.evaluate` runs the plan for the action's type and is done when every rule it asks matches
-plainly or plainly does not. Where one does not (or the type is new, or anything raises), this module
-asks the three-valued tests of each rule: a rule whose match is unknown competes with what the rules
-after it say, and the strictest verdict wins.
+`Policy.evaluate` runs the plan for the action's type and is done when every rule either plainly matches or
+plainly does not. Where one does neither (or the type is new, or anything raises), this module asks the
+three-valued tests of each rule: a rule whose match is unknown competes with what the rules after it say, and
+the strictest verdict wins.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from aegis_otel.policy.rules import ParamTest
 _STRICTNESS = {approval: rank for rank, approval in enumerate(Approval)}
 _NO_PLAN: Plan = ((), False, frozenset())
 _MOST_ADVICE = 3
-"""Parameters that the model is told about in one answer."""
+"""Parameters that one answer to the model names."""
 
 
 def judge(policy: CompiledPolicy, action: Action, now: datetime) -> Verdict:
-    """What `policy` says about `action` at `now` (UTC when it has no zone): the strictest of its forms.
+    """Return what `policy` says about `action` at `now` (UTC without a zone): the strictest of its forms.
 
     Never raises.
     """
@@ -54,7 +54,7 @@ def _judge(policy: CompiledPolicy, action: Action, now: datetime) -> Verdict:
 
 
 def _confusable(action: Action, names: Set[str]) -> bool:
-    """Whether a parameter that the schema does not name could be another spelling of one a rule looks at."""
+    """Return whether a parameter that the schema does not name could be one that a rule asks about."""
     if not names or action.schema is None:
         return False
     properties = action.schema.get("properties") or {}
@@ -62,7 +62,7 @@ def _confusable(action: Action, names: Set[str]) -> bool:
 
 
 def decide(policy: CompiledPolicy, action: Action, now: datetime) -> Verdict:
-    """What the three-valued tests of `policy` say about one form of an action. Never raises."""
+    """Return what the three-valued tests of `policy` say about one form of an action. Never raises."""
     try:
         schema = None if action.schema is None else Reading(action.schema)
         rules = _candidates(policy, action.type)
@@ -76,7 +76,7 @@ def decide(policy: CompiledPolicy, action: Action, now: datetime) -> Verdict:
 def advised(
     verdict: Verdict, rules: Sequence[CompiledRule], action: Action, now: datetime, schema: Reading | None
 ) -> Verdict:
-    """The verdict with what the model may read to correct the call, where a rule counts as a match."""
+    """Add to a verdict what the model may read to correct the call, where a rule counts as a match."""
     if not verdict.errors:
         return verdict
     rule = next((rule for rule in rules if rule.name == verdict.matched_rule), None)
@@ -85,7 +85,7 @@ def advised(
 
 
 def _advice(tested: Iterable[tuple[str, object, Answer]]) -> str:
-    """Sentences for the model: which parameters could not be read. They hold no value of the policy's."""
+    """Return which parameters could not be read, for the model. It holds no value of the policy."""
     unread: dict[str, None] = {}
     for _, test, answer in tested:
         if not isinstance(answer, str) or answer in BEYOND_THE_CALL or not isinstance(test, Condition):
@@ -103,7 +103,7 @@ def _candidates(policy: CompiledPolicy, action_type: object) -> Sequence[Compile
 
 
 def strictest(policy: CompiledPolicy, judged: Iterable[tuple[CompiledRule, list[str] | None]]) -> Verdict:
-    """The verdict, from what `unknowns` says of each rule; rules after a certain match are not asked."""
+    """Return the verdict, given what `unknowns` says of each rule up to the first certain match."""
     certain = policy.default_verdict
     doubts: list[tuple[CompiledRule, list[str]]] = []
     for rule, unknown in judged:
@@ -126,14 +126,14 @@ def strictest(policy: CompiledPolicy, judged: Iterable[tuple[CompiledRule, list[
 
 
 def strictness(verdict: Verdict) -> tuple[int, int]:
-    """What the stricter of two verdicts has more of: approval, then risk."""
+    """Return the rank of a verdict, the strictest highest: by approval, then by risk."""
     return _STRICTNESS[verdict.approval], verdict.risk_level
 
 
 def tests(
     rule: CompiledRule, action: Action, now: datetime, schema: Reading | None
 ) -> Iterator[tuple[str, Condition | tuple[Glob, ...], Answer]]:
-    """Every test of `rule` in order: what messages call it, the test itself, its answer."""
+    """Yield every test of `rule` in order: what messages call it, the test itself, its answer."""
     for name, globs in rule.texts:
         yield f"`match.{name}`", globs, _text_answer(globs, getattr(action, name))
     for condition in rule.conditions:
@@ -145,7 +145,7 @@ def tests(
 
 
 def unknowns(tested: Iterable[tuple[str, object, Answer]]) -> list[str] | None:
-    """Why it is unknown whether a rule matches; empty when it does, None when it does not."""
+    """Say why it is unknown whether a rule matches; empty when it does, None when it does not."""
     unknown = []
     for label, _, answer in tested:
         if answer is False:

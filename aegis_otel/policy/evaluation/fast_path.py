@@ -1,10 +1,10 @@
-"""The common cases of a rule as one generated expression; everything unusual is left to the evaluator.
+"""Compile the common cases of a rule into one generated expression; the evaluator answers the unusual ones.
 
-A rule that matches plainly or plainly does not is most of all decisions, and calls are what they cost.
-So target, agent and comparisons of plain parameters become one Python expression per rule. Wherever
-the answer is not plain (absent, null, another type, NaN, any exception) the expression raises, and the
-evaluator asks the three-valued tests instead, which alone say what is unknown. The source is made of
-the fixed pieces below and numbered constants: no text of a policy is ever part of it.
+Most rules either plainly match a call or plainly do not, and the time that takes is the time of function
+calls. So target, agent and comparisons of plain parameters become one Python expression for each rule. Where
+the answer is not plain (absent, null, another type, NaN, any exception), the expression raises, and the
+evaluator asks the three-valued tests, which alone say what is unknown. The source is made of the fixed pieces
+below and numbered constants: no text of a policy is ever part of it. docs/design.md says what it saves.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from aegis_otel.policy.evaluation.patterns import Glob, Shape
 from aegis_otel.policy.rules import ParamTest
 
 Applies = Callable[[Action, datetime | None], bool]
-"""Whether the rule applies; raises where that is not plain."""
+"""(action, now) -> whether the rule applies; raises where that is not plain."""
 
 
 class NotPlain(Exception):
@@ -50,7 +50,7 @@ _GENERAL = "plain({test}(action, now, None))"
 def compile_applies(
     targets: Iterable[Glob], agents: Iterable[Glob], conditions: Iterable[Condition]
 ) -> Applies | None:
-    """The plain test of a rule beyond its action type; None when there is nothing more to test."""
+    """Return the plain test of a rule beyond its action type; None when there is nothing more to test."""
     constants: list[Any] = []
 
     def constant(value: Any) -> str:
@@ -101,7 +101,7 @@ def _condition(condition: Condition, constant: Callable[[Any], str]) -> str:
 
 @lru_cache(maxsize=256)
 def _factory(source: str) -> Callable[..., Any]:
-    """The maker of all rules of one form: few forms, however many rules."""
+    """Return the maker of all rules of one form: there are few forms, however many rules."""
     namespace: dict[str, Any] = {}
     exec(source, namespace)  # noqa: S102 - assembled above from fixed pieces only
     make: Callable[..., Any] = namespace["make"]

@@ -40,7 +40,7 @@ class Regex:
             raise BadRegex(text) from None
 
     def search(self, text: str) -> bool:
-        """Whether the pattern is found in `text`, all of it.
+        """Return whether the pattern is found in `text`, all of it.
 
         Raises:
             UnicodeEncodeError: `text` has a lone surrogate, which RE2 cannot read.
@@ -82,7 +82,7 @@ class Glob(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def compile_glob(text: str) -> Glob:
-    """The glob written as `text`."""
+    """Compile the glob written as `text`."""
     normal = re.sub(r"\*+", "*", text)
     if "?" in normal:
         return Glob(text, Shape.MIXED, "", _segments(normal))
@@ -125,7 +125,7 @@ def _segments(pattern: str, any_letter: str = ".") -> Matcher:
 
 @lru_cache(maxsize=16384)
 def _part(text: str, any_letter: str) -> re.Pattern[str]:
-    """The letters and question marks between two stars; long globs repeat the same ones."""
+    """Compile the letters and question marks between two stars; long globs repeat the same ones."""
     return re.compile(any_letter.join(map(re.escape, text.split("?"))), re.DOTALL)
 
 
@@ -166,7 +166,7 @@ class Outline(NamedTuple):
 
 @lru_cache(maxsize=16384)
 def outline(text: str) -> Outline:
-    """The outline of the glob `text`."""
+    """Return the outline of the glob `text`."""
     normal = _normal(text)
     runs = re.split(r"[*?]+", normal)
     distinct = tuple(sorted(set(runs) - {""}, key=len, reverse=True))
@@ -174,7 +174,7 @@ def outline(text: str) -> Outline:
 
 
 def may_cover(wide: Outline, narrow: Outline) -> bool:
-    """Whether `covers` is worth asking: letters are only matched by the same letters in a row."""
+    """Return whether `covers` is worth asking: letters are only matched by the same letters in a row."""
     if wide.letters > narrow.letters or (wide.is_fixed and not narrow.is_fixed):
         return False
     text = narrow.text
@@ -182,7 +182,7 @@ def may_cover(wide: Outline, narrow: Outline) -> bool:
 
 
 def may_overlap(one: Outline, other: Outline) -> bool:
-    """Whether `overlap` is worth asking: beginnings and ends have to agree."""
+    """Return whether `overlap` is worth asking: beginnings and ends have to agree."""
     a, b = one.start, other.start
     if not (a.startswith(b) or b.startswith(a)):
         return False
@@ -210,7 +210,7 @@ _STAR, _ANY = "\ud800", "\ud801"
 
 @lru_cache(maxsize=4096)
 def _literally(outer: str) -> Matcher:
-    """A test for whether stars of `outer` take all `_STAR` of a text: a `?` does not."""
+    """Return a test for whether stars of `outer` take all `_STAR` of a text: a `?` does not."""
     return _segments(outer, f"[^{_STAR}]")
 
 
@@ -232,7 +232,7 @@ def overlap(one: str, other: str) -> str | None:
 
 
 def _fill_in(fixed: str, glob: str) -> str | None:
-    """A text of `fixed`, which has no star, that `glob` matches."""
+    """Return a text of `fixed`, which has no star, that `glob` matches."""
     if "?" not in fixed:
         return fixed if compile_glob(glob).matches(fixed) else None
     parts = glob.split("*")
@@ -259,7 +259,7 @@ def _fits(fixed: str, part: str, place: int) -> bool:
 
 
 def _merge(one: str, other: str) -> str | None:
-    """The longer of two beginnings with the wildcards of each filled from the other, if they agree."""
+    """Return the longer of two beginnings, its wildcards filled in from the other, if they agree."""
     short, long = sorted((one, other), key=len)
     if "?" not in short and "?" not in long:
         return long if long.startswith(short) else None
@@ -272,7 +272,7 @@ def _merge(one: str, other: str) -> str | None:
 
 
 def _normal(pattern: str) -> str:
-    """One spelling for equal patterns: in a run of wildcards, question marks first, then one star."""
+    """Return one spelling for equal patterns: in a run of wildcards, question marks first, then one star."""
     if "**" not in pattern and "*?" not in pattern:
         return pattern
     return re.sub(r"[*?]+", lambda run: "?" * run[0].count("?") + ("*" if "*" in run[0] else ""), pattern)

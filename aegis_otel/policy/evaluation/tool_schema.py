@@ -37,7 +37,7 @@ class Presence(Enum):
     """The possible answers of a schema about a path."""
 
     HAS = "has"
-    """It is there, and null is no value of it."""
+    """It is there, and null is not a value of it."""
     HAS_NULLABLE = "has, or null"
     LACKS = "lacks"
     """No arguments that the schema describes have it: the policy's path is a typo."""
@@ -53,16 +53,22 @@ _SUREST = (Presence.UNREADABLE, Presence.HAS, Presence.HAS_NULLABLE, Presence.LA
 that rules it out."""
 
 
-class _Seen(NamedTuple):
-    """The findings of a walk about one parameter."""
+class SchemaAnswer(NamedTuple):
+    """What a schema says about one parameter."""
 
     presence: Presence
     required: bool = False
+    """Whether no valid arguments lack it."""
     default: bool = False
-    """True where it has a default other than null."""
+    """Whether it has a default other than null."""
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether the schema names it."""
+        return self.presence in (Presence.HAS, Presence.HAS_NULLABLE)
 
 
-_NOT_READ = _Seen(Presence.UNREADABLE)
+_NOT_READ = SchemaAnswer(Presence.UNREADABLE)
 
 
 class TooLarge(Exception):
@@ -95,35 +101,19 @@ class Reading:
         self._schema = schema
         self._steps_left = _MAX_READING
         self._presences: dict[str, Presence] = {}
-        self._seen: dict[tuple[str, ...], _Seen] = {}
+        self._seen: dict[tuple[str, ...], SchemaAnswer] = {}
 
     def presence(self, path: str) -> Presence:
         """Return what the schema says about the dotted `path`."""
         known = self._presences.get(path)
         if known is None:
-            known = self._look((path,)).presence
-            if "." in path and known not in (Presence.HAS, Presence.HAS_NULLABLE):
-                known = self._look(tuple(path.split("."))).presence
-            self._presences[path] = known
+            literal = self.at((path,))
+            found = literal if literal.is_listed or "." not in path else self.at(tuple(path.split(".")))
+            known = self._presences[path] = found.presence
         return known
 
-    def allows_null(self, steps: tuple[str, ...]) -> bool:
-        """Return whether null is a value of what these keys, and no other spelling of them, lead to."""
-        return self._look(steps).presence is Presence.HAS_NULLABLE
-
-    def lists(self, steps: tuple[str, ...]) -> bool:
-        """Return whether the schema names the parameter that these keys lead to."""
-        return self._look(steps).presence in (Presence.HAS, Presence.HAS_NULLABLE)
-
-    def requires(self, steps: tuple[str, ...]) -> bool:
-        """Return whether no valid arguments lack what these keys lead to."""
-        return self._look(steps).required
-
-    def has_default(self, steps: tuple[str, ...]) -> bool:
-        """Return whether the schema has a default other than null for what these keys lead to."""
-        return self._look(steps).default
-
-    def _look(self, steps: tuple[str, ...]) -> _Seen:
+    def at(self, steps: tuple[str, ...]) -> SchemaAnswer:
+        """Return what the schema says about what these keys, and no other spelling of them, lead to."""
         known = self._seen.get(steps)
         if known is None:
             if self._steps_left <= 0:  # whatever is asked now: a policy may have thousands of rules
@@ -212,15 +202,15 @@ class SchemaWalk:
         if not is_named and isinstance(part.get("additionalProperties"), Mapping):
             yield part["additionalProperties"]
 
-    def look(self, schema: Any, path: Sequence[str]) -> _Seen:
+    def look(self, schema: Any, path: Sequence[str]) -> SchemaAnswer:
         """Return what `schema` says about what the keys of `path` lead to."""
         if not path:
             if schema is False:
-                return _Seen(Presence.LACKS)
+                return SchemaAnswer(Presence.LACKS)
             nullable = self.allows_null(schema)
             default = any(each is not None for each in self.defaults([schema]))
-            return _Seen(Presence.HAS_NULLABLE if nullable else Presence.HAS, default=default)
-        found: list[_Seen] = []
+            return SchemaAnswer(Presence.HAS_NULLABLE if nullable else Presence.HAS, default=default)
+        found: list[SchemaAnswer] = []
         for part in self.parts(schema):
             found.append(self._own(part, path))
             for options in _choices(part):
@@ -228,10 +218,10 @@ class SchemaWalk:
                 found.append(_combined(_MOST, seen, required=all(each.required for each in seen)))
         return _combined(_SUREST, found, required=any(each.required for each in found))
 
-    def _own(self, part: Mapping[str, Any], path: Sequence[str]) -> _Seen:
+    def _own(self, part: Mapping[str, Any], path: Sequence[str]) -> SchemaAnswer:
         """Return what the keywords of one schema say, without those that hold together with it."""
         if not _allows_type(part, "object"):
-            return _Seen(Presence.LACKS)
+            return SchemaAnswer(Presence.LACKS)
         for keyword in _CONDITIONAL:  # no generator: this is most of what a large schema takes
             if keyword in part:
                 return _NOT_READ
@@ -245,10 +235,10 @@ class SchemaWalk:
             seens = [self.look(each, path[1:]) for each in inner]
             return _combined(_MOST, seens, required=all(each.required for each in seens))
         if inner or part.get("patternProperties"):
-            return _Seen(Presence.OPEN, required)
+            return SchemaAnswer(Presence.OPEN, required)
         # Left out, it means "open" in JSON Schema; but who lists properties means those.
         additional = part.get("additionalProperties", "properties" not in part)
-        return _Seen(Presence.LACKS if additional is False else Presence.OPEN, required)
+        return SchemaAnswer(Presence.LACKS if additional is False else Presence.OPEN, required)
 
     def allows_null(self, schema: Any) -> bool:
         """Return whether null is a value of `schema`."""
@@ -297,10 +287,10 @@ def _may_match(pattern: Any, key: str) -> bool:
         return True
 
 
-def _combined(order: Sequence[Presence], found: Sequence[_Seen], *, required: bool) -> _Seen:
+def _combined(order: Sequence[Presence], found: Sequence[SchemaAnswer], *, required: bool) -> SchemaAnswer:
     presences = {each.presence for each in found}
     presence = next(presence for presence in order if presence in presences)
-    return _Seen(presence, required, any(each.default for each in found))
+    return SchemaAnswer(presence, required, any(each.default for each in found))
 
 
 def has_defaults(schema: object) -> bool:
@@ -357,10 +347,10 @@ def _is_flat(field: object) -> bool:
 def fill_defaults(params: dict[str, Any], schema: Mapping[str, Any]) -> bool:
     """Put the defaults of `schema` into `params`, in place and at every depth, where they are left out.
 
-    Of alternatives (`anyOf`, `oneOf`) those count that the value fits: by `type`, `required`, and the
-    `const` and `enum` of its fields; all of them, where it fits none. If those that are left have different
-    defaults for a name, nobody can tell what the body will see: it is filled with null, or stays absent where
-    null is a value of it. Either makes a condition on it unknown, which counts against the call.
+    Those alternatives (`anyOf`, `oneOf`) count that the value fits: by `type`, `required`, and the `const`
+    and `enum` of its fields; all of them, where it fits none. If those have different defaults for a name,
+    what the body will see is not known: the name is filled with null, or stays absent where null is a value
+    of it. Either makes a condition on it unknown, which counts against the call.
 
     Returns:
         Whether all were filled in: False where the schema takes too many steps, or cannot be read.

@@ -35,7 +35,7 @@ FAMILIES: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
 
 
 def lint(policy: Policy, tools: Inventory | Mapping[str, Mapping[str, Any]] | None = None) -> list[Finding]:
-    """What is probably not meant in `policy`, in the order of its files and lines.
+    """Find what is probably not meant in `policy`, in the order of its files and lines.
 
     Args:
         tools: What is governed: an inventory, or the JSON Schema of the parameters of each tool by the

@@ -46,7 +46,7 @@ class Attack(NamedTuple):
 
 
 def attacks(test: ParamTest) -> Iterator[Attack]:
-    """Values that the pattern of `test` may take and should not, the most telling first."""
+    """Yield values that the pattern of `test` may take and should not, the most telling first."""
     pattern, content = str(test.expected), content_of(test.path)
     texts = list(samples(pattern))
     yield from _everything(pattern)
@@ -69,14 +69,14 @@ def attacks(test: ParamTest) -> Iterator[Attack]:
 
 
 def _inserted(pattern: str, payloads: Iterable[str], attack: Attack) -> Iterator[Attack]:
-    """The attack, with each text that the pattern takes with a payload in one of its open places."""
+    """Yield the attack with each text that the pattern takes with a payload in one of its open places."""
     for payload in payloads:
         for text, _ in inserted(pattern, payload):
             yield attack._replace(value=text)
 
 
 def _everything(pattern: str) -> Iterator[Attack]:
-    """Patterns that say nothing, or only what may not be there."""
+    """Yield texts for a pattern that says nothing, or only what may not be there."""
     if is_found(pattern, "") and is_found(pattern, "anything at all"):
         yield Attack("matches-all", "anything at all", "the pattern is found in every text", False)
         return
@@ -123,7 +123,7 @@ def _hosts(pattern: str) -> Iterator[Attack]:
 
 
 def host(url: str) -> str:
-    """The host that a lenient client reaches with `url`, without port; empty where there is none."""
+    """Return the host that a lenient client reaches with `url`, without port; empty where there is none."""
     _, found, rest = url.replace("\\", "/").partition("://")
     if not found:
         return ""
@@ -149,7 +149,7 @@ def _new_lines(pattern: str, content: Content) -> Iterator[Attack]:
 
 
 def _arguments(pattern: str, texts: list[str]) -> Iterator[Attack]:
-    """Arguments with which an allowed program does more than its name says."""
+    """Yield arguments with which an allowed program does more than its name says."""
     for program in dict.fromkeys(text.split(" ")[0].rpartition("/")[2] for text in texts):
         for arguments in WORDS["programs"].get(program, ()):
             why = f"{quoted(program)} does more with these arguments; list those that are meant"
@@ -161,7 +161,7 @@ def _arguments(pattern: str, texts: list[str]) -> Iterator[Attack]:
 
 
 def _ends(texts: list[str], content: Content) -> Iterator[Attack]:
-    """Text before and after what the pattern looks for."""
+    """Yield texts with more before and after what the pattern looks for."""
     open_end = "the pattern does not say how the value ends: write `$` at its end, for each alternative"
     open_start = "the pattern does not say how the value begins: write `^` at its start, for each alternative"
     strict = content in (Content.COMMAND, Content.PATH)
@@ -181,7 +181,7 @@ _WILD = re.compile(r"[*?]")
 
 
 def allowing(subject: Subject) -> Iterator[Finding]:
-    """What `auto` rules let through."""
+    """Find what `auto` rules let through."""
     for rule in subject.rules:
         if rule.rule.approval is not Approval.AUTO:
             continue
@@ -283,7 +283,7 @@ def _bounds(subject: Subject, rule: CompiledRule, example: Example) -> Iterator[
 
 
 def _changing_tools(subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
-    """Tools that a wildcard takes and whose names say that they change something, where the glob does not."""
+    """Find tools that a glob matches and whose names, unlike the glob, say that they change something."""
     if rule.rule.is_conditional or not any(_WILD.search(glob.text) for glob in rule.types):
         return
     meant = {verb for glob in rule.types for verb in changing_verbs(glob.text)}
@@ -300,7 +300,7 @@ def _changing_tools(subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
 
 
 def _other_paths(subject: Subject, rule: CompiledRule, example: Example) -> Iterator[Finding]:
-    """Parameters with paths that a rule which looks at one path does not look at."""
+    """Find parameters with paths that a rule which looks at one path does not look at."""
     tested = {test.path for test in rule.rule.tests}
     looked = next((test for test in rule.rule.tests if content_of(test.path) is Content.PATH), None)
     if looked is None:

@@ -25,7 +25,7 @@ _METADATA = "169.254."
 
 
 def dodges(test: ParamTest, value: Any) -> Iterator[Dodge]:
-    """What to try in place of `value`, which `test` is true of."""
+    """Yield what to try in place of `value`, which `test` is true of."""
     if test.operator in ("gt", "gte"):
         yield "no-lower-bound", -1_000_000, "a negative number is below every bound; block it, too"
     if not isinstance(value, str):
@@ -121,7 +121,7 @@ _OTHERS: Mapping[Content, tuple[str, Callable[[str], Iterator[str]]]] = {
 
 
 def blocking(subject: Subject) -> Iterator[Finding]:
-    """What `block` rules with conditions miss, where it would run unasked."""
+    """Find what `block` rules with conditions miss, where it would run unasked."""
     for rule in subject.rules:
         if rule.rule.approval is not Approval.BLOCK or not rule.rule.tests:
             continue
@@ -148,14 +148,14 @@ def _dodged(subject: Subject, rule: CompiledRule, test: ParamTest, example: Exam
 
 
 def _choices(schema: Mapping[str, Any] | None, path: str) -> Sequence[Any] | None:
-    """The only values that the tool takes for the parameter at the top named `path`, where it says so."""
+    """Return the only values that the tool takes for the parameter `path` at the top, where it says so."""
     inner = properties_of(schema).get(path)
     choices = inner.get("enum") if isinstance(inner, Mapping) else None
     return choices if isinstance(choices, (list, tuple)) else None
 
 
 def _omitted(subject: Subject, rule: CompiledRule, test: ParamTest, example: Example) -> Iterator[Finding]:
-    """A parameter that the model may leave out, so that the condition is false."""
+    """Find a parameter that the model may leave out, so that the condition is false."""
     schema, first = example.action.schema, test.path.partition(".")[0]
     properties = properties_of(schema)
     if schema is None or first not in properties:
@@ -176,7 +176,7 @@ def _omitted(subject: Subject, rule: CompiledRule, test: ParamTest, example: Exa
 
 
 def _all_of(subject: Subject, rule: CompiledRule, example: Example) -> Iterator[Finding]:
-    """Several conditions, of which a call has to meet all to be blocked."""
+    """Find several conditions, of which a call has to meet all to be blocked."""
     tests = {test.path: test for test in rule.rule.tests}
     if len(tests) < 2:
         return

@@ -32,5 +32,5 @@ class Finding:
 
 
 def severity_for(rule: Rule) -> Severity:
-    """The severity of what makes `rule` miss what it names: an error where it should block."""
+    """Return the severity of what makes `rule` miss what it names: an error where it should block."""
     return Severity.ERROR if rule.approval is Approval.BLOCK else Severity.WARNING

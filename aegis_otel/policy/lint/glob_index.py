@@ -21,7 +21,7 @@ _Key = tuple[str, str]
 
 @lru_cache(maxsize=16384)
 def _pieces(text: str) -> frozenset[str]:
-    """What a glob needs of another one to cover it: its letters in a row, cut to `_PIECE` of them."""
+    """Return what a glob needs of another one to cover it: its letters in a row, in pieces of `_PIECE`."""
     found: set[str] = set()
     for run in outline(text).runs:
         found.update(run[at : at + _PIECE] for at in range(max(1, len(run) - _PIECE + 1)))
@@ -30,7 +30,7 @@ def _pieces(text: str) -> frozenset[str]:
 
 @lru_cache(maxsize=16384)
 def _rows(text: str, size: int) -> frozenset[str]:
-    """All rows of `size` letters of a glob without a wildcard: what it has of what others may need."""
+    """Return all rows of `size` letters of a glob without a wildcard: what others may need."""
     found: set[str] = set()
     for run in outline(text).runs:
         found.update(run[at : at + size] for at in range(len(run) - size + 1))
@@ -85,11 +85,11 @@ class Covering:
             self._sizes.setdefault(key[0], set()).add(len(key[1]))
 
     def near(self, rule: CompiledRule) -> tuple[list[set[int]], ...]:
-        """For each attribute, and each glob of the rule on it, the rules filed under a part of the glob."""
+        """Return the rules filed under a part of each glob of the rule, for each attribute."""
         return tuple([self._near(name, glob) for glob in globs] for name, globs in _attributes(rule))
 
     def find(self, *near: set[int]) -> list[int]:
-        """The numbers of the rules that may match all that globs do of which `near` told these, in order."""
+        """Return, in order, the rules that may match all that the globs of these results of `near` match."""
         return sorted(set(self._others).union(*near))
 
     def _near(self, name: str, glob: Glob) -> set[int]:
@@ -125,7 +125,7 @@ class Overlapping:
                 )
 
     def find(self, rule: CompiledRule) -> Iterator[int]:
-        """The numbers of the rules that may overlap with `rule`, in order."""
+        """Yield the numbers of the rules that may overlap with `rule`, in order."""
         ranked = sorted(
             (
                 (sum(self._sides[name, is_end].count(side) for side in sides), name, is_end, sides)
@@ -147,7 +147,7 @@ class Overlapping:
 
 
 def _side(glob: Glob, *, is_end: bool) -> str:
-    """The literal beginning of a glob, or its end from right to left."""
+    """Return the literal beginning of a glob, or its end from right to left."""
     its = outline(glob.text)
     return its.end[::-1] if is_end else its.start
 
@@ -162,11 +162,11 @@ class _Starts:
         self._lengths = sorted({len(text) for text in self._texts})
 
     def find(self, text: str) -> Iterator[int]:
-        """The numbers of the texts that begin with `text`, or that it begins with."""
+        """Yield the numbers of the texts that begin with `text`, or that it begins with."""
         return chain.from_iterable(self._numbers[low:high] for low, high in self._ranges(text))
 
     def count(self, text: str) -> int:
-        """How many there are."""
+        """Return how many of them there are."""
         return sum(high - low for low, high in self._ranges(text))
 
     def _ranges(self, text: str) -> Iterator[tuple[int, int]]:

@@ -41,13 +41,13 @@ class Atom:
         return self.source.startswith("[^") or self.source in ("\\W", "\\D", "\\S")
 
     def admits(self, text: str) -> bool:
-        """Whether it takes every character of `text`."""
+        """Return whether it takes every character of `text`."""
         if self.is_literal:
             return text == self.source * len(text)
         return _admits(self.source, self.flags, text)
 
     def sample(self) -> str:
-        """A character that it takes; nothing where none was found."""
+        """Return a character that it takes; nothing where none was found."""
         if self.is_literal or self.is_dot:
             return self.source
         return next((each for each in _LETTERS if self.admits(each)), "")
@@ -107,7 +107,7 @@ class _Parser:
         return Group("row", items)
 
     def item(self, depth: int) -> Node | None:
-        """The next item; None for what takes no character."""
+        """Return the next item; None for what takes no character."""
         character = self.text[self.at]
         if character in "^$":
             self.at += 1
@@ -168,7 +168,7 @@ def branches(pattern: str) -> tuple[Node, ...]:
 
 
 def samples(pattern: str) -> Iterator[str]:
-    """Texts in which the pattern is found: one for each of its alternatives, or none."""
+    """Yield texts in which the pattern is found: one for each of its alternatives, or none."""
     for branch in branches(pattern):
         for text in (render(branch), render(branch, more=True)):
             if is_found(pattern, text):
@@ -177,7 +177,7 @@ def samples(pattern: str) -> Iterator[str]:
 
 
 def inserted(pattern: str, payload: str, *, fits: bool = True) -> Iterator[tuple[str, Atom]]:
-    """Texts of the pattern with `payload` where one of its atoms stands.
+    """Yield texts of the pattern with `payload` where one of its atoms stands.
 
     Whether the pattern is found in them is for the caller to ask.
 
@@ -194,7 +194,7 @@ def inserted(pattern: str, payload: str, *, fits: bool = True) -> Iterator[tuple
 
 
 def lone_dots(pattern: str, payload: str) -> Iterator[tuple[str, str]]:
-    """Texts with `payload` for a `.` between letters that is not repeated, and the letters before it."""
+    """Yield texts with `payload` for a single `.` between letters, and the letters before it."""
     for branch in branches(pattern):
         for items in _rows(branch):
             for before, dot, after in zip(items, items[1:], items[2:], strict=False):
@@ -203,7 +203,7 @@ def lone_dots(pattern: str, payload: str) -> Iterator[tuple[str, str]]:
 
 
 def ends_within_a_name(pattern: str) -> Iterator[str]:
-    """Texts of the alternatives whose last item is a letter."""
+    """Yield texts of the alternatives whose last item is a letter."""
     for branch in branches(pattern):
         last: Node = branch
         while isinstance(last, Group) and last.kind != "repeat" and last.items:
@@ -252,7 +252,7 @@ def render(node: Node, slot: Atom | None = None, payload: str = "", *, more: boo
 
 
 def is_found(pattern: str, text: str) -> bool:
-    """Whether RE2 finds the pattern in the text."""
+    """Return whether RE2 finds the pattern in the text."""
     try:
         return compile_regex(pattern).search(text)
     except (BadRegex, UnicodeEncodeError):

@@ -22,7 +22,7 @@ _TEXTUAL = {"contains", "matches"}
 
 
 def never(subject: Subject) -> Iterator[Finding]:
-    """Empty time windows, zones without a time, and conditions that no value passes together."""
+    """Find empty time windows, zones without a time, and conditions that no value passes together."""
     for rule in subject.rules:
         window = rule.rule.window
         if window is not None and window.after is not None and window.after == window.before:
@@ -50,7 +50,7 @@ def by_path(rule: Rule) -> dict[str, list[ParamTest]]:
 
 
 def conflict(tests: Sequence[ParamTest]) -> tuple[ParamTest, ParamTest] | None:
-    """Two tests of one parameter that no value passes both."""
+    """Return two tests of one parameter that no value passes both."""
     for exact in (test for test in tests if test.operator == "eq"):
         for other in tests:
             if judge(other, exact.expected) is not True:
@@ -80,7 +80,7 @@ _covers = lru_cache(maxsize=100_000)(covers)
 
 
 def order(subject: Subject) -> Iterator[Finding]:
-    """Rules that can never match, then stricter rules that an earlier `auto` takes calls from."""
+    """Find rules that can never match, then stricter rules that an earlier `auto` takes calls from."""
     hidden = set()
     limits = _Limits()
     scopes = _Scopes(subject.rules)
@@ -104,7 +104,7 @@ class _Scopes:
         self._shared: dict[tuple[int, int], tuple[str, str] | None] = {}
 
     def covers(self, wide: CompiledRule, narrow: CompiledRule) -> bool:
-        """Whether `wide` matches every call that `narrow` matches, conditions aside."""
+        """Return whether `wide` matches every call that `narrow` matches, conditions aside."""
         key = self._number[wide.name], self._number[narrow.name]
         if key not in self._covers:
             self._covers[key] = (
@@ -115,7 +115,7 @@ class _Scopes:
         return self._covers[key]
 
     def shared(self, one: CompiledRule, other: CompiledRule) -> tuple[str, str] | None:
-        """A type and a target that both rules match, which are empty where any will do."""
+        """Return a type and a target that both rules match, which are empty where any will do."""
         key = self._number[one.name], self._number[other.name]
         if key not in self._shared:
             found, target = _text(one.types, other.types), _text(one.targets, other.targets)
@@ -132,7 +132,7 @@ class _Limits:
         self.findings: list[Finding] = []
 
     def spend(self, what: str, rule: CompiledRule) -> bool:
-        """Whether there is anything left for one more comparison with `rule`."""
+        """Count one more comparison with `rule`. Returns False where nothing is left for it."""
         self._spent[what] += 1
         if self._spent[what] == _MOST[what] + 1:
             message = f"more than {_MOST[what]} {what} to look at: from here on not all are; split the policy"
@@ -140,14 +140,14 @@ class _Limits:
         return self._spent[what] <= _MOST[what]
 
     def is_spent(self, what: str) -> bool:
-        """Whether nothing is left."""
+        """Return whether nothing is left."""
         return self._spent[what] > _MOST[what]
 
 
 def _shadowed(
     rules: Sequence[CompiledRule], scopes: _Scopes, limits: _Limits
 ) -> Iterator[tuple[CompiledRule, Finding]]:
-    """Rules behind unconditional rules that match all they match."""
+    """Find rules behind unconditional rules that match all they match."""
     index = Covering(rule for rule in rules if not rule.rule.is_conditional)
     for number, rule in enumerate(rules):
         near = index.near(rule)
@@ -182,8 +182,10 @@ def _shadow(rule: CompiledRule, earlier: CompiledRule) -> Finding:
 
 
 def _hides(earlier: CompiledRule, later: CompiledRule) -> bool:
-    """Whether the covered rule never decides: an action need not name its agent, and of unknown rules
-    the strictest decides, of equals the first."""
+    """Return whether the covered rule never decides.
+
+    An action need not name its agent: the strictest of the unknown rules decides then, the first of equals.
+    """
     return any(glob.matches_all for glob in earlier.agents) or (
         strictness(earlier.verdict) >= strictness(later.verdict)
     )
@@ -202,7 +204,7 @@ def _together(
     rule: CompiledRule,
     limits: _Limits,
 ) -> list[CompiledRule] | None:
-    """Unconditional rules each of which covers a part of the rule's patterns, and together all of them."""
+    """Return unconditional rules that each cover a part of the rule's patterns, and together all of them."""
     if len(rule.types) * len(rule.targets) * len(rule.agents) == 1:
         return None
     found: dict[str, CompiledRule] = {}
@@ -232,7 +234,7 @@ def _together(
 
 
 def _overlapping(subject: Subject, hidden: set[str], scopes: _Scopes, limits: _Limits) -> Iterator[Finding]:
-    """Block rules that an earlier `auto` takes calls from, other than as an exception of its own."""
+    """Find block rules that an earlier `auto` takes calls from, other than as an exception of its own."""
     rules = subject.rules
     allowing = [number for number, rule in enumerate(rules) if rule.rule.approval is Approval.AUTO]
     overlapping = Overlapping([rules[number] for number in allowing])
@@ -290,7 +292,7 @@ def _text(ones: Sequence[Glob], others: Sequence[Glob]) -> str | None:
 
 
 def _excludes(one: Rule, other: Rule) -> bool:
-    """Whether no call meets the conditions of both rules."""
+    """Return whether no call meets the conditions of both rules."""
     theirs = by_path(other)
     return any(
         conflict([*tests, *theirs[path]]) is not None
@@ -300,7 +302,7 @@ def _excludes(one: Rule, other: Rule) -> bool:
 
 
 def _split(wide: Sequence[CompiledRule], rule: CompiledRule) -> Finding | None:
-    """Conditional `auto` rules of which always one holds, before a rule that all of them cover."""
+    """Find conditional `auto` rules of which always one holds, before a rule that all of them cover."""
     if len(wide) < 2:
         return None
     for names in (_numbers(wide), _booleans(wide), _windows(wide)):
@@ -315,7 +317,7 @@ def _split(wide: Sequence[CompiledRule], rule: CompiledRule) -> Finding | None:
 
 
 def _numbers(rules: Sequence[CompiledRule]) -> tuple[str, str] | None:
-    """Two rules whose bounds on one parameter meet: the one that begins lowest, the one that ends highest."""
+    """Return two rules whose bounds on one parameter meet: the lowest and the highest."""
     lows: dict[str, tuple[float, bool, str]] = {}
     highs: dict[str, tuple[float, bool, str]] = {}
     for rule in rules:
@@ -348,7 +350,7 @@ def _booleans(rules: Sequence[CompiledRule]) -> tuple[str, str] | None:
 
 
 def _windows(rules: Sequence[CompiledRule]) -> list[str] | None:
-    """Rules whose time windows together are all of the week."""
+    """Return the rules whose time windows together are all of the week."""
     held = 0
     names = []
     zones = set()
@@ -368,7 +370,7 @@ def _windows(rules: Sequence[CompiledRule]) -> list[str] | None:
 
 @lru_cache(maxsize=4096)
 def _minutes(after: int, before: int, weekdays: frozenset[int]) -> int:
-    """The minutes of the week within a window, as bits; one over midnight ends on the day after."""
+    """Return the minutes of the week within a window, as bits; one over midnight ends on the day after."""
     length = (before - after) % _DAY if after > before else before - after
     found = 0
     for day in weekdays or _WEEK:

@@ -42,7 +42,7 @@ class Example(NamedTuple):
     tool: KnownTool | None
 
     def with_param(self, path: str, value: Any) -> Action:
-        """The action with another value at `path`; `ABSENT` takes the parameter away."""
+        """Return the action with another value at `path`; `ABSENT` takes the parameter away."""
         return replace(self.action, params=_put(self.action.params, path, value))
 
 
@@ -75,22 +75,22 @@ class Subject:
         return len(self._types) > self._max_types or self._tried > _MAX_TRIED or self._asked > _MAX_ASKED
 
     def tools_of(self, rule: CompiledRule) -> list[KnownTool]:
-        """The known tools that fall under the rule's type, target and agent."""
+        """Return the known tools that fall under the rule's type, target and agent."""
         return [tool for tool in (self.inventory.tools if self.inventory else ()) if falls_under(tool, rule)]
 
     def verdict(self, action: Action, now: datetime = NOON) -> Verdict:
-        """What the policy says."""
+        """Return what the policy says."""
         self._tried += 1
         self._asked += len(self.policy.compiled.plan(action.type)[0])
         return self.policy.evaluate(action, now=now).verdict
 
     def runs(self, action: Action, now: datetime, rule: CompiledRule | None = None) -> bool:
-        """Whether the action runs unasked, and by `rule` where one is given."""
+        """Return whether the action runs unasked, and by `rule` where one is given."""
         verdict = self.verdict(action, now)
         return verdict.approval is Approval.AUTO and (rule is None or verdict.matched_rule == rule.name)
 
     def without(self, rule: CompiledRule, action: Action, now: datetime) -> Verdict | None:
-        """What the policy would say without the rule; None for a policy too large to ask."""
+        """Return what the policy would say without the rule; None for a policy too large to ask."""
         if len(self.rules) > 200:
             return None
         if rule.name not in self._without:
@@ -110,7 +110,7 @@ class Subject:
         return self._without[rule.name].evaluate(action, now=now).verdict
 
     def example(self, rule: CompiledRule) -> Example | None:
-        """An action that the rule decides; None where none was found."""
+        """Return an action that the rule decides; None where none was found."""
         if rule.name not in self._examples:
             self._examples[rule.name] = None if self.is_exhausted else self._make(rule)
         return self._examples[rule.name]
@@ -132,13 +132,13 @@ class Subject:
         return None
 
     def runs_tool(self, rule: CompiledRule, tool: KnownTool) -> bool:
-        """Whether a call of `tool` without arguments runs unasked, by `rule`."""
+        """Return whether a call of `tool` without arguments runs unasked, by `rule`."""
         target = tool.target or _text(rule.targets, "default")
         agent = tool.agent or _text(rule.agents, "agent")
         return self.runs(Action(tool.name, target, {}, agent=agent), NOON, rule)
 
     def _calls(self, rule: CompiledRule) -> Iterator[tuple[str, str, str, KnownTool | None]]:
-        """Types, targets and agents that the rule matches: those of tools first."""
+        """Yield types, targets and agents that the rule matches: those of tools first."""
         target, agent = _text(rule.targets, "default"), _text(rule.agents, "agent")
         known = self.tools_of(rule)
         for tool in known[:5]:
@@ -168,7 +168,7 @@ def _text(globs: Sequence[Glob], usual: str) -> str:
 
 
 def _times(rule: CompiledRule) -> Iterator[datetime]:
-    """Times at which the rule's window holds; noon where it has none."""
+    """Yield times at which the rule's window holds; noon where it has none."""
     tests = [condition for condition in rule.conditions if not isinstance(condition.spec, ParamTest)]
     times = (NOON + timedelta(hours=hours, minutes=1 if hours else 0) for hours in range(24 * 7))
     holds = (now for now in times if all(test.test(NO_ACTION, now, None) is True for test in tests))
@@ -179,7 +179,7 @@ NO_ACTION = Action("none")
 
 
 def _params(tests: Sequence[ParamTest]) -> dict[str, Any] | None:
-    """Parameters that pass all tests."""
+    """Return parameters that pass all tests; None where none were found."""
     by_path: dict[str, list[ParamTest]] = {}
     for test in tests:
         by_path.setdefault(test.path, []).append(test)
@@ -225,7 +225,7 @@ _PLAIN = {"string": "x", "number": 1, "integer": 1, "boolean": False, "array": [
 
 
 def _filled(params: Mapping[str, Any], schema: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The parameters, and something for each other that the schema requires."""
+    """Return the parameters, and something for each other that the schema requires."""
     filled, properties = dict(params), properties_of(schema)
     required = (schema or {}).get("required")
     for name in required if isinstance(required, (list, tuple)) else ():

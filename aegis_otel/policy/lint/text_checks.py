@@ -49,13 +49,13 @@ def _texts(rule: CompiledRule) -> Iterator[tuple[str, str, Place, bool]]:
     """Yield what each text of the rule is, the text, its place, and whether calls have such texts."""
     written = rule.rule
     if written.name is not None:
-        yield "name", written.name, written.place, False
+        yield ("name", written.name, written.place, False)
     for pattern in (*written.types, *written.targets, *written.agents):
-        yield "pattern", pattern.text, pattern.place, False
+        yield ("pattern", pattern.text, pattern.place, False)
     for test in written.tests:
-        yield "parameter", test.path, test.place, True
+        yield ("parameter", test.path, test.place, True)
         if isinstance(test.expected, str):
-            yield "value", test.expected, test.place, test.operator != "matches"
+            yield ("value", test.expected, test.place, test.operator != "matches")
 
 
 def _patterns(
@@ -119,7 +119,7 @@ def _deceptive(text: str) -> str | None:
 def _foreign_syntax(
     rule: CompiledRule, pattern: Pattern, of_type: bool, names: Iterable[str] | None
 ) -> Finding | None:
-    """A glob that is written as a regular expression, or as a list in one text."""
+    """Find a glob that is written as a regular expression, or as a list in one text."""
     text = pattern.text
     strong = _STRONG.search(text)
     found = strong or _WEAK.search(text) or (of_type and re.search(r"\s", text.strip()))
@@ -148,7 +148,7 @@ def _foreign_syntax(
 
 
 def as_globs(text: str) -> list[str]:
-    """What was probably meant, as globs."""
+    """Return what was probably meant, as globs."""
     slashes = r"|^/|/[a-z]*$" if text.startswith("/") else ""
     plain = re.sub(r"^\^|\$$|\(\?[a-z]*:?|[()]|\\b" + slashes, "", text)
     plain = re.sub(r"\.[*+]\??|\\[wdsS][*+]?|%", "*", plain).replace("\\", "")

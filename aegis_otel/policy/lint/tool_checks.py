@@ -26,7 +26,7 @@ _MAX_STEPS = 200
 
 
 def tools(subject: Subject) -> Iterator[Finding]:
-    """Tools that no rule covers, rules that no call falls under, parameters that tools do not have."""
+    """Find tools without a rule, rules without a call, and parameters that tools do not have."""
     inventory = subject.inventory
     if inventory is None:
         return
@@ -87,7 +87,7 @@ def _nothing_to_match(
 def _near_misses(
     rule: CompiledRule, patterns: Patterns, names: Iterable[str], what: str
 ) -> Iterator[Finding]:
-    """Patterns that match nothing, and would match if written a little otherwise."""
+    """Find patterns that match nothing, and would match if written a little otherwise."""
     names = list(dict.fromkeys(names))
     for pattern in patterns:
         if any(compile_glob(pattern.text).matches(name) for name in names):
@@ -116,7 +116,7 @@ def _folded(text: str) -> str:
 
 
 def _meant(globs: Sequence[Glob], names: Iterable[str]) -> str | None:
-    """The name that a glob without a match is closest to."""
+    """Return the name that a glob without a match is closest to."""
 
     def is_close(one: str, other: str) -> bool:
         """Return whether at most two letters differ, in words of which most are the same."""
@@ -160,7 +160,7 @@ def _parameter(rule: CompiledRule, test: ParamTest, tool: KnownTool) -> Iterator
 
 
 def _type(rule: CompiledRule, test: ParamTest, tool: KnownTool) -> Iterator[Finding]:
-    """An expected value that no value of the parameter compares with."""
+    """Find an expected value that no value of the parameter compares with."""
     assert tool.schema is not None
     inner = list(_schemas_at(tool.schema, test.path.split(".")))
     types = {str(each) for schema in inner for each in _listed(schema.get("type"))}
@@ -194,7 +194,7 @@ def _kinds(expected: object) -> tuple[str, ...]:
 
 
 def _converted(test: ParamTest, types: set[str]) -> str | None:
-    """The expected value in the parameter's own type."""
+    """Return the expected value in the parameter's own type."""
     if isinstance(test.expected, str) and types & {"number", "integer"}:
         return test.expected if re.fullmatch(r"-?\d+(\.\d+)?", test.expected) else None
     if test.operator == "eq" and types == {"string"}:
@@ -203,7 +203,7 @@ def _converted(test: ParamTest, types: set[str]) -> str | None:
 
 
 def _schemas_at(schema: Mapping[str, Any], path: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-    """The schemas of alternatives for the value at `path`, without null; nothing where that is unknown."""
+    """Yield the alternative schemas of the value at `path`, without null; none where that is unknown."""
     walk = SchemaWalk(schema, _MAX_STEPS)
     waiting: list[tuple[Any, Sequence[str]]] = [(schema, path)]
     with contextlib.suppress(*FAILURES):

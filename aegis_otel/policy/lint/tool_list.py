@@ -42,7 +42,7 @@ class Inventory(NamedTuple):
 
     @classmethod
     def from_schemas(cls, schemas: Mapping[str, Mapping[str, Any]]) -> Inventory:
-        """The inventory of tools of which only the names and the schemas are known."""
+        """Make the inventory of tools of which only the names and the schemas are known."""
         return cls(tuple(KnownTool(name, schema) for name, schema in schemas.items()))
 
     @property

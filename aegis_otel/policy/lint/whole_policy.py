@@ -15,7 +15,7 @@ from aegis_otel.policy.rules import PolicyDocument, TimeWindow
 
 
 def documents(subject: Subject) -> Iterator[Finding]:
-    """Files without `rules`, and defaults of a merge that come from another file than one may think."""
+    """Find files without `rules`, and defaults of a merge that come from an unexpected file."""
     written = subject.policy.documents
     for document in written:
         if not document.states_rules:
@@ -25,7 +25,7 @@ def documents(subject: Subject) -> Iterator[Finding]:
 
 
 def _defaults(written: Sequence[PolicyDocument], compiled: CompiledPolicy) -> Iterator[Finding]:
-    """Surprises of a merge: the first file that states `defaults` wins, wherever it stands."""
+    """Find surprises of a merge: the first file that states `defaults` wins, wherever it stands."""
     stated = [document for document in written if document.defaults is not None]
     approval, risk_level = compiled.defaults
     in_force = f"{approval.value} and {risk_level.name.lower()}"
@@ -47,7 +47,7 @@ def _defaults(written: Sequence[PolicyDocument], compiled: CompiledPolicy) -> It
 
 
 def times(subject: Subject) -> Iterator[Finding]:
-    """Findings about windows within which something else is decided than outside."""
+    """Find windows within which something else is decided than outside."""
     for rule in subject.rules:
         window = rule.rule.window
         if window is None or (window.after, window.before, window.weekdays) == (None, None, frozenset()):
@@ -73,7 +73,7 @@ def _decides(subject: Subject, example: Example) -> bool:
 
 
 def _half_open(subject: Subject, rule: CompiledRule, window: TimeWindow, example: Example) -> Finding | None:
-    """A window with one time only: it runs to midnight, or from midnight."""
+    """Find a window with one time only: it runs to midnight, or from midnight."""
     if (window.after is None) == (window.before is None) or window.after == 0:
         return None
     other = _outside(rule, window)
@@ -95,7 +95,7 @@ def _half_open(subject: Subject, rule: CompiledRule, window: TimeWindow, example
 
 
 def _outside(rule: CompiledRule, window: TimeWindow) -> datetime | None:
-    """A time on a day of the window, on the other side of midnight."""
+    """Return a time on a day of the window, on the other side of midnight."""
     (test,) = [condition.test for condition in rule.conditions if condition.spec is window]
     inside = next(
         (

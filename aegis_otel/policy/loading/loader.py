@@ -1,4 +1,4 @@
-"""Text or data in, a `PolicyDocument` out, or every problem at once."""
+"""Read text or data into a `PolicyDocument`, or raise every problem at once."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ Locate = Callable[[Location, bool], Place]
 
 
 def read_file(path: str | Path) -> PolicyDocument:
-    """The policy in the file at `path`.
+    """Read the policy in the file at `path`.
 
     Raises:
         PolicyNotFound: there is no such file; also a FileNotFoundError.
-        PolicyError: it cannot be read or is no valid policy.
+        PolicyError: it cannot be read or is not a valid policy.
     """
     source = str(path)
     return read_text(read_content(path, source), source)
 
 
 def read_content(path: str | Path, source: str) -> bytes:
-    """What is in the policy file at `path`, as far as it may be one; errors name it `source`.
+    """Read the policy file at `path`, up to the largest size of one; errors name it `source`.
 
     Raises:
         PolicyNotFound: there is no such file; also a FileNotFoundError.
@@ -57,11 +57,11 @@ def read_content(path: str | Path, source: str) -> bytes:
 
 
 def read_text(text: str | bytes, source: str = NO_TEXT) -> PolicyDocument:
-    """The policy written in `text`, or in the bytes of a file.
+    """Read the policy written in `text`, or in the bytes of a file.
 
     Raises:
-        PolicyNotMapping: the YAML is no mapping; also a TypeError.
-        PolicyError: it is no valid policy.
+        PolicyNotMapping: the YAML is not a mapping; also a TypeError.
+        PolicyError: it is not a valid policy.
     """
     root, problems = yaml_reader.read(_decoded(text, source) if isinstance(text, bytes) else text, source)
     if root is None:
@@ -93,7 +93,7 @@ def _decoded(content: bytes, source: str) -> str:
 
 
 def _wide_encoding(content: bytes) -> str | None:
-    """The encoding of a text of two or four bytes a character, which begins with a mark or with ASCII."""
+    """Return the encoding of a text of two or four bytes a character; it begins with a mark or with ASCII."""
     start = content[:4]
     if not any(start):
         return None
@@ -107,11 +107,11 @@ def _wide_encoding(content: bytes) -> str | None:
 
 
 def read_data(data: Any, source: str = NO_TEXT) -> PolicyDocument:
-    """The policy in a dict.
+    """Read the policy in a dict.
 
     Raises:
-        PolicyNotMapping: `data` is no dict; also a TypeError.
-        PolicyError: it is no valid policy.
+        PolicyNotMapping: `data` is not a dict; also a TypeError.
+        PolicyError: it is not a valid policy.
     """
     place = Place(source)
     return _document(data, source, lambda _location, _at_key: place, [], has_text=False)
@@ -173,7 +173,7 @@ def _reworded(problems: list[Problem], validation: Validation) -> list[Problem]:
 
 
 def _refusal(problems: list[Problem], more: int = 0) -> PolicyError:
-    """The error with the first of `problems`; `more` is how many there are beside them."""
+    """Return the error with the first of `problems`; `more` is how many there are beside them."""
     problems = sorted(problems, key=lambda problem: (problem.line, problem.column))
     rest = more + len(problems[_MAX_PROBLEMS:])
     if rest:
@@ -182,7 +182,7 @@ def _refusal(problems: list[Problem], more: int = 0) -> PolicyError:
 
 
 def _find(root: Node, location: Location, at_key: bool) -> tuple[int, int]:
-    """Line and column of what is at `location`, or of the last step to it that has a place."""
+    """Return line and column of what is at `location`, or of the last step to it that has a place."""
     node, place = root, (root.line, root.column)
     for step in location:
         keys, children = node.keys, node.children

@@ -56,7 +56,7 @@ class DisputedScalar(ValueError):
 
 
 def resolve(text: str) -> Plain:
-    """The value of the unquoted scalar `text`.
+    """Return the value of the unquoted scalar `text`.
 
     Raises:
         DisputedScalar: YAML versions read it differently, or it is too long a number.
@@ -130,7 +130,7 @@ class Node:
 
 
 def read(text: str, source: str) -> tuple[Node | None, list[Problem]]:
-    """The document in `text`, or None when it cannot be read to its end, and every problem found."""
+    """Return the document in `text`, None when it cannot be read to its end, and every problem found."""
     if len(text) > MAX_CHARACTERS:
         limit = MAX_CHARACTERS // 1024 // 1024
         return None, [Problem(f"is longer than {limit} MiB: split the policy into several files", source)]

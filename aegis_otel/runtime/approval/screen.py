@@ -168,7 +168,9 @@ def _hidden(action: Action, shown: object) -> str | None:
             waiting += [(*pair, (*steps, "*")) for pair in zip(real, parts, strict=False)]
         elif isinstance(real, Mapping) and real:
             inner = {key: seen.get(key, REDACTED) if isinstance(seen, dict) else seen for key in real}
-            if all(map(_is_masked, inner.values())) and not all(schema.lists((*steps, key)) for key in real):
+            if all(map(_is_masked, inner.values())) and not all(
+                schema.at((*steps, key)).is_listed for key in real
+            ):
                 return ".".join(steps)
             waiting += [(real[key], part, (*steps, key)) for key, part in inner.items()]
     return None
