@@ -78,7 +78,3 @@ def last_check(call_id: str, arguments: str) -> ApprovalCheck | None:
     """Return the approval check of this call, if it was the SDK's last one in this context."""
     check = current_check.get()
     return None if check is None or (check.call_id, check.arguments) != (call_id, arguments) else check
-
-
-Look = ApprovalCheck
-last_look = last_check

@@ -26,7 +26,7 @@ from aegis_otel.adapters.openai_agents.gates.actions import (
     names_of,
     origin_of,
 )
-from aegis_otel.adapters.openai_agents.gates.approval_check import Look, last_look
+from aegis_otel.adapters.openai_agents.gates.approval_check import ApprovalCheck, last_check
 from aegis_otel.adapters.openai_agents.gates.argument_validation import Prepared
 from aegis_otel.adapters.openai_agents.gates.body_watch import Watch, runs_inside, waits_inside, watch
 from aegis_otel.audit.record import RecordStatus
@@ -115,17 +115,17 @@ class Gate:
         """The tool's own setting, as far as the gate was told."""
         self.guardrail = GovernanceGuardrail(self.guard, governor, self)
         self._ready: dict[tuple[str | None, str], ToolRequest] = {}
-        """By call id and arguments, calls that were looked at and go on to their guardrail now."""
+        """By call id and arguments, calls that were judged and go on to their guardrail now."""
 
     async def guard(self, data: ToolInputGuardrailData) -> ToolGuardrailFunctionOutput:
         """The input guardrail: the refusal's text is the tool's output, and the run goes on."""
         context = data.context
         arguments = context.tool_arguments
         agent = getattr(data.agent, "name", None)
-        look = last_look(context.tool_call_id, arguments)
-        resumed, answered = (False, False) if look is None else (look.resumed, look.answered)
-        judged = look is not None and look.ruling is not None
-        preview = look.paused if look is not None and judged else self._is_preview(context)
+        check = last_check(context.tool_call_id, arguments)
+        resumed, answered = (False, False) if check is None else (check.resumed, check.answered)
+        judged = check is not None and check.ruling is not None
+        preview = check.paused if check is not None and judged else self._is_preview(context)
         if preview and not await self._blocks(context, agent):
             return ToolGuardrailFunctionOutput.allow()
         request = await self._request(context, arguments, agent)
@@ -161,9 +161,9 @@ class Gate:
             prepared = request.prepared
             if outer and inside and not await self._is_stricter(request, outer.call):
                 return await _start(body, context, arguments, prepared)
-            look = last_look(getattr(context, "tool_call_id", ""), arguments)
-            resumed = not inside and (waits_inside(context) or (look is not None and look.resumed))
-            answered = not inside and look is not None and look.answered
+            check = last_check(getattr(context, "tool_call_id", ""), arguments)
+            resumed = not inside and (waits_inside(context) or (check is not None and check.resumed))
+            answered = not inside and check is not None and check.answered
             call = await self._authorize(context, arguments, request, resumed=resumed, answered=answered)
             if call.refusal is not None:
                 return call.refusal
@@ -182,42 +182,42 @@ class Gate:
             watch.reset(watching)
             _running.reset(token)
 
-    async def judge(self, look: Look, wanted: bool, trusted: bool) -> Ruling:
+    async def judge(self, check: ApprovalCheck, wanted: bool, trusted: bool) -> Ruling:
         """Answer the SDK, which asks about a call before it runs it.
 
         Args:
-            look: At the call.
+            check: The SDK's approval check of the call.
             wanted: Whether the tool asks for approval by itself.
             trusted: Whether the tool's own question counts as answered where the audit has no answer.
         """
-        request = self._taken(look.call_id, look.arguments, look.agent) or await self._new_request(
-            names_of(look.tool), look.arguments, look.agent
+        request = self._taken(check.call_id, check.arguments, check.agent) or await self._new_request(
+            names_of(check.tool), check.arguments, check.agent
         )
         if self.governor.unavailable is not None or (request.fault is not None and self.may_stop()):
             return GOES
-        action, origin = request.action, _named(look.origin, request)
+        action, origin = request.action, _named(check.origin, request)
         interruptions = self.governor.interruptions
-        if look.before is None:
-            ruling = await interruptions.consider(action, origin, look.arguments, wanted)
+        if check.before is None:
+            ruling = await interruptions.consider(action, origin, check.arguments, wanted)
         else:
             ruling = await interruptions.reconsider(
                 action,
                 origin,
-                look.arguments,
-                look.before,
+                check.arguments,
+                check.before,
                 trusted=trusted,
-                waited=look.waited,
-                inside=runs_inside(look.tool_call, look.context),
+                waited=check.waited,
+                inside=runs_inside(check.tool_call, check.context),
             )
         if ruling.verdict is True and request.prepared is not None:
-            self._keep(look.call_id, look.arguments, request)
+            self._keep(check.call_id, check.arguments, request)
         return ruling
 
-    def rejected(self, look: Look) -> None:
+    def rejected(self, check: ApprovalCheck) -> None:
         """Record a call that the SDK rejects by itself."""
-        request = self._unvalidated(names_of(look.tool), look.arguments, look.agent)
-        origin = _named(look.origin, request)
-        self.governor.interruptions.rejected(request.action, origin, look.arguments, look.ruling)
+        request = self._unvalidated(names_of(check.tool), check.arguments, check.agent)
+        origin = _named(check.origin, request)
+        self.governor.interruptions.rejected(request.action, origin, check.arguments, check.ruling)
 
     def _keep(self, call_id: str, arguments: str, request: ToolRequest) -> None:
         """Keep the request of a call that goes on, so that its arguments are validated once."""
