@@ -28,11 +28,6 @@ def lines(name: str) -> list[tuple[str, list[str]]]:
     return found
 
 
-def words(name: str) -> dict[str, frozenset[str]]:
-    """Return the words of each section, any number of which stand on a line."""
-    return {title: frozenset(" ".join(rows).split()) for title, rows in lines(name)}
-
-
 def records(name: str, macros: Mapping[str, str]) -> list[tuple[str, dict[str, list[str]]]]:
     """Return the title and the fields of each section, which are its lines `field = value`.
 
@@ -54,3 +49,16 @@ def records(name: str, macros: Mapping[str, str]) -> list[tuple[str, dict[str, l
         else:
             found.append((title, fields))
     return found
+
+
+_WORDS = {title: " ".join(rows).split() for title, rows in lines("words.txt")}
+
+
+def words(title: str) -> frozenset[str]:
+    """Return the words of a section of `data/words.txt`."""
+    return frozenset(_WORDS[title])
+
+
+def byte_words(title: str) -> frozenset[bytes]:
+    """Return the words of a section of `data/words.txt` as bytes."""
+    return frozenset(map(str.encode, _WORDS[title]))

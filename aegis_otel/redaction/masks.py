@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from re import compile as compile_fixed  # nothing in these goes back: as linear, and quicker to call
 
 from aegis_otel.redaction.budget import spend
-from aegis_otel.redaction.data_files import words
+from aegis_otel.redaction.data_files import byte_words
 
 Span = tuple[int, int]
 
@@ -22,8 +22,6 @@ MASKED = r"\[REDACTED(?: (?:object |list )?\d{1,9} chars)?\]"
 """A pattern for what stands in place of a secret, a text or a structure."""
 LONGEST = 1_024
 """Bytes of a quoted or bracketed value with blanks that are hidden; a value of one word has no bound."""
-WORDS = {title: frozenset(word.encode() for word in listed) for title, listed in words("words.txt").items()}
-"""The lists of `data/words.txt`."""
 
 _mask = compile_fixed(MASKED.encode())
 _masks = compile_fixed(f"(?:{MASKED})+".encode())
@@ -38,7 +36,7 @@ _LETTERS = frozenset(byte for byte in range(256) if byte >= 0x80 or chr(byte).is
 _JOINS = _LETTERS.union(b"[({])}\\-+/=:.")
 _FEW = 8
 _LOOK_BACK = 4_096  # bytes of a line before a value, in which an open quote is searched
-_COMMANDS = WORDS["commands"]
+_COMMANDS = byte_words("commands")
 
 
 def is_mask(data: bytes) -> bool:

@@ -15,6 +15,7 @@ from typing import cast
 import msgspec
 
 from aegis_otel.redaction import budget
+from aegis_otel.redaction.data_files import words
 from aegis_otel.redaction.masks import REDACTED, is_mask, unmasked
 from aegis_otel.redaction.secrets.command_lines import hide_arguments
 from aegis_otel.redaction.secrets.likelihood import is_card_number
@@ -30,16 +31,9 @@ __all__ = ["MASKED", "REDACTED", "redact", "redact_name", "redact_text"]
 _STRICTNESS: tuple[Held, ...] = ("no", "text", "any")
 _SHORT_KEY = 100  # characters of a key that is worth remembering
 _SHORT_NAME = 200
-_NAMING = frozenset(  # {"name": "API_KEY", "value": "..."}
-    (
-        *("name", "key", "k", "field", "header", "type", "label", "id", "param", "parameter", "parameterkey"),
-        *("property", "variable", "var", "attribute", "attr", "setting", "option", "fieldname", "env"),
-    )
+_NAMING, _LOOSELY_NAMING, _VALUES, _CONTENTS = map(
+    words, ("naming_members", "loosely_naming_members", "value_members", "content_members")
 )
-_VALUES = frozenset(("value", "val", "v", "parametervalue"))
-_CONTENTS = frozenset(("content", "text", "data", "default", "string", "input"))
-"""Members that hold a value too, where what names it is no `type` or `label`."""
-_LOOSELY = frozenset(("type", "label", "header"))
 
 
 def redact(plain: Plain, encoded: bytes | None = None) -> Plain:
@@ -209,7 +203,7 @@ def _redact_dict(plain: dict[str, Plain], held: Held) -> dict[str, Plain]:
     for key, item in plain.items():
         if isinstance(item, str) and key.lower() in _NAMING and len(item) <= _SHORT_KEY:
             named = _strictest(named, held_by(item))
-            contents = named if key.lower() not in _LOOSELY else contents
+            contents = named if key.lower() not in _LOOSELY_NAMING else contents
     redacted: dict[str, Plain] = {}
     numbers: dict[str, int] = {}
     for key, item in plain.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from re import escape
@@ -39,7 +39,7 @@ class Settings:
 
     @property
     def digest(self) -> str:
-        """Over these settings, the rules and this version: goes on every row."""
+        """The digest over these settings, the rules and this version, which every row has."""
         said = (__version__, rules().source, self.names, self.exempt_names, self.patterns, self.exempt_rules)
         return f"sha256:{hashlib.sha256(msgspec.json.encode(said)).hexdigest()}"
 
@@ -48,14 +48,14 @@ _in_force: list[tuple[Settings, str]] = []
 
 
 def digest() -> str:
-    """The digest of what is in force."""
+    """Return the digest of what is in force."""
     if not _in_force:
         apply(Settings())
     return _in_force[0][1]
 
 
 def in_force() -> Settings | None:
-    """The settings that were applied; None before."""
+    """Return the settings that were applied; None before."""
     return _in_force[0][0] if _in_force else None
 
 
@@ -76,7 +76,7 @@ def apply(settings: Settings) -> None:
 
 
 def parse(said: object, place: str = "redaction") -> Settings:
-    """The settings in a mapping, as from YAML.
+    """Return the settings in a mapping, as from YAML.
 
     Args:
         said: `{names: [...], exempt_names: [...], patterns: [...], exempt_rules: [...]}`, each optional.
@@ -89,16 +89,14 @@ def parse(said: object, place: str = "redaction") -> Settings:
         raise ConfigError(f"`{place}` is a `{type(said).__name__}`: expected a mapping of {', '.join(_KEYS)}")
     for key in said:
         if key not in _KEYS:
-            close = get_close_matches(str(key), _KEYS, 1)
-            hint = f" (did you mean `{close[0]}`?)" if close else f": expected {', '.join(_KEYS)}"
+            hint = _hint(str(key), _KEYS) or f": expected {', '.join(_KEYS)}"
             raise ConfigError(f"`{place}` has an unknown `{key}`{hint}")
     lists = {key: _texts(said.get(key), f"{place}.{key}", _LONGEST[key]) for key in _KEYS}
-    known = {rule.id for rule in rules().rules}
+    known = [rule.id for rule in rules().rules]
     for place_in, rule in enumerate(lists["exempt_rules"]):
         if rule not in known:
-            close = get_close_matches(rule, known, 1)
-            hint = f" (did you mean `{close[0]}`?)" if close else ""
-            raise ConfigError(f"`{place}.exempt_rules[{place_in}]` is `{rule}`, which is no rule{hint}")
+            where = f"`{place}.exempt_rules[{place_in}]`"
+            raise ConfigError(f"{where} is `{rule}`, which is no rule{_hint(rule, known)}")
     for place_in, pattern in enumerate(lists["patterns"]):
         _check_pattern(pattern, f"{place}.patterns[{place_in}]")
     return Settings(
@@ -107,6 +105,11 @@ def parse(said: object, place: str = "redaction") -> Settings:
         patterns=lists["patterns"],
         exempt_rules=lists["exempt_rules"],
     )
+
+
+def _hint(said: str, known: Sequence[str]) -> str:
+    close = get_close_matches(said, known, 1)
+    return f" (did you mean `{close[0]}`?)" if close else ""
 
 
 def _texts(said: Any, place: str, longest: int) -> tuple[str, ...]:

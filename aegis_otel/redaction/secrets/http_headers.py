@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from aegis_otel.redaction.masks import MASKED, WORDS, Span, after_mask, bounded, is_mask
+from aegis_otel.redaction.data_files import byte_words
+from aegis_otel.redaction.masks import MASKED, Span, after_mask, bounded, is_mask
 from aegis_otel.redaction.secrets.patterns import compiled
 
 _rest_of_line = compiled(rb"[^\r\n\"'<>]+")
@@ -15,10 +16,12 @@ _scheme = compiled(
 _param = compiled(_PARAM)
 _comma = compiled(rb"[ \t]*,[ \t]*")
 _credentials = compiled(rb"[^\s\"'<>&,;|`]+")
+_SHOWN = byte_words("shown_parameters")
+_ATTRIBUTES = byte_words("cookie_attributes")
 
 
 def authorization(data: bytes, at: int) -> tuple[list[Span], int]:
-    """The credentials of an Authorization header; the scheme, the realm and the user stay."""
+    """Return the credentials of an Authorization header; the scheme, the realm and the user stay."""
     if data[at : at + 1] in (b"'", b'"'):
         at += 1
     scheme = _scheme.match(data, at)
@@ -38,7 +41,7 @@ def authorization(data: bytes, at: int) -> tuple[list[Span], int]:
         if data[start : start + 1] in (b'"', b"\\"):
             start, at = data.index(b'"', start) + 1, at - 1
             at -= data[at - 1 : at] == b"\\"
-        if params.group(1).lower() not in WORDS["shown_parameters"] and not is_mask(data[start:at]):
+        if params.group(1).lower() not in _SHOWN and not is_mask(data[start:at]):
             spans += bounded(data, start, at)
         at = params.end()
         comma = _comma.match(data, at)
@@ -54,7 +57,7 @@ _flag = compiled(rb"[ \t]*(?i:httponly|secure|partitioned);?|[ \t]*(?i:expires)=
 
 
 def cookies(data: bytes, at: int) -> tuple[list[Span], int]:
-    """The values of a Cookie header; their names and attributes stay."""
+    """Return the values of a Cookie header; their names and attributes stay."""
     if data[at : at + 1] in (b"'", b'"', b"\\"):
         return [], at
     begun = at
@@ -69,11 +72,7 @@ def cookies(data: bytes, at: int) -> tuple[list[Span], int]:
             at = pair.end()
             if data[start : start + 1] == b'"':
                 start, end = start + 1, end - 1
-            if (
-                pair.group(1).lower() not in WORDS["cookie_attributes"]
-                and not is_mask(data[start:end])
-                and start < end
-            ):
+            if pair.group(1).lower() not in _ATTRIBUTES and not is_mask(data[start:end]) and start < end:
                 spans += bounded(data, start, end)
         else:
             break

@@ -11,7 +11,7 @@ from base64 import b64decode
 from collections import Counter
 from re import compile as compile_fixed  # on a few characters
 
-from aegis_otel.redaction.masks import WORDS
+from aegis_otel.redaction.data_files import byte_words
 from aegis_otel.redaction.secrets.patterns import compiled
 
 _marked = compiled(
@@ -32,6 +32,8 @@ _term = compile_fixed(
     rb"|step)-?_?\d{1,4}\w?(?:-[a-z]+)*$",
     2,
 )
+_ID_PREFIXES = byte_words("id_prefixes")
+_BEHIND_BEARER = byte_words("behind_bearer")
 
 
 def is_card_number(digits: bytes) -> bool:
@@ -109,14 +111,14 @@ def accept_prefixed(data: bytes, start: int, end: int) -> bool:
     longest = max(segments, key=len)
     marked = _marked.search(token) is not None
     mixed = _cases.search(longest) is not None
-    is_id = not marked and segments[0].lower() in WORDS["id_prefixes"]
+    is_id = not marked and segments[0].lower() in _ID_PREFIXES
     if len(longest) < (14 if marked else 24 if mixed else 30) or is_id:
         return False
     return _digit.search(longest) is not None and entropy(longest) >= 3.2
 
 
 def accept_bearer(data: bytes, start: int, end: int) -> bool:
-    return data[start:end].lower().rstrip(b".-") not in WORDS["behind_bearer"]
+    return data[start:end].lower().rstrip(b".-") not in _BEHIND_BEARER
 
 
 def accept_basic(data: bytes, start: int, end: int) -> bool:

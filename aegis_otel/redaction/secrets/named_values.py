@@ -5,14 +5,16 @@ Between them stands a sign, a word or a structure: `=`, `%3D`, `ist`, `", "value
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from re import compile as compile_fixed  # one class of characters
 
 from aegis_otel.redaction import budget
-from aegis_otel.redaction.masks import WORDS, Span, after_mask, bounded, clip, is_command, is_mask, unmasked
+from aegis_otel.redaction.data_files import byte_words
+from aegis_otel.redaction.masks import Span, after_mask, bounded, clip, is_command, is_mask, unmasked
 from aegis_otel.redaction.secrets.http_headers import authorization, cookies
 from aegis_otel.redaction.secrets.likelihood import is_random, is_strong, is_thought_of
-from aegis_otel.redaction.secrets.names import Held, held_by, name_part
+from aegis_otel.redaction.secrets.names import VERBS, Held, held_by, name_part
 from aegis_otel.redaction.secrets.patterns import compiled
 from aegis_otel.redaction.secrets.shapes import unbounded
 
@@ -29,11 +31,8 @@ SIGN = (
 TYPED = r"[ \t]*:?[ \t]*(?:&|mut )?(?:'static )?(?:str|string|String|SecureString|text|char\*?)[ \t]*="
 """The type of a variable, as Rust, Go and others write it."""
 OPENED = r"(?:\\u002[27]|&quot;|%(?:25)?2[270])?"
-IS = (
-    r"(?:(?i:is|was|to|as|ist|lautet|es|est|\xc3[\xa8\xa9]|are|will be|is now|er|\xc3\xa4r|je|on|van|-|/"
-    r"|\xe2\x80[\x93\x94]|\xd1\x8d\xd1\x82\xd0\xbe)[ \t]{1,4})"
-)
-"""Words between a name and its value, in several languages: is, ist, es, est."""
+IS = rf"(?:(?i:{'|'.join(VERBS)})[ \t]{{1,4}})"
+"""What stands between a name and its value in a sentence."""
 PAIR = (
     rf"{CLOSED}(?:[ \t]*(?:[,;>{{(]|\r?\n|\\n|</[\w:.\-]{{1,40}}>)[ \t]*){{1,4}}"
     rf"(?:[a-z_]{{2,20}}[ \t]*[:=][^\r\n,]{{0,40}}(?:[,;]|\r?\n|\\n)[ \t]*){{0,2}}"
@@ -43,9 +42,13 @@ PAIR = (
 """A name that is a value itself, and the value in a place of its own: `name: DB_PASSWORD`, `value: x`."""
 
 
+def _part(added: str) -> str:
+    return name_part(added).replace(r"\b", "")
+
+
 def gate(added: str = "") -> str:
-    """A pattern found in text wherever a name has a value."""
-    part = name_part(added).replace(r"\b", "")
+    """Return a pattern found in text wherever a name has a value."""
+    part = _part(added)
     return (
         rf"{part}(?:{LETTERS}(?:{CLOSED}[ \t]*{SIGN}"
         rf"|\\*[\"'][ \t]+(?i:value)[ \t]*=|\\*[\"'][ \t]*,|[^<>\r\n]*>|{unbounded(PAIR)}|\([ \t]*\\*[\"']"
@@ -56,41 +59,25 @@ def gate(added: str = "") -> str:
 
 
 def json_gate(added: str = "") -> str:
-    """A pattern found in JSON wherever a name is in a key or before a value."""
-    part = name_part(added).replace(r"\b", "")
-    return rf"{part}[^\"\r\n]*(?:\"[^:,}}\]\r\n]+)?\":"
+    """Return a pattern found in JSON wherever a name is in a key or before a value."""
+    return rf"{_part(added)}[^\"\r\n]*(?:\"[^:,}}\]\r\n]+)?\":"
 
 
 def pair_gate(added: str = "") -> str:
-    """A pattern found in JSON wherever a name of a secret is the value of a member such as `name`."""
-    part = name_part(added).replace(r"\b", "")
+    """Return a pattern found in JSON wherever a secret's name is the value of a member such as `name`."""
     return (
         r"\"(?i:name|key|k|field|param(?:eter)?(?:key|name)?|variable|var|property|attribute|setting|option|id)"
-        rf"\\*\":[ ]?\\*\"{LETTERS}{part}"
+        rf"\\*\":[ ]?\\*\"{LETTERS}{_part(added)}"
     )
 
 
-_BEHIND_NAME = b" \t:=<>\"'%&(\\,"
-_BEHIND_VENDOR = b"=>:,|"
-
-
-def may_be(data: bytes) -> bool:
-    """Whether anything that `gate` has behind a name is in a text. Base64 in lines has none of it."""
-    return not data.isascii() or any(sign in data for sign in _BEHIND_NAME)
-
-
-def may_be_of_vendor(data: bytes) -> bool:
-    """Whether anything that `rules.vendors` has behind the name of a vendor is in a text."""
-    return any(sign in data for sign in _BEHIND_VENDOR)
+def has_sign(data: bytes) -> bool:
+    """Return whether anything that `gate` has behind a name is in a text. Base64 in lines has none of it."""
+    return not data.isascii() or any(sign in data for sign in b" \t:=<>\"'%&(\\,")
 
 
 WORD_GATE = r"\"(?i:private|unlock|mdp)\\*\":"
 """A pattern for names in JSON that in a text are ordinary words."""
-
-
-def _source(added: str) -> str:
-    """The pattern for a name."""
-    return rf"{LETTERS}{name_part(added)}{LETTERS}"
 
 
 _opening = compile_fixed(rb"[bBrRuUfFnN]{0,2}(\\*)(\"\"\"|'''|\"|')|[\[({]")
@@ -109,6 +96,7 @@ _annotated = compile_fixed(rb"[\])}]*[ \t]{0,8}=[ \t]{0,8}")
 _letter = compile_fixed(rb"[A-Za-z\x80-\xff]")
 _block = compile_fixed(rb"[|>][+\-0-9]{0,2}[ \t]*\r?\n([ \t]+)")
 _MOST_LINES = 64
+_NO_VALUES, _TYPE_NAMES, _PROSE = map(byte_words, ("no_values", "type_names", "prose"))
 _QUOTES = (b"'", b'"')
 
 
@@ -135,31 +123,25 @@ _blanks = compile_fixed(rb"[ \t]{1,4}")
 _copula = compiled(rf"[ \t]{{1,4}}({IS}?)")
 
 
-class NamedFinder:
-    """Values whose names say that they are secret."""
+@cache
+def finder(added: str = "") -> Callable[[bytes], list[Span]]:
+    """Return a function that finds the values whose names say that they are secret, or were added."""
+    search = compiled(rf"{LETTERS}{name_part(added)}{LETTERS}").search
 
-    def __init__(self, added: str = "") -> None:
-        self._compiled = compiled(_source(added))
-
-    def __call__(self, data: bytes) -> list[Span]:
+    def find(data: bytes) -> list[Span]:
         spans: list[Span] = []
         at = 0
-        while (found := self._compiled.search(data, at)) is not None:
+        while (found := search(data, at)) is not None:
             budget.spend(budget.NAME)
-            start, end = found.span()
-            hidden, at = _behind(data, start, end)
+            hidden, at = _behind(data, *found.span())
             spans += hidden
         return spans
 
-
-@cache
-def finder(added: str = "") -> NamedFinder:
-    """Return the finder, which is compiled once."""
-    return NamedFinder(added)
+    return find
 
 
 def _behind(data: bytes, start: int, end: int) -> tuple[list[Span], int]:
-    """What is hidden behind one name, and where to go on."""
+    """Return what is hidden behind one name, and where to go on."""
     if data[start - 1 : start] == b"\\" and data[start] in b"nrt":  # an escaped line break, no letter
         start += 1
     start = max(start, data.rfind(b" --", start, end) + 1)  # a flag, and no word before it
@@ -194,7 +176,7 @@ def _behind(data: bytes, start: int, end: int) -> tuple[list[Span], int]:
 
 
 def _paired(data: bytes, end: int) -> tuple[list[Span], int]:
-    """The value in a place of its own: `name: DB_PASSWORD`, `value: x`."""
+    """Return the value that has a place of its own: `name: DB_PASSWORD`, `value: x`."""
     pair = _pair.match(data, end) if data[end : end + 1] in _STRUCTURAL else None
     if pair is None:
         return [], end
@@ -203,7 +185,7 @@ def _paired(data: bytes, end: int) -> tuple[list[Span], int]:
 
 
 def _signed(data: bytes, of: Span, at: int, name: str, held: Held) -> tuple[list[Span], int]:
-    """What is hidden behind a name and a sign, which ends at `at`."""
+    """Return what is hidden behind a name and a sign, which ends at `at`."""
     sign = data[of[1] : at]
     after = data[at : at + 1]
     if b"==" in sign and after not in _QUOTES:  # a comparison
@@ -238,7 +220,7 @@ def _signed(data: bytes, of: Span, at: int, name: str, held: Held) -> tuple[list
 
 
 def _listed(data: bytes, name: str, spans: list[Span], at: int) -> tuple[list[Span], int]:
-    """The others behind a comma, where the name is one of many: `recovery codes: a1b2-c3d4, e5f6-a7b8`."""
+    """Return also the values behind commas, where the name is a plural: `recovery codes: a1b2, e5f6`."""
     if not spans or name[-1:] not in ("s", "S"):
         return spans, at
     for _ in range(_MOST_LINES):
@@ -251,7 +233,7 @@ def _listed(data: bytes, name: str, spans: list[Span], at: int) -> tuple[list[Sp
 
 
 def _without_sign(data: bytes, start: int, end: int, name: str) -> tuple[list[Span], int]:
-    """`--password x`, `PASSWORD 'x'`, `<password>x`, `setPassword("x")`, `the password is X9...`."""
+    """Return `x` in `--password x`, `PASSWORD 'x'`, `<password>x`, `setPassword("x")`, `password is x`."""
     before, after = data[start - 1 : start], data[end : end + 1]
     tag = _tag.match(data, end) if before in _BEFORE_TAG else None
     if tag is not None and before in _QUOTES:  # <param name="api_key">x<
@@ -266,13 +248,13 @@ def _without_sign(data: bytes, start: int, end: int, name: str) -> tuple[list[Sp
 
 
 def _whole(data: bytes, at: int, whole_line: bool) -> tuple[list[Span], int]:
-    """The value at `at`, which nothing but its place makes one."""
+    """Return the value at `at`, which nothing but its place makes one."""
     value, at = _value(data, at, whole_line)
     return (value if len(value) > 1 or _is_secret(data, value, False, True) else []), at
 
 
 def _argument(data: bytes, at: int, method: bool, setter: bool) -> tuple[list[Span], int]:
-    """The text in `setPassword("x")`; that of `.token("x")` if it looks like one."""
+    """Return the text in `setPassword("x")`; that of `.token("x")` if it looks like a secret."""
     quote = at - 1 - (data[at - 2 : at - 1] == b"\\")
     value, at = _value(data, quote, False)
     chosen = setter or (method and bool(value) and is_thought_of(data[slice(*value[0])]))
@@ -307,9 +289,10 @@ _number = compiled(rb"[0-9]{4,8}\b")
 
 
 def _spoken(data: bytes, at: int, said: bool) -> tuple[list[Span], int]:
-    """`password X9!kq...`, `the token is hunter2.`: only what no word of a sentence looks like.
+    """Return the value in `password X9!kq...` or `the token is hunter2.`, unless it looks like any word.
 
-    `said` tells that the word is what the name stands for, so that one with a digit that ends a clause is.
+    `said` means that the sentence says what the name stands for: then a word with a digit that ends a clause
+    is a secret.
     """
     word = _word.match(data, at)
     if word is None:
@@ -350,23 +333,21 @@ def _is_secret(data: bytes, value: list[Span], colon: bool, any_kind: bool) -> b
     start, end = value[0]
     text = unmasked(data[start:end])
     quoted = data[start - 1 : start] in (b"'", b'"')
-    if text == b"" or text.lower() in WORDS["no_values"] or not (any_kind or _letter.search(text)):
+    if text == b"" or text.lower() in _NO_VALUES or not (any_kind or _letter.search(text)):
         return False
     if not quoted and (_is_reference(text) or text in (b"[", b"(", b"{", b"[]", b"()", b"{}")):
         return False
     return (
         quoted
         or not colon
-        or not (
-            text in WORDS["type_names"] or (text.lower() in WORDS["prose"] and data[end : end + 1] == b" ")
-        )
+        or not (text in _TYPE_NAMES or (text.lower() in _PROSE and data[end : end + 1] == b" "))
     )
 
 
 def _value(data: bytes, at: int, whole_line: bool, escaped: bool = False) -> tuple[list[Span], int]:
-    """The parts of the value at `at` that are hidden, and where it ends.
+    """Return the parts of the value at `at` that are hidden, and where it ends.
 
-    `escaped` tells that what ends it is written as its sign is, in percent or `\\u0022`.
+    `escaped` means that what ends it is written as its sign is, in percent or `\\u0022`.
     """
     masked = after_mask(data, at)
     block = _block.match(data, at)
@@ -397,7 +378,7 @@ def _value(data: bytes, at: int, whole_line: bool, escaped: bool = False) -> tup
 
 
 def _continued(data: bytes, at: int, masked: int, end: int) -> tuple[list[Span], int]:
-    """A word that goes on behind a backslash and a line break, which a shell takes out."""
+    """Return a word that goes on behind a backslash and a line break, which a shell takes out."""
     spans = [] if masked == end - 1 > at else bounded(data, at, end - 1)
     rest = _next_piece.match(data, end)
     if rest is None or is_command(rest.group(1)) or after_mask(data, rest.start(1)) > rest.start(1):
@@ -405,18 +386,18 @@ def _continued(data: bytes, at: int, masked: int, end: int) -> tuple[list[Span],
     return [*spans, *bounded(data, *rest.span(1))], rest.end()
 
 
-def _values_below(data: bytes, at: int, may_be: bool) -> tuple[list[Span], int]:
-    """Lines behind `password:`, each of one word that looks chosen and that a shell would hardly run.
+def _values_below(data: bytes, at: int, begins: bool) -> tuple[list[Span], int]:
+    """Return lines behind `password:`, each of one word that looks chosen and that no shell would run.
 
-    Such a line is indented, behind a dash, or only digits; and the line before begins with the name, which
-    `may_be` tells, so that no command stands there that prints one.
+    Such a line is indented, behind a dash, or only digits. `begins` means that the name begins the line
+    before, so that no command stands there that prints one.
     """
     spans: list[Span] = []
     for _ in range(_MOST_LINES):
         line = _one_word.match(data, at)
         if line is None or is_command(line.group(2)) or not is_thought_of(line.group(2), digits=True):
             break
-        if not (line.group(2).isdigit() or (may_be and line.group(1))):
+        if not (line.group(2).isdigit() or (begins and line.group(1))):
             break
         spans += bounded(data, *line.span(2))
         at = line.end()
@@ -424,7 +405,7 @@ def _values_below(data: bytes, at: int, may_be: bool) -> tuple[list[Span], int]:
 
 
 def _block_lines(data: bytes, at: int, indent: bytes) -> tuple[list[Span], int]:
-    """Lines of one word each: with several, they could be commands."""
+    """Return the lines of one word each: with several, they could be commands."""
     spans: list[Span] = []
     for _ in range(_MOST_LINES):
         end = data.find(b"\n", at)
@@ -440,7 +421,7 @@ def _block_lines(data: bytes, at: int, indent: bytes) -> tuple[list[Span], int]:
 
 
 def _closing_bracket(data: bytes, at: int) -> int:
-    """Behind the bracket that closes the one at `at`; `at` where none does before a command could end."""
+    """Return where the bracket at `at` is closed; `at` where it is not before a command could end."""
     depth, start = 0, at
     while (found := _bracket.search(data, at)) is not None and found.end() - start <= 1_024:
         at = found.end()
@@ -456,9 +437,9 @@ def _closing_bracket(data: bytes, at: int) -> int:
 
 
 def _closing_quote(data: bytes, start: int, escapes: int, quote: bytes) -> int | None:
-    """Where the content ends: before a quote with no more backslashes than the opening one had.
+    """Return where a quoted value ends; None where the quote does not close on its line.
 
-    None where it does not close on its line.
+    The closing quote has no more backslashes than the opening one.
     """
     line = data.find(b"\n", start)
     line = len(data) if line < 0 else line

@@ -43,6 +43,8 @@ def _unaccented(name: str) -> str:
 
 
 SCRIPTS = tuple(_LINES["scripts"])
+VERBS = tuple(_LINES["verbs"])
+"""What stands between a name and its value in a sentence."""
 ENCODED = tuple(_LINES["encoded"])
 """Names that are also found in base64 and in hexadecimal digits."""
 _FOLDED = tuple(_unaccented(word) for word in SCRIPTS)

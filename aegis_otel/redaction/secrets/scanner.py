@@ -28,7 +28,14 @@ from aegis_otel.redaction.masks import (
 from aegis_otel.redaction.secrets import command_lines, encoded, named_values, seed_phrases, shapes, sql
 from aegis_otel.redaction.secrets.names import NAME_CLUE
 from aegis_otel.redaction.secrets.patterns import compiled, compiled_gate, pattern_set
-from aegis_otel.redaction.secrets.vendor_rules import RuleFinder, loose, split, vendor_names, vendors
+from aegis_otel.redaction.secrets.vendor_rules import (
+    RuleFinder,
+    has_vendor_sign,
+    loose,
+    split,
+    vendor_names,
+    vendors,
+)
 
 _ESCAPED = (
     r"\\u(?i:00ad|034f|061c|115f|1160|17b[45]|180[b-f]|200[b-f]|202[a-e]|206[0-9a-f]|3164|fe0[0-9a-f]"
@@ -114,18 +121,17 @@ class Engine:
             *(Sought(family, family.gate, family.clues, family.check) for family in families),
             Sought(RuleFinder(tokens, loose), loose(tokens, 20), (loose(tokens, 2),)),
             Sought(shapes.pem_keys, shapes.PEM),
-            Sought(named_values.finder(added), named_values.gate(added), (name,), named_values.may_be),
+            Sought(named_values.finder(added), named_values.gate(added), (name,), named_values.has_sign),
             Sought(command_lines.finder(), command_lines.GATE, (command_lines.CLUE,)),
             Sought(encoded.encoded_secrets, encoded.GATE, (encoded.CLUE,)),
             Sought(sql.sql_values, sql.into(added), (name, sql.INTO_CLUE)),
-            Sought(sql.sql_passwords, sql.BY, (sql.BY_CLUE,)),
             Sought(seed_phrases.seed_phrases, "", check=seed_phrases.has_phrase),
             *(Sought(_finder(pattern), pattern) for pattern in patterns),
             Sought(
                 RuleFinder(of_vendors, vendors),
                 vendors(of_vendors),
                 (vendor_names(of_vendors),),
-                named_values.may_be_of_vendor,
+                has_vendor_sign,
             ),
             Sought(self._without_unseen, _UNSEEN),
             Sought(self._unwrapped, _WRAPPED),

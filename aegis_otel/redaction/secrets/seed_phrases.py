@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 from re import compile as compile_fixed  # one class of characters: as linear, and quicker
 
@@ -12,18 +11,15 @@ from aegis_otel.redaction.secrets.patterns import compiled
 
 _FEWEST = 12
 _token = compile_fixed(rb"[a-z]+|[^a-z \t,\r\n]+")
-_ENOUGH = b"\1" * _FEWEST
+_row = compile_fixed(b"\1{%d,}" % _FEWEST)
+_escape = compile_fixed(rb"\\[nrt]")  # what stands between two words in JSON, besides blanks
 _KINDS = bytes(97 if byte in b"abcdefghijklmnopqrstuvwxyz \t,\r\n\\" else 0 for byte in range(256))
 _ROW = b"a" * 47
 """The letters and blanks of twelve words, of which each has three letters at least."""
 _STEPS = (5, 1)
-"""Every fifth byte is looked at first, which takes a fraction of the time and rules most texts out."""
+"""Every fifth byte is read first, which takes a fraction of the time and rules most texts out."""
 _like_phrase = compiled(rb"\\?(?:[a-z]{3,8}(?:[ \t,\r\n]|\\[nrt])+){%d,}[a-z]{3,8}" % (_FEWEST - 1))
 """As many words as long as those of the list. Ordinary text has shorter and longer ones between them."""
-_AT_ONCE = 4_000
-"""Words that are parted at once: no other thread runs meanwhile."""
-_ESCAPES = (b"\\n", b"\\r", b"\\t", b",")
-"""What parts two words in JSON, or in a list, besides blanks."""
 
 
 @cache
@@ -32,68 +28,38 @@ def _listed() -> frozenset[bytes]:
 
 
 def has_phrase(data: bytes) -> bool:
-    """Whether a seed phrase is in a text or in JSON."""
+    """Return whether a seed phrase is in a text or in JSON."""
     if len(data) < len(_ROW):
         return False
     if any(_ROW[: len(_ROW) // step] not in data[::step].translate(_KINDS) for step in _STEPS):
         return False
-    return any(_is_phrase(data[slice(*found.span())]) for found in _like_phrase.finditer(data))
+    return any(_phrases(_escape.sub(b"  ", found.group())) for found in _like_phrase.finditer(data))
 
 
 def seed_phrases(data: bytes) -> list[Span]:
-    """Seed phrases, each line for itself."""
-    return [span for start, end in _runs(data) for span in _phrases(data, start, end)]
-
-
-def _runs(data: bytes) -> Iterator[Span]:
-    """Yield where as many letters and blanks stand in a row as in a seed phrase."""
+    """Return the spans of seed phrases, of each line for itself."""
+    spans: list[Span] = []
     kinds = data.translate(_KINDS)
     start = kinds.find(_ROW)
     while start >= 0:
         end = kinds.find(b"\0", start)
         end = len(data) if end < 0 else end
-        yield start, end
+        spans += [(first + start, last + start) for first, last in _phrases(data[start:end])]
         start = kinds.find(_ROW, end)
-
-
-def _is_phrase(run: bytes) -> bool:
-    """Whether enough words of the list follow each other. Of so many, one stands at a twelfth place."""
-    for escape in _ESCAPES:
-        if escape in run:
-            run = run.replace(escape, b" ")
-    listed = _listed()
-    before: list[bytes] = []
-    while run:
-        some = run.split(None, _AT_ONCE)
-        run = some.pop() if len(some) > _AT_ONCE else b""
-        words = before + some
-        if any(word in listed for word in words[_FEWEST - 1 :: _FEWEST]) and _ENOUGH in bytes(
-            word in listed for word in words
-        ):
-            return True
-        before = words[1 - _FEWEST :]
-    return False
-
-
-def _phrases(data: bytes, start: int, end: int) -> list[Span]:
-    listed = _listed()
-    places = [token.span() for token in _token.finditer(data, start, end)]
-    known = bytes(data[begin:stop] in listed for begin, stop in places)
-    spans: list[Span] = []
-    first = known.find(_ENOUGH)
-    while first >= 0:
-        last = known.find(0, first)
-        last = len(known) if last < 0 else last
-        spans += _lines(data, places[first:last])
-        first = known.find(_ENOUGH, last)
     return spans
 
 
-def _lines(data: bytes, row: list[Span]) -> list[Span]:
+def _phrases(run: bytes) -> list[Span]:
+    """Return the lines of seed phrases in a run of letters and blanks."""
+    listed = _listed()
+    places = [token.span() for token in _token.finditer(run)]
     spans: list[Span] = []
-    for start, end in row:
-        if spans and b"\n" not in data[spans[-1][1] : start]:
-            spans[-1] = (spans[-1][0], end)
-        else:
-            spans.append((start, end))
+    for row in _row.finditer(bytes(run[start:end] in listed for start, end in places)):
+        lines: list[Span] = []
+        for start, end in places[row.start() : row.end()]:
+            if lines and b"\n" not in run[lines[-1][1] : start]:
+                lines[-1] = (lines[-1][0], end)
+            else:
+                lines.append((start, end))
+        spans += lines
     return spans

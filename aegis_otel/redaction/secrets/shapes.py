@@ -89,11 +89,12 @@ class Family:
 
     def __init__(self, fields: Mapping[str, list[str]]) -> None:
         first = {field: values[0] for field, values in fields.items()}
-        self.gate = first.get("gate") or unbounded(first["secret"])
+        secret = "|".join(fields["secret"])
+        self.gate = first.get("gate") or unbounded(secret)
         self.clues = tuple(fields.get("clue", ()))
         self.check = _CHECKS[first["check"]] if "check" in first else None
         self.alone = "alone" in first
-        self._secret = compiled(first["secret"])
+        self._secret = compiled(secret)
         self._accept: Callable[[bytes, int, int], bool] | None = (
             getattr(likelihood, f"accept_{first['accept']}") if "accept" in first else None
         )

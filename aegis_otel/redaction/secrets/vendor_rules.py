@@ -128,6 +128,11 @@ def vendors(named: Sequence[Rule]) -> str:
     return rf"{vendor_names(named)}[ \t\w.\-\\]*[\s'\"\\]*(?:[=>:,]|\|\||\?=)[=>:\s'\"`\\]*[\w.%+/=\-]{{8}}"
 
 
+def has_vendor_sign(data: bytes) -> bool:
+    """Return whether anything that `vendors` has behind a vendor's name is in a text."""
+    return any(sign in data for sign in b"=>:,|")
+
+
 def vendor_names(named: Sequence[Rule]) -> str:
     """Return a pattern for the names of these vendors."""
     return f"(?i:{'|'.join(sorted({_vendor(rule) for rule in named}))})"
