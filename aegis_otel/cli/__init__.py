@@ -68,7 +68,7 @@ class _Main(LazyGroup):
                 raise click.Abort from None
             raise
         except Exception as error:
-            duckdb = sys.modules.get("duckdb")  # no command loads it for this
+            duckdb = sys.modules.get("_duckdb")  # no command loads it for this
             if duckdb is None or not isinstance(error, duckdb.Error):
                 raise
             first, *_ = str(error).splitlines() or [type(error).__name__]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import sys
 import time
 import unicodedata
@@ -27,6 +26,8 @@ MONITOR = "(monitor)"
 NOT_ENFORCED = "decided and recorded, not enforced"
 _UNBOUNDED = 1_000_000
 """The columns of a pipe or a file."""
+_USUAL = 80
+"""The columns of a terminal that does not know its size."""
 _GAP = 2
 """Columns between two columns of a table, and of both its edges together."""
 _WIDE = 120
@@ -323,9 +324,13 @@ def visible(value: str, longest: int = _LONGEST) -> str:
 
 def terminal_width() -> int:
     """Return the columns of standard output."""
-    if not sys.stdout.isatty() and not os.environ.get("COLUMNS"):
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns):
+        return int(columns)
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or _USUAL
+    except (OSError, ValueError):  # not a terminal
         return _UNBOUNDED
-    return shutil.get_terminal_size().columns
 
 
 def _longest(room: int) -> int:

@@ -16,7 +16,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-import duckdb
 import msgspec
 
 from aegis_otel.audit import files
@@ -25,6 +24,7 @@ from aegis_otel.audit.journal.files import first_seals, process_of
 from aegis_otel.audit.keys import audit_id, load_key
 from aegis_otel.audit.lake.cleanup import clear
 from aegis_otel.audit.lake.complete_files import Complete, find_complete
+from aegis_otel.audit.lake.engine import duckdb
 from aegis_otel.audit.lake.scan import SCHEMA, look
 from aegis_otel.audit.lake.segments import Workshop, opened
 from aegis_otel.audit.location import JOURNAL, LAKE, exists, failure, prepare

@@ -14,9 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-import duckdb
-
 from aegis_otel.audit.journal.files import largest_of, torn_files
+from aegis_otel.audit.lake.engine import duckdb
 from aegis_otel.audit.lake.fold import DECLARE, lines, lines_of_content, literal, quoted, rows, shown
 from aegis_otel.audit.lake.scan import SCHEMA
 from aegis_otel.audit.record import COLUMNS, SCHEMA_VERSION, Column

@@ -13,9 +13,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-import duckdb
-
 from aegis_otel.audit.journal.files import journal_files, largest_file, look_at_writers, not_text, torn_files
+from aegis_otel.audit.lake.engine import duckdb
 from aegis_otel.audit.lake.fold import (
     BEGUN,
     DECLARE,
@@ -30,7 +29,6 @@ from aegis_otel.audit.lake.fold import (
 from aegis_otel.audit.lake.scan import PATTERN, SCHEMA, find_mirrors, look
 from aegis_otel.audit.lake.segments import lines_of, schema_version
 from aegis_otel.audit.location import JOURNAL, LAKE, SEALS, address, exists, locate
-from aegis_otel.audit.maintenance.remote_copy import fetch
 from aegis_otel.audit.query.views import create_views
 from aegis_otel.audit.record import COLUMNS, SCHEMA_VERSION
 from aegis_otel.audit.seals.seal_log import Segment
@@ -133,6 +131,10 @@ def connect(path: str | os.PathLike[str] | None = None) -> duckdb.DuckDBPyConnec
     Raises:
         AuditError: when there is no audit at that place, or it cannot be read.
     """
+    import duckdb as _relations  # noqa: F401, PLC0415 - a connection then has `sql()` and its like
+
+    from aegis_otel.audit.maintenance.remote_copy import fetch  # noqa: PLC0415 - asyncio, for few
+
     directory, url = locate(path), address(path)
     unfetched = fetch(directory, url)
     if not exists(directory):

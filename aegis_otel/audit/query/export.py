@@ -62,7 +62,7 @@ def write_parquet(
     Raises:
         AuditError: when the audit cannot be read, or the file not be written.
     """
-    import duckdb  # noqa: PLC0415 - loaded by whoever made the connection, and never before
+    from aegis_otel.audit.lake.engine import duckdb  # noqa: PLC0415 - not to be loaded with this module
 
     newest = "" if limit is None else f" LIMIT {limit:d}"
     with parquet_draft(path) as draft:

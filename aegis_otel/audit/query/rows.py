@@ -101,7 +101,7 @@ def to_json(row: Row) -> str:
 
 
 def _run(audit: duckdb.DuckDBPyConnection, sql: str, values: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    import duckdb  # noqa: PLC0415 - loaded by whoever made the connection, and never before
+    from aegis_otel.audit.lake.engine import duckdb  # noqa: PLC0415 - not to be loaded with this module
 
     try:
         answer = audit.execute(sql, values)

@@ -197,8 +197,7 @@ def _main() -> None:
     order = json.load(sys.stdin)
     _bound(order["timeout"])
 
-    import duckdb  # noqa: PLC0415 - never in the process that asks
-
+    from aegis_otel.audit.lake.engine import duckdb  # noqa: PLC0415 - not to be loaded with this module
     from aegis_otel.audit.query.connection import left_out  # noqa: PLC0415
     from aegis_otel.audit.query.rows import unreadable  # noqa: PLC0415
 

@@ -52,7 +52,7 @@ def take_stats(audit: duckdb.DuckDBPyConnection, condition: Condition) -> Stats:
     Raises:
         AuditError: when the audit cannot be read.
     """
-    import duckdb  # noqa: PLC0415 - loaded by whoever made the connection, and never before
+    from aegis_otel.audit.lake.engine import duckdb  # noqa: PLC0415 - not to be loaded with this module
 
     names = ", ".join(_DIMENSIONS)
     which = " ".join(f"WHEN grouping({name}) = 0 THEN '{name}'" for name in _DIMENSIONS)

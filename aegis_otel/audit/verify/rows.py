@@ -10,11 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import duckdb
-
 from aegis_otel.audit import files
 from aegis_otel.audit.findings import Proof
 from aegis_otel.audit.journal.files import journal_files
+from aegis_otel.audit.lake.engine import duckdb
 from aegis_otel.audit.lake.fold import literal, quoted
 from aegis_otel.audit.lake.scan import SCHEMA
 from aegis_otel.audit.lake.segments import (
