@@ -26,6 +26,7 @@ from opentelemetry.metrics import (
 )
 
 from aegis_otel import semconv
+from aegis_otel.audit.record import AuditRecord
 from aegis_otel.config import EVALUATION_DURATION
 from aegis_otel.model import DEFAULT_RULE, ERROR_RULE, Approval, Mode, Outcome
 from aegis_otel.version import __version__
@@ -55,8 +56,8 @@ Labels = tuple[str, ...]
 class DecisionLabels(NamedTuple):
     """The labels of a series of `aegis.decisions`: only values that a policy bounds.
 
-    A new label is a field here, its key at the same place in the metric's row of `semconv`, and its value
-    where `plausible_labels` and `Recorder.decided` make such a tuple.
+    A new label is a field here, its value in the two functions below, and its key at the same place in the
+    metric's row of `semconv`.
     """
 
     outcome: str
@@ -64,6 +65,11 @@ class DecisionLabels(NamedTuple):
     risk: str
     rule: str
     mode: str
+
+
+def decision_labels(record: AuditRecord, outcome: str, risk: str) -> DecisionLabels:
+    """Return the labels that a decision is counted with."""
+    return DecisionLabels(outcome, record.approval or "", risk, record.matched_rule or "", record.mode or "")
 
 
 def plausible_labels(policy: Policy, mode: str) -> list[DecisionLabels]:

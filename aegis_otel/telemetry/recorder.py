@@ -24,8 +24,8 @@ from aegis_otel.telemetry.events import Events
 from aegis_otel.telemetry.metrics import (
     LOADED,
     REFUSED,
-    DecisionLabels,
     Instruments,
+    decision_labels,
     flusher,
     plausible_labels,
 )
@@ -75,21 +75,21 @@ class Recorder:
         return self._providers[:2]
 
     def opened(self, call: Call) -> None:
-        """Start `govern_tool`; put its ids on the record."""
+        """Start `govern_tool`, and put its ids on the record."""
         call.signal = CallSpan(call, self._tracer)
 
     def awaiting(self, call: Call) -> AbstractContextManager[None]:
-        """A human is asked for as long as this lasts; at its end `record.human_decision` is the answer."""
+        """Return a context for the time a human takes; at its end `record.human_decision` is the answer."""
         return Awaiting(self._outlets, _call_span(call), call)
 
     def suspended(self, call: Call) -> None:
-        """A human is asked, and no process waits: the event alone, for the span would never end."""
+        """Emit the question that no process waits for: the event alone, for a span would never end."""
         call_span = _call_span(call)
         asked = call_span.asked_attributes(call)
         self._events.emit(semconv.EVENT_APPROVAL_REQUESTED, risk(call.record), asked, call_span.context)
 
     def answered(self, call: Call) -> None:
-        """The answer came, perhaps in another process: its event and how long it took."""
+        """Emit the answer to such a question, perhaps in another process, and measure how long it took."""
         call_span, record = _call_span(call), call.record
         answer, seconds = record.human_decision or "error", record.approval_wait_s or 0.0
         asked = call_span.asked_attributes(call)
@@ -101,10 +101,7 @@ class Recorder:
         call_span.refresh(call)
         outcome = (call.outcome or Outcome.ERROR)._value_  # `.value` costs ten times as much
         level = risk(record)
-        labels = DecisionLabels(
-            outcome, record.approval or "", level, record.matched_rule or "", record.mode or ""
-        )
-        self._counts.add(semconv.METRIC_DECISIONS, labels)
+        self._counts.add(semconv.METRIC_DECISIONS, decision_labels(record, outcome, level))
         context = call_span.context
         if self._instruments.evaluation_duration is not None:
             self._instruments.evaluation_duration.record(
@@ -120,7 +117,7 @@ class Recorder:
             self._flush_metrics()
 
     def executing(self, call: Call) -> AbstractContextManager[None]:
-        """The body runs for as long as this lasts; sets `call.error_type` when it raises."""
+        """Return a context for the time the body runs; it sets `call.error_type` when the body raises."""
         return Executing(self._outlets, _call_span(call), call)
 
     def closed(self, call: Call) -> None:
@@ -129,11 +126,11 @@ class Recorder:
             call.signal.end(call)
 
     def recorded(self) -> None:
-        """The journal took the first line of a call."""
+        """Count a call whose first line the journal took."""
         self._counts.add(semconv.METRIC_AUDIT_RECORDS)
 
     def write_failed(self, call: Call, error: BaseException) -> None:
-        """The journal refused a line of this call."""
+        """Count and emit that the journal refused a line of this call."""
         self._counts.add(semconv.METRIC_AUDIT_ERRORS)
         attributes: Attributes = {
             semconv.GEN_AI_TOOL_NAME: text(call.tool),
@@ -143,11 +140,11 @@ class Recorder:
         self._events.emit(semconv.EVENT_AUDIT_WRITE_FAILED, "ERROR", attributes, _call_span(call).context)
 
     def hook_failed(self) -> None:
-        """A user hook raised."""
+        """Count an exception of a user hook."""
         self._counts.add(semconv.METRIC_HOOK_ERRORS)
 
     def policy_loaded(self, policy: Policy, mode: str = "enforce") -> None:
-        """A policy came into force: its event, and a zero for everything it can decide."""
+        """Emit that a policy came into force, and start at zero what it can decide."""
         self._counts.start_at_zero(plausible_labels(policy, mode))
         attributes: Attributes = {
             semconv.POLICY_DIGEST: policy.digest,
@@ -157,11 +154,11 @@ class Recorder:
         self._flush_metrics()
 
     def policy_reloaded(self) -> None:
-        """A change of the policy's files came into force; `policy_loaded` says which policy."""
+        """Count a change of the policy's files that came into force; `policy_loaded` says which policy."""
         self._counts.add(semconv.METRIC_POLICY_RELOADS, (LOADED,))
 
     def policy_load_failed(self, sources: Sequence[str], error: BaseException) -> None:
-        """A changed policy was refused, and the one in force stays."""
+        """Count and emit that a changed policy was refused; the one in force stays."""
         self._counts.add(semconv.METRIC_POLICY_RELOADS, (REFUSED,))
         attributes: Attributes = {
             semconv.POLICY_SOURCE: _texts(sources),
@@ -170,12 +167,12 @@ class Recorder:
         self._emit(semconv.EVENT_POLICY_LOAD_FAILED, "ERROR", attributes)
 
     def audit_sealed(self, seal: Seal) -> None:
-        """Part of the audit was sealed: its event, which is a witness where it is kept."""
+        """Emit that part of the audit was sealed: the event is a witness where it is kept."""
         self._counts.add(semconv.METRIC_AUDIT_UNKNOWN_OUTCOMES, amount=seal.unknown)
         self._emit(semconv.EVENT_AUDIT_SEALED, "INFO", seal_attributes(seal))
 
     def sealing_failed(self) -> None:
-        """What is complete could not be sealed, and stays in the journal."""
+        """Count that what is complete could not be sealed, and stays in the journal."""
         self._counts.add(semconv.METRIC_AUDIT_SEAL_ERRORS)
 
     def flush(self, timeout_s: float) -> bool:

@@ -39,7 +39,7 @@ def send_probe(outbox: Outbox, decision_id: str) -> bool:
 
 
 def send_seals(seals: Iterable[Seal]) -> bool:
-    """Send the event of each seal over OTLP; False where no endpoint for logs is set.
+    """Send the event of each seal over OTLP; return False where no endpoint for logs is set.
 
     Raises:
         ConfigError: an `OTEL_*` variable has a value that cannot work.
