@@ -7,6 +7,7 @@ import inspect
 import pytest
 
 import aegis_otel
+from aegis_otel import testing
 from aegis_otel.adapters.base import BaseExecutor
 from aegis_otel.adapters.openai_agents import governed_tool
 from aegis_otel.runtime import approval
@@ -72,11 +73,31 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         (aegis_otel.Policy.from_dict, "data"),
         (aegis_otel.Policy.merge, "self other"),
         (aegis_otel.connect, "path"),
+        (testing.governed, "policy answers now mode executor instrument settings"),
+        (testing.assert_allowed, "subject tool rule"),
+        (testing.assert_asked, "subject tool rule answer"),
+        (testing.assert_blocked, "subject tool rule"),
+        (testing.assert_not_called, "run tool"),
+        (testing.ScriptedApprover, "answers"),
+        (testing.Signals, "sampler"),
     ],
 )
 def test_parameters(thing: object, parameters: str) -> None:
     """The names by which arguments can be passed."""
     assert list(inspect.signature(thing).parameters) == parameters.split()
+
+
+def test_names_for_tests() -> None:
+    assert testing.__all__ == [
+        "GovernedRun",
+        "ScriptedApprover",
+        "Signals",
+        "assert_allowed",
+        "assert_asked",
+        "assert_blocked",
+        "assert_not_called",
+        "governed",
+    ]
 
 
 def test_extension_points() -> None:

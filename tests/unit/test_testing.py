@@ -75,6 +75,17 @@ async def test_the_agents_inside_are_governed() -> None:
     assert [row["agent_name"] for row in run.rows] == ["Clerk"]
 
 
+async def test_a_run_that_the_sdk_interrupts() -> None:
+    """The question was asked; the call waits."""
+    model = ScriptedModel([[function_call("search", {"query": "x"}, call_id="c")]])
+    agent = Agent(name="Clerk", tools=[search])
+    with governed({"defaults": {"approval": "approve"}}, approvals="sdk") as run:
+        paused = await Runner.run(agent, "go", run_config=RunConfig(model=model, tracing_disabled=True))
+    assert len(paused.interruptions) == 1
+    assert_asked(run, "search")
+    assert "`search` was asked about and left waiting by rule" in failure(assert_allowed, run, "search")
+
+
 def test_what_a_run_shows() -> None:
     """During the run and after it, when its directory is gone."""
     with governed(POLICY, answers=[True], executor=Echo(), instrument=False) as run:
