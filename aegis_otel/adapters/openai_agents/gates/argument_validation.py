@@ -232,21 +232,32 @@ def receiving(body: Body) -> Body:
     """Return `body` such that it takes prepared arguments, where the SDK has no way of its own for that."""
     if not isinstance(body, FunctionType) or _PREPARE in body.__code__.co_freevars:
         return body
-    taken: dict[str, object] = {}
+    taken: dict[str, Callable[[Any], Any]] = {}
     for name, value in _cells(body).items():
         if name == "schema" and isinstance(value, FuncSchema):
-            taken[name] = _Receiving(value)
+            taken[name] = _Receiving
         elif name == "params_adapter" and isinstance(value, TypeAdapter):
-            taken[name] = _ReceivingAdapter(value)
-    if not taken:
-        return body
+            taken[name] = _ReceivingAdapter
+    return with_cells(body, taken) if taken else body
+
+
+def with_cells(function: Any, changes: Mapping[str, Callable[[Any], Any]]) -> Any:
+    """Return a copy of `function` in which some variables of its closure are changed.
+
+    Args:
+        function: A FunctionType with a closure.
+        changes: By the name of the variable, what makes its new value of the old one.
+    """
+    names = function.__code__.co_freevars
     cells = tuple(
-        CellType(taken[name]) if name in taken else cell
-        for name, cell in zip(body.__code__.co_freevars, body.__closure__ or (), strict=True)
+        CellType(changes[name](cell.cell_contents)) if name in changes else cell
+        for name, cell in zip(names, function.__closure__ or (), strict=True)
     )
-    copied = FunctionType(body.__code__, body.__globals__, body.__name__, body.__defaults__, cells)
-    copied.__kwdefaults__ = body.__kwdefaults__
-    copied.__dict__.update(body.__dict__)
+    copied = FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, cells
+    )
+    copied.__kwdefaults__ = function.__kwdefaults__
+    vars(copied).update(vars(function))
     return copied
 
 

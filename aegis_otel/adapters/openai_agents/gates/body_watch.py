@@ -1,33 +1,43 @@
-"""Tool calls whose body is another agent's run, which can stop for a human in the middle of it.
+"""How the body of a tool call ends: what it returned as a failure, its thread, and a run inside of it.
 
-The SDK then has the body return, keeps the inner run beside the call, and later calls the body again,
-without the guardrails: one call, in parts.
+Two things never reach the invoker of a function tool. A synchronous function goes on in its thread when the
+coroutine that waits for it is cancelled; and `isError` of an MCP server's answer is dropped when the answer
+becomes the tool's output. Both are seen from within the SDK's implementation, of which a copy is run: the
+user's tool and its function stay as they are.
 
-The body of a function tool as the SDK implements it, so that its end can be seen from inside.
-
-Two things never reach the invoker. A synchronous function goes on in its thread when the coroutine that
-waits for it is cancelled; and `isError` of an MCP server's answer is dropped when the answer becomes the
-tool's output. Both are seen from within the SDK's implementation, of which a copy is run: the user's tool
-and its function stay as they are.
+The body may also be another agent's run that stops for a human. The SDK then has the body return, keeps the
+inner run beside the call, and later calls the body again without the guardrails: one call, in parts.
 """
 
 from __future__ import annotations
 
 import functools
+import subprocess
 from asyncio import CancelledError
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from types import CellType, FunctionType
+from types import FunctionType
 from typing import Any
 
+from agents import ShellResult
 from agents.agent_tool_state import get_agent_tool_state_scope, peek_agent_tool_run_result
+from agents.editor import ApplyPatchResult
 from agents.mcp import MCPUtil
+from agents.run_internal.tool_execution import normalize_shell_output
+from agents.tool import ShellCommandOutput
 from agents.tool_context import ToolContext
 from openai.types.responses import ResponseFunctionToolCall
 
-from aegis_otel.adapters.openai_agents.gates.body_failure import mcp_failure, returned_failure
+from aegis_otel.adapters.openai_agents.gates.argument_validation import with_cells
 from aegis_otel.governance.call import Ending, Failure
 
+MCP_ERROR = "tool_error"
+"""The `error.type` that the semantic conventions for MCP have for a result with `isError`."""
+TIMEOUT = "timeout"
+NONZERO_EXIT = "nonzero_exit"
+PATCH_FAILED = "patch_failed"
+_LONGEST = 10_000
+"""Characters of an output that are read: the row has room for fewer."""
 _SYNC = "__agents_sync_function_tool__"
 _FUNCTION = "the_func"
 """The variable of the SDK's implementation that holds the user's function."""
@@ -55,10 +65,10 @@ watch: ContextVar[Watch | None] = ContextVar("aegis_otel_watch", default=None)
 
 
 def watched(implementation: Callable[..., Any], *, sync: bool) -> Callable[..., Any]:
-    """Return what to run in place of `implementation`, which is that of the SDK's invoker of a function tool.
+    """Return what to run in place of the implementation of one of the SDK's invokers.
 
     Args:
-        implementation: It, as the SDK made it; given back where there is nothing more to see.
+        implementation: As the SDK made it; returned where there is nothing more to see.
         sync: Whether the SDK runs the tool's function in a thread.
     """
     if isinstance(implementation, functools.partial):
@@ -72,39 +82,22 @@ def is_sync(invoker: Callable[..., Any]) -> bool:
 
 
 class WatchedFunction:
-    """The SDK's implementation of a synchronous tool, whose function says when it begins and ends."""
+    """The SDK's implementation of a synchronous tool, whose function reports its begin and its end."""
 
     def __init__(self, implementation: Callable[..., Any]) -> None:
-        self._run = _with_function(implementation, _in_thread)
+        is_known = (
+            isinstance(implementation, FunctionType) and _FUNCTION in implementation.__code__.co_freevars
+        )
+        self._run = (
+            with_cells(implementation, {_FUNCTION: _reporting}) if is_known else _begun(implementation)
+        )
 
     def __call__(self, context: ToolContext[Any], arguments: str) -> Any:
         return self._run(context, arguments)
 
 
-def _with_function(
-    implementation: Callable[..., Any], wrap: Callable[[Callable[..., Any]], Callable[..., Any]]
-) -> Callable[..., Any]:
-    """Return a copy of `implementation` that calls the user's function by way of `wrap`."""
-    names = implementation.__code__.co_freevars if isinstance(implementation, FunctionType) else ()
-    if _FUNCTION not in names:
-        return _unseen(implementation)
-    assert isinstance(implementation, FunctionType)
-    cells = dict(zip(names, implementation.__closure__ or (), strict=True))
-    cells[_FUNCTION] = CellType(wrap(cells[_FUNCTION].cell_contents))
-    copy = FunctionType(
-        implementation.__code__,
-        implementation.__globals__,
-        implementation.__name__,
-        implementation.__defaults__,
-        tuple(cells.values()),
-    )
-    copy.__kwdefaults__ = implementation.__kwdefaults__
-    vars(copy).update(vars(implementation))
-    return copy
-
-
-def _in_thread(function: Callable[..., Any]) -> Callable[..., Any]:
-    def followed(*positional: Any, **named: Any) -> Any:
+def _reporting(function: Callable[..., Any]) -> Callable[..., Any]:
+    def reporting(*positional: Any, **named: Any) -> Any:
         seen = watch.get()
         if seen is None:
             return function(*positional, **named)
@@ -118,11 +111,11 @@ def _in_thread(function: Callable[..., Any]) -> Callable[..., Any]:
         seen.ending.end(None, value)
         return value
 
-    return followed
+    return reporting
 
 
-def _unseen(implementation: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap an implementation whose function cannot be found: a body that has begun is never seen to end."""
+def _begun(implementation: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap an implementation whose function cannot be found: once it has begun, its end is never seen."""
 
     async def begun(context: ToolContext[Any], arguments: str) -> Any:
         seen = watch.get()
@@ -142,34 +135,34 @@ def _watched_mcp(call: functools.partial[Any]) -> Callable[..., Any]:
         or not hasattr(owner, _MCP_RESULT)
     ):
         return call
-    seeing = _seeing(owner)  # type: ignore[arg-type]  # a class has a hash
-    return functools.partial(getattr(seeing, _MCP_CALL), *call.args, **call.keywords)
+    subclass = _noting_failures(owner)  # type: ignore[arg-type]  # a class has a hash
+    return functools.partial(getattr(subclass, _MCP_CALL), *call.args, **call.keywords)
 
 
 @functools.cache
-def _seeing(owner: type[Any]) -> type[Any]:
-    """Return a stand-in for `owner` that notes whether an MCP server's answer is an error."""
+def _noting_failures(owner: type[Any]) -> type[Any]:
+    """Return a subclass of `owner` that notes whether an MCP server's answer is an error."""
 
     async def extract(cls: type[Any], /, **given: Any) -> Any:
         seen = watch.get()
         if seen is not None:
             seen.failure = mcp_failure(given.get("result"))
-        return await getattr(super(seeing, cls), _MCP_RESULT)(**given)
+        return await getattr(super(subclass, cls), _MCP_RESULT)(**given)
 
-    seeing: type[Any] = type(owner.__name__, (owner,), {_MCP_RESULT: classmethod(extract)})
-    return seeing
+    subclass: type[Any] = type(owner.__name__, (owner,), {_MCP_RESULT: classmethod(extract)})
+    return subclass
 
 
 def waits_inside(context: ToolContext[Any]) -> bool:
-    """Whether the inner run of this call has stopped for a human.
+    """Return whether the inner run of this call has stopped for a human.
 
-    So it is before a body that goes on with it, and after a body that has returned and not ended.
+    This is so before a body that goes on with the inner run, and after a body that has returned unfinished.
     """
     return runs_inside(getattr(context, "tool_call", None), context)
 
 
 def runs_inside(call: Any, context: Any) -> bool:
-    """Whether the inner run of a call has stopped for a human.
+    """Return whether the inner run of a call has stopped for a human.
 
     Args:
         call: As the model made it.
@@ -179,3 +172,54 @@ def runs_inside(call: Any, context: Any) -> bool:
         return False  # of a realtime session, where nothing stops inside
     inner = peek_agent_tool_run_result(call, scope_id=get_agent_tool_state_scope(context))
     return bool(getattr(inner, "interruptions", None))
+
+
+def returned_failure(value: object) -> Failure | None:
+    """Return what went wrong in a body that has returned `value`; None where nothing says that it failed."""
+    if value is None or type(value) is str:  # nearly always
+        return None
+    try:
+        return _failure(value)
+    except Exception:  # an object of the user's, whose attributes are code
+        return None
+
+
+def _failure(value: object) -> Failure | None:
+    if isinstance(value, ShellResult | ShellCommandOutput):
+        for entry in value.output if isinstance(value, ShellResult) else [value]:
+            output = normalize_shell_output(entry)
+            if output.status == "timeout":
+                return Failure(TIMEOUT, _with_stderr("The command timed out", output.stderr))
+            if output.exit_code:
+                return _exit_failure(output.exit_code, output.stderr)
+        return None
+    if isinstance(value, ApplyPatchResult):
+        if value.status != "failed":
+            return None
+        return Failure(PATCH_FAILED, (value.output or "The patch could not be applied")[:_LONGEST])
+    if isinstance(value, subprocess.CompletedProcess):
+        return _exit_failure(value.returncode, value.stderr) if value.returncode else None
+    return mcp_failure(value)
+
+
+def mcp_failure(result: Any) -> Failure | None:
+    """Return what went wrong in a call of an MCP server that gave `result`; None if nothing did."""
+    if _member(result, "isError") is not True and _member(result, "is_error") is not True:
+        return None
+    content = _member(result, "content")
+    parts = [_member(each, "text") for each in content] if isinstance(content, list | tuple) else []
+    text = "\n".join(part[:_LONGEST] for part in parts if isinstance(part, str))
+    return Failure(MCP_ERROR, text[:_LONGEST] or "The MCP server reported an error")
+
+
+def _exit_failure(code: int, stderr: object) -> Failure:
+    return Failure(NONZERO_EXIT, _with_stderr(f"The command exited with {code}", stderr))
+
+
+def _with_stderr(sentence: str, stderr: object) -> str:
+    text = stderr.decode(errors="replace") if isinstance(stderr, bytes) else stderr
+    return f"{sentence}: {text[:_LONGEST]}" if isinstance(text, str) and text.strip() else sentence
+
+
+def _member(value: object, name: str) -> Any:
+    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)

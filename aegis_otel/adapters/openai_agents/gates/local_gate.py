@@ -22,7 +22,7 @@ from aegis_otel.adapters.openai_agents.gates.actions import (
     conversation_of,
     named_target,
 )
-from aegis_otel.adapters.openai_agents.gates.body_failure import returned_failure
+from aegis_otel.adapters.openai_agents.gates.body_watch import returned_failure
 from aegis_otel.adapters.openai_agents.tracing.span_bridge import at_current_span
 from aegis_otel.governance import refusal
 from aegis_otel.governance.call import Origin
