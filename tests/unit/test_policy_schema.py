@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -180,3 +182,42 @@ def test_every_key_is_described() -> None:
     ]
     assert undescribed == []
     assert all(section["additionalProperties"] is False for section in sections)
+
+
+def test_one_row_makes_a_condition() -> None:
+    """What is added to `OPERATORS` is read, published, suggested, decided, explained and linted."""
+    program = """
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+from aegis_otel.policy.evaluation import operators
+operators.OPERATORS["divides"] = operators.OPERATORS["gt"]._replace(
+    about="parameter is a multiple of", judge=lambda value, expected: value % expected == 0, symbol=None,
+    synonyms="multiple_of",
+)
+from aegis_otel import Action, Policy, PolicyError
+from aegis_otel.policy.explain import explain
+from aegis_otel.policy.lint import lint
+from aegis_otel.policy.loading.schema import json_schema
+text = "rules: [{name: even, conditions: {param_divides: {n: 2}}, approval: block}]"
+policy = Policy.from_text(text)
+found = [policy.evaluate(Action("t", params={"n": n})).matched_rule for n in (3, 4)]
+trace = explain(policy, Action("t", params={"n": 4}), datetime.now(UTC)).rules[0]
+refused = []
+for wrong in (text.replace("2", "x"), text.replace("param_divides", "multiple_of")):
+    try:
+        Policy.from_text(wrong)
+    except PolicyError as error:
+        refused.append(str(error))
+published = json_schema()["$defs"]["Conditions"]["properties"]["param_divides"]
+lint(policy, {"t": {"properties": {"n": {"type": "integer"}}}})
+print(json.dumps([found, trace.match, trace.checks[0].label, published["description"], refused]))
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    found, match, label, about, refused = json.loads(ran.stdout)
+    assert found == ["<default>", "even"]
+    assert (match, label) == ("matches", "`param_divides` on `n`")
+    assert about == "parameter is a multiple of"
+    assert "`param_divides` on `n` must be a finite number, not `x`" in refused[0]
+    assert "did you mean `param_divides`?" in refused[1]

@@ -144,7 +144,7 @@ _NUMBER, _SCALAR = {"type": "number"}, {"type": ["string", "number", "boolean"]}
 _REGEX = {"type": "string", "minLength": 1, "maxLength": MAX_REGEX}
 _NUMERIC = ("number", "integer")
 
-OPERATORS: Mapping[str, Operator] = {
+OPERATORS: dict[str, Operator] = {
     "eq": Operator(
         *("parameter equals; text, number and boolean never mix", _check_scalar, _SCALAR, _equal),
         symbol="==",
