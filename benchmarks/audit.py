@@ -34,7 +34,7 @@ from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.keys import audit_id, load_key
 from aegis_otel.audit.lake.scan import SCHEMA
 from aegis_otel.audit.lake.sealing import seal
-from aegis_otel.audit.lake.segments import ROW_GROUP, Workshop, opened
+from aegis_otel.audit.lake.segments import ROW_GROUP, SegmentBuilder, opened
 from aegis_otel.audit.location import LAKE
 from aegis_otel.audit.query.connection import connect
 from aegis_otel.audit.query.filters import compile_filters
@@ -184,7 +184,11 @@ def write_live(audit: Path, count: int, start: datetime) -> Journal:
             row = dict(zip(names, values, strict=True)) | {"schema_version": SCHEMA_VERSION}
             last = {"result_status": row.pop("result_status"), "duration_s": float(row.pop("duration_s"))}
             # An answer needs its proof.
-            row |= {"human_decision": None, "approval_wait_s": None, "outcome": "allowed"}
+            row |= {
+                "human_decision": None,
+                "approval_wait_s": None,
+                "outcome": None if last["result_status"] == "blocked" else "allowed",
+            }
             journal.append(AuditRecord(stage="decided", **row, result_status="open"))
             journal.append(
                 AuditRecord(
@@ -206,15 +210,15 @@ def load(folder: Path, rows: int) -> tuple[Path, Path, str]:
     with opened() as connection, closing(sqlite3.connect(database)) as peer:
         segments = list(write_days(connection, audit, start, step, rows))
         name = audit_id(load_key(audit))
-        with locked(audit, name, wait=True) as book:
-            assert book is not None
+        with locked(audit, name, wait=True) as log:
+            assert log is not None
             named = []
             for segment in segments:
-                renamed = segment_name(segment.day, segment.segment, book.tag)
+                renamed = segment_name(segment.day, segment.segment, log.tag)
                 (audit / LAKE / segment.file).rename(audit / LAKE / renamed)
                 named.append(msgspec.structs.replace(segment, file=renamed))
             sealed_at = (datetime.now(UTC) - timedelta(minutes=2)).isoformat()
-            book.append(Seal(1, VERSION, name, sealed_at, tuple(named), (), (), None))
+            log.append(Seal(1, VERSION, name, sealed_at, tuple(named), (), (), None))
         sql = ROW.format(start=start.isoformat(), step=step, first=0, last=rows)
         answer = connection.execute(f"SELECT {PEER_ROW} FROM ({sql})")
         while batch := answer.fetchmany(50_000):
@@ -239,7 +243,7 @@ def write_days(
         options = f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
         connection.execute(f"COPY ({typed}) TO '{path}' {options}")
         if day == 0:
-            Workshop(connection, [], [], [], {}).write_schema(audit / LAKE / SCHEMA)
+            SegmentBuilder(connection, [], [], [], {}).write_schema(audit / LAKE / SCHEMA)
         times = [(start + timedelta(microseconds=each * step)).isoformat() for each in (first, last - 1)]
         yield Segment(day + 1, file, last - first, path.stat().st_size, "0" * 64, *times)
 

@@ -26,9 +26,9 @@ def killed_at_every_step(
     Args:
         audit: What is worked on; it is left as it is.
         copies: Where the copies come to be.
-        modules: Of the package `aegis_otel.audit`.
+        modules: Dotted names below `aegis_otel.audit`.
         calls: What a line that is a step has in its text.
-        work: Python code, with `audit` as the path, `timedelta`, and the modules by their names.
+        work: Python code, with `audit` as the path, `timedelta`, and the modules by their last names.
         again: Whether a line is a step each time that it is taken, or once.
     """
     order = {"modules": list(modules), "calls": list(calls), "work": work, "again": again}
@@ -41,7 +41,9 @@ def killed_at_every_step(
 
 def _kill() -> None:
     audit, copies, order = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
-    modules = {name: import_module(f"aegis_otel.audit.{name}") for name in order["modules"]}
+    modules = {
+        name.rpartition(".")[2]: import_module(f"aegis_otel.audit.{name}") for name in order["modules"]
+    }
     places = {
         (str(module.__file__), number)
         for module in modules.values()

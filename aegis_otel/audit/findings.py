@@ -55,7 +55,7 @@ class Proof:
     """What was checked, and what came of it."""
 
     directory: Path
-    tell: Callable[[int], None] = lambda _: None
+    on_progress: Callable[[int], None] = lambda _: None
     """Called with the number of bytes that were read, after each read."""
     audit: str = ""
     """The id of the audit; empty where nothing says it."""
@@ -111,7 +111,7 @@ class Proof:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
                 size += len(chunk)
-                self.tell(len(chunk))
+                self.on_progress(len(chunk))
         return size, digest.hexdigest()
 
     def chained(self, name: str, start: str, before: str) -> Iterator[Line]:
@@ -127,7 +127,7 @@ class Proof:
         follows, last, byte, wrong = {start}, start, 0, 0
         with file:
             for number, line in enumerate(file, 1):
-                self.tell(len(line))
+                self.on_progress(len(line))
                 content = line.removesuffix(b"\n")
                 fitting = [(value, chain) for value in follows if (chain := check(value, content))]
                 if line == content:

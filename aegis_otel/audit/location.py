@@ -30,7 +30,7 @@ verifies the audit under its address reads and verifies them too; a local audit 
 _LONGEST_ADDRESS = 4_096
 _DATABASE_SUFFIXES = (".db", ".duckdb")
 _ELSEWHERE = f"choose another directory with `{AUDIT_DIR.env}` or `AuditLogger(path)`"
-_MEND = {
+_FIXES = {
     errno.ENOSPC: "free some space on its disk",
     errno.EDQUOT: "free some space within the quota",
     errno.EFBIG: "raise the process's file size limit (`ulimit -f`)",
@@ -114,11 +114,11 @@ def unsendable(url: str | None) -> str | None:
 
 
 def failure(verb: str, path: Path, error: OSError, otherwise: str = _ELSEWHERE) -> AuditError:
-    """What to raise when the system refuses something: the path, the cause, and how to mend it."""
+    """What to raise when the system refuses something: the path, the cause, and how to fix it."""
     if isinstance(error, AuditError):
         return error  # which says all that
-    mend = _MEND.get(error.errno or 0, otherwise)
-    return AuditError(f"cannot {verb} `{path}`: {(error.strerror or str(error)).lower()}; {mend}")
+    fix = _FIXES.get(error.errno or 0, otherwise)
+    return AuditError(f"cannot {verb} `{path}`: {(error.strerror or str(error)).lower()}; {fix}")
 
 
 def exists(directory: Path) -> bool:

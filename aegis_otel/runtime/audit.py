@@ -127,7 +127,7 @@ class AuditLogger:
         return self._journal.sync(mark)
 
     def subscribe(self, callback: Callable[[AuditRecord], object]) -> None:
-        """Have `callback` told every record that is written from now on, once it is on disk.
+        """Call `callback` with every record that is written from now on, once it is on disk.
 
         It is called by whoever writes, so it should be quick. Its record is a copy, and what it raises is
         logged: it can change nothing.
@@ -135,15 +135,15 @@ class AuditLogger:
         self._subscribers.append(callback)
 
     def unsubscribe(self, callback: Callable[[AuditRecord], object]) -> None:
-        """Tell `callback` no more; nothing happens where it was not told anyway."""
+        """Call `callback` no more; nothing happens where it was not subscribed."""
         with suppress(ValueError):
             self._subscribers.remove(callback)
 
-    def tell_seals(self, callback: Callable[[Seal], None], failed: Callable[[], None] | None = None) -> None:
-        """Have `callback`, and no other, told the seals that are made for this process, in another thread.
+    def on_seal(self, callback: Callable[[Seal], None], failed: Callable[[], None] | None = None) -> None:
+        """Call `callback`, and no other, with the seals that are made for this process, in another thread.
 
         Args:
-            callback: Told each.
+            callback: Called with each seal.
             failed: Called in that thread when a sealing failed.
         """
         self._journal.on_seal, self._journal.on_seal_failed = callback, failed

@@ -102,7 +102,7 @@ class Runtime:
             mode=self.mode,
             block_on_audit_failure=ON_AUDIT_FAILURE.value(on_audit_failure) == "block",
         )
-        self.audit.tell_seals(self.recorder.audit_sealed, self.recorder.sealing_failed)
+        self.audit.on_seal(self.recorder.audit_sealed, self.recorder.sealing_failed)
         self.recorder.policy_loaded(policy, self.mode.value)
 
     @property

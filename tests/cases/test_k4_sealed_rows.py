@@ -22,7 +22,7 @@ from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.keys import audit_id, load_key
 from aegis_otel.audit.lake import sealing
 from aegis_otel.audit.lake.sealing import seal
-from aegis_otel.audit.lake.segments import Workshop
+from aegis_otel.audit.lake.segments import SegmentBuilder
 from aegis_otel.audit.maintenance.retention import _removal, prune
 from aegis_otel.audit.record import SCHEMA_VERSION, AuditRecord, encode
 from aegis_otel.audit.seals import seal_log as seals_module
@@ -322,9 +322,9 @@ def test_k4_what_is_put_in_the_place_of_a_draft_is_found(
     audit = tmp_path / "audit"
     private, public = make_key(tmp_path / "key.pem")
     monkeypatch.setenv("AEGIS_SEAL_KEY", str(private))
-    write = Workshop.write
+    write = SegmentBuilder.write
 
-    def and_swap(self: Workshop, draft: Path, *arguments: Any) -> Any:
+    def and_swap(self: SegmentBuilder, draft: Path, *arguments: Any) -> Any:
         made = write(self, draft, *arguments)
         with duckdb.connect() as connection:
             sql = f"SELECT decode(key), decode(value) FROM parquet_kv_metadata('{draft}')"
@@ -336,7 +336,7 @@ def test_k4_what_is_put_in_the_place_of_a_draft_is_found(
             connection.execute(f"COPY changed TO '{draft}' (FORMAT parquet, KV_METADATA {{{pairs}}})")
         return made
 
-    monkeypatch.setattr(Workshop, "write", and_swap)
+    monkeypatch.setattr(SegmentBuilder, "write", and_swap)
     sealed(audit, "one")
     findings = verify(audit, public_keys=[public]).findings
     assert any("were first sealed as segment 1" in each.what for each in findings)

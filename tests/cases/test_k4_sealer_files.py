@@ -20,7 +20,7 @@ from aegis_otel.audit.answers import pending_calls
 from aegis_otel.audit.answers.pending_calls import taking_over
 from aegis_otel.audit.lake import sealing
 from aegis_otel.audit.lake.sealing import Drafts, seal
-from aegis_otel.audit.lake.segments import Workshop
+from aegis_otel.audit.lake.segments import SegmentBuilder
 from aegis_otel.audit.maintenance.retention import prune
 from aegis_otel.audit.seals import seal_log as seals_module
 from aegis_otel.audit.seals.seal_log import read_seals
@@ -224,7 +224,7 @@ def test_k4_a_journal_file_that_is_changed_while_it_is_read_is_sealed_as_it_was_
     write_call(audit, "one")
     (path,) = (audit / "journal").iterdir()
     lie = path.read_bytes().replace(b'"CRITICAL"', b'"LOW"').replace(b'"success"', b'"blocked"')
-    changed_while_read(monkeypatch, Workshop, "__init__", path, lie)
+    changed_while_read(monkeypatch, SegmentBuilder, "__init__", path, lie)
     report = seal(audit)
     assert (len(report.seals), report.problems) == (1, [])
     wait_until_seen(audit)
@@ -257,7 +257,7 @@ def test_k4_a_call_is_not_taken_for_sealed_by_a_segment_that_was_changed(
             f"SELECT * REPLACE ('two' AS decision_id) FROM read_parquet('{path}', hive_partitioning = false)"
         )
         connection.execute(f"COPY ({rows}) TO '{copy}' (FORMAT parquet)")
-    changed_while_read(monkeypatch, Workshop, "__init__", path, copy.read_bytes())
+    changed_while_read(monkeypatch, SegmentBuilder, "__init__", path, copy.read_bytes())
     report = seal(audit)
     assert len(report.seals) == 1
     wait_until_seen(audit)

@@ -52,10 +52,10 @@ def test_a_sealer_killed_at_any_step_loses_and_doubles_nothing(tmp_path: Path) -
     left = killed_at_every_step(
         audit,
         copies,
-        ("complete", "drafts", "files", "leftovers", "sealing", "seals", "segments"),
+        ("files", "lake.cleanup", "lake.complete_files", "lake.sealing", "lake.segments", "seals.seal_log"),
         (
             *("os.unlink", "os.rename", "os.fsync", "os.mkdir", "os.write", "os.open", "os.ftruncate"),
-            *("execute(", ".write(", "drafts.", "book.append("),
+            *("execute(", ".write(", "drafts.", "log.append("),
         ),
         "sealing.seal(audit)",
         again=os.environ.get("STEPS") == "all",

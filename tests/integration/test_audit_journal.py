@@ -209,7 +209,7 @@ class TestRotation:
 
     def test_a_writer_is_never_seen_dead_while_it_rotates(self, audit: Path) -> None:
         """Readers judge a writer that rotates all the time; each judgement must be `alive`."""
-        from aegis_otel.audit.journal.files import look_at_writers
+        from aegis_otel.audit.journal.files import find_writers
 
         stop = threading.Event()
         journal = Journal(audit)
@@ -224,7 +224,7 @@ class TestRotation:
         try:
             judgements = []
             while len(files(audit)) < 200:
-                judgements.append(look_at_writers(audit / "journal").ended)
+                judgements.append(find_writers(audit / "journal").ended)
         finally:
             stop.set()
             thread.join()

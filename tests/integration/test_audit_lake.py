@@ -21,7 +21,7 @@ from aegis_otel.audit.lake import cleanup
 from aegis_otel.audit.lake.sealing import seal
 from aegis_otel.audit.query import rows as rows_module
 from aegis_otel.audit.query.connection import connect, problems
-from aegis_otel.audit.seals.seal_log import VERSION, Book, read_seals
+from aegis_otel.audit.seals.seal_log import VERSION, SealLog, read_seals
 from aegis_otel.audit.verify.verify import verify
 from aegis_otel.errors import AuditError
 from aegis_otel.runtime.audit import AuditLogger
@@ -204,7 +204,7 @@ def test_a_clock_that_was_ahead_costs_and_doubles_nothing(
     ahead = datetime.now(UTC) + timedelta(hours=1)
     write(audit, "0")
     with monkeypatch.context() as patch:
-        patch.setattr(Book, "time", lambda _: ahead.isoformat())
+        patch.setattr(SealLog, "time", lambda _: ahead.isoformat())
         seal(audit)
     for n in range(1, 4):
         write(audit, str(n))

@@ -213,9 +213,9 @@ def test_killed_at_any_step(audit: Path, public: Path, tmp_path: Path) -> None:
     left = killed_at_every_step(
         audit,
         copies,
-        ("files", "leftovers", "retention", "seals"),
-        ("os.unlink", "os.write", "os.fsync", "files.remove", "book.append(", "clear(", "locked("),
-        "leftovers.GRACE = timedelta(0)\n"
+        ("files", "lake.cleanup", "maintenance.retention", "seals.seal_log"),
+        ("os.unlink", "os.write", "os.fsync", "files.remove", "log.append(", "clear(", "locked("),
+        "cleanup.GRACE = timedelta(0)\n"
         "for days in (150, 50):\n"
         "    retention.prune(audit, keep=timedelta(days=days))",
         again=True,

@@ -260,7 +260,7 @@ async def test_a_runtime_tells_its_seals(
     made = bench()
     told = threading.Event()
     record = made.runtime.recorder.audit_sealed
-    made.runtime.audit.tell_seals(lambda each: (record(each), told.set()))  # type: ignore[func-returns-value, arg-type]
+    made.runtime.audit.on_seal(lambda each: (record(each), told.set()))  # type: ignore[func-returns-value, arg-type]
     for _ in range(4):
         await made.runtime.governor.authorize(Action("delete_it", "x"))
     assert told.wait(60)

@@ -179,7 +179,7 @@ class Writers(NamedTuple):
     """The others, of writers that may still write."""
 
 
-def look_at_writers(journal: Path) -> Writers:
+def find_writers(journal: Path) -> Writers:
     """See who still writes, by the locks on the files.
 
     Raises:

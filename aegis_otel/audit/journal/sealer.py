@@ -30,6 +30,8 @@ from aegis_otel.errors import AegisError
 
 _log = logging.getLogger(__name__)
 
+OnSeal = Callable[[Seal], None]
+
 _PROCESS = "aegis_otel.audit.maintenance.sealer_process"
 _LONGEST_S = 600.0
 RETRY_S = 60.0
@@ -86,42 +88,45 @@ class Sealer:
         self._busy = threading.Lock()
         self._failed = False
 
-    def start(self, told: Callable[[Seal], None] | None, failed: Callable[[], None] | None) -> None:
+    def start(self, on_seal: OnSeal | None, on_failed: Callable[[], None] | None) -> None:
         """Have the audit sealed in the background; does nothing while that is under way.
 
         Args:
-            told: Called with every seal that was made, in a thread of its own.
-            failed: Called there when it could not be done.
+            on_seal: Called with every seal that was made, in a thread of its own.
+            on_failed: Called there when it could not be done.
         """
         if not self._busy.acquire(blocking=False):
             return
+        work = threading.Thread(target=self._run, args=(on_seal, on_failed), name="aegis-sealer", daemon=True)
         try:
-            threading.Thread(target=self._run, args=(told, failed), name="aegis-sealer", daemon=True).start()
+            work.start()
         except RuntimeError:  # the interpreter is about to end: somebody will seal later
             self._busy.release()
 
-    def _run(self, told: Callable[[Seal], None] | None, failed: Callable[[], None] | None) -> None:
+    def _run(self, on_seal: OnSeal | None, on_failed: Callable[[], None] | None) -> None:
         try:
-            self._seal_and_tell(told, failed)
+            seals = self._seal_and_log_failure()
+            if seals is None:
+                if on_failed is not None:
+                    on_failed()
+            elif on_seal is not None:
+                for seal in seals:
+                    on_seal(seal)
         except Exception:
             _log.exception("`on_seal` failed")
         finally:
             self._busy.release()
 
-    def _seal_and_tell(self, told: Callable[[Seal], None] | None, failed: Callable[[], None] | None) -> None:
+    def _seal_and_log_failure(self) -> list[Seal] | None:
         try:
             seals = self._seal()
         except Exception as error:  # whatever it is, it must not reach the agent
             if not self._failed:
                 _log.warning("cannot seal the audit at `%s`, its journal stays: %s", self._directory, error)
             self._failed = True
-            if failed is not None:
-                failed()
-            return
+            return None
         self._failed = False
-        if told is not None:
-            for seal in seals:
-                told(seal)
+        return seals
 
     def _seal(self) -> list[Seal]:
         if getattr(sys, "frozen", False) or not Path(sys.executable).name.startswith(("python", "pypy")):

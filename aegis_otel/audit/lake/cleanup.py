@@ -11,38 +11,38 @@ from aegis_otel.audit import files
 from aegis_otel.audit.journal.files import journal_files
 from aegis_otel.audit.lake.segments import held_elsewhere
 from aegis_otel.audit.location import JOURNAL, LAKE
-from aegis_otel.audit.seals.seal_log import CARRIED_FILE, SEGMENT_FILE, Book, live_segments
+from aegis_otel.audit.seals.seal_log import CARRIED_FILE, SEGMENT_FILE, SealLog, live_segments
 from aegis_otel.errors import AuditError
 
 GRACE = timedelta(seconds=60)
-"""So long a file is kept after the seal that made it needless: a query of before may still read it."""
+"""So long a file is kept after the seal that made it obsolete: a query of before may still read it."""
 
 _DRAFT = re.compile(r"\.(carried-|_schema\.|[0-9]+-).*\.draft")
 
 
-def clear(directory: Path, book: Book) -> list[str]:
+def clear(directory: Path, log: SealLog) -> list[str]:
     """Remove both; returns what should not be there and is left alone, a sentence for each.
 
     Raises:
         AuditError: they are no leftovers, but what is left of seals that were lost.
     """
-    problems = _remove_unfinished(directory, book)
-    return problems + _remove_needless(directory, book)
+    problems = _remove_unfinished(directory, log)
+    return problems + _remove_obsolete(directory, log)
 
 
-def _remove_unfinished(directory: Path, book: Book) -> list[str]:
+def _remove_unfinished(directory: Path, log: SealLog) -> list[str]:
     """By the tag in their names, files of the next seal are a crash's; of another, a seal is missing.
 
     That tag is also that of a seal whose line was lost: so nothing is removed that is not elsewhere too.
     """
     problems: list[str] = []
     unfinished: list[str] = []
-    seals = len(book.seals)
+    seals = len(log.seals)
     journals = _listed(directory, JOURNAL)
     lake = [name for folder in _listed(directory, LAKE) for name in _listed(directory, folder)]
     lake += _listed(directory, LAKE)
     for part, pattern, known, names in (
-        (LAKE, SEGMENT_FILE, book.segments, lake),
+        (LAKE, SEGMENT_FILE, log.segments, lake),
         (JOURNAL, CARRIED_FILE, seals, journals),
     ):
         for name in names:
@@ -50,7 +50,7 @@ def _remove_unfinished(directory: Path, book: Book) -> list[str]:
             if _DRAFT.fullmatch(name.rpartition("/")[2]):
                 files.remove_file(directory, name)
             elif match and int(match[1]) > known:
-                if match[2] == book.tag:
+                if match[2] == log.tag:
                     unfinished.append(name)
                 else:
                     problems.append(f"`{directory / name}` is of a seal that `seals.jsonl` does not have")
@@ -59,7 +59,7 @@ def _remove_unfinished(directory: Path, book: Book) -> list[str]:
     paths = [directory / name for name in unfinished]
     others = [path for path in journal_files(directory / JOURNAL) if path not in paths]
     live = [
-        directory / LAKE / each.file for each in live_segments(book.seals) if f"{LAKE}/{each.file}" in lake
+        directory / LAKE / each.file for each in live_segments(log.seals) if f"{LAKE}/{each.file}" in lake
     ]
     safe = held_elsewhere(paths, others, live)
     for path in paths:
@@ -82,11 +82,11 @@ def _listed(directory: Path, folder: str) -> list[str]:
         return []
 
 
-def _remove_needless(directory: Path, book: Book) -> list[str]:
+def _remove_obsolete(directory: Path, log: SealLog) -> list[str]:
     problems = []
-    names = {segment.segment: segment.file for seal in book.seals for segment in seal.segments}
+    names = {segment.segment: segment.file for seal in log.seals for segment in seal.segments}
     before = datetime.now(UTC) - GRACE
-    for seal in book.seals:
+    for seal in log.seals:
         if datetime.fromisoformat(seal.sealed_at) > before:
             break
         for number in seal.replaces:

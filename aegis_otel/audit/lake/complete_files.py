@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aegis_otel.audit import files
-from aegis_otel.audit.journal.files import WRITER, chain_before, look_at_writers, numbered
+from aegis_otel.audit.journal.files import WRITER, chain_before, find_writers, numbered
 from aegis_otel.audit.record import decode
 from aegis_otel.audit.seals.hash_chain import check, journal_origin, whole_lines, without_chain
-from aegis_otel.audit.seals.seal_log import CARRIED_FILE, Book
+from aegis_otel.audit.seals.seal_log import CARRIED_FILE, SealLog
 
 _BATCH_BYTES = 64 << 20
 """The most bytes that one seal covers; the rest comes with the next seal."""
@@ -36,7 +36,7 @@ class File(NamedTuple):
 
 
 @dataclass
-class Complete:
+class CompleteFiles:
     """What can be sealed together."""
 
     files: list[File] = field(default_factory=list)
@@ -48,7 +48,7 @@ class Complete:
     """The writers that may still write."""
     problems: list[str] = field(default_factory=list)
 
-    def without_unreadable(self, readable: dict[str, int]) -> Complete:
+    def without_unreadable(self, readable: dict[str, int]) -> CompleteFiles:
         """This without files that have lines which are no records, and without what follows such a file.
 
         Args:
@@ -62,7 +62,7 @@ class Complete:
             }
         )
 
-    def without_files(self, said: dict[str, str]) -> Complete:
+    def without_files(self, said: dict[str, str]) -> CompleteFiles:
         """This without files that have lines nobody can have written, and without what follows such a file.
 
         Args:
@@ -70,7 +70,7 @@ class Complete:
         """
         return self._without({name: f"`{name}` {what}: it is not sealed" for name, what in said.items()})
 
-    def without_foreign(self, foreign: dict[str, str]) -> Complete:
+    def without_foreign(self, foreign: dict[str, str]) -> CompleteFiles:
         """This without files of a process that speaks of another's calls, and without what follows them.
 
         Args:
@@ -80,7 +80,7 @@ class Complete:
         self.problems.extend(f"`{name}` {foreign[name]}: this is not sealed" for name in sorted(carried))
         return self.without_files({name: foreign[name] for name in foreign.keys() - carried})
 
-    def _without(self, said: dict[str, str]) -> Complete:
+    def _without(self, said: dict[str, str]) -> CompleteFiles:
         wrong = [file for file in self.files if file.path.name in said]
         if not wrong:
             return self
@@ -91,44 +91,50 @@ class Complete:
         return replace(self, files=kept, elsewhere=self.elsewhere + left)
 
 
-def find_complete(journal: Path, book: Book) -> Complete:
+def find_complete_files(journal: Path, log: SealLog) -> CompleteFiles:
     """The complete files of a journal that no seal covers, as many as are sealed at a time.
 
     Raises:
         AuditError: the journal cannot be read.
         OSError: a file of it cannot be read.
     """
-    look = look_at_writers(journal)
-    covered = {file.file for seal in book.seals for file in seal.journals}
+    writers_now = find_writers(journal)
+    covered = {file.file for seal in log.seals for file in seal.journals}
     writers: dict[str, dict[int, Path]] = {}
-    found = Complete(elsewhere=[path for path in look.growing if path.name not in covered])
-    for path in look.complete:
+    found = CompleteFiles(elsewhere=[path for path in writers_now.growing if path.name not in covered])
+    for path in writers_now.complete:
         if path.name in covered:
             continue
         if CARRIED_FILE.fullmatch(path.name):
-            _add_carried(path, book, found)
+            _add_carried(path, log, found)
         elif (file := numbered(path.name)) is None:
             found.elsewhere.append(path)
             found.problems.append(f"`{path}` is not named as a journal file is: it is not sealed")
         else:
             writers.setdefault(file[0], {})[file[1]] = path
-    growing = (re.fullmatch(WRITER, path.name, re.DOTALL) for path in look.growing)
+    growing = (re.fullmatch(WRITER, path.name, re.DOTALL) for path in writers_now.growing)
     found.alive.extend({match[1] for match in growing if match})
     ends: dict[str, dict[int, str]] = {}
-    for seal in book.seals:
+    for seal in log.seals:
         for each in seal.journals:
             if (named := numbered(each.file)) is not None:
                 ends.setdefault(named[0], {})[named[1]] = each.chain
     size = 0
     for writer, numbers in writers.items():
-        origin, sealed = journal_origin(book.audit, writer), ends.get(writer, {})
+        origin, sealed = journal_origin(log.audit, writer), ends.get(writer, {})
         room = _BATCH_BYTES - size
         size += _add_writer(found, writer, numbers, origin=origin, sealed=sealed, room=room)
     return found
 
 
 def _add_writer(
-    found: Complete, writer: str, numbers: dict[int, Path], *, origin: str, sealed: dict[int, str], room: int
+    found: CompleteFiles,
+    writer: str,
+    numbers: dict[int, Path],
+    *,
+    origin: str,
+    sealed: dict[int, str],
+    room: int,
 ) -> int:
     """Add the files of a writer that hold, as long as there is room; return the bytes of what was added."""
     holds, size = True, 0
@@ -178,10 +184,10 @@ def _follow(path: Path, lines: list[bytes], chain: str, problems: list[str]) -> 
     return chain
 
 
-def _add_carried(path: Path, book: Book, found: Complete) -> None:
+def _add_carried(path: Path, log: SealLog, found: CompleteFiles) -> None:
     content = files.read_file(path.parent, path.name)
     digest = hashlib.sha256(content).hexdigest()
-    for seal in book.seals:
+    for seal in log.seals:
         if seal.carried is not None and seal.carried.file == path.name:
             if seal.carried.sha256 == digest:
                 found.files.append(File(path, "", list(whole_lines(content)), ""))

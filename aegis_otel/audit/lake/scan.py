@@ -40,7 +40,7 @@ class Lake(NamedTuple):
     segments: list[Segment]
     """Those that can be read, in the order of their numbers."""
     closed: list[str]
-    """Files below `lake/` and `journal/` that no query of later reads: damaged, foreign, or needless, and
+    """Files below `lake/` and `journal/` that no query of later reads: damaged, foreign, or obsolete, and
     thus perhaps about to be removed."""
     problems: list[str]
     """What is missing, damaged or foreign, a sentence for each."""
@@ -50,7 +50,7 @@ class Lake(NamedTuple):
     """Whether an older version has ever sealed here, so that rows may lack values."""
 
 
-def look(directory: Path) -> Lake:
+def scan_lake(directory: Path) -> Lake:
     """See what is sealed and whether it is there, by names and sizes; nothing is read but the seals.
 
     Raises:
@@ -78,8 +78,8 @@ def look(directory: Path) -> Lake:
     readable = [segment for segment in live if found.get(segment.file) == segment.bytes]
     before = datetime.now(UTC) - SETTLED
     settled = [seal for seal in seals if datetime.fromisoformat(seal.sealed_at) < before]
-    needless = {number for seal in settled for number in seal.replaces}
-    closed += [f"{LAKE}/{name}" for name, each in named.items() if name in found and each.segment in needless]
+    obsolete = {number for seal in settled for number in seal.replaces}
+    closed += [f"{LAKE}/{name}" for name, each in named.items() if name in found and each.segment in obsolete]
     covered = {file.file for seal in settled for file in seal.journals}
     closed += [
         f"{JOURNAL}/{path.name}" for path in journal_files(directory / JOURNAL) if path.name in covered

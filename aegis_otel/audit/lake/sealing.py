@@ -23,18 +23,18 @@ from aegis_otel.audit.answers.answer_check import unsealable_files
 from aegis_otel.audit.journal.files import first_seals, process_of
 from aegis_otel.audit.keys import audit_id, load_key
 from aegis_otel.audit.lake.cleanup import clear
-from aegis_otel.audit.lake.complete_files import Complete, find_complete
+from aegis_otel.audit.lake.complete_files import CompleteFiles, find_complete_files
 from aegis_otel.audit.lake.engine import duckdb
-from aegis_otel.audit.lake.scan import SCHEMA, look
-from aegis_otel.audit.lake.segments import Workshop, opened
+from aegis_otel.audit.lake.scan import SCHEMA, scan_lake
+from aegis_otel.audit.lake.segments import SegmentBuilder, opened
 from aegis_otel.audit.location import JOURNAL, LAKE, exists, failure, prepare
 from aegis_otel.audit.seals.seal_log import (
     VERSION,
     Amended,
-    Book,
     Carried,
     Covered,
     Seal,
+    SealLog,
     Segment,
     carried_name,
     locked,
@@ -48,28 +48,28 @@ from aegis_otel.errors import AuditError
 class Drafts:
     """Makes the files of the next seal; none has its name before `publish`."""
 
-    def __init__(self, directory: Path, book: Book) -> None:
+    def __init__(self, directory: Path, log: SealLog) -> None:
         self._directory = directory
-        self._book = book
-        self._seal = len(book.seals) + 1
-        self._segments = book.segments
+        self._book = log
+        self._seal = len(log.seals) + 1
+        self._segments = log.segments
         self.amended: list[Amended] = []
         """What was changed in rows of segments that were replaced."""
         self._files: list[tuple[str, str]] = []
         """The names below the directory that each has at first, and in the end."""
 
-    def segment(self, workshop: Workshop, day: str, replaced: Sequence[Segment]) -> Segment:
+    def segment(self, builder: SegmentBuilder, day: str, replaced: Sequence[Segment]) -> Segment:
         """Write the rows of a day, new ones and those of the segments that it replaces."""
         self._segments += 1
         name = segment_name(day, self._segments, self._book.tag)
         files.make_folder(self._directory, f"{LAKE}/{name.partition('/')[0]}")
         schema = f"{LAKE}/{SCHEMA}"
-        if not workshop.has_schema(self._directory / LAKE) and not any(
+        if not builder.has_schema(self._directory / LAKE) and not any(
             path == schema for _, path in self._files
         ):
             draft, descriptor = self._create(schema)
             os.close(descriptor)
-            workshop.write_schema(self._directory / draft)
+            builder.write_schema(self._directory / draft)
         draft, descriptor = self._create(f"{LAKE}/{name}")
         os.close(descriptor)
         metadata = {
@@ -80,7 +80,7 @@ class Drafts:
             "aegis_previous": self._book.head,
         }
         paths = {self._directory / LAKE / each.file: bool(each.digest) for each in replaced}
-        made = workshop.write(self._directory / draft, day, self._segments, paths, metadata)
+        made = builder.write(self._directory / draft, day, self._segments, paths, metadata)
         self.amended += made.amended
         with files.open_stream(self._directory, draft) as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
@@ -174,26 +174,26 @@ def seal(
     try:
         prepare(directory)
         audit = audit_id(load_key(directory))
-        with locked(directory, audit, wait=wait, sign=load_signer()) as book:
-            return Report([], [], busy=True) if book is None else _seal(directory, book, progress)
+        with locked(directory, audit, wait=wait, sign=load_signer()) as log:
+            return Report([], [], busy=True) if log is None else _seal(directory, log, progress)
     except OSError as error:
         raise failure("seal the audit at", directory, error, "nothing is lost by it") from error
     except duckdb.Error as error:
         raise AuditError(f"cannot seal the audit at `{directory}`: {error}") from error
 
 
-def _seal(directory: Path, book: Book, progress: Callable[[int, int], None] | None) -> Report:
-    if book.lacks_key:
-        return Report([], _lacks_key(book), lacks_key=True)
-    problems = clear(directory, book) + book.problems()
+def _seal(directory: Path, log: SealLog, progress: Callable[[int, int], None] | None) -> Report:
+    if log.lacks_key:
+        return Report([], _lacks_key(log), lacks_key=True)
+    problems = clear(directory, log) + log.problems()
     made: list[Seal] = []
     changed: dict[int, str] = {}
     done = 0
     while True:
-        found = find_complete(directory / JOURNAL, book)
+        found = find_complete_files(directory / JOURNAL, log)
         held = {file.path.name: file.content for file in found.files}
         found = found.without_files(unsealable_files(directory, held))
-        new = _next_seal(directory, book, found, changed)
+        new = _next_seal(directory, log, found, changed)
         if new is not None:
             made.append(new)
             done += len(new.journals)
@@ -201,30 +201,32 @@ def _seal(directory: Path, book: Book, progress: Callable[[int, int], None] | No
                 progress(done, done + found.later)
         # What has become complete meanwhile is for the next time, or a busy agent would keep us for ever.
         if new is None or not found.later:
-            if book.begins_signing:  # its signature is of all seals until then
-                made.append(book.append(_next(book)))
-            return Report(made, problems + found.problems + list(changed.values()) + look(directory).problems)
+            if log.begins_signing:  # its signature is of all seals until then
+                made.append(log.append(_next(log)))
+            return Report(
+                made, problems + found.problems + list(changed.values()) + scan_lake(directory).problems
+            )
 
 
-def _lacks_key(book: Book) -> list[str]:
+def _lacks_key(log: SealLog) -> list[str]:
     """What to say where whoever has the key has not sealed for long; until then there is nothing to say."""
-    last = book.seals[-1]
+    last = log.seals[-1]
     if datetime.now(UTC) - datetime.fromisoformat(last.sealed_at) < WAITED:
-        return book.problems()
+        return log.problems()
     return [
-        *book.problems(),
+        *log.problems(),
         f"nothing was sealed since seal {last.seal} of {last.sealed_at}, for it is signed, and "
         f"`{SEAL_KEY.env}` is not set here: {PLANTED}",
     ]
 
 
-def _next(book: Book) -> Seal:
+def _next(log: SealLog) -> Seal:
     """The next seal; as it is, it only signs for those before it."""
     return Seal(
-        seal=len(book.seals) + 1,
+        seal=len(log.seals) + 1,
         version=VERSION,
-        audit=book.audit,
-        sealed_at=book.time(),
+        audit=log.audit,
+        sealed_at=log.time(),
         segments=(),
         replaces=(),
         journals=(),
@@ -232,59 +234,59 @@ def _next(book: Book) -> Seal:
     )
 
 
-def _next_seal(directory: Path, book: Book, found: Complete, changed: dict[int, str]) -> Seal | None:
+def _next_seal(directory: Path, log: SealLog, found: CompleteFiles, changed: dict[int, str]) -> Seal | None:
     """Make one seal; None where there is nothing to seal.
 
     Args:
         changed: By their numbers, what to say of segments that are not what was sealed. They are neither
             merged nor amended, or the new file would vouch for them; what is found here is added.
     """
-    lake = {segment.segment: segment for segment in look(directory).segments}
+    lake = {segment.segment: segment for segment in scan_lake(directory).segments}
     paths = {number: directory / LAKE / segment.file for number, segment in lake.items()}
-    drafts = Drafts(directory, book)
+    drafts = Drafts(directory, log)
     with opened() as connection, drafts.taken_back(), TemporaryDirectory(prefix="aegis-seal-") as copies:
         journals = [files.write_copy(copies, file.path.name, file.content) for file in found.files]
-        workshop = Workshop(connection, journals, found.elsewhere, found.alive, paths)
-        legible = found.without_unreadable(workshop.readable())
+        builder = SegmentBuilder(connection, journals, found.elsewhere, found.alive, paths)
+        legible = found.without_unreadable(builder.readable())
         if legible is not found:
-            return _next_seal(directory, book, legible, changed)
-        changed |= _changed(directory, [lake[number] for number in workshop.unreadable])
-        for number in workshop.relied_on():
+            return _next_seal(directory, log, legible, changed)
+        changed |= _changed(directory, [lake[number] for number in builder.unreadable])
+        for number in builder.relied_on():
             content = files.read_file(directory, f"{LAKE}/{lake[number].file}")
             if hashlib.sha256(content).hexdigest() == lake[number].sha256:
-                workshop.look_again(number, files.write_copy(copies, paths[number].name, content))
+                builder.reread(number, files.write_copy(copies, paths[number].name, content))
             else:
                 changed |= _as_changed(lake[number])
-        foreign = _amend(workshop, book)
+        foreign = _amend(builder, log)
         own = found.without_foreign(foreign)
         if own is not found:
-            return _next_seal(directory, book, own, changed)
-        plan = _plan(workshop, lake, changed)
+            return _next_seal(directory, log, own, changed)
+        plan = _plan(builder, lake, changed)
         while more := _changed(directory, [lake[each] for replaced in plan.values() for each in replaced]):
             changed |= more
-            plan = _plan(workshop, lake, changed)
+            plan = _plan(builder, lake, changed)
         if not plan and not any(file.writer for file in found.files):
             return None
         segments = [
-            drafts.segment(workshop, day, [lake[number] for number in sorted(replaced)])
+            drafts.segment(builder, day, [lake[number] for number in sorted(replaced)])
             for day, replaced in sorted(plan.items())
         ]
-        carried = drafts.carried(_lines_to_carry(found, workshop.ended(changed)))
-        unknown = workshop.unknown()
+        carried = drafts.carried(_lines_to_carry(found, builder.ended(changed)))
+        unknown = builder.unknown()
         drafts.publish()
     made = msgspec.structs.replace(
-        _next(book),
+        _next(log),
         segments=tuple(segments),
         replaces=tuple(sorted(number for replaced in plan.values() for number in replaced)),
         journals=tuple(Covered(file.path.name, len(file.lines), file.chain) for file in found.files),
         carried=carried,
         amended=tuple(drafts.amended),
     )
-    made = book.append(made)
+    made = log.append(made)
     return msgspec.structs.replace(made, unknown=unknown)
 
 
-def _amend(workshop: Workshop, book: Book) -> dict[str, str]:
+def _amend(builder: SegmentBuilder, log: SealLog) -> dict[str, str]:
     """Have calls that were sealed as unknown given the outcome that their own writers state.
 
     The process of such a writer has a file that was sealed with the call, or before: who comes later did not
@@ -293,20 +295,20 @@ def _amend(workshop: Workshop, book: Book) -> dict[str, str]:
     Returns:
         By their names, what to say of files with lines that say so and are of other writers.
     """
-    known = first_seals(book.seals)
-    made = {each.segment: index for index, seal in enumerate(book.seals) for each in seal.segments}
+    known = first_seals(log.seals)
+    made = {each.segment: index for index, seal in enumerate(log.seals) for each in seal.segments}
     foreign: dict[str, str] = {}
     calls = []
-    for late in workshop.late():
+    for late in builder.late():
         sealed = made.get(late.origin, -1)
         others = [
-            file for writer, file in late.lines if known.get(process_of(writer), len(book.seals)) > sealed
+            file for writer, file in late.lines if known.get(process_of(writer), len(log.seals)) > sealed
         ]
         if not others and len(late.segments) == 1:
             calls.append(late.decision_id)
         what = f"says how the sealed call `{late.decision_id}` ended, and is not of the process that ran it"
         foreign |= dict.fromkeys(others, what)
-    workshop.amend(calls)
+    builder.amend(calls)
     return foreign
 
 
@@ -326,10 +328,10 @@ def _as_changed(segment: Segment) -> dict[int, str]:
     return {segment.segment: what}
 
 
-def _plan(workshop: Workshop, lake: dict[int, Segment], changed: Container[int]) -> dict[str, set[int]]:
+def _plan(builder: SegmentBuilder, lake: dict[int, Segment], changed: Container[int]) -> dict[str, set[int]]:
     """For each day that gets a new segment, the numbers of those that it replaces."""
-    plan: dict[str, set[int]] = {day: set() for day in workshop.days()}
-    amended = workshop.amended()
+    plan: dict[str, set[int]] = {day: set() for day in builder.days()}
+    amended = builder.amended()
     days: dict[str, list[Segment]] = {}
     for segment in lake.values():
         if segment.segment not in changed:
@@ -344,7 +346,7 @@ def _plan(workshop: Workshop, lake: dict[int, Segment], changed: Container[int])
     return plan
 
 
-def _lines_to_carry(found: Complete, ended: set[str]) -> list[bytes]:
+def _lines_to_carry(found: CompleteFiles, ended: set[str]) -> list[bytes]:
     """The lines of calls that are not sealed, as they are, each with the name of its writer."""
     return [
         b'{"writer":%b,%b' % (msgspec.json.encode(file.writer), line[1:]) if file.writer else line

@@ -148,7 +148,7 @@ class Written(NamedTuple):
     amended: list[Amended]
 
 
-class Workshop:
+class SegmentBuilder:
     """The calls of some complete journal files, in an in-memory DuckDB, on their way into segments."""
 
     def __init__(
@@ -205,7 +205,7 @@ class Workshop:
         """Numbers of the segments with a row of a call that is to be sealed: it gets no row a second time."""
         return {number for (number,) in self._db.execute("SELECT DISTINCT segment FROM known").fetchall()}
 
-    def look_again(self, number: int, copy: Path) -> None:
+    def reread(self, number: int, copy: Path) -> None:
         """Take what is known of calls from a copy of a segment, and not from the segment, as it was read."""
         self._db.execute("DELETE FROM known WHERE segment = ?", [number])
         self._find_known([copy])

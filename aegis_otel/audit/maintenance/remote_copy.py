@@ -98,13 +98,13 @@ def push(directory: Path, url: str | None) -> list[str]:
             and (problem := _send(store, directory, f"{audit}/{LAKE}/{file}", segment))
         ]
         store.put(f"{audit}/{SEALS}", content)
-        needless = {number: file for number, file in _needless(ledger.seals).items() if file in there}
-        removable = _removable(directory, ledger, needless.keys())
+        obsolete = {number: file for number, file in _obsolete(ledger.seals).items() if file in there}
+        removable = _removable(directory, ledger, obsolete.keys())
         for number in sorted(removable):
-            store.delete(f"{audit}/{LAKE}/{needless[number]}")
-        if kept := sorted(needless.keys() - removable):
+            store.delete(f"{audit}/{LAKE}/{obsolete[number]}")
+        if kept := sorted(obsolete.keys() - removable):
             problems.append(
-                f"`{url}/{audit}/{LAKE}/{needless[kept[0]]}` and {len(kept) - 1} more files were replaced, "
+                f"`{url}/{audit}/{LAKE}/{obsolete[kept[0]]}` and {len(kept) - 1} more files were replaced, "
                 "and stay there: their rows are not found, as they were sealed, in what replaced them, or "
                 f"were removed by a seal that the key of `{SEAL_KEY.env}` here has not signed"
             )
@@ -152,7 +152,7 @@ def fetch(directory: Path, url: str | None) -> list[str]:
         return problems
 
 
-def _needless(seals: list[Seal]) -> dict[int, str]:
+def _obsolete(seals: list[Seal]) -> dict[int, str]:
     """Segments that were replaced or pruned so long ago that no reader goes by the seals of before."""
     names = {segment.segment: segment.file for seal in seals for segment in seal.segments}
     before = datetime.now(UTC) - GRACE

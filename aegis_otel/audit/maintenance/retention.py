@@ -16,7 +16,7 @@ from aegis_otel.audit.findings import Proof
 from aegis_otel.audit.keys import audit_id, load_key
 from aegis_otel.audit.lake.cleanup import clear
 from aegis_otel.audit.location import exists, failure, prepare
-from aegis_otel.audit.seals.seal_log import VERSION, Book, Removed, Seal, Segment, live_segments, locked
+from aegis_otel.audit.seals.seal_log import VERSION, Removed, Seal, SealLog, Segment, live_segments, locked
 from aegis_otel.audit.seals.signing import Signer, load_signer
 from aegis_otel.audit.verify.seals import check_seals
 from aegis_otel.config import SEAL_KEY
@@ -87,30 +87,30 @@ def prune(directory: Path, *, keep: timedelta | None = None, max_bytes: int | No
 
 def _prune(directory: Path, sign: Signer, keep: timedelta | None, max_bytes: int | None) -> Seal | None:
     prepare(directory)
-    with locked(directory, audit_id(load_key(directory)), wait=True, sign=sign) as book:
-        assert book is not None, "it was waited for"
-        proof = Proof(directory, audit=book.audit)
+    with locked(directory, audit_id(load_key(directory)), wait=True, sign=sign) as log:
+        assert log is not None, "it was waited for"
+        proof = Proof(directory, audit=log.audit)
         check_seals(proof, [])
         if proof.findings:  # what a planted seal says is old may be of today
             raise AuditError(
                 f"the seals of `{directory}` contradict each other, and nothing was removed: "
                 f"{proof.findings[0]} (see `aegis audit verify`)"
             )
-        clear(directory, book)
-        chosen = oldest(live_segments(book.seals), keep=keep, max_bytes=max_bytes)
-        return book.append(_removal(book, chosen, keep, max_bytes)) if chosen else None
+        clear(directory, log)
+        chosen = oldest(live_segments(log.seals), keep=keep, max_bytes=max_bytes)
+        return log.append(_removal(log, chosen, keep, max_bytes)) if chosen else None
 
 
-def _removal(book: Book, chosen: list[Segment], keep: timedelta | None, max_bytes: int | None) -> Seal:
+def _removal(log: SealLog, chosen: list[Segment], keep: timedelta | None, max_bytes: int | None) -> Seal:
     numbers = tuple(sorted(each.segment for each in chosen))
     times = [time for each in chosen for time in (each.first, each.last) if time is not None]
     reasons = [] if keep is None else [f"{keep / timedelta(days=1):g} days are kept"]
     reasons += [] if max_bytes is None else [f"{max_bytes} bytes are kept"]
     return Seal(
-        seal=len(book.seals) + 1,
+        seal=len(log.seals) + 1,
         version=VERSION,
-        audit=book.audit,
-        sealed_at=book.time(),
+        audit=log.audit,
+        sealed_at=log.time(),
         segments=(),
         replaces=numbers,
         journals=(),

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from aegis_otel.audit.journal.files import journal_files, largest_file, look_at_writers, not_text, torn_files
+from aegis_otel.audit.journal.files import find_writers, journal_files, largest_file, not_text, torn_files
 from aegis_otel.audit.lake.engine import duckdb
 from aegis_otel.audit.lake.fold import (
     BEGUN,
@@ -26,7 +26,7 @@ from aegis_otel.audit.lake.fold import (
     quoted,
     shown,
 )
-from aegis_otel.audit.lake.scan import PATTERN, SCHEMA, find_mirrors, look
+from aegis_otel.audit.lake.scan import PATTERN, SCHEMA, find_mirrors, scan_lake
 from aegis_otel.audit.lake.segments import lines_of, schema_version
 from aegis_otel.audit.location import JOURNAL, LAKE, SEALS, address, exists, locate
 from aegis_otel.audit.query.views import create_views
@@ -156,11 +156,11 @@ def open_view(directory: Path, *, keep: bool = True, mirrors: bool = False) -> d
             audit by its address: `mirror/` beside a local lake is none of ours, and is not read.
     """
     exists(directory)
-    lake = look(directory)
+    lake = scan_lake(directory)
     fetched, problems = _look_at_mirrors(directory) if mirrors else ({}, [])
     segments, problems = [*lake.segments, *fetched.values()], [*lake.problems, *problems]
     journal = directory / JOURNAL
-    writers = look_at_writers(journal)
+    writers = find_writers(journal)
     kept = (
         [file for file in _few(writers.complete) if f"{JOURNAL}/{file.name}" not in lake.closed]
         if keep
@@ -305,7 +305,7 @@ def _look_at_mirrors(directory: Path) -> tuple[dict[Path, Segment], list[str]]:
     problems = []
     for mirror in find_mirrors(directory):
         try:
-            lake = look(mirror)
+            lake = scan_lake(mirror)
         except AuditError as error:  # of one of many: the others are shown
             problems.append(f"`{mirror}` is not shown: {error}")
             continue

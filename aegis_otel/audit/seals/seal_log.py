@@ -204,7 +204,7 @@ def is_ahead(time: str) -> bool:
     return datetime.fromisoformat(time) > datetime.now(UTC) + _SKEW
 
 
-class Book:
+class SealLog:
     """`seals.jsonl` in the hands of whoever holds its lock."""
 
     def __init__(self, directory: Path, descriptor: int, audit: str, sign: Signer | None) -> None:
@@ -315,7 +315,9 @@ class Book:
 
 
 @contextmanager
-def locked(directory: Path, audit: str, *, wait: bool, sign: Signer | None = None) -> Iterator[Book | None]:
+def locked(
+    directory: Path, audit: str, *, wait: bool, sign: Signer | None = None
+) -> Iterator[SealLog | None]:
     """Be the one who seals, as long as this lasts; None where somebody else is, and there is no waiting.
 
     Args:
@@ -335,7 +337,7 @@ def locked(directory: Path, audit: str, *, wait: bool, sign: Signer | None = Non
                 raise
             yield None
             return
-        yield Book(directory, descriptor, audit, sign)
+        yield SealLog(directory, descriptor, audit, sign)
     finally:
         os.close(descriptor)
 

@@ -31,7 +31,7 @@ Signer = Callable[[str, str], str]
 """From the id of an audit and a chain value to a signature, 128 hex digits."""
 
 _LARGEST = 64 << 10
-_MEND = "make one with `openssl genpkey -algorithm ed25519`"
+_FIX = "make one with `openssl genpkey -algorithm ed25519`"
 
 
 def load_signer(path: str | None = None) -> Signer | None:
@@ -52,9 +52,9 @@ def load_signer(path: str | None = None) -> Signer | None:
     try:
         key = serialization.load_pem_private_key(content, password=None)
     except Exception as error:  # of many kinds, also for a key with a passphrase
-        raise ConfigError(f"`{name}` is no private key to sign seals with: {error}; {_MEND}") from error
+        raise ConfigError(f"`{name}` is no private key to sign seals with: {error}; {_FIX}") from error
     if not isinstance(key, ed25519.Ed25519PrivateKey):
-        raise ConfigError(f"`{name}` is a private key of another kind than Ed25519: {_MEND}")
+        raise ConfigError(f"`{name}` is a private key of another kind than Ed25519: {_FIX}")
     return lambda audit, value: key.sign(_message(audit, value)).hex()
 
 

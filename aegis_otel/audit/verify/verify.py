@@ -92,7 +92,7 @@ def _verify(proof: Proof, scope: _Scope, progress: Callable[[int, int], None] | 
     with _at_rest(directory):
         if progress is not None:
             size = _size(directory) + sum(map(os.path.getsize, scope.witness))
-            proof.tell = _adding_up(progress, size)
+            proof.on_progress = _adding_up(progress, size)
         if not os.listdir(directory):
             proof.found(".", "the directory is empty: there is no audit in it")
         mirrors = find_mirrors(directory) if scope.mirrors else []
@@ -186,7 +186,7 @@ def _check_top(proof: Proof, scope: _Scope) -> None:
 
 def _check_mirror(proof: Proof, mirror: Path, scope: _Scope) -> list[Path]:
     """Check what was fetched of another audit, add what is wrong, and return the segments that are intact."""
-    part = Proof(mirror, tell=proof.tell, audit=mirror.name)
+    part = Proof(mirror, on_progress=proof.on_progress, audit=mirror.name)
     ledger = check_seals(part, scope.keys, witnessed=bool(scope.witness))
     intact = check_lake(part, ledger)
     if not part.findings:
@@ -273,12 +273,12 @@ def _at_rest(directory: Path) -> Iterator[None]:
 def _adding_up(progress: Callable[[int, int], None], total: int) -> Callable[[int], None]:
     done = 0
 
-    def tell(read: int) -> None:
+    def add(read: int) -> None:
         nonlocal done
         done += read
         progress(done, total)
 
-    return tell
+    return add
 
 
 def _size(directory: Path) -> int:

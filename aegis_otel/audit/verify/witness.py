@@ -31,14 +31,14 @@ _LONGEST = 64 << 20
 
 
 def read_events(
-    path: Path, name: str, tell: Callable[[int], object] = lambda _: None
+    path: Path, name: str, on_progress: Callable[[int], object] = lambda _: None
 ) -> Iterator[tuple[int, Attributes | None]]:
     """The events of a name in a file, each with the number of its line, from 1.
 
     Args:
         path: The file.
         name: The event's.
-        tell: Told of the bytes that were read.
+        on_progress: Called with the number of bytes that were read.
 
     Yields:
         The attributes of an event; None for a line that is no OTLP/JSON, or is cut off.
@@ -48,7 +48,7 @@ def read_events(
     """
     try:
         with files.open_given(path) as file:
-            for number, line in enumerate(_lines(file, tell), 1):
+            for number, line in enumerate(_lines(file, on_progress), 1):
                 events = None if line is None else _events(line, name)
                 if events is None:
                     yield number, None
@@ -58,15 +58,15 @@ def read_events(
         raise failure("read", path, error, "give a file of the collector's") from error
 
 
-def _lines(file: BinaryIO, tell: Callable[[int], object]) -> Iterator[bytes | None]:
+def _lines(file: BinaryIO, on_progress: Callable[[int], object]) -> Iterator[bytes | None]:
     while line := file.readline(_LONGEST):
-        tell(len(line))
+        on_progress(len(line))
         if len(line) < _LONGEST or line.endswith(b"\n"):
             yield line
             continue
         while line and not line.endswith(b"\n"):
             line = file.readline(_LONGEST)
-            tell(len(line))
+            on_progress(len(line))
         yield None
 
 
@@ -124,7 +124,7 @@ def read_witness(path: Path, proof: Proof, witness: Witness) -> None:
         AuditError: it cannot be read.
     """
     unreadable = 0
-    for line, event in read_events(path, semconv.EVENT_AUDIT_SEALED, proof.tell):
+    for line, event in read_events(path, semconv.EVENT_AUDIT_SEALED, proof.on_progress):
         if event is None:
             unreadable += 1
         else:
