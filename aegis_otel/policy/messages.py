@@ -25,8 +25,9 @@ class Invalid(ValueError):
 def quoted(text: str) -> str:
     """Return `text` in backticks, cut to a readable length, with unprintable characters escaped."""
     cut = text[:_LONGEST]
-    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
-    return f"`{plain}{'…' if len(text) > _LONGEST else ''}`"
+    if not cut.isprintable():
+        cut = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
+    return f"`{cut}{'…' if len(text) > _LONGEST else ''}`"
 
 
 def shown(value: Any) -> str:

@@ -50,7 +50,7 @@ class Atom:
         """Return a character that it takes; nothing where none was found."""
         if self.is_literal or self.is_dot:
             return self.source
-        return next((each for each in _LETTERS if self.admits(each)), "")
+        return _sample(self.source, self.flags)
 
 
 @dataclass(eq=False, slots=True)
@@ -73,6 +73,11 @@ def _admits(source: str, flags: str, text: str) -> bool:
         return compile_regex(f"\\A{inner}*\\z").search(text)
     except (BadRegex, UnicodeEncodeError):
         return False
+
+
+@lru_cache(maxsize=4096)
+def _sample(source: str, flags: str) -> str:
+    return next((each for each in _LETTERS if _admits(source, flags, each)), "")
 
 
 class _Unreadable(ValueError):

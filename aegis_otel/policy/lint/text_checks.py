@@ -31,6 +31,8 @@ def texts(subject: Subject) -> Iterator[Finding]:
     """Yield texts of rules that an eye reads as other ones, and globs that are written as something else."""
     for rule in subject.rules:
         for what, text, place, is_value in _texts(rule):
+            if text.isascii():
+                continue
             named = f"{what} {quoted(text)} of rule {quoted(rule.name)}"
             if message := _invisible(text):
                 severity = severity_for(rule.rule) if what != "name" else Severity.WARNING
@@ -69,8 +71,6 @@ def _patterns(
 
 
 def _invisible(text: str) -> str | None:
-    if text.isascii():
-        return None
     for number, character in enumerate(text):
         hidden = unicodedata.category(character) in ("Cf", "Cc") and character not in "\t\n\r"
         if not hidden and not _SHAPELESS.match(character) and not _SPACES.match(character):
