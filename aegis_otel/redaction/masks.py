@@ -159,11 +159,6 @@ def without_substitutions(data: bytes, spans: list[Span]) -> list[Span]:
     return parts
 
 
-def mask_of(hidden: bytes) -> bytes:
-    """Return the mask that stands in place of a text."""
-    return b"[REDACTED %d chars]" % len(hidden if hidden.isascii() else hidden.decode("utf-8", "replace"))
-
-
 class EditedText:
     """A text in which each span is replaced, and where its other bytes stood before.
 
@@ -179,7 +174,11 @@ class EditedText:
         self._places: list[Span] = []
         done = length = 0
         for start, end in spans:
-            instead = mask_of(data[start:end]) if masked else b""
+            instead = b""
+            if masked:
+                hidden = data[start:end]
+                size = end - start if hidden.isascii() else len(hidden.decode("utf-8", "replace"))
+                instead = b"[REDACTED %d chars]" % size
             parts += (data[done:start], instead)
             length += start - done
             self._places.append((length, length := length + len(instead)))

@@ -133,7 +133,8 @@ def finder(added: str = "") -> Callable[[bytes], list[Span]]:
         at = 0
         while (found := search(data, at)) is not None:
             budget.spend(budget.NAME)
-            hidden, at = _behind(data, *found.span())
+            start, end = found.span()
+            hidden, at = _behind(data, start, end)
             spans += hidden
         return spans
 
