@@ -1,4 +1,4 @@
-"""`aegis policy`: check a policy before it is in force, and its JSON Schema for editors."""
+"""`aegis policy`: check a policy before it is in force, and print its JSON Schema for editors."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gc
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ _FORMAT = click.option(
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Collect no cycles: all of a policy is in use, and a tenth of the time would go into seeing that."""
+    """Collect no cycles: all of a policy is in use, and the search would take a tenth of the time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -61,14 +62,14 @@ def policy() -> None:
 def check(
     ctx: click.Context, /, *, files: tuple[Path, ...], tools: Any, agent: str | None, strict: bool, form: str
 ) -> None:
-    """Load the policy in FILE and look for what is probably not meant.
+    """Load the policy in FILE and report what is probably not meant.
 
     Several files are merged, the first file's rules first.
 
     \b
     Exit codes:
       0  the policy is valid; there may be warnings
-      1  it loads, but has an error of the table in docs/policy.md; with --strict, or a warning
+      1  it loads, but has an error of the table in docs/policy.md; with --strict, also for a warning
       2  wrong usage
       3  it is not valid
     """
@@ -85,16 +86,17 @@ def check(
             findings = lint(loaded, known)
     except PolicyError as error:
         if form == "json":
-            _print_json({"valid": False, "problems": [_fields(problem) for problem in error.problems]})
+            _print_json({"valid": False, "problems": [asdict(problem) for problem in error.problems]})
         else:
             _print_lines(error.problems)
         ctx.exit(3)
+    errors = sum(finding.severity is Severity.ERROR for finding in findings)
     if form == "json":
         _print_json(_report(loaded, findings))
     else:
         _print_lines(findings)
-        _print_summary(loaded, sum(finding.severity is Severity.ERROR for finding in findings))
-    ctx.exit(1 if any(strict or finding.severity is Severity.ERROR for finding in findings) else 0)
+        _print_summary(loaded, errors)
+    ctx.exit(1 if errors or (strict and findings) else 0)
 
 
 @policy.command()
@@ -114,17 +116,14 @@ def schema() -> None:
 def tools(ctx: click.Context, target: str, out: Path | None) -> None:
     """Write an agent's tools as JSON, for `policy check --tools`.
 
-    All that it can reach: by handoffs, in agents as tools, and of MCP servers, which are connected for that.
-    Importing MODULE runs its code. Exit code 1: a server's tools could not be listed.
+    These are all the tools that it can reach: by handoffs, in agents as tools, and of MCP servers, which are
+    connected for that. Importing MODULE runs its code. Exit code 1: a server's tools could not be listed.
     """
     known = _inventory(target)
-    document: dict[str, Any] = {
-        "version": "1",
-        "agents": list(known.agents or ()),
-        "tools": [{**tool._asdict(), "parameters": tool.schema} for tool in known.tools],
-    }
-    for each in document["tools"]:
-        del each["schema"]
+    listed = [tool._asdict() for tool in known.tools]
+    for tool in listed:
+        tool["parameters"] = tool.pop("schema")
+    document = {"version": "1", "agents": list(known.agents or ()), "tools": listed}
     if out is None:
         _print_json(document)
     else:
@@ -167,18 +166,8 @@ def _print_summary(loaded: Policy, errors: int) -> None:
 
 
 def _print_json(document: Mapping[str, Any]) -> None:
-    # ASCII, so that nothing in a policy file reaches the terminal as anything but text.
+    # JSON in ASCII, so that no text of a policy file acts on the terminal.
     click.echo(json.dumps(document, indent=2))
-
-
-def _fields(problem: Problem) -> dict[str, Any]:
-    return {
-        "message": problem.message,
-        "source": problem.source,
-        "line": problem.line,
-        "column": problem.column,
-        "suggestion": problem.suggestion,
-    }
 
 
 def _report(loaded: Policy, findings: Iterable[Finding]) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def views_sql(audit: duckdb.DuckDBPyConnection) -> str:
         "SELECT schema_name, table_name, sql FROM duckdb_tables() WHERE NOT internal ORDER BY table_oid"
     ).fetchall():
         script.append(sql.rstrip(";").replace("CREATE TABLE", "CREATE OR REPLACE TABLE", 1))
-        rows = audit.table(f'"{schema}"."{table}"').fetchall()
+        rows = audit.execute(f'FROM "{schema}"."{table}"').fetchall()
         script += [f'INSERT INTO "{schema}"."{table}" VALUES ({_literals(row)})' for row in rows]  # noqa: S608
     for (sql,) in audit.execute(
         "SELECT sql FROM duckdb_views() WHERE NOT internal ORDER BY view_oid"
