@@ -12,8 +12,6 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from agents.run_internal.tool_actions import ComputerAction
-
 from aegis_otel.adapters.openai_agents.capture.patches import Patches
 from aegis_otel.adapters.openai_agents.capture.per_tool_cache import PerToolCache
 from aegis_otel.adapters.openai_agents.gates.actions import Targets
@@ -51,8 +49,8 @@ def install(governor: Governor, targets: Targets, patches: Patches) -> None:
         if kind.attribute not in getattr(kind.tool, "__dataclass_fields__", ()):
             raise _unknown_sdk(kind.tool, kind.attribute)
         if kind.proxy is ComputerProxy:
-            act = _classmethod_of(ComputerAction, _ACT)
-            patches.set(ComputerAction, _ACT, classmethod(_govern_computer(act, gate)))
+            act = _classmethod_of(kind.sdk_action, _ACT)
+            patches.set(kind.sdk_action, _ACT, classmethod(_govern_computer(act, gate)))
         else:
             attribute = _PartAttribute(kind, gate)
             patches.set(kind.tool, kind.attribute, attribute)

@@ -144,7 +144,11 @@ async def _fault_of_local_tools() -> str | None:
         for n, kind in enumerate(LOCAL_TOOL_KINDS)
     ]
     model = ScriptedModel([calls, [assistant_message("done")]])
-    agent = Agent(name=SELF_TEST, tools=[kind.self_test_tool() for kind in LOCAL_TOOL_KINDS], model=model)
+    tools = [
+        kind.tool(**{kind.attribute: kind.self_test_part}, **(kind.self_test_fields or {}))
+        for kind in LOCAL_TOOL_KINDS
+    ]
+    agent = Agent(name=SELF_TEST, tools=tools, model=model)
     token = self_test_output.set(_STOPPED_BY_PROXY)
     try:
         await Runner.run(agent, "", run_config=_UNTRACED)

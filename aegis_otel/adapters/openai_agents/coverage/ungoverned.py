@@ -5,9 +5,8 @@ Some tools nothing can govern, and some can write over the policy or the audit.
 
 from __future__ import annotations
 
-import functools
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from agents import ModelSettings
@@ -29,7 +28,6 @@ from aegis_otel.redaction.redactor import redact_text
 from aegis_otel.runtime.placement import warning
 
 _log = logging.getLogger("aegis_otel")
-_RESOLVE = "resolve"
 _RUN = "RunConfig"
 """The agent that is named where a run has model settings from its agent or its RunConfig."""
 _REMEMBERED = 1_000
@@ -99,20 +97,23 @@ class PlacementWarning:
 
 def install(ungoverned: UngovernedTools, placement: PlacementWarning, patches: Patches) -> None:
     """Check the tools of every agent in each turn, and the model settings of each run."""
-    every, resolve = AgentBase.get_all_tools, ModelSettings.resolve
 
-    @functools.wraps(every)
-    async def get_all_tools(self: AgentBase[Any], run_context: Any) -> list[Any]:
-        tools = await every(self, run_context)
-        ungoverned.check(abilities(self, tools))
-        placement.check(tools)
-        return tools
+    def check_tools(every: Callable[..., Awaitable[list[Any]]]) -> Callable[..., Any]:
+        async def get_all_tools(self: AgentBase[Any], run_context: Any) -> list[Any]:
+            tools = await every(self, run_context)
+            ungoverned.check(abilities(self, tools))
+            placement.check(tools)
+            return tools
 
-    @functools.wraps(resolve)
-    def resolved(self: ModelSettings, override: ModelSettings | None) -> ModelSettings:
-        settings = resolve(self, override)
-        ungoverned.check(request_fields(_RUN, settings))
-        return settings
+        return get_all_tools
 
-    patches.set(AgentBase, ALL_TOOLS, get_all_tools)
-    patches.set(ModelSettings, _RESOLVE, resolved)
+    def check_settings(resolve: Callable[..., ModelSettings]) -> Callable[..., Any]:
+        def resolved(self: ModelSettings, override: ModelSettings | None) -> ModelSettings:
+            settings = resolve(self, override)
+            ungoverned.check(request_fields(_RUN, settings))
+            return settings
+
+        return resolved
+
+    patches.wrap(AgentBase, ALL_TOOLS, check_tools)
+    patches.wrap(ModelSettings, "resolve", check_settings)

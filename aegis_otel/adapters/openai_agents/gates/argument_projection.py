@@ -1,4 +1,4 @@
-"""Validated arguments as plain values that a policy can compare: what the body of a tool gets.
+"""Turn validated arguments, which the body of a tool gets, into plain values that a policy can compare.
 
 No code of the user's runs: no serializers, properties or comparisons. What cannot be read that way is
 `OPAQUE`, and a condition on it is unknown.
@@ -30,16 +30,16 @@ _MAX_DEPTH = 32
 _MAX_VALUES = 20_000
 _LARGEST_EXPONENT = 400
 _AS_TEXT = frozenset({"datetime", "uuid", "pathlib", "pathlib._local", "ipaddress", "re"})
-"""Modules whose own types stand in JSON as text that is theirs alone."""
+"""Modules whose types are written as text in JSON."""
 _URLS = frozenset({"pydantic.networks", "pydantic_core", "pydantic_core._pydantic_core"})
 _PLAIN = frozenset({str, int, float, bool})
 _AS_KEYS = {True: ("true", "t", "1", "on", "yes", "y"), False: ("false", "f", "0", "off", "no", "n")}
-"""What pydantic reads as a boolean where it is a key, which in JSON is text."""
+"""The texts that pydantic reads as a boolean where one is a key, which is text in JSON."""
 
 
 @final
 class _Opaque:
-    """Stands for a value that a policy cannot look into."""
+    """A value that a policy cannot read."""
 
     def __deepcopy__(self, memo: object) -> _Opaque:
         return self
@@ -52,12 +52,12 @@ OPAQUE: Final = _Opaque()
 
 
 def project(values: Mapping[str, Any], names: Aliases, typed_dicts: Aliases | None) -> FrozenDict:
-    """Return the arguments of one call as plain values; what is None is left out.
+    """Return the arguments of one call as plain values, without those that are None.
 
     Args:
-        values: What the body gets, by parameter.
+        values: The arguments that the body gets, by parameter.
         names: Other names of the parameters.
-        typed_dicts: Other names of the keys of typed dictionaries in it; None where they are not known.
+        typed_dicts: Other names of keys of typed dictionaries in the values; None where they are not known.
     """
     if not names and _PLAIN.issuperset(map(type, values.values())):
         return FrozenDict(values)  # nothing in it has another form
@@ -138,7 +138,7 @@ class _Projection:
 
 
 def _nested(path: tuple[str | int, ...], projected: Any) -> Any:
-    """Return what leads to the value by `path`; an index leads into what nobody knows the rest of."""
+    """Return nested dictionaries that lead to the value by `path`; opaque where the path has an index."""
     if projected is None or not path:
         return projected
     if not all(isinstance(each, str) for each in path):
@@ -149,7 +149,7 @@ def _nested(path: tuple[str | int, ...], projected: Any) -> Any:
 
 
 def _keys(key: Any) -> tuple[str, ...]:
-    """Return the names that a key of a dictionary may have in JSON. Raises TypeError where nobody knows."""
+    """Return the names that a key of a dictionary may have in JSON. Raises TypeError if they are unknown."""
     if key is True or key is False:
         return _AS_KEYS[key]
     plain = _leaf(key) if key is not None and type(key) not in _PLAIN else key
@@ -186,7 +186,7 @@ def _leaf(value: Any) -> Any:
 
 @lru_cache(maxsize=1024)
 def _read_by_code(kind: type, names: tuple[str, ...]) -> frozenset[str]:
-    """Return the attributes that code of the class reads: the body gets what that gives."""
+    """Return the attributes that are read by code of the class, whose result the body gets."""
     reads: Any = kind.__getattribute__
     if reads is not object.__getattribute__:
         return frozenset(names)
@@ -219,7 +219,7 @@ def _aliases(field: Any) -> Iterator[Alias]:
 def typed_dict_aliases(core_schema: Any) -> Aliases | None:
     """Return the other names of keys in a validator's schema, wherever they are.
 
-    None where the schema is too large to be read whole: a name that was not found may be any other's.
+    None where the schema is too large to be read whole, so that any key may have another name.
     """
     found: dict[str, frozenset[Alias]] = {}
     waiting: list[tuple[Any, str | None]] = [(core_schema, None)]

@@ -217,23 +217,13 @@ def _end_the_run(text: str) -> NoReturn:
     raise UserError(text)
 
 
-def _unreached(*_: Any) -> str:
+async def _unreached(*_: Any) -> str:
     return "the body was reached"
 
 
-class _UnreachedEditor:
-    create_file = update_file = delete_file = staticmethod(_unreached)
-
-
-async def _unreached_action(*_: Any) -> str:
-    return _unreached()
-
-
-_UnreachedComputer: Any = type(
-    "_UnreachedComputer",
-    (AsyncComputer,),
-    dict.fromkeys(AsyncComputer.__abstractmethods__, _unreached_action),
-)
+_METHODS = ("create_file", "update_file", "delete_file", *AsyncComputer.__abstractmethods__)
+_UNREACHED: Any = type("Unreached", (AsyncComputer,), dict.fromkeys(_METHODS, _unreached))()
+"""An editor and a computer that answer that they were reached."""
 
 
 class LocalToolKind(NamedTuple):
@@ -248,10 +238,12 @@ class LocalToolKind(NamedTuple):
     proxy: type[ToolProxy]
     sdk_action: type[Any]
     """The SDK's class that carries out a call, by its class method `execute`."""
-    self_test_tool: Callable[[], Any]
-    """Makes a tool for the self-test, whose body answers that it was reached."""
     self_test_call: dict[str, Any]
-    """A call of that tool, as a model makes it."""
+    """A call for the self-test, as a model makes it."""
+    self_test_part: Any = _unreached
+    """The part of the tool of the self-test: it answers that it was reached."""
+    self_test_fields: Mapping[str, str] | None = None
+    """What that tool needs beside its part."""
     writes_files: bool = False
 
     @property
@@ -267,7 +259,6 @@ LOCAL_TOOL_KINDS = (
         attribute="executor",
         proxy=ShellProxy,
         sdk_action=tool_actions.ShellAction,
-        self_test_tool=lambda: ShellTool(executor=_unreached),
         self_test_call={"type": "shell_call", "action": {"commands": ["true"]}},
         writes_files=True,
     ),
@@ -277,7 +268,6 @@ LOCAL_TOOL_KINDS = (
         attribute="executor",
         proxy=LocalShellProxy,
         sdk_action=tool_actions.LocalShellAction,
-        self_test_tool=lambda: LocalShellTool(executor=_unreached),
         self_test_call={
             "type": "local_shell_call",
             "action": {"type": "exec", "command": ["true"], "env": {}},
@@ -290,11 +280,11 @@ LOCAL_TOOL_KINDS = (
         attribute="editor",
         proxy=EditorProxy,
         sdk_action=tool_actions.ApplyPatchAction,
-        self_test_tool=lambda: ApplyPatchTool(editor=_UnreachedEditor()),
         self_test_call={
             "type": "apply_patch_call",
             "operation": {"type": "delete_file", "path": "none"},
         },
+        self_test_part=_UNREACHED,
         writes_files=True,
     ),
     LocalToolKind(
@@ -303,7 +293,7 @@ LOCAL_TOOL_KINDS = (
         attribute="on_invoke_tool",
         proxy=CustomToolProxy,
         sdk_action=tool_actions.CustomToolAction,
-        self_test_tool=lambda: CustomTool(name=SELF_TEST, description="", on_invoke_tool=_unreached),
+        self_test_fields={"name": SELF_TEST, "description": ""},
         self_test_call={"type": "custom_tool_call", "name": SELF_TEST, "input": ""},
     ),
     # A factory may make a computer for each run, so it gets its proxy where the SDK acts on it.
@@ -313,11 +303,11 @@ LOCAL_TOOL_KINDS = (
         attribute="computer",
         proxy=ComputerProxy,
         sdk_action=tool_actions.ComputerAction,
-        self_test_tool=lambda: ComputerTool(computer=_UnreachedComputer()),
         self_test_call={
             "type": "computer_call",
             "pending_safety_checks": [],
             "actions": [{"type": "screenshot"}],
         },
+        self_test_part=_UNREACHED,
     ),
 )
