@@ -71,7 +71,7 @@ def explain(
 
     Args:
         now: UTC when it has no zone.
-        is_hidden: Tells redacted values; what a rule asks of one is unknown.
+        is_hidden: Returns whether a value is redacted; what a rule asks of one is unknown.
     """
     # The form that decides; `max` gives the first of equals, as `judge` does.
     action = max((action, *action.forms), key=lambda form: strictness(decide(policy.compiled, form, now)))
@@ -111,16 +111,15 @@ def _wanted(test: Condition | tuple[Glob, ...]) -> str:
         return shown(test.spec.expected)
     window = test.spec
     parts = (
-        None if window.after is None else f"from {_clock(window.after)}",
-        None if window.before is None else f"to {_clock(window.before)}",
+        *(
+            f"{word} {minutes // 60:02}:{minutes % 60:02}"
+            for word, minutes in (("from", window.after), ("to", window.before))
+            if minutes is not None
+        ),
         ", ".join(_WEEKDAYS[day - 1] for day in sorted(window.weekdays)),
         window.timezone,
     )
     return " ".join(part for part in parts if part)
-
-
-def _clock(minutes: int) -> str:
-    return f"{minutes // 60:02}:{minutes % 60:02}"
 
 
 def _looked_at(label: str, test: Condition | tuple[Glob, ...], action: Action) -> Iterator[object]:

@@ -20,20 +20,15 @@ _Key = tuple[str, str]
 
 
 @lru_cache(maxsize=16384)
-def _pieces(text: str) -> frozenset[str]:
-    """Return what a glob needs of another one to cover it: its letters in a row, in pieces of `_PIECE`."""
+def _rows(text: str, size: int, *, shorter: bool = False) -> frozenset[str]:
+    """Return all rows of `size` letters between the wildcards of a glob, and on demand `shorter` ones.
+
+    A glob covers only globs that have each of its rows.
+    """
     found: set[str] = set()
     for run in outline(text).runs:
-        found.update(run[at : at + _PIECE] for at in range(max(1, len(run) - _PIECE + 1)))
-    return frozenset(found)
-
-
-@lru_cache(maxsize=16384)
-def _rows(text: str, size: int) -> frozenset[str]:
-    """Return all rows of `size` letters of a glob without a wildcard: what others may need."""
-    found: set[str] = set()
-    for run in outline(text).runs:
-        found.update(run[at : at + size] for at in range(len(run) - size + 1))
+        rows = len(run) - size + 1
+        found.update(run[at : at + size] for at in range(max(1, rows) if shorter else rows))
     return frozenset(found)
 
 
@@ -41,7 +36,7 @@ def _rows(text: str, size: int) -> frozenset[str]:
 def _needs(name: str, glob: Glob) -> tuple[_Key, ...]:
     if glob.shape is Shape.EXACT:
         return ((name, "=" + glob.literal),)
-    return tuple((name, piece) for piece in _pieces(glob.text))
+    return tuple((name, piece) for piece in _rows(glob.text, _PIECE, shorter=True))
 
 
 def _attributes(rule: CompiledRule) -> tuple[tuple[str, Sequence[Glob]], ...]:
