@@ -118,7 +118,7 @@ def read_file(root: Path, name: str, limit: int = LARGEST) -> bytes:
 
 
 def too_large(path: Path, limit: int) -> AuditError:
-    """What to raise for a file with more bytes than a file of its kind can have."""
+    """Return the error for a file with more bytes than a file of its kind can have."""
     return AuditError(f"`{path}` is larger than any file of its kind ({limit} bytes): move it away")
 
 

@@ -81,7 +81,7 @@ class Proof:
         self.findings.append(Finding(file, what, line, byte))
 
     def open(self, name: str) -> BinaryIO | None:
-        """A file of the audit; None where there is none, and, with a finding, where it is no file.
+        """Return a file of the audit; None where there is none, and, with a finding, where it is no file.
 
         Raises:
             AuditError: it cannot be read.
@@ -102,7 +102,7 @@ class Proof:
         return file
 
     def digest(self, name: str) -> tuple[int, str] | None:
-        """Bytes and SHA-256 of a file; None as for `open`."""
+        """Return the bytes and SHA-256 of a file; None as for `open`."""
         file = self.open(name)
         if file is None:
             return None
@@ -115,7 +115,7 @@ class Proof:
         return size, digest.hexdigest()
 
     def chained(self, name: str, start: str, before: str) -> Iterator[Line]:
-        """The lines of a chained file; those that do not follow are findings, and the next is looked at anew.
+        """Yield the lines of a chained file. One that does not follow is a finding, and the next starts anew.
 
         Args:
             start: The chain value that the first follows.

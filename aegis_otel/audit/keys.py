@@ -21,7 +21,7 @@ KEY_BYTES = 32
 
 
 def load_key(directory: Path, known: bytes | None = None) -> bytes:
-    """The directory's key; made when it has none.
+    """Return the directory's key; make it when it has none.
 
     Args:
         directory: An audit directory that exists.
@@ -47,7 +47,7 @@ def load_key(directory: Path, known: bytes | None = None) -> bytes:
 
 
 def audit_id(key: bytes) -> str:
-    """The name of the audit with this key, in chains and seals: 32 hex digits, which do not tell the key."""
+    """Return the name of the audit with this key: 32 hex digits, which do not reveal the key."""
     return keyed_digest(key, b"aegis audit").hex()[:32]
 
 
@@ -90,7 +90,7 @@ def check_identity(directory: Path, expected: str) -> None:
 
 
 def read_key(directory: Path) -> bytes:
-    """The directory's key.
+    """Return the directory's key.
 
     Raises:
         AuditError: it is damaged, or others could read or have changed it.

@@ -39,7 +39,7 @@ _FIXES = {
 
 
 def locate(path: str | os.PathLike[str] | None = None) -> Path:
-    """The audit directory a name stands for, absolute. Touches no disk.
+    """Return the audit directory a name stands for, absolute. Touches no disk.
 
     A suffix `.db` or `.duckdb` is dropped, so that a name given for a database file means the
     directory beside it: `aegis_audit.db` and `aegis_audit` are one audit.
@@ -71,7 +71,7 @@ def locate(path: str | os.PathLike[str] | None = None) -> Path:
 
 
 def address(path: str | os.PathLike[str] | None = None) -> str | None:
-    """The place on object storage that a name stands for; None where it is a directory.
+    """Return the place on object storage that a name stands for; None where it is a directory.
 
     Raises:
         ConfigError: it is at no such place that is known here.
@@ -87,7 +87,7 @@ def address(path: str | os.PathLike[str] | None = None) -> str | None:
 
 
 def stated_address(directory: Path) -> str | None:
-    """The address that the directory was made for, which is only ever compared and shown; None without one.
+    """Return the address that the directory was made for, only to be compared and shown.
 
     Raises:
         AuditError: the directory says one, and it cannot be read.
@@ -107,14 +107,14 @@ def stated_address(directory: Path) -> str | None:
 
 
 def unsendable(url: str | None) -> str | None:
-    """Why nothing can be sent to that place from here, where the package for it is not installed."""
+    """Return why nothing can be sent to that place from here, where the package for it is not installed."""
     if url is None or find_spec("obstore") is not None:
         return None
     return f"`{url}` needs object storage: pip install '.[s3]' in a clone"
 
 
 def failure(verb: str, path: Path, error: OSError, otherwise: str = _ELSEWHERE) -> AuditError:
-    """What to raise when the system refuses something: the path, the cause, and how to fix it."""
+    """Return the error for what the system refuses: the path, the cause, and how to fix it."""
     if isinstance(error, AuditError):
         return error  # which says all that
     fix = _FIXES.get(error.errno or 0, otherwise)
@@ -122,7 +122,7 @@ def failure(verb: str, path: Path, error: OSError, otherwise: str = _ELSEWHERE) 
 
 
 def exists(directory: Path) -> bool:
-    """Whether there is an audit to read; an empty directory is one without rows.
+    """Return whether there is an audit to read; an empty directory is one without rows.
 
     Raises:
         AuditError: when something else stands there, or it cannot be looked at.

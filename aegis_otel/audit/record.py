@@ -213,7 +213,7 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 def same_call(one: AuditRecord, other: AuditRecord) -> bool:
-    """Whether two records are of one call: its run and id, what it does with which arguments, its agent."""
+    """Return whether two records are of one call: run, id, action, arguments and agent are the same."""
     return one.args_digest is not None and all(getattr(one, name) == getattr(other, name) for name in _CALL)
 
 
@@ -310,7 +310,7 @@ def decode(body: bytes) -> AuditRecord:
 
 
 def encode(record: AuditRecord) -> bytes:
-    """The record as JSON on one line; what would take more than `LINE_BYTES` is cut, and says so.
+    """Return the record as JSON on one line; what would take more than `LINE_BYTES` is cut, and says so.
 
     Raises:
         TypeError, OverflowError: for a value that is no text or number; for text never: a lone surrogate,

@@ -94,7 +94,7 @@ class AuditLogger:
         return unsendable(self.address)
 
     def check(self) -> None:
-        """Make the directory and its key, and see that a journal could be written.
+        """Return the chain value of a line, without its newline; None if it does not follow `previous`.
 
         Raises:
             AuditError: it could not, or another audit than `AEGIS_AUDIT_ID` is there; the message names the
@@ -149,15 +149,15 @@ class AuditLogger:
         self._journal.on_seal, self._journal.on_seal_failed = callback, failed
 
     def digest(self, payload: bytes) -> str:
-        """Keyed digest of encoded arguments; see `audit.journal.writer.Journal.digest`."""
+        """Return the keyed digest of encoded arguments; see `audit.journal.writer.Journal.digest`."""
         return self._journal.digest(payload)
 
     def prove(self, row: AuditRecord, line: AuditRecord) -> str:
-        """The proof that this process took the answer on a line; see `audit.answers.answer_proof.Proofs`."""
+        """Return the proof that this process took an answer; see `audit.answers.answer_proof.Proofs`."""
         return self._proofs.of(row, line)
 
     def keyed(self, kind: str, *parts: str | None) -> str:
-        """A keyed digest that only a process with the approval key can make.
+        """Return a keyed digest that only a process with the approval key can make.
 
         Raises:
             AegisError: the key cannot be read or made, or is unusable.
@@ -173,7 +173,7 @@ class AuditLogger:
         load_approval_key(self.path)
 
     def waiting(self, call_id: str) -> list[Waiting]:
-        """The calls of that id that wait for a human; see `audit.answers.pending_calls.waiting`."""
+        """Return the calls of that id that wait for a human; see `audit.answers.pending_calls.waiting`."""
         return waiting(self.path, call_id, self._proofs)
 
     def take_over(self, record: AuditRecord, *, inside: bool = False) -> Waiting | None:
@@ -273,7 +273,7 @@ class AuditLogger:
     def get_log(
         self, session_id: str | None = None, *, limit: int | None = None, **filters: Unpack[Filters]
     ) -> list[Row]:
-        """The rows that match, newest first.
+        """Return the rows that match, newest first.
 
         Args:
             session_id: Only rows of this session.
@@ -289,7 +289,7 @@ class AuditLogger:
             return list(read_rows(audit, condition, limit=limit))
 
     def count(self, session_id: str | None = None, **filters: Unpack[Filters]) -> int:
-        """How many rows match; arguments and errors as for `get_log`."""
+        """Return how many rows match; arguments and errors as for `get_log`."""
         condition = compile_filters(session_id, filters)
         with self._reading() as audit:
             return count_rows(audit, condition)

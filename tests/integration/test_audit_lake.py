@@ -31,9 +31,9 @@ SEAL_ALL_THE_TIME = """
 import sys, time
 from datetime import timedelta
 from pathlib import Path
-from aegis_otel.audit import leftovers
+from aegis_otel.audit.lake import cleanup
 from aegis_otel.audit.lake.sealing import seal
-leftovers.GRACE = timedelta(seconds=float(sys.argv[2]))
+cleanup.GRACE = timedelta(seconds=float(sys.argv[2]))
 while True:
     report = seal(Path(sys.argv[1]))
     assert not report.problems, report.problems

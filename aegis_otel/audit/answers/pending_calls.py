@@ -24,7 +24,7 @@ _PATIENCE_S = 10.0
 
 
 def waiting(directory: Path, call_id: str, proofs: Proofs) -> list[Waiting]:
-    """The calls of that id that wait, oldest first.
+    """Return the calls of that id that wait, oldest first.
 
     The SDK does not wait when it hands on an answer, so this may run on an event loop: what is not sealed,
     which is some 4 MB for each busy process, is searched as bytes, and only lines of the call are parsed.
@@ -46,7 +46,7 @@ def waiting(directory: Path, call_id: str, proofs: Proofs) -> list[Waiting]:
 
 
 def every_waiting(directory: Path, proofs: Proofs) -> list[Waiting]:
-    """All calls that wait, oldest first; arguments and errors as for `waiting`."""
+    """Return all calls that wait, oldest first; arguments and errors as for `waiting`."""
     lines = Lines(directory)
     known: dict[str, list[AuditRecord]] = {
         line.decision_id: [] for line in lines.with_text([_PENDING]) if line.result_status == _PENDING
@@ -55,7 +55,7 @@ def every_waiting(directory: Path, proofs: Proofs) -> list[Waiting]:
 
 
 def taking_over(directory: Path) -> AbstractContextManager[None]:
-    """Held by one process, and one thread in it, at a time: of two that resume one call, one finds it taken.
+    """Hold the lock of the journal, so that of two processes that resume one call, one finds it taken.
 
     Raises:
         AuditError: there is no journal, or it cannot be locked.
@@ -73,12 +73,12 @@ def _waiting(lines: Lines, known: dict[str, list[AuditRecord]], proofs: Proofs) 
 
 
 def in_order(lines: Iterable[AuditRecord]) -> list[AuditRecord]:
-    """The lines of a call, as they count."""
+    """Return the lines of a call, as they count."""
     return sorted(lines, key=lambda line: (_STEPS[line.stage], line.timestamp))
 
 
 def _fold(lines: Iterable[AuditRecord], proofs: Proofs) -> Waiting | None:
-    """The row that lines make, without answers that are not proven; None where its first line is missing."""
+    """Return the row that lines make, without unproven answers; None where its first line is missing."""
     first, *later = in_order(lines)
     if first.stage != "decided":
         return None
@@ -97,7 +97,7 @@ def _fold(lines: Iterable[AuditRecord], proofs: Proofs) -> Waiting | None:
 
 
 def with_line(row: AuditRecord, line: AuditRecord) -> AuditRecord:
-    """The row after one more line; `proof` stays with the line."""
+    """Return the row after one more line; `proof` stays with the line."""
     changed = {
         name: value
         for name in AuditRecord.__struct_fields__

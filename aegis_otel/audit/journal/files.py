@@ -41,7 +41,7 @@ def not_text(folder: Path, pattern: str) -> list[str]:
 
 
 def largest_file(journal: Path) -> int:
-    """Size in bytes of the largest journal file; 0 without any.
+    """Return the size in bytes of the largest journal file; 0 without any.
 
     Raises:
         AuditError: when the journal cannot be listed, or holds what is no file of a journal.
@@ -50,7 +50,7 @@ def largest_file(journal: Path) -> int:
 
 
 def largest_of(paths: Iterable[Path]) -> int:
-    """Size in bytes of the largest of some files; 0 without any.
+    """Return the size in bytes of the largest of some files; 0 without any.
 
     Raises:
         AuditError: one is larger than any file of a journal; DuckDB would ask for as much memory.
@@ -65,7 +65,7 @@ def largest_of(paths: Iterable[Path]) -> int:
 
 
 def journal_files(journal: Path) -> list[Path]:
-    """The journal files there are, by name.
+    """Return the journal files there are, by name.
 
     Raises:
         AuditError: when the journal cannot be listed, or holds what is no file.
@@ -74,7 +74,7 @@ def journal_files(journal: Path) -> list[Path]:
 
 
 def without_newer(names: Iterable[str], before: Iterable[str]) -> set[str]:
-    """What a listing has that can be judged: of each writer, the files up to the newest of a listing before.
+    """Return the names in a listing that can be judged: those up to each writer's newest before.
 
     A listing may miss a file that is made while it goes on, and have a later one. What is in it was made
     before the next listing began; so were the earlier files of its writer, and none of those is missed again.
@@ -126,7 +126,7 @@ def process_of(writer: str) -> str:
 
 
 def first_seals(seals: Sequence[Seal]) -> dict[str, int]:
-    """For each process that wrote a journal, the index of the first seal that covers a file of it."""
+    """Return, by process, the index of the first seal that covers a file which it wrote."""
     first: dict[str, int] = {}
     for index, seal in enumerate(seals):
         for file in seal.journals:
@@ -208,13 +208,13 @@ _NONE = (-1, "")
 
 
 def _parsed(name: str) -> tuple[str, int] | None:
-    """The writer and the number of a journal file."""
+    """Return the writer and the number of a journal file."""
     match = re.fullmatch(WRITER, name, re.DOTALL)
     return None if match is None else (match[1], int(match[2] or 0))
 
 
 def _newest(names: Iterable[str]) -> dict[str, tuple[int, str]]:
-    """The number and name of the newest file of each writer."""
+    """Return the number and name of the newest file of each writer."""
     newest: dict[str, tuple[int, str]] = {}
     for name in names:
         if (file := _parsed(name)) is not None:

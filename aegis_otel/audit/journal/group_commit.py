@@ -54,19 +54,19 @@ class GroupCommit:
         self._unnamed = False
 
     def use(self, descriptor: int) -> None:
-        """Lines go to a new file from now on; its name has to last as well."""
+        """Send lines to a new file from now on; its name has to last as well."""
         with self.lock:
             self._current, self._unnamed, self.broken = descriptor, True, False
 
     def written(self) -> None:
-        """A line was written: sync it soon. Never raises."""
+        """Have a line that was written synced soon. Never raises."""
         if not self._written:
             with self.lock, suppress(RuntimeError):  # the interpreter ends, and the system writes it
                 self._start()
                 self._written = True
 
     def gave_up(self, descriptor: int) -> None:
-        """A file was added to `let_go`, under the lock that is still held: it is free for its readers."""
+        """Unlock a file that was added to `let_go`, while the lock is held, and have it synced and closed."""
         fcntl.flock(descriptor, fcntl.LOCK_UN)
         with suppress(RuntimeError):
             self._start()
@@ -90,12 +90,12 @@ class GroupCommit:
             raise failure("sync the audit at", self._directory, self._error)
 
     def forget(self) -> None:
-        """In the child of a fork: close what is the parent's to sync."""
+        """Close, in the child of a fork, the files that are the parent's to sync."""
         while self.let_go:
             os.close(self.let_go.pop())
 
     def _arrived(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Everybody on this loop who was about to write has written: a sync is worth its while."""
+        """Begin a sync, because everybody on this loop who was about to write has written."""
         futures = self._arriving.pop(loop, [])
         try:
             with self.lock:
@@ -148,7 +148,7 @@ class GroupCommit:
             _wake(waiting)
 
     def _sync_names(self) -> None:
-        """A new file is lost with its directory's entry, and what it says means little without the key."""
+        """Sync the directory entries of a new file and of the key, without which its lines mean little."""
         for name in (KEY, JOURNAL, "."):
             files.sync(self._directory, name)
         files.sync(self._directory.parent)

@@ -52,7 +52,7 @@ _NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy"
 
 
 def claim(directory: Path) -> bool:
-    """Whether nobody has sealed, or tried to, within `RETRY_S`; this process is then the one who tries.
+    """Return whether nobody has sealed, or tried to, within `RETRY_S`; then this process is to try.
 
     The time of the last attempt is that of `seals.jsonl`, whose lock keeps two from claiming it at once.
     """

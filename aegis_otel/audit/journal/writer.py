@@ -131,7 +131,7 @@ class Journal:
             await self._commit.wait(mark)
 
     def digest(self, payload: bytes) -> str:
-        """Keyed digest of `payload`: `hmac-sha256:` and 64 hex digits.
+        """Return the keyed digest of `payload`: `hmac-sha256:` and 64 hex digits.
 
         Raises:
             AuditError: when the audit's key cannot be read or made.
@@ -180,7 +180,7 @@ class Journal:
         self._have_sealed(journal)
 
     def _is_in_place(self) -> bool:
-        """Whether the path still leads to the file that is written to: it may have moved to another name."""
+        """Return whether the path still leads to the file that is written to, which may have moved."""
         try:
             there = os.stat(self._path, follow_symlinks=False)
         except OSError:  # it was moved or removed, or its directory was
@@ -188,7 +188,7 @@ class Journal:
         return os.path.samestat(there, os.fstat(self._descriptor))
 
     def _have_sealed(self, journal: Path) -> None:
-        """At a new file: have what is complete sealed, where that is worth starting a process."""
+        """Have complete files sealed at a new file, where that is worth starting a process."""
         now = monotonic()
         late = self._rotate_at and now >= self._rotate_at
         if (
@@ -221,7 +221,7 @@ class Journal:
             self._commit.gave_up(descriptor)
 
     def _forget_parent(self) -> None:
-        """After a fork: close our copy of the parent's files, or their locks would outlive the parent."""
+        """Close our copy of the parent's files after a fork, or their locks would outlive the parent."""
         if self._commit is not None:
             self._commit.forget()
             self._commit = None

@@ -31,7 +31,7 @@ def clear(directory: Path, log: SealLog) -> list[str]:
 
 
 def _remove_unfinished(directory: Path, log: SealLog) -> list[str]:
-    """By the tag in their names, files of the next seal are a crash's; of another, a seal is missing.
+    """Remove files of the next seal, which a crash left; where another seal is missing, say so.
 
     That tag is also that of a seal whose line was lost: so nothing is removed that is not elsewhere too.
     """
@@ -74,7 +74,7 @@ def _remove_unfinished(directory: Path, log: SealLog) -> list[str]:
 
 
 def _listed(directory: Path, folder: str) -> list[str]:
-    """What is in a folder below the audit directory, by its name there; nothing where it is no folder."""
+    """Return what is in a folder, by its name below the audit directory; nothing where it is no folder."""
     try:
         os.close(files.open_folder(directory, folder))
         return [f"{folder}/{name}" for name in os.listdir(directory / folder)]

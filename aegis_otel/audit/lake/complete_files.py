@@ -49,7 +49,7 @@ class CompleteFiles:
     problems: list[str] = field(default_factory=list)
 
     def without_unreadable(self, readable: dict[str, int]) -> CompleteFiles:
-        """This without files that have lines which are no records, and without what follows such a file.
+        """Return this without files that have lines which are no records, and what follows such a file.
 
         Args:
             readable: How many lines of each file are records, by its name.
@@ -63,7 +63,7 @@ class CompleteFiles:
         )
 
     def without_files(self, said: dict[str, str]) -> CompleteFiles:
-        """This without files that have lines nobody can have written, and without what follows such a file.
+        """Return this without files that have lines nobody can have written, and what follows them.
 
         Args:
             said: What to say of each, by its name.
@@ -71,7 +71,7 @@ class CompleteFiles:
         return self._without({name: f"`{name}` {what}: it is not sealed" for name, what in said.items()})
 
     def without_foreign(self, foreign: dict[str, str]) -> CompleteFiles:
-        """This without files of a process that speaks of another's calls, and without what follows them.
+        """Return this without files of a process that speaks of another's calls, and what follows them.
 
         Args:
             foreign: As for `without_files`; a carried file is not left out, for it is of many processes.
@@ -92,7 +92,7 @@ class CompleteFiles:
 
 
 def find_complete_files(journal: Path, log: SealLog) -> CompleteFiles:
-    """The complete files of a journal that no seal covers, as many as are sealed at a time.
+    """Return the complete files of a journal that no seal covers, as many as are sealed at a time.
 
     Raises:
         AuditError: the journal cannot be read.
@@ -166,7 +166,7 @@ def _add_writer(
 
 
 def _follow(path: Path, lines: list[bytes], chain: str, problems: list[str]) -> str | None:
-    """The chain value after the lines of a file; None, with a problem, where one of them is wrong."""
+    """Return the chain value after the lines of a file; None, with a problem, where one of them is wrong."""
     for number, line in enumerate(lines, 1):
         value = check(chain, line)
         if value is None:

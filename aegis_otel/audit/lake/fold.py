@@ -69,7 +69,7 @@ BEGUN = "bool_or(line.stage = 'decided' OR line.action_type IS NOT NULL)"
 
 
 def lines(files: Iterable[str], largest: int, closed: Iterable[str] = ("",)) -> str:
-    """A query for the lines of journal files.
+    """Return a query for the lines of journal files.
 
     Args:
         files: Paths, or patterns of such.
@@ -87,7 +87,7 @@ def lines(files: Iterable[str], largest: int, closed: Iterable[str] = ("",)) -> 
 
 
 def lines_of_content(path: Path, content: bytes) -> str:
-    """A query for the lines of a file whose last one is torn, and for one more that is no record.
+    """Return a query for the lines of a file whose last one is torn, and for one more that is no record.
 
     Args:
         path: The file's.
@@ -114,12 +114,12 @@ def _of_source(source: str) -> str:
 
 
 def without_type(sql: str) -> str:
-    """The same query, which needs no type to be there."""
+    """Return the same query, which needs no type to be there."""
     return sql.replace(literal(_LINE_TYPE), literal(_STRUCT))
 
 
 def rows(source: str) -> str:
-    """A query for the rows that the readable lines of a relation fold to.
+    """Return a query for the rows that the readable lines of a relation fold to.
 
     Beside the columns of the audit it has `writer`, the last of the call's, and `begun`, whether its first
     line is among them.
@@ -132,7 +132,7 @@ def rows(source: str) -> str:
 
 
 def folded(name: str) -> str:
-    """What a column of the lines of a call folds to."""
+    """Return what a column of the lines of a call folds to."""
     if name == "decision_id":
         return name
     return "arg_min(moment, rank)" if name == "timestamp" else f"arg_max(line.{name}, rank)"  # not null

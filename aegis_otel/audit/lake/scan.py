@@ -30,8 +30,11 @@ SETTLED = timedelta(seconds=1)
 PATTERN = "date=[0-9]*/[0-9]*-*.parquet"
 """What segments match below `lake/`, and drafts do not."""
 SCHEMA = "_schema.parquet"
-"""Stands first in a list of segments, since DuckDB takes the columns, and a guess at the number of rows, from
-the first file. Its own rows are nulls of segment 0, which there is not, and nobody reads them."""
+"""The file that stands first in every list of segments, because DuckDB opens the first one for the columns.
+
+Were that a segment, a damaged or an older one would hide all others. It buys no time: over a million rows in
+30 and in 365 segments, queries took the same processor time with it and without. Its rows are nulls of
+segment 0, which does not exist, and nobody reads them."""
 
 
 class Lake(NamedTuple):
@@ -90,7 +93,7 @@ def scan_lake(directory: Path) -> Lake:
 
 
 def find_mirrors(directory: Path) -> list[Path]:
-    """The sealed parts of other audits that were fetched, each a folder with the id of its audit.
+    """Return the sealed parts of other audits that were fetched, each a folder with the id of its audit.
 
     Readers and verification take them from here. One with the id of this very audit is none: its rows are
     here already, and would be shown twice.
@@ -115,7 +118,7 @@ def find_mirrors(directory: Path) -> list[Path]:
 
 
 def _is_next(directory: Path, file: str, tag: str) -> bool:
-    """Whether a file is of a seal that is being made, or was made since, by the tag in its name."""
+    """Return whether a file is of a seal that is being made, or was made since, by the tag in its name."""
     seals = read_seals(directory)  # again: what was there before is named by them, or follows the last
     if any(each.file == file for seal in seals for each in seal.segments):
         return True
@@ -140,7 +143,7 @@ def _missing_carried(directory: Path, seals: list[Seal]) -> list[str]:
 
 
 def _sizes(lake: Path) -> dict[str, int]:
-    """Bytes of each file that matches `PATTERN`; -1 for what is no regular file, or below a link."""
+    """Return the bytes of each file that matches `PATTERN`; -1 for no regular file, or one below a link."""
     sizes = {}
     folders: dict[Path, bool] = {}
     try:

@@ -110,7 +110,7 @@ class Drafts:
 
     @contextmanager
     def taken_back(self) -> Iterator[None]:
-        """On a failure, such as a full disk, remove what was written: no seal names it."""
+        """Remove what was written if the block fails, as on a full disk: no seal names it."""
         try:
             yield
         except BaseException:
@@ -209,7 +209,7 @@ def _seal(directory: Path, log: SealLog, progress: Callable[[int, int], None] | 
 
 
 def _lacks_key(log: SealLog) -> list[str]:
-    """What to say where whoever has the key has not sealed for long; until then there is nothing to say."""
+    """Return what to say where whoever has the key has not sealed for long; nothing until then."""
     last = log.seals[-1]
     if datetime.now(UTC) - datetime.fromisoformat(last.sealed_at) < WAITED:
         return log.problems()
@@ -221,7 +221,7 @@ def _lacks_key(log: SealLog) -> list[str]:
 
 
 def _next(log: SealLog) -> Seal:
-    """The next seal; as it is, it only signs for those before it."""
+    """Return the next seal; as it is, it only signs for those before it."""
     return Seal(
         seal=len(log.seals) + 1,
         version=VERSION,
@@ -313,7 +313,7 @@ def _amend(builder: SegmentBuilder, log: SealLog) -> dict[str, str]:
 
 
 def _changed(directory: Path, segments: Iterable[Segment]) -> dict[int, str]:
-    """What to say of those that are not, byte by byte, what was sealed."""
+    """Return what to say of those that are not, byte by byte, what was sealed."""
     changed: dict[int, str] = {}
     for each in segments:
         with files.open_stream(directory, f"{LAKE}/{each.file}") as content:
@@ -329,7 +329,7 @@ def _as_changed(segment: Segment) -> dict[int, str]:
 
 
 def _plan(builder: SegmentBuilder, lake: dict[int, Segment], changed: Container[int]) -> dict[str, set[int]]:
-    """For each day that gets a new segment, the numbers of those that it replaces."""
+    """Return the numbers of the segments that a new one replaces, for each day that gets one."""
     plan: dict[str, set[int]] = {day: set() for day in builder.days()}
     amended = builder.amended()
     days: dict[str, list[Segment]] = {}
@@ -347,7 +347,7 @@ def _plan(builder: SegmentBuilder, lake: dict[int, Segment], changed: Container[
 
 
 def _lines_to_carry(found: CompleteFiles, ended: set[str]) -> list[bytes]:
-    """The lines of calls that are not sealed, as they are, each with the name of its writer."""
+    """Return the lines of calls that are not sealed, as they are, each with the name of its writer."""
     return [
         b'{"writer":%b,%b' % (msgspec.json.encode(file.writer), line[1:]) if file.writer else line
         for file in found.files

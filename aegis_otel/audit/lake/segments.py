@@ -28,7 +28,7 @@ BEFORE = OUTCOME[1:]
 
 
 def row_digest(values: Mapping[str, str] = {}) -> str:
-    """An SQL expression for the digest of a row.
+    """Return an SQL expression for the digest of a row.
 
     It is of the columns that are not null, so a column that is added later changes no digest.
 
@@ -40,7 +40,7 @@ def row_digest(values: Mapping[str, str] = {}) -> str:
 
 
 def digest_of(rows: str) -> str:
-    """An SQL aggregate for the digest of rows, in whatever order they come: that of their sorted digests.
+    """Return an SQL aggregate for the digest of rows: that of their sorted digests.
 
     Args:
         rows: The expression that has the digest of each row.
@@ -49,7 +49,7 @@ def digest_of(rows: str) -> str:
 
 
 def _part(number: int, column: Column, value: str) -> str:
-    """A column's place, the length of its value, and the value: nothing else can be read as the same text."""
+    """Return SQL for a column's place, the length of its value, and the value: no two rows have one text."""
     if column.sql_type == "TIMESTAMPTZ":
         text = f"epoch_us({value})::VARCHAR"
     elif column.sql_type == "DOUBLE":
@@ -202,7 +202,7 @@ class SegmentBuilder:
             )
 
     def relied_on(self) -> set[int]:
-        """Numbers of the segments with a row of a call that is to be sealed: it gets no row a second time."""
+        """Return the numbers of the segments that have a row of a call which is to be sealed."""
         return {number for (number,) in self._db.execute("SELECT DISTINCT segment FROM known").fetchall()}
 
     def reread(self, number: int, copy: Path) -> None:
@@ -211,12 +211,12 @@ class SegmentBuilder:
         self._find_known([copy])
 
     def readable(self) -> dict[str, int]:
-        """How many lines of each file are records, by its name."""
+        """Return how many lines of each file are records, by its name."""
         found = self._db.execute("SELECT file, count(*) FROM line WHERE readable GROUP BY ALL").fetchall()
         return dict(found)
 
     def ended(self, changed: Iterable[int]) -> set[str]:
-        """The calls that are sealed: not those of segments that are left as they are."""
+        """Return the calls that are sealed: not those of segments that are left as they are."""
         sql = (
             "SELECT decision_id FROM call WHERE decision_id NOT IN "
             "(SELECT decision_id FROM known WHERE segment IN (SELECT unnest(?::BIGINT[])))"
@@ -224,7 +224,7 @@ class SegmentBuilder:
         return {row for (row,) in self._db.execute(sql, [list(changed)]).fetchall()}
 
     def unknown(self) -> int:
-        """How many of the calls that were not sealed before nobody will ever end."""
+        """Return how many of the calls that were not sealed before nobody will ever end."""
         sql = (
             "SELECT count(*) FROM call "
             "WHERE result_status = 'unknown' AND decision_id NOT IN (SELECT decision_id FROM known)"
@@ -233,12 +233,12 @@ class SegmentBuilder:
         return int(count)
 
     def days(self) -> set[str]:
-        """The days of which there are new rows."""
+        """Return the days of which there are new rows."""
         sql = "SELECT DISTINCT day FROM call WHERE decision_id NOT IN (SELECT decision_id FROM known)"
         return {day for (day,) in self._db.execute(sql).fetchall()}
 
     def late(self) -> list[Late]:
-        """What came for calls that were sealed as unknown."""
+        """Return what came for calls that were sealed as unknown."""
         return [Late(*row) for row in self._db.execute(_LATE).fetchall()]
 
     def amend(self, calls: Iterable[str]) -> None:
@@ -246,7 +246,7 @@ class SegmentBuilder:
         self._db.execute("INSERT INTO amending SELECT unnest(?::VARCHAR[])", [list(calls)])
 
     def amended(self) -> set[int]:
-        """Numbers of the segments with a row that is given its outcome."""
+        """Return the numbers of the segments with a row that is given its outcome."""
         sql = "SELECT DISTINCT segment FROM known WHERE decision_id IN (SELECT decision_id FROM amending)"
         return {number for (number,) in self._db.execute(sql).fetchall()}
 
@@ -304,7 +304,7 @@ class SegmentBuilder:
 
 
 def sealed_rows(files: Sequence[Path], segment: str = "segment") -> str:
-    """A query for the rows of segments, with nulls for columns that they lack.
+    """Return a query for the rows of segments, with nulls for columns that they lack.
 
     Args:
         segment: An expression for their number.
@@ -354,7 +354,7 @@ def is_segment(path: Path) -> bool:
 def held_elsewhere(
     unfinished: Sequence[Path], journals: Sequence[Path], segments: Sequence[Path]
 ) -> list[Path]:
-    """Those of some files of a sealing of which every call is in other journal files or segments too.
+    """Return those of some files of a sealing of which every call is in other journal files or segments too.
 
     Args:
         unfinished: Segments and carried files that no seal names.
@@ -388,7 +388,7 @@ def held_elsewhere(
 
 @contextmanager
 def opened() -> Iterator[duckdb.DuckDBPyConnection]:
-    """An empty DuckDB in memory that writes nothing beside what it is told to."""
+    """Open an empty DuckDB in memory that writes only the files that it is asked to write."""
     with duckdb.connect(":memory:") as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute("SET temp_directory = ''")
@@ -398,7 +398,7 @@ def opened() -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def lines_of(files: Sequence[Path]) -> str:
-    """A query for the lines of some journal files; what comes after the last newline of one is none."""
+    """Return a query for the lines of journal files, without what follows the last newline of a file."""
     torn = torn_files(files)
     whole = lines(_escaped([file for file in files if file not in torn]), largest_of(files))
     return " UNION ALL ".join([whole, *(lines_of_content(path, torn[path]) for path in torn)])
@@ -409,5 +409,5 @@ def _list(files: Sequence[Path]) -> str:
 
 
 def _escaped(files: Sequence[Path]) -> list[str]:
-    """Paths that no part of is taken for a pattern."""
+    """Return paths with every part escaped that could be taken for a pattern."""
     return [glob.escape(str(file)) for file in files]

@@ -73,7 +73,7 @@ def chunks_of(store: S3Store, name: str, limit: int) -> Iterator[bytes]:
 
 
 def list_folders(store: S3Store) -> list[str]:
-    """The names of the folders at the place, with what leads to them.
+    """Return the names of the folders at the place, with what leads to them.
 
     Raises:
         TimeoutError: there is more of them, and more.
@@ -86,7 +86,7 @@ def list_folders(store: S3Store) -> list[str]:
 
 
 def list_sizes(store: S3Store, folder: str) -> dict[str, int]:
-    """Bytes of every object below a folder, by its name in it; raises as `list_folders` does."""
+    """Return the bytes of every object below a folder, by its name in it; raises as `list_folders` does."""
 
     async def listed() -> dict[str, int]:
         return {

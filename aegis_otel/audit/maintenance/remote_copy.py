@@ -153,7 +153,7 @@ def fetch(directory: Path, url: str | None) -> list[str]:
 
 
 def _obsolete(seals: list[Seal]) -> dict[int, str]:
-    """Segments that were replaced or pruned so long ago that no reader goes by the seals of before."""
+    """Return the segments that were replaced or pruned so long ago that no reader uses older seals."""
     names = {segment.segment: segment.file for seal in seals for segment in seal.segments}
     before = datetime.now(UTC) - GRACE
     past = [seal for seal in seals if datetime.fromisoformat(seal.sealed_at) < before]
@@ -161,7 +161,7 @@ def _obsolete(seals: list[Seal]) -> dict[int, str]:
 
 
 def _removable(directory: Path, ledger: Ledger, replaced: Collection[int]) -> set[int]:
-    """Those of replaced segments that may be removed where they were sent to.
+    """Return those of replaced segments that may be removed where they were sent to.
 
     That is no copy of the directory, but what is left when somebody rewrites the directory. So their rows
     have to be in what replaced them, or retention has to have removed them, by a seal with a signature.
@@ -223,7 +223,7 @@ def _fetch(store: S3Store, audit: str, directory: Path, mirror: str) -> list[str
 
 
 def _seals_of(audit: str, content: bytes) -> list[Seal]:
-    """The seals of an audit, as it is on object storage, where everybody who can write there could put them.
+    """Return the seals of an audit on object storage, where others may have put them.
 
     Raises:
         AuditError: they are no seals, not of that audit, or do not follow one another.

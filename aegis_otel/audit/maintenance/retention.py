@@ -26,7 +26,7 @@ from aegis_otel.errors import AuditError, ConfigError
 def oldest(
     segments: Sequence[Segment], *, keep: timedelta | None = None, max_bytes: int | None = None
 ) -> list[Segment]:
-    """The segments that retention removes, the oldest first.
+    """Return the segments that retention removes, the oldest first.
 
     Args:
         segments: Those that count.

@@ -146,7 +146,7 @@ def connect(path: str | os.PathLike[str] | None = None) -> duckdb.DuckDBPyConnec
 
 
 def open_view(directory: Path, *, keep: bool = True, mirrors: bool = False) -> duckdb.DuckDBPyConnection:
-    """`connect` for a directory that may not be there yet, in which case the view is empty until it is.
+    """Open an audit as `connect` does, also where there is none yet: the view is empty until there is.
 
     It has no ready views: to make them takes longer than most queries.
 
@@ -231,18 +231,18 @@ def open_view(directory: Path, *, keep: bool = True, mirrors: bool = False) -> d
 
 
 def unreadable_lines(connection: duckdb.DuckDBPyConnection) -> int:
-    """How many lines of the journal are no records: torn by a crash, or written by something else."""
+    """Return how many lines of the journal are no records: torn by a crash, or written by something else."""
     found = connection.execute("SELECT count(*) FROM journal.line WHERE readable IS NOT TRUE").fetchone()
     return found[0] if found else 0
 
 
 def problems(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """What of the sealed part was missing, damaged or foreign by the time of `connect`, and is not shown."""
+    """Return what of the sealed part is not shown, since it was missing, damaged or foreign at `connect`."""
     return [text for (text,) in connection.execute("SELECT text FROM journal.problem").fetchall()]
 
 
 def left_out(connection: duckdb.DuckDBPyConnection, directory: Path) -> list[str]:
-    """What of the audit cannot be read and is in no answer, a sentence each.
+    """Return what of the audit cannot be read and is in no answer, a sentence each.
 
     Raises:
         AuditError: the audit was written by a newer version.
@@ -273,7 +273,7 @@ def _note(connection: duckdb.DuckDBPyConnection, problems: list[str], segments: 
 
 
 def _which_count(connection: duckdb.DuckDBPyConnection, parts: str, lake: str) -> str:
-    """The condition on the lines of a call that makes it a row: its first is among them, or is lost."""
+    """Return the condition that makes lines a row: the first of their call is among them, or lost."""
     connection.execute(f"CREATE TEMP TABLE late AS {_LATE.format(begun=BEGUN)}")
     late = connection.execute("FROM late LIMIT 1").fetchall()
     if late:  # else the lake is not asked at all
@@ -284,7 +284,7 @@ def _which_count(connection: duckdb.DuckDBPyConnection, parts: str, lake: str) -
 
 
 def _few(files: list[Path]) -> list[Path]:
-    """As many as memory has room for: of a journal that is never sealed, the rest is read by every query."""
+    """Return as many files as memory has room for; the rest of a journal is read by every query."""
     room, few = _KEPT_BYTES, []
     for file in files:
         with suppress(FileNotFoundError):  # sealed and removed meanwhile
@@ -300,7 +300,7 @@ def _inside(directory: Path, pattern: str) -> str:
 
 
 def _look_at_mirrors(directory: Path) -> tuple[dict[Path, Segment], list[str]]:
-    """The files of others that can be read, and what is missing, damaged or foreign, a sentence for each."""
+    """Return the readable files of others, and what is missing, damaged or foreign."""
     segments: dict[Path, Segment] = {}
     problems = []
     for mirror in find_mirrors(directory):

@@ -83,7 +83,7 @@ def write_parquet(
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[files.Draft]:
-    """An empty draft beside `path`, of mode 0600, that takes its place when the block ends well.
+    """Make an empty draft beside `path`, of mode 0600, that takes its place when the block ends well.
 
     Raises:
         AuditError: when the draft cannot be made or written, or `path` is no place for a file.
@@ -102,7 +102,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[files.Draft]:
 
 @contextmanager
 def parquet_draft(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """`whole_file` for DuckDB to write to.
+    """Make such a draft as `whole_file` does, for DuckDB to write to.
 
     Raises:
         AuditError: also for a name that DuckDB cannot have.
@@ -119,12 +119,12 @@ def parquet_draft(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def json_lines(file: TextIO, rows: Iterable[Row]) -> int:
-    """One row a line; returns how many."""
+    """Write one row a line, and return how many."""
     return sum(1 for row in rows if file.write(to_json(row) + "\n"))
 
 
 def json_array(file: TextIO, rows: Iterable[Row]) -> int:
-    """The rows as one JSON array, one row a line; returns how many."""
+    """Write the rows as one JSON array, one row a line, and return how many."""
     count = 0
     for count, row in enumerate(rows, 1):
         file.write(("[\n" if count == 1 else ",\n") + to_json(row))
@@ -133,7 +133,7 @@ def json_array(file: TextIO, rows: Iterable[Row]) -> int:
 
 
 def csv_table(file: TextIO, rows: Iterable[Row], columns: Sequence[str]) -> int:
-    """Comma-separated values with a header, for spreadsheets and eyes; returns how many rows.
+    """Write comma-separated values with a header, and return how many rows.
 
     Control characters are escaped, so a row is a line, and a text that a spreadsheet would run as a
     formula has an apostrophe before each sign that begins one. The other formats have every value as it is.

@@ -46,7 +46,7 @@ class Condition(NamedTuple):
 
 
 def compile_filters(session_id: str | None, filters: Filters) -> Condition:
-    """The condition that a session and filters stand for.
+    """Return the condition that a session and filters stand for.
 
     Raises:
         ConfigError: for a value that no row can have; the message lists what can be given.
@@ -90,7 +90,7 @@ def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> str:
 
 
 def _time(name: str, value: object) -> str:
-    """A point in time as ISO 8601 in UTC."""
+    """Return a point in time as ISO 8601 in UTC."""
     try:
         time = _read(value.strip()) if isinstance(value, str) else value
         if isinstance(time, datetime):

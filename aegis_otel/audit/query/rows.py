@@ -32,7 +32,7 @@ _OLDEST_FIRST = "timestamp NULLS FIRST, decision_id"
 
 
 def count_rows(audit: duckdb.DuckDBPyConnection, condition: Condition) -> int:
-    """How many rows there are.
+    """Return how many rows there are.
 
     Raises:
         AuditError: when the audit cannot be read.
@@ -48,7 +48,7 @@ def read_rows(
     limit: int | None = None,
     oldest_first: bool = False,
 ) -> Iterator[Row]:
-    """The rows, newest first.
+    """Return the rows, newest first.
 
     Args:
         limit: At most so many, and of all the newest.
@@ -78,7 +78,7 @@ def _newest(condition: str, limit: int, order: str) -> str:
 
 
 def _recent_times(audit: duckdb.DuckDBPyConnection, limit: int) -> Iterator[str]:
-    """Times so long ago that the newest `limit` rows are perhaps younger, each further back.
+    """Yield times so long ago that the newest `limit` rows are perhaps younger, each further back.
 
     To sort everything for its newest rows would decode everything; a span of time is found by the statistics
     of the segments. The first guess is by how dense the newest segment is.
@@ -96,7 +96,7 @@ def _recent_times(audit: duckdb.DuckDBPyConnection, limit: int) -> Iterator[str]
 
 
 def to_json(row: Row) -> str:
-    """The row as one line of ASCII JSON: nothing in it can act on a terminal or fail to be encoded."""
+    """Return the row as one line of ASCII JSON: nothing in it can act on a terminal or fail to be encoded."""
     return json.dumps(row, allow_nan=False)
 
 
@@ -131,6 +131,6 @@ def _row(values: tuple[Any, ...]) -> Row:
 
 
 def _number(text: str) -> float | str:
-    """A number of JSON; its text where it is too large for Python, which would make it infinite."""
+    """Return a number of JSON; its text where it is too large for Python, which would make it infinite."""
     value = float(text)
     return value if math.isfinite(value) else text

@@ -124,7 +124,7 @@ def select(directory: Path, sql: str, *, timeout: float = TIMEOUT, mirrors: bool
 def select_parquet(
     directory: Path, sql: str, draft: Path, *, timeout: float = TIMEOUT, mirrors: bool = False
 ) -> tuple[int, list[str]]:
-    """As `select`, into the Parquet file `draft`, which must exist.
+    """Write the answer that `select` gives into the Parquet file `draft`, which must exist.
 
     Returns:
         How many rows, and what of the audit could not be read.
@@ -135,7 +135,7 @@ def select_parquet(
 
 
 def _run(order: dict[str, Any], timeout: float) -> Generator[Any]:
-    """What the other process writes, line by line, until it says that it is done."""
+    """Yield what the other process writes, line by line, until it says that it is done."""
     pipe = subprocess.PIPE
     with subprocess.Popen(  # noqa: S603 - our own module, by this very interpreter
         child_process.command(__name__, packages=_PACKAGES),
@@ -245,7 +245,7 @@ def _bound(timeout: float) -> None:
 
 
 def only_read(sql: str) -> str:
-    """`sql` as a statement that is refused if it is anything but one SELECT that changes nothing."""
+    """Return `sql` as a statement that is refused unless it is one SELECT that changes nothing."""
     # A literal and no parameter, which the text could read.
     return f"FROM query({_literal(sql)})"
 
@@ -291,7 +291,7 @@ def _send(audit: duckdb.DuckDBPyConnection, sql: str) -> None:
 
 
 def _plain(value: Any, sql_type: str = "") -> Any:
-    """A value as JSON has it: numbers and truth as they are, everything else as readable text."""
+    """Return a value as JSON has it: numbers and truth as they are, everything else as readable text."""
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):

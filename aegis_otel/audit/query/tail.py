@@ -39,7 +39,7 @@ class Feed:
         self._shown: dict[str, tuple[object, ...]] = {}
 
     def begin(self, limit: int) -> list[Row]:
-        """The newest rows there are, oldest first.
+        """Return the newest rows there are, oldest first.
 
         Raises:
             AuditError: when the audit cannot be read.
@@ -56,7 +56,7 @@ class Feed:
             return newest
 
     def poll(self) -> list[Row]:
-        """The rows that are new or have changed since, oldest first.
+        """Return the rows that are new or have changed since, oldest first.
 
         Raises:
             AuditError: when the audit cannot be read.

@@ -76,7 +76,7 @@ def create_views(audit: duckdb.DuckDBPyConnection) -> None:
 
 
 def views_sql(audit: duckdb.DuckDBPyConnection) -> str:
-    """A script that makes `audit` and the ready views in any DuckDB, which then reads the same files.
+    """Return a script that makes `audit` and the ready views in any DuckDB, which then reads the same files.
 
     It names the directory by its absolute path. Which writers had ended is as of now: what a process that
     ends later leaves open stays `open`.
@@ -100,7 +100,7 @@ def views_sql(audit: duckdb.DuckDBPyConnection) -> str:
 
 
 def _literals(row: Sequence[object]) -> str:
-    """What DuckDB casts to the types of the columns."""
+    """Return what DuckDB casts to the types of the columns."""
     return ", ".join(map(_literal, row))
 
 

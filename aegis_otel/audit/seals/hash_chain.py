@@ -19,34 +19,34 @@ _STATED = re.compile(rb',"chain":"([0-9a-f]{64})"\}\Z')
 
 
 def journal_origin(audit: str, writer: str) -> str:
-    """What the first line of a writer follows."""
+    """Return what the first line of a writer follows."""
     return _hex(f"aegis journal {audit} {writer}".encode())
 
 
 def seals_origin(audit: str) -> str:
-    """What the first seal of an audit follows."""
+    """Return what the first seal of an audit follows."""
     return _hex(f"aegis seals {audit}".encode())
 
 
 def link(previous: str, body: bytes) -> tuple[str, bytes]:
-    """The chain value of `body`, a JSON object that is not empty, after `previous`; and its whole line."""
+    """Return the chain value of `body`, a JSON object that is not empty, and its whole line."""
     value = sha256(previous.encode() + body).hexdigest()
     return value, body[:-1] + _LINKED % value.encode()
 
 
 def check(previous: str, line: bytes) -> str | None:
-    """The chain value of a line, without its newline, if it follows `previous`; None if it does not."""
+    """Return the chain value of a line, without its newline; None if it does not follow `previous`."""
     value = sha256(previous.encode() + without_chain(line)).hexdigest()
     return value if line[-_TAIL:] == b"%b%b%b" % (_MARK, value.encode(), _END) else None
 
 
 def without_chain(line: bytes) -> bytes:
-    """What the chain value of a line is of."""
+    """Return what the chain value of a line is of."""
     return line[:-_TAIL] + b"}"
 
 
 def stated(line: bytes) -> str | None:
-    """The chain value that a line says it has; None where it says none."""
+    """Return the chain value that a line says it has; None where it says none."""
     match = _STATED.search(line)
     return match[1].decode() if match else None
 

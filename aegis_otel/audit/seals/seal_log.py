@@ -149,7 +149,7 @@ class _Version(msgspec.Struct):
 
 
 def read_seals(directory: Path) -> list[Seal]:
-    """All seals, oldest first, and nothing said about whether their chain holds. A torn last line is none.
+    """Return all seals, oldest first, without checking their chain. A torn last line is none.
 
     Raises:
         AuditError: the file cannot be read, has a line that is no seal, or is of a newer version.
@@ -194,7 +194,7 @@ def read_seal_lines(directory: Path) -> bytes:
 
 
 def live_segments(seals: list[Seal]) -> list[Segment]:
-    """The segments that no seal replaced, in the order of their numbers."""
+    """Return the segments that no seal replaced, in the order of their numbers."""
     replaced = {number for seal in seals for number in seal.replaces}
     return [each for seal in seals for each in seal.segments if each.segment not in replaced]
 
@@ -231,7 +231,7 @@ class SealLog:
         return self._sign is None and bool(self.seals) and bool(self.seals[-1].signature)
 
     def problems(self) -> list[str]:
-        """What to say of the last seal, where it is dated in the future: so is every seal from then on."""
+        """Return what to say where the last seal is dated in the future, as every later one then is."""
         if not self.seals or not is_ahead(self.seals[-1].sealed_at):
             return []
         return [
@@ -297,7 +297,7 @@ class SealLog:
             )
 
     def _verified_head(self) -> str:
-        """The last chain value, once every line was checked; a torn last line is cut off."""
+        """Return the last chain value, once every line was checked; a torn last line is cut off."""
         whole = read_seal_lines(self._directory)
         self._check_place()
         if len(whole) < os.fstat(self._descriptor).st_size:
@@ -375,7 +375,7 @@ def decode_seal(path: Path, line: bytes) -> Seal:
 
 
 def _names(seal: Seal) -> Iterator[tuple[str, *tuple[re.Pattern[str], ...]]]:
-    """Every text of a seal that names a file, an audit or a time, with the patterns that it may match."""
+    """Yield each text of a seal that names a file, an audit or a time, and the patterns it may match."""
     yield seal.audit, AUDIT_ID
     yield seal.sealed_at, _TIME
     if seal.signature:

@@ -35,7 +35,7 @@ _FIX = "make one with `openssl genpkey -algorithm ed25519`"
 
 
 def load_signer(path: str | None = None) -> Signer | None:
-    """What signs seals; None where no key is set.
+    """Return the function that signs seals; None where no key is set.
 
     Args:
         path: Of the private key, PEM. Default: `AEGIS_SEAL_KEY`.
@@ -59,7 +59,7 @@ def load_signer(path: str | None = None) -> Signer | None:
 
 
 def load_public_key(path: Path) -> Ed25519PublicKey:
-    """A key that signatures are checked with.
+    """Return a key that signatures are checked with.
 
     Raises:
         ConfigError: it is no such key, or the package `cryptography` is missing.
@@ -78,7 +78,7 @@ def load_public_key(path: Path) -> Ed25519PublicKey:
 
 
 def is_signed_here(seal: Seal) -> bool:
-    """Whether the key of `AEGIS_SEAL_KEY` made the signature of a seal, for which `previous` is known.
+    """Return whether the key of `AEGIS_SEAL_KEY` made the signature of a seal, for which `previous` is known.
 
     Raises:
         ConfigError: as for `load_signer`.
@@ -94,7 +94,7 @@ def is_signed_here(seal: Seal) -> bool:
 def is_signed(
     previous: str, line: bytes, audit: str, signature: str, keys: Sequence[Ed25519PublicKey]
 ) -> bool:
-    """Whether one of the keys made the signature of a seal's line, which follows `previous`."""
+    """Return whether one of the keys made the signature of a seal's line, which follows `previous`."""
     member = b',"signature":"%b"}' % signature.encode()
     value, _ = link(previous, without_chain(line).removesuffix(member) + b"}")
     return any(_fits(key, signature, _message(audit, value)) for key in keys)

@@ -47,7 +47,7 @@ def check_lake(proof: Proof, ledger: Ledger) -> list[Sealed]:
 
 
 def _is_intact(proof: Proof, ledger: Ledger, sealed: Sealed, there: bool) -> bool:
-    """Whether a segment counts and is byte by byte what was sealed."""
+    """Return whether a segment counts and is byte by byte what was sealed."""
     segment, _, believed = sealed
     live = segment.segment not in ledger.replaced
     file = f"{LAKE}/{segment.file}"
@@ -72,7 +72,7 @@ def _is_intact(proof: Proof, ledger: Ledger, sealed: Sealed, there: bool) -> boo
 
 
 def _files(proof: Proof) -> Iterator[str]:
-    """All that is below `lake/` and no directory."""
+    """Yield all that is below `lake/` and no directory."""
     lake = proof.directory / LAKE
     if lake.is_symlink():
         proof.found(LAKE, "is a link, not a directory of the audit")

@@ -176,7 +176,7 @@ def _moved(
 def _check_once(
     proof: Proof, connection: duckdb.DuckDBPyConnection, intact: Sequence[Sealed], begun: Mapping[str, str]
 ) -> None:
-    """Whether every call has one row, in sealed files and in the journal: readers show both."""
+    """Check whether every call has one row, in sealed files and in the journal: readers show both."""
     if not intact:
         return
     rows = _rows_of([proof.directory / LAKE / each.segment.file for each in intact])
@@ -202,14 +202,14 @@ def _rows_of(segments: Sequence[Path]) -> str:
 
 
 def _twice(connection: duckdb.DuckDBPyConnection, rows: str) -> Iterator[str]:
-    """The first call that has more than one row; a digest of each id is compared first, for little memory."""
+    """Yield the first call that has more than one row; digests are compared first, for little memory."""
     sql = f"SELECT count(decision_id) = count(DISTINCT hash(decision_id)) FROM {rows}"  # noqa: S608
     if connection.execute(sql).fetchall() != [(True,)]:
         yield from (call for (call,) in connection.execute(_TWICE.format(rows=rows)).fetchall())
 
 
 def check_unfinished(proof: Proof, intact: Sequence[Sealed]) -> None:
-    """Whether what looks like a killed sealing's is one: then everything in it is elsewhere too."""
+    """Check whether what looks like a killed sealing's is one: then everything in it is elsewhere too."""
     if not proof.unfinished:
         return
     root = proof.directory

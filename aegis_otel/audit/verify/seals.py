@@ -138,7 +138,7 @@ def _is_signed(
     before: bool,
     found: Callable[[str], None],
 ) -> bool:
-    """Whether the signature holds; without keys, whether there is one."""
+    """Return whether the signature holds; without keys, whether there is one."""
     if not keys:
         return bool(seal.signature)
     if is_signed(line.previous, line.content, seal.audit, seal.signature, keys):
@@ -212,14 +212,14 @@ def _report_rows(proof: Proof, ledger: Ledger, keys: Sequence[Ed25519PublicKey])
 
 
 def _numbers(seals: Iterable[int]) -> str:
-    """The first few of some seals, to look them up."""
+    """Return the first few of some seals, to look them up."""
     numbers = sorted(seals)
     more = f" and {len(numbers) - _FEW} more" if len(numbers) > _FEW else ""
     return f"seal{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers[:_FEW]))}{more}"
 
 
 def _contradictions(seal: Seal, number: int, audit: str, ledger: Ledger) -> Iterator[str]:
-    """What a seal says that cannot be, after those before it."""
+    """Yield what a seal says that cannot be, after those before it."""
     if seal.seal != number:
         yield f"has number {seal.seal}, and {number} is due"
     if seal.audit != audit:

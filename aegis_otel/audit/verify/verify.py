@@ -133,7 +133,7 @@ def _check_own(proof: Proof, scope: _Scope) -> tuple[Ledger, list[Path]]:
 
 
 def _has_nothing(directory: Path) -> bool:
-    """Whether there is nothing of an audit, as on a machine that only reads what others have sealed."""
+    """Return whether there is no audit, as on a machine that only reads what others have sealed."""
     if any(os.path.lexists(directory / part) for part in (KEY, LAKE, SEALS)):
         return False
     return not (os.path.lexists(directory / JOURNAL) and os.listdir(directory / JOURNAL))
@@ -229,7 +229,7 @@ def _identify(proof: Proof, scope: _Scope) -> None:
 
 
 def _first_seal(proof: Proof) -> tuple[str | None, bool]:
-    """Which audit the first seal says it is of, and whether its chain begins there."""
+    """Return which audit the first seal says it is of, and whether its chain begins there."""
     file = proof.open(SEALS)
     if file is None:
         return None, False
@@ -244,7 +244,7 @@ def _first_seal(proof: Proof) -> tuple[str | None, bool]:
 
 @contextmanager
 def _at_rest(directory: Path) -> Iterator[None]:
-    """Nothing is sealed, and so nothing removed, as long as this lasts."""
+    """Keep the audit from being sealed, and files from being removed, as long as this lasts."""
     path = directory / SEALS
     try:
         descriptor = files.open_file(directory, SEALS)
@@ -282,7 +282,7 @@ def _adding_up(progress: Callable[[int, int], None], total: int) -> Callable[[in
 
 
 def _size(directory: Path) -> int:
-    """Bytes of all files, as far as they can be seen."""
+    """Return the bytes of all files, as far as they can be seen."""
     return sum(
         os.lstat(os.path.join(folder, name)).st_size
         for folder, _, names in os.walk(directory)

@@ -33,7 +33,7 @@ _LONGEST = 64 << 20
 def read_events(
     path: Path, name: str, on_progress: Callable[[int], object] = lambda _: None
 ) -> Iterator[tuple[int, Attributes | None]]:
-    """The events of a name in a file, each with the number of its line, from 1.
+    """Yield the events of a name in a file, each with the number of its line, from 1.
 
     Args:
         path: The file.
@@ -87,7 +87,7 @@ def _events(line: bytes, name: str) -> Iterator[dict[str, Any]] | None:
 
 
 def _attributes(record: dict[str, Any]) -> Attributes:
-    """OTLP/JSON writes 64-bit integers as texts."""
+    """Return the texts and integers of a record; OTLP/JSON writes 64-bit integers as texts."""
     found: Attributes = {}
     for pair in _list(record, "attributes"):
         value = pair.get("value") if isinstance(pair, dict) else None
@@ -134,7 +134,7 @@ def read_witness(path: Path, proof: Proof, witness: Witness) -> None:
 
 
 def compare(proof: Proof, ledger: Ledger, witness: Witness) -> None:
-    """Whether every seal that was witnessed is there, unchanged; what is wrong is added to the proof."""
+    """Check that every seal that was witnessed is there, unchanged, and add what is wrong to the proof."""
     chains = {seal.seal: seal.chain for seal in ledger.seals}
     last = max(chains, default=0)
     if not witness.chains:
