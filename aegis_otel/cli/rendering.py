@@ -312,6 +312,11 @@ def _wrapped(cell: str, size: int) -> list[str]:
 # --- characters ---
 
 
+def plural(count: int, noun: str) -> str:
+    """Return the count and its noun: `1 call`, `2 calls`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def echo(text: str) -> None:
     """Print a text. Without `file`, click would write UTF-8 to a terminal of another encoding."""
     click.echo(text, file=sys.stdout)

@@ -19,7 +19,7 @@ from aegis_otel.cli.audit.options import (
     path_option,
     verify_fetched,
 )
-from aegis_otel.cli.rendering import progress_bar
+from aegis_otel.cli.rendering import plural, progress_bar
 from aegis_otel.redaction.terminal import escape
 
 
@@ -93,8 +93,6 @@ def report(
         write_file(out, lambda file: file.write(page))
         click.echo(f"Wrote {escape(out)}")
     if proof is not None and proof.findings:
-        found = len(proof.findings)
-        click.echo(
-            f"the audit did not pass: {found} finding{'s' * (found != 1)} by `aegis audit verify`", err=True
-        )
+        found = plural(len(proof.findings), "finding")
+        click.echo(f"the audit did not pass: {found} by `aegis audit verify`", err=True)
         ctx.exit(1)

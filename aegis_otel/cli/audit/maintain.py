@@ -26,10 +26,9 @@ from aegis_otel.cli.audit.options import (
     report_problems,
     verify_fetched,
 )
-from aegis_otel.cli.rendering import progress_bar
+from aegis_otel.cli.rendering import plural, progress_bar
 from aegis_otel.config import AUDIT_DIR, SEAL_KEY
 from aegis_otel.errors import AuditError, ConfigError
-from aegis_otel.redaction.redactor import redact_text
 from aegis_otel.redaction.terminal import escape
 
 if TYPE_CHECKING:
@@ -142,7 +141,7 @@ def prune(path: str | None, keep: float | None, max_size: float | None, dry_run:
         return
     seal, expired = prune_audit(directory, **limits)
     if expired:
-        what = f"{_plural(expired, 'question')} that nobody answered"
+        what = f"{plural(expired, 'question')} that nobody answered"
         click.echo(f"ended {what}: expired, and sealed next")
     if seal is None or seal.removed is None:
         click.echo("nothing to remove")
@@ -241,16 +240,12 @@ def _lines(proof: Proof) -> Iterator[str]:
     else:
         yield "Seals       none yet: `aegis audit seal` makes the first"
     if proof.seals or proof.segments:  # also those of others
-        yield f"Intact      {_plural(proof.rows, 'sealed row')} in {_plural(proof.segments, 'file')}"
-    yield f"Not sealed  {_plural(proof.lines, 'line')} in {_plural(proof.journals, 'journal file')}"
+        yield f"Intact      {plural(proof.rows, 'sealed row')} in {plural(proof.segments, 'file')}"
+    yield f"Not sealed  {plural(proof.lines, 'line')} in {plural(proof.journals, 'journal file')}"
     if proof.findings:
-        yield f"FAILED: {_plural(len(proof.findings), 'finding')}"
+        yield f"FAILED: {plural(len(proof.findings), 'finding')}"
     else:
         yield f"PASSED: no tampering found{', but see what is not proven' if proof.unproven else ''}"
-
-
-def _plural(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 @click.command(short_help="Send decision events again.")
@@ -284,6 +279,7 @@ def resend(
     from aegis_otel.audit.query.rows import Row, count_rows, read_rows
     from aegis_otel.audit.record import COLUMNS, AuditRecord
     from aegis_otel.cli.exporter_messages import exporters_quiet
+    from aegis_otel.redaction.redactor import redact_text
     from aegis_otel.telemetry.export_setup import log_exporter
     from aegis_otel.telemetry.outbox import Outbox
     from aegis_otel.telemetry.resend import Sent, outcome_of

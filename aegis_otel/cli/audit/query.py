@@ -36,7 +36,15 @@ from aegis_otel.cli.audit.options import (
     path_option,
     report_problems,
 )
-from aegis_otel.cli.rendering import echo, feed_line, print_answer, print_bars, progress_bar, shortened
+from aegis_otel.cli.rendering import (
+    echo,
+    feed_line,
+    plural,
+    print_answer,
+    print_bars,
+    progress_bar,
+    shortened,
+)
 from aegis_otel.redaction.terminal import escape
 
 if TYPE_CHECKING:
@@ -239,9 +247,7 @@ def _iso(time: datetime | None) -> str | None:
 
 def _print_stats(found: Stats) -> None:
     times = [f"{time:%Y-%m-%d %H:%M:%S}" for time in (found.first, found.last) if time is not None]
-    click.echo(
-        f"{found.calls} call{'' if found.calls == 1 else 's'}, {' to '.join(dict.fromkeys(times))} UTC"
-    )
+    click.echo(f"{plural(found.calls, 'call')}, {' to '.join(dict.fromkeys(times))} UTC")
     for words, spread in (("humans answered after", found.wait_s), ("bodies took", found.duration_s)):
         if spread.max is not None:
             click.echo(f"{words} {_seconds(spread)}")

@@ -14,7 +14,6 @@ from aegis_otel.cli.doctor.checks import FAILED, INVALID, OK, WARNING, Check, Su
 from aegis_otel.cli.load_agent import load_agent
 from aegis_otel.config import APPROVALS, POLICY
 from aegis_otel.errors import AegisError
-from aegis_otel.redaction.redactor import redact_text
 from aegis_otel.redaction.terminal import escape
 
 if TYPE_CHECKING:
@@ -73,6 +72,8 @@ def doctor(
       2  wrong usage
       3  the policy is not valid
     """
+    from aegis_otel.redaction.redactor import redact_text
+
     subject = Subject(files, health=health, events=events)
     if target is not None:
         subject.agent = load_agent(target)
@@ -133,6 +134,8 @@ def _coverage(agent: Any) -> Coverage:
 
 
 def _report(checks: list[Check], coverage: Coverage | None) -> dict[str, Any]:
+    from aegis_otel.redaction.redactor import redact_text
+
     report: dict[str, Any] = {
         "checks": [{**check._asdict(), "detail": redact_text(check.detail)} for check in checks]
     }
