@@ -316,17 +316,14 @@ def encode(record: AuditRecord) -> bytes:
         TypeError, OverflowError: for a value that is no text or number; for text never: a lone surrogate,
             which UTF-8 does not have, is written as its escape (`\\ud800`).
     """
-    line = _encode(record)
-    return line if len(line) <= LINE_BYTES else _encode(_cut(record))
-
-
-def _encode(record: AuditRecord) -> bytes:
     try:
-        return _encoder.encode(record)
+        line = _encoder.encode(record)
     except UnicodeEncodeError:
         texts = _texts(record)
         legible = {name: text.encode(errors="backslashreplace").decode() for name, text in texts.items()}
-        return _encoder.encode(msgspec.structs.replace(record, **legible))
+        record = msgspec.structs.replace(record, **legible)
+        line = _encoder.encode(record)
+    return line if len(line) <= LINE_BYTES else _encoder.encode(_cut(record))
 
 
 def _cut(record: AuditRecord) -> AuditRecord:

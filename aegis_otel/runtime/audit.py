@@ -112,6 +112,8 @@ class AuditLogger:
     def append(self, record: AuditRecord) -> None:
         """Write one line of a call; see `audit.journal.writer.Journal.append`."""
         self._journal.append(record)
+        if not self._subscribers:
+            return
         for callback in tuple(self._subscribers):
             try:
                 callback(copy(record))

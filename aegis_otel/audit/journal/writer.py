@@ -99,7 +99,14 @@ class Journal:
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise AuditError(f"the record of decision `{record.decision_id}` has no JSON: {error}") from error
         with self._lock:
-            self._ready()
+            if (
+                self._descriptor < 0
+                or monotonic() >= self._look_at
+                or self._size >= ROTATE_BYTES
+                or self._torn
+                or self._commit is not None
+            ):
+                self._ready()
             try:
                 chain, line = link(self._chain, body)
                 written = os.write(self._descriptor, line)
