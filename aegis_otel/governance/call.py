@@ -162,6 +162,8 @@ class Call:
     """Whether its body runs on in a thread, though the call was cancelled."""
     channel: str | None = None
     """Where a human was asked; None when nobody was."""
+    mark: int | None = None
+    """What the journal has to be given to wait for the first line; None where nothing is to be waited for."""
     announced: bool = False
     """Whether the final decision was told to the signals: it is told once."""
     prior: Waiting | None = None
@@ -223,18 +225,18 @@ class Approver(Protocol):
 class Journal(Protocol):
     """Where records become durable."""
 
-    def append(self, record: AuditRecord) -> None:
+    def append(self, record: AuditRecord) -> int | None:
         """Write one line. On return it survives the death of the process.
+
+        Returns:
+            What `sync` has to be given to wait for this line; None where nothing is to be waited for.
 
         Raises:
             AuditError: nothing, or nothing readable, was written.
         """
 
-    def mark(self) -> int | None:
-        """Return what says to `sync` which lines matter: those after it. None where none is waited for."""
-
     def sync(self, mark: int) -> Awaitable[None]:
-        """Wait until what was appended since `mark` survives what the user asked for.
+        """Wait until what was appended since the line of `mark` survives what the user asked for.
 
         Raises:
             AuditError: it may not.
@@ -305,13 +307,13 @@ class Signals(Protocol):
         """A user hook raised."""
 
 
-_LARGE_ARGUMENTS = 4_096
+LARGE_ARGUMENTS = 4_096
 """Characters of arguments from which on they are read, judged, encoded, redacted and digested in a thread,
 because the event loop must not be held. Plain text takes 1 ms per 300 kB; text that is nothing but secrets,
 1 ms per 2 kB."""
 
 
-_MANY_RULES = 100
+MANY_RULES = 100
 """Rules for one type of action from which on it is decided in a thread, too: where nobody can tell what the
 schema of a tool says, each takes up to 20 us."""
 
@@ -330,4 +332,4 @@ async def off_loop_if_large(system: System, size: int, work: Callable[[], T], ru
 
 def is_large(size: int, rules: int = 0) -> bool:
     """Whether work on arguments of that size, compared with as many rules, belongs in a thread."""
-    return size >= _LARGE_ARGUMENTS or rules >= _MANY_RULES
+    return size >= LARGE_ARGUMENTS or rules >= MANY_RULES

@@ -15,6 +15,8 @@ from aegis_otel.errors import AegisError, AuditError
 from aegis_otel.governance import refusal
 from aegis_otel.governance.body import NOT_BEGUN, Bodies
 from aegis_otel.governance.call import (
+    LARGE_ARGUMENTS,
+    MANY_RULES,
     NOWHERE,
     Approver,
     Call,
@@ -22,14 +24,13 @@ from aegis_otel.governance.call import (
     Origin,
     Signals,
     System,
-    is_large,
     off_loop_if_large,
 )
 from aegis_otel.governance.error_text import describe, traced
 from aegis_otel.governance.hooks import RuntimeHooks, fire
 from aegis_otel.governance.interruptions import Interruptions, answers, resolved
 from aegis_otel.governance.question import ask
-from aegis_otel.governance.recording import RISK_NAMES, add_arguments, decided, timestamp, utc
+from aegis_otel.governance.recording import RISK_NAMES, decision_record, record_decision, timestamp, utc
 from aegis_otel.governance.refusal import Refusal
 from aegis_otel.model import (
     ERROR_RULE,
@@ -127,7 +128,10 @@ class Governor:
         started_ns = self.system.now_ns()
         fault = self.unavailable or fault
         try:
-            if is_large(origin.size, self.policy.rules_asked(action)):
+            policy = self.policy
+            if origin.size >= LARGE_ARGUMENTS or (
+                policy.rule_count >= MANY_RULES and policy.rules_asked(action) >= MANY_RULES
+            ):
                 call = await self.system.off_loop(lambda: self.assess(action, origin, started_ns))
             else:
                 call = self.assess(action, origin, started_ns)
@@ -170,8 +174,10 @@ class Governor:
         """Everything that needs only the arguments and the policy: runs in a thread for large arguments."""
         begun, decision = self.system.monotonic(), self._evaluate(action, started_ns)
         took = self.system.monotonic() - begun
-        record = decided(decision, self.system, self._session_id, started_ns, origin, mode=self.mode)
-        arguments, shown = add_arguments(record, action.params, self._digest)
+        record, arguments, shown = record_decision(
+            decision, self.system, self._session_id, started_ns, origin, mode=self.mode
+        )
+        record.args_digest = self._digest(arguments)
         return Call(decision, origin, started_ns, record, arguments, shown=shown, evaluation_s=took)
 
     def _evaluate(self, action: Action, now_ns: int) -> PolicyDecision:
@@ -181,7 +187,8 @@ class Governor:
         looks at parameters that nobody had the tool validate and does not block, what the body gets is not
         known, and so no condition on them can be answered.
         """
-        policy, now = self.policy, utc(now_ns)
+        policy = self.policy
+        now = utc(now_ns) if policy.reads_time else None  # else nothing looks at it
         decision = policy.evaluate(action, now=now)
         if (
             action.is_unvalidated
@@ -207,14 +214,13 @@ class Governor:
             Approval.BLOCK, RiskLevel.CRITICAL, ERROR_RULE, reason, policy_digest=self.policy.digest
         )
         decision = PolicyDecision(action, verdict)
-        record = decided(decision, self.system, self._session_id, started_ns, origin, mode=self.mode)
+        record = decision_record(decision, self.system, self._session_id, started_ns, origin, mode=self.mode)
         return Call(decision, origin, started_ns, record, b"")
 
     async def _settle(self, call: Call, fault: Refusal | None) -> None:
         """Bring the call from the policy's verdict to a final, recorded outcome."""
         self._apply(call, fault)
         self.signals.opened(call)
-        mark = self.journal.mark()
         if call.record.human_decision is not None:
             self.interruptions.proven(call.record, call.record)
         if not self.write(call, call.record) and self.needs_audit:
@@ -225,8 +231,8 @@ class Governor:
             await self._ask(call)
         if (
             call.refusal is None
-            and mark is not None
-            and not await self._synced(call, mark)
+            and call.mark is not None
+            and not await self._synced(call, call.mark)
             and self.needs_audit
         ):
             self._close_unsettled(call, refusal.UNAVAILABLE)
@@ -343,10 +349,12 @@ class Governor:
         if call.outcome is not None and call.record.outcome != call.outcome._value_:
             line.outcome = call.record.outcome = call.outcome._value_
         try:
-            self.journal.append(line)
+            mark = self.journal.append(line)
         except Exception as error:
             call.record.outcome = None  # the next line says it
             return self._write_failed(call, error)
+        if call.mark is None:
+            call.mark = mark
         if line.stage == "decided":
             self.signals.recorded()
         return True

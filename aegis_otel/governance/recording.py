@@ -1,44 +1,48 @@
-"""The first line of every call: what was decided about what, redacted, by whom and where.
-
-Unix nanoseconds as the audit writes them and as policies read them.
-"""
+"""Make the first line of a call: what was decided about what, redacted, by whom and where; times as texts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import copy
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
 
-from aegis_otel.audit.record import NAME_CHARS, SCHEMA_VERSION, AuditRecord, cut_name, cut_params, cut_text
+from aegis_otel.audit.record import (
+    NAME_CHARS,
+    PARAMS_BYTES,
+    SCHEMA_VERSION,
+    AuditRecord,
+    cut_name,
+    cut_params,
+    cut_text,
+)
 from aegis_otel.governance.call import NOWHERE, Origin, System
 from aegis_otel.governance.error_text import READ
 from aegis_otel.model import Mode, PolicyDecision, RiskLevel
 from aegis_otel.redaction.redactor import redact, redact_name, redact_text
-from aegis_otel.redaction.serialize import encode_plain, to_plain
+from aegis_otel.redaction.serialize import encode_plain, serialize
 from aegis_otel.redaction.settings import digest as redaction_digest
 
 
 def utc(ns: int) -> datetime:
-    """The moment, to the microsecond."""
+    """Return the moment in UTC, to the microsecond."""
     return datetime.fromtimestamp(ns // 1000 / 1e6, UTC)
 
 
 def timestamp(ns: int) -> str:
-    """RFC 3339 in UTC with microseconds: `2026-01-31T23:59:59.000001+00:00`."""
+    """Return the moment as RFC 3339 in UTC with microseconds: `2026-01-31T23:59:59.000001+00:00`."""
     return f"{_second(ns // 1_000_000_000)}.{ns // 1000 % 1_000_000:06d}+00:00"
 
 
 def unix_ns(text: str) -> int:
-    """The moment of such a text, in Unix nanoseconds."""
+    """Return the moment of such a text, in Unix nanoseconds."""
     moment = datetime.fromisoformat(text)
     return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1_000
 
 
 @lru_cache(maxsize=4)
 def _second(seconds: int) -> str:
-    """All lines of one second share it: formatting a date costs more than writing the line."""
+    # All lines of one second share it: formatting a date costs more than writing the line.
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
@@ -49,7 +53,32 @@ RISK_NAMES = {level: level.name for level in RiskLevel}
 """An enum's own `.name` costs ten times a look-up."""
 
 
-def decided(
+def record_decision(
+    decision: PolicyDecision,
+    system: System,
+    session_id: str,
+    started_ns: int,
+    origin: Origin = NOWHERE,
+    *,
+    mode: Mode = Mode.ENFORCE,
+) -> tuple[AuditRecord, bytes, bytes]:
+    """Return the record of a decision, all but the digest of its arguments.
+
+    Returns:
+        The record, with the redacted arguments cut to their budget. The encoded real arguments, which go
+        nowhere: they are digested, and compared before the body runs. And the redacted arguments as JSON,
+        whole: a human is asked about these.
+    """
+    record = decision_record(decision, system, session_id, started_ns, origin, mode=mode)
+    plain, encoded = serialize(decision.action.params)
+    redacted = redact(plain, encoded)
+    shown = encoded if redacted is plain else encode_plain(redacted)
+    kept = shown if len(shown) <= PARAMS_BYTES else cut_params(redacted, shown)
+    record.action_params = kept.decode()
+    return record, encoded, shown
+
+
+def decision_record(
     decision: PolicyDecision,
     system: System,
     session_id: str,
@@ -71,14 +100,19 @@ def decided(
         origin.run_id,
     )
     # Calls of one tool in one run share these names, and a copy costs a tenth of what redacting them does.
-    make = _shared_record if all(map(_is_short, names)) else _named_record
-    record = copy(make(redaction_digest(), mode, names))
+    are_short = all(
+        [  # noqa: C419 - a generator costs more than the names do
+            name is None or (type(name) is str and len(name) <= _SHARED_CHARS) for name in names
+        ]
+    )
+    redaction = redaction_digest()
+    record = copy((_shared_record if are_short else _named_record)(redaction, mode, names))
     record.decision_id = system.new_id()
     record.timestamp = timestamp(started_ns)
     record.risk_level = RISK_NAMES[verdict.risk_level]
     record.approval = verdict.approval._value_  # `.value` costs ten times as much
     record.matched_rule = verdict.matched_rule
-    record.reason = cut_text(redact_name(verdict.reason)) or None
+    record.reason = _recorded_reason(redaction, verdict.reason)
     record.policy_digest = verdict.policy_digest or None
     if origin.tool_call_id is not None:
         record.tool_call_id = recorded_name(origin.tool_call_id)
@@ -86,8 +120,9 @@ def decided(
     return record
 
 
-def _is_short(name: object) -> bool:
-    return name is None or (type(name) is str and len(name) <= _SHARED_CHARS)
+@lru_cache(maxsize=256)
+def _recorded_reason(redaction: str, reason: str) -> str | None:  # noqa: ARG001 - the reason is redacted by it
+    return cut_text(redact_name(reason)) or None
 
 
 def _named_record(redaction: str, mode: Mode, names: _Names) -> AuditRecord:
@@ -120,24 +155,6 @@ def recorded_name(value: object) -> str:
         return cut_name(redact_text(value[:READ]), value)
     name = redact_name(value)
     return name if len(name) <= NAME_CHARS else cut_name(name)
-
-
-def add_arguments(
-    record: AuditRecord, params: Mapping[str, Any], digest: Callable[[bytes], str | None]
-) -> tuple[bytes, bytes]:
-    """Put the redacted arguments, cut to their budget, and the digest of the real ones on `record`.
-
-    Returns:
-        The encoded real arguments, which go nowhere: they are compared before the body runs. And the
-        redacted arguments as JSON, whole: a human is asked about these.
-    """
-    plain = to_plain(params)
-    encoded = encode_plain(plain)
-    redacted = redact(plain, encoded)
-    shown = encoded if redacted is plain else encode_plain(redacted)
-    record.action_params = cut_params(redacted, shown).decode()
-    record.args_digest = digest(encoded)
-    return encoded, shown
 
 
 def rough_size(value: object, enough: int = 100_000) -> int:

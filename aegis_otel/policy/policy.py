@@ -31,18 +31,23 @@ class Policy:
     threads.
     """
 
-    __slots__ = ("_plans", "compiled", "documents")
+    __slots__ = ("_plans", "compiled", "documents", "reads_time", "rule_count")
 
     documents: tuple[PolicyDocument, ...]
     """What was written, for tools that look at a policy."""
     compiled: CompiledPolicy
     """What is in force."""
+    rule_count: int
+    reads_time: bool
+    """Whether any rule has a time window."""
     _plans: dict[str, Plan]
 
     def __init__(self, documents: Sequence[PolicyDocument]) -> None:
         compiled = compile_policy(documents)
         object.__setattr__(self, "documents", tuple(documents))
         object.__setattr__(self, "compiled", compiled)
+        object.__setattr__(self, "rule_count", len(compiled.rules))
+        object.__setattr__(self, "reads_time", any(each.rule.window is not None for each in compiled.rules))
         object.__setattr__(self, "_plans", compiled.plans)
 
     @classmethod

@@ -83,6 +83,12 @@ def encode_plain(plain: Plain) -> bytes:
         return b'{"$type":"too_deep"}'
 
 
+def serialize(value: object) -> tuple[Plain, bytes]:
+    """Return `value` as plain JSON, and its canonical JSON text. Never raises an `Exception`."""
+    plain = to_plain(value)
+    return plain, encode_plain(plain)
+
+
 def is_cut(encoded: str) -> bool:
     """Return whether canonical JSON stands for a value with a part too deep, too large or unreadable."""
     return any(mark in encoded for mark in _CUT)  # in a text of the value itself the quotes are escaped

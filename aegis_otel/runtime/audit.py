@@ -31,7 +31,7 @@ from aegis_otel.config import AUDIT_ID
 from aegis_otel.errors import AegisError, AuditError, ConfigError
 from aegis_otel.governance import refusal
 from aegis_otel.governance.error_text import safe_text
-from aegis_otel.governance.recording import add_arguments, decided, timestamp, unix_ns
+from aegis_otel.governance.recording import record_decision, timestamp, unix_ns
 from aegis_otel.model import Approval, Outcome, PolicyDecision, Result, RiskLevel
 from aegis_otel.runtime.system import RealSystem
 
@@ -76,7 +76,7 @@ class AuditLogger:
         self._journal = Journal(db_path if path is None else path, durability=durability)
         self._proofs = Proofs(self._journal.path)
         self._system = RealSystem()
-        self._subscribers: list[Callable[[AuditRecord], object]] = []
+        self._subscribers: tuple[Callable[[AuditRecord], object], ...] = ()
 
     @property
     def path(self) -> Path:
@@ -109,22 +109,17 @@ class AuditLogger:
         except OSError as error:
             raise failure("write the audit at", journal, error) from error
 
-    def append(self, record: AuditRecord) -> None:
+    def append(self, record: AuditRecord) -> int | None:
         """Write one line of a call; see `audit.journal.writer.Journal.append`."""
-        self._journal.append(record)
-        if not self._subscribers:
-            return
-        for callback in tuple(self._subscribers):
+        mark = self._journal.append(record)
+        for callback in self._subscribers:
             try:
                 callback(copy(record))
             except Exception:
                 _log.warning("a subscriber to the audit failed", exc_info=True)
+        return mark
 
-    def mark(self) -> int | None:
-        """Return where the journal is; see `audit.journal.writer.Journal.mark`."""
-        return self._journal.mark()
-
-    def sync(self, mark: int) -> Awaitable[None]:
+    def sync(self, mark: int | None) -> Awaitable[None]:
         """Wait until lines are as durable as asked for; see `audit.journal.writer.Journal.sync`."""
         return self._journal.sync(mark)
 
@@ -134,12 +129,14 @@ class AuditLogger:
         It is called by whoever writes, so it should be quick. Its record is a copy, and what it raises is
         logged: it can change nothing.
         """
-        self._subscribers.append(callback)
+        self._subscribers += (callback,)
 
     def unsubscribe(self, callback: Callable[[AuditRecord], object]) -> None:
         """Call `callback` no more; nothing happens where it was not subscribed."""
+        callbacks = list(self._subscribers)
         with suppress(ValueError):
-            self._subscribers.remove(callback)
+            callbacks.remove(callback)
+        self._subscribers = tuple(callbacks)
 
     def on_seal(self, callback: Callable[[Seal], None], failed: Callable[[], None] | None = None) -> None:
         """Call `callback`, and no other, with the seals that are made for this process, in another thread.
@@ -252,8 +249,8 @@ class AuditLogger:
             raise ConfigError(f"`human_decision` is `{human_decision}`: expected one of {expected}")
         if result is not None and result.status.value not in STATUSES:
             raise ConfigError(f"a result `{result.status.value}` is of a dry run, which is not audited")
-        record = decided(decision, self._system, session_id, self._system.now_ns())
-        add_arguments(record, decision.action.params, self.digest)
+        record, arguments, _ = record_decision(decision, self._system, session_id, self._system.now_ns())
+        record.args_digest = self.digest(arguments)
         record.human_decision = human_decision
         if result is not None:
             record.stage, record.result_status = "completed", result.status.value

@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from time import time_ns  # by its name, for a program may replace the module's clock
 from typing import TYPE_CHECKING
 
+import opentelemetry._logs._internal as _logs_globals
+import opentelemetry.metrics._internal as _metrics_globals
+from opentelemetry import trace
 from opentelemetry._logs import LoggerProvider, get_logger_provider
 from opentelemetry.context import get_current
 from opentelemetry.metrics import MeterProvider, get_meter_provider
@@ -37,6 +40,9 @@ if TYPE_CHECKING:
     from aegis_otel.policy import Policy
 
 _log = logging.getLogger("aegis_otel")
+_NO_SPAN = object()
+"""The `signal` of a call whose signals go nowhere."""
+_NO_CONTEXT = nullcontext()
 
 CAPTURE_CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 _ON_SPANS = {"NO_CONTENT": False, "EVENT_ONLY": False, "SPAN_ONLY": True, "SPAN_AND_EVENT": True}
@@ -76,7 +82,21 @@ class Recorder:
 
     def opened(self, call: Call) -> None:
         """Start `govern_tool`, and put its ids on the record."""
-        call.signal = CallSpan(call, self._tracer)
+        call.signal = _NO_SPAN if self._is_silent() else CallSpan(call, self._tracer)
+
+    def _is_silent(self) -> bool:
+        """Return whether only the counts of a call could go anywhere: no provider is set, and no span around.
+
+        It is asked for each call, since an SDK may be installed at any time. OpenTelemetry's own functions
+        look into the environment, which takes longer than all signals of a call do without an SDK.
+        """
+        return (
+            not any(self._providers)
+            and getattr(trace, "_TRACER_PROVIDER", self) is None
+            and getattr(_logs_globals, "_LOGGER_PROVIDER", self) is None
+            and getattr(_metrics_globals, "_METER_PROVIDER", self) is None
+            and trace.get_current_span() is trace.INVALID_SPAN
+        )
 
     def awaiting(self, call: Call) -> AbstractContextManager[None]:
         """Return a context for the time a human takes; at its end `record.human_decision` is the answer."""
@@ -97,11 +117,14 @@ class Recorder:
 
     def decided(self, call: Call) -> None:
         """Emit the one decision event, or its mirror on the span where no logger takes it; count it once."""
-        record, call_span = call.record, _call_span(call)
-        call_span.refresh(call)
+        record = call.record
         outcome = (call.outcome or Outcome.ERROR)._value_  # `.value` costs ten times as much
         level = risk(record)
         self._counts.add(semconv.METRIC_DECISIONS, decision_labels(record, outcome, level))
+        if call.signal is _NO_SPAN:
+            return
+        call_span = _call_span(call)
+        call_span.refresh(call)
         context = call_span.context
         if self._instruments.evaluation_duration is not None:
             self._instruments.evaluation_duration.record(
@@ -118,11 +141,11 @@ class Recorder:
 
     def executing(self, call: Call) -> AbstractContextManager[None]:
         """Return a context for the time the body runs; it sets `call.error_type` when the body raises."""
-        return Executing(self._outlets, _call_span(call), call)
+        return _NO_CONTEXT if call.signal is _NO_SPAN else Executing(self._outlets, _call_span(call), call)
 
     def closed(self, call: Call) -> None:
         """End `govern_tool`. A second time does nothing."""
-        if call.signal is not None:
+        if isinstance(call.signal, CallSpan):
             call.signal.end(call)
 
     def recorded(self) -> None:
@@ -201,7 +224,7 @@ class Recorder:
 
 def _call_span(call: Call) -> CallSpan:
     """Return the span of a call, or what stands in for it where its opening failed."""
-    return call.signal if call.signal is not None else CallSpan(call)
+    return call.signal if isinstance(call.signal, CallSpan) else CallSpan(call)
 
 
 def _texts(values: Sequence[str]) -> tuple[str, ...]:

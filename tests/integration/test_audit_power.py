@@ -244,8 +244,7 @@ async def test_a_file_that_cannot_be_closed_stops_no_sync(
     journal = Journal(tmp_path / "audit")
     journal.append(decided(decision_id="first"))
     monkeypatch.setattr(os, "close", refuse)
-    mark = journal.mark()
-    journal.append(decided(decision_id="second"))
+    mark = journal.append(decided(decision_id="second"))
     await until(lambda: len(refused) > 0)
     monkeypatch.setattr(os, "close", close)
     journal.append(decided(decision_id="third"))
@@ -435,8 +434,8 @@ async def _succeed(action: Action) -> Result:
 async def test_the_argument_wins_over_the_environment(disk: Disk, tmp_path: Path) -> None:
     journal = Journal(tmp_path / "audit", durability="process")
     journal.append(decided())
-    journal.append(completed())
-    await journal.sync(journal.mark())
+    assert journal.append(completed()) is None
+    await journal.sync(None)
     assert disk.syncs == 0
 
 

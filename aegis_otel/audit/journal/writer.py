@@ -88,8 +88,11 @@ class Journal:
         """The audit directory, absolute."""
         return self._directory
 
-    def append(self, record: AuditRecord) -> None:
+    def append(self, record: AuditRecord) -> int | None:
         """Write one line. On return it survives the death of the process, though not of the machine.
+
+        Returns:
+            What `sync` has to be given to wait for this line; None where nothing is to be waited for.
 
         Raises:
             AuditError: nothing was written; the message names the path and the cause.
@@ -121,20 +124,19 @@ class Journal:
                 if isinstance(error, OSError):
                     raise failure("write the audit at", self._directory, error) from error
                 raise
-            if self._commit is not None:
-                self._commit.written()
+            if self._commit is None:
+                return None
+            mark = self._commit.lost
+            self._commit.written()
+            return mark
 
-    def mark(self) -> int | None:
-        """Return what says to `sync` which lines matter: those after it. None where none is waited for."""
-        return None if self._commit is None else self._commit.lost
-
-    async def sync(self, mark: int) -> None:
-        """Wait until what was appended since `mark` survives what `durability` says.
+    async def sync(self, mark: int | None) -> None:
+        """Wait until what was appended since the line of `mark` survives what `durability` says.
 
         Raises:
             AuditError: it may not; the message names the path and the cause.
         """
-        if self._commit is not None:
+        if self._commit is not None and mark is not None:
             await self._commit.wait(mark)
 
     def digest(self, payload: bytes) -> str:

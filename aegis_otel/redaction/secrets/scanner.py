@@ -314,6 +314,11 @@ def engine() -> Engine:
     return _configured[0] if _configured else _default()
 
 
+def suspects_json(encoded: bytes) -> list[int]:
+    """Return the numbers of what may be in a structure of this JSON: see `Engine.suspects_json`."""
+    return engine().suspects_json(encoded)
+
+
 def configure(used: Engine | None) -> None:
     """Use another engine from now on; None for the one without settings."""
     _configured[:] = [] if used is None else [used]
