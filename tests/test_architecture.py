@@ -12,8 +12,12 @@ from fnmatch import fnmatchcase
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from types import FrameType
 
 import pytest
+
+from aegis_otel import Action, Policy, Runtime
+from aegis_otel.runtime.audit import AuditLogger
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "aegis_otel"
@@ -304,3 +308,42 @@ print([name for name in ("agents", "click", "duckdb", "opentelemetry", "rich") i
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
     )
     assert ran.stdout.strip() == "[]"
+
+
+async def test_a_call_is_authorized_straight_on(tmp_path: Path) -> None:
+    """From `Governor.authorize` on, control comes back to a module that it has left at most ten times.
+
+    Counted are calls from one module of this package into another that was entered before, for a call that
+    an `auto` rule allows, with an audit and without an OpenTelemetry SDK. Before this layout there were 24.
+    """
+    rules = [{"name": "search", "match": {"type": "search*"}, "risk_level": "low", "approval": "auto"}]
+    runtime = Runtime(
+        policy=Policy.from_dict({"version": "1", "rules": rules}), audit_logger=AuditLogger(tmp_path)
+    )
+    await runtime.governor.authorize(Action("search"))  # makes the journal
+    inside = f"{ROOT / PACKAGE}/"
+    stack: list[str | None] = []
+    entered: set[str] = set()
+    returns: list[str] = []
+
+    def follow(frame: FrameType, event: str, _: object) -> None:
+        if event == "return" and stack:
+            stack.pop()
+        elif event == "call":
+            caller, name = stack[-1] if stack else None, frame.f_code.co_filename
+            module = name.removeprefix(inside) if name.startswith(inside) else caller
+            stack.append(module)
+            if module is not None and module != caller:
+                if module in entered:
+                    returns.append(f"{caller} -> {module}: {frame.f_code.co_name}")
+                entered.add(module)
+
+    way = runtime.governor.authorize(Action("search", params={"query": "x"}))
+    sys.setprofile(follow)
+    try:
+        with pytest.raises(StopIteration):
+            way.send(None)
+    finally:
+        sys.setprofile(None)
+    assert "governance/governor.py" in entered
+    assert len(returns) <= 10, returns
