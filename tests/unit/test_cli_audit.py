@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.cells import cell_len
 
 from aegis_otel.cli import main
 from aegis_otel.runtime.audit import AuditLogger
@@ -189,6 +190,19 @@ class TestTable:
             f"{day} 13:00:00|Writer|{delete}|HIGH|approved|rule|success|id-1",
             f"{day} 12:00:00|-|web_search -> web|LOW|auto|rule|success|id-0",
         ]
+
+    @pytest.mark.parametrize(("width", "said"), [(60, True), (80, True), (140, False)])
+    def test_a_narrow_table_says_what_it_leaves_out(self, audit: AuditLogger, width: int, said: bool) -> None:
+        """Beside the data, on standard error."""
+        hint = f"At {width} columns the table leaves out the decision: `aegis audit show ID` has it.\n"
+        assert aegis("audit", env={"COLUMNS": str(width)}).stderr == (hint if said else "")
+
+    def test_wide_characters_keep_the_columns_in_line(self, audit: AuditLogger) -> None:
+        """Characters of two columns and accents of none are counted as a terminal shows them."""
+        audit.append(decided(decision_id="wide", agent_name="代理人", matched_rule="re\u0301gle"))
+        lines = aegis("audit", env={"COLUMNS": "140"}).stdout.splitlines()
+        ends = {cell_len(line) - len(line.rsplit(maxsplit=1)[-1]) for line in lines if line[1:2].isdigit()}
+        assert len(ends) == 1
 
     def test_sixty_columns(self, audit: AuditLogger) -> None:
         """Rule and risk go below action and result; result and id stay whole."""
