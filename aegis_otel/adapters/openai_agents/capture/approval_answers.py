@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from agents.items import ToolApprovalItem
 
 from aegis_otel.adapters.openai_agents.capture.approval_binding import Approvals, identity_of
+from aegis_otel.adapters.openai_agents.gates.body_watch import member
 from aegis_otel.adapters.openai_agents.gates.runs import run_of
 from aegis_otel.audit.record import Waiting
 from aegis_otel.errors import AuditError
@@ -114,5 +115,4 @@ def _record(
 
 
 def _is_function_call(item: ToolApprovalItem) -> bool:
-    raw: Any = item.raw_item
-    return (raw.get("type") if isinstance(raw, dict) else getattr(raw, "type", None)) == "function_call"
+    return bool(member(item.raw_item, "type") == "function_call")

@@ -69,8 +69,8 @@ class Approvals:
             audited = self.asks and not is_governed(tool)
             asked = audited and (waited or self._gates.of(tool).may_stop())
             if asked or vars(tool).get("needs_approval", False) is not False:
-                check = self.new_check(tool, tool_call, agent, context, run_config, audited=audited)
-                check.waited = waited
+                check = self.new_check(tool, tool_call, agent, context, run_config)
+                check.audited, check.waited = audited, waited
         if check is not None or current_check.get() is not None:
             current_check.set(check)
         return check
@@ -82,10 +82,8 @@ class Approvals:
         agent: object,
         context: Any,
         run_config: object = None,
-        *,
-        audited: bool = True,
     ) -> ApprovalCheck:
-        """Return a check of a call that is not current yet."""
+        """Return a check of a call that is not current yet, and whose answers are in the audit."""
         return ApprovalCheck(
             tool,
             tool_call.call_id,
@@ -95,7 +93,6 @@ class Approvals:
             tool_call,
             run_of(context),
             conversation_of(run_config),
-            audited,
         )
 
     def end(self, check: ApprovalCheck, *, paused: bool) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from aegis_otel.adapters.openai_agents.capture.patches import Patches
 from aegis_otel.adapters.openai_agents.capture.per_tool_cache import PerToolCache
 from aegis_otel.adapters.openai_agents.gates.actions import Targets
+from aegis_otel.adapters.openai_agents.gates.body_watch import member
 from aegis_otel.adapters.openai_agents.gates.local_gate import (
     LocalCall,
     LocalGate,
@@ -99,7 +100,7 @@ def _note_call(execute: Execute) -> Execute:
     async def noted(cls: type, **given: Any) -> Any:
         tool_call = getattr(given.get("call") or given.get("action"), "tool_call", None)
         call = LocalCall(
-            getattr(given.get("agent"), "name", None), _member(tool_call, "call_id"), given.get("config")
+            getattr(given.get("agent"), "name", None), member(tool_call, "call_id"), given.get("config")
         )
         token = local_call.set(call)
         try:
@@ -118,15 +119,11 @@ def _govern_computer(act: Execute, gate: LocalGate) -> Execute:
         computer = _without_class_gate(computer)
         if gate_of(computer) is None:
             actions = getattr(tool_call, "actions", None) or [getattr(tool_call, "action", None)]
-            screenshots = [_member(each, "type") for each in actions].count("screenshot")
+            screenshots = [member(each, "type") for each in actions].count("screenshot")
             computer = ComputerProxy(computer, gate, screenshots=screenshots)
         return await act(cls, computer, tool_call)
 
     return governed
-
-
-def _member(value: Any, name: str) -> Any:
-    return value.get(name) if isinstance(value, dict) else getattr(value, name, None)
 
 
 def _classmethod_of(owner: type, name: str) -> Execute:

@@ -170,7 +170,7 @@ def _outputs(model: ScriptedModel) -> list[Any]:
 
 
 def _body() -> None:
-    """Stand as the body of a tool that is never called."""
+    """Do nothing: this is the body of a tool that is never called."""
 
 
 class _ClosedGate(ToolGate):

@@ -31,7 +31,7 @@ class ApprovalCheck:
     tool_call: Any
     run: Run
     conversation: str | None
-    audited: bool
+    audited: bool = True
     """True where the SDK puts the policy's questions about the tool, and the audit has the answers."""
     waited: bool = False
     """True where the run was paused for the call before."""

@@ -204,10 +204,10 @@ def _failure(value: object) -> Failure | None:
 
 def mcp_failure(result: Any) -> Failure | None:
     """Return what went wrong in a call of an MCP server that gave `result`; None if nothing did."""
-    if _member(result, "isError") is not True and _member(result, "is_error") is not True:
+    if member(result, "isError") is not True and member(result, "is_error") is not True:
         return None
-    content = _member(result, "content")
-    parts = [_member(each, "text") for each in content] if isinstance(content, list | tuple) else []
+    content = member(result, "content")
+    parts = [member(each, "text") for each in content] if isinstance(content, list | tuple) else []
     text = "\n".join(part[:_LONGEST] for part in parts if isinstance(part, str))
     return Failure(MCP_ERROR, text[:_LONGEST] or "The MCP server reported an error")
 
@@ -221,5 +221,6 @@ def _with_stderr(sentence: str, stderr: object) -> str:
     return f"{sentence}: {text[:_LONGEST]}" if isinstance(text, str) and text.strip() else sentence
 
 
-def _member(value: object, name: str) -> Any:
+def member(value: object, name: str) -> Any:
+    """Return a member of what the SDK holds as a mapping or as an object."""
     return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)

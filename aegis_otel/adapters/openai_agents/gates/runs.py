@@ -1,4 +1,4 @@
-"""Runs of the SDK, told apart: an id that goes with a run when it is saved and resumed.
+"""The id of a run of the SDK, which goes with the run when it is saved and resumed.
 
 The SDK has none: a trace may hold many runs, and tracing may be off. So a run is given one with its first
 call. It is kept with the run's context, shared with the contexts that the SDK derives from it, and written
@@ -22,19 +22,19 @@ class Run:
     def __init__(self, run_id: str | None = None, marks: set[str] | None = None) -> None:
         self.id = run_id or uuid4().hex
         self.restored = marks is not None
-        """True where it comes from a text, which somebody may have changed."""
+        """True where the run comes from a saved text, which somebody may have changed."""
         self.marks = marks if marks is not None else set()
-        """Keyed digests of what is known of its calls; they are saved with it."""
+        """Keyed digests of facts about the calls of the run; they are saved with it."""
         self.paused: set[str] = set()
         """Ids of calls that were put to a human in this process."""
 
     def saved(self) -> dict[str, Any]:
-        """Return what is saved of the run."""
+        """Return the run as it stands in a saved state."""
         return {"run": self.id, "marks": sorted(self.marks)}
 
     @classmethod
     def restore(cls, saved: object) -> Run:
-        """Return the run of a saved state; a new one where the text says nothing that can be read."""
+        """Return the run of a saved state; a new one where the text cannot be read."""
         run_id = saved.get("run") if isinstance(saved, dict) else None
         marks = saved.get("marks") if isinstance(saved, dict) else None
         if not isinstance(run_id, str) or not 0 < len(run_id) <= _LONGEST_ID:
@@ -45,7 +45,7 @@ class Run:
 
 
 def run_of(context: object) -> Run:
-    """Return the run of a context; it begins here where there is none yet."""
+    """Return the run of a context, and begin one where there is none."""
     kept = vars(context)
     run: Run | None = kept.get(RUN_ATTRIBUTE)
     if run is None:
