@@ -6,7 +6,7 @@ searched as the command line that they make.
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 from aegis_otel.redaction import data_files
@@ -107,10 +107,7 @@ class CommandFinder:
         ]
 
 
-@cache
-def finder() -> CommandFinder:
-    """Return the finder, which is compiled once."""
-    return CommandFinder()
+command_secrets = CommandFinder()
 
 
 def _matches(data: bytes, use: _Use, at: int, end: int) -> list[Span]:
@@ -136,7 +133,7 @@ def hide_arguments(words: list[str]) -> list[str]:
         return words
     encoded = [word.encode("utf-8", "surrogatepass") for word in words]
     line = b" ".join(word.translate(_blank) or b"\1" for word in encoded)
-    spans = finder()(line)
+    spans = command_secrets(line)
     if not spans:
         return words
     hidden: list[str] = []

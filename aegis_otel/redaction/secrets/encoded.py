@@ -37,6 +37,7 @@ CLUE = (
 _word = compiled(
     rf"([A-Za-z0-9+/_\-]*(?:{_BASE64})[A-Za-z0-9+/_\-]*={{0,2}})|((?i:[0-9a-f]*(?:{_HEX})[0-9a-f]*))",
 )
+_named = finder()
 _url_safe = bytes.maketrans(b"-_", b"+/")
 
 
@@ -51,4 +52,4 @@ def _holds(base64: bytes | None, digits: bytes | None) -> bool:
         inner = b64decode(word[: len(word) - (len(word) % 4 == 1)] + b"==")
     else:
         inner = bytes.fromhex((digits or b"")[: len(digits or b"") // 2 * 2].decode())
-    return b"PRIVATE KEY-----" in inner or bool(finder()(inner))
+    return b"PRIVATE KEY-----" in inner or bool(_named(inner))

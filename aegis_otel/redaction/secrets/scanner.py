@@ -122,7 +122,7 @@ class Engine:
             Sought(RuleFinder(tokens, loose), loose(tokens, 20), (loose(tokens, 2),)),
             Sought(shapes.pem_keys, shapes.PEM),
             Sought(named_values.finder(added), named_values.gate(added), (name,), named_values.has_sign),
-            Sought(command_lines.finder(), command_lines.GATE, (command_lines.CLUE,)),
+            Sought(command_lines.command_secrets, command_lines.GATE, (command_lines.CLUE,)),
             Sought(encoded.encoded_secrets, encoded.GATE, (encoded.CLUE,)),
             Sought(sql.sql_values, sql.into(added), (name, sql.INTO_CLUE)),
             Sought(seed_phrases.seed_phrases, "", check=seed_phrases.has_phrase),

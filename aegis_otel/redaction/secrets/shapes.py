@@ -65,23 +65,28 @@ def _has_a_run(data: bytes) -> bool:
 _CHECKS: dict[str, Callable[[bytes], bool]] = {"is_before_at": _is_before_at, "has_a_run": _has_a_run}
 
 
+_TOKENS = dict(data_files.lines("token_shapes.txt"))["shapes"]
+_TOKEN_GATE, _TOKEN_CLUE = (
+    rf"{EDGE}(?:{'|'.join(fewer(token, counted) for token in _TOKENS)})" for counted in (6, 1)
+)
+_DIGIT_AT = [rf"[A-Za-z]{{{place}}}[0-9][A-Za-z0-9]{{{max(0, 13 - place)}}}" for place in range(13)]
+_MACROS = {
+    "EDGE": EDGE,
+    "NAME_CLUE": NAME_CLUE,
+    "SCRIPTS": "|".join(SCRIPTS),
+    "TOKENS": "|".join(_TOKENS),
+    "TOKEN_GATE": _TOKEN_GATE,
+    "TOKEN_CLUE": _TOKEN_CLUE,
+    # Fourteen letters and digits behind a sign, with at least one digit: no random part is without.
+    "LONG_PART": rf"[_\-.](?:{'|'.join(_DIGIT_AT)}|[A-Za-z]{{13,}}[0-9])",
+}
+_RECORDS = data_files.records("shapes.txt", _MACROS)
+
+
 @cache
 def families() -> tuple[Family, ...]:
     """Return the families of `data/shapes.txt`, compiled."""
-    tokens = dict(data_files.lines("token_shapes.txt"))["shapes"]
-    gate, clue = (rf"{EDGE}(?:{'|'.join(fewer(token, counted) for token in tokens)})" for counted in (6, 1))
-    digit_at = [rf"[A-Za-z]{{{place}}}[0-9][A-Za-z0-9]{{{max(0, 13 - place)}}}" for place in range(13)]
-    macros = {
-        "EDGE": EDGE,
-        "NAME_CLUE": NAME_CLUE,
-        "SCRIPTS": "|".join(SCRIPTS),
-        "TOKENS": "|".join(tokens),
-        "TOKEN_GATE": gate,
-        "TOKEN_CLUE": clue,
-        # Fourteen letters and digits behind a sign, with at least one digit: no random part is without.
-        "LONG_PART": rf"[_\-.](?:{'|'.join(digit_at)}|[A-Za-z]{{13,}}[0-9])",
-    }
-    return tuple(Family(fields) for _, fields in data_files.records("shapes.txt", macros))
+    return tuple(Family(fields) for _, fields in _RECORDS)
 
 
 class Family:
@@ -103,7 +108,7 @@ class Family:
         self._around = None
         if "within" in first:
             rest = compiled(f"{first['within']}*")
-            within = bytes(byte for byte in range(256) if rest.match(bytes((byte,))).end())
+            within = b"".join(compiled(first["within"]).findall(bytes(range(256))))
             self._around = compiled(self.gate), rest, within
 
     def __call__(self, data: bytes) -> list[Span]:
