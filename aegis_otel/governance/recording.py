@@ -151,7 +151,7 @@ _shared_record = lru_cache(maxsize=1024)(_named_record)
 
 def recorded_name(value: object) -> str:
     """A name or an id as rows have it: redacted, and cut where it is long."""
-    if isinstance(value, str) and len(value) > READ:  # of a server or a model: not all of it is redacted
+    if type(value) is str and len(value) > READ:  # of a server or a model: not all of it is redacted
         return cut_name(redact_text(value[:READ]), value)
     name = redact_name(value)
     return name if len(name) <= NAME_CHARS else cut_name(name)
