@@ -34,6 +34,7 @@ from aegis_otel.adapters.openai_agents import governed_tool
 from aegis_otel.adapters.openai_agents.capture_point import CapturePoint
 from aegis_otel.adapters.openai_agents.coverage.agent_walk import abilities
 from aegis_otel.adapters.openai_agents.coverage.coverage import Coverage, Row, Status, coverage
+from aegis_otel.adapters.openai_agents.coverage.tool_inventory import inventory
 from aegis_otel.adapters.openai_agents.coverage.ungoverned import UngovernedTools
 from aegis_otel.adapters.openai_agents.guardrail import governance_guardrail
 from aegis_otel.model import Mode
@@ -289,6 +290,17 @@ def test_odd_objects_are_said_not_raised(odd: Any, installed: MAKE) -> None:
     broken.environment = 5  # type: ignore[assignment]
     found = rows(Agent(name="A", tools=[odd, Odd(), broken]))
     assert [row.status for row in found] == [Status.NOT_GOVERNABLE] * 3
+
+
+def test_tools_that_cannot_be_read_are_said_to_be_unknown(installed: MAKE) -> None:
+    """An agent whose tools nobody can list is not one without tools, for coverage nor for the linter."""
+    installed()
+    (row,) = rows(Odd())
+    assert (row.kind, row.status) == ("unknown", Status.NOT_GOVERNABLE)
+    hidden: Any = Agent(name="A", handoffs=[Agent(name="B")])
+    hidden.handoffs[0].__class__ = type("Hidden", (Agent,), {"tools": property(lambda self: Odd().tools)})
+    assert not inventory(hidden).is_complete
+    assert inventory(Agent(name="A")).is_complete
 
 
 def test_as_text_it_is_a_table_that_harms_no_terminal(installed: MAKE) -> None:

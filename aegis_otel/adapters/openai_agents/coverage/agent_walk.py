@@ -71,6 +71,8 @@ def reachable_agents(agent: object) -> Iterator[object]:
 def declared_abilities(agent: object) -> Iterator[Ability]:
     """Yield everything that `agent` is declared to have; MCP servers and capabilities as a whole."""
     name = name_of(agent)
+    for attribute, error in unreadable(agent):
+        yield Ability(name, attribute, unknown(error))
     yield from abilities(agent, items(agent, "tools"))
     for server in items(agent, "mcp_servers"):
         yield Ability(name, f"every tool of `{name_of(server)}`", MCP_SERVER)
@@ -147,6 +149,12 @@ def items(agent: object, attribute: str) -> list[Any]:
         return list(value) if isinstance(value, Iterable) else []
     except Exception:
         return []
+
+
+def unreadable(agent: object) -> list[tuple[str, Exception]]:
+    """Return the lists of an agent that cannot be read, and why: what is in them nobody knows."""
+    found = ((attribute, _read(agent, attribute)) for attribute in ("tools", "mcp_servers", "handoffs"))
+    return [(attribute, value) for attribute, value in found if isinstance(value, Exception)]
 
 
 def _read(thing: object, attribute: str) -> Any:

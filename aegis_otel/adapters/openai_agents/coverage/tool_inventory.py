@@ -8,7 +8,7 @@ from typing import Any
 from agents import FunctionTool, RunContextWrapper
 from agents.agent import AgentBase
 
-from aegis_otel.adapters.openai_agents.coverage.agent_walk import items, reachable_agents
+from aegis_otel.adapters.openai_agents.coverage.agent_walk import items, reachable_agents, unreadable
 from aegis_otel.adapters.openai_agents.coverage.tool_kinds import name_of
 from aegis_otel.adapters.openai_agents.gates.actions import (
     DEFAULT_TARGET,
@@ -25,14 +25,15 @@ _LIST_SECONDS = 30
 def inventory(agent: AgentBase[Any], targets: Targets | None = None) -> Inventory:
     """Return the tools of `agent` and of all agents that it can reach; MCP servers are asked for theirs.
 
-    A server that cannot be connected or listed leaves the inventory incomplete.
+    A server that cannot be connected or listed leaves the inventory incomplete, and so does an agent whose
+    tools cannot be read.
     """
     return asyncio.run(_inventory(list(reachable_agents(agent)), targets or {}))
 
 
 async def _inventory(agents: list[object], targets: Targets) -> Inventory:
     tools: list[KnownTool] = []
-    is_complete = True
+    is_complete = not any(map(unreadable, agents))
     for agent in agents:
         try:
             listed = await asyncio.wait_for(_mcp_tools(agent), _LIST_SECONDS)
