@@ -7,6 +7,7 @@ an approval. Their place in a file has no part in it, for to number lines one th
 
 from __future__ import annotations
 
+import glob
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -191,6 +192,11 @@ def _shown(column: Column, value: str, gone: str) -> str:
     if column.sql_type == "JSON":
         return f"coalesce(try_cast({value} AS JSON), to_json({value}))"
     return value
+
+
+def literals(files: Iterable[Path]) -> str:
+    """Return an SQL list of paths, of which no part is taken for a pattern."""
+    return "[" + ", ".join(literal(glob.escape(str(file))) for file in files) + "]"
 
 
 def literal(text: str | Path) -> str:

@@ -202,7 +202,7 @@ def _seal(directory: Path, log: SealLog, progress: Callable[[int, int], None] | 
         # What has become complete meanwhile is for the next time, or a busy agent would keep us for ever.
         if new is None or not found.later:
             if log.begins_signing:  # its signature is of all seals until then
-                made.append(log.append(_next(log)))
+                made.append(log.append(log.next()))
             return Report(
                 made, problems + found.problems + list(changed.values()) + scan_lake(directory).problems
             )
@@ -218,20 +218,6 @@ def _lacks_key(log: SealLog) -> list[str]:
         f"nothing was sealed since seal {last.seal} of {last.sealed_at}, for it is signed, and "
         f"`{SEAL_KEY.env}` is not set here: {PLANTED}",
     ]
-
-
-def _next(log: SealLog) -> Seal:
-    """Return the next seal; as it is, it only signs for those before it."""
-    return Seal(
-        seal=len(log.seals) + 1,
-        version=VERSION,
-        audit=log.audit,
-        sealed_at=log.time(),
-        segments=(),
-        replaces=(),
-        journals=(),
-        carried=None,
-    )
 
 
 def _next_seal(directory: Path, log: SealLog, found: CompleteFiles, changed: dict[int, str]) -> Seal | None:
@@ -275,7 +261,7 @@ def _next_seal(directory: Path, log: SealLog, found: CompleteFiles, changed: dic
         unknown = builder.unknown()
         drafts.publish()
     made = msgspec.structs.replace(
-        _next(log),
+        log.next(),
         segments=tuple(segments),
         replaces=tuple(sorted(number for replaced in plan.values() for number in replaced)),
         journals=tuple(Covered(file.path.name, len(file.lines), file.chain) for file in found.files),

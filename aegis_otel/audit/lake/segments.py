@@ -16,7 +16,16 @@ from typing import NamedTuple
 
 from aegis_otel.audit.journal.files import largest_of, torn_files
 from aegis_otel.audit.lake.engine import duckdb
-from aegis_otel.audit.lake.fold import DECLARE, lines, lines_of_content, literal, quoted, rows, shown
+from aegis_otel.audit.lake.fold import (
+    DECLARE,
+    lines,
+    lines_of_content,
+    literal,
+    literals,
+    quoted,
+    rows,
+    shown,
+)
 from aegis_otel.audit.lake.scan import SCHEMA
 from aegis_otel.audit.record import COLUMNS, SCHEMA_VERSION, Column
 from aegis_otel.audit.seals.seal_log import Amended
@@ -197,7 +206,7 @@ class SegmentBuilder:
                 "INSERT INTO known "  # noqa: S608
                 "SELECT decision_id, regexp_extract(parse_filename(filename), '[0-9]+')::BIGINT, segment, "
                 "result_status "
-                f"FROM read_parquet({_list(segments)}, filename = true, hive_partitioning = false) "
+                f"FROM read_parquet({literals(segments)}, filename = true, hive_partitioning = false) "
                 "WHERE decision_id IN (SELECT decision_id FROM call)"
             )
 
@@ -285,7 +294,7 @@ class SegmentBuilder:
         time = "strftime({}(\"timestamp\"), '%Y-%m-%dT%H:%M:%S.%f+00:00')"
         ((count, first, last),) = self._db.execute(
             f"SELECT count(*), {time.format('min')}, {time.format('max')} "  # noqa: S608
-            f"FROM read_parquet({_list([draft])}, hive_partitioning = false)"
+            f"FROM read_parquet({literals([draft])}, hive_partitioning = false)"
         ).fetchall()
         # Of the rows as they are here, and not as the file has them: others could have changed it by now.
         own = " UNION ALL ".join([new, *taken])
@@ -309,7 +318,7 @@ def sealed_rows(files: Sequence[Path], segment: str = "segment") -> str:
     Args:
         segment: An expression for their number.
     """
-    return _SEALED.format(segment=segment, files=_list(files))
+    return _SEALED.format(segment=segment, files=literals(files))
 
 
 def schema_version(connection: duckdb.DuckDBPyConnection, lake: Path) -> int | None:
@@ -333,7 +342,7 @@ def columns_version(connection: duckdb.DuckDBPyConnection, path: Path) -> int | 
     Raises:
         duckdb.Error: it is no Parquet.
     """
-    sql = f"DESCRIBE SELECT * FROM read_parquet({_list([path])}, hive_partitioning = false)"  # noqa: S608
+    sql = f"DESCRIBE SELECT * FROM read_parquet({literals([path])}, hive_partitioning = false)"  # noqa: S608
     found = [(name, sql_type) for name, sql_type, *_ in connection.execute(sql).fetchall()]
     for version in range(SCHEMA_VERSION, 0, -1):
         columns = [(each.name, each.sql_type) for each in COLUMNS if each.since <= version]
@@ -370,12 +379,12 @@ def held_elsewhere(
         if segments:
             connection.execute(
                 "INSERT INTO known SELECT decision_id "  # noqa: S608
-                f"FROM read_parquet({_list(segments)}, hive_partitioning = false)"
+                f"FROM read_parquet({literals(segments)}, hive_partitioning = false)"
             )
         for path in unfinished:
             is_segment = path.suffix == ".parquet"
             calls = (
-                f"read_parquet({_list([path])}, hive_partitioning = false)"
+                f"read_parquet({literals([path])}, hive_partitioning = false)"
                 if is_segment
                 else f"({lines_of([path])})"
             )
@@ -400,14 +409,5 @@ def opened() -> Iterator[duckdb.DuckDBPyConnection]:
 def lines_of(files: Sequence[Path]) -> str:
     """Return a query for the lines of journal files, without what follows the last newline of a file."""
     torn = torn_files(files)
-    whole = lines(_escaped([file for file in files if file not in torn]), largest_of(files))
+    whole = lines([glob.escape(str(file)) for file in files if file not in torn], largest_of(files))
     return " UNION ALL ".join([whole, *(lines_of_content(path, torn[path]) for path in torn)])
-
-
-def _list(files: Sequence[Path]) -> str:
-    return "[" + ", ".join(map(literal, _escaped(files))) + "]"
-
-
-def _escaped(files: Sequence[Path]) -> list[str]:
-    """Return paths with every part escaped that could be taken for a pattern."""
-    return [glob.escape(str(file)) for file in files]

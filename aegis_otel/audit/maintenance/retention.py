@@ -11,12 +11,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from aegis_otel.audit.answers.expiry import end_questions
 from aegis_otel.audit.findings import Proof
 from aegis_otel.audit.keys import audit_id, load_key
 from aegis_otel.audit.lake.cleanup import clear
 from aegis_otel.audit.location import exists, failure, prepare
-from aegis_otel.audit.seals.seal_log import VERSION, Removed, Seal, SealLog, Segment, live_segments, locked
+from aegis_otel.audit.seals.seal_log import Removed, Seal, SealLog, Segment, live_segments, locked
 from aegis_otel.audit.seals.signing import Signer, load_signer
 from aegis_otel.audit.verify.seals import check_seals
 from aegis_otel.config import SEAL_KEY
@@ -106,15 +108,9 @@ def _removal(log: SealLog, chosen: list[Segment], keep: timedelta | None, max_by
     times = [time for each in chosen for time in (each.first, each.last) if time is not None]
     reasons = [] if keep is None else [f"{keep / timedelta(days=1):g} days are kept"]
     reasons += [] if max_bytes is None else [f"{max_bytes} bytes are kept"]
-    return Seal(
-        seal=len(log.seals) + 1,
-        version=VERSION,
-        audit=log.audit,
-        sealed_at=log.time(),
-        segments=(),
+    return msgspec.structs.replace(
+        log.next(),
         replaces=numbers,
-        journals=(),
-        carried=None,
         removed=Removed(
             segments=numbers,
             rows=sum(each.rows for each in chosen),

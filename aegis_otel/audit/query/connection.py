@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from aegis_otel.audit.lake.fold import (
     folded,
     lines,
     literal,
+    literals,
     outcome,
     quoted,
     shown,
@@ -224,7 +224,7 @@ def open_view(directory: Path, *, keep: bool = True, mirrors: bool = False) -> d
         counts=_which_count(connection, parts, lake_sql),
         columns=names,
         shown=", ".join(f"{shown(c, folded, gone)} AS {quoted(c.name)}" for c in COLUMNS),
-        mirrored=_MIRRORED.format(columns=filled, empty=_EMPTY, files=_list(fetched)) if fetched else "",
+        mirrored=_MIRRORED.format(columns=filled, empty=_EMPTY, files=literals(fetched)) if fetched else "",
     )
     connection.execute(f"CREATE VIEW audit AS {view}")
     return connection
@@ -312,7 +312,3 @@ def _look_at_mirrors(directory: Path) -> tuple[dict[Path, Segment], list[str]]:
         segments |= {mirror / LAKE / each.file: each for each in lake.segments}
         problems += [f"`{mirror}`: {text}" for text in lake.problems]
     return segments, problems
-
-
-def _list(files: Iterable[Path]) -> str:
-    return "[" + ", ".join(literal(glob.escape(str(file))) for file in files) + "]"

@@ -129,15 +129,11 @@ def _names(proof: Proof) -> set[str]:
     journal = proof.directory / JOURNAL
     try:
         if journal.is_symlink():
-            return _linked(proof)
+            proof.found(JOURNAL, "is a link, not a directory of the audit")
+            return set()
         before = os.listdir(journal)
         return without_newer(os.listdir(journal), before)
     except FileNotFoundError:
         return set()
     except OSError as error:
         raise failure("read the audit at", journal, error) from error
-
-
-def _linked(proof: Proof) -> set[str]:
-    proof.found(JOURNAL, "is a link, not a directory of the audit")
-    return set()

@@ -14,7 +14,7 @@ from aegis_otel.audit import files
 from aegis_otel.audit.findings import Proof
 from aegis_otel.audit.journal.files import journal_files
 from aegis_otel.audit.lake.engine import duckdb
-from aegis_otel.audit.lake.fold import literal, quoted
+from aegis_otel.audit.lake.fold import literal, literals, quoted
 from aegis_otel.audit.lake.scan import SCHEMA
 from aegis_otel.audit.lake.segments import (
     BEFORE,
@@ -74,6 +74,7 @@ _AMENDED = """
 SELECT min(sealed.decision_id), count(*) FROM ({rows}) AS sealed
 JOIN amended ON amended.decision_id = sealed.decision_id WHERE {row} <> amended.row
 """
+_PARQUET = "read_parquet({files}, hive_partitioning = false)"
 _TWICE = "SELECT decision_id FROM {rows} GROUP BY ALL HAVING count(*) > 1 ORDER BY 1 LIMIT 1"
 
 _AGAIN = """
@@ -179,7 +180,7 @@ def _check_once(
     """Check whether every call has one row, in sealed files and in the journal: readers show both."""
     if not intact:
         return
-    rows = _rows_of([proof.directory / LAKE / each.segment.file for each in intact])
+    rows = _PARQUET.format(files=literals(proof.directory / LAKE / each.segment.file for each in intact))
     for call in _twice(connection, rows):
         proof.found(LAKE, f"the call `{call}` is sealed twice: its rows are in more than one place")
     for (call,) in connection.execute(_AGAIN.format(rows=rows), [list(begun)]).fetchall():
@@ -192,13 +193,8 @@ def _check_once(
 def check_across(proof: Proof, segments: Sequence[Path]) -> None:
     """Check whether calls are in more than one of several audits, which each have them once."""
     with opened() as connection:
-        for call in _twice(connection, _rows_of(segments)) if segments else ():
+        for call in _twice(connection, _PARQUET.format(files=literals(segments))) if segments else ():
             proof.found(MIRROR, f"the call `{call}` is sealed twice: more than one audit has a row of it")
-
-
-def _rows_of(segments: Sequence[Path]) -> str:
-    names = ", ".join(literal(glob.escape(str(path))) for path in segments)
-    return f"read_parquet([{names}], hive_partitioning = false)"
 
 
 def _twice(connection: duckdb.DuckDBPyConnection, rows: str) -> Iterator[str]:
