@@ -73,9 +73,14 @@ WITH seal AS MATERIALIZED ({seal}), live AS ({live}), line AS NOT MATERIALIZED (
 
 # Lines without the first of their call: it was sealed before they came, and the next seal works them in; or
 # the first is lost, and they are all there is.
-_LATE = "SELECT decision_id FROM journal.line WHERE readable GROUP BY decision_id HAVING NOT {begun}"
+_LATE = """
+SELECT decision_id, {begun} AS begun, max(coalesce(line.schema_version, 1)) < 3 AS older
+FROM journal.line WHERE readable GROUP BY decision_id
+HAVING NOT {begun} OR max(coalesce(line.schema_version, 1)) < 3
+"""
 _ORPHAN = """
-{parts} SELECT decision_id FROM line WHERE readable AND decision_id IN (SELECT decision_id FROM late)
+{parts} SELECT decision_id FROM line
+WHERE readable AND decision_id IN (SELECT decision_id FROM late WHERE NOT begun)
     AND decision_id NOT IN (SELECT decision_id FROM ({lake})) GROUP BY decision_id HAVING NOT {begun}
 """
 
@@ -218,12 +223,20 @@ def open_view(directory: Path, *, keep: bool = True, mirrors: bool = False) -> d
         closed=", ".join(map(literal, [*closed, str(directory / LAKE / SCHEMA)])),
     )
     connection.execute(f"CREATE VIEW journal.line AS {parts} FROM line")
+    counts, older = _which_count(connection, parts, lake_sql)
+    values = [
+        # To bind the expression that derives the outcome takes a query half a millisecond.
+        folded(each.name) if each.name == "outcome" and not older else shown(each, folded, gone)
+        for each in COLUMNS
+    ]
     view = _AUDIT.format(
         parts=parts,
         lake=lake_sql,
-        counts=_which_count(connection, parts, lake_sql),
+        counts=counts,
         columns=names,
-        shown=", ".join(f"{shown(c, folded, gone)} AS {quoted(c.name)}" for c in COLUMNS),
+        shown=", ".join(
+            f"{each} AS {quoted(column.name)}" for column, each in zip(COLUMNS, values, strict=True)
+        ),
         mirrored=_MIRRORED.format(columns=filled, empty=_EMPTY, files=literals(fetched)) if fetched else "",
     )
     connection.execute(f"CREATE VIEW audit AS {view}")
@@ -272,15 +285,20 @@ def _note(connection: duckdb.DuckDBPyConnection, problems: list[str], segments: 
     )
 
 
-def _which_count(connection: duckdb.DuckDBPyConnection, parts: str, lake: str) -> str:
-    """Return the condition that makes lines a row: the first of their call is among them, or lost."""
+def _which_count(connection: duckdb.DuckDBPyConnection, parts: str, lake: str) -> tuple[str, bool]:
+    """Return the condition that makes lines a row: the first of their call is among them, or lost.
+
+    Also return whether some lines are of a version before 3, and so of no stated outcome.
+    """
     connection.execute(f"CREATE TEMP TABLE late AS {_LATE.format(begun=BEGUN)}")
-    late = connection.execute("FROM late LIMIT 1").fetchall()
+    ((late, older),) = connection.execute(
+        "SELECT count(*) FILTER (NOT begun), count(*) FILTER (older) FROM late"
+    ).fetchall()
     if late:  # else the lake is not asked at all
         orphans = _ORPHAN.format(parts=parts, lake=lake, begun=BEGUN)
         connection.execute(f"CREATE TABLE journal.orphan AS {orphans}")
     connection.execute("DROP TABLE late")
-    return f"{BEGUN} OR decision_id IN (FROM journal.orphan)" if late else BEGUN
+    return f"{BEGUN} OR decision_id IN (FROM journal.orphan)" if late else BEGUN, older > 0
 
 
 def _few(files: list[Path]) -> list[Path]:
