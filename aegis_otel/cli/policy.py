@@ -39,7 +39,7 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def policy() -> None:
     """Check policies."""
 

@@ -7,6 +7,7 @@ import threading
 import time
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from aegis_otel.audit.journal.writer import Journal
@@ -254,7 +255,7 @@ def test_the_connection_cannot_write_to_the_audit(audit: Path) -> None:
     write(audit, encode_line(decided()))
     before = [file.read_bytes() for file in files(audit)]
     with connect(audit) as connection:
-        with pytest.raises(connection.duckdb.Error):
+        with pytest.raises(duckdb.Error):
             connection.execute("DELETE FROM audit")
         connection.execute("CREATE TABLE notes AS SELECT * FROM audit")
     assert [file.read_bytes() for file in files(audit)] == before

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aegis_otel.audit.journal.writer import Journal
-from aegis_otel.audit.record import COLUMNS, AuditRecord
+from aegis_otel.audit.record import COLUMNS, SCHEMA_VERSION, AuditRecord
 from aegis_otel.runtime.audit import AuditLogger
 from tests.records import encode_line
 
@@ -37,10 +37,12 @@ _OF_TYPE: dict[str, st.SearchStrategy[Any]] = {
     "JSON": JSON.map(json.dumps),
     "TIMESTAMPTZ": st.datetimes().map(lambda time: time.isoformat(timespec="microseconds") + "+00:00"),
 }
-RECORDS = st.fixed_dictionaries(
-    {"timestamp": _OF_TYPE["TIMESTAMPTZ"]},
-    optional={c.name: _OF_TYPE[c.sql_type] for c in COLUMNS if c.name not in ("decision_id", "timestamp")},
-)
+_ALWAYS = {  # of this version: what earlier ones did not write is filled in
+    "timestamp": _OF_TYPE["TIMESTAMPTZ"],
+    "schema_version": st.just(SCHEMA_VERSION),
+}
+_SOMETIMES = {c.name: _OF_TYPE[c.sql_type] for c in COLUMNS if c.name not in {"decision_id", *_ALWAYS}}
+RECORDS = st.fixed_dictionaries(_ALWAYS, optional=_SOMETIMES)
 
 
 @settings(max_examples=50)

@@ -138,10 +138,12 @@ def connect(path: str | os.PathLike[str] | None = None) -> duckdb.DuckDBPyConnec
     """
     import duckdb as _relations  # noqa: F401, PLC0415 - a connection then has `sql()` and its like
 
-    from aegis_otel.audit.maintenance.remote_copy import fetch  # noqa: PLC0415 - asyncio, for few
-
     directory, url = locate(path), address(path)
-    unfetched = fetch(directory, url)
+    unfetched: list[str] = []
+    if url is not None:
+        from aegis_otel.audit.maintenance.remote_copy import fetch  # noqa: PLC0415 - asyncio, for few
+
+        unfetched = fetch(directory, url)
     if not exists(directory):
         raise AuditError(f"no audit at `{directory}`: it is made with the first record")
     connection = open_view(directory, mirrors=url is not None)
