@@ -94,7 +94,7 @@ MAY_READ_THE_CLOCK = {"policy.policy"}  # the default of evaluate's `now`
 @dataclass(frozen=True)
 class Module:
     name: str
-    """Inside the package: `policy.document`; a package's own file is `policy`, the root's `__init__`."""
+    """Inside the package: `policy.rules`; a package's own file is `policy`, the root's `__init__`."""
     path: Path
     tree: ast.Module
     imports: frozenset[str] = field(default_factory=frozenset)

@@ -88,7 +88,7 @@ def test_k4_the_process_of_a_query_inherits_no_secret(tmp_path: Path, environmen
 
 
 def test_k4_children_are_started_in_one_way() -> None:
-    """Whoever starts a process takes its command from `audit.child_process`."""
+    """Whoever starts a process takes its command from `audit.journal.child_process`."""
     starters = {
         "run",
         "Popen",

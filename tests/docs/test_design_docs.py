@@ -55,3 +55,14 @@ def test_a_row_names_a_file_that_defines_what_it_says(row: list[str]) -> None:
     assert path.is_file(), file
     missing = set(re.findall(r"`([^`]+)`", names)) - (defined_in(path) if path.suffix == ".py" else set())
     assert not missing, f"{file} does not define {sorted(missing)}"
+
+
+def test_files_and_modules_that_the_design_names_exist() -> None:
+    """A path or a dotted module in the text is there, below the package or below the root."""
+    for name in re.findall(r"`([a-z_/]+/[a-z_]+\.(?:py|html|yaml|txt))`", TEXT):
+        assert place_of(name).exists() or (ROOT / "aegis_otel/adapters/openai_agents" / name).exists(), name
+    packages = "audit|policy|redaction|governance|telemetry|runtime|report|cli"
+    for name in re.findall(rf"`((?:{packages})\.[a-z_.]+)(?:\.[A-Za-z_]+)?`", TEXT):
+        parts = name.split(".")
+        known = [ROOT.joinpath("aegis_otel", *parts[:end]) for end in range(2, len(parts) + 1)]
+        assert any(path.is_dir() or path.with_suffix(".py").is_file() for path in known), name
