@@ -1,12 +1,7 @@
-"""One governed call, and the ports through which the governor reaches the world.
+"""One governed call, the end of its body, and the ports through which the governor reaches the world.
 
 The governor is part of the pure core: it knows a clock, a journal, an approver and signals only as the
-protocols below. The rims implement them (`runtime.audit`, `telemetry.recorder`, `runtime.approval`).
-
-Follow a body in a thread to its end, also where nobody waits for it any more.
-
-Cancelling a coroutine does not stop the thread that it waits for: the work goes on and takes effect. Who
-runs such a body says here when it begins and when it ends, and the governor asks when it is cancelled.
+protocols below; `runtime.audit`, `telemetry.recorder`, `runtime.approval` and `runtime.system` are these.
 """
 
 from __future__ import annotations
@@ -49,7 +44,10 @@ Ended = Callable[[BaseException | None, object], None]
 
 
 class Ending:
-    """Follows one call's body in threads. Safe to use from any thread.
+    """Follows one call's body in threads to its end, also where nobody waits for it. Safe in any thread.
+
+    Cancelling a coroutine does not stop the thread that it waits for: the work goes on and takes effect. Who
+    runs such a body says here when it begins and when it ends, and the governor asks when it is cancelled.
 
     Args:
         whole: Whether what runs in a thread is the whole body. Else something of it is on the event loop,
@@ -172,18 +170,18 @@ class Call:
     """What the signals rim keeps with the call (its span)."""
 
     def stamp(self, now_ns: int) -> int:
-        """The time of its next journal line: lines count in the order of their times, whatever clocks do."""
+        """Return the time of the next journal line, later than the last one's whatever the clock does."""
         self.stamped_ns = max(now_ns, self.stamped_ns + 1_000)
         return self.stamped_ns
 
     @property
     def tool(self) -> str:
-        """The name signals use for the tool."""
+        """Return the tool's name for signals."""
         return tool_of(self.record)
 
 
 def tool_of(record: AuditRecord) -> str:
-    """The name signals use for the tool: the SDK's, or the action type outside the SDK; redacted."""
+    """Return the tool's name for signals: the SDK's, or the action type outside of the SDK; redacted."""
     return record.tool_name or record.action_type or ""
 
 
@@ -200,11 +198,11 @@ class System(Protocol):
         ...
 
     def monotonic(self) -> float:
-        """Seconds on a clock that never goes back."""
+        """Return seconds on a clock that never goes back."""
         ...
 
     def new_id(self) -> str:
-        """A new decision id that sorts by time."""
+        """Return a new decision id; ids sort by time."""
         ...
 
     def off_loop(self, work: Callable[[], T]) -> Awaitable[T]:
@@ -213,7 +211,7 @@ class System(Protocol):
 
 
 class Approver(Protocol):
-    """Who is asked. See `runtime.approval.ApprovalHandler`."""
+    """Asks a human. See `runtime.approval.ApprovalHandler`."""
 
     @property
     def channel(self) -> str: ...
@@ -223,7 +221,7 @@ class Approver(Protocol):
 
 
 class Journal(Protocol):
-    """Where records become durable."""
+    """Makes records durable."""
 
     def append(self, record: AuditRecord) -> int | None:
         """Write one line. On return it survives the death of the process.
@@ -246,13 +244,21 @@ class Journal(Protocol):
         """Keyed digest of `payload` (`hmac-sha256:` and hex). Raises AuditError without a key."""
 
     def prove(self, row: AuditRecord, line: AuditRecord) -> str:
-        """The proof of the answer on `line` to the question of `row`. Raises AegisError without a key."""
+        """Return the proof of the answer on `line` to the question of `row`.
+
+        Raises:
+            AegisError: there is no key.
+        """
 
     def keyed(self, kind: str, *parts: str | None) -> str:
-        """A digest of `parts` that only a process with that key can make. Raises AegisError without it."""
+        """Return a digest of `parts` that only a process with the key can make.
+
+        Raises:
+            AegisError: there is no key.
+        """
 
     def waiting(self, call_id: str) -> list[Waiting]:
-        """The calls of that id, as records have it, that wait for a human. Raises AuditError."""
+        """Return the calls with this id, as records have it, that wait for a human. Raises AuditError."""
 
     def take_over(self, record: AuditRecord, *, inside: bool = False) -> Waiting | None:
         """Take the waiting call that `record` is of and that may go on: it is then open, and nobody else's.
@@ -274,37 +280,37 @@ class Journal(Protocol):
 
 
 class Signals(Protocol):
-    """What is told to telemetry, in the order in which it happens. The governor isolates failures."""
+    """Reports calls to telemetry, in the order in which things happen. The governor isolates its failures."""
 
     def opened(self, call: Call) -> None:
-        """The verdict is known: start `govern_tool`, put trace and span id on the record."""
+        """Start `govern_tool`, now that the verdict is known; put its trace and span id on the record."""
 
     def awaiting(self, call: Call) -> AbstractContextManager[None]:
-        """A human is asked for as long as this lasts."""
+        """Return a context that lasts for as long as a human is asked."""
 
     def decided(self, call: Call) -> None:
-        """The decision is final: the one event, the one count."""
+        """Emit the one event and count the decision, which is final now."""
 
     def suspended(self, call: Call) -> None:
-        """A human is asked, and no process waits for the answer."""
+        """Report a question to a human whose answer no process waits for."""
 
     def answered(self, call: Call) -> None:
-        """The answer to such a question has come; it is on the record."""
+        """Report the answer to such a question; it is on the record."""
 
     def executing(self, call: Call) -> AbstractContextManager[None]:
-        """The body runs for as long as this lasts, with our span current."""
+        """Return a context that lasts for as long as the body runs; our span is current in it."""
 
     def closed(self, call: Call) -> None:
-        """The call has its last status: end `govern_tool`."""
+        """End `govern_tool`: the call has its last status."""
 
     def recorded(self) -> None:
-        """The journal took the first line of a call."""
+        """Count that the journal took the first line of a call."""
 
     def write_failed(self, call: Call, error: BaseException) -> None:
-        """The journal refused a line of this call."""
+        """Report that the journal refused a line of this call."""
 
     def hook_failed(self) -> None:
-        """A user hook raised."""
+        """Count that a user's hook raised."""
 
 
 LARGE_ARGUMENTS = 4_096
@@ -319,7 +325,7 @@ schema of a tool says, each takes up to 20 us."""
 
 
 async def off_loop_if_large(system: System, size: int, work: Callable[[], T], rules: int = 0) -> T:
-    """Do what takes the longer the more arguments and rules there are: in a thread, where these are many.
+    """Do work that takes longer the more arguments and rules there are: in a thread where they are many.
 
     Args:
         system: Has the threads.
@@ -331,5 +337,5 @@ async def off_loop_if_large(system: System, size: int, work: Callable[[], T], ru
 
 
 def is_large(size: int, rules: int = 0) -> bool:
-    """Whether work on arguments of that size, compared with as many rules, belongs in a thread."""
+    """Return whether work on arguments of `size` characters, compared with `rules`, belongs in a thread."""
     return size >= LARGE_ARGUMENTS or rules >= MANY_RULES

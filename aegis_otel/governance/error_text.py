@@ -1,4 +1,4 @@
-"""Exceptions of other people's code as text that may leave: total, bounded and redacted."""
+"""Describe exceptions of other people's code in text that may leave the process: bounded and redacted."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Redacting as many takes less than ten milliseconds whatever they are, and the ev
 
 
 def safe_text(text: str) -> str:
-    """The beginning of `text`, redacted."""
+    """Return the beginning of `text`, redacted."""
     return redact_text(text[:READ])[:_LONGEST]
 
 
 def safe_description(text: str) -> str:
-    """The beginning of what a server says of its tool, redacted; it says how much is missing."""
+    """Return the beginning of a server's description of its tool, redacted, with how much is missing."""
     if len(text) <= _LONGEST:
         return redact_text(text)
     return f"{safe_text(text)}{CUT} {len(text):,} characters in all]"
 
 
 def describe(error: BaseException) -> str:
-    """`TypeName: message`. An exception whose own `__str__` raises is only named."""
+    """Return `TypeName: message`; only the type where the exception's own `__str__` raises."""
     try:
         return safe_text(f"{type(error).__name__}: {error}")
     except Exception:
@@ -43,5 +43,5 @@ def traced(error: BaseException) -> str:
 
 
 def error_type(kind: type[BaseException]) -> str:
-    """`error.type` of an exception: its class, never its message."""
+    """Return the `error.type` of an exception: its class, never its message."""
     return redact_name(kind.__qualname__[:READ])[:_LONGEST_KIND]

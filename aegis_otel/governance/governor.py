@@ -98,7 +98,7 @@ class Governor:
 
     @property
     def needs_audit(self) -> bool:
-        """Whether a call is refused because its verdict cannot be written."""
+        """Return whether a call is refused when its verdict cannot be written."""
         return self._block_on_audit_failure and self.unavailable is None
 
     async def authorize(
@@ -171,7 +171,7 @@ class Governor:
     # --- deciding ---
 
     def assess(self, action: Action, origin: Origin, started_ns: int) -> Call:
-        """Everything that needs only the arguments and the policy: runs in a thread for large arguments."""
+        """Evaluate the policy and make the record; for large arguments this runs in a thread."""
         begun, decision = self.system.monotonic(), self._evaluate(action, started_ns)
         took = self.system.monotonic() - begun
         record, arguments, shown = record_decision(
@@ -208,7 +208,7 @@ class Governor:
             return None
 
     def _unassessed(self, action: Action, origin: Origin, started_ns: int, error: Exception) -> Call:
-        """A call about which nothing could be found out: it carries no arguments at all."""
+        """Return a call about which nothing could be found out; it carries no arguments at all."""
         reason = f"governance failed: {type(error).__name__}"
         verdict = Verdict(
             Approval.BLOCK, RiskLevel.CRITICAL, ERROR_RULE, reason, policy_digest=self.policy.digest
@@ -259,14 +259,14 @@ class Governor:
         call.record.result_status = call.status._value_
 
     def announce(self, call: Call) -> None:
-        """The outcome is final: the one event, the one count."""
+        """Report the final outcome: one event, one count."""
         call.announced = True
         self.signals.decided(call)
         if call.refusal is not None:
             self.signals.closed(call)
 
     def _close_unsettled(self, call: Call, why: Refusal) -> None:
-        """Settling broke off, by a fault of ours or a cancellation: what is not decided yet is refused."""
+        """Refuse what is not decided yet, after a fault of ours or a cancellation."""
         if call.outcome is None or (why.outcome is Outcome.ERROR and call.refusal is None):
             self.refuse(call, why)
             line = self.line(call, "resolved", **resolved(call.record))
@@ -275,7 +275,7 @@ class Governor:
             self.announce(call)
 
     def refuse(self, call: Call, why: Refusal) -> None:
-        """The one place where a call is stopped; in monitor mode it is only said that it would have been."""
+        """Stop a call, here and nowhere else; in monitor mode only record that it would have been stopped."""
         call.outcome = why.outcome
         if why.cause is not None:
             call.record.reason = why.cause
@@ -311,7 +311,7 @@ class Governor:
                 await fire(self.hooks.on_decision, self.signals.hook_failed, call.decision)
 
     def _recheck(self, call: Call) -> None:
-        """A human said yes: to these arguments, and to what the policy still asks for?"""
+        """Check that the yes of a human is to these arguments, and to what the policy asks now."""
         action, approved = call.decision.action, call.decision.verdict
         try:
             unchanged = encode_plain(to_plain(action.params)) == call.arguments
@@ -342,7 +342,7 @@ class Governor:
     # --- recording ---
 
     def write(self, call: Call, line: AuditRecord) -> bool:
-        """Append to the journal; whether it is on disk. A refused line is told, never raised.
+        """Append a line to the journal and return whether it is on disk; a failure is reported, never raised.
 
         The line that settles a call, or settles it otherwise, has its `outcome`.
         """
@@ -360,7 +360,7 @@ class Governor:
         return True
 
     async def _synced(self, call: Call, mark: int) -> bool:
-        """Wait until what was written since `mark` is as durable as asked for; whether it is."""
+        """Wait until what was written since `mark` is as durable as asked for; return whether it is."""
         try:
             await self.journal.sync(mark)
         except Exception as error:
@@ -408,7 +408,7 @@ class Governor:
         await fire(self.hooks.on_execute, self.signals.hook_failed, result)
 
     def result(self, call: Call, *, data: object = None, begun_ns: int | None = None) -> Result:
-        """What came of a closed call, as callers and hooks see it."""
+        """Return the result of a closed call for callers and hooks."""
         return Result(
             call.decision.action,
             _FINAL[call.status],

@@ -3,8 +3,6 @@
 Nothing is kept in memory: a paused call is a `pending` row in the journal, an answer is a line behind it,
 and a resumed call takes up the row that has its id, its arguments and its agent. What the SDK's own saved
 state says counts for nothing here: an approval is one only if it is in the audit.
-
-A paused call, as its row in the journal has it: what was asked, what was answered, how it goes on.
 """
 
 from __future__ import annotations
@@ -43,17 +41,17 @@ _VERDICT = ("approval", "risk_level", "matched_rule", "reason", "policy_digest")
 
 
 def resolved(record: AuditRecord) -> dict[str, object]:
-    """What an answer can change of the row."""
+    """Return what an answer can change in the row."""
     return {name: getattr(record, name) for name in (*ANSWER, *_VERDICT, "result_error")}
 
 
 def answers(waiting: Waiting, verdict: Verdict) -> bool:
-    """Whether the yes to a paused call is a yes to what the policy asks now."""
+    """Return whether the yes to a paused call is a yes to what the policy asks now."""
     return waiting.answer == APPROVED and same_question(waiting, verdict)
 
 
 def same_question(waiting: Waiting, verdict: Verdict) -> bool:
-    """Whether a human was asked by the rule that asks now, and for no lower risk."""
+    """Return whether a human was asked by the rule that asks now, and for no lower risk."""
     row = waiting.row
     return (
         row.approval == Approval.APPROVE.value
@@ -78,7 +76,7 @@ def take_up(call: Call, waiting: Waiting) -> None:
 
 
 def reopened(waiting: Waiting, arguments: str, now_ns: int) -> Call:
-    """A paused call as it was asked about, from its row."""
+    """Return a paused call as a human was asked about it, made from its row."""
     row = msgspec.structs.replace(waiting.row, stage="resolved")
     try:
         params: Any = json.loads(arguments or "{}")
@@ -222,7 +220,7 @@ class Interruptions:
         self._deny(asked or self._assess(action, origin, shown))
 
     def proven(self, row: AuditRecord, line: AuditRecord) -> AuditRecord:
-        """The line with the proof of its answer, where there is a key: an own call runs without it."""
+        """Return the line with the proof of its answer, where there is a key."""
         if row.human_decision not in (APPROVED, DENIED):
             return line
         try:
@@ -242,7 +240,7 @@ class Interruptions:
         return call, self._of_the_run(call.record)
 
     def _of_the_run(self, record: AuditRecord) -> list[Waiting]:
-        """The waiting calls of that id in the same run: ids of other runs mean nothing here."""
+        """Return the waiting calls with this id in the same run; the ids of other runs mean nothing here."""
         known = self._governor.journal.waiting(record.tool_call_id or "")
         return [each for each in known if each.row.run_id == record.run_id]
 
@@ -397,7 +395,7 @@ class Interruptions:
         return call
 
     def _deny_waiting(self, call: Call, found: list[Waiting]) -> None:
-        """A question was answered with no, where this audit was not told: its row ends."""
+        """End the row of a call that was answered with no and whose answer this audit does not have."""
         for each in found:
             if same_call(each.row, call.record) and not each.started:
                 take_up(call, each)
@@ -411,14 +409,14 @@ class Interruptions:
         self._closed(call)
 
     def _refuse(self, call: Call) -> bool:
-        """The no is final: the whole of a refused call at once. Whether it is on disk."""
+        """Record a refused call as a whole, since a no is final; return whether it is on disk."""
         governor = self._governor
         governor.refuse(call, refusal.DENIED)
         governor.signals.opened(call)
         return governor.write(call, self.proven(call.record, call.record))
 
     def _closed(self, call: Call) -> None:
-        """Tell of a call that was refused."""
+        """Report a call that was refused."""
         self._governor.announce(call)
         self._tell(self._governor.hooks.on_execute, self._governor.result(call))
 
@@ -441,7 +439,7 @@ class Interruptions:
 
 
 def _encoded(arguments: str) -> bytes | None:
-    """Arguments as they are digested; those that are no JSON object, as in an Action."""
+    """Return arguments as they are digested; those that are not a JSON object, as an Action has them."""
     try:
         params = json.loads(arguments or "{}")
     except (ValueError, RecursionError):

@@ -1,7 +1,4 @@
-"""A plan: what the policy says about a list of actions, before any of them runs.
-
-The executor: carries out the actions of a plan. Tools of an agent need none, they are their own.
-"""
+"""A plan: what the policy says about actions before they run, and the executor that carries them out."""
 
 from __future__ import annotations
 
@@ -24,14 +21,14 @@ class BaseExecutor(ABC):
         """
 
     async def verify(self, action: Action, result: Result) -> bool:  # noqa: ARG002
-        """Whether the action really happened. False turns a success into FAILED."""
+        """Return whether the action really happened. False turns a success into FAILED."""
         return result.ok
 
     async def setup(self) -> None:  # noqa: B027
-        """Called once on `async with Runtime(...)`, before the first action."""
+        """Prepare; called once on `async with Runtime(...)`, before the first action."""
 
     async def teardown(self) -> None:  # noqa: B027
-        """Called once at the end of `async with Runtime(...)`."""
+        """Clean up; called once at the end of `async with Runtime(...)`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +39,21 @@ class ExecutionPlan:
 
     @property
     def has_blocked(self) -> bool:
-        """Whether any action is blocked."""
+        """Return whether any action is blocked."""
         return any(not decision.is_allowed for decision in self.decisions)
 
     @property
     def requires_approval(self) -> bool:
-        """Whether a human would be asked about any action."""
+        """Return whether a human would be asked about any action."""
         return any(decision.approval is Approval.APPROVE for decision in self.decisions)
 
     @property
     def auto_only(self) -> bool:
-        """Whether every action would run at once."""
+        """Return whether every action would run at once."""
         return all(decision.approval is Approval.AUTO for decision in self.decisions)
 
     def summary(self) -> str:
-        """One line an action, for people."""
+        """Return a text for people, a line for each action."""
         return "\n".join(
             f"  {number}. [{decision.approval.name:>7}] {decision.action}"
             f"  (risk={decision.risk_level.name}, rule={decision.matched_rule})"
@@ -64,7 +61,7 @@ class ExecutionPlan:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The plan as plain data; `params` are as given, not redacted."""
+        """Return the plan as plain data; `params` are as given, not redacted."""
         return {
             "decisions": [
                 {
@@ -88,7 +85,7 @@ class ExecutionPlan:
         risk_level: RiskLevel | None = None,
         allowed_only: bool = False,
     ) -> ExecutionPlan:
-        """A plan with only the decisions that meet every condition given."""
+        """Return a plan with only the decisions that meet every condition given."""
         return ExecutionPlan(
             tuple(
                 decision

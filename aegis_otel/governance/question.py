@@ -85,7 +85,7 @@ _asked: ContextVar[_Asked] = ContextVar("aegis_otel_question")
 
 
 def current_question() -> Question:
-    """The question that this handler is asked, in its own task and in threads with its context.
+    """Return the question that this handler is asked, in its own task and in threads with its context.
 
     Raises:
         LookupError: nothing is being asked here.
@@ -160,12 +160,12 @@ async def ask(
 
 
 def _shows_all(params: str) -> bool:
-    """Whether who reads the redacted arguments sees all of them, but for the secrets in them."""
+    """Return whether a reader of the redacted arguments sees all of them, but for the secrets in them."""
     return params.startswith("{") and not is_cut(params)
 
 
 def _unobtainable(why: str, error: BaseException | None = None) -> Refusal:
-    """No answer was had: the log and the row say why."""
+    """Return the refusal of a call for which no answer was had; the log and the row say why."""
     if error is None:
         _log.warning("denied: %s", safe_text(why))
     else:

@@ -150,7 +150,7 @@ _shared_record = lru_cache(maxsize=1024)(_named_record)
 
 
 def recorded_name(value: object) -> str:
-    """A name or an id as rows have it: redacted, and cut where it is long."""
+    """Return a name or an id as rows have it: redacted, and cut where it is long."""
     if type(value) is str and len(value) > READ:  # of a server or a model: not all of it is redacted
         return cut_name(redact_text(value[:READ]), value)
     name = redact_name(value)
@@ -158,7 +158,7 @@ def recorded_name(value: object) -> str:
 
 
 def rough_size(value: object, enough: int = 100_000) -> int:
-    """About how many characters `value` has as text, counted no further than `enough`."""
+    """Return about how many characters `value` has as text, counted no further than `enough`."""
     size, waiting = 0, [value]
     while waiting and size < enough:
         each = waiting.pop()

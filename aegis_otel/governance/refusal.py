@@ -26,21 +26,21 @@ class Refusal:
 
     @property
     def text(self) -> str:
-        """What the model reads as the tool's output."""
+        """Return what the model reads as the tool's output."""
         return f"[AEGIS {self.tag}] {self.error}"
 
     @property
     def recorded(self) -> str:
-        """The row's `result_error`."""
+        """Return the row's `result_error`."""
         return self.error if self.detail is None else f"{self.error}: {self.detail}"
 
     def advised(self, advice: str) -> str:
-        """What the model reads where the policy could not read its arguments: also what it can put right."""
+        """Return what the model reads, with what it can put right where its arguments could not be read."""
         return f"{self.text} {advice}" if advice and self.outcome is not Outcome.ERROR else self.text
 
 
 def blocked(rule: str) -> Refusal:
-    """The policy blocks by `rule`."""
+    """Return the refusal of a call that the policy blocks by `rule`."""
     return Refusal("BLOCKED", f"Action blocked by policy rule: {rule}", Outcome.BLOCKED, RecordStatus.BLOCKED)
 
 
@@ -66,7 +66,7 @@ UNAVAILABLE = Refusal(
 
 
 def unavailable(why: str) -> Refusal:
-    """Governance could not start."""
+    """Return the refusal of calls where governance could not start."""
     return replace(UNAVAILABLE, error=f"{UNAVAILABLE.error}: {why}")
 
 

@@ -80,12 +80,12 @@ class AuditLogger:
 
     @property
     def path(self) -> Path:
-        """The audit directory, absolute."""
+        """Return the audit directory, absolute."""
         return self._journal.path
 
     @property
     def address(self) -> str | None:
-        """Where on object storage the sealed part goes as well, as the argument or the environment says."""
+        """Return where on object storage the sealed part goes too, as an argument or the environment says."""
         return self._journal.address
 
     @property

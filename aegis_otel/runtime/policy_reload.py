@@ -1,8 +1,7 @@
-"""Hot reload in a program without an event loop, or that forks. What a change is: `PolicyFiles`.
+"""Hot reload of policy files: what changed in them comes into force whole, or not at all.
 
-The files of a running policy: what changed in them comes into force whole, or not at all.
-
-Hot reload in an asyncio program. What a change is, and what becomes of it: `PolicyFiles`.
+`PolicyFiles` says what a change is. `PolicyWatcher` polls them in an asyncio program, `PolicyWatchThread` in
+a program without an event loop, or that forks.
 """
 
 from __future__ import annotations
@@ -76,11 +75,11 @@ class PolicyFiles:
 
     @property
     def pause(self) -> float:
-        """Seconds until the next look: the settling time is part of the interval."""
+        """Return the seconds until the next poll: the settling time is part of the interval."""
         return self._interval - self._settle if self._unsettled is None else self._settle
 
-    def look(self, in_force: Policy) -> Change | None:
-        """A change that two looks found alike, so that a half-written file is none; else None."""
+    def poll(self, in_force: Policy) -> Change | None:
+        """Return a change that two polls found alike, so that a half-written file is none; else None."""
         contents = self._read()
         fingerprint = _fingerprint(contents)
         settled = fingerprint == self._unsettled
@@ -136,7 +135,7 @@ class PolicyFiles:
 
 
 def _beside_the_rest(documents: list[PolicyDocument], in_force: Policy) -> Sequence[PolicyDocument]:
-    """Where only some of the policy's files are watched, the rules of the others stay, in their place."""
+    """Return the documents with those that are not watched, whose rules stay in their place."""
     fresh = {_key(document.source): document for document in documents}
     known = {_key(source) for source in in_force.sources}
     if known.isdisjoint(fresh) or known <= fresh.keys():
@@ -146,7 +145,7 @@ def _beside_the_rest(documents: list[PolicyDocument], in_force: Policy) -> Seque
 
 
 def _refuse_the_cut_short(documents: list[PolicyDocument], policy: Policy, in_force: Policy) -> None:
-    """A file that loses all its rules was cut short while it was saved: what is left of it lets more through.
+    """Refuse a file that lost all its rules: it was cut short while it was saved, and would let more through.
 
     One that never had any, as overrides of nothing but `defaults`, may go on without.
     """
@@ -238,12 +237,12 @@ class PolicyWatcher:
         while True:
             await asyncio.sleep(self._files.pause)
             try:
-                await self._look()
+                await self._poll()
             except Exception:
                 _log.exception("watching `%s` failed; the policy in force stays", self._files.sources)
 
-    async def _look(self) -> None:
-        change = await asyncio.to_thread(self._files.look, self._runtime.policy)
+    async def _poll(self) -> None:
+        change = await asyncio.to_thread(self._files.poll, self._runtime.policy)
         if change is None:
             return
         policy = self._files.take(change, self._runtime)
@@ -316,12 +315,12 @@ class PolicyWatchThread:
     def _watch(self, stop: threading.Event) -> None:
         while not stop.wait(self._files.pause):
             try:
-                self._look(stop)
+                self._poll(stop)
             except Exception:
                 _log.exception("watching `%s` failed; the policy in force stays", self._files.sources)
 
-    def _look(self, stop: threading.Event) -> None:
-        change = self._files.look(self._runtime.policy)
+    def _poll(self, stop: threading.Event) -> None:
+        change = self._files.poll(self._runtime.policy)
         if change is None or stop.is_set():
             return
         policy = self._files.take(change, self._runtime)
@@ -333,7 +332,7 @@ _running: set[PolicyWatchThread] = set()
 
 
 def _launch_in_child() -> None:
-    """Threads do not survive a fork."""
+    """Start the threads anew in the child of a fork, which has none of them."""
     for watch in list(_running):
         try:
             watch._launch()

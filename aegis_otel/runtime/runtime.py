@@ -107,7 +107,7 @@ class Runtime:
 
     @property
     def policy(self) -> Policy:
-        """The policy in force."""
+        """Return the policy in force."""
         return self.governor.policy
 
     def update_policy(self, policy: Policy) -> None:
@@ -136,7 +136,7 @@ class Runtime:
             _log.error("%s; no audit is kept", error)
 
     def plan(self, actions: Sequence[Action]) -> ExecutionPlan:
-        """What the policy says about each action now. Runs, asks and records nothing.
+        """Return what the policy says about each action now. Runs, asks and records nothing.
 
         Raises:
             ConfigError: one of them is no Action.
@@ -182,11 +182,11 @@ class Runtime:
         return results
 
     async def run_one(self, action: Action, *, dry_run: bool = False) -> Result:
-        """`execute` for a single action."""
+        """Execute a single action, as `execute` does."""
         return (await self.execute(self.plan([action]), dry_run=dry_run))[0]
 
     async def dry_run(self, actions: Sequence[Action]) -> list[Result]:
-        """What would happen to each action, without running, asking or recording anything."""
+        """Return what would happen to each action, without running, asking or recording anything."""
         return await self.execute(self.plan(actions), dry_run=True)
 
     async def __aenter__(self) -> Self:

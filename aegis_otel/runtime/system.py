@@ -17,7 +17,7 @@ _large_arguments = Threads("aegis-arguments", 4, linger_s=1.0)
 
 
 def _service_name() -> str | None:
-    """`service.name` as OpenTelemetry reads it: OTEL_SERVICE_NAME, else OTEL_RESOURCE_ATTRIBUTES."""
+    """Return `service.name` as OpenTelemetry reads it: OTEL_SERVICE_NAME, else OTEL_RESOURCE_ATTRIBUTES."""
     if name := os.environ.get("OTEL_SERVICE_NAME"):
         return name
     for pair in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","):
@@ -46,7 +46,7 @@ class RealSystem:
 
     @staticmethod
     def new_id() -> str:
-        """A UUIDv7 (RFC 9562): milliseconds first, so ids sort by time; the rest is random."""
+        """Return a UUIDv7 (RFC 9562): milliseconds first, so ids sort by time; the rest is random."""
         moment, random = f"{RealSystem.now_ns() // 1_000_000:012x}", os.urandom(10).hex()
         variant = "89ab"[int(random[3], 16) & 3]
         return f"{moment[:8]}-{moment[8:]}-7{random[:3]}-{variant}{random[4:7]}-{random[7:19]}"

@@ -39,8 +39,8 @@ def watch(in_force: Policy, *paths: Path | str) -> PolicyFiles:
 
 def settled(files: PolicyFiles, in_force: Policy) -> Change | None:
     """What the second look finds: a change is never found by the first."""
-    assert files.look(in_force) is None
-    return files.look(in_force)
+    assert files.poll(in_force) is None
+    return files.poll(in_force)
 
 
 def loaded(files: PolicyFiles, in_force: Policy) -> Policy:
@@ -68,10 +68,10 @@ def test_a_change_is_found_within_the_interval(tmp_path: Path) -> None:
     files = watch(policy, path)
     usual = files.pause
     path.write_text(ALLOWS)
-    assert files.look(policy) is None
+    assert files.poll(policy) is None
     assert files.pause < usual
     assert files.pause + usual == pytest.approx(1.0)
-    assert files.look(policy) is not None
+    assert files.poll(policy) is not None
     assert files.pause == usual
 
 
@@ -83,7 +83,7 @@ def test_what_is_being_written_is_waited_for(tmp_path: Path) -> None:
     text = ALLOWS
     for number in range(5):
         path.write_text(text)
-        assert files.look(policy) is None
+        assert files.poll(policy) is None
         text += f"  - {{name: r{number}}}\n"
     path.write_text(BLOCKS)
     assert settled(files, policy) is None
@@ -272,7 +272,7 @@ def test_each_failure_is_told_once(
 
     def look() -> None:
         for _ in range(6):
-            change = files.look(b.runtime.policy)
+            change = files.poll(b.runtime.policy)
             if change is not None:
                 files.take(change, b.runtime)
 

@@ -88,7 +88,7 @@ class CLIApprovalHandler(ApprovalHandler):
 
 
 def default_handler() -> ApprovalHandler:
-    """The terminal if there is one."""
+    """Return the handler for the terminal, if there is one."""
     try:
         interactive = sys.stdin is not None and sys.stdin.isatty()
     except ValueError:  # closed
@@ -97,7 +97,7 @@ def default_handler() -> ApprovalHandler:
 
 
 def _question() -> Question | None:
-    """The question that is being asked; None where a program calls the handler itself."""
+    """Return the question that is being asked; None where a program calls the handler itself."""
     try:
         return current_question()
     except LookupError:
@@ -105,7 +105,7 @@ def _question() -> Question | None:
 
 
 def _screen(stdin: TextIO, out: TextIO) -> Screen:
-    """The size of the terminal; that of a usual one where none is known."""
+    """Return the size of the terminal, or a usual one where none is known."""
     encoding = getattr(out, "encoding", None) or "utf-8"
     for stream in (out, stdin):
         with suppress(OSError, ValueError, AttributeError):
@@ -121,14 +121,14 @@ def _show(out: TextIO, lines: list[str]) -> None:
 
 
 def _forget_what_was_typed(stdin: TextIO) -> None:
-    """What was typed before the question was shown is no answer to it."""
+    """Discard what was typed before the question was shown: it does not answer it."""
     # Where it is no terminal, a program wrote the answers, for these questions in this order.
     with suppress(termios.error, OSError, ValueError, AttributeError):
         termios.tcflush(stdin.fileno(), termios.TCIFLUSH)
 
 
 def _read_line(stdin: TextIO, gone: threading.Event) -> str | None:
-    """One line; an empty string at the end of input; None once nobody waits for it any more."""
+    """Return one line; an empty string at the end of input; None once nobody waits for it any more."""
     try:
         descriptor = stdin.fileno()
     except (OSError, ValueError, AttributeError):

@@ -61,12 +61,12 @@ class Signer:
             )
 
     def sign(self, message_id: str, timestamp: str, body: bytes) -> str:
-        """The value of `webhook-signature`."""
+        """Return the value of `webhook-signature`."""
         signed = f"{message_id}.{timestamp}.".encode() + body
         return f"v1,{b64encode(keyed_digest(self._key, signed)).decode()}"
 
     def has_signed(self, message_id: str, headers: Mapping[str, str], body: bytes) -> bool:
-        """Whether `headers` have a signature of `body` for this very message.
+        """Return whether `headers` have a signature of `body` for this very message.
 
         How old it is does not matter where every message has an id of its own.
         """
@@ -144,7 +144,7 @@ class WebhookApprovalHandler(ApprovalHandler):
                 await asyncio.sleep(_AGAIN_S)
 
     async def _ask(self, client: httpx2.AsyncClient, message_id: str, body: bytes) -> ApprovalAnswer | None:
-        """One request; None when the human has not answered yet."""
+        """Send one request; return None when the human has not answered yet."""
         headers = self._headers.copy()
         headers[ID], headers[TIMESTAMP] = message_id, str(int(time.time()))
         if self._signer is not None:
@@ -164,7 +164,7 @@ class WebhookApprovalHandler(ApprovalHandler):
 
 
 def _checked(url: str, *, signed: bool) -> httpx2.URL:
-    """The address, if what it answers can be trusted. No message quotes it: it may hold a password."""
+    """Return the address if its answers can be trusted. No message quotes it: it may hold a password."""
     try:
         parsed = httpx2.URL(url)
     except (httpx2.InvalidURL, TypeError):
@@ -188,7 +188,7 @@ def _is_here(host: str) -> bool:
 
 
 def _payload(question: Question) -> bytes:
-    """The question as JSON. It is never cut: what a human cannot see, they cannot approve."""
+    """Return the question as JSON. It is never cut: what a human cannot see, they cannot approve."""
     told: dict[str, Any] = msgspec.structs.asdict(question)
     told["action_params"] = msgspec.Raw(question.action_params.encode())
     told["expires_at"] = timestamp(time.time_ns() + int(told.pop("timeout") * 1e9))
@@ -201,7 +201,7 @@ def _payload(question: Question) -> bytes:
 
 
 async def _read(response: httpx2.Response) -> bytes:
-    """The body of a response that can be an answer."""
+    """Return the body of a response that can be an answer."""
     if response.status_code != 200:
         raise WebhookError(f"the webhook answered with status {response.status_code}")
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
