@@ -4,10 +4,9 @@ A call is at most three lines: `decided` (before anything runs), `resolved` (a h
 `completed`. A later line repeats only what changed; the row is the fold of the lines of one
 `decision_id`, the last value of each column winning and `timestamp` being the first line's.
 
-Bound what one call may write: what is longer is cut, and the cut says how much is missing. Pure.
-
-Arguments are what a model sends, as long as it likes, also of a call that is blocked. Their digest is of the
-whole, and they are redacted before they are cut, so that no half of a secret is left.
+What one call may write is bounded, since a model sends arguments as long as it likes, also for a call that is
+blocked: what is longer is cut, and the cut says how much is missing. The digest is of the whole, and
+they are redacted before they are cut, so that no half of a secret is left.
 """
 
 from __future__ import annotations

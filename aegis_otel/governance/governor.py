@@ -30,7 +30,13 @@ from aegis_otel.governance.error_text import describe, traced
 from aegis_otel.governance.hooks import RuntimeHooks, fire
 from aegis_otel.governance.interruptions import Interruptions, answers, resolved
 from aegis_otel.governance.question import ask
-from aegis_otel.governance.recording import RISK_NAMES, decision_record, record_decision, timestamp, utc
+from aegis_otel.governance.recording import (
+    decision_record,
+    record_decision,
+    record_verdict,
+    timestamp,
+    utc,
+)
 from aegis_otel.governance.refusal import Refusal
 from aegis_otel.model import (
     ERROR_RULE,
@@ -325,9 +331,7 @@ class Governor:
             return
         call.decision, verdict = now, now.verdict
         record = call.record
-        record.approval, record.risk_level = verdict.approval.value, RISK_NAMES[verdict.risk_level]
-        record.matched_rule, record.policy_digest = verdict.matched_rule, verdict.policy_digest
-        record.reason = verdict.reason or None
+        record_verdict(record, verdict)
         something_else = (
             verdict.matched_rule != approved.matched_rule or verdict.risk_level > approved.risk_level
         )

@@ -22,7 +22,7 @@ from aegis_otel.governance import refusal
 from aegis_otel.governance.call import Call, Origin, off_loop_if_large
 from aegis_otel.governance.error_text import describe, safe_text
 from aegis_otel.governance.hooks import fire
-from aegis_otel.governance.recording import recorded_name, timestamp, unix_ns, utc
+from aegis_otel.governance.recording import VERDICT_COLUMNS, recorded_name, timestamp, unix_ns, utc
 from aegis_otel.governance.refusal import Refusal
 from aegis_otel.model import Action, Approval, Outcome, PolicyDecision, RiskLevel, Verdict
 from aegis_otel.redaction.serialize import encode_plain, to_plain
@@ -37,12 +37,11 @@ APPROVED, DENIED = "approved", "denied"
 
 ANSWER = ("human_decision", "approver", "approval_reason", "approval_wait_s")
 """The columns of an answer."""
-_VERDICT = ("approval", "risk_level", "matched_rule", "reason", "policy_digest")
 
 
 def resolved(record: AuditRecord) -> dict[str, object]:
     """Return what an answer can change in the row."""
-    return {name: getattr(record, name) for name in (*ANSWER, *_VERDICT, "result_error")}
+    return {name: getattr(record, name) for name in (*ANSWER, *VERDICT_COLUMNS, "result_error")}
 
 
 def answers(waiting: Waiting, verdict: Verdict) -> bool:
@@ -66,7 +65,7 @@ def take_up(call: Call, waiting: Waiting) -> None:
     call.stamped_ns = unix_ns(waiting.last)
     record.timestamp = timestamp(call.stamp(call.started_ns))
     record.stage, record.decision_id = "resolved", row.decision_id
-    for name in DESCRIBES + ANSWER + (_VERDICT if waiting.started else ()):
+    for name in DESCRIBES + ANSWER + (VERDICT_COLUMNS if waiting.started else ()):
         setattr(record, name, getattr(row, name))
     call.channel = CHANNEL if row.human_decision else None
     call.prior = waiting

@@ -18,7 +18,7 @@ from aegis_otel.audit.record import (
 )
 from aegis_otel.governance.call import NOWHERE, Origin, System
 from aegis_otel.governance.error_text import READ
-from aegis_otel.model import Mode, PolicyDecision, RiskLevel
+from aegis_otel.model import Mode, PolicyDecision, RiskLevel, Verdict
 from aegis_otel.redaction.redactor import redact, redact_name, redact_text
 from aegis_otel.redaction.serialize import encode_plain, serialize
 from aegis_otel.redaction.settings import digest as redaction_digest
@@ -49,7 +49,7 @@ def _second(seconds: int) -> str:
 _SHARED_CHARS = 256
 """The most characters of a name whose redaction is kept for the next call: what is kept stays small."""
 _Names = tuple[str, str, str, str | None, str | None, str | None, str | None, str | None]
-RISK_NAMES = {level: level.name for level in RiskLevel}
+_RISK_NAMES = {level: level.name for level in RiskLevel}
 """An enum's own `.name` costs ten times a look-up."""
 
 
@@ -88,7 +88,7 @@ def decision_record(
     mode: Mode = Mode.ENFORCE,
 ) -> AuditRecord:
     """Return the record of a decision, still without its arguments."""
-    action, verdict = decision.action, decision.verdict
+    action = decision.action
     names = (
         session_id,
         action.type,
@@ -105,19 +105,27 @@ def decision_record(
             name is None or (type(name) is str and len(name) <= _SHARED_CHARS) for name in names
         ]
     )
-    redaction = redaction_digest()
-    record = copy((_shared_record if are_short else _named_record)(redaction, mode, names))
+    record = copy((_shared_record if are_short else _named_record)(redaction_digest(), mode, names))
     record.decision_id = system.new_id()
     record.timestamp = timestamp(started_ns)
-    record.risk_level = RISK_NAMES[verdict.risk_level]
-    record.approval = verdict.approval._value_  # `.value` costs ten times as much
-    record.matched_rule = verdict.matched_rule
-    record.reason = _recorded_reason(redaction, verdict.reason)
-    record.policy_digest = verdict.policy_digest or None
+    record_verdict(record, decision.verdict)
     if origin.tool_call_id is not None:
         record.tool_call_id = recorded_name(origin.tool_call_id)
     record.service, record.host, record.pid = system.service, system.host, system.pid()
     return record
+
+
+VERDICT_COLUMNS = ("approval", "risk_level", "matched_rule", "reason", "policy_digest")
+"""The columns that say what the policy decided."""
+
+
+def record_verdict(record: AuditRecord, verdict: Verdict) -> None:
+    """Put what the policy says on the record, in its `VERDICT_COLUMNS`."""
+    record.approval = verdict.approval._value_  # `.value` costs ten times as much
+    record.risk_level = _RISK_NAMES[verdict.risk_level]
+    record.matched_rule = verdict.matched_rule
+    record.reason = _recorded_reason(record.redaction_digest or "", verdict.reason)
+    record.policy_digest = verdict.policy_digest or None
 
 
 @lru_cache(maxsize=256)

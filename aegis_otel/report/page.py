@@ -21,7 +21,7 @@ from aegis_otel.audit.lake.scan import find_mirrors
 from aegis_otel.audit.seals.seal_log import Seal, live_segments, read_seals
 from aegis_otel.errors import AuditError
 from aegis_otel.redaction.terminal import escape
-from aegis_otel.report.charts import KINDS, plural, stacked
+from aegis_otel.report.buckets import KINDS, plural, stacked
 from aegis_otel.report.queries import MAX_GROUPS, ReportQueries
 from aegis_otel.version import __version__
 

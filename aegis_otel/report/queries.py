@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aegis_otel.audit.query.filters import Condition
-from aegis_otel.report.charts import FIRST_TIME, KINDS, LAST_TIME, TimeBuckets
+from aegis_otel.report.buckets import FIRST_TIME, KINDS, LAST_TIME, TimeBuckets
 
 if TYPE_CHECKING:
     import duckdb

@@ -17,7 +17,7 @@ from aegis_otel import Action, Policy
 from aegis_otel.adapters.openai_agents.coverage import tool_kinds
 from aegis_otel.adapters.openai_agents.coverage.coverage import Status
 from aegis_otel.adapters.openai_agents.coverage.tool_kinds import Kind
-from aegis_otel.adapters.openai_agents.gates.local_tools import LOCAL_TOOL_KINDS, Schema
+from aegis_otel.adapters.openai_agents.gates.local_tool_kinds import LOCAL_TOOL_KINDS, Schema
 from aegis_otel.config import ON_UNGOVERNED
 
 ROOT = Path(__file__).parents[2]

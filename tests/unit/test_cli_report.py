@@ -18,7 +18,7 @@ from aegis_otel.audit.query.connection import connect
 from aegis_otel.audit.query.filters import compile_filters
 from aegis_otel.audit.record import COLUMNS
 from aegis_otel.cli import main
-from aegis_otel.report.charts import MAX_BUCKETS, TimeBuckets
+from aegis_otel.report.buckets import MAX_BUCKETS, TimeBuckets
 from aegis_otel.report.page import ReportScope, read_proof, render_page
 from aegis_otel.report.queries import ReportQueries
 from aegis_otel.runtime.audit import AuditLogger

@@ -31,7 +31,7 @@ from aegis_otel.adapters.openai_agents.coverage.ungoverned import UngovernedTool
 from aegis_otel.adapters.openai_agents.gates.actions import factory_of
 from aegis_otel.adapters.openai_agents.gates.function_gate import Gate, is_governed
 from aegis_otel.adapters.openai_agents.gates.local_gate import LocalGate, gate_of, unwrap
-from aegis_otel.adapters.openai_agents.gates.local_tools import LOCAL_TOOL_KINDS, ComputerProxy
+from aegis_otel.adapters.openai_agents.gates.local_tool_kinds import LOCAL_TOOL_KINDS, ComputerProxy
 from aegis_otel.adapters.openai_agents.governed_tool import behind_gate
 from aegis_otel.config import ON_UNGOVERNED
 from aegis_otel.errors import ConfigError

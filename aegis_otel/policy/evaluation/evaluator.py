@@ -122,7 +122,7 @@ def strictest(policy: CompiledPolicy, judged: Iterable[tuple[CompiledRule, list[
     else:
         why = next(unknown[0] for rule, unknown in doubts if rule.verdict is verdict)
         reason = f"rule `{verdict.matched_rule}` counts as a match: {why}"
-    return Verdict(verdict.approval, verdict.risk_level, verdict.matched_rule, reason, errors, policy.digest)
+    return msgspec.structs.replace(verdict, reason=reason, errors=errors, policy_digest=policy.digest)
 
 
 def strictness(verdict: Verdict) -> tuple[int, int]:

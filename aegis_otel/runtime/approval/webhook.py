@@ -1,13 +1,12 @@
-"""Asks a web service, such as the backend of a chat bot, which asks the human.
+"""Ask a web service, such as the backend of a chat bot, which asks the human.
 
 The service is sent the question again, under the same id, until it has an answer. So it needs one endpoint
 and a place to keep answers by id; no connection has to outlive a proxy's patience, and there is no second
 address to be sent to.
 
-Messages signed with a shared secret, as the Standard Webhooks specification has it.
-
-https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md: HMAC-SHA256 over
-`<id>.<timestamp>.<body>`, in the header `webhook-signature` as `v1,<base64>`; libraries for it exist in most
+Messages are signed with a shared secret, as the Standard Webhooks specification says
+(https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md): HMAC-SHA256 over
+`<id>.<timestamp>.<body>`, in the header `webhook-signature` as `v1,<base64>`. Libraries for it exist in most
 languages.
 """
 

@@ -24,7 +24,7 @@ from aegis_otel.adapters.openai_agents.gates.local_gate import (
     local_call,
     unwrap,
 )
-from aegis_otel.adapters.openai_agents.gates.local_tools import (
+from aegis_otel.adapters.openai_agents.gates.local_tool_kinds import (
     LOCAL_TOOL_KINDS,
     ComputerProxy,
     LocalToolKind,

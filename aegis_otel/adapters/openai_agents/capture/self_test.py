@@ -32,7 +32,7 @@ from aegis_otel.adapters.openai_agents.gates.approval_check import ApprovalCheck
 from aegis_otel.adapters.openai_agents.gates.function_gate import Invoke
 from aegis_otel.adapters.openai_agents.gates.invoker import has_known_body
 from aegis_otel.adapters.openai_agents.gates.local_gate import self_test_output
-from aegis_otel.adapters.openai_agents.gates.local_tools import LOCAL_TOOL_KINDS, SELF_TEST
+from aegis_otel.adapters.openai_agents.gates.local_tool_kinds import LOCAL_TOOL_KINDS, SELF_TEST
 from aegis_otel.errors import ConfigError
 from aegis_otel.governance.interruptions import GOES, WAITS, Ruling
 

@@ -22,7 +22,7 @@ from agents import (
 from agents.tool import ToolOriginType, get_function_tool_origin
 
 from aegis_otel.adapters.openai_agents.capture.function_tools import INVOKER
-from aegis_otel.adapters.openai_agents.gates.local_tools import LOCAL_TOOL_KINDS, ComputerProxy
+from aegis_otel.adapters.openai_agents.gates.local_tool_kinds import LOCAL_TOOL_KINDS, ComputerProxy
 from aegis_otel.runtime.placement import can_write_files
 
 GOVERNED_HANDOFF = "_aegis_original"

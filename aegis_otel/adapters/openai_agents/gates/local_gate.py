@@ -2,7 +2,7 @@
 
 These tools have no guardrails. The SDK asks for approval where the user wants one, and then calls a part that
 the user gave to the tool. It is handed a proxy of that part, which asks the gate first; the part itself is
-never changed. `local_tools` has the proxy of each kind of tool.
+never changed. `local_tool_kinds` has the proxy of each kind of tool.
 """
 
 from __future__ import annotations
