@@ -52,7 +52,9 @@ def ours(folder: Path, *, whole: bool) -> Write:
     built = build()
 
     async def write() -> None:
-        await audit.sync(audit.append(build() if whole else built))
+        mark = audit.mark()
+        audit.append(build() if whole else built)
+        await audit.sync(mark)
 
     return write
 

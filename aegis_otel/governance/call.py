@@ -160,8 +160,6 @@ class Call:
     """Whether its body runs on in a thread, though the call was cancelled."""
     channel: str | None = None
     """Where a human was asked; None when nobody was."""
-    mark: int | None = None
-    """What the journal has to be given to wait for the first line; None where nothing is to be waited for."""
     announced: bool = False
     """Whether the final decision was told to the signals: it is told once."""
     prior: Waiting | None = None
@@ -223,18 +221,18 @@ class Approver(Protocol):
 class Journal(Protocol):
     """Makes records durable."""
 
-    def append(self, record: AuditRecord) -> int | None:
+    def append(self, record: AuditRecord) -> None:
         """Write one line. On return it survives the death of the process.
-
-        Returns:
-            What `sync` has to be given to wait for this line; None where nothing is to be waited for.
 
         Raises:
             AuditError: nothing, or nothing readable, was written.
         """
 
+    def mark(self) -> int | None:
+        """Return what `sync` is to be given, before lines are appended; None where no line is waited for."""
+
     def sync(self, mark: int) -> Awaitable[None]:
-        """Wait until what was appended since the line of `mark` survives what the user asked for.
+        """Wait until what was appended since `mark` survives what the user asked for.
 
         Raises:
             AuditError: it may not.

@@ -227,6 +227,7 @@ class Governor:
         """Bring the call from the policy's verdict to a final, recorded outcome."""
         self._apply(call, fault)
         self.signals.opened(call)
+        mark = self.journal.mark()
         if call.record.human_decision is not None:
             self.interruptions.proven(call.record, call.record)
         if not self.write(call, call.record) and self.needs_audit:
@@ -237,8 +238,8 @@ class Governor:
             await self._ask(call)
         if (
             call.refusal is None
-            and call.mark is not None
-            and not await self._synced(call, call.mark)
+            and mark is not None
+            and not await self._synced(call, mark)
             and self.needs_audit
         ):
             self._close_unsettled(call, refusal.UNAVAILABLE)
@@ -353,12 +354,10 @@ class Governor:
         if call.outcome is not None and call.record.outcome != call.outcome._value_:
             line.outcome = call.record.outcome = call.outcome._value_
         try:
-            mark = self.journal.append(line)
+            self.journal.append(line)
         except Exception as error:
             call.record.outcome = None  # the next line says it
             return self._write_failed(call, error)
-        if call.mark is None:
-            call.mark = mark
         if line.stage == "decided":
             self.signals.recorded()
         return True

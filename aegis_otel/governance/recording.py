@@ -19,6 +19,7 @@ from aegis_otel.audit.record import (
 from aegis_otel.governance.call import NOWHERE, Origin, System
 from aegis_otel.governance.error_text import READ
 from aegis_otel.model import Mode, PolicyDecision, RiskLevel, Verdict
+from aegis_otel.redaction import redactor
 from aegis_otel.redaction.redactor import redact, redact_name, redact_text
 from aegis_otel.redaction.serialize import encode_plain, serialize
 from aegis_otel.redaction.settings import digest as redaction_digest
@@ -105,7 +106,9 @@ def decision_record(
             name is None or (type(name) is str and len(name) <= _SHARED_CHARS) for name in names
         ]
     )
-    record = copy((_shared_record if are_short else _named_record)(redaction_digest(), mode, names))
+    record = copy(
+        (_shared_record if are_short else _named_record)(redactor.generation, redaction_digest(), mode, names)
+    )
     record.decision_id = system.new_id()
     record.timestamp = timestamp(started_ns)
     record_verdict(record, decision.verdict)
@@ -124,16 +127,16 @@ def record_verdict(record: AuditRecord, verdict: Verdict) -> None:
     record.approval = verdict.approval._value_  # `.value` costs ten times as much
     record.risk_level = _RISK_NAMES[verdict.risk_level]
     record.matched_rule = verdict.matched_rule
-    record.reason = _recorded_reason(record.redaction_digest or "", verdict.reason)
+    record.reason = _recorded_reason(redactor.generation, verdict.reason)
     record.policy_digest = verdict.policy_digest or None
 
 
 @lru_cache(maxsize=256)
-def _recorded_reason(redaction: str, reason: str) -> str | None:  # noqa: ARG001 - the reason is redacted by it
+def _recorded_reason(generation: int, reason: str) -> str | None:  # noqa: ARG001
     return cut_text(redact_name(reason)) or None
 
 
-def _named_record(redaction: str, mode: Mode, names: _Names) -> AuditRecord:
+def _named_record(generation: int, redaction: str, mode: Mode, names: _Names) -> AuditRecord:  # noqa: ARG001
     """Return a record that has only what calls of one tool in one run have in common."""
     session_id, action_type, target, agent, tool, original_tool, conversation, run_id = names
     return AuditRecord(

@@ -83,8 +83,14 @@ def redact_name(value: object) -> str:
 _redact_short = lru_cache(maxsize=2048)(redact_text)
 
 
+generation = 0
+"""The number of times that settings changed: what is kept of a redaction is good for one generation."""
+
+
 def forget() -> None:
     """Forget what was redacted by other settings."""
+    global generation  # noqa: PLW0603
+    generation += 1
     _redact_short.cache_clear()
     _redact_key.cache_clear()
 

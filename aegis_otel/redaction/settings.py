@@ -73,6 +73,7 @@ def apply(settings: Settings) -> None:
         added = [f"(?i:{name})" for name in spelled]
         scanner.configure(scanner.Engine(added, settings.patterns, settings.exempt_rules))
     _in_force[:] = [(settings, settings.digest)]
+    redactor.forget()  # again: what was redacted meanwhile may be by the settings before
 
 
 def parse(said: object, place: str = "redaction") -> Settings:

@@ -76,7 +76,7 @@ class AuditLogger:
         self._journal = Journal(db_path if path is None else path, durability=durability)
         self._proofs = Proofs(self._journal.path)
         self._system = RealSystem()
-        self._subscribers: tuple[Callable[[AuditRecord], object], ...] = ()
+        self._subscribers: list[Callable[[AuditRecord], object]] = []
 
     @property
     def path(self) -> Path:
@@ -94,7 +94,7 @@ class AuditLogger:
         return unsendable(self.address)
 
     def check(self) -> None:
-        """Return the chain value of a line, without its newline; None if it does not follow `previous`.
+        """Make the directory and its key, and see that a journal could be written.
 
         Raises:
             AuditError: it could not, or another audit than `AEGIS_AUDIT_ID` is there; the message names the
@@ -109,15 +109,20 @@ class AuditLogger:
         except OSError as error:
             raise failure("write the audit at", journal, error) from error
 
-    def append(self, record: AuditRecord) -> int | None:
+    def append(self, record: AuditRecord) -> None:
         """Write one line of a call; see `audit.journal.writer.Journal.append`."""
-        mark = self._journal.append(record)
-        for callback in self._subscribers:
+        self._journal.append(record)
+        if not self._subscribers:
+            return
+        for callback in tuple(self._subscribers):
             try:
                 callback(copy(record))
             except Exception:
                 _log.warning("a subscriber to the audit failed", exc_info=True)
-        return mark
+
+    def mark(self) -> int | None:
+        """Return where the journal is; see `audit.journal.writer.Journal.mark`."""
+        return self._journal.mark()
 
     def sync(self, mark: int | None) -> Awaitable[None]:
         """Wait until lines are as durable as asked for; see `audit.journal.writer.Journal.sync`."""
@@ -129,14 +134,12 @@ class AuditLogger:
         It is called by whoever writes, so it should be quick. Its record is a copy, and what it raises is
         logged: it can change nothing.
         """
-        self._subscribers += (callback,)
+        self._subscribers.append(callback)
 
     def unsubscribe(self, callback: Callable[[AuditRecord], object]) -> None:
         """Call `callback` no more; nothing happens where it was not subscribed."""
-        callbacks = list(self._subscribers)
         with suppress(ValueError):
-            callbacks.remove(callback)
-        self._subscribers = tuple(callbacks)
+            self._subscribers.remove(callback)
 
     def on_seal(self, callback: Callable[[Seal], None], failed: Callable[[], None] | None = None) -> None:
         """Call `callback`, and no other, with the seals that are made for this process, in another thread.
@@ -332,9 +335,11 @@ class AuditLogger:
 def _outcome_of(record: AuditRecord) -> str | None:
     """Return how a decision that was made elsewhere ended; None where a human is to answer first."""
     status, answer = record.result_status, record.human_decision
-    if answer is not None and status != Outcome.BLOCKED:
+    if status == Outcome.BLOCKED or (status == Outcome.DENIED and answer in (None, Outcome.APPROVED)):
+        return status
+    if answer is not None:
         return answer
-    if status in (Outcome.BLOCKED, Outcome.DENIED):
+    if status == Outcome.DENIED:
         return status
     return None if status is None and record.approval == Approval.APPROVE else Outcome.ALLOWED.value
 

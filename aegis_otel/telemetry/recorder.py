@@ -121,7 +121,7 @@ class Recorder:
         outcome = (call.outcome or Outcome.ERROR)._value_  # `.value` costs ten times as much
         level = risk(record)
         self._counts.add(semconv.METRIC_DECISIONS, decision_labels(record, outcome, level))
-        if call.signal is _NO_SPAN:
+        if call.signal is _NO_SPAN and self._is_silent():  # an SDK may have come while a human was asked
             return
         call_span = _call_span(call)
         call_span.refresh(call)
@@ -141,7 +141,9 @@ class Recorder:
 
     def executing(self, call: Call) -> AbstractContextManager[None]:
         """Return a context for the time the body runs; it sets `call.error_type` when the body raises."""
-        return _NO_CONTEXT if call.signal is _NO_SPAN else Executing(self._outlets, _call_span(call), call)
+        if call.signal is _NO_SPAN and self._is_silent():
+            return _NO_CONTEXT
+        return Executing(self._outlets, _call_span(call), call)
 
     def closed(self, call: Call) -> None:
         """End `govern_tool`. A second time does nothing."""

@@ -282,7 +282,8 @@ def _interrupted(audit: Path, durability: str, linger_s: float, *, after: int) -
             sys.setprofile(None)
         gc.enable()
         patch.setattr(group_commit, "LINGER_S", 0.005)
-        mark = journal.append(decided(decision_id="after"))
+        mark = journal.mark()
+        journal.append(decided(decision_id="after"))
         asyncio.run(journal.sync(mark))
         assert len(_committers()) <= 1
         synced_in_time = dict(synced)  # a file is synced at its end too

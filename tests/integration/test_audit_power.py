@@ -244,7 +244,8 @@ async def test_a_file_that_cannot_be_closed_stops_no_sync(
     journal = Journal(tmp_path / "audit")
     journal.append(decided(decision_id="first"))
     monkeypatch.setattr(os, "close", refuse)
-    mark = journal.append(decided(decision_id="second"))
+    mark = journal.mark()
+    journal.append(decided(decision_id="second"))
     await until(lambda: len(refused) > 0)
     monkeypatch.setattr(os, "close", close)
     journal.append(decided(decision_id="third"))
@@ -312,6 +313,25 @@ async def test_a_sync_that_fails_blocks_the_call(power: Any, disk: Disk) -> None
     assert (await made.runtime.run_one(action(2))).ok
     assert [seen.get("action_params") for seen in body.seen] == ['{"n":0}', '{"n":2}']
     assert len(files(made.audit)) >= 2
+
+
+async def test_a_sync_that_fails_while_a_line_is_written_blocks_its_call(
+    power: Any, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The failed sync may have been of the page that the line is on, and the system says so only once."""
+    made, body = power()
+    await made.runtime.run_one(action(0))
+    commit, write = made.runtime.audit._journal._commit, os.write
+
+    def lose(descriptor: int, data: bytes) -> int:
+        written = write(descriptor, data)
+        monkeypatch.setattr(os, "write", write)
+        commit.lost += 1  # as the thread that syncs does in this moment
+        return written
+
+    monkeypatch.setattr(os, "write", lose)
+    assert (await made.runtime.run_one(action(1))).status is ResultStatus.BLOCKED
+    assert [seen.get("action_params") for seen in body.seen] == ['{"n":0}']
 
 
 async def test_a_failed_sync_is_not_forgotten_by_who_was_not_waiting(power: Any, disk: Disk) -> None:
@@ -434,8 +454,9 @@ async def _succeed(action: Action) -> Result:
 async def test_the_argument_wins_over_the_environment(disk: Disk, tmp_path: Path) -> None:
     journal = Journal(tmp_path / "audit", durability="process")
     journal.append(decided())
-    assert journal.append(completed()) is None
-    await journal.sync(None)
+    journal.append(completed())
+    assert journal.mark() is None
+    await journal.sync(journal.mark())
     assert disk.syncs == 0
 
 

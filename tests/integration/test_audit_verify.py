@@ -644,3 +644,18 @@ class TestB42:
         (finding,) = verify(audit).findings
         assert finding.file == str(segment.relative_to(audit))
         assert "with 2 rows of 2025-01-01T14:30:00.000000+00:00" in finding.what
+
+
+@pytest.mark.parametrize("outcome", ["blocked", "approved", "denied"])
+def test_a_call_whose_first_line_could_not_be_written_is_no_contradiction(
+    outcome: str, tmp_path: Path
+) -> None:
+    """The line does not say in which mode it ran, so nobody can tell; and it is sealed with its file."""
+    audit = tmp_path / "audit"
+    journal = Journal(audit)
+    journal.append(completed(decision_id="lost", outcome=outcome))
+    call(journal, "whole")
+    journal.close()
+    assert verify(audit).findings == []
+    assert len(seal(audit).seals) == 1
+    assert verify(audit).findings == []

@@ -180,13 +180,35 @@ def test_defaults_are_filled_in_wherever_a_schema_holds(
 
 
 @pytest.mark.parametrize(
-    ("parts", "default"),
-    [([{"default": None}, {"default": 5}], False), ([{"title": "x"}, {"default": 5}], True)],
+    ("parts", "filled"),
+    [
+        ([{"default": 5}], {"limit": 5}),
+        ([{"title": "x"}, {"default": 5}], {"limit": 5}),
+        ([{"default": 5}, {"anyOf": [{"default": 5}, {"type": "null"}]}], {"limit": 5}),
+        ([{"default": None}, {"default": 5}], {}),
+        ([{"default": 4}, {"default": 5}], {}),
+        ([{"default": None}, {"anyOf": [{"type": "integer", "default": 5}, {"type": "null"}]}], {}),
+    ],
+    ids=str,
 )
-def test_a_schema_has_the_default_that_is_filled_in(parts: list[dict[str, Any]], default: bool) -> None:
-    """The first that holds; what is asked of a schema and what is put into a call are one walk."""
+def test_a_schema_has_the_default_that_may_be_filled_in(
+    parts: list[dict[str, Any]], filled: dict[str, Any]
+) -> None:
+    """Where parts that hold together have different defaults, none is filled in, and there may be one."""
     schema = {"properties": {"limit": {"allOf": parts}}}
     sent: dict[str, Any] = {}
     assert fill_defaults(sent, schema)
-    assert (sent["limit"] is not None) is default
-    assert Reading(schema).at(("limit",)).default is default
+    assert sent == filled
+    assert Reading(schema).at(("limit",)).default
+
+
+def test_a_default_of_its_own_comes_before_those_of_what_it_refers_to() -> None:
+    schema = {"properties": {"limit": {"$ref": "#/$defs/D", "default": 1}}, "$defs": {"D": {"default": 2}}}
+    sent: dict[str, Any] = {}
+    assert fill_defaults(sent, schema)
+    assert sent == {"limit": 1}
+
+
+def test_prefix_items_that_are_no_list_say_nothing() -> None:
+    schema = {"properties": {"a": {"type": "array", "prefixItems": {"x": {}}, "items": {"default": 1}}}}
+    assert fill_defaults({"a": [{}]}, schema)

@@ -134,13 +134,14 @@ def _contradiction(row: AuditRecord) -> str | None:
     """Return what cannot be of a row; once it is sealed, `verify_rows.CONTRADICTIONS` finds it for ever."""
     if row.mode == Mode.MONITOR.value:
         return None
-    if row.outcome in (Outcome.ALLOWED, Outcome.APPROVED):
-        if row.result_status in (_BLOCKED_STATUS, _DENIED):
+    if row.mode == Mode.ENFORCE.value:  # a row whose first line could not be written does not say
+        if row.outcome in (Outcome.ALLOWED, Outcome.APPROVED):
+            if row.result_status in (_BLOCKED_STATUS, _DENIED):
+                return _STATED
+            if (row.outcome == Outcome.APPROVED) != (row.human_decision == "approved"):
+                return _STATED
+        elif row.outcome is not None and row.result_status in _LET_THROUGH:
             return _STATED
-        if (row.outcome == Outcome.APPROVED) != (row.human_decision == "approved"):
-            return _STATED
-    elif row.outcome is not None and row.result_status in _LET_THROUGH:
-        return _STATED
     if row.result_status not in _LET_THROUGH:
         return None
     if row.approval == Approval.BLOCK.value:

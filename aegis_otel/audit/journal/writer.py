@@ -88,11 +88,8 @@ class Journal:
         """The audit directory, absolute."""
         return self._directory
 
-    def append(self, record: AuditRecord) -> int | None:
+    def append(self, record: AuditRecord) -> None:
         """Write one line. On return it survives the death of the process, though not of the machine.
-
-        Returns:
-            What `sync` has to be given to wait for this line; None where nothing is to be waited for.
 
         Raises:
             AuditError: nothing was written; the message names the path and the cause.
@@ -124,14 +121,18 @@ class Journal:
                 if isinstance(error, OSError):
                     raise failure("write the audit at", self._directory, error) from error
                 raise
-            if self._commit is None:
-                return None
-            mark = self._commit.lost
-            self._commit.written()
-            return mark
+            if self._commit is not None:
+                self._commit.written()
+
+    def mark(self) -> int | None:
+        """Return what `sync` has to be given to wait for the lines behind it; None where none is waited for.
+
+        It has to be taken before the lines are appended: a loss while they are written counts.
+        """
+        return None if self._commit is None else self._commit.lost
 
     async def sync(self, mark: int | None) -> None:
-        """Wait until what was appended since the line of `mark` survives what `durability` says.
+        """Wait until what was appended since `mark` survives what `durability` says.
 
         Raises:
             AuditError: it may not; the message names the path and the cause.

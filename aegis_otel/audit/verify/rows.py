@@ -36,7 +36,7 @@ _REFUSED = f"{_ENFORCED} AND result_status IN ('success', 'failed')"
 # As `answers.call_history` has it. What an earlier version wrote states no outcome: it was derived.
 _OUTCOME = f"""
 schema_version >= 3 AND outcome IS NOT NULL
-AND (outcome NOT IN {tuple(map(str, Outcome))} OR ({_ENFORCED} AND CASE
+AND (outcome NOT IN {tuple(map(str, Outcome))} OR (mode = 'enforce' AND CASE
     WHEN outcome IN ('allowed', 'approved') THEN result_status IN ('blocked', 'denied')
         OR (outcome = 'approved') <> (coalesce(human_decision, '') = 'approved')
     ELSE result_status IN ('success', 'failed') END))

@@ -251,16 +251,21 @@ class SchemaWalk:
         )
 
     def defaults(self, schemas: Iterable[Any]) -> Iterator[Any]:
-        """Yield what may be filled in: a schema's own default comes before those of its alternatives."""
+        """Yield what may be filled in: a schema's own default alone, where it has one.
+
+        Else the defaults of all that hold together with it and of its alternatives: where these differ,
+        nobody can tell which one the body sees.
+        """
         seen: set[int] = set()
         waiting = deque(schemas)
         while waiting:
             parts = self.parts(waiting.popleft(), loops=True)
-            own = next((part for part in parts if "default" in part), None)
-            if own is not None:
-                yield own["default"]
+            if "default" in parts[0]:
+                yield parts[0]["default"]
                 continue
             for part in parts:
+                if "default" in part:
+                    yield part["default"]
                 if id(part) not in seen:
                     seen.add(id(part))
                     waiting += [each for options in _choices(part) for each in options]
@@ -477,6 +482,7 @@ class _Fill:
 def _item(part: Mapping[str, Any], index: int) -> list[Any]:
     """Return what one schema says of an item of a list."""
     items = part.get("items")
-    places = part.get("prefixItems") or (items if isinstance(items, list) else ())
+    prefix = part.get("prefixItems")
+    places = prefix if prefix and isinstance(prefix, list) else items if isinstance(items, list) else ()
     found = places[index] if index < len(places) else part.get("additionalItems", items)
     return [found] if isinstance(found, Mapping) else []

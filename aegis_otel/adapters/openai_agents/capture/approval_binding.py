@@ -126,9 +126,9 @@ class Approvals:
         """Return whether the call needs an approval, as the SDK says it: an object or, before 0.24, a bool.
 
         Args:
-            check: Of the call. evaluate: The SDK's own evaluation of the tool's `needs_approval`. It is not
-            called for a call that
-                was answered.
+            check: The check of the call.
+            evaluate: The SDK's own evaluation of the tool's `needs_approval`; not called where the call was
+                answered.
         """
         if check.before is None:
             evaluation = await evaluate()

@@ -93,7 +93,11 @@ def abilities(agent: object, tools: Iterable[object]) -> Iterator[Ability]:
             yield Ability(name, f"what `{name_of(tool)}` does", CODEX_AGENT)
     if _read(agent, "prompt") is not None:
         yield Ability(name, "prompt", STORED_PROMPT)
-    yield from request_fields(name, _read(agent, "model_settings"))
+    settings = _read(agent, "model_settings")
+    if isinstance(settings, Exception):
+        yield Ability(name, "?", unknown(settings))
+    else:
+        yield from request_fields(name, settings)
     if _makes_tools(agent):
         yield Ability(name, f"what `{type(agent).__name__}` adds", AGENT_CLASS)
     for handoff in items(agent, "handoffs"):
