@@ -101,7 +101,7 @@ class Plain:
         if (
             line.stage == "decided"
             and all(getattr(line, name) is None for name in SAID)
-            and _contradiction(line) is None
+            and _contradiction(line, begun=True) is None
         ):
             return self._FIRST if line.result_status in (_OPEN, None) else self._FINAL
         return self._OTHER
@@ -126,15 +126,21 @@ def find_wrong(lines: Sequence[AuditRecord], holds: Holds) -> Wrong | None:
             return Wrong(what, place)
         approved = _approved_after(row, line, holds, approved)
         row, before = with_line(row, line), line
-    what = _contradiction(row)
+    what = _contradiction(row, begun=first.stage == "decided")
     return None if what is None else Wrong(what, len(later))
 
 
-def _contradiction(row: AuditRecord) -> str | None:
-    """Return what cannot be of a row; once it is sealed, `verify_rows.CONTRADICTIONS` finds it for ever."""
+def _contradiction(row: AuditRecord, *, begun: bool) -> str | None:
+    """Return what cannot be of a row; once it is sealed, `verify.rows.CONTRADICTIONS` finds it for ever.
+
+    Args:
+        row: The lines of a call, folded.
+        begun: Whether its first line is there. One that could not be written has left out the mode, and so
+            nobody can tell what the outcome should be.
+    """
     if row.mode == Mode.MONITOR.value:
         return None
-    if row.mode == Mode.ENFORCE.value:  # a row whose first line could not be written does not say
+    if begun:
         if row.outcome in (Outcome.ALLOWED, Outcome.APPROVED):
             if row.result_status in (_BLOCKED_STATUS, _DENIED):
                 return _STATED

@@ -33,10 +33,11 @@ from aegis_otel.model import Outcome
 
 _ENFORCED = "coalesce(mode, '') <> 'monitor'"
 _REFUSED = f"{_ENFORCED} AND result_status IN ('success', 'failed')"
-# As `answers.call_history` has it. What an earlier version wrote states no outcome: it was derived.
+# As `answers.call_history` has it. What an earlier version wrote states no outcome: it was derived. A row
+# without its first line has no schema version.
 _OUTCOME = f"""
 schema_version >= 3 AND outcome IS NOT NULL
-AND (outcome NOT IN {tuple(map(str, Outcome))} OR (mode = 'enforce' AND CASE
+AND (outcome NOT IN {tuple(map(str, Outcome))} OR ({_ENFORCED} AND CASE
     WHEN outcome IN ('allowed', 'approved') THEN result_status IN ('blocked', 'denied')
         OR (outcome = 'approved') <> (coalesce(human_decision, '') = 'approved')
     ELSE result_status IN ('success', 'failed') END))
