@@ -178,7 +178,22 @@ def _fingerprint(contents: list[bytes | PolicyError]) -> Fingerprint:
     )
 
 
-class PolicyWatcher:
+class _Watch:
+    """What both ways to watch files have: whose policy it is, the files, and whom to call."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        path: str | Path | Sequence[str | Path],
+        interval: float = 1.0,
+        on_reload: OnReload | None = None,
+    ) -> None:
+        self._runtime = runtime
+        self._files = PolicyFiles(path, interval)
+        self._on_reload = on_reload
+
+
+class PolicyWatcher(_Watch):
     """Watches policy files by their content and updates a Runtime when they change.
 
     They are taken together: when one of them is invalid, gone or has lost all its rules, the policy in
@@ -196,17 +211,7 @@ class PolicyWatcher:
         ConfigError: no file is given, or `interval` is no time that can be waited for.
     """
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        path: str | Path | Sequence[str | Path],
-        interval: float = 1.0,
-        on_reload: OnReload | None = None,
-    ) -> None:
-        self._runtime = runtime
-        self._files = PolicyFiles(path, interval)
-        self._on_reload = on_reload
-        self._task: asyncio.Task[None] | None = None
+    _task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start watching. Files changed since the policy in force was made of them are taken, too; files it
@@ -254,7 +259,7 @@ _PATIENCE_S = 5.0
 """How long `stop` waits for a look under way, which a file system that hangs can hold for ever."""
 
 
-class PolicyWatchThread:
+class PolicyWatchThread(_Watch):
     """A `PolicyWatcher` on a daemon thread of its own; a forked process gets a thread of its own, too.
 
     Constructing one starts nothing.
@@ -270,18 +275,8 @@ class PolicyWatchThread:
         ConfigError: no file is given, or `interval` is no time that can be waited for.
     """
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        path: str | Path | Sequence[str | Path],
-        interval: float = 1.0,
-        on_reload: OnReload | None = None,
-    ) -> None:
-        self._runtime = runtime
-        self._files = PolicyFiles(path, interval)
-        self._on_reload = on_reload
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+    _stop: threading.Event | None = None
+    _thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Start watching, as `PolicyWatcher.start` does. Starting twice is starting once.
@@ -298,17 +293,16 @@ class PolicyWatchThread:
     def stop(self) -> None:
         """Stop watching; nothing changes once this has returned. Stopping twice is stopping once."""
         thread, self._thread = self._thread, None
-        self._stop.set()
+        if self._stop is not None:
+            self._stop.set()
         _running.discard(self)
         atexit.unregister(self.stop)
         if thread is not None and thread is not threading.current_thread():
             thread.join(_PATIENCE_S)
 
     def _launch(self) -> None:
-        self._stop = threading.Event()  # its own, so that no start revives a thread that was told to stop
-        thread = threading.Thread(
-            target=self._watch, args=(self._stop,), name="aegis-policy-watcher", daemon=True
-        )
+        stop = self._stop = threading.Event()  # its own, so that no start revives a thread that was stopped
+        thread = threading.Thread(target=self._watch, args=(stop,), name="aegis-policy-watcher", daemon=True)
         thread.start()
         self._thread = thread
 

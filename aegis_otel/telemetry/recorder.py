@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from time import time_ns  # by its name, for a program may replace the module's clock
 from typing import TYPE_CHECKING
 
-import opentelemetry._logs._internal as _logs_globals
-import opentelemetry.metrics._internal as _metrics_globals
 from opentelemetry import trace
 from opentelemetry._logs import LoggerProvider, get_logger_provider
 from opentelemetry.context import get_current
@@ -40,6 +39,10 @@ if TYPE_CHECKING:
     from aegis_otel.policy import Policy
 
 _log = logging.getLogger("aegis_otel")
+# Where OpenTelemetry keeps its global providers, which it has no public way to read without a look into the
+# environment. A release that keeps them elsewhere costs speed alone: spans are made as if there were an SDK.
+_logs_globals = sys.modules.get("opentelemetry._logs._internal")
+_metrics_globals = sys.modules.get("opentelemetry.metrics._internal")
 _NO_SPAN = object()
 """The `signal` of a call whose signals go nowhere."""
 _NO_CONTEXT = nullcontext()

@@ -48,13 +48,13 @@ class Failure(NamedTuple):
 
     lines: Sequence[str]
     problem: str
-    """What it says of the place."""
+    """The parser's description of the problem."""
     context: str
-    """What it was reading."""
+    """The parser's description of what it was reading."""
     mark: Mark
-    """Where it gave up."""
+    """The place where it gave up."""
     start: Mark | None
-    """Where that which it was reading begins."""
+    """The place where what it was reading begins."""
 
     def line(self, number: int) -> str:
         return self.lines[number] if 0 <= number < len(self.lines) else ""
@@ -68,7 +68,7 @@ class Failure(NamedTuple):
 
 
 def explain(text: str, problem: str, context: str, mark: Mark, start: Mark | None) -> Fault:
-    """Return what the parser stumbled over; see `Failure` for the arguments."""
+    """Return what the parser could not read; see `Failure` for the arguments."""
     lines = re.split(r"\r\n|\n", text.removeprefix("\ufeff"))
     failure = Failure(lines, problem, context, mark, start)
     for check in (_tab, _quote, _special, _flow, _colon, _indentation):
