@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, ParentBased, 
 from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.util.types import Attributes
 
+from aegis_otel import semconv
 from aegis_otel.audit.record import RecordStatus
 from aegis_otel.governance.call import Call
 from aegis_otel.model import Approval, Outcome, RiskLevel
@@ -277,6 +278,17 @@ def test_without_a_provider_nothing_happens() -> None:
     assert (call.record.trace_id, call.record.span_id) == (None, None)
     assert get_current() == before
     assert threading.active_count() == threads
+
+
+def test_an_sdk_that_comes_while_a_human_is_asked_has_the_decision(
+    seen: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that began without a provider made no span; its one event goes to the provider there is now."""
+    recorder, call = Recorder(), make_call(approval=Approval.APPROVE)
+    recorder.opened(call)
+    monkeypatch.setattr("opentelemetry._logs._internal._LOGGER_PROVIDER", seen.logger_provider)
+    finish(recorder, call, Outcome.APPROVED, RecordStatus.SKIPPED)
+    assert [event["name"] for event in seen.events()] == [semconv.EVENT_DECISION]
 
 
 def test_without_an_sdk_a_callers_trace_is_kept() -> None:
