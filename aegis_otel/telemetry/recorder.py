@@ -71,6 +71,7 @@ class Recorder:
         logger_provider: LoggerProvider | None = None,
     ) -> None:
         self._providers = (tracer_provider, meter_provider, logger_provider)
+        self._has_own_provider = any(self._providers)
         self._tracer = (tracer_provider or get_tracer_provider()).get_tracer(semconv.SCOPE, __version__)
         self._events = Events(logger_provider)
         self._instruments = Instruments(meter_provider)
@@ -93,13 +94,15 @@ class Recorder:
         It is asked for each call, since an SDK may be installed at any time. OpenTelemetry's own functions
         look into the environment, which takes longer than all signals of a call do without an SDK.
         """
-        return (
-            not any(self._providers)
-            and getattr(trace, "_TRACER_PROVIDER", self) is None
-            and getattr(_logs_globals, "_LOGGER_PROVIDER", self) is None
-            and getattr(_metrics_globals, "_METER_PROVIDER", self) is None
-            and trace.get_current_span() is trace.INVALID_SPAN
-        )
+        if (
+            self._has_own_provider
+            or getattr(trace, "_TRACER_PROVIDER", self) is not None
+            or getattr(_logs_globals, "_LOGGER_PROVIDER", self) is not None
+            or getattr(_metrics_globals, "_METER_PROVIDER", self) is not None
+        ):
+            return False
+        context = get_current()
+        return not context or trace.get_current_span(context) is trace.INVALID_SPAN
 
     def awaiting(self, call: Call) -> AbstractContextManager[None]:
         """Return a context for the time a human takes; at its end `record.human_decision` is the answer."""
@@ -124,8 +127,10 @@ class Recorder:
         outcome = (call.outcome or Outcome.ERROR)._value_  # `.value` costs ten times as much
         level = risk(record)
         self._counts.add(semconv.METRIC_DECISIONS, decision_labels(record, outcome, level))
-        if call.signal is _NO_SPAN and self._is_silent():  # an SDK may have come while a human was asked
-            return
+        if call.signal is _NO_SPAN:
+            if call.channel is None or self._is_silent():
+                return
+            call.signal = None  # an SDK was installed while a human was asked, and gets the rest
         call_span = _call_span(call)
         call_span.refresh(call)
         context = call_span.context
@@ -144,7 +149,7 @@ class Recorder:
 
     def executing(self, call: Call) -> AbstractContextManager[None]:
         """Return a context for the time the body runs; it sets `call.error_type` when the body raises."""
-        if call.signal is _NO_SPAN and self._is_silent():
+        if call.signal is _NO_SPAN:
             return _NO_CONTEXT
         return Executing(self._outlets, _call_span(call), call)
 
