@@ -9,8 +9,7 @@ OLDEST := $(CACHE)/oldest
 ENGINES := $(CACHE)/engines
 SDKS := 0.24.0 0.21.1
 # What depends on how the SDK behaves.
-SDK_TESTS := tests/tutorial $(addprefix tests/integration/test_,$(addsuffix .py,call_table coverage govern_agent \
-	governed_tool instrument matrix realtime sdk_approvals tool_kinds tracing_bridge zero_code))
+SDK_TESTS := tests/tutorial tests/adapters
 SDK_RUN = $(CACHE)/sdk-$$sdk/bin/pip install --quiet --no-deps --force-reinstall . && \
 	$(CACHE)/sdk-$$sdk/bin/python tests/sdk/run.py $(CACHE)/sdk-$$sdk/openai_agents-$$sdk
 export RUFF_CACHE_DIR := $(CACHE)/ruff
@@ -82,7 +81,7 @@ test-sdk-quick: $(CACHE)/sdk-0.24.0/.ready ## of that the files about tools, on 
 
 test-engines: $(ENGINES)/.ready ## Spark (needs Java) and ClickHouse's engine on the sealed Parquet and on events
 	AEGIS_REQUIRE_STACK=1 $(ENGINES)/bin/python -m pytest -q \
-		tests/integration/test_audit_engines.py tests/integration/test_clickhouse.py
+		tests/audit/lake/test_other_engines.py tests/audit/lake/test_clickhouse.py
 
 test-stack: $(DEV)/.ready ## the collector and what stands behind it, run for real
 	AEGIS_REQUIRE_STACK=1 $(DEV)/bin/python -m pytest -q --timeout 1800 tests/stack
@@ -92,7 +91,7 @@ collector: ## the OpenTelemetry Collector of collector/builder.yaml (needs Go; s
 
 soak: $(DEV)/.ready ## the audit under 200 kills, killed at every step, and 40,000 calls of 8 processes
 	KILLS=200 STEPS=all CALLS=5000 $(DEV)/bin/python -m pytest -n 2 -q --timeout 3600 \
-		tests/integration/test_audit_crash.py tests/integration/test_audit_processes.py
+		tests/audit/test_crash.py tests/audit/test_processes.py
 
 check: $(DEV)/.ready ## formatting, lint and types
 	$(DEV)/bin/ruff format --check .

@@ -1,5 +1,5 @@
 from __future__ import annotations
 
-from tests.integration.conftest import installed
+from tests.adapters.openai_agents.conftest import installed
 
 __all__ = ["installed"]

@@ -23,8 +23,8 @@ from aegis_otel import AegisInstrumentor, ConfigError
 from aegis_otel.audit.record import RecordStatus
 from aegis_otel.model import Approval, Outcome, RiskLevel
 from aegis_otel.telemetry.recorder import Recorder
-from tests.kit import Telemetry
-from tests.telemetry import finish, make_call
+from tests.support.kit import Telemetry
+from tests.support.telemetry import finish, make_call
 
 POLICY = """\
 version: "1"

@@ -19,7 +19,7 @@ from agents import (
 from agents.testing import ScriptedModel, assistant_message, function_call
 
 from aegis_otel.adapters.openai_agents import governed_tool
-from tests.kit import Bench, make_bench
+from tests.support.kit import Bench, make_bench
 
 FREE = {"version": "1", "defaults": {"risk_level": "low", "approval": "auto"}, "rules": []}
 LOOKS = {

@@ -20,7 +20,7 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 
 from aegis_otel.runtime.audit import AuditLogger
 from tests.cases.paused_runs import ALLOWS, ASKS, Desk
-from tests.kit import Bench
+from tests.support.kit import Bench
 
 BENCH = Callable[..., Bench]
 NOT_APPROVED = "Tool execution was not approved."

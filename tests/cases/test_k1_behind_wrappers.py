@@ -32,7 +32,7 @@ from tests.cases.test_k1_judged_arguments import (
     stripped,
     url,
 )
-from tests.kit import make_bench
+from tests.support.kit import make_bench
 
 HANDED = "_function_tool_arguments"
 Start = Callable[..., Instrumentation]

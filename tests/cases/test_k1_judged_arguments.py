@@ -33,7 +33,7 @@ from typing_extensions import TypedDict
 from aegis_otel.adapters.openai_agents import governed_tool
 from aegis_otel.model import Action
 from aegis_otel.policy import Policy
-from tests.kit import Bench, make_bench
+from tests.support.kit import Bench, make_bench
 
 BLOCKED = "[AEGIS BLOCKED] Action blocked by policy rule: limit"
 

@@ -18,7 +18,7 @@ from aegis_otel.adapters.openai_agents import governed_tool
 from aegis_otel.model import PolicyDecision
 from aegis_otel.policy import Policy
 from aegis_otel.runtime.system import RealSystem
-from tests.kit import make_bench
+from tests.support.kit import make_bench
 
 ASKS = {"version": "1", "defaults": {"approval": "approve"}, "rules": []}
 LIMITS = {

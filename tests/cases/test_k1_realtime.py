@@ -30,7 +30,7 @@ from tests.cases.test_k1_judged_arguments import (
     typed,
     url,
 )
-from tests.kit import Bench
+from tests.support.kit import Bench
 
 MAKE = Callable[..., Bench]
 

@@ -18,7 +18,7 @@ from aegis_otel.adapters.openai_agents import governed_tool
 from aegis_otel.model import PolicyDecision
 from aegis_otel.runtime.approval import CallbackApprovalHandler, Question, current_question
 from tests.cases.test_k1_judged_arguments import BLOCKED, call, policy
-from tests.kit import make_bench
+from tests.support.kit import make_bench
 
 ASKS: dict[str, Any] = {
     "version": "1",

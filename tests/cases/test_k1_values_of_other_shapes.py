@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass as validated_dataclass
 from typing_extensions import TypedDict
 
 from tests.cases.test_k1_judged_arguments import BLOCKED, call, governed, named, policy
-from tests.kit import make_bench
+from tests.support.kit import make_bench
 
 
 @validated_dataclass

@@ -18,7 +18,7 @@ from aegis_otel import Policy
 from aegis_otel.adapters.openai_agents import governed_tool
 from aegis_otel.adapters.openai_agents.gates import actions
 from aegis_otel.runtime.audit import AuditLogger
-from tests.kit import make_bench
+from tests.support.kit import make_bench
 
 LONG = "delete_" + "x" * 80
 

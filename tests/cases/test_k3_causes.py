@@ -26,7 +26,7 @@ from aegis_otel.runtime.approval import (
     NoTerminal,
     WebhookApprovalHandler,
 )
-from tests.kit import POLICY, Bench
+from tests.support.kit import POLICY, Bench
 
 BENCH = Callable[..., Bench]
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYqr"

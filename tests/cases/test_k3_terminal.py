@@ -23,7 +23,7 @@ from aegis_otel import Action, Policy, Result, ResultStatus
 from aegis_otel.adapters.base import BaseExecutor
 from aegis_otel.model import PolicyDecision
 from aegis_otel.runtime.approval import CallbackApprovalHandler, CLIApprovalHandler, NobodyToAsk
-from tests.kit import POLICY, Bench
+from tests.support.kit import POLICY, Bench
 
 BENCH = Callable[..., Bench]
 LABELS = r"Action|Target|Agent|Risk|Rule|Reason|Params|Desc|Id|Until|Note|Why"

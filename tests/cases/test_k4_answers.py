@@ -22,7 +22,7 @@ from aegis_otel.audit.seals.hash_chain import journal_origin, link
 from aegis_otel.audit.verify.verify import verify
 from aegis_otel.runtime.audit import AuditLogger
 from tests.cases.paused_runs import ASKS, Desk, approve_unseen
-from tests.kit import Bench
+from tests.support.kit import Bench
 
 BENCH = Callable[..., Bench]
 

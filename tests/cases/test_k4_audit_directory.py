@@ -26,7 +26,7 @@ from aegis_otel.audit.seals.seal_log import read_seals
 from aegis_otel.audit.verify.verify import verify
 from aegis_otel.cli import main as aegis
 from aegis_otel.runtime.audit import AuditLogger
-from tests.records import completed, decided, python, select
+from tests.support.records import completed, decided, python, select
 
 ROOT = Path(__file__).parents[2]
 LONG_AGO = "2026-11-22T00:00:00.000000+00:00"
@@ -161,7 +161,7 @@ wrapper.chmod(0o700)
 sys.executable = str(wrapper)
 from aegis_otel.audit.journal import writer as module
 from aegis_otel.audit.journal.writer import Journal
-from tests.records import decided
+from tests.support.records import decided
 module.ROTATE_BYTES = module.SEAL_BYTES = 500
 done = threading.Event()
 journal = Journal(sys.argv[1])
@@ -236,7 +236,7 @@ def test_k4_seal_with_a_path_removes_nothing(
     audit: Path, tmp_path: Path, name: str, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither sealing nor pruning opens or removes what a seal names outside of the audit."""
-    from tests.integration.test_audit_signature import make_key
+    from tests.audit.seals.test_signature import make_key
 
     notes = audit.parent / "notes.md"
     sealed(audit, "a")
@@ -344,7 +344,7 @@ from aegis_otel.audit.lake.sealing import seal
 from aegis_otel.audit.verify.verify import verify
 from aegis_otel.cli import main as aegis
 from aegis_otel.runtime.audit import AuditLogger
-from tests.records import decided, select
+from tests.support.records import decided, select
 
 def command(*arguments):
     result = CliRunner().invoke(aegis, ["audit", *arguments, "--db", str(audit)])
@@ -456,7 +456,7 @@ from pathlib import Path
 resource.setrlimit(resource.RLIMIT_DATA, (1 << 30, 1 << 30))
 from aegis_otel import AuditError
 from aegis_otel.audit.verify.verify import verify
-from tests.records import select
+from tests.support.records import select
 try:
     select(sys.argv[1])
 except AuditError as error:

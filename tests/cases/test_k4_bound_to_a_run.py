@@ -12,7 +12,7 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 from aegis_otel import AuditError
 from aegis_otel.adapters.openai_agents import answered_by
 from tests.cases.paused_runs import ASKS, Desk, approve_unseen
-from tests.kit import Bench
+from tests.support.kit import Bench
 
 BENCH = Callable[..., Bench]
 

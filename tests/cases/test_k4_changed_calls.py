@@ -22,8 +22,8 @@ from tests.cases.test_k4_planted_lines import (
     plant,
     write,
 )
-from tests.kit import Bench
-from tests.records import completed, statuses, wait_until_seen
+from tests.support.kit import Bench
+from tests.support.records import completed, statuses, wait_until_seen
 
 __all__ = ["audit"]
 BENCH = Callable[..., Bench]

@@ -28,9 +28,9 @@ from aegis_otel.audit.maintenance.retention import prune
 from aegis_otel.audit.seals.hash_chain import link, seals_origin
 from aegis_otel.audit.seals.seal_log import read_seals
 from aegis_otel.cli import main as aegis
-from tests.integration.test_audit_signature import make_key
-from tests.object_storage import Asked, Bucket, listing, machines
-from tests.records import completed, decided
+from tests.audit.seals.test_signature import make_key
+from tests.support.object_storage import Asked, Bucket, listing, machines
+from tests.support.records import completed, decided
 
 URL = "s3://bucket/our/audits"
 FOLDER = "our/audits"

@@ -16,7 +16,7 @@ from aegis_otel.audit.lake.sealing import seal
 from aegis_otel.audit.record import SCHEMA_VERSION, AuditRecord, RecordStatus, encode
 from aegis_otel.audit.seals.hash_chain import journal_origin, link, stated
 from aegis_otel.audit.verify.verify import verify
-from tests.records import completed, decided
+from tests.support.records import completed, decided
 
 WRITER = "evil-1-deadbeef"
 

@@ -10,7 +10,7 @@ import pytest
 from agents import Runner
 
 from tests.cases.paused_runs import ALLOWS, ASKS, Desk
-from tests.kit import Bench
+from tests.support.kit import Bench
 
 BENCH = Callable[..., Bench]
 USED = "[AEGIS ERROR] Action not run: its approval was used or withdrawn meanwhile"

@@ -15,7 +15,7 @@ from agents.tool_context import ToolContext
 
 from aegis_otel import Policy
 from tests.cases.paused_runs import ALLOWS, ASKS, Desk, approve_unseen, changed, unbound
-from tests.kit import Bench
+from tests.support.kit import Bench
 
 BENCH = Callable[..., Bench]
 MODES = ["handler", "sdk"]

@@ -13,8 +13,8 @@ import pytest
 from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.query import sandbox
 from aegis_otel.audit.seals.seal_log import read_seals
-from tests.integration.test_audit_signature import make_key
-from tests.records import completed, decided
+from tests.audit.seals.test_signature import make_key
+from tests.support.records import completed, decided
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,7 +24,7 @@ import logging, os, sys, threading
 from pathlib import Path
 from aegis_otel.audit.journal import writer as module
 from aegis_otel.audit.journal.writer import Journal
-from tests.records import decided
+from tests.support.records import decided
 
 logging.basicConfig()
 here = Path(__file__).parent

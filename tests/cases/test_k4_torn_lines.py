@@ -14,7 +14,7 @@ from aegis_otel.audit.lake.sealing import seal
 from aegis_otel.audit.record import AuditRecord
 from tests.cases.test_k4_planted_lines import audit, call, first, found, yes
 from tests.cases.test_k4_planted_lines import plant as plant_whole
-from tests.records import select, statuses, wait_until_seen
+from tests.support.records import select, statuses, wait_until_seen
 
 __all__ = ["audit"]
 

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from aegis_otel.cli import main
 from tests.cases.paused_runs import ASKS, Desk
 from tests.cases.test_k4_answers import forged_yes, plant
-from tests.kit import Bench
-from tests.unit.test_cli_report import Page
+from tests.report.test_report import Page
+from tests.support.kit import Bench
 
 BENCH = Callable[..., Bench]
 

@@ -24,9 +24,9 @@ from aegis_otel.audit.seals.seal_log import read_seals
 from aegis_otel.audit.verify.verify import verify
 from aegis_otel.cli import main as aegis
 from aegis_otel.runtime.audit import AuditLogger
-from tests.integration.test_audit_signature import make_key
-from tests.integration.test_audit_witness import Collector
-from tests.records import completed, decided, encode_line, select, wait_until_seen
+from tests.audit.seals.test_signature import make_key
+from tests.audit.verify.test_witness import Collector
+from tests.support.records import completed, decided, encode_line, select, wait_until_seen
 
 
 def sealed(audit: Path, *names: str) -> Path:

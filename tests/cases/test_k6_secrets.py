@@ -30,7 +30,7 @@ from aegis_otel.report.queries import MAX_CALLS
 from aegis_otel.runtime.approval import CLIApprovalHandler, WebhookApprovalHandler
 from aegis_otel.runtime.approval.webhook import Signer
 from tests.cases.secret_shapes import Shape, harmless, secrets
-from tests.kit import Bench, make_bench
+from tests.support.kit import Bench, make_bench
 
 AUTO = {"version": "1", "defaults": {"risk_level": "low", "approval": "auto"}, "rules": []}
 ASK = {"version": "1", "defaults": {"risk_level": "low", "approval": "approve"}, "rules": []}

@@ -18,8 +18,8 @@ from aegis_otel.audit.lake.sealing import seal
 from aegis_otel.audit.maintenance.retention import prune
 from aegis_otel.cli import main
 from tests.cases.paused_runs import ASKS, Desk
-from tests.kit import Bench
-from tests.records import wait_until_seen
+from tests.support.kit import Bench
+from tests.support.records import wait_until_seen
 
 BENCH = Callable[..., Bench]
 

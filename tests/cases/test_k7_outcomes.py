@@ -35,9 +35,9 @@ from agents.tool import ShellCallOutcome, ShellCommandOutput
 
 from aegis_otel.adapters.openai_agents import governed_tool
 from aegis_otel.runtime.audit import AuditLogger
-from tests.integration.conftest import installed  # noqa: F401 - a fixture
-from tests.integration.local_kinds import KINDS, a_call, an_agent, read_by, run
-from tests.kit import Bench
+from tests.adapters.openai_agents.conftest import installed  # noqa: F401 - a fixture
+from tests.adapters.openai_agents.local_kinds import KINDS, a_call, an_agent, read_by, run
+from tests.support.kit import Bench
 
 INSTALL = Callable[..., Bench]
 ALLOW = {

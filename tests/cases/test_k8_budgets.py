@@ -23,10 +23,10 @@ from aegis_otel.cli import main
 from aegis_otel.errors import AuditError
 from aegis_otel.model import Action
 from aegis_otel.runtime.audit import AuditLogger
-from tests.integration.conftest import installed  # noqa: F401 - a fixture
-from tests.integration.local_kinds import Body, a_function, an_agent, run
-from tests.kit import Bench
-from tests.records import decided
+from tests.adapters.openai_agents.conftest import installed  # noqa: F401 - a fixture
+from tests.adapters.openai_agents.local_kinds import Body, a_function, an_agent, run
+from tests.support.kit import Bench
+from tests.support.records import decided
 
 BLOCK = {
     "version": "1",

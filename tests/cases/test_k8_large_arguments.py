@@ -16,7 +16,7 @@ from agents.tool_context import ToolContext
 from aegis_otel.adapters.openai_agents import governed_tool
 from aegis_otel.adapters.openai_agents.capture.function_tools import Gates
 from tests.cases.test_k1_judged_arguments import policy
-from tests.kit import Bench, make_bench
+from tests.support.kit import Bench, make_bench
 
 TEXT = json.dumps({"items": [{"k": f"v{n}", "n": n} for n in range(30_000)], "limit": 5})
 """A megabyte, which takes a tenth of a second to be read, frozen and compared."""

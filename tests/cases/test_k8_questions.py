@@ -25,7 +25,7 @@ from aegis_otel.runtime.approval import (
     current_question,
 )
 from tests.cases.paused_runs import ASKS, Desk
-from tests.kit import Bench
+from tests.support.kit import Bench
 
 BENCH = Callable[..., Bench]
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYqr"

@@ -18,7 +18,7 @@ from agents.tool_context import ToolContext
 from aegis_otel.adapters.openai_agents import governed_tool
 from aegis_otel.model import Action
 from aegis_otel.policy import Policy
-from tests.kit import make_bench
+from tests.support.kit import make_bench
 
 GENEROUS = 0.5
 """Seconds, where the old code took 41, and the new takes a few milliseconds of an idle machine."""

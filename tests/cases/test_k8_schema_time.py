@@ -13,7 +13,7 @@ from agents.tool_context import ToolContext
 
 from aegis_otel.adapters.openai_agents import governed_tool
 from tests.cases.test_k8_schema_budget import MANY, WIDE, _body, called
-from tests.kit import make_bench
+from tests.support.kit import make_bench
 
 NOISE = 6
 LIMIT = 0.010 * NOISE

@@ -12,7 +12,7 @@ import pytest
 from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.lake.sealing import seal
 from aegis_otel.audit.seals.seal_log import read_seals
-from tests.records import decided, files
+from tests.support.records import decided, files
 
 
 @pytest.fixture

@@ -24,10 +24,10 @@ from agents import (
 from agents.testing import ScriptedModel, assistant_message, function_call
 from pydantic import BaseModel
 
+from tests.adapters.openai_agents.local_kinds import Body, Editor, Screen
 from tests.cases.test_k2_names import Server
 from tests.cases.test_k8_schema_budget import MANY
-from tests.integration.local_kinds import Body, Editor, Screen
-from tests.kit import Bench
+from tests.support.kit import Bench
 
 
 def blocks(name: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from aegis_otel.audit.query.views import VIEWS
 from aegis_otel.audit.record import COLUMNS
 from aegis_otel.cli import main
 from aegis_otel.runtime.audit import AuditLogger
-from tests.records import decided
+from tests.support.records import decided
 
 LONG = "reconcile_customer_ledger_entries_with_the_bank_statement"
 CONVERSATION = "conv_689667905b048191b4740501625afd940c7533ace33a2dab"

@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 from aegis_otel.audit.lake.sealing import seal
 from aegis_otel.cli import main
 from aegis_otel.runtime.audit import AuditLogger
-from tests.records import decided
-from tests.unit.test_cli_report import Page
+from tests.report.test_report import Page
+from tests.support.records import decided
 
 ASKED = {"approval": "approve", "risk_level": "CRITICAL", "matched_rule": "ask", "action_type": "pay"}
 CALLS: tuple[dict[str, Any], ...] = (

@@ -12,8 +12,8 @@ from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.lake.sealing import seal
 from aegis_otel.audit.verify.verify import verify
 from aegis_otel.cli import main as aegis
-from tests.integration.test_audit_signature import make_key, rewrite, sealed
-from tests.records import decided, statuses
+from tests.audit.seals.test_signature import make_key, rewrite, sealed
+from tests.support.records import decided, statuses
 
 
 def run(*arguments: str | Path) -> Any:

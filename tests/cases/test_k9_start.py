@@ -22,7 +22,7 @@ from aegis_otel.adapters.base import BaseExecutor
 from aegis_otel.adapters.openai_agents.capture_point import CapturePoint
 from aegis_otel.errors import ConfigError
 from aegis_otel.runtime.approval import CLIApprovalHandler
-from tests.kit import POLICY, Bench
+from tests.support.kit import POLICY, Bench
 
 BENCH = Callable[..., Bench]
 ROOT = Path(aegis_otel.__file__).parents[1]

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.seals.seal_log import read_seals
 from aegis_otel.cli import main
-from tests.integration.test_audit_witness import Collector
-from tests.records import completed, decided
+from tests.audit.verify.test_witness import Collector
+from tests.support.records import completed, decided
 
 TEXT = (Path(__file__).parents[2] / "docs" / "audit-proof.md").read_text(encoding="utf-8")
 COMMANDS = [

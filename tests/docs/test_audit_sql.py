@@ -19,7 +19,7 @@ from aegis_otel.audit.query.views import VIEWS
 from aegis_otel.audit.record import COLUMNS
 from aegis_otel.cli import main
 from aegis_otel.runtime.audit import AuditLogger
-from tests.records import decided
+from tests.support.records import decided
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "audit-sql.md").read_text(encoding="utf-8")

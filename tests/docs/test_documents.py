@@ -18,7 +18,7 @@ from aegis_otel import Action, Policy
 from aegis_otel.cli import main as aegis
 from aegis_otel.config import SETTINGS
 from aegis_otel.runtime.audit import AuditLogger
-from tests.records import decided
+from tests.support.records import decided
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ["README.md", "docs/approvals.md", "docs/executors.md"]
@@ -86,7 +86,7 @@ def test_python_snippets_run(block: Block, folder: Path) -> None:
 
 
 def test_every_command_is_of_a_kind_that_a_test_runs() -> None:
-    """`aegis` and `python` below, the rest by test_package.py and test_zero_code.py."""
+    """`aegis` and `python` below, the rest by test_package.py and test_auto_instrument.py."""
     assert {command.split()[0] for command in commands()} == {
         *("aegis", "python", "make", "pip", "python3"),
         *("export", "opentelemetry-instrument"),

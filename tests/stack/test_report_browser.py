@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 from aegis_otel.cli import main
 from aegis_otel.runtime.audit import AuditLogger
-from tests.records import decided
 from tests.stack.browser import Browser, started
+from tests.support.records import decided
 
 CHROMIUM = shutil.which("chromium")
 if CHROMIUM is None and os.environ.get("AEGIS_REQUIRE_STACK") != "1":

@@ -1,0 +1,315 @@
+"""`aegis audit show`: the whole life of one call, and why."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from aegis_otel import Policy
+from aegis_otel.cli import main
+from aegis_otel.runtime.audit import AuditLogger
+from tests.support.records import completed, decided
+
+POLICY = """\
+version: "1"
+rules:
+  - name: searches
+    match: {type: "search*"}
+    approval: auto
+  - name: large
+    match: {type: pay}
+    conditions: {param_gt: {amount: 1000}}
+    approval: block
+  - name: to_known
+    match: {type: pay}
+    conditions: {param_eq: {account.number: "DE00"}}
+    approval: auto
+  - name: payments
+    match: {type: pay}
+    risk_level: high
+    approval: approve
+  - name: rest
+    approval: block
+"""
+ID = "01930000-0000-7000-8000-0000000000aa"
+
+
+@pytest.fixture
+def digest() -> str:
+    Path("policy.yaml").write_text(POLICY)
+    return Policy.from_text(POLICY).digest
+
+
+def pay(digest: str, **changed: Any) -> None:
+    """A payment that a human approved and that then failed."""
+    AuditLogger().append(
+        decided(
+            **{
+                "decision_id": ID,
+                "timestamp": "2026-11-22T14:30:00.250000+00:00",
+                "action_type": "pay",
+                "action_target": "bank",
+                "action_params": '{"amount":50,"account":{"number":"DE11"}}',
+                "risk_level": "HIGH",
+                "approval": "approve",
+                "matched_rule": "payments",
+                "reason": "rule `payments` matched",
+                "policy_digest": digest,
+                "human_decision": "approved",
+                "approver": "ops",
+                "approval_wait_s": 3.5,
+                "result_status": "failed",
+                "result_error": "ValueError: no",
+                "duration_s": 0.25,
+                "agent_name": "Bo",
+                "tool_name": "pay",
+                "host": "h",
+                "pid": 7,
+            }
+            | changed
+        )
+    )
+
+
+def show(*arguments: str, **options: Any) -> Result:
+    return CliRunner().invoke(main, ["audit", "show", *arguments], catch_exceptions=False, **options)
+
+
+def test_all_of_it(digest: str) -> None:
+    pay(digest)
+    assert (
+        show(ID).stdout
+        == f"""\
+{ID}  HIGH  failed
+
+  action        pay -> bank
+  arguments     {{"amount": 50, "account": {{"number": "DE11"}}}}
+  agent         Bo
+  tool          pay
+  session       a3f1b2c4d5e6
+  process       h 7
+  rule          payments (approve)
+  reason        rule `payments` matched
+  policy        {digest}
+  error         ValueError: no
+
+Life
+  2026-11-22 14:30:00.250     +0.000 s  decided    a human is asked
+  2026-11-22 14:30:03.750     +3.500 s  resolved   approved by ops
+  2026-11-22 14:30:04.000     +3.750 s  completed  failed: ValueError: no
+
+Why
+   searches (auto) does not match  [policy.yaml:3:5]
+       `match.type` `search*`: no
+   large (block) does not match  [policy.yaml:6:5]
+       `match.type` `pay`: yes
+       `param_gt` on `amount` the number `1000`: no
+   to_known (auto) does not match  [policy.yaml:10:5]
+       `match.type` `pay`: yes
+       `param_eq` on `account.number` `DE00`: no
+=> payments (approve) matches  [policy.yaml:14:5]
+       `match.type` `pay`: yes
+   rest (block) not asked  [policy.yaml:18:5]
+  so it decided: rule `payments` matched
+"""
+    )
+
+
+def test_for_programs(digest: str) -> None:
+    """The row as elsewhere, the moments, and the explanation."""
+    pay(digest)
+    found = json.loads(show(ID, "--format", "json").stdout)
+    assert found["row"] == AuditLogger().get_log()[0]
+    assert [(m["stage"], m["at"], m["after_s"], m["what"]) for m in found["life"]] == [
+        ("decided", "2026-11-22T14:30:00.250000+00:00", 0.0, "a human is asked"),
+        ("resolved", "2026-11-22T14:30:03.750000+00:00", 3.5, "approved by ops"),
+        ("completed", "2026-11-22T14:30:04+00:00", 3.75, "failed: ValueError: no"),
+    ]
+    why = found["explanation"]
+    assert (why["matched_rule"], why["policy_digest"]) == ("payments", digest)
+    assert (why["is_the_policy_that_decided"], why["agrees_with_the_row"]) == (True, True)
+    assert [rule["match"] for rule in why["rules"]] == [*["does not match"] * 3, "matches", "not asked"]
+    assert why["rules"][1]["checks"][1] == {
+        "label": "`param_gt` on `amount`",
+        "wanted": "the number `1000`",
+        "answer": False,
+    }
+
+
+def test_every_name_stands_apart_from_its_value(digest: str) -> None:
+    ids = ("tool_call_id", "session_id", "conversation_id", "trace_id", "span_id")
+    pay(digest, **{name: f"<{name}>" for name in ids})
+    lines = [line for line in show(ID).stdout.splitlines() if "<" in line]
+    assert [line.split("  ")[-1].strip() for line in lines] == [f"<{name}>" for name in ids]
+    assert {line.index("<") for line in lines} == {16}
+
+
+def test_monitor_mode_is_to_be_seen(digest: str) -> None:
+    """In the first line, and no word says that somebody was asked or something was blocked."""
+    pay(digest, mode="monitor", approval="block", human_decision=None, approval_wait_s=None)
+    lines = show(ID).stdout.splitlines()
+    assert lines[0] == f"{ID}  HIGH  failed  (monitor)"
+    assert "  mode          monitor: decided and recorded, not enforced" in lines
+    assert "  2026-11-22 14:30:00.250     +0.000 s  decided    would be blocked" in lines
+    pay(digest, decision_id="other", mode="monitor", human_decision=None, approval_wait_s=None)
+    assert "decided    a human would be asked" in show("other").stdout
+    assert "(monitor)" not in show("other", "--format", "json").stdout
+
+
+class TestLife:
+    @pytest.mark.parametrize(
+        ("row", "moments"),
+        [
+            ({"result_status": "open"}, ["decided allowed", "completed not yet: it is running"]),
+            ({"result_status": "blocked", "approval": "block"}, ["decided blocked"]),
+            (
+                {"result_status": "pending", "approval": "approve"},
+                ["decided a human is asked", "completed not yet: the human has not answered"],
+            ),
+            (
+                {
+                    "result_status": "denied",
+                    "approval": "approve",
+                    "human_decision": "expired",
+                    "approval_wait_s": 300.0,
+                },
+                ["decided a human is asked", "resolved expired"],
+            ),
+            (
+                {
+                    "result_status": "denied",
+                    "approval": "approve",
+                    "approval_wait_s": 0.1,
+                    "approval_reason": "broken",
+                },
+                ["decided a human is asked", "resolved no answer: broken"],
+            ),
+            ({"result_status": "success", "duration_s": 2.0}, ["decided allowed", "completed success"]),
+            (
+                {
+                    "result_status": "blocked",
+                    "approval": "block",
+                    "human_decision": "approved",
+                    "approval_wait_s": 1.0,
+                },
+                ["decided a human is asked", "resolved approved"],
+            ),
+        ],
+    )
+    def test_every_kind_of_call(self, row: dict[str, Any], moments: list[str]) -> None:
+        audit = AuditLogger()
+        audit.append(decided(**row))
+        found = json.loads(show("0001", "--format", "json").stdout)["life"]
+        assert [f"{moment['stage']} {moment['what']}" for moment in found] == moments
+
+    def test_a_lost_call_says_so(self) -> None:
+        audit = AuditLogger()
+        audit.append(decided())
+        audit.close()
+        assert "completed  unknown: its process was gone before it said" in show("0001").stdout
+
+
+class TestWhy:
+    def test_without_a_policy_it_says_how_to_get_one(self) -> None:
+        pay("sha256:other")
+        assert "give the policy that decided with --policy FILE" in show(ID).stdout
+        assert json.loads(show(ID, "--format", "json").stdout)["explanation"] is None
+
+    def test_a_policy_nearby_counts_only_if_it_decided(self, digest: str) -> None:
+        """Another one, or one that is not valid, is not even mentioned."""
+        pay("sha256:other")
+        assert "give the policy that decided" in show(ID).stdout
+        Path("policy.yaml").write_text("rules: 5")
+        assert show(ID).exit_code == 0
+
+    def test_a_policy_that_is_given_is_used_and_named_for_what_it_is(self, digest: str) -> None:
+        pay("sha256:other")
+        result = show(ID, "--policy", "policy.yaml")
+        assert f"this is not the policy that decided: it is {digest}" in result.stdout
+        assert "payments (approve) matches" in result.stdout
+
+    def test_a_policy_that_is_not_valid(self) -> None:
+        pay("x")
+        Path("bad.yaml").write_text("rules: 5")
+        result = show(ID, "--policy", "bad.yaml")
+        assert (result.exit_code, result.stdout) == (3, "")
+        assert result.stderr.startswith("Error: bad.yaml:1:8: ")
+
+    def test_a_redacted_value_makes_no_claim(self, digest: str) -> None:
+        """What the rule looked at is not in the audit: its answer is unknown."""
+        pay(digest, action_params='{"amount":50,"account":"[REDACTED]"}')
+        out = show(ID).stdout
+        assert "to_known (auto) unknown" in out
+        assert "`param_eq` on `account.number` `DE00`: unknown: the value it looks at is redacted" in out
+        assert "so it decided" in out  # payments is the stricter: unknown or not, it is what was decided
+
+    def test_a_verdict_that_cannot_be_repeated_is_admitted(self, digest: str) -> None:
+        pay(digest, action_params='{"amount":"[REDACTED]","account":{"number":"DE11"}}')
+        out = show(ID).stdout
+        assert "large (block) unknown" in out
+        assert "this is not what it decided: the audit has no redacted value" in out
+        assert json.loads(show(ID, "--format", "json").stdout)["explanation"]["agrees_with_the_row"] is False
+
+    def test_it_is_explained_at_the_time_it_was_decided(self) -> None:
+        """After a yes that is when the human had answered."""
+        evening = '{name: evening, conditions: {time_after: "14:31"}, approval: approve, risk_level: high}'
+        text = f"rules:\n  - {evening}\n"
+        Path("policy.yaml").write_text(text)
+        late = {"matched_rule": "evening", "approval_wait_s": 90.0}
+        pay(Policy.from_text(text).digest, **late)
+        assert "evening (approve) matches" in show(ID).stdout
+        pay(Policy.from_text(text).digest, decision_id="other", **late, human_decision="denied")
+        assert "evening (approve) does not match" in show("other").stdout
+
+
+class TestId:
+    @pytest.fixture(autouse=True)
+    def audit(self) -> None:
+        logger = AuditLogger()
+        for id in ("0193-aa-11", "0193-ab-12", "0193-ab-13", "0193-ab"):
+            logger.append(decided(decision_id=id))
+            logger.append(completed(decision_id=id))
+
+    @pytest.mark.parametrize(
+        ("id", "found"),
+        [("0193-aa", "0193-aa-11"), ("13", "0193-ab-13"), ("0193-ab", "0193-ab"), ("b-12", "0193-ab-12")],
+    )
+    def test_the_beginning_or_the_end_will_do(self, id: str, found: str) -> None:
+        """And the whole id always does, whatever else begins with it."""
+        assert show(id).stdout.startswith(f"{found}  CRITICAL  success")
+
+    def test_more_than_one(self) -> None:
+        result = show("0193-ab-")
+        assert (result.exit_code, result.stdout) == (1, "")
+        first, *ids = result.stderr.splitlines()
+        assert first == "more than one call has an id with `0193-ab-`, among them:"
+        assert sorted(ids) == ["  0193-ab-12", "  0193-ab-13"]
+
+    @pytest.mark.parametrize("id", ["nope", "%", "' OR true --", "\x1b[2J"])
+    def test_none(self, id: str) -> None:
+        result = show(id)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.startswith("no call with the id `")
+        assert "\x1b" not in result.stderr
+
+
+def test_b44_nothing_in_a_value_acts_on_the_terminal(digest: str) -> None:
+    """B44: in any column, in both formats."""
+    evil = "\x1b[2K\x1b]0;x\x07\u202e\r\n[bold]x[/]"
+    texts = (
+        "session_id",
+        "action_type",
+        "action_target",
+        "approver",
+        "approval_reason",
+        "result_error",
+        "reason",
+    )
+    pay(digest, action_params=json.dumps({evil: evil}), **dict.fromkeys(texts, evil))
+    for form in ("text", "json"):
+        assert not re.search(r"[^\n\x20-\x7e]", show(ID, "--format", form).stdout)
