@@ -161,7 +161,10 @@ _shared_record = lru_cache(maxsize=1024)(_named_record)
 
 
 def recorded_name(value: object) -> str:
-    """Return a name or an id as rows have it: redacted, and cut where it is long."""
+    """Return a name or an id as rows have it: redacted, and cut where it is long.
+
+    A target may be a connection string, and the name of an agent may come from a request.
+    """
     if type(value) is str and len(value) > READ:  # of a server or a model: not all of it is redacted
         return cut_name(redact_text(value[:READ]), value)
     name = redact_name(value)

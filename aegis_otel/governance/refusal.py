@@ -56,6 +56,7 @@ WITHDRAWN = Refusal(
     RecordStatus.CANCELLED,
     "cancelled",
 )
+"""The row says `cancelled`, the decision event `expired`: nobody answered in time."""
 UNAVAILABLE = Refusal(
     "ERROR",
     "Action not run: governance is unavailable",

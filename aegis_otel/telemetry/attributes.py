@@ -1,4 +1,9 @@
-"""The attributes of signals about a call, built from its record. What is not known is left out."""
+"""The attributes of signals about a call, built from its record. What is not known is left out.
+
+Each attribute costs about a microsecond, so a signal has what it is needed for. The decision event is
+complete, because a span may be sampled away. The span leaves out the digests of policy and arguments, what
+the rule asked for, and the reason where the call ran.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 """The instruments, created from the table in `semconv`, and the counts behind the observable ones.
 
 Counts are plain integers that meters read when they collect: adding to a synchronous OpenTelemetry counter
-costs ten times as much, and cannot start a series at zero without faking a measurement.
+costs ten times as much, and cannot start a series at zero without faking a measurement. Rules have
+their series at zero from the start, so that the first CRITICAL decision of a process is an increase, which an
+alert can see.
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 Spans are started with an explicit parent and all their attributes, and made current only where other code
 runs inside them. Context managers are classes: a generator-based one costs more than what it manages.
+
+The SDK's tracing starts none of them: at the start of its function span it knows a name and nothing else, so
+a sampler would not see the risk.
 """
 
 from __future__ import annotations

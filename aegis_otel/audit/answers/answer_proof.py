@@ -3,6 +3,10 @@
 Whoever can write to the audit directory can write a line that says "approved", and chain it. So an answer
 also carries an HMAC, made by the process that took it, with a key that lies outside of the directory. What
 that proves is in docs/approvals.md, "What an answer proves".
+
+An HMAC and no signature, because it needs no package and proves the same on one machine: that a process which
+can read a file of the user took the answer. Proofs are made and checked here alone, so that signatures of who
+took the answer can take their place.
 """
 
 from __future__ import annotations

@@ -1,8 +1,23 @@
-"""Sealing: complete journal files become Parquet, and their open calls are carried over.
+"""Sealing: complete journal files become Parquet, and the lines of calls that go on are carried over.
 
-docs/design.md, "The audit lake", has the order of the steps and why it is safe to be killed between any two.
+The steps, in this order:
 
-The files of a seal in the making: written beside their place, then put there all together.
+1. Take the lock of `seals.jsonl`; whoever does not get it leaves.
+2. Cut off a torn last line of it. Remove drafts, and files of a seal that was never finished.
+3. Remove journal files that a seal covers and segments that a seal replaced, more than a minute ago.
+4. Find out which writers are gone, then read.
+5. Write the segments and the carried file under draft names, fsync, rename, fsync the directories.
+6. Append the seal with one write, fsync.
+
+The line of step 6 is the commit: a crash before it leaves everything as it was, a crash after it leaves
+nothing to do. What becomes complete meanwhile is for the next time. Merging is no step of its own: a segment
+is written from the new rows of a day and, where `_plan` says so, from the rows of the segments that it
+replaces.
+
+A call is sealed when all its lines are in complete files and it has ended, or when it is `open` and its last
+writer is gone: then as `unknown`. All other lines of complete files are carried over: they stay lines of the
+journal, under the writer that may still end the call. A file whose chain is broken is not sealed, nor is a
+later one of its writer: it stays readable, and is reported.
 """
 
 from __future__ import annotations
@@ -46,7 +61,7 @@ from aegis_otel.errors import AuditError
 
 
 class Drafts:
-    """Makes the files of the next seal; none has its name before `publish`."""
+    """Makes the files of the next seal beside their places; none has its name before `publish`."""
 
     def __init__(self, directory: Path, log: SealLog) -> None:
         self._directory = directory
@@ -230,6 +245,9 @@ def _next_seal(directory: Path, log: SealLog, found: CompleteFiles, changed: dic
     lake = {segment.segment: segment for segment in scan_lake(directory).segments}
     paths = {number: directory / LAKE / segment.file for number, segment in lake.items()}
     drafts = Drafts(directory, log)
+    # DuckDB reads copies of the journal files and of the segments that are relied on: whoever changes a file
+    # while it is read, and puts it back, changes no sealed row. Segments that are merged are read where they
+    # lie: a row that is changed there does not fit its digest.
     with opened() as connection, drafts.taken_back(), TemporaryDirectory(prefix="aegis-seal-") as copies:
         journals = [files.write_copy(copies, file.path.name, file.content) for file in found.files]
         builder = SegmentBuilder(connection, journals, found.elsewhere, found.alive, paths)
@@ -276,7 +294,8 @@ def _amend(builder: SegmentBuilder, log: SealLog) -> dict[str, str]:
     """Have calls that were sealed as unknown given the outcome that their own writers state.
 
     The process of such a writer has a file that was sealed with the call, or before: who comes later did not
-    run it, and cannot know what became of it.
+    run it, and cannot know what became of it. No other process has anything true to add: only the writer of
+    the last line of an open call can end it, and a call that waits for an answer is never sealed.
 
     Returns:
         By their names, what to say of files with lines that say so and are of other writers.

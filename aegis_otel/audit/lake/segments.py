@@ -1,9 +1,19 @@
-"""Sealed rows: lines of journal files folded into Parquet, a file a day, by DuckDB.
+"""Segments: lines of journal files folded into Parquet by DuckDB, and digests of the rows.
 
-Digests of sealed rows: a merge of segments writes rows into a new file, and they stay recognizable there.
+A segment has the rows of one day, sorted by `timestamp` and `decision_id`: the columns of the audit, and last
+`segment`, the number of the segment that the row was first sealed in. A row keeps that number when segments
+are merged, and the seal of that segment has a digest of all such rows: so a row is the same wherever it is.
 
-A row keeps the number of the segment that it was first sealed in, and the seal of that segment has a digest
-of all such rows. docs/design.md, "The audit lake", has the definition, so that anybody can compute it.
+One file a month would save a query most of the 4 ms in which it opens thirty files, and make every merge and
+every retention thirty times as large.
+
+The digest of a row is the SHA-256 of its columns that are not null, in their order, each as
+`<place>=<length>:<value>` in UTF-8. The place counts from 0, the length is the bytes of the value. A time is
+its microseconds since 1970, a `DOUBLE` the digits of its 64 bits. The digest of a segment's new rows is the
+SHA-256 of their sorted digests in hexadecimal, one behind the other. It costs 3 % of the processor time of a
+sealing of 5,000 calls. A row that was amended is digested as it was before: its status was `unknown`, and the
+seal has the other three columns. Segments of earlier versions have no digest: their rows count as new in the
+first segment with one that they are merged into, and nothing proves that step.
 """
 
 from __future__ import annotations
@@ -51,6 +61,8 @@ def row_digest(values: Mapping[str, str] = {}) -> str:
 def digest_of(rows: str) -> str:
     """Return an SQL aggregate for the digest of rows: that of their sorted digests.
 
+    A sum of digests would need no number of a segment, but a short one can be forged by rows made to fit.
+
     Args:
         rows: The expression that has the digest of each row.
     """
@@ -77,7 +89,8 @@ _TYPES = [(column.name, column.sql_type) for column in COLUMNS] + [("segment", "
 _WAS = ", ".join(f"was_{name}" for name in BEFORE)
 _EMPTY = ", ".join(f"NULL::{sql_type} AS {quoted(name)}" for name, sql_type in _TYPES)
 
-# A call is sealed when nothing more can come of it, and nothing of it lies elsewhere.
+# A call is sealed when nothing more can come of it, and nothing of it lies elsewhere. A question outlives the
+# process that asked it, so `pending` is never sealed.
 _CALLS = """
 CREATE TABLE call AS
 SELECT {shown}, writer, coalesce(timestamp::DATE, current_date)::VARCHAR AS day

@@ -2,7 +2,25 @@
 
 Nothing is copied and no database file exists: the view reads the sealed segments and the journal whenever it
 is queried, so it shows a call as soon as it is decided, and no reader stands in the way of a writer, of a
-sealer or of another reader. docs/design.md, "The audit lake", says why each call is seen once.
+sealer or of another reader.
+
+Each call is seen once. A query takes the seals that were made a second before it began. It reads the segments
+that these name and none of them replaced, and the journal files that none of them covers. What such a seal
+names was in place before the query listed any file, because the time of a seal is taken after that. What a
+later seal covers or replaces is still there, because nothing is removed within a minute
+(`audit.lake.cleanup.GRACE`). A carried line may be seen twice for a moment: a row is the fold of its lines,
+and folding a line twice changes nothing. A query that takes more than a minute, or a sealer that stands still
+as long between the time of its seal and its line, can leave a query without a file: it fails, and never
+answers wrongly.
+
+A clock that is set back leaves younger seals out of account until it has caught up, and their files in place
+as long: the sealer goes by the same clock, and no seal is dated before another. One case is left: where the
+clock is set back by more than a second while a query runs, and a seal is made in the rest of that query, the
+segments of that seal may be missing in that one answer.
+
+Other ways were weighed. A list of files bound to the connection is out of date with the first seal. A list
+made for each query needs a Python function in DuckDB, which needs NumPy. An anti-join of ids over the lake
+costs more than most queries. With a lock of readers, one dashboard could keep every file for ever.
 """
 
 from __future__ import annotations
@@ -61,12 +79,15 @@ WHERE file NOT IN (SELECT unnest(journals).file FROM seal)
 
 # The name comes first, because it is all that a count needs, and no column is read for it. The file that is
 # there for its columns is among `closed`: they are taken from it, and no row of it counts, whatever it holds.
+# It is never removed, so no removal comes between listing it and opening it for the columns.
 _LAKE = """
 SELECT filename, {columns} FROM {segments} WHERE filename NOT IN ({closed}) AND filename IN (FROM live)
 """
 
-# One look at the seals for a whole query. Were there two, a seal that comes between them would count for the
-# segments and not for the journals, or the other way round.
+# The seals are read once for a whole query. Were they read twice, a seal that comes between would count for
+# the segments and not for the journals, or the other way round, and rows would be doubled or lost: the line
+# of a seal comes after the time in it, on a machine that sleeps by more than the second above. Read once, it
+# is there or not, and either answer is right.
 _PARTS = """
 WITH seal AS MATERIALIZED ({seal}), live AS ({live}), line AS NOT MATERIALIZED ({line})
 """
@@ -107,6 +128,8 @@ _EMPTY = f"SELECT {_TYPED} WHERE false UNION ALL BY NAME"  # without `SCHEMA`, w
 _PARQUET = "allow_empty = true, hive_partitioning = false, filename = true"
 
 _KEPT_BYTES = 64 << 20
+"""Bytes of complete files whose lines are read once a connection: they never change. To fold their calls once
+as well was measured twice and gains nothing: the layers it adds take as long to bind as the folding."""
 _PATIENCE_S = 0.02
 """So long a writer may take to end a line; a file that is torn by then is read as it is, and not again."""
 

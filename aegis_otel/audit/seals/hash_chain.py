@@ -1,8 +1,17 @@
-"""Chained lines: each ends with a digest of itself and of the line before it.
+"""The hash chain of journal and seals: each line ends with a digest of itself and of the line before it.
 
-A line is a JSON object whose last member is `chain`: the SHA-256 of the chain value before it and of the
-line without that member. So a line cannot be edited, removed, moved or brought from elsewhere without a
-break that shows where; docs/design.md, "The audit lake", has the format.
+A line is a JSON object whose last member is `chain`, so it ends in `,"chain":"<64 hex>"}`. The value is the
+SHA-256 of two texts, one after the other: the chain value before it, as 64 ASCII digits, and the line without
+that member, with its closing brace and without its newline. So a line cannot be edited, removed, moved or
+brought from elsewhere without a break that shows where.
+
+The first line of a writer follows `sha256("aegis journal <audit> <writer>")`; the first line of the writer's
+next file follows the last line of the file before. The first seal follows `sha256("aegis seals <audit>")`.
+`<audit>` is the id of the audit (`audit.keys.audit_id`).
+
+A write that fails does not advance the chain, and the child of a fork is a writer of its own. A chain value
+is not a signature: whoever can write to the directory can compute one. The witness (`audit.verify.witness`)
+and the signature of a seal (`audit.seals.signing`) answer that.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """`seals.jsonl`: one chained line for each seal, append only. A seal takes effect with its line.
 
-docs/design.md, "The audit lake", says what a seal means to a reader. The file's lock is that of who seals.
+`Seal` lists the members of a line, in their order. `audit.query.connection` says what a seal means to a
+reader. Whoever seals holds the lock of the file.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ VERSION = 3
 """The version of this format and of the table. A reader refuses a newer one rather than misread it."""
 
 TAG = 8
-"""The number of digits of the chain value before a seal that the names of its files carry."""
+"""The number of digits of the chain value before a seal that the names of its files carry. They tell a file
+of a seal that was never finished from one of a seal that `seals.jsonl` has lost."""
 
 # What names may stand in a seal. They are opened, sent and removed by these names, so nothing else is
 # accepted.
@@ -76,7 +78,8 @@ class Covered(msgspec.Struct, frozen=True):
     """In `journal/`."""
     lines: int
     chain: str
-    """The chain value of its last line; empty for a carried file, which has no writer."""
+    """The chain value of its last line. Empty for a carried file, which has no writer: the seal that made the
+    file has its SHA-256."""
 
 
 class Carried(msgspec.Struct, frozen=True):
@@ -102,9 +105,10 @@ class Amended(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Removed(msgspec.Struct, frozen=True):
-    """What retention took away: a gap that is stated, in a seal that replaces segments by nothing."""
+    """What retention took away: a gap that is stated, in a signed seal that replaces segments by nothing."""
 
     segments: tuple[int, ...]
+    """The same numbers as `Seal.replaces`."""
     rows: int
     first: str | None
     """Timestamps of the oldest and newest row removed."""
@@ -121,12 +125,14 @@ class Seal(msgspec.Struct, frozen=True, omit_defaults=True):
     audit: str
     """See `audit.keys.audit_id`."""
     sealed_at: str
-    """ISO 8601 in UTC."""
+    """ISO 8601 in UTC; never before that of the seal before it."""
     segments: tuple[Segment, ...]
     replaces: tuple[int, ...]
     """Numbers of segments that these take the place of."""
     journals: tuple[Covered, ...]
+    """By writer and number; empty in a seal that only merges."""
     carried: Carried | None
+    """None where no call was open."""
     removed: Removed | None = None
     amended: tuple[Amended, ...] = ()
     signature: str = ""
@@ -136,7 +142,10 @@ class Seal(msgspec.Struct, frozen=True, omit_defaults=True):
     previous: str = ""
     """The chain value that its line follows; not in the line."""
     unknown: int = 0
-    """Calls that it is the first to seal and whose outcome nobody knows; for who made it, not in the line."""
+    """Calls that it is the first to seal and whose outcome nobody knows; for who made it, not in the line.
+
+    The sealer counts them for `aegis.audit.unknown_outcomes`, because a call is sealed once: the process that
+    died cannot count them, and a reader would count them again each time."""
 
     @property
     def rows(self) -> int:

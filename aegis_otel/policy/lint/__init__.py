@@ -1,7 +1,12 @@
 """The linter: what is probably not meant in a policy that loads.
 
-Each module here is one family of checks; `FAMILIES` is the one list of them. A check is a function from a
-`Subject` to findings, and a new one is added to the family it belongs to.
+Each family of checks is a module here, and `FAMILIES` lists them. A check is a generator from a `Subject`
+(the policy and, if they are known, its tools) to findings. A new check
+
+1. is added to the family that it belongs to, or is a new module that is named in `FAMILIES`;
+2. tries an action with `Subject.runs` where that is possible, so that its message has a tried example;
+3. has a policy in `tests/cases/lint/open/` with an attack that runs, and no error for those in `lint/sound/`;
+4. compares pairs of rules only by an index of `glob_index`, and adds a `limits` finding where it gives up.
 """
 
 from __future__ import annotations

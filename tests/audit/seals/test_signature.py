@@ -80,7 +80,7 @@ def rewrite(audit: Path, *, signed: bool) -> None:
 
 
 def test_every_seal_is_signed_and_the_signature_holds(audit: Path, public: Path) -> None:
-    """Over the chain value that the line has without it, by the definition in docs/design.md."""
+    """Over the chain value that the line has without it, by the definition in audit/seals/signing.py."""
     for n in range(2):
         sealed(audit, str(n))
     key = serialization.load_pem_public_key(public.read_bytes())

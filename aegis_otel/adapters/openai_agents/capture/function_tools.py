@@ -4,6 +4,9 @@ The gate is asked where the SDK runs the input guardrails of a call, before them
 class puts it before the body, too, while what the user set stays in the instance. So MCP tools that are
 rebuilt in each turn, agents as tools, tools of agents handed to, and tools made earlier or later are all
 covered, and taking both away leaves no trace.
+
+The two functions that run input guardrails are private to the SDK. An SDK without them, or in which they take
+other arguments, is refused; where one no longer calls them, the gate before the body still decides.
 """
 
 from __future__ import annotations

@@ -4,6 +4,9 @@ It does so before it runs a call, when a saved run is resumed, and in a realtime
 else, its questions are answered by the policy and the audit as well, so that a run is paused, saved and
 resumed where the policy asks. Everybody else reads the tool's own `needs_approval`, and the SDK's own
 status.
+
+Where an SDK stops asking here, a gate finds no answer in the audit and falls back on the handler; the
+self-test of the capture point finds it, too.
 """
 
 from __future__ import annotations

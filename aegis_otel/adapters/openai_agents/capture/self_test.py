@@ -37,6 +37,8 @@ from aegis_otel.errors import ConfigError
 from aegis_otel.governance.interruptions import GOES, WAITS, Ruling
 
 _PATIENCE_S = 30.0
+"""Seconds for which the loop of the self-test may have nothing to do. The test takes some 20 ms and has no
+deadline, which a busy machine would miss."""
 _STEP_S = 0.5
 _STOPPED = ["stopped by the guardrail", "stopped by the invoker"]
 _STOPPED_BY_PROXY = "stopped by the proxy"

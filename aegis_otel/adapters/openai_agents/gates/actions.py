@@ -49,7 +49,12 @@ class ToolRequest(NamedTuple):
 
 
 class ActionFactory:
-    """Makes the Action of each call of one tool: arguments parsed as the SDK does, defaults filled in."""
+    """Makes the Action of each call of one tool: arguments parsed as the SDK does, defaults filled in.
+
+    A wrapper around the SDK's invoker (`dataclasses.replace(tool, on_invoke_tool=...)`) says nothing of what
+    it calls. The gate before it judges the arguments as they were sent. With `instrument()` the SDK's invoker
+    inside has a gate as well, which validates; with `governed_tool` alone it has none.
+    """
 
     def __init__(
         self,

@@ -3,7 +3,8 @@
 Two things never reach the invoker of a function tool. A synchronous function goes on in its thread when the
 coroutine that waits for it is cancelled; and `isError` of an MCP server's answer is dropped when the answer
 becomes the tool's output. Both are seen from within the SDK's implementation, of which a copy is run: the
-user's tool and its function stay as they are.
+user's tool and its function stay as they are. What a coroutine itself hands to threads or processes is not
+followed: cancelled, its row says `cancelled`.
 
 The body may also be another agent's run that stops for a human. The SDK then has the body return, keeps the
 inner run beside the call, and later calls the body again without the guardrails: one call, in parts.
@@ -115,7 +116,8 @@ def _reporting(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _begun(implementation: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap an implementation whose function cannot be found: once it has begun, its end is never seen."""
+    """Wrap an implementation whose function is not found: once it has begun, a cancelled call stays
+    `open`."""
 
     async def begun(context: ToolContext[Any], arguments: str) -> Any:
         seen = watch.get()

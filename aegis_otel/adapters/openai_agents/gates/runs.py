@@ -1,8 +1,9 @@
 """The id of a run of the SDK, which goes with the run when it is saved and resumed.
 
-The SDK has none: a trace may hold many runs, and tracing may be off. So a run is given one with its first
-call. It is kept with the run's context, shared with the contexts that the SDK derives from it, and written
-into the saved state of a run that waits for a human.
+The SDK has none: a trace may hold many runs, tracing may be off, and some providers number the ids of calls
+anew in each conversation. So a run is given one with its first call. It is kept with the run's context,
+shared with the contexts that the SDK derives from it, and written into the saved state of a run that waits
+for a human.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class Run:
         self.restored = marks is not None
         """True where the run comes from a saved text, which somebody may have changed."""
         self.marks = marks if marks is not None else set()
-        """Keyed digests of facts about the calls of the run; they are saved with it."""
+        """Keyed digests of facts about the calls of the run; they are saved with it. Whoever changes the
+        saved text can take one away, and is asked again, but cannot make one."""
         self.paused: set[str] = set()
         """Ids of calls that were put to a human in this process."""
 
