@@ -1,8 +1,8 @@
 """The audit record: one flat, versioned type for the journal line and the audit row.
 
-A call is at most three lines: `decided` (before anything runs), `resolved` (a human answered) and
-`completed`. A later line repeats only what changed; the row is the fold of the lines of one
-`decision_id`, the last value of each column winning and `timestamp` being the first line's.
+A call has a line `decided` (before anything runs), a line `resolved` for each answer of a human and each time
+that it is resumed, and a line `completed`. A later line repeats only what changed; the row is the fold of the
+lines of one `decision_id`, the last value of each column winning and `timestamp` being the first line's.
 
 What one call may write is bounded, since a model sends arguments as long as it likes, also for a call that is
 blocked: what is longer is cut, and the cut says how much is missing. The digest is of the whole, and

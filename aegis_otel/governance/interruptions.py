@@ -1,8 +1,9 @@
 """Calls that an agent SDK pauses for a human, and takes up again in this process or another.
 
-Nothing is kept in memory: a paused call is a `pending` row in the journal, an answer is a line behind it,
-and a resumed call takes up the row that has its id, its arguments and its agent. What the SDK's own saved
-state says counts for nothing here: an approval is one only if it is in the audit.
+Nothing is kept in memory: a paused call is a `pending` row in the journal, an answer is a line behind it, and
+a resumed call takes up the row that has its id, its arguments and its agent. What the SDK's own saved state
+says counts for nothing here: an approval is one only if it is in the audit. To ask again, the run has to be
+paused again.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ A segment has the rows of one day, sorted by `timestamp` and `decision_id`: the 
 `segment`, the number of the segment that the row was first sealed in. A row keeps that number when segments
 are merged, and the seal of that segment has a digest of all such rows: so a row is the same wherever it is.
 
-One file a month would save a query most of the 4 ms in which it opens thirty files, and make every merge and
-every retention thirty times as large.
+A query over a day takes 8 ms to plan and 4 ms to open thirty files, however little it reads. One file a month
+would save most of the 4 ms, and make every merge and every retention thirty times as large.
 
 The digest of a row is the SHA-256 of its columns that are not null, in their order, each as
 `<place>=<length>:<value>` in UTF-8. The place counts from 0, the length is the bytes of the value. A time is

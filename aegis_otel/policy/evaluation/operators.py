@@ -1,8 +1,9 @@
 """The comparisons of a rule's parameters. To add a `param_*` condition, add a row to `OPERATORS`.
 
-The loader, the published JSON Schema, the evaluator, the explanation and the linter read the row. Types never
-mix: text is not a number, a boolean is not a number, nothing is equal to NaN. A value that cannot be compared
-is unknown, and an unknown makes the stricter verdict win. No answer holds the value.
+The loader, the published JSON Schema, the evaluator, the explanation and the linter read the row; the table
+in docs/policy.md needs a line for it. Types never mix: text is not a number, a boolean is not a number,
+nothing is equal to NaN. A value that cannot be compared is unknown, and an unknown makes the stricter verdict
+win. No answer holds the value.
 """
 
 from __future__ import annotations
