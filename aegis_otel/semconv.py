@@ -93,31 +93,35 @@ GEN_AI_TOOL_CALL_ARGUMENTS = _attribute(
 )
 GEN_AI_AGENT_NAME = _attribute(
     "gen_ai.agent.name",
-    "the agent that asked; of a `handoff`, the one that hands over; of `invoke_workflow`, the workflow",
+    "the agent; on `handoff`, the agent that hands over; on `invoke_workflow`, the workflow",
 )
 GEN_AI_CONVERSATION_ID = _attribute("gen_ai.conversation.id", "the conversation or group the run belongs to")
 GEN_AI_WORKFLOW_NAME = _attribute(
     "gen_ai.workflow.name",
-    "`RunConfig.workflow_name`, or the name given to `trace()`; the conventions have `gen_ai.agent.name` "
-    "for it now, and the next release has no other",
+    "the old name of `gen_ai.agent.name` on `invoke_workflow`, until the next release: "
+    "`RunConfig.workflow_name`, or the name given to `trace()`",
 )
 GEN_AI_PROVIDER_NAME = _attribute(
-    "gen_ai.provider.name", "`openai`, whose API the SDK speaks; the server may be another's"
+    "gen_ai.provider.name", "`openai`, the API that the SDK uses; another company may run the server"
 )
-GEN_AI_REQUEST_MODEL = _attribute("gen_ai.request.model", "the model asked for, where the SDK tells it")
-GEN_AI_RESPONSE_MODEL = _attribute("gen_ai.response.model", "the model that answered, where the SDK tells it")
+GEN_AI_REQUEST_MODEL = _attribute("gen_ai.request.model", "the requested model, where the SDK reports it")
+GEN_AI_RESPONSE_MODEL = _attribute(
+    "gen_ai.response.model", "the model that answered, where the SDK reports it"
+)
 GEN_AI_RESPONSE_ID = _attribute("gen_ai.response.id", "the provider's id of the answer")
 GEN_AI_INPUT_TOKENS = _attribute(
-    "gen_ai.usage.input_tokens", "tokens in, cached ones included; of an agent, all its turns", "int"
+    "gen_ai.usage.input_tokens",
+    "input tokens, with the cached ones; on `invoke_agent`, the sum of all its turns",
+    "int",
 )
 GEN_AI_OUTPUT_TOKENS = _attribute(
-    "gen_ai.usage.output_tokens", "tokens out; of an agent, all its turns", "int"
+    "gen_ai.usage.output_tokens", "output tokens; on `invoke_agent`, the sum of all its turns", "int"
 )
 GEN_AI_CACHE_READ_TOKENS = _attribute(
-    "gen_ai.usage.cache_read.input_tokens", "tokens in that came from the provider's cache", "int"
+    "gen_ai.usage.cache_read.input_tokens", "input tokens read from the provider's cache", "int"
 )
 GEN_AI_CACHE_WRITE_TOKENS = _attribute(
-    "gen_ai.usage.cache_write.input_tokens", "tokens in that were written to the provider's cache", "int"
+    "gen_ai.usage.cache_write.input_tokens", "input tokens written to the provider's cache", "int"
 )
 GEN_AI_CACHE_CREATION_TOKENS = _attribute(
     "gen_ai.usage.cache_creation.input_tokens",
@@ -125,30 +129,30 @@ GEN_AI_CACHE_CREATION_TOKENS = _attribute(
     "int",
 )
 GEN_AI_REASONING_TOKENS = _attribute(
-    "gen_ai.usage.reasoning.output_tokens", "tokens out that were spent on reasoning", "int"
+    "gen_ai.usage.reasoning.output_tokens", "output tokens spent on reasoning", "int"
 )
 MCP_METHOD_NAME = _attribute("mcp.method.name", "`tools/list`")
-ERROR_TYPE = _attribute("error.type", "the exception's class, or what failed; low cardinality")
+ERROR_TYPE = _attribute("error.type", "the exception's class, or the kind of failure; low cardinality")
 EXCEPTION_TYPE = _attribute("exception.type", "the exception's class with its module; never its message")
 DECISION_ID = _attribute(
-    "aegis.decision.id", "the one id of a call: in the audit row, on the span, on the event"
+    "aegis.decision.id", "the id of the call: the same in the audit row, on its spans and on its events"
 )
 DECISION_OUTCOME = _attribute(
     "aegis.decision.outcome", "`allowed`, `approved`, `blocked`, `denied`, `expired` or `error`"
 )
 DECISION_REASON = _attribute(
     "aegis.decision.reason",
-    "why, in one sentence without argument values; where the call was not let through",
+    "why the call did not run: one sentence without argument values",
 )
 DECISION_RESENT = _attribute(
     "aegis.decision.resent",
-    "true on an event that `aegis audit resend` made of the audit row; the id tells it from others",
+    "true on an event that `aegis audit resend` made from the audit row",
     "boolean",
 )
 POLICY_APPROVAL = _attribute("aegis.policy.approval", "what the rule asks for: `auto`, `approve` or `block`")
 POLICY_RULE_NAME = _attribute(
     "aegis.policy.rule.name",
-    "the rule that decided; `<default>` when none matched, `<error>` when the policy could not be asked",
+    "the rule that decided; `<default>` when none matched, `<error>` when the policy could not be evaluated",
 )
 POLICY_DIGEST = _attribute("aegis.policy.digest", "the digest of the policy in force")
 POLICY_SOURCE = _attribute("aegis.policy.source", "the policy's file names", "string[]")
@@ -156,10 +160,15 @@ POLICY_RELOAD_OUTCOME = _attribute("aegis.policy.reload.outcome", "`loaded` or `
 RISK_LEVEL = _attribute("aegis.risk.level", "`low`, `medium`, `high` or `critical`")
 ENFORCEMENT_MODE = _attribute(
     "aegis.enforcement.mode",
-    "`enforce` or `monitor`: what would have been, nothing is stopped; on the span only `monitor`",
+    "`enforce`, or `monitor`, which records what enforcement would do and stops nothing; on the span only "
+    "`monitor`",
 )
-ACTION_TYPE = _attribute("aegis.action.type", "what `match.type` saw, where it is not the tool's name")
-ACTION_TARGET = _attribute("aegis.action.target", "what `match.target` saw, where it is not `default`")
+ACTION_TYPE = _attribute(
+    "aegis.action.type", "the value that `match.type` is compared with, where it is not the tool's name"
+)
+ACTION_TARGET = _attribute(
+    "aegis.action.target", "the value that `match.target` is compared with, where it is not `default`"
+)
 ARGUMENTS_DIGEST = _attribute(
     "aegis.action.arguments.digest",
     "keyed digest of the arguments (`hmac-sha256:` and hex), never their values",
@@ -167,26 +176,26 @@ ARGUMENTS_DIGEST = _attribute(
 APPROVAL_OUTCOME = _attribute("aegis.approval.outcome", "`approved`, `denied`, `expired` or `error`")
 APPROVAL_CHANNEL = _attribute(
     "aegis.approval.channel",
-    "where the human was asked: `cli`, `sdk`, `auto`, `deny`, `none`, or what a handler calls itself",
+    "where the human was asked: `cli`, `sdk`, `auto`, `deny`, `none`, or a handler's own name",
 )
-APPROVAL_WAIT = _attribute("aegis.approval.wait_time", "seconds the answer took", "double")
+APPROVAL_WAIT = _attribute("aegis.approval.wait_time", "seconds from the question to the answer", "double")
 RESULT_STATUS = _attribute("aegis.result.status", "the audit row's `result_status` when the span ended")
-AUDIT_ID = _attribute("aegis.audit.id", "which audit it is; tells nothing of the audit's key")
+AUDIT_ID = _attribute("aegis.audit.id", "the id of the audit; it reveals nothing about the audit's key")
 AUDIT_SEAL = _attribute("aegis.audit.seal", "the number of a seal, from 1 without a gap", "int")
 AUDIT_CHAIN = _attribute(
-    "aegis.audit.chain", "the chain value of a seal, which stands for all that was sealed until then"
+    "aegis.audit.chain", "the chain value of the seal: a digest that covers everything sealed so far"
 )
-AUDIT_PREVIOUS_CHAIN = _attribute("aegis.audit.previous_chain", "the chain value that the seal follows")
+AUDIT_PREVIOUS_CHAIN = _attribute("aegis.audit.previous_chain", "the chain value of the seal before")
 AUDIT_ROWS = _attribute(
-    "aegis.audit.rows", "rows in the segments that a seal adds, those of merged segments too", "int"
+    "aegis.audit.rows", "rows in the segments that the seal adds, with those of merged segments", "int"
 )
 AUDIT_UNKNOWN = _attribute(
     "aegis.audit.unknown",
-    "calls that were sealed as `unknown`: their process was gone before it said what came of them",
+    "calls sealed as `unknown`: their process died before it recorded their outcome",
     "int",
 )
 SDK_TRACE_ID = _attribute(
-    "aegis.sdk.trace.id", "the SDK's own trace id, the same before and after an interruption"
+    "aegis.sdk.trace.id", "the SDK's own trace id; it stays the same after an interruption"
 )
 HANDOFF_TARGET = _attribute("aegis.handoff.target", "the agent that takes over")
 GUARDRAIL_NAME = _attribute("aegis.guardrail.name", "the agent's input or output guardrail")
@@ -206,7 +215,7 @@ SPANS: tuple[Span, ...] = (
     Span(
         f"{GOVERN_TOOL} {{tool}}",
         "INTERNAL",
-        "one governed tool call, from the decision to the end of the body; the decision is on it at creation",
+        "one governed tool call, from the decision to the end of the body; risk and rule are on it at start",
         (
             GEN_AI_OPERATION_NAME,
             *_CALL,
@@ -223,7 +232,7 @@ SPANS: tuple[Span, ...] = (
     Span(
         f"{AWAIT_APPROVAL} {{tool}}",
         "INTERNAL",
-        "the time a human took; only when one is asked",
+        "the wait for a human; only when one is asked",
         (
             GEN_AI_OPERATION_NAME,
             GEN_AI_TOOL_NAME,
@@ -236,7 +245,7 @@ SPANS: tuple[Span, ...] = (
     Span(
         f"{EXECUTE_TOOL} {{tool}}",
         "INTERNAL",
-        "the tool's body; only when it ran and no other instrumentation's tool span is current",
+        "the tool's body; only when it runs and no other instrumentation's tool span is current",
         (
             GEN_AI_OPERATION_NAME,
             GEN_AI_TOOL_NAME,
@@ -250,7 +259,7 @@ SPANS: tuple[Span, ...] = (
     Span(
         f"{INVOKE_WORKFLOW} {{workflow}}",
         "INTERNAL",
-        "one trace of the SDK: a run, or what `trace()` groups; a resumed run has one of its own",
+        "one trace of the SDK: a run, or the runs that `trace()` groups; a resumed run gets a new one",
         (
             GEN_AI_OPERATION_NAME,
             GEN_AI_AGENT_NAME,
@@ -262,13 +271,13 @@ SPANS: tuple[Span, ...] = (
     Span(
         f"{INVOKE_AGENT} {{agent}}",
         "INTERNAL",
-        "an agent at work, until it is done or hands over",
+        "an agent's work, until it finishes or hands over",
         (GEN_AI_OPERATION_NAME, GEN_AI_AGENT_NAME, GEN_AI_CONVERSATION_ID, *_TOKENS, ERROR_TYPE),
     ),
     Span(
         f"{CHAT} {{model}}",
         "CLIENT",
-        "one call of a model, where its implementation tells the SDK's tracing",
+        "one model call, where the model's implementation reports it to the SDK's tracing",
         (
             GEN_AI_OPERATION_NAME,
             GEN_AI_PROVIDER_NAME,
@@ -291,7 +300,7 @@ SPANS: tuple[Span, ...] = (
     Span(
         f"{RUN_GUARDRAIL} {{guardrail}}",
         "INTERNAL",
-        "an agent's guardrail at work (a tool's guardrails have no span)",
+        "one run of an agent's guardrail (a tool's guardrails have no span)",
         (
             GEN_AI_OPERATION_NAME,
             GUARDRAIL_NAME,
@@ -303,7 +312,7 @@ SPANS: tuple[Span, ...] = (
     Span(
         MCP_LIST_TOOLS,
         "CLIENT",
-        "an MCP server is asked for its tools, or the SDK's cache is",
+        "a request for the tool list of an MCP server, also where the SDK's cache answers it",
         (MCP_METHOD_NAME, MCP_SERVER_NAME, GEN_AI_CONVERSATION_ID, ERROR_TYPE),
     ),
 )
@@ -326,7 +335,7 @@ _ASKED = (*_CALL, *_DECISION, APPROVAL_CHANNEL)
 EVENT_DECISION = _event(
     "aegis.tool.decision",
     BY_RISK,
-    "the final verdict on one call, exactly once, before the body runs",
+    "once per call: the final verdict, before the body runs",
     (
         *_CALL,
         *_DECISION,
@@ -344,13 +353,13 @@ EVENT_APPROVAL_REQUESTED = _event("aegis.approval.requested", BY_RISK, "a human 
 EVENT_APPROVAL_RESOLVED = _event(
     "aegis.approval.resolved",
     BY_RISK,
-    "the human answered, or did not in time",
+    "the human answered, or the time ran out",
     (*_ASKED, APPROVAL_OUTCOME, APPROVAL_WAIT),
 )
 EVENT_TOOL_EXCEPTION = _event(
     "gen_ai.execute_tool.exception",
     "WARN",
-    "a tool's body raised (GenAI conventions; only where the span of the body is ours)",
+    "a tool's body raised (GenAI conventions; only where `execute_tool` comes from this package)",
     (GEN_AI_TOOL_NAME, GEN_AI_TOOL_CALL_ID, GEN_AI_AGENT_NAME, DECISION_ID, EXCEPTION_TYPE),
 )
 EVENT_POLICY_LOADED = _event(
@@ -371,11 +380,11 @@ EVENT_AUDIT_WRITE_FAILED = _event(
 EVENT_AUDIT_SEALED = _event(
     "aegis.audit.sealed",
     "INFO",
-    "part of the audit was sealed; kept elsewhere, it is a witness for `aegis audit verify --witness`",
+    "part of the audit was sealed; stored elsewhere, it is a witness for `aegis audit verify --witness`",
     (AUDIT_ID, AUDIT_SEAL, AUDIT_CHAIN, AUDIT_PREVIOUS_CHAIN, AUDIT_ROWS, AUDIT_UNKNOWN),
 )
 EVENT_PROBE = _event(
-    "aegis.probe", "INFO", "`aegis doctor` checks that events arrive; it is no decision", (DECISION_ID,)
+    "aegis.probe", "INFO", "a test event of `aegis doctor`, which checks that events arrive", (DECISION_ID,)
 )
 EVENTS = tuple(_events)
 
@@ -384,14 +393,14 @@ METRIC_DECISIONS = _metric(
     "aegis.decisions",
     "observable counter",
     "{decision}",
-    "final decisions; starts at zero for every rule of the loaded policy (the riskiest 1,500 label sets)",
+    "final decisions; starts at zero for every rule of the loaded policy (the riskiest 1,500 series)",
     (DECISION_OUTCOME, POLICY_APPROVAL, RISK_LEVEL, POLICY_RULE_NAME, ENFORCEMENT_MODE),
 )
 METRIC_EVALUATION_DURATION = _metric(
     "aegis.policy.evaluation.duration",
     "histogram",
     "s",
-    "how long the policy took to decide; only with `AEGIS_EVALUATION_DURATION=on`",
+    "how long a policy evaluation took; only with `AEGIS_EVALUATION_DURATION=on`",
     (DECISION_OUTCOME,),
     (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1),
 )
@@ -407,13 +416,13 @@ METRIC_APPROVAL_PENDING = _metric(
     "aegis.approval.pending",
     "observable up-down counter",
     "{request}",
-    "calls that wait for a human now, inside a handler; not the runs that the SDK paused",
+    "calls that wait for a human now inside a handler; runs that the SDK paused are not counted",
 )
 METRIC_EXECUTE_TOOL_DURATION = _metric(
     "gen_ai.execute_tool.duration",
     "histogram",
     "s",
-    "how long tool bodies took (GenAI conventions; only where the span is ours)",
+    "how long tool bodies took (GenAI conventions; only where the span comes from this package)",
     (GEN_AI_TOOL_NAME, GEN_AI_TOOL_TYPE, GEN_AI_AGENT_NAME, ERROR_TYPE),
     (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92),
 )
@@ -421,7 +430,7 @@ METRIC_INVOKE_AGENT_DURATION = _metric(
     "gen_ai.invoke_agent.duration",
     "histogram",
     "s",
-    "how long agents and workflows took (GenAI conventions; only where the span is ours)",
+    "how long agents and workflows took (GenAI conventions; only where the span comes from this package)",
     (GEN_AI_OPERATION_NAME, GEN_AI_AGENT_NAME, ERROR_TYPE),
     (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 102.4, 204.8, 409.6),
 )
@@ -429,35 +438,38 @@ METRIC_AUDIT_RECORDS = _metric(
     "aegis.audit.records",
     "observable counter",
     "{record}",
-    "calls whose row was begun in the audit journal; fewer than decisions means decisions without a row",
+    "calls with a row in the audit journal; fewer than decisions means decisions without a row",
 )
 METRIC_AUDIT_ERRORS = _metric(
-    "aegis.audit.errors", "observable counter", "{error}", "records the audit journal did not take"
+    "aegis.audit.errors",
+    "observable counter",
+    "{error}",
+    "records that could not be written to the audit journal",
 )
 METRIC_AUDIT_SEAL_ERRORS = _metric(
     "aegis.audit.seal_errors",
     "observable counter",
     "{error}",
-    "sealings that this process began and that failed; the journal stays, and grows",
+    "failed attempts of this process to seal the journal; the journal stays and grows",
 )
 METRIC_AUDIT_UNKNOWN_OUTCOMES = _metric(
     "aegis.audit.unknown_outcomes",
     "observable counter",
     "{call}",
-    "calls, of any process, that this one had sealed as `unknown`: they were allowed, and their process "
-    "was gone before it said what came of them. Counted when they are sealed, which may be an hour later",
+    "calls of any process that this one sealed as `unknown`: they were allowed, and their process died "
+    "before it recorded the outcome. Counted at sealing, which may be an hour later",
 )
 METRIC_HOOK_ERRORS = _metric(
     "aegis.hook.errors",
     "observable counter",
     "{error}",
-    "exceptions raised by user hooks, isolated and counted",
+    "exceptions raised by user hooks; they change no verdict",
 )
 METRIC_POLICY_RELOADS = _metric(
     "aegis.policy.reloads",
     "observable counter",
     "{reload}",
-    "changes of watched policy files that came into force or were refused; the first load is none",
+    "changes of watched policy files that came into force or were refused, without the first load",
     (POLICY_RELOAD_OUTCOME,),
 )
 METRICS = tuple(_metrics)

@@ -80,7 +80,7 @@ class ProofState(NamedTuple):
     def sentence(self) -> str:
         """Return the result of the verification in one line."""
         if self.verified is None:
-            return "Not verified for this page: `aegis audit verify` does it, or this report with --verify."
+            return "Not verified for this page: run `aegis report --verify` or `aegis audit verify`."
         if self.findings:
             return f"FAILED: {plural(len(self.findings), 'finding')} by `aegis audit verify`."
         return (
@@ -181,7 +181,7 @@ def _moment(micros: int | None) -> str:
     try:
         return f"{_EPOCH + timedelta(microseconds=micros):%Y-%m-%d %H:%M:%S}"
     except OverflowError:  # DuckDB has `infinity` and years beyond 9999
-        return "no time of this calendar"
+        return "not a calendar time"
 
 
 def _kinds(row: dict[str, Any]) -> str:

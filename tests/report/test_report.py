@@ -120,7 +120,7 @@ def test_what_the_page_says(audit: Path) -> None:
     for said in (
         "The week",
         "8, 2026-11-22 10:00:00 to 2026-11-22 10:07:00 UTC",
-        "1 call of CRITICAL risk ran although no human said yes",
+        "1 call of CRITICAL risk ran without a human's approval",
         "1 call still waiting for a human",
         "1 call got no answer in time, and did not run",
         "1 call in monitor mode: decided and recorded, not enforced",
@@ -140,7 +140,7 @@ def test_what_the_page_says(audit: Path) -> None:
 def test_every_number_adds_up(audit: Path) -> None:
     """Each breakdown is of all calls, the chart too."""
     page = report()
-    for caption in ("By result", "By risk", "Rules, the most frequent first", "Agents", "Tools", "Services"):
+    for caption in ("By result", "By risk", "Rules, most frequent first", "Agents", "Tools", "Services"):
         table = page.source.partition(f"<caption>{caption}</caption>")[2].partition("</table>")[0]
         assert sum(map(int, re.findall(r'data-label="Calls"[^>]*>(\d+)<', table))) == len(CALLS), caption
     shown = re.findall(r"<title>2026-11-22 [\d:]+: ([^<]*)</title>", page.source)
@@ -274,7 +274,7 @@ def test_only_a_period(audit: Path) -> None:
 def test_no_calls_is_an_answer(audit: Path) -> None:
     page = report("--since", "2027-01-01")
     assert "No call was recorded in this period." in page.text
-    assert "The state of the proof" in page.text
+    assert "Verification and seals" in page.text
 
 
 def test_no_audit_is_none() -> None:
@@ -316,7 +316,7 @@ def test_the_proof(audit: Path) -> None:
     (segment,) = Path("aegis_audit/lake").glob("date=*/*.parquet")
     segment.write_bytes(segment.read_bytes() + b"x")
     page = report("--verify", "--since", "2027-01-01", code=1)
-    assert "Look at this first Verification FAILED: 1 finding" in page.text
+    assert "Needs attention Verification FAILED: 1 finding" in page.text
     assert segment.name in page.text
 
 
@@ -359,6 +359,6 @@ def test_times_that_no_calendar_has() -> None:
         asked = ReportQueries(connection, compile_filters(None, {}))
         about = ReportScope("A title", "audit", None, None, NOW)
         page = Page(render_page(asked, read_proof(Path("audit"), [], None, len(times)), about))
-    assert "Calls 7, no time of this calendar UTC" in page.text
+    assert "Calls 7, not a calendar time UTC" in page.text
     bars = re.findall(r"<title>[^<]*: 1 unsettled</title>", page.source)
     assert len(bars) == 2

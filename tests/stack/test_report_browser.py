@@ -116,10 +116,10 @@ def test_headings_and_tables_can_be_heard(browser: Browser) -> None:
     headings = browser.ask("[...document.querySelectorAll('h1, h2')].map(e => e.textContent)")
     assert headings[0] == "Agent activity"
     assert {
-        "What was decided",
+        "Decisions and results",
         "CRITICAL calls",
         "Calls with an unknown outcome",
-        "The state of the proof",
+        "Verification and seals",
     } <= set(headings)
     heard = {}
     for width in (1200, 390):

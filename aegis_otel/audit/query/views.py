@@ -24,8 +24,7 @@ class View(NamedTuple):
 VIEWS: tuple[View, ...] = (
     View(
         "decisions_by_rule",
-        "how often each rule decided, and what came of it; a rule whose risk or approval was edited has a "
-        "row for each",
+        "calls by rule and result; a rule whose risk or approval was changed has a row for each version",
         """
         SELECT matched_rule, risk_level, approval, count(*) AS calls,
             count(*) FILTER (result_status = 'success') AS succeeded,
@@ -37,7 +36,7 @@ VIEWS: tuple[View, ...] = (
     ),
     View(
         "approvals",
-        "the calls for which a human was asked, answered or not",
+        "calls with a question to a human, answered or not",
         """
         SELECT decision_id, "timestamp", agent_name, action_type, action_target, action_params, risk_level,
             matched_rule, human_decision, approver, approval_reason, approval_wait_s, result_status
@@ -46,20 +45,20 @@ VIEWS: tuple[View, ...] = (
     ),
     View(
         "decisions_by_hour",
-        "how many calls of each risk came to what, hour by hour",
+        "calls by hour, risk and result",
         f"""
         SELECT {HOUR} AS hour, risk_level, result_status, count(*) AS calls
         FROM audit GROUP BY ALL ORDER BY hour, risk_level, result_status""",  # noqa: S608
     ),
-    View("critical", "the calls of CRITICAL risk", "SELECT * FROM audit WHERE risk_level = 'CRITICAL'"),
+    View("critical", "calls of CRITICAL risk", "SELECT * FROM audit WHERE risk_level = 'CRITICAL'"),
     View(
         "unknown_outcomes",
-        "the calls that were allowed, and whose process was gone before it said what came of them",
+        "allowed calls whose process died before it recorded their outcome",
         "SELECT * FROM audit WHERE result_status = 'unknown'",
     ),
     View(
         "policy_versions",
-        "every policy that decided, and when",
+        "policies that decided calls, and when",
         """
         SELECT policy_digest, min("timestamp") AS first_seen, max("timestamp") AS last_seen,
             count(*) AS calls, count(DISTINCT matched_rule) AS rules,
