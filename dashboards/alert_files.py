@@ -57,7 +57,7 @@ def prometheus_expr(alert: Alert) -> str:
 
 
 def _annotations(alert: Alert, for_whom: str) -> dict[str, str]:
-    value = f"{{{{ {_VALUE[for_whom]} | {alert.told} }}}}"
+    value = f"{{{{ {_VALUE[for_whom]} | {alert.value_format} }}}}"
     return {
         "summary": alert.summary,
         "description": alert.description.replace(VALUE, value),

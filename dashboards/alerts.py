@@ -58,8 +58,8 @@ class Alert:
     keep: str = ""
     """How long it stays on after."""
     board: str = "aegis-overview"
-    told: Literal['printf "%.0f"', "humanizePercentage", "humanize"] = 'printf "%.0f"'
-    """How its value is written in a text."""
+    value_format: Literal['printf "%.0f"', "humanizePercentage", "humanize"] = 'printf "%.0f"'
+    """The format of the value in a text."""
     logs: str = ""
     """In place of `expr`, for Grafana alone: LogQL."""
 
@@ -71,8 +71,8 @@ class Group:
     alerts: tuple[Alert, ...] = field(default=())
 
 
-def _told(label: str) -> str:
-    """The value of a label, in a text."""
+def _label(label: str) -> str:
+    """Return the template for the value of a label in a text."""
     return f"{{{{ $labels.{label} }}}}"
 
 
@@ -86,9 +86,9 @@ def _critical() -> tuple[Alert, ...]:
         Alert(
             "AegisCriticalDecision",
             happened(critical, by=_WHO),
-            f"CRITICAL call of {_told(JOB)}: {_told(OUTCOME)} by {_told(RULE)}",
+            f"CRITICAL call of {_label(JOB)}: {_label(OUTCOME)} by {_label(RULE)}",
             f"An agent called a tool at CRITICAL risk, {VALUE} time(s) in two minutes. "
-            f"Outcome `{_told(OUTCOME)}`, rule `{_told(RULE)}`, mode `{_told(MODE)}`.",
+            f"Outcome `{_label(OUTCOME)}`, rule `{_label(RULE)}`, mode `{_label(MODE)}`.",
             "critical",
             keep="5m",
             board="aegis-audit",
@@ -96,9 +96,9 @@ def _critical() -> tuple[Alert, ...]:
         Alert(
             "AegisCriticalExecutedWithoutHuman",
             happened(unasked, watched, by=_WHO),
-            f"A CRITICAL call of {_told(JOB)} ran and nobody was asked",
-            f"Rule `{_told(RULE)}` let a CRITICAL call run without a human, {VALUE} time(s) in two minutes: "
-            f"it says `auto`, or the mode (`{_told(MODE)}`) stops nothing.",
+            f"A CRITICAL call of {_label(JOB)} ran and no human was asked",
+            f"Rule `{_label(RULE)}` let a CRITICAL call run without a human, {VALUE} time(s) in two minutes: "
+            f"the rule says `auto`, or the mode is `monitor` (it is `{_label(MODE)}`).",
             "critical",
             keep="5m",
             board="aegis-audit",
@@ -106,8 +106,8 @@ def _critical() -> tuple[Alert, ...]:
         Alert(
             "AegisCriticalDecisionEvent",
             "",
-            f"CRITICAL call of {_told('service_name')}: {_told(OUTCOME)} by {_told(RULE)}",
-            f"{VALUE} decision event(s) of CRITICAL risk in two minutes, counted from the events themselves.",
+            f"CRITICAL call of {_label('service_name')}: {_label(OUTCOME)} by {_label(RULE)}",
+            f"{VALUE} decision event(s) of CRITICAL risk in two minutes, counted in Loki.",
             "critical",
             board="aegis-audit",
             logs=exact,
@@ -124,9 +124,9 @@ def _governance() -> tuple[Alert, ...]:
         Alert(
             "AegisGovernanceFailing",
             happened(failed, by=(JOB, RULE)),
-            f"Governance fails in {_told(JOB)}: calls are stopped by a fault",
+            f"Governance fails in {_label(JOB)} and stops calls",
             f"{VALUE} call(s) in two minutes did not run because governance itself failed "
-            f"(rule `{_told(RULE)}`).",
+            f"(rule `{_label(RULE)}`).",
             "critical",
             keep="5m",
             board="aegis-audit",
@@ -134,15 +134,16 @@ def _governance() -> tuple[Alert, ...]:
         Alert(
             "AegisPolicyLoadFailed",
             happened(refused, by=(JOB,), window="15m"),
-            f"{_told(JOB)} refused a changed policy",
-            "A watched policy file was changed and refused; the old policy stays in force.",
+            f"{_label(JOB)} refused a changed policy",
+            "A changed policy file was refused. The old policy stays in force.",
             board="aegis-decisions",
         ),
         Alert(
             "AegisGovernanceSilent",
             f"{increase(ran, JOB, window='10m')} > 0\nunless (\n{decided}\n)",
-            f"{_told(JOB)} runs tools and decides nothing",
-            f"{VALUE} tool call(s) in ten minutes left a span and none a decision: governance is not there.",
+            f"{_label(JOB)} runs tools without decisions",
+            f"{VALUE} tool call(s) in ten minutes have a span, but no decision was counted: "
+            "tools may run without a policy.",
             "critical",
             hold="5m",
             board="aegis-pipeline",
@@ -150,9 +151,9 @@ def _governance() -> tuple[Alert, ...]:
         Alert(
             "AegisAuditWriteFailed",
             happened(AUDIT_ERRORS.all(), by=(JOB,)),
-            f"The audit of {_told(JOB)} cannot be written",
-            f"{VALUE} record(s) in two minutes were not taken by the audit journal. "
-            "Calls are blocked, unless `on_audit_failure` says otherwise.",
+            f"The audit of {_label(JOB)} cannot be written",
+            f"{VALUE} record(s) in two minutes could not be written to the audit journal. "
+            "Calls are blocked, unless `on_audit_failure` is `allow`.",
             "critical",
             keep="5m",
             board="aegis-pipeline",
@@ -170,16 +171,17 @@ def _agents() -> tuple[Alert, ...]:
         Alert(
             "AegisBlockedBurst",
             increase(DECISIONS.all({OUTCOME: "blocked"}), JOB, RULE, MODE, window="5m"),
-            f"Many calls of {_told(JOB)} are blocked by {_told(RULE)}",
-            f"{VALUE} calls were blocked in five minutes: an agent misled or in a loop, or a wrong rule.",
+            f"Many calls of {_label(JOB)} are blocked by {_label(RULE)}",
+            f"{VALUE} calls were blocked in five minutes (mode `{_label(MODE)}`): an agent is misled or in a "
+            "loop, or the rule is wrong.",
             over=20,
             board="aegis-decisions",
         ),
         Alert(
             "AegisApprovalBacklog",
             total(PENDING.all(), JOB),
-            f"Calls of {_told(JOB)} wait for a human",
-            f"{VALUE} calls have waited for ten minutes, or others took their place: agents stand still.",
+            f"Many calls of {_label(JOB)} wait for a human",
+            f"{VALUE} calls wait for an answer; it has been more than five for ten minutes.",
             over=5,
             hold="10m",
             board="aegis-approvals",
@@ -187,30 +189,30 @@ def _agents() -> tuple[Alert, ...]:
         Alert(
             "AegisApprovalExpiry",
             f"{share(expired, increase(DECISIONS.all(enforced), JOB, window='30m'))} and ({expired} > 2)",
-            f"Nobody answers the approvals of {_told(JOB)}",
-            f"{VALUE} of the calls that asked a human in half an hour had no answer in time.",
+            f"Requests for approval of {_label(JOB)} expire",
+            f"{VALUE} of the requests in half an hour had no answer in time. These calls were denied.",
             over=0.2,
-            told="humanizePercentage",
+            value_format="humanizePercentage",
             hold="5m",
             board="aegis-approvals",
         ),
         Alert(
             "AegisPolicyEvaluationSlow",
             f"histogram_quantile(0.99, {buckets})",
-            f"The policy of {_told(JOB)} takes long to decide",
+            f"Policy decisions of {_label(JOB)} are slow",
             f"One decision in a hundred takes {VALUE} s or more.",
             over=0.01,
-            told="humanize",
+            value_format="humanize",
             hold="10m",
             board="aegis-decisions",
         ),
         Alert(
             "AegisDefaultRuleFallthrough",
             f"{share(fallen, decided)} and ({decided} > 20)",
-            f"No rule covers what {_told(JOB)} does",
-            f"{VALUE} of the calls of an hour was decided by the policy's default.",
+            f"Many calls of {_label(JOB)} match no rule",
+            f"The policy's default decided {VALUE} of the calls of the last hour.",
             over=0.1,
-            told="humanizePercentage",
+            value_format="humanizePercentage",
             hold="15m",
             board="aegis-decisions",
         ),
@@ -227,58 +229,58 @@ def _pipeline() -> tuple[Alert, ...]:
         Alert(
             "AegisAuditReconciliationGap",
             surplus(DECISIONS, AUDIT_RECORDS, "1h"),
-            f"{_told(JOB)} made decisions that have no audit row",
-            f"{VALUE} decision(s) of the last hour are counted and have no row in the audit journal.",
+            f"Decisions of {_label(JOB)} have no audit row",
+            f"{VALUE} decision(s) of the last hour were counted but have no row in the audit journal.",
             hold="5m",
             board="aegis-pipeline",
         ),
         Alert(
             "AegisUnknownOutcome",
             happened(UNKNOWN_OUTCOMES.all(), by=(JOB,), window="10m"),
-            f"Nobody knows what came of calls of {_told(JOB)}",
-            f"{VALUE} call(s) were let through and their process was gone before it said what came of them.",
+            f"Calls of {_label(JOB)} have an unknown outcome",
+            f"{VALUE} call(s) were allowed, and their process died before it recorded the outcome.",
             board="aegis-pipeline",
         ),
         Alert(
             "AegisAuditSealFailing",
             happened(SEAL_ERRORS.all(), by=(JOB,), window="1h"),
-            f"The audit of {_told(JOB)} cannot be sealed",
-            f"{VALUE} sealing(s) failed in an hour. Nothing is lost: the journal stays, and grows.",
+            f"The audit of {_label(JOB)} cannot be sealed",
+            f"{VALUE} sealing(s) failed in the last hour. Nothing is lost: the journal stays and grows.",
             hold="15m",
             board="aegis-pipeline",
         ),
         Alert(
             "AegisDecisionEventsMissing",
             f"1 - ({arrived} or 0 * ({decided}))\n/ (({decided}) > 20)\nand on () {counts}",
-            f"Decision events of {_told(JOB)} do not reach the collector",
-            f"{VALUE} of the decisions of an hour has no event at the collector.",
+            f"Decision events of {_label(JOB)} do not reach the collector",
+            f"{VALUE} of the decisions of the last hour have no event at the collector.",
             over=0.1,
-            told="humanizePercentage",
+            value_format="humanizePercentage",
             hold="10m",
             board="aegis-pipeline",
         ),
         Alert(
             "AegisTelemetryDropped",
             happened(*dropped, by=(JOB, ERROR), window="5m"),
-            f"{_told(JOB)} drops telemetry",
-            f"{VALUE} event(s) or span(s) in five minutes were dropped in the agent (`{_told(ERROR)}`).",
+            f"{_label(JOB)} drops telemetry",
+            f"The agent dropped {VALUE} event(s) or span(s) in five minutes (`{_label(ERROR)}`).",
             board="aegis-pipeline",
         ),
         Alert(
             "AegisCollectorExportFailing",
             happened(*lost, by=(JOB, EXPORTER), window="5m"),
-            f"The collector's exporter {_told(EXPORTER)} loses data",
-            f"{VALUE} item(s) in five minutes could not be delivered and are gone.",
+            f"The collector's exporter {_label(EXPORTER)} loses data",
+            f"{VALUE} item(s) in five minutes could not be delivered and are lost.",
             hold="1m",
             board="aegis-pipeline",
         ),
         Alert(
             "AegisCollectorQueueFilling",
             f"max by ({JOB}, {EXPORTER}) ({QUEUE_SIZE.all()} / {QUEUE_CAPACITY.all()})",
-            f"The queue of the collector's exporter {_told(EXPORTER)} fills",
-            f"It is full to {VALUE}; when it is full, what comes next is lost.",
+            f"The queue of the collector's exporter {_label(EXPORTER)} is almost full",
+            f"{VALUE} of the queue is in use. A full queue refuses or loses data.",
             over=0.8,
-            told="humanizePercentage",
+            value_format="humanizePercentage",
             hold="5m",
             board="aegis-pipeline",
         ),

@@ -44,12 +44,12 @@ def approvals() -> Board:
     return Board(
         uid="aegis-approvals",
         title="Aegis: approvals",
-        purpose="Calls that ask a human: who waits now, how long answers take, what they are.",
+        purpose="Calls that need a human's approval: which wait now, how long answers take, what they are.",
         sections=[
             Section("Now", _now()),
-            Section("Waiting", _waits()),
+            Section("Waiting times", _waits()),
             Section("Answers", _answers()),
-            Section("What is asked", _asked()),
+            Section("Requests", _asked()),
         ],
         since="now-24h",
     )
@@ -62,9 +62,9 @@ def _now() -> list[panels.Placed]:
         panels.number(
             "Waiting now",
             Words(
-                "Calls that wait for an answer now.",
-                "More than five: agents stand still (AegisApprovalBacklog).",
-                "Answer them where they are asked; the table below says what they are.",
+                "Calls that wait for a human's answer now. Runs that the SDK paused are not counted.",
+                "More than five: these agents stand still (AegisApprovalBacklog).",
+                "Answer them in their channel; `aegis audit --status pending` on the host lists them.",
             ),
             Query(or_zero(total(PENDING.shown()))),
             yellow_from=1,
@@ -75,9 +75,9 @@ def _now() -> list[panels.Placed]:
         panels.number(
             "Not answered in time",
             Words(
-                "Share of the calls that ask a human which expired.",
-                "Above a fifth: nobody is looking, and agents give up (AegisApprovalExpiry).",
-                "Find who should answer in that channel; lengthen the timeout only then.",
+                "Share of the calls with a request for approval that expired.",
+                "Above a fifth: nobody watches the channel, and the calls are denied (AegisApprovalExpiry).",
+                "Find the approver of that channel first; a longer timeout helps only late answers.",
             ),
             Query(share(expired, asked), at_end=True),
             unit="percentunit",
@@ -88,20 +88,20 @@ def _now() -> list[panels.Placed]:
         panels.number(
             "Denied",
             Words(
-                "Share of the calls that ask a human which were denied.",
-                "Near everything: the rule might as well block. Near nothing for weeks: it might be `auto`.",
-                "Change the rule that asks for what is always answered the same.",
+                "Share of the calls with a request for approval that were denied.",
+                "Near 100 %: the rule could block instead. Near 0 % for weeks: the rule could say `auto`.",
+                "Change the rule whose requests always get the same answer.",
             ),
             Query(share(counted(DECISIONS.shown({OUTCOME: "denied"})), asked), at_end=True),
             unit="percentunit",
             width=6,
         ),
         panels.number(
-            "Median wait",
+            "Median waiting time",
             Words(
-                "Half of the answers in the time range took less than this.",
+                "Half of the answers in the time range came faster than this.",
                 "Near the approval timeout (300 s unless set otherwise).",
-                "Ask more people, or fewer questions.",
+                "Add approvers, or reduce the requests.",
             ),
             Query(
                 f"histogram_quantile(0.5, {counted(APPROVAL_WAIT.shown(), 'le')})",
@@ -116,11 +116,11 @@ def _now() -> list[panels.Placed]:
 def _waits() -> list[panels.Placed]:
     return [
         panels.lines(
-            "Waiting, by service",
+            "Waiting calls by service",
             Words(
                 "Calls that wait for an answer, by service.",
-                "A plateau that does not come down: the same calls wait for hours.",
-                "Find the oldest below: a request without a resolution.",
+                "A level that does not fall: the same calls wait for hours.",
+                "Find the oldest request without an answer below.",
             ),
             Query(total(PENDING.shown(), JOB), legend(JOB)),
             stacked=True,
@@ -128,29 +128,29 @@ def _waits() -> list[panels.Placed]:
         panels.lines(
             "How long answers take",
             Words(
-                "50th and 95th percentile of the wait for an answer.",
-                "The upper line near the timeout: many expire.",
-                "Look at the channels: is one of them not watched?",
+                "50th and 95th percentile of the waiting time for an answer.",
+                "The upper line near the timeout: many requests expire.",
+                "Compare the channels: does somebody watch each of them?",
             ),
             *(Query(quantile(q, APPROVAL_WAIT), f"p{round(q * 100)}", exemplars=True) for q in (0.5, 0.95)),
             unit="s",
         ),
         panels.heat(
-            "Waits",
+            "Distribution of waiting times",
             Words(
                 "How many answers took how long.",
-                "A band at the timeout: those had no answer.",
-                "Move the question to a channel that somebody watches.",
+                "A band at the timeout: these requests had no answer.",
+                "Send the requests to a channel that somebody watches.",
             ),
             Query(rate(APPROVAL_WAIT.shown(), "le"), "{{le}}"),
             unit="s",
         ),
         panels.lines(
-            "95th percentile by channel",
+            "95th percentile of waiting times by channel",
             Words(
-                "Slowest twentieth of the answers, by where the human was asked.",
+                "95th percentile of the waiting time, by the channel of the request.",
                 "One channel far above the others.",
-                "Is its bot up, its page open, its rota filled?",
+                "Check that its bot or page works and that somebody is on duty.",
             ),
             Query(quantile(0.95, APPROVAL_WAIT, CHANNEL), legend(CHANNEL)),
             unit="s",
@@ -164,9 +164,9 @@ def _answers() -> list[panels.Placed]:
         panels.lines(
             "Answers",
             Words(
-                "Answers a second: approved, denied, expired, or the asking itself failed.",
-                "Yellow (expired) or purple (error) growing.",
-                "Purple: the handler raised; the reason is on the decision event.",
+                "Answers per second: approved, denied, expired, or error where the request itself failed.",
+                "Yellow (expired) or purple (error) grows.",
+                "For errors read the reason on the decision event: the handler raised.",
             ),
             Query(rate(APPROVAL_WAIT.shown(part="count"), ANSWER), legend(ANSWER)),
             unit="cps",
@@ -175,9 +175,9 @@ def _answers() -> list[panels.Placed]:
         panels.lines(
             "Answers by channel",
             Words(
-                "Answers a second, by where the human was asked and what came of it.",
+                "Answers per second, by channel and answer.",
                 "A channel with nothing but `expired`.",
-                "Nobody listens there: send the questions elsewhere.",
+                "Nobody watches it: send the requests to another channel.",
             ),
             Query(
                 rate(APPROVAL_WAIT.shown(part="count"), CHANNEL, ANSWER),
@@ -186,11 +186,11 @@ def _answers() -> list[panels.Placed]:
             unit="cps",
         ),
         panels.rows(
-            "Approved, and then it failed",
+            "Approved calls that failed",
             Words(
-                "Calls that a human approved and whose tool then raised.",
-                "The same tool again and again: people approve what cannot work.",
-                "Open the trace; tell the owner of the tool.",
+                "Calls that a human approved and whose tool then failed.",
+                "The same tool again and again: people approve calls that cannot work.",
+                "Open the trace and inform the owner of the tool.",
             ),
             Query(failed, store="tempo", limit=50),
             height=8,
@@ -211,20 +211,20 @@ def _asked() -> list[panels.Placed]:
     both = f"{semconv.EVENT_APPROVAL_REQUESTED}|{semconv.EVENT_APPROVAL_RESOLVED}"
     return [
         panels.bars(
-            "Rules that ask most",
+            "Rules with the most requests",
             Words(
-                "Calls that asked a human in the time range, by rule.",
-                "One rule that makes most of the questions: people stop reading them.",
+                "Calls with a request for approval in the time range, by rule.",
+                "One rule makes most of the requests: people stop reading them.",
                 "Split it: `auto` for what is always approved, `block` for what is always denied.",
             ),
             Query(f"topk(10, {counted(DECISIONS.shown(ASKED), RULE)})", legend(RULE), at_end=True),
             width=8,
         ),
         panels.bars(
-            "Agents that ask most",
+            "Agents with the most requests",
             Words(
                 "Requests for approval in the time range, by agent.",
-                "An agent that asks all day: it does not work on its own.",
+                "An agent that needs approval all day: it does not save anybody work.",
                 "Give it tools that need no approval, or a rule of its own.",
             ),
             Query(
@@ -236,11 +236,11 @@ def _asked() -> list[panels.Placed]:
             width=8,
         ),
         panels.bars(
-            "Tools that ask most",
+            "Tools with the most requests",
             Words(
                 "Requests for approval in the time range, by tool.",
-                "A tool that reads only, among them.",
-                "Let it run by `auto`.",
+                "A tool that only reads.",
+                "Give it a rule with `auto`.",
             ),
             Query(
                 f"topk(10, {count(events(semconv.EVENT_APPROVAL_REQUESTED), TOOL, window='$__range')})",
@@ -253,9 +253,9 @@ def _asked() -> list[panels.Placed]:
         panels.log(
             "Requests and answers",
             Words(
-                "Each request and each answer, newest first. One without an answer of its id waits.",
-                "A request that is hours old and has no answer.",
-                "`aegis audit --status pending` lists them with their arguments.",
+                "Each request and each answer, newest first. A request whose id has no answer still waits.",
+                "A request without an answer for hours.",
+                "Run `aegis audit --status pending` on the host; `aegis audit show ID` has the arguments.",
             ),
             Query(
                 events(both) + line("event_name", TOOL, AGENT, RULE, CHANNEL, ANSWER, WAIT, DECISION),

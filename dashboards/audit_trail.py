@@ -43,19 +43,17 @@ def audit_trail() -> Board:
     return Board(
         uid="aegis-audit",
         title="Aegis: audit trail",
-        purpose="Single decisions: what, who, by which rule; its conversation; its trace. The audit itself "
-        "is on the host (`aegis audit`); this is what reached the backends.",
+        purpose="Single decisions with agent, tool, rule, conversation and trace. It shows what reached the "
+        "backends; the complete audit is on the host (`aegis audit`).",
         sections=[
             Section("Decisions", _decisions()),
-            Section("One decision, one conversation", _one()),
+            Section("One decision and its conversation", _one()),
             Section("Traces", _traces()),
-            Section("The audit's own events", _own()),
+            Section("Seals and faults", _own()),
         ],
         extra=[
-            written("decision", "Decision id", "One call: its events and its spans, further down."),
-            written(
-                "conversation", "Conversation", "One conversation: all that its agents did, further down."
-            ),
+            written("decision", "Decision id", "Shows the events and spans of one call below."),
+            written("conversation", "Conversation", "Shows all calls of one conversation below."),
         ],
     )
 
@@ -65,9 +63,9 @@ def _decisions() -> list[panels.Placed]:
         panels.rows(
             "Decisions",
             Words(
-                "Each decision, newest first, narrowed by what is chosen above. Ids and traces are links.",
-                "A red risk with outcome `allowed` or `approved` that nobody expected.",
-                "Click the trace for what happened around it; the decision id for all that is known of it.",
+                "Each decision, newest first, filtered by the variables above. Ids and traces are links.",
+                "A call of CRITICAL risk with outcome `allowed` or `approved` that nobody expected.",
+                "Click the trace to see what happened around it, or the decision id to see its events below.",
             ),
             Query(events(semconv.EVENT_DECISION), store="loki", limit=500),
             steps=_table(COLUMNS),
@@ -77,8 +75,8 @@ def _decisions() -> list[panels.Placed]:
         panels.lines(
             "Decisions by risk",
             Words(
-                "Decision events, by risk, counted exactly.",
-                "Red where there was none.",
+                "Number of decision events, by risk.",
+                "Red where there was none before.",
                 "Drag over it to narrow the time, then read the table.",
             ),
             Query(count(events(semconv.EVENT_DECISION), RISK), legend(RISK), store="loki"),
@@ -88,8 +86,8 @@ def _decisions() -> list[panels.Placed]:
         panels.lines(
             "Decisions by outcome",
             Words(
-                "Decision events, by outcome, counted exactly.",
-                "Purple: governance itself failed.",
+                "Number of decision events, by outcome.",
+                "Purple (error): governance itself failed.",
                 "Drag over it to narrow the time, then read the table.",
             ),
             Query(count(events(semconv.EVENT_DECISION), OUTCOME), legend(OUTCOME), store="loki"),
@@ -108,32 +106,32 @@ def _one() -> list[panels.Placed]:
     said = line("event_name", TOOL, RISK, RULE, OUTCOME, ANSWER, REASON)
     return [
         panels.log(
-            "The decision with the id above",
+            "Events of the decision above",
             Words(
-                "Every event of one call: asked, answered, decided. Empty until an id is above.",
-                "Two decisions of one id without `aegis_decision_resent`: one call counted twice.",
-                "`aegis audit show ID` on the host has its redacted arguments.",
+                "Every event of one call: request, answer, decision. Empty until a decision id is set above.",
+                "Two decisions with one id and without `aegis_decision_resent`: the call is counted twice.",
+                "Run `aegis audit show ID` on the host: it has the redacted arguments.",
             ),
             Query(one + said, store="loki"),
             width=12,
         ),
         panels.rows(
-            "Its spans",
+            "Spans of the decision above",
             Words(
-                "The spans of that call, whichever of them were kept. Empty until an id is above.",
-                "No span although there are events: it was sampled away, or the trace store lost it.",
-                "HIGH and CRITICAL are always kept; the others by the sampling ratio.",
+                "The stored spans of that call. Empty until a decision id is set above.",
+                "Events without a span: sampling dropped the span, or the trace store lost it.",
+                "Check the sampling ratio. The gateway always keeps HIGH and CRITICAL calls.",
             ),
             Query(spans(span(semconv.DECISION_ID, "$decision"), select=_SELECT), store="tempo"),
             width=12,
             height=9,
         ),
         panels.log(
-            "The conversation above, as it went",
+            "Events of the conversation above",
             Words(
-                "All that agents of one conversation asked for and were answered, newest first.",
-                "A blocked call, and then another tool that does the same.",
-                "Read it from below; tell the owner of the agent.",
+                "All calls, requests and answers of one conversation, newest first.",
+                "A blocked call, followed by another tool that does the same.",
+                "Read it from the bottom up, then inform the owner of the agent.",
             ),
             Query(replay + said, store="loki", limit=500),
         ),
@@ -171,39 +169,39 @@ def _traces() -> list[panels.Placed]:
         panels.rows(
             "HIGH and CRITICAL calls that ran",
             Words(
-                "Spans of risky calls that were let through.",
-                "One that nobody expected.",
-                "Open the trace: what the agent did before and after.",
+                "Spans of calls with HIGH or CRITICAL risk that were allowed or approved.",
+                "A call that nobody expected.",
+                "Open the trace to see what the agent did before and after.",
             ),
             Query(risky, store="tempo", limit=50),
             width=12,
         ),
         panels.rows(
-            "Agents that were stopped",
+            "Stopped calls",
             Words(
-                "Stopped calls below the agent that asked for them.",
-                "The same agent over and over.",
+                "Spans of blocked and denied calls that have an agent's span above them.",
+                "The same agent again and again.",
                 "Open the trace and read what led to the call.",
             ),
             Query(chain, store="tempo", limit=50),
             width=12,
         ),
         panels.rows(
-            "Runs stopped more than once",
+            "Traces with several stopped calls",
             Words(
-                "Traces with two stopped calls or more: agents that try again by other means.",
-                "Any with CRITICAL in it.",
-                "Read the conversation; a misled agent is stopped at its owner's, not at the policy.",
+                "Traces with two or more stopped calls: agents that try again by other means.",
+                "A trace with a CRITICAL call.",
+                "Read the conversation and inform the owner of the agent, who can stop it.",
             ),
             Query(twice, store="tempo", limit=50),
             width=12,
         ),
         panels.rows(
-            "Tools that failed",
+            "Failed tools",
             Words(
-                "Tool bodies that ran and raised.",
-                "A tool that fails at each call: agents try again and again.",
-                "Tell its owner the `error.type`.",
+                "Tool bodies that ran and failed.",
+                "A tool that fails on each call: agents try again and again.",
+                "Send the `error.type` to its owner.",
             ),
             Query(failed, store="tempo", limit=50),
             width=12,
@@ -220,19 +218,19 @@ def _own() -> list[panels.Placed]:
         panels.log(
             "Seals",
             Words(
-                "Each seal of an audit with its chain value: kept here, it is a witness against its owner.",
-                "A gap in the numbers of one audit, or two chain values for one number.",
-                "`aegis audit verify --witness` with these values; see docs/audit-proof.md.",
+                "Each seal of an audit with its chain value. Stored here, it is a witness of the seal.",
+                "A gap in the seal numbers of one audit, or two chain values for one number.",
+                "Run `aegis audit verify --witness FILE` with the collector's file; see docs/audit-proof.md.",
             ),
             Query(sealed + seals, store="loki"),
             width=12,
         ),
         panels.log(
-            "Faults of audit and policy",
+            "Audit and policy faults",
             Words(
-                "Records that could not be written, policies that were refused.",
-                "Any.",
-                "Disk full or read-only: mend it. A policy: `aegis policy check FILE`.",
+                "Records that could not be written, and policies that were refused.",
+                "Any entry.",
+                "Audit: check disk space and permissions. Policy: run `aegis policy check FILE`.",
             ),
             Query(
                 events(faults, narrowed=False) + line("event_name", ERROR, "aegis_policy_source"),
@@ -244,8 +242,8 @@ def _own() -> list[panels.Placed]:
             "Calls stopped because governance failed",
             Words(
                 "Decisions with outcome `error`, with the reason.",
-                "Any: the policy would perhaps have let them.",
-                "Runbook of AegisGovernanceFailing.",
+                "Any entry: the policy may allow these calls.",
+                "Follow the runbook of AegisGovernanceFailing.",
             ),
             Query(errors + line(TOOL, AGENT, RULE, REASON, ERROR), store="loki"),
         ),

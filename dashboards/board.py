@@ -113,20 +113,20 @@ def variables() -> list[Any]:
 
 
 def asked(name: str, title: str, query: str) -> dashboard.QueryVariable:
-    """A variable whose values Prometheus tells."""
+    """Return a variable whose values Prometheus returns."""
     made = dashboard.QueryVariable(name).label(title).datasource(SOURCES["prometheus"]).query(query)
     made.refresh(VariableRefresh.ON_TIME_RANGE_CHANGED).sort(VariableSort.ALPHABETICAL_CASE_INSENSITIVE_ASC)
     return made.multi(True).include_all(True).current(ALL)
 
 
 def listed(name: str, title: str, values: list[str]) -> dashboard.CustomVariable:
-    """A variable whose values the code knows."""
+    """Return a variable with fixed values."""
     made = dashboard.CustomVariable(name).label(title).values(",".join(values))
     return made.multi(True).include_all(True).all_value(".*").current(ALL)
 
 
 def written(name: str, title: str, meaning: str) -> dashboard.TextBoxVariable:
-    """A variable that a person, or a link, fills in."""
+    """Return a variable that a person or a link fills in."""
     return dashboard.TextBoxVariable(name).label(title).description(meaning).default_value("")
 
 

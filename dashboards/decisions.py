@@ -48,13 +48,13 @@ def decisions() -> Board:
     return Board(
         uid="aegis-decisions",
         title="Aegis: decisions and policy",
-        purpose="Which rule decided what, which rules never do, and what falls through to the default.",
+        purpose="Which rule decided which calls, which rules decided none, and what the default decided.",
         sections=[
             Section("Rules", _rules()),
             Section("Tools and agents", _tools()),
-            Section("The policy itself", _policy()),
-            Section("Monitor mode: what would have been", _monitor()),
-            Section("Speed", _speed()),
+            Section("Policy files", _policy()),
+            Section("Monitor mode", _monitor()),
+            Section("Latency", _speed()),
         ],
         since="now-24h",
     )
@@ -64,21 +64,21 @@ def _rules() -> list[panels.Placed]:
     hits = counted(DECISIONS.shown(), RULE)
     return [
         panels.bars(
-            "Calls decided by each rule",
+            "Calls by rule",
             Words(
-                "How often each rule of the loaded policies decided in the time range.",
-                f"`{DEFAULT_RULE}` near the top (calls nobody wrote a rule for), or `{ERROR_RULE}` at all.",
-                "Write rules for what falls through; `aegis policy check` finds tools without one.",
+                "How many calls each rule of the loaded policies decided in the time range.",
+                f"`{DEFAULT_RULE}` near the top: many calls match no rule. Any call of `{ERROR_RULE}`.",
+                "Write rules for them; `aegis policy check FILE --tools TOOLS.json` finds tools without one.",
             ),
             Query(f"sort_desc({hits})", legend(RULE), at_end=True),
             height=10,
         ),
         panels.rows(
-            "Rules that decided nothing",
+            "Rules without calls",
             Words(
-                "Rules of loaded policies that no call met in the time range.",
-                "A rule you rely on: a rule before it takes its calls, or its pattern has a mistake.",
-                "`aegis policy check FILE` names shadowed rules and the rule that takes their calls.",
+                "Rules of the loaded policies that decided no call in the time range.",
+                "A rule that you rely on: an earlier rule takes its calls, or its pattern is wrong.",
+                "Run `aegis policy check FILE`: it names shadowed rules and the rules that take their calls.",
             ),
             Query(f"({counted(DECISIONS.shown(), RULE, RISK, APPROVAL)}) == 0", at_end=True, table=True),
             steps=_columns({RULE: "rule", RISK: "risk", APPROVAL: "asks for"}, hidden=("Time", "Value")),
@@ -87,19 +87,19 @@ def _rules() -> list[panels.Placed]:
         panels.lines(
             "Decisions by rule",
             Words(
-                "Decisions a second, by rule.",
-                "A blocking rule that begins to rise, or one that suddenly has nothing.",
-                "Rising: look at its calls in the audit trail. Nothing: was the policy changed (marks)?",
+                "Decisions per second, by rule.",
+                "A blocking rule rises, or a rule drops to zero.",
+                "If it rises, read its calls in Audit trail. At zero, check the marks for a policy change.",
             ),
             Query(rate(DECISIONS.shown(), RULE), legend(RULE)),
             unit="cps",
         ),
         panels.lines(
-            "Share that no rule decides",
+            "Share of calls without a rule",
             Words(
-                "Share of calls that fall through to the policy's default.",
-                "Above a tenth: the policy does not know what its agents do.",
-                "See the tools below and write rules for them.",
+                "Share of calls that the policy's default decided.",
+                "Above a tenth: the policy does not cover what the agents do.",
+                "Write rules for the tools below.",
             ),
             Query(
                 share(rate(DECISIONS.shown(DEFAULT), JOB), rate(DECISIONS.shown({RULE: "~.+"}), JOB)),
@@ -108,22 +108,22 @@ def _rules() -> list[panels.Placed]:
             unit="percentunit",
         ),
         panels.lines(
-            "Decisions by what the rule asks for",
+            "Decisions by approval setting",
             Words(
-                "Decisions a second, by `auto`, `approve` and `block`.",
-                "`approve` growing faster than people can answer.",
-                "Give harmless calls a rule with `auto`; see Approvals for the waits.",
+                "Decisions per second, by the rule's setting: `auto`, `approve` or `block`.",
+                "`approve` grows faster than people can answer.",
+                "Give harmless calls a rule with `auto`; Approvals shows the waits.",
             ),
             Query(rate(DECISIONS.shown(), APPROVAL), legend(APPROVAL)),
             unit="cps",
             stacked=True,
         ),
         panels.lines(
-            "Calls the policy could not decide",
+            "Calls that the policy could not decide",
             Words(
-                f"Decisions of the rule `{ERROR_RULE}`: governance failed and the call was stopped.",
-                "Any.",
-                "Runbook of AegisGovernanceFailing: the reason is on the event and in the process's log.",
+                f"Decisions per second by the rule `{ERROR_RULE}`: governance failed and stopped the call.",
+                "Any value above zero.",
+                "Follow the runbook of AegisGovernanceFailing; event and process log have the reason.",
             ),
             Query(rate(DECISIONS.shown({RULE: ERROR_RULE}), JOB), legend(JOB)),
             unit="cps",
@@ -136,11 +136,11 @@ def _tools() -> list[panels.Placed]:
     fallen = count(events(semconv.EVENT_DECISION, DEFAULT), TOOL, window="$__range")
     return [
         panels.rows(
-            "Tool by rule",
+            "Calls by tool and rule",
             Words(
                 "How many calls of each tool each rule decided.",
                 "A dangerous tool in the column of a permissive rule.",
-                "Narrow that rule's pattern, and check the policy with `aegis policy check FILE`.",
+                "Narrow the rule's pattern, then run `aegis policy check FILE`.",
             ),
             Query(met, store="loki", at_end=True),
             steps=[
@@ -153,11 +153,11 @@ def _tools() -> list[panels.Placed]:
             width=16,
         ),
         panels.bars(
-            "Tools that no rule names",
+            "Tools without a rule",
             Words(
-                "Calls in the time range that only the default decided, by tool.",
-                "Any tool that can do harm.",
-                "Write a rule for it, even if it says what the default says.",
+                "Calls in the time range that the policy's default decided, by tool.",
+                "A tool that can do harm.",
+                "Write a rule for it, even if the rule says the same as the default.",
             ),
             Query(f"topk(15, {fallen})", legend(TOOL), store="loki", at_end=True),
             width=8,
@@ -166,9 +166,9 @@ def _tools() -> list[panels.Placed]:
         panels.lines(
             "Outcomes by tool",
             Words(
-                "Governed calls a second, by tool and outcome, from spans counted before sampling.",
-                "A tool whose outcomes change from allowed to blocked.",
-                "Was the policy loaded anew (marks), or do arguments differ? Read one call.",
+                "Governed calls per second, by tool and outcome, counted from spans before sampling.",
+                "A tool changes from allowed to blocked.",
+                "Check the marks for a policy change; read one call for its arguments.",
             ),
             Query(rate(SPAN_CALLS.shown(GOVERNED), TOOL, OUTCOME), legend(TOOL, OUTCOME)),
             unit="cps",
@@ -176,9 +176,9 @@ def _tools() -> list[panels.Placed]:
         panels.lines(
             "Outcomes by agent",
             Words(
-                "Governed calls a second, by agent and outcome.",
-                "An agent whose calls are suddenly stopped.",
-                "Read its newest conversation in the audit trail.",
+                "Governed calls per second, by agent and outcome.",
+                "An agent's calls are suddenly stopped.",
+                "Read its newest conversation in Audit trail.",
             ),
             Query(rate(SPAN_CALLS.shown(GOVERNED), AGENT, OUTCOME), legend(AGENT, OUTCOME)),
             unit="cps",
@@ -192,18 +192,18 @@ def _policy() -> list[panels.Placed]:
         panels.states(
             "Policy in force",
             Words(
-                "Which policy, by its digest, decided calls when. Two at once: a roll-out under way.",
+                "Which policy decided calls at which time, by digest. Two at once mean a roll-out.",
                 "Two for longer than a roll-out takes: some processes have an old policy.",
-                "`aegis doctor` in the odd one: which file does it load?",
+                "Run `aegis doctor` on the host with the old policy: it names the file that is loaded.",
             ),
             Query(f"{count(events(semconv.EVENT_DECISION), DIGEST)} > bool 0", legend(DIGEST), store="loki"),
         ),
         panels.lines(
-            "Reloads",
+            "Policy reloads",
             Words(
-                "Changes of watched policy files, by whether they came into force or were refused.",
-                "Refused: the old policy is still in force, and somebody believes otherwise.",
-                "`aegis policy check FILE` says file, line and what is wrong.",
+                "Changes of watched policy files, loaded or refused.",
+                "A refused change: the old policy is still in force, although somebody has changed it.",
+                "Run `aegis policy check FILE`: it names line and problem.",
             ),
             Query(increase(RELOADS.shown(), RELOAD, window="$__rate_interval"), legend(RELOAD)),
             bars=True,
@@ -211,9 +211,9 @@ def _policy() -> list[panels.Placed]:
         panels.log(
             "Policies loaded and refused",
             Words(
-                "Each policy that came into force or was refused, with its files and digest.",
-                "A refusal, or a load that nobody announced.",
-                "Compare with the history of the policy's repository.",
+                "Each policy that was loaded or refused, with its files and digest.",
+                "A refused policy, or a load that nobody announced.",
+                "Compare it with the history of the policy's repository.",
             ),
             Query(
                 events(changes, narrowed=False)
@@ -230,11 +230,11 @@ def _monitor() -> list[panels.Placed]:
     would = DECISIONS.shown({MODE: "monitor", APPROVAL: "~approve|block"})
     return [
         panels.number(
-            "Ran although the policy says no",
+            "Calls that enforcement would have stopped",
             Words(
-                "Calls in monitor mode that enforcement would have stopped or asked about.",
-                "Any, once you meant to enforce: monitor mode stops nothing.",
-                "Read them below; when they are right, set the mode to `enforce`.",
+                "Calls in monitor mode that would have been blocked or would have needed approval.",
+                "Any value above zero where you expect enforcement: monitor mode stops nothing.",
+                "Check the rules beside it; if they are right, set the mode to `enforce`.",
             ),
             Query(or_zero(counted(would)), at_end=True),
             yellow_from=1,
@@ -242,11 +242,11 @@ def _monitor() -> list[panels.Placed]:
             height=8,
         ),
         panels.lines(
-            "What enforcement would do",
+            "What enforcement would do, by rule",
             Words(
-                "Monitor-mode calls a second that would be asked about or blocked, by rule.",
-                "A rule that would stop work that is needed.",
-                "Mend the rule before you enforce.",
+                "Calls per second in monitor mode that would be blocked or would need approval, by rule.",
+                "A rule that would stop necessary work.",
+                "Fix the rule before you enforce.",
             ),
             Query(rate(would, RULE, APPROVAL), legend(RULE, APPROVAL)),
             unit="cps",
@@ -260,19 +260,19 @@ def _speed() -> list[panels.Placed]:
         panels.heat(
             "How long decisions take",
             Words(
-                "How many decisions took how long. Empty unless AEGIS_EVALUATION_DURATION=on.",
+                "Distribution of policy evaluation times. Empty unless AEGIS_EVALUATION_DURATION=on.",
                 "A second band above a millisecond.",
-                "Find the rule with `param_matches` on large arguments.",
+                "Find the rule that uses `param_matches` on large arguments.",
             ),
             Query(rate(EVALUATION.shown(), "le"), "{{le}}"),
             unit="s",
         ),
         panels.lines(
-            "99th percentile by outcome",
+            "99th percentile of decision times by outcome",
             Words(
-                "Slowest hundredth of decisions, by outcome. Empty unless AEGIS_EVALUATION_DURATION=on.",
+                "99th percentile of evaluation times, by outcome. Empty unless AEGIS_EVALUATION_DURATION=on.",
                 "Above ten milliseconds for ten minutes: AegisPolicyEvaluationSlow fires.",
-                "Its runbook.",
+                "Follow the runbook of AegisPolicyEvaluationSlow.",
             ),
             Query(quantile(0.99, EVALUATION, OUTCOME), legend(OUTCOME)),
             unit="s",

@@ -40,12 +40,12 @@ def overview() -> Board:
     return Board(
         uid="aegis-overview",
         title="Aegis: overview",
-        purpose="Tool calls of agents: what was decided, what was stopped, who is waited for. Begin here.",
+        purpose="Start here: what was decided on the tool calls of agents, and which wait for a human.",
         sections=[
             Section("Now", [*_figures(), *_firing()]),
             Section("Decisions", _decisions()),
-            Section("Who and what", _who()),
-            Section("Speed", _speed()),
+            Section("Agents and tools", _who()),
+            Section("Latency", _speed()),
         ],
     )
 
@@ -58,9 +58,9 @@ def _figures() -> list[panels.Placed]:
         panels.number(
             "CRITICAL decisions",
             Words(
-                "Calls of CRITICAL risk in the time range, however they ended.",
-                "Any. Most policies block them, but that an agent tried is news.",
-                "Open the audit trail, read agent, tool and reason; tell the owner of the agent.",
+                "Calls of CRITICAL risk in the time range, whatever their outcome.",
+                "Any value above zero: even a blocked call shows that an agent tried.",
+                "Open Audit trail; read agent, tool and reason; inform the owner of the agent.",
             ),
             Query(or_zero(counted(critical)), at_end=True),
             red_from=0.5,
@@ -68,19 +68,19 @@ def _figures() -> list[panels.Placed]:
         panels.number(
             "CRITICAL without a human",
             Words(
-                "CRITICAL calls that ran and nobody was asked, because a rule says `auto`.",
-                "Any. A CRITICAL rule should ask or block.",
-                "Find the rule under Decisions & policy and change it to `approve` or `block`.",
+                "CRITICAL calls that ran without asking a human, because a rule says `auto`.",
+                "Any value above zero: a CRITICAL rule should ask or block.",
+                "Find the rule in Decisions and policy and change it to `approve` or `block`.",
             ),
             Query(or_zero(counted(alone)), at_end=True),
             red_from=0.5,
         ),
         panels.number(
-            "Stopped",
+            "Stopped calls",
             Words(
-                "Share of calls that were blocked, denied or not answered in time.",
-                "A jump against the same hour yesterday: an agent is misled, or a policy is too strict.",
-                "Compare with the rules that stopped them; look at one call in the audit trail.",
+                "Share of calls that were blocked, denied or expired.",
+                "A jump against the same hour yesterday: an agent is misled, or the policy is too strict.",
+                "Find the rules that stopped them in Decisions and policy; read one call in Audit trail.",
             ),
             Query(share(counted(DECISIONS.shown(STOPPED)), counted(every)), at_end=True),
             unit="percentunit",
@@ -90,9 +90,9 @@ def _figures() -> list[panels.Placed]:
         panels.number(
             "Waiting for a human",
             Words(
-                "Calls that wait for an answer now.",
-                "More than a few, for long: agents stand still until somebody answers.",
-                "Open Approvals and answer, or find who should.",
+                "Calls that wait for a human's answer now.",
+                "More than a few for many minutes: these agents stand still until somebody answers.",
+                "Open Approvals, then answer or find the approver.",
             ),
             Query(or_zero(total(PENDING.shown()))),
             yellow_from=1,
@@ -103,8 +103,8 @@ def _figures() -> list[panels.Placed]:
             "Governance failed",
             Words(
                 "Calls that did not run because governance failed: audit not writable, internal error.",
-                "Any. Agents are stopped although the policy would have let them.",
-                "Read the reason in the audit trail's errors; then the runbook of AegisGovernanceFailing.",
+                "Any value above zero: agents are stopped although the policy may allow the call.",
+                "Read the reasons in Audit trail, then follow the runbook of AegisGovernanceFailing.",
             ),
             Query(or_zero(counted(DECISIONS.shown({OUTCOME: "error"}))), at_end=True),
             red_from=0.5,
@@ -112,9 +112,9 @@ def _figures() -> list[panels.Placed]:
         panels.number(
             "Audit records lost",
             Words(
-                "Records that the audit journal did not take.",
-                "Any: something was decided of which there is no record on that host.",
-                "Free the disk or mend its rights, then `aegis audit verify`.",
+                "Records that could not be written to the audit journal.",
+                "Any value above zero: a decision has no record on that host.",
+                "Free disk space or fix the permissions, then run `aegis audit verify`.",
             ),
             Query(or_zero(counted(AUDIT_ERRORS.shown())), at_end=True),
             red_from=0.5,
@@ -128,17 +128,17 @@ def _firing() -> list[panels.Placed]:
         panels.alerts(
             "Alerts",
             Words(
-                "Aegis alerts that fire or are about to.",
-                "Anything in this list.",
-                "Click it, follow its runbook link.",
+                "Aegis alerts that are firing or pending.",
+                "Any entry.",
+                "Open the alert and follow its runbook link.",
             ),
         ),
         panels.log(
             "Newest CRITICAL decisions",
             Words(
-                "The newest calls of CRITICAL risk: tool, agent, outcome, rule, reason.",
-                "One that is `allowed` or `approved` and that nobody expected.",
-                "Open the entry and follow its trace; search its decision id in the audit trail.",
+                "The newest calls of CRITICAL risk, with tool, agent, outcome, rule and reason.",
+                "An `allowed` or `approved` call that nobody expected.",
+                "Open the entry and follow its trace; search for its decision id in Audit trail.",
             ),
             Query(
                 stopped + line(TOOL, AGENT, OUTCOME, RULE, "aegis_decision_reason"), store="loki", limit=20
@@ -154,30 +154,30 @@ def _decisions() -> list[panels.Placed]:
         panels.lines(
             "Decisions by outcome",
             Words(
-                "Final decisions a second, by how they ended.",
-                "Red, orange or purple growing; or everything falling to nothing while agents work.",
-                "Growing red: Decisions & policy. Nothing at all: Pipeline health.",
+                "Final decisions per second, by outcome.",
+                "Red, orange or purple grows, or everything drops to zero while agents work.",
+                "If red grows, open Decisions and policy. If all is zero, open Pipeline health.",
             ),
             Query(rate(DECISIONS.shown(), OUTCOME), legend(OUTCOME)),
             unit="cps",
             stacked=True,
         ),
         panels.lines(
-            "Share stopped, by service",
+            "Share of stopped calls by service",
             Words(
                 "Share of each service's calls that were blocked, denied or expired.",
-                "One service far above the others or above its own past.",
-                "Choose that service above, and look which rule stops it.",
+                "One service far above the others, or above its own usual level.",
+                "Select the service as the job above, then find the rule in Decisions and policy.",
             ),
             Query(share(rate(DECISIONS.shown(STOPPED), JOB), rate(DECISIONS.shown(), JOB)), legend(JOB)),
             unit="percentunit",
         ),
         panels.lines(
-            "Mix of risks",
+            "Calls by risk",
             Words(
-                "How calls divide into risks.",
-                "The red or orange band widening: agents do riskier things than they used to.",
-                "See which tools it is below; ask whether the policy still fits.",
+                "Share of each risk level in all calls.",
+                "The red or orange band widens: agents make riskier calls than before.",
+                "Find the tools below and check whether the policy still fits.",
             ),
             Query(rate(DECISIONS.shown(), RISK), legend(RISK)),
             unit="cps",
@@ -185,11 +185,11 @@ def _decisions() -> list[panels.Placed]:
             percent=True,
         ),
         panels.lines(
-            "Governed without failure",
+            "Calls without a governance failure",
             Words(
-                "Share of calls whose decision was made and recorded: the objective is 99.9 %.",
-                "Below 99.9 %: each missing call was stopped by a fault, not by the policy.",
-                "Look at the audit trail's errors and at Pipeline health.",
+                "Share of calls whose decision was made and recorded; the objective is 99.9 %.",
+                "Below 99.9 %: a fault stopped the missing calls, not the policy.",
+                "Read the reasons at the end of Audit trail, and check Pipeline health.",
             ),
             Query(
                 f"1 - ({share(rate(DECISIONS.shown({OUTCOME: 'error'})), rate(DECISIONS.shown()))})",
@@ -206,31 +206,31 @@ def _who() -> list[panels.Placed]:
     every = events(semconv.EVENT_DECISION)
     return [
         panels.bars(
-            "Agents whose calls are stopped most",
+            "Agents with the most stopped calls",
             Words(
                 "Stopped calls in the time range, by agent.",
-                "One agent alone at the top: it is misled, or its instructions do not fit its policy.",
-                "Choose the agent above and read its newest calls in the audit trail.",
+                "One agent far above the others: it is misled, or its instructions do not fit the policy.",
+                "Select the agent above and read its newest calls in Audit trail.",
             ),
             _most(refused, AGENT),
             width=8,
         ),
         panels.bars(
-            "Tools that are stopped most",
+            "Tools with the most stopped calls",
             Words(
                 "Stopped calls in the time range, by tool.",
                 "A tool that agents need for their work: the policy may be too strict.",
-                "See which rule stops it under Decisions & policy; the reason is in the audit trail.",
+                "Find the rule in Decisions and policy and the reason in Audit trail.",
             ),
             _most(refused, TOOL),
             width=8,
         ),
         panels.bars(
-            "Tools that run most",
+            "Tools with the most calls",
             Words(
                 "Governed calls in the time range, by tool.",
-                "A tool that runs far more than it used to: an agent in a loop costs money.",
-                "Choose the tool above and look which agent calls it.",
+                "A tool with far more calls than usual: an agent in a loop costs money.",
+                "Select the tool above and find the agent that calls it.",
             ),
             _most(every, TOOL),
             width=8,
@@ -238,9 +238,9 @@ def _who() -> list[panels.Placed]:
         panels.lines(
             "CRITICAL and HIGH decisions by agent",
             Words(
-                "Decision events of high risk, by agent, counted exactly from the events.",
-                "An agent that had none until today.",
-                "Read its conversation in the audit trail.",
+                "Decision events of HIGH and CRITICAL risk, by agent.",
+                "An agent that had none before today.",
+                "Read its conversation in Audit trail.",
             ),
             Query(
                 count(events(semconv.EVENT_DECISION, {RISK: "~critical|high"}), AGENT, RISK),
@@ -265,19 +265,19 @@ def _speed() -> list[panels.Placed]:
         panels.lines(
             "How long tools take",
             Words(
-                "95th percentile of tool bodies, by tool. Only where the span is ours.",
-                "A tool slower than it was; agents wait for it.",
-                "Follow a dot to its trace; the time is the tool's, governance is not in it.",
+                "95th percentile, by tool. Tools whose span another package makes are not counted.",
+                "A tool that is slower than before: agents wait for it.",
+                "Follow a dot to its trace. The time is the tool's own, without governance.",
             ),
             Query(quantile(0.95, TOOL_DURATION, TOOL), legend(TOOL), exemplars=True),
             unit="s",
         ),
         panels.lines(
-            "How long a decision takes",
+            "How long decisions take",
             Words(
-                "Percentiles of asking the policy. Empty unless AEGIS_EVALUATION_DURATION=on.",
-                "More than a millisecond: a regular expression on large arguments, or a starved process.",
-                "`aegis policy check`; look at the processor of that host.",
+                "Percentiles of the policy evaluation time. Empty unless AEGIS_EVALUATION_DURATION=on.",
+                "More than a millisecond: a regular expression on large arguments, or too little CPU.",
+                "Run `aegis policy check FILE`; check the CPU load of that host.",
             ),
             *(Query(quantile(q, EVALUATION), f"p{round(q * 100)}") for q in (0.5, 0.95, 0.99)),
             unit="s",

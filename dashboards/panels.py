@@ -62,7 +62,7 @@ COLOURS = {
 
 @dataclass(frozen=True)
 class Words:
-    """What a person on call is told: what it is, what is bad, and what to do then."""
+    """The description of a panel for the person on call: what it shows, what is bad, and what to do."""
 
     shows: str
     bad: str

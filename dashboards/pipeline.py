@@ -46,7 +46,7 @@ def pipeline() -> Board:
     return Board(
         uid="aegis-pipeline",
         title="Aegis: pipeline health",
-        purpose="Whether every decision is recorded and arrives: agents, collector, backends.",
+        purpose="Whether every decision is in the audit and arrives at the collector and the backends.",
         sections=[
             Section("Reconciliation", _reconciliation()),
             Section("In the agents", _agents()),
@@ -64,9 +64,9 @@ def _reconciliation() -> list[panels.Placed]:
         panels.number(
             "Decisions without a record",
             Words(
-                "Decisions counted, less the rows begun in the audit journal, since the processes began.",
-                "Above zero: something was decided of which no row exists (AegisAuditReconciliationGap).",
-                "Its runbook: first the disk, then `aegis audit verify`.",
+                "Counted decisions minus rows in the audit journal, since the processes started.",
+                "Any value above zero: decisions have no audit row (AegisAuditReconciliationGap).",
+                "Follow its runbook: check the disk, then run `aegis audit verify`.",
             ),
             Query(f"clamp_min({or_zero(f'{total(decided)} - {total(AUDIT_RECORDS.shown())}')}, 0)"),
             red_from=0.5,
@@ -75,19 +75,19 @@ def _reconciliation() -> list[panels.Placed]:
         panels.number(
             "Decisions counted",
             Words(
-                "Decisions in the time range, as the agents count them.",
-                "None while agents work (AegisGovernanceSilent).",
-                "`aegis doctor` in the agent's environment.",
+                "Decisions in the time range, counted by the agents.",
+                "Zero while agents work (AegisGovernanceSilent).",
+                "Run `aegis doctor` in the agent's environment.",
             ),
             Query(or_zero(counted(decided)), at_end=True),
             width=6,
         ),
         panels.number(
-            "Rows in the audit",
+            "Audit rows",
             Words(
                 "Rows begun in the audit journals in the time range.",
-                "Fewer than decisions. More is fine: calls that still wait, and skipped ones.",
-                "Runbook of AegisAuditReconciliationGap.",
+                "Fewer rows than decisions. More is normal: calls that still wait, and skipped calls.",
+                "Follow the runbook of AegisAuditReconciliationGap.",
             ),
             Query(or_zero(counted(AUDIT_RECORDS.shown())), at_end=True),
             width=6,
@@ -96,18 +96,18 @@ def _reconciliation() -> list[panels.Placed]:
             "Events at the collector",
             Words(
                 "Decision events that reached the collector in the time range.",
-                "Much fewer than decisions: events are lost between agent and collector.",
-                "See the SDK's queue below; then `aegis audit resend --since 2h`.",
+                "Far fewer events than decisions: events are lost between agent and collector.",
+                "Check the SDK's queue below, then run `aegis audit resend --since 2h`.",
             ),
             Query(or_zero(counted(arrived)), at_end=True),
             width=6,
         ),
         panels.lines(
-            "The same decisions, counted in three places",
+            "Decisions, audit rows and events",
             Words(
-                "Decisions by the agents, rows by the audit, events by the collector, per second.",
-                "Lines that part for longer than a minute: the lower one loses something.",
-                "Rows below decisions: the audit. Events below decisions: network, queue or collector.",
+                "The same calls per second, counted by the agents, the audit and the collector.",
+                "Lines that differ for longer than a minute: the lower one has lost something.",
+                "Few rows: check the audit. Few events: check network, queue and collector.",
             ),
             Query(rate(decided), "decisions"),
             Query(rate(AUDIT_RECORDS.shown()), "rows"),
@@ -117,9 +117,9 @@ def _reconciliation() -> list[panels.Placed]:
         panels.lines(
             "Events in Loki",
             Words(
-                "Decision events that are in Loki, by service.",
-                "Fewer than reach the collector: the exporter to Loki fails.",
-                "See the failed sends below; `aegis audit resend --missing-from FILE` fills the gap.",
+                "Decision events stored in Loki, by service.",
+                "Fewer events than at the collector: the exporter to Loki fails.",
+                "Check the export failures below; `aegis audit resend --missing-from FILE` fills the gap.",
             ),
             Query(count(stored, "service_name"), "{{service_name}}", store="loki"),
             bars=True,
@@ -132,54 +132,54 @@ def _agents() -> list[panels.Placed]:
         panels.lines(
             "Audit records lost",
             Words(
-                "Records a second that the audit journal did not take, by service.",
-                "Any (AegisAuditWriteFailed).",
-                "Free the disk, mend its rights; then `aegis audit verify`.",
+                "Records per second that could not be written to the audit journal, by service.",
+                "Any value above zero (AegisAuditWriteFailed).",
+                "Free disk space or fix the permissions, then run `aegis audit verify`.",
             ),
             Query(rate(AUDIT_ERRORS.shown(), JOB), legend(JOB)),
             unit="cps",
             width=8,
         ),
         panels.lines(
-            "Calls of which nobody knows the end",
+            "Calls with an unknown outcome",
             Words(
-                "Calls that were let through and whose process was gone before it said what came of them. "
-                "Counted when they are sealed, which may be an hour later.",
-                "Any (AegisUnknownOutcome): the tool may have done its work, half of it, or nothing.",
-                "`aegis audit --status unknown` lists them; find out what each did.",
+                "Allowed calls whose process died before it recorded the outcome. "
+                "They are counted at sealing, which may be an hour later.",
+                "Any value above zero (AegisUnknownOutcome): the tool may have done all or part of its work.",
+                "Run `aegis audit --status unknown`, then find out for each call what was done.",
             ),
             Query(increase(UNKNOWN_OUTCOMES.shown(), JOB, window="$__rate_interval"), legend(JOB)),
             bars=True,
             width=8,
         ),
         panels.lines(
-            "Sealings that failed",
+            "Failed sealings",
             Words(
-                "Attempts to seal the audit journal to Parquet that failed; the journal stays, and grows.",
-                "Any that lasts (AegisAuditSealFailing).",
-                "`aegis audit seal` on the host says what is wrong.",
+                "Failed attempts to seal the audit journal to Parquet. The journal stays and grows.",
+                "Failures that continue (AegisAuditSealFailing).",
+                "Run `aegis audit seal` on the host: it names the problem.",
             ),
             Query(increase(SEAL_ERRORS.shown(), JOB, window="$__rate_interval"), legend(JOB)),
             bars=True,
             width=8,
         ),
         panels.lines(
-            "Hooks that raised",
+            "Hook errors",
             Words(
-                "Exceptions a second in hooks of the application. They change no verdict.",
-                "Any that lasts: whoever wrote the hook believes it works.",
-                "The process's log has the traceback; tell the owner of the application.",
+                "Exceptions per second in the application's hooks. They change no verdict.",
+                "Errors that continue: the hook does not do its work.",
+                "Send the traceback from the process log to the owner of the application.",
             ),
             Query(rate(HOOK_ERRORS.shown(), JOB), legend(JOB)),
             unit="cps",
             width=8,
         ),
         panels.lines(
-            "Series of decisions",
+            "Series of the decision counter",
             Words(
-                "Series of the decisions counter: the SDK keeps 2,000 a process and sums the rest.",
-                "Near 2,000 a process: rules that come after are counted without their name.",
-                "Fewer rules in one policy, or a view with a higher limit.",
+                "Series of `aegis.decisions`. The SDK keeps 2,000 per process and sums the rest in one.",
+                "Near 2,000: further rules are counted without their name.",
+                "Reduce the rules of the policy, or set a higher limit with a view in the OpenTelemetry SDK.",
             ),
             Query(f"max by ({JOB}) (count by ({JOB}, {INSTANCE}) ({decided_series()}))", legend(JOB)),
             width=8,
@@ -187,10 +187,10 @@ def _agents() -> list[panels.Placed]:
         panels.lines(
             "Dropped in the SDK",
             Words(
-                "Events and spans a second that the SDK's queue dropped. Needs "
+                "Events and spans per second that the SDK's queue dropped. Needs "
                 "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED=true.",
-                "Any (AegisTelemetryDropped).",
-                "Is the collector slow or away? Else a longer queue: OTEL_BLRP_MAX_QUEUE_SIZE.",
+                "Any value above zero (AegisTelemetryDropped).",
+                "Check that the collector is up and fast enough. Otherwise raise OTEL_BLRP_MAX_QUEUE_SIZE.",
             ),
             Query(rate(SDK_LOGS.shown({ERROR: "~.+"}), JOB, ERROR), "events: " + legend(ERROR)),
             Query(rate(SDK_SPANS.shown({ERROR: "~.+"}), JOB, ERROR), "spans: " + legend(ERROR)),
@@ -200,10 +200,10 @@ def _agents() -> list[panels.Placed]:
         panels.lines(
             "Events in the SDK's queue",
             Words(
-                "Events that wait in the agents to be sent. Needs "
+                "Events that wait in the agents for their export. Needs "
                 "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED=true.",
-                "Near 2,048: the oldest are dropped next.",
-                "Look at the collector: is it there, does it refuse?",
+                "Near 2,048: the queue drops the oldest events next.",
+                "Check that the collector is up and does not refuse data.",
             ),
             Query(f"max by ({JOB}) ({SDK_LOG_QUEUE.shown()})", legend(JOB)),
             width=12,
@@ -211,10 +211,10 @@ def _agents() -> list[panels.Placed]:
         panels.lines(
             "Exports from the agents",
             Words(
-                "Events a second whose export ended, by error; no error is success. Needs "
+                "Exported events per second, by error; an empty error means success. Needs "
                 "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED=true.",
                 "Any error.",
-                "`aegis doctor` in the agent's environment tries the endpoint.",
+                "Run `aegis doctor` in the agent's environment: it tests the endpoint.",
             ),
             Query(rate(SDK_LOG_EXPORTS.shown(), JOB, ERROR), legend(JOB, ERROR)),
             unit="cps",
@@ -230,22 +230,22 @@ def decided_series() -> str:
 def _collector() -> list[panels.Placed]:
     return [
         panels.lines(
-            "Let in",
+            "Accepted",
             Words(
-                "Spans, events and metric points a second that the collector took.",
-                "Nothing, while agents run.",
-                "Is the collector up, and do agents send to it? `aegis doctor`.",
+                "Spans, log records and metric points per second that the collector accepted.",
+                "Zero while agents run.",
+                "Check that the collector is up; run `aegis doctor` in an agent's environment.",
             ),
             *(Query(rate(ACCEPTED[item].shown()), item) for item in ITEMS),
             unit="cps",
             width=8,
         ),
         panels.lines(
-            "Turned away",
+            "Refused",
             Words(
-                "What the collector refused, because its memory limit was reached or a queue was full.",
-                "Any that lasts: agents keep it only as long as their own queues hold.",
-                "More memory or more collectors; see what backend is slow.",
+                "Items per second that the collector refused because of its memory limit or a full queue.",
+                "Refusals that continue: the agents hold the data only until their own queues are full.",
+                "Find the slow backend below; add memory or collectors.",
             ),
             *(Query(rate(REFUSED[item].shown()), item) for item in ITEMS),
             unit="cps",
@@ -254,20 +254,20 @@ def _collector() -> list[panels.Placed]:
         panels.lines(
             "Delivered",
             Words(
-                "What the collector delivered, by exporter.",
-                "An exporter at zero while the others work.",
-                "Its backend is away, or its token ended.",
+                "Items per second that a backend took, by exporter.",
+                "One exporter at zero while the others work.",
+                "Check whether its backend is up and its token still valid.",
             ),
             *(Query(rate(SENT[item].shown(), EXPORTER), f"{legend(EXPORTER)}: {item}") for item in ITEMS),
             unit="cps",
             width=8,
         ),
         panels.lines(
-            "Lost at export",
+            "Export failures",
             Words(
-                "What could not be delivered and is gone, by exporter.",
-                "Any (AegisCollectorExportFailing).",
-                "The collector's log says why; `aegis audit resend` sends the decisions again.",
+                "Data that could not be delivered and is lost, by exporter.",
+                "Any value above zero (AegisCollectorExportFailing).",
+                "Read the collector's log for the cause; `aegis audit resend` sends the decisions again.",
             ),
             *(
                 Query(rate(SEND_FAILED[item].shown(), EXPORTER), f"{legend(EXPORTER)}: {item}")
@@ -281,11 +281,11 @@ def _collector() -> list[panels.Placed]:
             width=8,
         ),
         panels.lines(
-            "How full the queues are",
+            "Queue usage",
             Words(
-                "What waits for a backend, as a share of what may wait, by exporter.",
-                "Above 80 % (AegisCollectorQueueFilling): what comes next is lost.",
-                "Bring the backend back; a queue on disk survives a restart of the collector.",
+                "Used share of the queue, by exporter.",
+                "Above 80 % (AegisCollectorQueueFilling): a full queue refuses or loses data.",
+                "Restore the backend. A queue on disk survives a restart of the collector.",
             ),
             Query(
                 f"max by ({EXPORTER}) ({QUEUE_SIZE.shown()} / {QUEUE_CAPACITY.shown()})",
@@ -298,19 +298,19 @@ def _collector() -> list[panels.Placed]:
             "Memory",
             Words(
                 "Memory of each collector.",
-                "Near its limit: it begins to turn away what comes in.",
-                "Tail sampling holds whole traces: shorten its wait, or add a gateway.",
+                "Near the limit: the collector begins to refuse data.",
+                "Tail sampling holds whole traces: shorten COLLECTOR_DECISION_WAIT, or add a gateway.",
             ),
             Query(f"max by ({JOB}, {INSTANCE}) ({MEMORY.shown()})", legend(JOB, INSTANCE)),
             unit="bytes",
             width=8,
         ),
         panels.lines(
-            "Up since",
+            "Uptime",
             Words(
-                "Seconds since each collector began.",
-                "A saw: it is killed again and again, and loses what is not in a queue on disk.",
-                "Look at its memory just before, and at the host's log.",
+                "Seconds since each collector started.",
+                "A saw tooth: the collector restarts repeatedly and loses data that is not queued on disk.",
+                "Check its memory before the restart, and the host's log.",
             ),
             Query(f"max by ({JOB}, {INSTANCE}) ({UPTIME.shown()})", legend(JOB, INSTANCE)),
             unit="s",

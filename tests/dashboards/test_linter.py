@@ -22,7 +22,7 @@ UNITS = {"none", "string", "short", "percentunit", "bytes", "s", "cps"}
 """Those of Grafana's that are used here."""
 MAY_STAND_ALONE = {
     "aegis-pipeline: Decisions without a record",  # two counters of one process, held against each other
-    "aegis-pipeline: Series of decisions",  # counts the series, not what they say
+    "aegis-pipeline: Series of the decision counter",  # counts the series, not what they say
 }
 
 
