@@ -98,17 +98,16 @@ def compile_glob(text: str) -> Glob:
     return Glob(text, Shape.MIXED, "", _segments(normal))
 
 
-def _segments(pattern: str, any_letter: str = ".") -> Matcher:
+def _segments(pattern: str) -> Matcher:
     """Match the parts between stars from left to right, each as early as it fits: never backtracks."""
     parts = pattern.split("*")
-    if "?" not in pattern and len(parts) > 1:
+    if "?" not in pattern:
         return _literals(parts)
-    regexes = [_part(part, any_letter) for part in parts]
-    if len(parts) == 1:
-        return lambda value: regexes[0].fullmatch(value) is not None
-    first, *middle, last = regexes
-    shortest = sum(map(len, parts))
-    tail = len(parts[-1])
+    first, *others = map(_part, parts)
+    if not others:
+        return lambda value: first.fullmatch(value) is not None
+    *middle, last = others
+    shortest, tail = sum(map(len, parts)), len(parts[-1])
 
     def matches(value: str) -> bool:
         if len(value) < shortest or not (found := first.match(value)):
@@ -124,9 +123,9 @@ def _segments(pattern: str, any_letter: str = ".") -> Matcher:
 
 
 @lru_cache(maxsize=16384)
-def _part(text: str, any_letter: str) -> re.Pattern[str]:
+def _part(text: str) -> re.Pattern[str]:
     """Compile the letters and question marks between two stars; long globs repeat the same ones."""
-    return re.compile(any_letter.join(map(re.escape, text.split("?"))), re.DOTALL)
+    return re.compile(".".join(map(re.escape, text.split("?"))), re.DOTALL)
 
 
 def _literals(parts: list[str]) -> Matcher:
@@ -190,28 +189,63 @@ def may_overlap(one: Outline, other: Outline) -> bool:
     return a.endswith(b) or b.endswith(a)
 
 
+_OTHER = "\ud800"
+"""A letter that no pattern has, because it is none: half of a surrogate pair."""
+_MAX_SETS = 32
+"""Sets of states that `covers` follows at once; only a glob with a longer run of `?` needs more."""
+
+
 def covers(wide: str, narrow: str) -> bool:
     """Return whether every text that `narrow` matches is matched by `wide`.
 
-    It never invents a case, and misses some in which a `?` of `wide` stands where `narrow` has a star.
+    The answer is exact, except that a pair which needs more than `_MAX_SETS` counts as not covered.
     """
     if not may_cover(outline(wide), outline(narrow)):
         return False
     outer, inner = outline(wide).text, outline(narrow).text
     if outer in ("*", inner):
         return True
-    # A star is a letter of its own here, and a `?` another: what takes the first is a star, which takes more.
-    return _literally(outer)(inner.replace("*", _STAR).replace("?", _ANY))
+    # What `wide` takes with a letter that it does not name, it takes with every other letter there. So a
+    # wildcard of `narrow` need only stand for that letter: a `?` for one of it, a star for any number.
+    inner = inner.replace("?", _OTHER)
+    matches = compile_glob(outer).matches
+    if not (matches(inner.replace("*", "")) and matches(inner.replace("*", _OTHER))):
+        return False
+    return "?" not in outer or _takes_every_length(outer, inner)
 
 
-_STAR, _ANY = "\ud800", "\ud801"
-"""Letters that no pattern has, because they are none: halves of a surrogate pair."""
+def _takes_every_length(outer: str, inner: str) -> bool:
+    """Return whether `outer` matches `inner` however many `_OTHER` each of its stars stands for.
 
-
-@lru_cache(maxsize=4096)
-def _literally(outer: str) -> Matcher:
-    """Return a test for whether stars of `outer` take all `_STAR` of a text: a `?` does not."""
-    return _segments(outer, f"[^{_STAR}]")
+    `outer` is a small automaton: the state n has matched its first n letters. A set of states is an integer
+    with the bit n for each. Of the sets that a star leads to only the smallest are kept, because a larger set
+    matches whatever a smaller one does.
+    """
+    size = loops = 0
+    takes: dict[str, int] = {}
+    for letter in outer:
+        if letter == "*":
+            loops |= 1 << size
+        else:
+            takes[letter] = takes.get(letter, 0) | 1 << size
+            size += 1
+    any_letter = takes.pop("?", 0)
+    reached = {1}
+    for letter in inner:
+        if letter != "*":
+            moves = any_letter | takes.get(letter, 0)
+            reached = {states & loops | (states & moves) << 1 for states in reached}
+            continue
+        waiting = list(reached)
+        for states in waiting:
+            longer = states & loops | (states & any_letter) << 1
+            if longer not in reached:
+                reached.add(longer)
+                waiting.append(longer)
+            if len(waiting) > _MAX_SETS:
+                return False
+        reached = {each for each in reached if not any(other & each == other != each for other in reached)}
+    return all(states >> size for states in reached)
 
 
 def overlap(one: str, other: str) -> str | None:
@@ -235,27 +269,22 @@ def _fill_in(fixed: str, glob: str) -> str | None:
     """Return a text of `fixed`, which has no star, that `glob` matches."""
     if "?" not in fixed:
         return fixed if compile_glob(glob).matches(fixed) else None
-    parts = glob.split("*")
-    if len(parts) == 1:
-        merged = _merge(fixed, glob) if len(fixed) == len(glob) else None
-        return None if merged is None else merged.replace("?", "x")
-    if sum(map(len, parts)) > len(fixed):
+    *parts, end = glob.split("*")
+    stop = len(fixed) - len(end)
+    if sum(map(len, parts)) > stop or (not parts and stop):
         return None
-    text, position = list(fixed), 0
-    last = len(fixed) - len(parts[-1])
+    text, position = fixed, 0
     for number, part in enumerate(parts):
-        final = number == len(parts) - 1
-        places = [last] if final else [0] if number == 0 else range(position, last - len(part) + 1)
-        place = next((each for each in places if _fits(fixed, part, each)), None)
-        if place is None or place < position:
+        for place in range(position, stop - len(part) + 1) if number else (0,):
+            merged = _merge(text[place : place + len(part)], part)
+            if merged is not None:
+                break
+        else:
             return None
-        text[place : place + len(part)] = _merge(fixed[place : place + len(part)], part) or ""
         position = place + len(part)
-    return "".join(text).replace("?", "x")
-
-
-def _fits(fixed: str, part: str, place: int) -> bool:
-    return all("?" in (a, b) or a == b for a, b in zip(fixed[place : place + len(part)], part, strict=True))
+        text = text[:place] + merged + text[position:]
+    merged = _merge(text[stop:], end)
+    return None if merged is None else (text[:stop] + merged).replace("?", "x")
 
 
 def _merge(one: str, other: str) -> str | None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from itertools import product
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aegis_otel.policy.evaluation.compiler import TypeIndex
 from aegis_otel.policy.evaluation.patterns import Shape, compile_glob, covers
@@ -63,6 +66,12 @@ def test_no_pattern_takes_more_than_linear_passes() -> None:
         ("?*", "*?"),
         ("a*c", "a*b*c"),
         ("[a]*", "[a]b"),
+        ("?*c", "*xc"),
+        ("a?*c", "a*bc"),
+        ("*?_x", "a*_x"),
+        ("a*?*c", "a*b*c"),
+        ("*a?*", "*ab*"),
+        ("??*", "*a*b"),
     ],
 )
 def test_covering(wide: str, narrow: str) -> None:
@@ -85,6 +94,45 @@ def test_covering(wide: str, narrow: str) -> None:
 )
 def test_not_covering(wide: str, narrow: str) -> None:
     assert not covers(wide, narrow)
+
+
+GLOBS = ["".join(each) for size in range(5) for each in product("ab*?", repeat=size)]
+TEXTS = ["".join(each) for size in range(7) for each in product("abx", repeat=size)]
+
+
+def test_covering_is_exact() -> None:
+    """One of two short globs covers the other where it matches all short texts that the other does."""
+    matched = {
+        glob: sum(1 << n for n, text in enumerate(TEXTS) if compile_glob(glob).matches(text))
+        for glob in GLOBS
+    }
+    wrong = [
+        (wide, narrow)
+        for wide, narrow in product(GLOBS, repeat=2)
+        if covers(wide, narrow) != (matched[narrow] & ~matched[wide] == 0)
+    ]
+    assert wrong == []
+
+
+GLOB = st.text("ab*?", max_size=9)
+
+
+@given(GLOB, GLOB, st.lists(st.text("abx", max_size=3), min_size=9, max_size=9))
+def test_what_is_covered_has_no_text_of_its_own(wide: str, narrow: str, parts: list[str]) -> None:
+    fill = iter(parts)
+    text = "".join(
+        next(fill) if each == "*" else (next(fill) or "x")[0] if each == "?" else each for each in narrow
+    )
+    assert compile_glob(narrow).matches(text)
+    assert compile_glob(wide).matches(text) or not covers(wide, narrow)
+
+
+def test_covering_is_given_up_in_time() -> None:
+    """A hostile pair takes milliseconds, and counts as not covered."""
+    wide, narrow = "?" * 500 + "*a", "*b" + "?" * 450 + "*" + "b" * 50 + "a"
+    began = time.perf_counter()
+    assert not covers(wide, narrow)
+    assert time.perf_counter() - began < 1
 
 
 def test_the_index_finds_rules_in_order_and_once() -> None:
