@@ -16,7 +16,7 @@ from aegis_otel.policy.evaluation.conditions import Condition, find
 from aegis_otel.policy.evaluation.evaluator import advised, decide, strictest, strictness, tests, unknowns
 from aegis_otel.policy.evaluation.operators import Answer
 from aegis_otel.policy.evaluation.patterns import Glob
-from aegis_otel.policy.evaluation.tool_schema import Reading
+from aegis_otel.policy.evaluation.schema_paths import SchemaReader
 from aegis_otel.policy.messages import listed, shown
 from aegis_otel.policy.policy import Policy
 from aegis_otel.policy.rules import ParamTest, Place
@@ -75,7 +75,7 @@ def explain(
     """
     # The form that decides; `max` gives the first of equals, as `judge` does.
     action = max((action, *action.forms), key=lambda form: strictness(decide(policy.compiled, form, now)))
-    schema = None if action.schema is None else Reading(action.schema)
+    schema = None if action.schema is None else SchemaReader(action.schema)
     traces: list[RuleTrace] = []
     judged: list[tuple[CompiledRule, list[str] | None]] = []
     certain = False
@@ -94,7 +94,7 @@ def explain(
 
 
 def _until_false(
-    rule: CompiledRule, action: Action, now: datetime, schema: Reading | None, is_hidden: IsHidden
+    rule: CompiledRule, action: Action, now: datetime, schema: SchemaReader | None, is_hidden: IsHidden
 ) -> Iterator[Check]:
     for label, test, answer in tests(rule, action, now, schema):
         hides = any(map(is_hidden, _looked_at(label, test, action)))

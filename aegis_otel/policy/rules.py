@@ -58,6 +58,11 @@ class TimeWindow:
         return self.after is not None and self.before is not None and self.after > self.before
 
 
+def steps_of(path: str) -> tuple[str, ...]:
+    """Return the keys that the dotted `path` of a parameter leads through."""
+    return tuple(path.split("."))
+
+
 @dataclass(frozen=True, slots=True)
 class ParamTest:
     """One `param_*` condition on one parameter."""
@@ -68,6 +73,10 @@ class ParamTest:
     """The parameter's name, or a dotted path into it."""
     expected: Scalar
     place: Place
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        return steps_of(self.path)
 
     def __str__(self) -> str:
         return f"`param_{self.operator}` on `{self.path}`"
@@ -91,6 +100,14 @@ class Rule:
     @property
     def is_conditional(self) -> bool:
         return self.window is not None or bool(self.tests)
+
+    @property
+    def tests_by_path(self) -> dict[str, list[ParamTest]]:
+        """The conditions on each parameter."""
+        paths: dict[str, list[ParamTest]] = {}
+        for test in self.tests:
+            paths.setdefault(test.path, []).append(test)
+        return paths
 
 
 class Defaults(NamedTuple):

@@ -168,7 +168,7 @@ def test_k8_a_deep_schema_is_no_error(inner: Any, around: Any, read: str, tmp_pa
 
 def test_k8_a_deep_value_gets_its_defaults() -> None:
     """At every depth, and a schema that refers to itself ends where the value ends."""
-    from aegis_otel.policy.evaluation.tool_schema import fill_defaults
+    from aegis_otel.policy.evaluation.schema_defaults import fill_defaults
 
     schema: dict[str, Any] = {"properties": {"a": {"$ref": "#"}, "d": {"default": 1}}}
     deep: dict[str, Any] = {}

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from aegis_otel import Action, Policy, PolicyError
 from aegis_otel.cli import main
 from aegis_otel.policy.lint import lint
+from aegis_otel.policy.lint.finding import TEXTS
 from aegis_otel.policy.loading.schema import KEYS
 
 ROOT = Path(__file__).parents[2]
@@ -98,23 +99,19 @@ def test_every_key_is_described() -> None:
 
 def test_every_finding_is_described() -> None:
     """The table of docs/policy.md names what the linter can find, and nothing else."""
-    source = "".join(path.read_text() for path in (ROOT / "aegis_otel/policy/lint").glob("*.py"))
-    named = re.findall(
-        r'(?:Severity\.\w+|severity\w*(?:\(rule\.rule\))?), "([a-z-]+)"'
-        r'|\bAttack\(\s*"([a-z-]+)"|yield "([a-z-]+)", ',
-        source,
-    )
-    kinds = {kind for each in named for kind in each if kind} | {
-        "no-target",
-        "no-agent",
-        "no-upper-bound",
-        "defaults",
-    }
+    kinds = {what.partition("/")[0] for what in TEXTS}
     table = TEXT[TEXT.index("| finding | severity |") :].partition("\n\n")[0]
     described = {
         kind for line in table.splitlines()[2:] for kind in re.findall(r"`([a-z-]+)`", line.split("|")[1])
     }
     assert kinds == described
+
+
+def test_every_text_of_a_finding_is_used() -> None:
+    """Each key of data/findings.json stands in a check."""
+    source = "".join(path.read_text() for path in (ROOT / "aegis_otel/policy/lint").glob("*.py"))
+    made = {f"no-{what}" for what in ("target", "agent")}
+    assert {what for what in TEXTS if f'"{what}"' not in source} == made
 
 
 def test_the_globs_do_not_match_what_is_said() -> None:

@@ -69,6 +69,9 @@ class CompiledRule:
     applies: Applies | None
     """The plain test beyond the type; None when every action of the right type will do."""
 
+    def __str__(self) -> str:
+        return f"rule {quoted(self.name)}"
+
 
 Step = tuple[Applies | None, Verdict, CompiledRule | None]
 """A rule's plain test and its verdict; the last step of a plan has no test, the default's no rule."""

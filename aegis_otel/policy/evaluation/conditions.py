@@ -11,10 +11,10 @@ from zoneinfo import ZoneInfo
 from aegis_otel.model import Action, FrozenDict
 from aegis_otel.policy.evaluation.look_alikes import skeleton
 from aegis_otel.policy.evaluation.operators import OPERATORS, Answer
-from aegis_otel.policy.evaluation.tool_schema import Presence, Reading
-from aegis_otel.policy.rules import ParamTest, Rule, TimeWindow
+from aegis_otel.policy.evaluation.schema_paths import Presence, SchemaReader
+from aegis_otel.policy.rules import ParamTest, Rule, TimeWindow, steps_of
 
-Test = Callable[[Action, datetime, Reading | None], Answer]
+Test = Callable[[Action, datetime, SchemaReader | None], Answer]
 """(action, now, what reads its schema) -> answer. Without the last, what only a schema says is unknown."""
 
 NOT_ASKED = "the tool's schema was not asked"
@@ -52,7 +52,7 @@ def _window_test(window: TimeWindow) -> Test:
     zone = ZoneInfo(window.timezone)
     after, before, weekdays, wraps = window.after, window.before, window.weekdays, window.wraps
 
-    def test(_action: Action, now: datetime, _schema: Reading | None) -> Answer:
+    def test(_action: Action, now: datetime, _schema: SchemaReader | None) -> Answer:
         local = (now if now.tzinfo else now.replace(tzinfo=UTC)).astimezone(zone)
         minute = local.hour * 60 + local.minute
         if wraps:
@@ -70,10 +70,9 @@ def _window_test(window: TimeWindow) -> Test:
 
 
 def _param_test(spec: ParamTest) -> Test:
-    judge, path, expected = OPERATORS[spec.operator].judge, spec.path, spec.expected
-    steps = tuple(path.split("."))
+    judge, path, steps, expected = OPERATORS[spec.operator].judge, spec.path, spec.steps, spec.expected
 
-    def test(action: Action, _now: datetime, schema: Reading | None) -> Answer:
+    def test(action: Action, _now: datetime, schema: SchemaReader | None) -> Answer:
         if action.doubt is not None:
             return action.doubt
         params = action.params
@@ -100,7 +99,7 @@ def find(params: Mapping[str, Any], path: str) -> Any:
     if "." not in path:
         return literal
     value: Any = params
-    for step in path.split("."):
+    for step in steps_of(path):
         if value is None:
             break  # null on the way is null at the end
         if not isinstance(value, Mapping):
@@ -137,7 +136,7 @@ def _spellings(params: Mapping[str, Any]) -> Mapping[str, list[str]]:
 
 
 def _other_spelling(
-    params: Mapping[str, Any], path: str, steps: tuple[str, ...], schema: Reading | None
+    params: Mapping[str, Any], path: str, steps: tuple[str, ...], schema: SchemaReader | None
 ) -> str | None:
     """Say why the value at `path` may not be what the tool takes for it; None where it is."""
     for keys in _other_spellings(params, path, steps):
@@ -163,7 +162,9 @@ def _other_spellings(
         value = value.get(step)
 
 
-def _absent(params: Mapping[str, Any], path: str, steps: tuple[str, ...], schema: Reading | None) -> Answer:
+def _absent(
+    params: Mapping[str, Any], path: str, steps: tuple[str, ...], schema: SchemaReader | None
+) -> Answer:
     if schema is None:
         return NOT_ASKED
     match schema.presence(path):
@@ -181,7 +182,9 @@ def _absent(params: Mapping[str, Any], path: str, steps: tuple[str, ...], schema
     return False
 
 
-def _null(params: Mapping[str, Any], path: str, steps: tuple[str, ...], schema: Reading | None) -> Answer:
+def _null(
+    params: Mapping[str, Any], path: str, steps: tuple[str, ...], schema: SchemaReader | None
+) -> Answer:
     where = (path,) if path in params else _steps_until(params, steps, None)
     if schema is not None and schema.at(where).presence is Presence.HAS_NULLABLE:
         return False

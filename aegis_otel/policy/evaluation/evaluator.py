@@ -19,7 +19,7 @@ from aegis_otel.policy.evaluation.conditions import BEYOND_THE_CALL, Condition
 from aegis_otel.policy.evaluation.look_alikes import skeleton
 from aegis_otel.policy.evaluation.operators import Answer, wanted
 from aegis_otel.policy.evaluation.patterns import Glob
-from aegis_otel.policy.evaluation.tool_schema import Reading
+from aegis_otel.policy.evaluation.schema_paths import SchemaReader
 from aegis_otel.policy.rules import ParamTest
 
 _STRICTNESS = {approval: rank for rank, approval in enumerate(Approval)}
@@ -64,7 +64,7 @@ def _confusable(action: Action, names: Set[str]) -> bool:
 def decide(policy: CompiledPolicy, action: Action, now: datetime) -> Verdict:
     """Return what the three-valued tests of `policy` say about one form of an action. Never raises."""
     try:
-        schema = None if action.schema is None else Reading(action.schema)
+        schema = None if action.schema is None else SchemaReader(action.schema)
         rules = _candidates(policy, action.type)
         verdict = strictest(policy, ((rule, unknowns(tests(rule, action, now, schema))) for rule in rules))
         return advised(verdict, rules, action, now, schema)
@@ -74,7 +74,11 @@ def decide(policy: CompiledPolicy, action: Action, now: datetime) -> Verdict:
 
 
 def advised(
-    verdict: Verdict, rules: Sequence[CompiledRule], action: Action, now: datetime, schema: Reading | None
+    verdict: Verdict,
+    rules: Sequence[CompiledRule],
+    action: Action,
+    now: datetime,
+    schema: SchemaReader | None,
 ) -> Verdict:
     """Add to a verdict what the model may read to correct the call, where a rule counts as a match."""
     if not verdict.errors:
@@ -131,7 +135,7 @@ def strictness(verdict: Verdict) -> tuple[int, int]:
 
 
 def tests(
-    rule: CompiledRule, action: Action, now: datetime, schema: Reading | None
+    rule: CompiledRule, action: Action, now: datetime, schema: SchemaReader | None
 ) -> Iterator[tuple[str, Condition | tuple[Glob, ...], Answer]]:
     """Yield every test of `rule` in order: what messages call it, the test itself, its answer."""
     for name, globs in rule.texts:

@@ -12,6 +12,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Set
+from enum import Enum
 from typing import Any, NamedTuple
 
 from aegis_otel.policy.evaluation.patterns import MAX_REGEX, BadRegex, compile_regex
@@ -122,6 +123,19 @@ def _check_regex(value: object) -> str:
     return value
 
 
+class Meaning(Enum):
+    """What a condition says about a value: all that the linter asks of an operator."""
+
+    EQUAL = "equal"
+    LOWER_BOUND = "lower bound"
+    UPPER_BOUND = "upper bound"
+    PART = "part"
+    """The value holds the expected one."""
+    PATTERN = "pattern"
+    """The expected value is a regular expression."""
+    OTHER = "other"
+
+
 class Operator(NamedTuple):
     """One `param_*` condition."""
 
@@ -133,6 +147,7 @@ class Operator(NamedTuple):
     """The JSON Schema of such a value."""
     judge: Callable[[Any, Any], Answer]
     """Compare a parameter's value, which is never null, with the policy's."""
+    meaning: Meaning = Meaning.OTHER
     compares: tuple[str, ...] = ()
     """The JSON Schema types of parameters that it can compare; empty where it is the type of the policy's."""
     symbol: str | None = None
@@ -145,41 +160,63 @@ _NUMBER, _SCALAR = {"type": "number"}, {"type": ["string", "number", "boolean"]}
 _REGEX = {"type": "string", "minLength": 1, "maxLength": MAX_REGEX}
 _NUMERIC = ("number", "integer")
 
+
+def _bound(sign: str, compare: Callable[[Any, Any], bool], about: str, synonyms: str) -> Operator:
+    meaning = Meaning.LOWER_BOUND if sign[0] == ">" else Meaning.UPPER_BOUND
+    judge = _comparison(compare)
+    return Operator(about, _check_number, _NUMBER, judge, meaning, _NUMERIC, sign, synonyms)
+
+
 OPERATORS: dict[str, Operator] = {
     "eq": Operator(
-        *("parameter equals; text, number and boolean never mix", _check_scalar, _SCALAR, _equal),
+        "parameter equals; text, number and boolean never mix",
+        *(_check_scalar, _SCALAR, _equal, Meaning.EQUAL),
         symbol="==",
         synonyms="eq equals param param_equal param_equals param_is",
     ),
-    "gt": Operator(
-        *("parameter is greater than", _check_number, _NUMBER, _comparison(operator.gt), _NUMERIC, ">"),
-        synonyms="above gt greater_than max_exceeded over param_above param_greater_than param_over",
+    "gt": _bound(
+        *(">", operator.gt, "parameter is greater than"),
+        "above gt greater_than max_exceeded over param_above param_greater_than param_over",
     ),
-    "lt": Operator(
-        *("parameter is less than", _check_number, _NUMBER, _comparison(operator.lt), _NUMERIC, "<"),
-        synonyms="below less_than lt param_below param_less_than param_under under",
+    "lt": _bound(
+        *("<", operator.lt, "parameter is less than"),
+        "below less_than lt param_below param_less_than param_under under",
     ),
-    "gte": Operator(
-        *("parameter is at least", _check_number, _NUMBER, _comparison(operator.ge), _NUMERIC, ">="),
-        synonyms="at_least ge gte min param_ge param_min",
+    "gte": _bound(
+        *(">=", operator.ge, "parameter is at least"),
+        "at_least ge gte min param_ge param_min",
     ),
-    "lte": Operator(
-        *("parameter is at most", _check_number, _NUMBER, _comparison(operator.le), _NUMERIC, "<="),
-        synonyms="at_most le lte max param_le param_max",
+    "lte": _bound(
+        *("<=", operator.le, "parameter is at most"),
+        "at_most le lte max param_le param_max",
     ),
     "contains": Operator(
-        *("text has this part, a list this item, a mapping this key", _check_scalar, _SCALAR, _contains),
-        compares=("string", "array", "object"),
+        "text has this part, a list this item, a mapping this key",
+        *(_check_scalar, _SCALAR, _contains, Meaning.PART, ("string", "array", "object")),
         synonyms="contains has includes param_has param_in param_includes",
     ),
     "matches": Operator(
-        *("RE2 pattern found anywhere in the text; `(?i)` ignores case", _check_regex, _REGEX, _matches),
-        compares=("string",),
+        "RE2 pattern found anywhere in the text; `(?i)` ignores case",
+        *(_check_regex, _REGEX, _matches, Meaning.PATTERN, ("string",)),
         synonyms="match matches param_match param_pattern param_re param_regex param_regexp pattern regex "
         "regexp",
     ),
 }
 """By the name in a policy, without `param_`."""
+
+
+def meaning(test: ParamTest) -> Meaning:
+    """Return what `test` says about a value."""
+    return OPERATORS[test.operator].meaning
+
+
+def compared_types(test: ParamTest) -> tuple[str, ...]:
+    """Return the JSON Schema types of the values that `test` can compare."""
+    if isinstance(test.expected, bool):
+        own: tuple[str, ...] = ("boolean",)
+    else:
+        own = ("string",) if isinstance(test.expected, str) else _NUMERIC
+    return OPERATORS[test.operator].compares or own
 
 
 def judge(test: ParamTest, value: Any) -> Answer:

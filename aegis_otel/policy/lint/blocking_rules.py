@@ -9,16 +9,16 @@ from typing import Any
 from aegis_otel.model import Approval
 from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.evaluation.conditions import find
-from aegis_otel.policy.evaluation.tool_schema import properties_of
-from aegis_otel.policy.lint.finding import Finding, Severity
+from aegis_otel.policy.evaluation.operators import Meaning, meaning
+from aegis_otel.policy.evaluation.schema_walk import properties_of
+from aegis_otel.policy.lint.finding import Finding, finding
 from aegis_otel.policy.lint.parameter_content import WORDS, Content, content_of
 from aegis_otel.policy.lint.regex_samples import inserted
 from aegis_otel.policy.lint.subject import ABSENT, Example, Subject
-from aegis_otel.policy.messages import quoted, shown
 from aegis_otel.policy.rules import ParamTest
 
-Dodge = tuple[str, Any, str]
-"""The kind of finding, the value to be tried, and why it is the same."""
+Dodge = tuple[str, Any]
+"""A finding, and the value to be tried that would cause it."""
 
 _THIS_MACHINE = re.compile(r"localhost|\b127\.|\b0\.0\.0\.0|::1", re.IGNORECASE)
 _METADATA = "169.254."
@@ -26,39 +26,38 @@ _METADATA = "169.254."
 
 def dodges(test: ParamTest, value: Any) -> Iterator[Dodge]:
     """Yield what to try in place of `value`, which `test` is true of."""
-    if test.operator in ("gt", "gte"):
-        yield "no-lower-bound", -1_000_000, "a negative number is below every bound; block it, too"
+    is_equal = meaning(test) is Meaning.EQUAL
+    if meaning(test) is Meaning.LOWER_BOUND:
+        yield "no-lower-bound/block", -1_000_000
     if not isinstance(value, str):
         return
     content = content_of(test.path)
-    if test.operator == "matches":
-        yield from _of_a_pattern(str(test.expected), value, content)
-    if content.ignores_case or test.operator == "eq" or content is Content.OTHER:
-        why = "only the case differs; begin the pattern with `(?i)`, or allow instead of blocking"
+    if meaning(test) is Meaning.PATTERN:
+        yield from _past_a_pattern(str(test.expected), value, content)
+    if content.ignores_case or is_equal or content is Content.OTHER:
         for other in (value.upper(), value.lower(), value.title()):
             if other != value:
-                yield "case", other, why
+                yield "case", other
     if content in (Content.COMMAND, Content.SQL) and " " in value.strip():
-        yield "spaces", value.replace(" ", "  "), "two spaces; match `\\s+`, or allow instead of blocking"
-    if test.operator == "eq" and content is not Content.OTHER:
-        yield "equality", f"{value} ", "equality misses every other spelling; use `param_matches`"
-    what, others = _OTHERS.get(content, ("", None))
-    for other in others(value) if others is not None else ():
-        hint = "a space before it is dropped by many clients: " if other == f" {value}" else ""
-        yield "deny-list", other, f"{hint}{what} instead of blocking"
+        yield "spaces", value.replace(" ", "  ")
+    if is_equal and content is not Content.OTHER:
+        yield "equality", f"{value} "
+    if content in _OTHERS:
+        what, others = _OTHERS[content]
+        for other in others(value):
+            yield "deny-list/space" if other == f" {value}" else what, other
 
 
-def _of_a_pattern(pattern: str, value: str, content: Content) -> Iterator[Dodge]:
+def _past_a_pattern(pattern: str, value: str, content: Content) -> Iterator[Dodge]:
     for text, atom in inserted(pattern, "x\nx", fits=False):
         if atom.is_dot:
-            yield "dot-newline", text, "`.` stops at a line break; begin the pattern with `(?s)`"
+            yield "dot-newline", text
     if content in (Content.COMMAND, Content.SQL):
-        yield "anchored-block", f" {value}", "it begins with a space; do not anchor what blocks"
-        yield "anchored-block", f"true; {value}", "something stands before it; do not anchor what blocks"
+        yield "anchored-block/space", f" {value}"
+        yield "anchored-block/start", f"true; {value}"
     elif content is Content.PATH:
-        why = "another spelling of the path; block `..` and `//` as well, or allow instead of blocking"
         for other in (f"/{value}", f"./{value}", f"x/../{value}", f"/x/..{value}"):
-            yield "anchored-block", other, why
+            yield "anchored-block/path", other
 
 
 def _other_commands(value: str) -> Iterator[str]:
@@ -100,51 +99,40 @@ def _other_paths(value: str) -> Iterator[str]:
     yield from filter(None, (f"{value}/.", f"{value}/", f"{value}.", value.strip("/")))
 
 
-_ADDRESS = "another spelling of the same address; allow the hosts that are meant", _other_urls
 _OTHERS: Mapping[Content, tuple[str, Callable[[str], Iterator[str]]]] = {
-    Content.COMMAND: (
-        "a shell has many ways to say the same; allow the commands that are meant",
-        _other_commands,
-    ),
-    Content.SQL: (
-        "SQL has many ways to say the same; allow the statements that are meant",
-        _other_statements,
-    ),
-    Content.URL: _ADDRESS,
-    Content.ADDRESS: _ADDRESS,
-    Content.PATH: (
-        "another spelling of the same path; allow the directories that are meant",
-        _other_paths,
-    ),
+    Content.COMMAND: ("deny-list/command", _other_commands),
+    Content.SQL: ("deny-list/SQL", _other_statements),
+    Content.URL: ("deny-list/address", _other_urls),
+    Content.ADDRESS: ("deny-list/address", _other_urls),
+    Content.PATH: ("deny-list/path", _other_paths),
 }
-"""Why another value has the same effect, and such values."""
+"""The finding about other values with the same effect, and such values."""
 
 
-def blocking(subject: Subject) -> Iterator[Finding]:
-    """Find what `block` rules with conditions miss, where it would run unasked."""
-    for rule in subject.rules:
-        if rule.rule.approval is not Approval.BLOCK or not rule.rule.tests:
-            continue
-        example = subject.example(rule)
-        if example is None:
-            continue
-        for test in rule.rule.tests:
-            yield from _dodged(subject, rule, test, example)
-            yield from _omitted(subject, rule, test, example)
-        yield from _all_of(subject, rule, example)
+def blocking(subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
+    """Find what a `block` rule with conditions misses, where it would run unasked."""
+    if rule.rule.approval is not Approval.BLOCK or not rule.rule.tests:
+        return
+    example = subject.example(rule)
+    if example is None:
+        return
+    for test in rule.rule.tests:
+        yield from _dodged(subject, rule, test, example)
+        yield from _omitted(subject, rule, test, example)
+    yield from _all_of(subject, rule, example)
 
 
 def _dodged(subject: Subject, rule: CompiledRule, test: ParamTest, example: Example) -> Iterator[Finding]:
     value = find(example.action.params, test.path)
     choices = _choices(example.action.schema, test.path)
     seen: set[str] = set()
-    for kind, other, why in dodges(test, value):
+    for what, other in dodges(test, value):
+        kind = what.partition("/")[0]
         if kind in seen or (choices is not None and other not in choices):
             continue
         if subject.runs(example.with_param(test.path, other), example.now):
             seen.add(kind)
-            message = f"{test} of rule {quoted(rule.name)} does not block {shown(other)}, which runs: {why}"
-            yield Finding(Severity.WARNING, kind, message, test.place)
+            yield finding(what, test.place, rule, test=test, value=other)
 
 
 def _choices(schema: Mapping[str, Any] | None, path: str) -> Sequence[Any] | None:
@@ -156,47 +144,31 @@ def _choices(schema: Mapping[str, Any] | None, path: str) -> Sequence[Any] | Non
 
 def _omitted(subject: Subject, rule: CompiledRule, test: ParamTest, example: Example) -> Iterator[Finding]:
     """Find a parameter that the model may leave out, so that the condition is false."""
-    schema, first = example.action.schema, test.path.partition(".")[0]
-    properties = properties_of(schema)
-    if schema is None or first not in properties:
+    action, first = example.action, test.steps[0]
+    properties = properties_of(action.schema)
+    if action.schema is None or first not in properties:
         return
-    required, inner = schema.get("required"), properties[first]
-    if (isinstance(required, (list, tuple)) and first in required) or (
-        isinstance(inner, Mapping) and "default" in inner
-    ):
+    required, inner = action.schema.get("required"), properties[first]
+    is_required = isinstance(required, (list, tuple)) and first in required
+    if is_required or (isinstance(inner, Mapping) and "default" in inner):
         return
-    action = example.with_param(first, ABSENT)
-    if subject.runs(action, example.now):
-        message = (
-            f"{test} of rule {quoted(rule.name)} is false where {quoted(first)} is left out, which the tool "
-            f"{quoted(action.type)} allows without saying what it then does: such a call runs; make the "
-            "parameter required, or let only what states it run"
-        )
-        yield Finding(Severity.WARNING, "omission", message, test.place)
+    if subject.runs(example.with_param(first, ABSENT), example.now):
+        yield finding("omission", test.place, rule, test=test, name=first, tool=action.type)
 
 
 def _all_of(subject: Subject, rule: CompiledRule, example: Example) -> Iterator[Finding]:
     """Find several conditions, of which a call has to meet all to be blocked."""
     tests = {test.path: test for test in rule.rule.tests}
-    if len(tests) < 2:
-        return
-    for path, test in tests.items():
+    for path, test in tests.items() if len(tests) > 1 else ():
         for value in _failing(test):
             if subject.runs(example.with_param(path, value), example.now):
-                message = (
-                    f"rule {quoted(rule.name)} blocks only what meets all of its conditions: with "
-                    f"{quoted(path)} at {shown(value)} the call runs; write a rule for each if one is enough"
-                )
-                yield Finding(Severity.WARNING, "all-of", message, rule.rule.place)
+                yield finding("all-of", rule.rule.place, rule, path=path, value=value)
                 return
 
 
-def _failing(test: ParamTest) -> Iterator[Any]:
+def _failing(test: ParamTest) -> Sequence[Any]:
+    """Return values of which one is other than what `test` expects."""
     expected = test.expected
     if isinstance(expected, bool):
-        yield not expected
-    elif isinstance(expected, (int, float)):
-        yield expected + 1
-        yield expected - 1
-    else:
-        yield "something else"
+        return (not expected,)
+    return (expected + 1, expected - 1) if isinstance(expected, (int, float)) else ("something else",)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any
 
-from aegis_otel.policy.evaluation.tool_schema import properties_of
+from aegis_otel.policy.evaluation.schema_walk import properties_of
 
 _WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 WORDS: Any = json.loads(pkgutil.get_data("aegis_otel.policy.lint", "data/words.json") or b"")

@@ -15,11 +15,16 @@ from typing import Literal
 from aegis_otel.policy.evaluation.patterns import BadRegex, compile_regex
 
 _LETTERS = "ax1_/ .-@:=,;&|\n\t\"'(){}[]<>+*?!#$%^~`\\AXZbcdefghijklmnopqrstuvwyzé€"
-_CLASS = re.compile(r"\[\^?\]?(?:\[:\^?\w+:\]|\\.|[^\]\\])*\]", re.DOTALL)
-_ESCAPE = re.compile(r"\\(?:[pP]\{\^?\w+\}|[pP]\w|x\{[0-9A-Fa-f]+\}|x[0-9A-Fa-f]{2}|[0-7]{1,3}|.)", re.DOTALL)
-_REPEAT = re.compile(r"(?:([*+?])|\{(\d+),?\d*\})\??")
-_GROUP = re.compile(r"\((?:\?P?<\w+>|\?([a-zA-Z-]*)(:|\)))?")
-_ANCHORS = ("\\A", "\\z", "\\b", "\\B")
+_TOKEN = re.compile(
+    r"(?P<open>\((?:\?P?<\w+>|\?(?P<flags>[a-zA-Z-]*)(?P<end>:|\)))?)"
+    r"|(?P<anchor>[\^$]|\\[AzbB])"
+    r"|(?P<set>\[\^?\]?(?:\[:\^?\w+:\]|\\.|[^\]\\])*\])"
+    r"|(?P<escape>\\(?:[pP]\{\^?\w+\}|[pP]\w|x\{[0-9A-Fa-f]+\}|x[0-9A-Fa-f]{2}|[0-7]{1,3}|[^Q]))"
+    r"|(?P<repeat>(?:[*+?]|\{(?P<least>\d+),?\d*\})\??)"
+    r"|(?P<mark>[|)])"
+    r"|(?P<letter>[^\\\[])",
+    re.DOTALL,
+)
 _MAX_DEPTH = 50
 
 
@@ -84,92 +89,54 @@ class _Unreadable(ValueError):
     pass
 
 
-class _Parser:
-    def __init__(self, pattern: str) -> None:
-        self.text = pattern
-        self.at = 0
-        self.flags = ""
-
-    def choice(self, depth: int = 0) -> Group:
-        if depth > _MAX_DEPTH:
+def _parse(pattern: str) -> list[list[Node]]:
+    """Return the items of each alternative of `pattern`. Raises _Unreadable or IndexError."""
+    at, flags, is_item = 0, "", False
+    rows: list[list[Node]] = [[]]
+    outer: list[tuple[list[list[Node]], str]] = []
+    while at < len(pattern):
+        found = _TOKEN.match(pattern, at)
+        if found is None or len(outer) > _MAX_DEPTH:
             raise _Unreadable
-        branches: list[Node] = [self.row(depth)]
-        while self.text.startswith("|", self.at):
-            self.at += 1
-            branches.append(self.row(depth))
-        return Group("choice", branches)
-
-    def row(self, depth: int) -> Group:
-        items: list[Node] = []
-        while self.at < len(self.text) and self.text[self.at] not in "|)":
-            item = self.item(depth)
-            if item is None:
-                continue
-            if repeat := _REPEAT.match(self.text, self.at):
-                self.at = repeat.end()
-                item = Group("repeat", [item], int(repeat[2] or repeat[1] == "+"))
-            items.append(item)
-        return Group("row", items)
-
-    def item(self, depth: int) -> Node | None:
-        """Return the next item; None for what takes no character."""
-        character = self.text[self.at]
-        if character in "^$":
-            self.at += 1
-            return None
-        if character == "(":
-            return self.group(depth)
-        if character == "[":
-            return self.atom(_CLASS)
-        if character == "\\":
-            if self.text.startswith("\\Q", self.at):
+        at, kind, source = found.end(), found.lastgroup, found[0]
+        was_item, is_item = is_item, kind in ("set", "escape", "letter") or source == ")"
+        if kind == "open":
+            if found["end"] != ")":
+                outer.append((rows, flags))
+                rows = [[]]
+            if found["flags"] is not None:
+                on, _, off = found["flags"].partition("-")
+                flags = "".join(each for each in "ims" if each in flags + on and each not in off)
+        elif source == "|":
+            rows.append([])
+        elif source == ")":
+            group = _choice(rows)
+            rows, flags = outer.pop()
+            rows[-1].append(group)
+        elif kind == "repeat" and was_item:
+            rows[-1][-1] = Group("repeat", [rows[-1][-1]], int(found["least"] or source[0] == "+"))
+        elif kind == "repeat":  # braces after nothing are letters
+            if source[0] != "{":
                 raise _Unreadable
-            if self.text[self.at : self.at + 2] in _ANCHORS:
-                self.at += 2
-                return None
-            return self.atom(_ESCAPE)
-        if character in "*+?":
-            raise _Unreadable
-        self.at += 1
-        return Atom(character, self.flags, is_literal=character != ".")
+            rows[-1] += [Atom(each, flags, is_literal=True) for each in source]
+        elif kind == "escape" and len(source) == 2 and not source[1].isalnum():
+            rows[-1].append(Atom(source[1], flags, is_literal=True))
+        elif kind != "anchor":
+            rows[-1].append(Atom(source, flags, is_literal=kind == "letter" and source != "."))
+    return rows if not outer else []
 
-    def atom(self, shape: re.Pattern[str]) -> Node:
-        found = shape.match(self.text, self.at)
-        if found is None:
-            raise _Unreadable
-        self.at = found.end()
-        source = found[0]
-        if len(source) == 2 and source[0] == "\\" and not source[1].isalnum():
-            return Atom(source[1], self.flags, is_literal=True)
-        return Atom(source, self.flags)
 
-    def group(self, depth: int) -> Node | None:
-        found = _GROUP.match(self.text, self.at)
-        assert found is not None
-        self.at = found.end()
-        outer = self.flags
-        if found[1] is not None:
-            on, _, off = found[1].partition("-")
-            self.flags = "".join(each for each in "ims" if each in outer + on and each not in off)
-            if found[2] == ")":
-                return None
-        inner = self.choice(depth + 1)
-        if not self.text.startswith(")", self.at):
-            raise _Unreadable
-        self.at += 1
-        self.flags = outer
-        return inner
+def _choice(rows: list[list[Node]]) -> Group:
+    return Group("choice", [Group("row", items) for items in rows])
 
 
 @lru_cache(maxsize=1024)
 def branches(pattern: str) -> tuple[Node, ...]:
     """Return the alternatives of `pattern`; none where it cannot be read."""
-    parser = _Parser(pattern)
     try:
-        found = parser.choice()
+        return tuple(_choice(_parse(pattern)).items)
     except (_Unreadable, IndexError):
         return ()
-    return tuple(found.items) if parser.at == len(pattern) else ()
 
 
 def samples(pattern: str) -> Iterator[str]:

@@ -4,67 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import product
+from itertools import permutations, product
+from typing import Any
 
 from aegis_otel.model import Approval
 from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.evaluation.evaluator import strictness
-from aegis_otel.policy.evaluation.operators import judge
+from aegis_otel.policy.evaluation.operators import Meaning, compared_types, judge, meaning
 from aegis_otel.policy.evaluation.patterns import Glob, covers, may_overlap, outline, overlap
-from aegis_otel.policy.lint.finding import Finding, Severity
+from aegis_otel.policy.lint.finding import Finding, Severity, finding
 from aegis_otel.policy.lint.glob_index import Covering, Overlapping
 from aegis_otel.policy.lint.subject import Subject
 from aegis_otel.policy.messages import quoted
 from aegis_otel.policy.rules import ParamTest, Rule
 
-_NUMERIC = {"gt", "gte", "lt", "lte"}
-_TEXTUAL = {"contains", "matches"}
 
-
-def never(subject: Subject) -> Iterator[Finding]:
-    """Find empty time windows, zones without a time, and conditions that no value passes together."""
-    for rule in subject.rules:
-        window = rule.rule.window
-        if window is not None and window.after is not None and window.after == window.before:
-            why = "`time_after` and `time_before` are the same time"
-            message = f"rule {quoted(rule.name)} can never match: {why}"
-            yield Finding(Severity.ERROR, "never", message, rule.rule.place)
-        if window is not None and (window.after, window.before) == (None, None) and not window.weekdays:
-            message = f"rule {quoted(rule.name)} has a `timezone` but no time or day it could apply to"
-            yield Finding(Severity.WARNING, "timezone", message, window.place)
-        for tests in by_path(rule.rule).values():
-            if pair := conflict(tests):
-                why = "{} contradicts {}".format(*pair)
-                message = (
-                    f"rule {quoted(rule.name)} can never be true: {why}; "
-                    "it still decides where a value is unknown"
-                )
-                yield Finding(Severity.WARNING, "contradiction", message, rule.rule.place)
-
-
-def by_path(rule: Rule) -> dict[str, list[ParamTest]]:
-    paths: dict[str, list[ParamTest]] = {}
-    for test in rule.tests:
-        paths.setdefault(test.path, []).append(test)
-    return paths
+def contradictions(_subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
+    """Find conditions on one parameter that no value passes together."""
+    for tests in rule.rule.tests_by_path.values():
+        if pair := conflict(tests):
+            yield finding("contradiction", rule.rule.place, rule, one=pair[0], other=pair[1])
 
 
 def conflict(tests: Sequence[ParamTest]) -> tuple[ParamTest, ParamTest] | None:
     """Return two tests of one parameter that no value passes both."""
-    for exact in (test for test in tests if test.operator == "eq"):
-        for other in tests:
-            if judge(other, exact.expected) is not True:
-                return exact, other
-    for one in tests:
-        for other in tests:
-            if one.operator in _NUMERIC and other.operator in _TEXTUAL:
+    for one, other in permutations(tests, 2):
+        if meaning(one) is Meaning.EQUAL and judge(other, one.expected) is not True:
+            return one, other
+    for one, other in permutations(tests, 2):
+        if not set(compared_types(one)) & set(compared_types(other)):
+            return one, other
+        if meaning(one) is Meaning.LOWER_BOUND and meaning(other) is Meaning.UPPER_BOUND:
+            least, most = one.expected, other.expected
+            assert not isinstance(least, str)
+            assert not isinstance(most, str)
+            both = judge(one, most) is True and judge(other, least) is True
+            if least > most or (least == most and not both):
                 return one, other
-            if one.operator in ("gt", "gte") and other.operator in ("lt", "lte"):
-                assert not isinstance(one.expected, str)
-                assert not isinstance(other.expected, str)
-                both_inclusive = one.operator == "gte" and other.operator == "lte"
-                if one.expected > other.expected or (one.expected == other.expected and not both_inclusive):
-                    return one, other
     return None
 
 
@@ -84,9 +60,9 @@ def order(subject: Subject) -> Iterator[Finding]:
     hidden = set()
     limits = _Limits()
     scopes = _Scopes(subject.rules)
-    for rule, finding in _shadowed(subject.rules, scopes, limits):
+    for rule, shadow in _shadowed(subject.rules, scopes, limits):
         hidden.add(rule.name)
-        yield finding
+        yield shadow
     yield from _overlapping(subject, hidden, scopes, limits)
     yield from limits.findings
 
@@ -125,7 +101,7 @@ class _Scopes:
 
 
 class _Limits:
-    """What is spent on one policy, and the warnings that not all was looked for."""
+    """Counts what is spent on one policy; holds the warnings that not all was checked."""
 
     def __init__(self) -> None:
         self._spent = dict.fromkeys(_MOST, 0)
@@ -135,9 +111,8 @@ class _Limits:
         """Count one more comparison with `rule`. Returns False where nothing is left for it."""
         self._spent[what] += 1
         if self._spent[what] == _MOST[what] + 1:
-            message = f"more than {_MOST[what]} {what} to look at: from here on not all are; split the policy"
-            self.findings.append(Finding(Severity.WARNING, "limits", message, rule.rule.place))
-        return self._spent[what] <= _MOST[what]
+            self.findings.append(finding("limits/pairs", rule.rule.place, most=_MOST[what], what=what))
+        return not self.is_spent(what)
 
     def is_spent(self, what: str) -> bool:
         """Return whether nothing is left."""
@@ -162,23 +137,14 @@ def _shadowed(
                     break
         is_hidden = bool(covering) and _hides(covering[-1], rule)
         if covering:
-            yield rule, _shadow(rule, covering[-1] if is_hidden else covering[0])
+            by = covering[-1 if is_hidden else 0]
+            what = "shadowed" if is_hidden else "shadowed/agent"
+            yield rule, finding(what, rule.rule.place, rule, other=by.name, where=by.rule.place)
         elif several := _together(index, near, rules, rule, limits):
-            names = " and ".join(quoted(each.name) for each in several)
-            message = f"rule {quoted(rule.name)} can never match: {names} before it match all it does"
-            yield rule, Finding(Severity.ERROR, "shadowed", message, rule.rule.place)
+            yield rule, finding("shadowed/together", rule.rule.place, rule, others=_names(several))
         # What a hidden rule covers, the rule that hides it covers, too.
         if not rule.rule.is_conditional and not is_hidden:
             index.add(number, rule)
-
-
-def _shadow(rule: CompiledRule, earlier: CompiledRule) -> Finding:
-    by = f"shadowed by {quoted(earlier.name)} at {earlier.rule.place}"
-    if _hides(earlier, rule):
-        message = f"rule {quoted(rule.name)} can never match: {by}"
-        return Finding(Severity.ERROR, "shadowed", message, rule.rule.place)
-    message = f"rule {quoted(rule.name)} can never be true: {by}; it still decides where the agent is unknown"
-    return Finding(Severity.WARNING, "shadowed", message, rule.rule.place)
 
 
 def _hides(earlier: CompiledRule, later: CompiledRule) -> bool:
@@ -244,20 +210,23 @@ def _overlapping(subject: Subject, hidden: set[str], scopes: _Scopes, limits: _L
             conditional.add(number, rule)
         if rule.rule.approval is not Approval.BLOCK or rule.name in hidden:
             continue
-        found = conditional.find(*(near[0] for near in conditional.near(rule)))
         covering = [
             each
-            for each in map(rules.__getitem__, found)
+            for each in map(
+                rules.__getitem__, conditional.find(*(near[0] for near in conditional.near(rule)))
+            )
             if limits.spend("splits", rule) and scopes.covers(each, rule)
         ]
-        finding = _split(covering, rule)
-        near = overlapping.find(rule) if finding is None and not limits.is_spent("overlaps") else iter(())
+        if names := _always_holding(covering):
+            yield finding("split", rule.rule.place, rule, others=" and ".join(map(quoted, names)))
+            continue
+        near = iter(()) if limits.is_spent("overlaps") else overlapping.find(rule)
         for earlier in (rules[allowing[each]] for each in near if allowing[each] < number):
-            if finding is not None or not limits.spend("overlaps", rule):
+            if not limits.spend("overlaps", rule):
                 break
-            finding = _overlap(subject, scopes, earlier, rule)
-        if finding is not None:
-            yield finding
+            if found_overlap := _overlap(subject, scopes, earlier, rule):
+                yield found_overlap
+                break
 
 
 def _overlap(subject: Subject, scopes: _Scopes, earlier: CompiledRule, rule: CompiledRule) -> Finding | None:
@@ -267,25 +236,28 @@ def _overlap(subject: Subject, scopes: _Scopes, earlier: CompiledRule, rule: Com
     widens = not scopes.covers(rule, earlier)
     if not widens and not (earlier.rule.is_conditional and rule.rule.is_conditional):
         return None  # an exception before a wider rule, as rules are meant to stand
-    call = " on ".join(each for each in (quoted(shared[0] or "x"), shared[1] and quoted(shared[1])) if each)
-    where = "where both conditions hold, " if earlier.rule.is_conditional or rule.rule.is_conditional else ""
     called = {name for tool in subject.tools_of(rule) for name in tool.names}
     named = called & {name for tool in subject.tools_of(earlier) for name in tool.names}
-    runs = quoted(min(named)) if named else call
-    message = (
-        f"rule {quoted(earlier.name)} at {earlier.rule.place} comes before {quoted(rule.name)} and lets "
-        f"a part of what it blocks run: {where}{runs} runs; put the block first"
-    )
+    call = " on ".join(quoted(each) for each in (shared[0] or "x", shared[1]) if each)
     is_error = bool(named) and widens and not earlier.rule.is_conditional
-    return Finding(Severity.ERROR if is_error else Severity.WARNING, "overlap", message, rule.rule.place)
+    return finding(
+        *("overlap", rule.rule.place, rule),
+        severity=Severity.ERROR if is_error else Severity.WARNING,
+        earlier=earlier,
+        where=earlier.rule.place,
+        name=rule.name,
+        when="where both conditions hold, "
+        if earlier.rule.is_conditional or rule.rule.is_conditional
+        else "",
+        call=quoted(min(named)) if named else call,
+    )
 
 
 def _text(ones: Sequence[Glob], others: Sequence[Glob]) -> str | None:
-    for one in ones:
-        for other in others:
-            found = (
-                overlap(one.text, other.text) if may_overlap(outline(one.text), outline(other.text)) else None
-            )
+    """Return a text that one of `ones` and one of `others` match."""
+    for one, other in product(ones, others):
+        if may_overlap(outline(one.text), outline(other.text)):
+            found = overlap(one.text, other.text)
             if found is not None:
                 return found
     return None
@@ -293,42 +265,37 @@ def _text(ones: Sequence[Glob], others: Sequence[Glob]) -> str | None:
 
 def _excludes(one: Rule, other: Rule) -> bool:
     """Return whether no call meets the conditions of both rules."""
-    theirs = by_path(other)
+    theirs = other.tests_by_path
     return any(
         conflict([*tests, *theirs[path]]) is not None
-        for path, tests in by_path(one).items()
+        for path, tests in one.tests_by_path.items()
         if path in theirs
     )
 
 
-def _split(wide: Sequence[CompiledRule], rule: CompiledRule) -> Finding | None:
-    """Find conditional `auto` rules of which always one holds, before a rule that all of them cover."""
-    if len(wide) < 2:
-        return None
-    for names in (_numbers(wide), _booleans(wide), _windows(wide)):
-        if names:
-            listed = " and ".join(quoted(name) for name in names)
-            message = (
-                f"rule {quoted(rule.name)} decides nothing but what is unknown: of {listed} before it one "
-                "always holds, so every call runs; put the block first"
-            )
-            return Finding(Severity.ERROR, "split", message, rule.rule.place)
-    return None
+def _always_holding(rules: Sequence[CompiledRule]) -> Sequence[str] | None:
+    """Return the names of conditional rules of which always one holds."""
+    return None if len(rules) < 2 else _numbers(rules) or _booleans(rules) or _windows(rules)
+
+
+def _only_tests(rules: Sequence[CompiledRule]) -> Iterator[tuple[str, ParamTest]]:
+    """Yield the name and the condition of each rule that has one condition, and no time window."""
+    for rule in rules:
+        if len(rule.rule.tests) == 1 and rule.rule.window is None:
+            yield rule.name, rule.rule.tests[0]
 
 
 def _numbers(rules: Sequence[CompiledRule]) -> tuple[str, str] | None:
     """Return two rules whose bounds on one parameter meet: the lowest and the highest."""
-    lows: dict[str, tuple[float, bool, str]] = {}
-    highs: dict[str, tuple[float, bool, str]] = {}
-    for rule in rules:
-        if len(rule.rule.tests) != 1 or rule.rule.window is not None:
-            continue
-        (test,) = rule.rule.tests
-        if test.operator in ("gt", "gte"):
-            low = (float(test.expected), test.operator == "gt", rule.name)
+    lows: dict[str, tuple[Any, bool, str]] = {}
+    highs: dict[str, tuple[Any, bool, str]] = {}
+    for name, test in _only_tests(rules):
+        includes = judge(test, test.expected) is True
+        if meaning(test) is Meaning.LOWER_BOUND:
+            low = (test.expected, not includes, name)
             lows[test.path] = min(lows.get(test.path, low), low)
-        elif test.operator in ("lt", "lte"):
-            high = (float(test.expected), test.operator == "lte", rule.name)
+        elif meaning(test) is Meaning.UPPER_BOUND:
+            high = (test.expected, includes, name)
             highs[test.path] = max(highs.get(test.path, high), high)
     for path in lows.keys() & highs.keys():
         (least, excludes, one), (most, includes, other) = lows[path], highs[path]
@@ -339,13 +306,11 @@ def _numbers(rules: Sequence[CompiledRule]) -> tuple[str, str] | None:
 
 def _booleans(rules: Sequence[CompiledRule]) -> tuple[str, str] | None:
     seen: dict[tuple[str, bool], str] = {}
-    for rule in rules:
-        if len(rule.rule.tests) == 1 and rule.rule.window is None and rule.rule.tests[0].operator == "eq":
-            test = rule.rule.tests[0]
-            if isinstance(test.expected, bool):
-                if other := seen.get((test.path, not test.expected)):
-                    return other, rule.name
-                seen[test.path, test.expected] = rule.name
+    for name, test in _only_tests(rules):
+        if meaning(test) is Meaning.EQUAL and isinstance(test.expected, bool):
+            if other := seen.get((test.path, not test.expected)):
+                return other, name
+            seen[test.path, test.expected] = name
     return None
 
 
@@ -359,13 +324,16 @@ def _windows(rules: Sequence[CompiledRule]) -> list[str] | None:
         if window is None or rule.rule.tests:
             continue
         zones.add(window.timezone)
-        minutes = _minutes(
-            window.after or 0, _DAY if window.before is None else window.before, window.weekdays
-        )
+        end = _DAY if window.before is None else window.before
+        minutes = _minutes(window.after or 0, end, window.weekdays)
         if minutes & ~held:
             names.append(rule.name)
             held |= minutes
     return names if held == _ALWAYS and len(zones) == 1 and len(names) > 1 else None
+
+
+def _names(rules: Sequence[CompiledRule]) -> str:
+    return " and ".join(quoted(each.name) for each in rules)
 
 
 @lru_cache(maxsize=4096)

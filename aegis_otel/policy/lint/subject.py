@@ -6,6 +6,7 @@ evaluated again. What is reported so has an example that was tried.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,13 +16,13 @@ from typing import Any, NamedTuple
 
 from aegis_otel.model import Action, Approval, Verdict
 from aegis_otel.policy.evaluation.compiler import CompiledRule
-from aegis_otel.policy.evaluation.operators import judge
+from aegis_otel.policy.evaluation.operators import Meaning, judge, meaning
 from aegis_otel.policy.evaluation.patterns import Glob
-from aegis_otel.policy.evaluation.tool_schema import properties_of
+from aegis_otel.policy.evaluation.schema_walk import properties_of
 from aegis_otel.policy.lint.regex_samples import samples
 from aegis_otel.policy.lint.tool_list import Inventory, KnownTool
 from aegis_otel.policy.policy import Policy
-from aegis_otel.policy.rules import ParamTest
+from aegis_otel.policy.rules import ParamTest, Rule
 
 NOON = datetime(2026, 1, 7, 12, tzinfo=UTC)
 """A Wednesday; the time of actions that no time window decides."""
@@ -116,7 +117,7 @@ class Subject:
         return self._examples[rule.name]
 
     def _make(self, rule: CompiledRule) -> Example | None:
-        params = _params(rule.rule.tests)
+        params = _params(rule.rule)
         if params is None:
             return None
         times = list(_times(rule))
@@ -178,36 +179,32 @@ def _times(rule: CompiledRule) -> Iterator[datetime]:
 NO_ACTION = Action("none")
 
 
-def _params(tests: Sequence[ParamTest]) -> dict[str, Any] | None:
+def _params(rule: Rule) -> dict[str, Any] | None:
     """Return parameters that pass all tests; None where none were found."""
-    by_path: dict[str, list[ParamTest]] = {}
-    for test in tests:
-        by_path.setdefault(test.path, []).append(test)
-    params: Mapping[str, Any] = {}
-    for path, its in by_path.items():
-        values = (value for value in _values(its) if all(judge(test, value) is True for test in its))
+    params: dict[str, Any] = {}
+    for path, tests in rule.tests_by_path.items():
+        values = (value for value in _values(tests) if all(judge(test, value) is True for test in tests))
         value = next(values, ABSENT)
         if value is ABSENT:
             return None
         params = _put(params, path, value)
-    return dict(params)
+    return params
 
 
 def _values(tests: Sequence[ParamTest]) -> Iterator[Any]:
+    """Yield values that may pass all of the tests of one parameter."""
     for test in tests:
-        if test.operator == "matches":
+        if meaning(test) is Meaning.PATTERN:
             yield from samples(str(test.expected))
-        elif test.operator == "contains":
-            yield test.expected if isinstance(test.expected, str) else [test.expected]
-            yield [test.expected]
+        elif meaning(test) is Meaning.PART:
+            yield from (test.expected, [test.expected])
         else:
             yield test.expected
-            if isinstance(test.expected, (int, float)):
-                for step in (1, -1, 0.001, -0.001):
-                    yield test.expected + step
-    bounds = [float(test.expected) for test in tests if test.operator in ("gt", "gte", "lt", "lte")]
-    if len(bounds) > 1:
-        yield sum(bounds) / len(bounds)
+    numbers = [test.expected for test in tests if isinstance(test.expected, (int, float))]
+    yield from (number + step for number in numbers for step in (1, -1))
+    with contextlib.suppress(OverflowError):  # integers may be larger than a float can be
+        yield from (number + step for number in numbers for step in (0.001, -0.001))
+        yield sum(numbers) / max(len(numbers), 1)
 
 
 def _put(params: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from aegis_otel.model import Approval
 from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.evaluation.look_alikes import skeleton
-from aegis_otel.policy.evaluation.operators import OPERATORS
+from aegis_otel.policy.evaluation.operators import Meaning, compared_types, meaning
 from aegis_otel.policy.evaluation.patterns import Glob, compile_glob
-from aegis_otel.policy.evaluation.tool_schema import FAILURES, Presence, SchemaWalk, look_up, properties_of
-from aegis_otel.policy.lint.finding import Finding, Severity, severity_for
+from aegis_otel.policy.evaluation.schema_paths import Presence, SchemaReader, schemas_at
+from aegis_otel.policy.evaluation.schema_walk import properties_of
+from aegis_otel.policy.lint.finding import Finding, Severity, finding, severity_for
 from aegis_otel.policy.lint.subject import Subject, falls_under
 from aegis_otel.policy.lint.text_checks import as_globs
 from aegis_otel.policy.lint.tool_list import Inventory, KnownTool
-from aegis_otel.policy.messages import closest, listed, quoted, shown
+from aegis_otel.policy.messages import closest, listed
 from aegis_otel.policy.rules import ParamTest, Patterns, Place
 
 _TOOLS = Place("<tools>")
-_MAX_STEPS = 200
 
 
 def tools(subject: Subject) -> Iterator[Finding]:
@@ -36,9 +35,7 @@ def tools(subject: Subject) -> Iterator[Finding]:
         for number in numbers:
             matched.setdefault(number, []).append(tool)
         if not numbers:
-            verdict = subject.policy.default.approval.value
-            message = f"tool {quoted(tool.name)} is covered by no rule: the default decides, {verdict}"
-            yield Finding(Severity.WARNING, "uncovered", message, _TOOLS)
+            yield finding("uncovered", _TOOLS, tool=tool.name, approval=subject.policy.default.approval.value)
     for number, rule in enumerate(subject.rules):
         yield from _nothing_to_match(rule, inventory, matched.get(number, []))
         # Each tool once, though several agents have it.
@@ -51,17 +48,14 @@ def tools(subject: Subject) -> Iterator[Finding]:
 def _nothing_to_match(
     rule: CompiledRule, inventory: Inventory, matched: Sequence[KnownTool]
 ) -> Iterator[Finding]:
-    names = [name for tool in inventory.tools for name in tool.names]
-    near = list(_near_misses(rule, rule.rule.types, names, "tool"))
+    place = rule.rule.types[0].place
+    near = list(_near_misses(rule, rule.rule.types, inventory.names, "tool"))
     yield from near
-    if not inventory.is_complete and not matched:
-        return
     if not matched:
-        if not near:
-            message = f"rule {quoted(rule.name)} matches the name of no tool"
-            meant = _meant(rule.types, names) if rule.rule.approval is Approval.BLOCK else None
+        if inventory.is_complete and not near:
+            meant = _meant(rule.types, inventory.names) if rule.rule.approval is Approval.BLOCK else None
             severity = Severity.WARNING if meant is None else Severity.ERROR
-            yield Finding(severity, "no-tool", message, rule.rule.types[0].place, meant)
+            yield finding("no-tool", place, rule, severity=severity, suggestion=meant)
         return
     found = False
     for patterns, globs, known, what in (
@@ -75,13 +69,14 @@ def _nothing_to_match(
         yield from near
         if not near:
             meant = _meant(globs, known)
-            severity = severity_for(rule.rule) if meant else Severity.WARNING
-            listing = f": there are {listed(sorted(known)[:5])}" if known else ""
-            message = f"rule {quoted(rule.name)} matches no {what} that occurs{listing}"
-            yield Finding(severity, f"no-{what}", message, patterns[0].place, meant)
+            yield finding(
+                *(f"no-{what}", patterns[0].place, rule),
+                severity=severity_for(rule) if meant else Severity.WARNING,
+                suggestion=meant,
+                known=f": there are {listed(sorted(known)[:5])}" if known else "",
+            )
     if not found and not any(falls_under(tool, rule) for tool in matched):
-        message = f"rule {quoted(rule.name)} matches no call: no tool of its type has its target and agent"
-        yield Finding(Severity.WARNING, "no-call", message, rule.rule.types[0].place)
+        yield finding("no-call", place, rule)
 
 
 def _near_misses(
@@ -90,25 +85,20 @@ def _near_misses(
     """Find patterns that match nothing, and would match if written a little otherwise."""
     names = list(dict.fromkeys(names))
     for pattern in patterns:
-        if any(compile_glob(pattern.text).matches(name) for name in names):
+        text = pattern.text
+        if any(map(compile_glob(text).matches, names)):
             continue
-        if any(sign in pattern.text for sign in "|,;{^$!\\%(") or ".*" in pattern.text:
-            missed = [
-                name
-                for name in names
-                if any(compile_glob(each).matches(name) for each in as_globs(pattern.text))
-            ]
+        if any(sign in text for sign in "|,;{^$!\\%(") or ".*" in text:
+            globs = [compile_glob(each) for each in as_globs(text)]
+            missed = [name for name in names if any(glob.matches(name) for glob in globs)]
             why = "everything but `*` and `?` is literal"
         else:
-            folded = compile_glob(_folded(pattern.text))
+            folded = compile_glob(_folded(text))
             missed = [name for name in names if folded.matches(_folded(name))]
             why = "case, separators and look-alike letters count"
         if missed:
-            message = (
-                f"pattern {quoted(pattern.text)} of rule {quoted(rule.name)} does not match the {what} "
-                f"{quoted(missed[0])}: {why}"
-            )
-            yield Finding(severity_for(rule.rule), "near-miss", message, pattern.place, missed[0])
+            words: dict[str, Any] = {"text": text, "what": what, "name": missed[0], "why": why}
+            yield finding("near-miss", pattern.place, rule, suggestion=missed[0], **words)
 
 
 def _folded(text: str) -> str:
@@ -124,9 +114,7 @@ def _meant(globs: Sequence[Glob], names: Iterable[str]) -> str | None:
 
     for glob in globs:
         literal = glob.text.strip("*")
-        if len(literal) < 3:
-            continue
-        for name in names:
+        for name in names if len(literal) > 2 else ():
             part = name[: len(literal)] if not glob.text.startswith("*") else name[-len(literal) :]
             if "*" in glob.text and closest(literal, [part.lower()]) and is_close(literal, part):
                 return name
@@ -139,90 +127,49 @@ def _parameter(rule: CompiledRule, test: ParamTest, tool: KnownTool) -> Iterator
     if tool.schema is None:
         return
     names = list(properties_of(tool.schema))
-    named = f"{test} of rule {quoted(rule.name)}: "
-    match look_up(tool.schema, test.path):
+    meant = closest(test.path, names)
+    words: dict[str, Any] = {"test": test, "tool": tool.name}
+    match SchemaReader(tool.schema).presence(test.path):
         case Presence.LACKS:
-            why = f"tool {quoted(tool.name)} has no such parameter, so it is always unknown"
-            yield Finding(Severity.WARNING, "parameter", named + why, test.place, closest(test.path, names))
+            yield finding("parameter/lacks", test.place, rule, suggestion=meant, **words)
         case Presence.UNREADABLE:
-            why = f"the schema of tool {quoted(tool.name)} cannot be read"
-            yield Finding(Severity.WARNING, "parameter", named + why, test.place)
-        case Presence.OPEN if names and test.path.partition(".")[0] not in names:
-            meant = closest(test.path, names)
-            why = (
-                f"tool {quoted(tool.name)} lists no such parameter and allows others, so it is false where "
-                "the model leaves it out"
-            )
-            severity = severity_for(rule.rule) if meant else Severity.WARNING
-            yield Finding(severity, "parameter", named + why, test.place, meant)
+            yield finding("parameter/unreadable", test.place, rule, **words)
+        case Presence.OPEN if names and test.steps[0] not in names:
+            severity = severity_for(rule) if meant else Severity.WARNING
+            yield finding("parameter/open", test.place, rule, severity=severity, suggestion=meant, **words)
         case _:
-            yield from _type(rule, test, tool)
+            yield from _type(rule, test, tool, words)
 
 
-def _type(rule: CompiledRule, test: ParamTest, tool: KnownTool) -> Iterator[Finding]:
+def _type(rule: CompiledRule, test: ParamTest, tool: KnownTool, words: dict[str, Any]) -> Iterator[Finding]:
     """Find an expected value that no value of the parameter compares with."""
-    assert tool.schema is not None
-    inner = list(_schemas_at(tool.schema, test.path.split(".")))
-    types = {str(each) for schema in inner for each in _listed(schema.get("type"))}
-    if not inner or any("type" not in schema for schema in inner):
-        types = set()
-    wanted = OPERATORS[test.operator].compares or _kinds(test.expected)
-    if types and not types & set(wanted):
-        message = (
-            f"{test} of rule {quoted(rule.name)} asks for {' or '.join(wanted)}: the parameter of tool "
-            f"{quoted(tool.name)} is {' or '.join(sorted(types))}, so the condition is always unknown"
-        )
-        yield Finding(Severity.WARNING, "type", message, test.place, _converted(test, types))
-    enums = [schema["enum"] for schema in inner if isinstance(schema.get("enum"), (list, tuple))]
-    if test.operator == "eq" and enums and len(enums) == len(inner):
+    schemas = schemas_at(tool.schema or {}, test.steps)
+    types = {str(each) for schema in schemas for each in _types(schema.get("type"))}
+    wanted = compared_types(test)
+    if all("type" in schema for schema in schemas) and types and not types & set(wanted):
+        words |= {"wanted": " or ".join(wanted), "types": " or ".join(sorted(types))}
+        yield finding("type", test.place, rule, suggestion=_converted(test, types), **words)
+    enums = [schema["enum"] for schema in schemas if isinstance(schema.get("enum"), (list, tuple))]
+    if meaning(test) is Meaning.EQUAL and enums and len(enums) == len(schemas):
         choices = [each for enum in enums for each in enum]
         if not any(type(each) is type(test.expected) and each == test.expected for each in choices):
-            message = (
-                f"{test} of rule {quoted(rule.name)} is never true: {shown(test.expected)} is no value that "
-                f"tool {quoted(tool.name)} takes there"
-            )
-            texts = [each for each in choices if isinstance(each, str)]
-            yield Finding(
-                severity_for(rule.rule), "enum", message, test.place, closest(str(test.expected), texts)
-            )
-
-
-def _kinds(expected: object) -> tuple[str, ...]:
-    if isinstance(expected, bool):
-        return ("boolean",)
-    return ("string",) if isinstance(expected, str) else ("number", "integer")
+            hint = closest(str(test.expected), [each for each in choices if isinstance(each, str)])
+            yield finding("enum", test.place, rule, suggestion=hint, expected=test.expected, **words)
 
 
 def _converted(test: ParamTest, types: set[str]) -> str | None:
     """Return the expected value in the parameter's own type."""
     if isinstance(test.expected, str) and types & {"number", "integer"}:
         return test.expected if re.fullmatch(r"-?\d+(\.\d+)?", test.expected) else None
-    if test.operator == "eq" and types == {"string"}:
+    if meaning(test) is Meaning.EQUAL and types == {"string"}:
         return f'"{str(test.expected).lower() if isinstance(test.expected, bool) else test.expected}"'
     return None
 
 
-def _schemas_at(schema: Mapping[str, Any], path: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-    """Yield the alternative schemas of the value at `path`, without null; none where that is unknown."""
-    walk = SchemaWalk(schema, _MAX_STEPS)
-    waiting: list[tuple[Any, Sequence[str]]] = [(schema, path)]
-    with contextlib.suppress(*FAILURES):
-        while waiting:
-            inner, steps = waiting.pop(0)
-            walk.step()
-            if not isinstance(inner, Mapping):
-                continue
-            if "$ref" in inner:
-                waiting.append((walk.resolve(inner["$ref"]), steps))
-            elif choices := [each for key in ("anyOf", "oneOf") for each in _listed(inner.get(key))]:
-                waiting += [(each, steps) for each in choices]
-            elif steps and steps[0] in properties_of(inner):
-                waiting.append((inner["properties"][steps[0]], steps[1:]))
-            elif not steps and inner.get("type") != "null":
-                yield inner
-
-
-def _listed(value: Any) -> Sequence[Any]:
-    if isinstance(value, (list, tuple)):
-        return [each for each in value if each != "null"]
-    return [] if value is None else [value]
+def _types(value: Any) -> Sequence[Any]:
+    """Return the types of the keyword `type`, without null."""
+    return [
+        each
+        for each in (value if isinstance(value, (list, tuple)) else [value])
+        if each not in ("null", None)
+    ]

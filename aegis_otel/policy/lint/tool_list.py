@@ -46,6 +46,11 @@ class Inventory(NamedTuple):
         return cls(tuple(KnownTool(name, schema) for name, schema in schemas.items()))
 
     @property
+    def names(self) -> list[str]:
+        """The names of all tools, those of their own included."""
+        return [name for tool in self.tools for name in tool.names]
+
+    @property
     def targets(self) -> frozenset[str] | None:
         """All targets; None where one is not known."""
         named = [tool.target for tool in self.tools]

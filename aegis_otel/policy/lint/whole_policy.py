@@ -2,68 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime, timedelta
+from typing import Any
 
 from aegis_otel.model import Approval
-from aegis_otel.policy.evaluation.compiler import CompiledPolicy, CompiledRule
+from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.evaluation.evaluator import strictness
-from aegis_otel.policy.lint.finding import Finding, Severity, severity_for
+from aegis_otel.policy.lint.finding import Finding, Severity, finding, severity_for
 from aegis_otel.policy.lint.subject import NO_ACTION, NOON, Example, Subject
-from aegis_otel.policy.messages import quoted
-from aegis_otel.policy.rules import PolicyDocument, TimeWindow
+from aegis_otel.policy.rules import TimeWindow
 
 
 def documents(subject: Subject) -> Iterator[Finding]:
-    """Find files without `rules`, and defaults of a merge that come from an unexpected file."""
+    """Find files without `rules`, and defaults of a merge that come from an unexpected file.
+
+    The first file that states `defaults` wins, wherever it stands.
+    """
     written = subject.policy.documents
     for document in written:
         if not document.states_rules:
-            message = "there is no `rules` key: was the file cut short?"
-            yield Finding(Severity.WARNING, "no-rules", message, document.defaults_place)
-    yield from _defaults(written, subject.policy.compiled)
-
-
-def _defaults(written: Sequence[PolicyDocument], compiled: CompiledPolicy) -> Iterator[Finding]:
-    """Find surprises of a merge: the first file that states `defaults` wins, wherever it stands."""
+            yield finding("no-rules", document.defaults_place)
     stated = [document for document in written if document.defaults is not None]
-    approval, risk_level = compiled.defaults
-    in_force = f"{approval.value} and {risk_level.name.lower()}"
-    if stated and stated[0] is not written[0]:
-        yield Finding(
-            Severity.WARNING,
-            "defaults",
-            f"no `defaults` here: those of {stated[0].defaults_place} hold, {in_force}",
-            written[0].defaults_place,
-        )
+    if not stated:
+        return
+    defaults = subject.policy.default
+    words: dict[str, Any] = {
+        "where": stated[0].defaults_place,
+        "approval": defaults.approval.value,
+        "risk": defaults.risk_level.name.lower(),
+    }
+    if stated[0] is not written[0]:
+        yield finding("defaults/none", written[0].defaults_place, **words)
     for document in stated[1:]:
-        if document.defaults != compiled.defaults:
-            yield Finding(
-                Severity.WARNING,
-                "defaults",
-                f"these `defaults` do not hold: those of {stated[0].defaults_place} do, {in_force}",
-                document.defaults_place,
-            )
+        if document.defaults != defaults:
+            yield finding("defaults/other", document.defaults_place, **words)
 
 
-def times(subject: Subject) -> Iterator[Finding]:
-    """Find windows within which something else is decided than outside."""
-    for rule in subject.rules:
-        window = rule.rule.window
-        if window is None or (window.after, window.before, window.weekdays) == (None, None, frozenset()):
-            continue
-        example = subject.example(rule)
-        if example is None or not _decides(subject, example):
-            continue
-        if not window.states_timezone:
-            what = "days" if (window.after, window.before) == (None, None) else "times"
-            message = (
-                f"the {what} of rule {quoted(rule.name)} are in UTC, because it has no `timezone`: elsewhere "
-                "they begin and end hours earlier or later; write the zone, or `timezone: UTC`"
-            )
-            yield Finding(Severity.WARNING, "no-timezone", message, window.place)
-        if finding := _half_open(subject, rule, window, example):
-            yield finding
+def times(subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
+    """Find empty windows, zones without a time, and windows that end at midnight or in an unstated zone."""
+    window = rule.rule.window
+    if window is None:
+        return
+    if window.after is not None and window.after == window.before:
+        yield finding("never", rule.rule.place, rule)
+    has_time = window.after is not None or window.before is not None
+    if not has_time and not window.weekdays:
+        yield finding("timezone", window.place, rule)
+        return
+    example = subject.example(rule)
+    if example is None or not _decides(subject, example):
+        return
+    if not window.states_timezone:
+        yield finding("no-timezone", window.place, rule, what="times" if has_time else "days")
+    yield from _half_open(subject, rule, window, example)
 
 
 def _decides(subject: Subject, example: Example) -> bool:
@@ -72,43 +64,34 @@ def _decides(subject: Subject, example: Example) -> bool:
     return any(strictness(subject.verdict(example.action, now)) != strictness(within) for now in hours)
 
 
-def _half_open(subject: Subject, rule: CompiledRule, window: TimeWindow, example: Example) -> Finding | None:
+def _half_open(
+    subject: Subject, rule: CompiledRule, window: TimeWindow, example: Example
+) -> Iterator[Finding]:
     """Find a window with one time only: it runs to midnight, or from midnight."""
     if (window.after is None) == (window.before is None) or window.after == 0:
-        return None
+        return
     other = _outside(rule, window)
     if other is None:
-        return None
+        return
     verdict = subject.verdict(example.action, other)
     loosens = strictness(verdict) < strictness(rule.verdict)
-    if not loosens and rule.rule.approval is not Approval.AUTO:
-        return None
-    if window.after is not None:
-        span = f"`time_after` alone ends at midnight: rule {quoted(rule.name)} does not hold at 03:00"
-        fix = "write `time_before`, too: a window may run over midnight"
-    else:
-        span = f"`time_before` alone begins at midnight: rule {quoted(rule.name)} does not hold at 23:00"
-        fix = "write `time_after`, too: a window may run over midnight"
-    what = f", and then `{verdict.approval}` does" if loosens else ""
-    severity = severity_for(rule.rule) if verdict.approval is Approval.AUTO and loosens else Severity.WARNING
-    return Finding(severity, "half-open-window", f"{span}{what}; {fix}", window.place)
+    if loosens or rule.rule.approval is Approval.AUTO:
+        what = "half-open-window/before" if window.after is None else "half-open-window/after"
+        then = f", and then `{verdict.approval}` does" if loosens else ""
+        runs = verdict.approval is Approval.AUTO and loosens
+        severity = severity_for(rule) if runs else Severity.WARNING
+        yield finding(what, window.place, rule, severity=severity, then=then)
 
 
 def _outside(rule: CompiledRule, window: TimeWindow) -> datetime | None:
     """Return a time on a day of the window, on the other side of midnight."""
     (test,) = [condition.test for condition in rule.conditions if condition.spec is window]
-    inside = next(
-        (
-            now
-            for hour in range(24 * 7)
-            if test(NO_ACTION, now := NOON + timedelta(hours=hour, minutes=1), None) is True
-        ),
-        None,
-    )
+
+    def first(start: datetime, hours: range, *, within: bool) -> datetime | None:
+        times = (start + timedelta(hours=hour) for hour in hours)
+        return next((now for now in times if (test(NO_ACTION, now, None) is True) is within), None)
+
+    inside = first(NOON + timedelta(minutes=1), range(24 * 7), within=True)
     if inside is None:
         return None
-    steps = range(1, 24) if window.after is not None else range(-1, -24, -1)
-    return next(
-        (now for hour in steps if test(NO_ACTION, now := inside + timedelta(hours=hour), None) is not True),
-        None,
-    )
+    return first(inside, range(-1, -24, -1) if window.after is None else range(1, 24), within=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,9 +12,9 @@ from typing import Any
 from aegis_otel.errors import PolicyError, PolicyNotFound, PolicyNotMapping, Problem
 from aegis_otel.model import Approval, RiskLevel
 from aegis_otel.policy.loading import problem_messages, yaml_reader
-from aegis_otel.policy.loading.schema import Location, Validation, read_policy
+from aegis_otel.policy.loading.schema import Validation, read_policy
 from aegis_otel.policy.loading.validators import CHOICES
-from aegis_otel.policy.loading.yaml_reader import Node
+from aegis_otel.policy.loading.yaml_reader import Location
 from aegis_otel.policy.messages import listed, quoted, shown
 from aegis_otel.policy.rules import Defaults, ParamTest, Pattern, Place, PolicyDocument, Rule, TimeWindow
 
@@ -63,24 +64,25 @@ def read_text(text: str | bytes, source: str = NO_TEXT) -> PolicyDocument:
         PolicyNotMapping: the YAML is not a mapping; also a TypeError.
         PolicyError: it is not a valid policy.
     """
-    root, problems = yaml_reader.read(_decoded(text, source) if isinstance(text, bytes) else text, source)
-    if root is None:
+    text = _decoded(text, source) if isinstance(text, bytes) else text
+    document, problems = yaml_reader.read(text, source)
+    if document is None:
         if not problems:
             raise PolicyNotMapping([Problem("the policy is empty: write at least `rules: []`", source, 1, 1)])
         raise _refusal(problems)
 
     def locate(location: Location, at_key: bool) -> Place:
-        return Place(source, *_find(root, location, at_key))
+        return Place(source, *document.find(location, at_key=at_key))
 
-    return _document(root.value, source, locate, problems, has_text=True)
+    return _document(document.value, source, locate, problems, has_text=True)
 
 
 def _decoded(content: bytes, source: str) -> str:
-    if encoding := _wide_encoding(content):
-        message = (
-            f"not UTF-8 but {encoding}: save it as UTF-8 in the editor, or with "
-            f"`iconv -f {encoding} -t UTF-8 OLD > NEW`"
-        )
+    encoding = json.detect_encoding(content[:4])
+    if any(content[:4]) and not encoding.startswith("utf-8"):
+        name = "UTF-32" if "32" in encoding else "UTF-16" + encoding[7:].upper()  # as iconv spells them
+        command = f"`iconv -f {name} -t UTF-8 OLD > NEW`"
+        message = f"not UTF-8 but {name}: save it as UTF-8 in the editor, or with {command}"
         raise PolicyError([Problem(message, source, 1, 1)])
     try:
         return content.decode("utf-8")
@@ -90,20 +92,6 @@ def _decoded(content: bytes, source: str) -> str:
         column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
         message = f"not UTF-8: byte 0x{content[error.start]:02x} has no meaning here"
         raise PolicyError([Problem(message, source, line, column)]) from None
-
-
-def _wide_encoding(content: bytes) -> str | None:
-    """Return the encoding of a text of two or four bytes a character; it begins with a mark or with ASCII."""
-    start = content[:4]
-    if not any(start):
-        return None
-    if start in (b"\xff\xfe\0\0", b"\0\0\xfe\xff") or start[1:] == b"\0\0\0" or start[:3] == b"\0\0\0":
-        return "UTF-32"
-    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return "UTF-16"
-    if start[0:1] != b"\0" and start[1::2] == b"\0\0":
-        return "UTF-16LE"
-    return "UTF-16BE" if start[0::2] == b"\0\0" else None
 
 
 def read_data(data: Any, source: str = NO_TEXT) -> PolicyDocument:
@@ -179,22 +167,6 @@ def _refusal(problems: list[Problem], more: int = 0) -> PolicyError:
     if rest:
         problems = [*problems[:_MAX_PROBLEMS], Problem(f"and {rest} more problems", problems[0].source)]
     return PolicyError(problems)
-
-
-def _find(root: Node, location: Location, at_key: bool) -> tuple[int, int]:
-    """Return line and column of what is at `location`, or of the last step to it that has a place."""
-    node, place = root, (root.line, root.column)
-    for step in location:
-        keys, children = node.keys, node.children
-        if isinstance(step, str) and step in keys:
-            place = keys[step]
-        try:
-            node = children[step]  # type: ignore[index]
-        except (KeyError, IndexError, TypeError):
-            return place
-        if not at_key:
-            place = (node.line, node.column)
-    return place
 
 
 def _build(valid: Any, source: str, locate: Locate) -> PolicyDocument:

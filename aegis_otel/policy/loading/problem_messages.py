@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from aegis_otel.policy.loading.schema import KEYS, SYNONYMS, Fault, Location
+from aegis_otel.policy.loading.schema import KEYS, SYNONYMS, Fault
 from aegis_otel.policy.loading.validators import APPROVALS, CHOICES, synonym
 from aegis_otel.policy.loading.validators import SYNONYMS as OTHER_WORDS
+from aegis_otel.policy.loading.yaml_reader import Location
 from aegis_otel.policy.messages import closest, quoted, shown
 
 _SHORT = 60

@@ -12,11 +12,9 @@ from typing import Any, NamedTuple
 from aegis_otel.policy.evaluation.operators import OPERATORS, Operator
 from aegis_otel.policy.loading import validators
 from aegis_otel.policy.loading.validators import DATA, DECEPTIVE, MAX_GLOB, MAX_NAME, WEEKDAYS, by_synonym
-from aegis_otel.policy.loading.yaml_reader import Refused
+from aegis_otel.policy.loading.yaml_reader import Location, Refused
 from aegis_otel.policy.messages import Invalid, shown
 
-Location = tuple[str | int, ...]
-"""The keys and indexes that lead to a value from the top of the policy."""
 _EMPTY = "must not be empty: leave it out if nothing is meant"
 
 

@@ -115,21 +115,32 @@ class Refused:
 
 
 REFUSED: Final = Refused()
+_KEY = -1
+"""The last step to a key itself, and to a value whose key is wrong: nobody asks for their places."""
+
+
+Location = tuple[str | int, ...]
+"""The keys and indexes that lead to a value from the top of the document."""
 
 
 @dataclass(slots=True)
-class Node:
-    """One value of the document and where it begins (1-based)."""
+class Document:
+    """The value of a YAML text, and the lines and columns (1-based) at which its parts begin."""
 
-    value: Any
-    line: int
-    column: int
-    children: dict[str, Node] | list[Node] = field(default_factory=list)
-    keys: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Where each key of a mapping stands."""
+    value: Any = REFUSED
+    values: dict[Location, tuple[int, int]] = field(default_factory=dict)
+    keys: dict[Location, tuple[int, int]] = field(default_factory=dict)
+    """The places of the keys of mappings, by the locations of their values."""
+
+    def find(self, location: Location, *, at_key: bool) -> tuple[int, int]:
+        """Return where `location` is, or its key; else the last part on the way to it that has a place."""
+        places = self.keys if at_key else self.values
+        while location and location not in places:
+            location = location[:-1]
+        return places.get(location) or self.values[()]
 
 
-def read(text: str, source: str) -> tuple[Node | None, list[Problem]]:
+def read(text: str, source: str) -> tuple[Document | None, list[Problem]]:
     """Return the document in `text`, None when it cannot be read to its end, and every problem found."""
     if len(text) > MAX_CHARACTERS:
         limit = MAX_CHARACTERS // 1024 // 1024
@@ -148,28 +159,29 @@ class _Stop(Exception):
 
 
 class _Reader:
-    """Builds the tree from the parser's events. It recurses as deep as `MAX_DEPTH` and no deeper."""
+    """Builds the document from the parser's events. It recurses as deep as `MAX_DEPTH` and no deeper."""
 
     def __init__(self, source: str) -> None:
         self.source = source
         self.problems: list[Problem] = []
+        self._document = Document()
         self._nodes = 0
         self._events: Iterator[Any] = iter(())
 
-    def read(self, text: str) -> Node | None:
+    def read(self, text: str) -> Document | None:
         import yaml  # noqa: PLC0415 - only who loads a policy file pays for the parser
 
         self._events = yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        root = None
+        document = self._document
         try:
             for event in self._events:
                 match type(event).__name__:
-                    case "DocumentStartEvent" if root is not None:
+                    case "DocumentStartEvent" if document.values:
                         self._stop(event, "a second YAML document begins here: one file holds one policy")
                     case "StreamStartEvent" | "StreamEndEvent" | "DocumentStartEvent" | "DocumentEndEvent":
                         pass
                     case _:
-                        root = self._node(event, 0)
+                        document.value = self._value(event, ())
         except yaml.MarkedYAMLError as error:
             self.problems.append(self._unparsable(text, error))
         except yaml.YAMLError as error:
@@ -177,7 +189,7 @@ class _Reader:
         except _Stop:
             pass
         else:
-            return root
+            return document if document.values else None
         return None
 
     def _unparsable(self, text: str, error: Any) -> Problem:
@@ -194,35 +206,33 @@ class _Reader:
         line, column = fault.place
         return Problem(f"not valid YAML: {fault.message}", self.source, line + 1, column + 1)
 
-    def _node(self, event: Any, depth: int) -> Node:
-        """Return the node that begins with `event`."""
+    def _value(self, event: Any, at: Location) -> Any:
+        """Return the value that begins with `event`."""
         if self._nodes > MAX_NODES:
             self._stop(event, f"more than {MAX_NODES} keys and values: split the policy into several files")
         self._nodes += 1
-        node = Node(REFUSED, event.start_mark.line + 1, event.start_mark.column + 1)
+        self._document.values[at] = _place(event)
         kind = type(event).__name__
         if kind == "AliasEvent":
             alias = "*" + event.anchor
             message = f"alias {quoted(alias)} is not supported: write the value out, or quote a glob"
             self._problem(event, message, suggestion=f'"{alias}"' if len(alias) < _SHORT else None)
-            return node
+            return REFUSED
         if event.anchor is not None:
             anchor = quoted("&" + event.anchor)
             self._problem(event, f"anchor {anchor} is not supported: write values out where they are used")
         if event.tag is not None:
             self._problem(event, f"tag {shown(event.tag)} is not supported: write the plain value")
         if kind == "ScalarEvent":
-            node.value = self._scalar(event)
-        elif depth >= MAX_DEPTH:
+            return self._scalar(event)
+        if len(at) >= MAX_DEPTH:
             self._stop(event, _TOO_DEEP)
-        elif kind == "MappingStartEvent":
-            self._mapping(node, depth)
-        else:
-            node.children = []
-            while type(each := next(self._events)).__name__ != "SequenceEndEvent":
-                node.children.append(self._node(each, depth + 1))
-            node.value = [child.value for child in node.children]
-        return node
+        if kind == "MappingStartEvent":
+            return self._mapping(at)
+        found: list[Any] = []
+        while type(each := next(self._events)).__name__ != "SequenceEndEvent":
+            found.append(self._value(each, (*at, len(found))))
+        return found
 
     def _scalar(self, event: Any) -> Any:
         if not event.implicit[0]:
@@ -235,37 +245,40 @@ class _Reader:
                 event.value, self._problem(event, f"{quoted(event.value)} {error}", suggestion=meant)
             )
 
-    def _mapping(self, mapping: Node, depth: int) -> None:
-        children = mapping.children = {}
+    def _mapping(self, at: Location) -> dict[str, Any]:
+        found: dict[str, Any] = {}
         while type(event := next(self._events)).__name__ != "MappingEndEvent":
-            key = self._node(event, depth + 1)
-            problem = self._wrong_key(mapping, key.value, event)
+            key = self._value(event, (*at, _KEY))
+            problem = self._wrong_key(key, event, found, at)
             if problem:
                 self._problem(event, problem)
-            is_kept = problem is None and not isinstance(key.value, Refused)
-            if is_kept:
-                mapping.keys[key.value] = (key.line, key.column)
-            value = self._node(next(self._events), depth + 1)
-            if is_kept:
-                children[key.value] = value
-        mapping.value = {key: child.value for key, child in children.items()}
+            if problem or isinstance(key, Refused):
+                self._value(next(self._events), (*at, _KEY))
+                continue
+            self._document.keys[*at, key] = _place(event)
+            found[key] = self._value(next(self._events), (*at, key))
+        return found
 
-    def _wrong_key(self, mapping: Node, key: Any, event: Any) -> str | None:
+    def _wrong_key(self, key: Any, event: Any, found: dict[str, Any], at: Location) -> str | None:
         if isinstance(key, Refused):
             return None
         if not isinstance(key, str):
             return f"a key must be text, not {shown(key)}: put it in quotes"
         if key == "<<" and event.implicit[0]:
             return "merge keys (`<<`) are not supported: write the keys out"
-        if key in mapping.keys:
-            return f"duplicate key {shown(key)}: it is already on line {mapping.keys[key][0]}"
+        if key in found:
+            line, _ = self._document.keys[*at, key]
+            return f"duplicate key {shown(key)}: it is already on line {line}"
         return None
 
     def _problem(self, event: Any, message: str, suggestion: str | None = None) -> Problem:
-        mark = event.start_mark
-        self.problems.append(Problem(message, self.source, mark.line + 1, mark.column + 1, suggestion))
+        self.problems.append(Problem(message, self.source, *_place(event), suggestion))
         return self.problems[-1]
 
     def _stop(self, event: Any, message: str) -> NoReturn:
         self._problem(event, message)
         raise _Stop
+
+
+def _place(event: Any) -> tuple[int, int]:
+    return event.start_mark.line + 1, event.start_mark.column + 1

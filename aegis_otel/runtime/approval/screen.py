@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from aegis_otel.governance.error_text import safe_description
 from aegis_otel.governance.question import NobodyToAsk, Question
 from aegis_otel.model import Action, PolicyDecision
-from aegis_otel.policy.evaluation.tool_schema import Reading
+from aegis_otel.policy.evaluation.schema_paths import SchemaReader
 from aegis_otel.redaction.masks import is_mask
 from aegis_otel.redaction.redactor import REDACTED, redact, redact_text
 from aegis_otel.redaction.serialize import encode_plain, to_plain
@@ -159,7 +159,7 @@ def _hidden(action: Action, shown: object) -> str | None:
     A name such as `password` hides its value. Where the tool has the name, that is what its author meant; but
     where it takes any, the model could hide so what the call does.
     """
-    schema = Reading(action.schema or {})
+    schema = SchemaReader(action.schema or {})
     waiting: list[tuple[Any, Any, tuple[str, ...]]] = [(action.params, shown, ())]
     while waiting:
         real, seen, steps = waiting.pop()

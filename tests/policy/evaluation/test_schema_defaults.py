@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter
 
-from aegis_otel.policy.evaluation.tool_schema import Reading, fill_defaults, flat_defaults
+from aegis_otel.policy.evaluation.schema_defaults import fill_defaults, flat_defaults
+from aegis_otel.policy.evaluation.schema_paths import SchemaReader
 
 
 class Small(BaseModel):
@@ -199,7 +200,7 @@ def test_a_schema_has_the_default_that_may_be_filled_in(
     sent: dict[str, Any] = {}
     assert fill_defaults(sent, schema)
     assert sent == filled
-    assert Reading(schema).at(("limit",)).default
+    assert SchemaReader(schema).at(("limit",)).default
 
 
 def test_a_default_of_its_own_comes_before_those_of_what_it_refers_to() -> None:

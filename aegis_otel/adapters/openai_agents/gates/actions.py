@@ -25,7 +25,7 @@ from aegis_otel.model import Action, Approval, FrozenDict, freeze
 from aegis_otel.policy import Policy
 from aegis_otel.policy.evaluation.look_alikes import folded
 from aegis_otel.policy.evaluation.patterns import compile_glob
-from aegis_otel.policy.evaluation.tool_schema import fill_defaults, flat_defaults, has_defaults
+from aegis_otel.policy.evaluation.schema_defaults import fill_defaults, flat_defaults, has_defaults
 
 Targets = Mapping[str, str]
 """By tool name, or a pattern with `*` and `?`: what rules match as `match.target`. The first match counts."""

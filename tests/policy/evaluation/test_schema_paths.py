@@ -8,7 +8,7 @@ import pytest
 from agents import function_tool
 from pydantic import BaseModel
 
-from aegis_otel.policy.evaluation.tool_schema import Presence, look_up
+from aegis_otel.policy.evaluation.schema_paths import Presence, SchemaReader
 
 
 class Address(BaseModel):
@@ -49,7 +49,7 @@ SDK_STRICT = function_tool(order, strict_mode=False).params_json_schema
     ],
 )
 def test_the_schema_of_a_real_tool(path: str, presence: Presence) -> None:
-    assert look_up(SDK_STRICT, path) is presence
+    assert SchemaReader(SDK_STRICT).presence(path) is presence
 
 
 @pytest.mark.parametrize(
@@ -94,14 +94,14 @@ def test_the_schema_of_a_real_tool(path: str, presence: Presence) -> None:
     ],
 )
 def test_one_parameter(schema: dict[str, Any], presence: Presence) -> None:
-    assert look_up(schema, "a") is presence
+    assert SchemaReader(schema).presence("a") is presence
 
 
 def test_a_key_with_dots_comes_before_the_path() -> None:
     schema = {"properties": {"a.b": {"type": "string"}, "a": {"properties": {"c": {"type": "string"}}}}}
-    assert look_up(schema, "a.b") is Presence.HAS
-    assert look_up(schema, "a.c") is Presence.HAS
-    assert look_up(schema, "a.d") is Presence.LACKS
+    assert SchemaReader(schema).presence("a.b") is Presence.HAS
+    assert SchemaReader(schema).presence("a.c") is Presence.HAS
+    assert SchemaReader(schema).presence("a.d") is Presence.LACKS
 
 
 def test_a_schema_that_multiplies_is_not_followed_to_its_end() -> None:
@@ -109,4 +109,5 @@ def test_a_schema_that_multiplies_is_not_followed_to_its_end() -> None:
     defs: dict[str, Any] = {
         f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}, {"$ref": f"#/$defs/d{n + 1}"}]} for n in range(60)
     }
-    assert look_up({"$ref": "#/$defs/d0", "$defs": {**defs, "d60": {}}}, "a") is Presence.UNREADABLE
+    schema = {"$ref": "#/$defs/d0", "$defs": {**defs, "d60": {}}}
+    assert SchemaReader(schema).presence("a") is Presence.UNREADABLE
