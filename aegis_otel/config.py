@@ -80,49 +80,49 @@ POLICY = Setting(
     "AEGIS_POLICY",
     "",
     str,
-    "the policy file; several, separated by `:`, are merged, and the first has precedence",
+    "the policy file; several files, separated by `:`, are merged, and the first has precedence",
 )
 MODE = Setting(
     "mode",
     "AEGIS_MODE",
     "enforce",
     _one_of("enforce", "monitor"),
-    "`enforce`, or `monitor`, which decides and records and stops nothing",
+    "`enforce`, or `monitor`, which decides and records, and stops nothing",
 )
 APPROVALS = Setting(
     "approvals",
     "AEGIS_APPROVALS",
     "handler",
     _one_of("handler", "sdk"),
-    "who asks: `handler`, in this process, or `sdk`, by the SDK's interruptions (`RunState`)",
+    "who asks the human: `handler`, in this process, or `sdk`, by the SDK's interruptions (`RunState`)",
 )
 ON_UNGOVERNED = Setting(
     "on_ungoverned",
     "AEGIS_ON_UNGOVERNED",
     "warn",
     _one_of("allow", "warn", "refuse"),
-    "what a tool that cannot be governed leads to: `allow`, `warn`, or `refuse`, which ends the run",
+    "what to do about a tool that cannot be governed: `allow`, `warn`, or `refuse`, which ends the run",
 )
 ON_AUDIT_FAILURE = Setting(
     "on_audit_failure",
     "AEGIS_ON_AUDIT_FAILURE",
     "block",
     _one_of("block", "allow"),
-    "what a call comes to whose verdict cannot be written: `block` or `allow`",
+    "what happens to a call when its verdict cannot be written to the audit: `block` or `allow`",
 )
 DURABILITY = Setting(
     "durability",
     "AEGIS_DURABILITY",
     "process",
     _one_of("process", "power"),
-    "what a verdict survives before its tool runs: the end of the `process`, or of `power`",
+    "what a verdict survives before its tool runs: the end of the `process`, or a loss of `power`",
 )
 RELOAD_INTERVAL = Setting(
     "reload_interval",
     "AEGIS_RELOAD_INTERVAL",
     2.0,
     _seconds(2),
-    "seconds between looks at the policy files, to take over what changed",
+    "seconds between checks of the policy files for changes",
 )
 AUDIT_DIR = Setting(
     "audit_dir",
@@ -136,14 +136,14 @@ AUDIT_SPOOL = Setting(
     "AEGIS_AUDIT_SPOOL",
     "",
     str,
-    "with `s3://`: the local directory of the journal; by default one that is named after the address",
+    "with `s3://`: the local directory of the journal; by default it is named after the address",
 )
 AUDIT_ID = Setting(
     "audit_id",
     "AEGIS_AUDIT_ID",
     "",
     _audit_id,
-    "the id of the audit, as `aegis audit verify` prints it: another audit in its place is refused",
+    "the id that the audit must have, as `aegis audit verify` prints it; another audit is refused",
 )
 SEAL_KEY = Setting(
     "seal_key",
@@ -157,7 +157,7 @@ APPROVAL_KEY = Setting(
     "AEGIS_APPROVAL_KEY",
     "",
     str,
-    "a file of 32 bytes or more that proves answers; by default one in the user's state directory",
+    "the file with the key (32 bytes or more) that proves answers; by default in the user's state directory",
 )
 EVALUATION_DURATION = Setting(
     "evaluation_duration",
