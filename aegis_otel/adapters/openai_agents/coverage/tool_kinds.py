@@ -27,7 +27,7 @@ from aegis_otel.runtime.placement import can_write_files
 
 GOVERNED_HANDOFF = "_aegis_original"
 """On what the SDK calls of a governed copy of a handoff: what it calls of the user's own handoff."""
-_HOSTED_REASON = "runs in the model's service, and is over when this process hears of it: "
+_HOSTED_REASON = "runs in the model's service and has ended before this process sees it: "
 
 
 class Kind(NamedTuple):
@@ -43,14 +43,14 @@ LOCAL = {kind.tool: Kind(kind.name) for kind in LOCAL_TOOL_KINDS}
 MCP_SERVER, SANDBOX = Kind("MCP server"), Kind("sandbox")
 AGENT_CLASS = Kind(
     "agent class",
-    "comes from a `get_all_tools` of its own and is not looked at: function tools are governed all the same, "
-    "others may not be: put them in `tools`, or use `govern_agent`",
+    "comes from an overridden `get_all_tools` and cannot be listed here: function tools are governed all the "
+    "same, others may not be: put them in `tools`, or use `govern_agent`",
 )
 HANDOFF = Kind("handoff", harmless="does nothing itself: the tools of the agent it leads to are governed")
 HANDOFF_CODE = Kind(
     "handoff with code",
-    "runs code of yours (`on_handoff`, `on_invoke_handoff`) and no policy is asked: "
-    "do that in a function tool",
+    "runs your code (`on_handoff`, `on_invoke_handoff`) without a decision of the policy: "
+    "move that code to a function tool",
 )
 SEARCH = {
     ToolSearchTool: Kind("tool search", harmless="only finds tools: the calls of what it finds are governed"),
@@ -86,12 +86,12 @@ REQUEST_FIELD = Kind(
 )
 CODEX_AGENT = Kind(
     "codex agent",
-    "the call that starts it is decided, and its commands and edits are not: limit them with its "
+    "the call that starts it is decided, but its commands and edits are not: limit them with its "
     "`sandbox_mode` and `approval_policy`",
 )
 CAPABILITY_CLASS = Kind(
     "capability class",
-    "makes its tools only for a run: function tools are governed all the same, others may not be",
+    "makes its tools only during a run: function tools are governed all the same, others may not be",
 )
 
 

@@ -377,7 +377,7 @@ class TestOnUngoverned:
         agent = Agent(name="Clerk", handoffs=[handoff(Agent(name="Other"), on_handoff=remember)])
         agent.model = ScriptedModel([[function_call("transfer_to_other", {}, call_id="1")]])
         for each in (agent, govern_agent(agent, runtime=b.runtime, on_ungoverned="refuse")):
-            with pytest.raises(ConfigError, match=r"`to 'Other'` of agent `Clerk` runs code of yours"):
+            with pytest.raises(ConfigError, match=r"`to 'Other'` of agent `Clerk` runs your code"):
                 await run(each)
         assert len(agent.model.calls) == 0
 
