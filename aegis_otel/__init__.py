@@ -12,8 +12,11 @@ from aegis_otel.version import __version__
 
 if TYPE_CHECKING:
     from aegis_otel.adapters.openai_agents.govern_agent import govern_agent
-    from aegis_otel.adapters.openai_agents.instrument import Instrumentation, instrument
-    from aegis_otel.adapters.openai_agents.processor import AegisTracingProcessor
+    from aegis_otel.adapters.openai_agents.instrument import (
+        AegisTracingProcessor,
+        Instrumentation,
+        instrument,
+    )
     from aegis_otel.audit.query.connection import connect
     from aegis_otel.errors import AegisError, AuditError, ConfigError, PolicyError
     from aegis_otel.governance.hooks import RuntimeHooks
@@ -29,7 +32,7 @@ _HOME = {
     "Action": "model",
     "AegisError": "errors",
     "AegisInstrumentor": "instrumentor",
-    "AegisTracingProcessor": "adapters.openai_agents.processor",
+    "AegisTracingProcessor": "adapters.openai_agents.instrument",
     "Approval": "model",
     "AuditError": "errors",
     "ConfigError": "errors",

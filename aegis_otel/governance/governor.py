@@ -28,7 +28,7 @@ from aegis_otel.governance.call import (
 )
 from aegis_otel.governance.error_text import describe, traced
 from aegis_otel.governance.hooks import RuntimeHooks, fire
-from aegis_otel.governance.interruptions import Interruptions, answers, resolved
+from aegis_otel.governance.interruptions import Interruptions, is_approved, resolved_columns
 from aegis_otel.governance.question import ask
 from aegis_otel.governance.recording import (
     decision_record,
@@ -229,7 +229,7 @@ class Governor:
         self.signals.opened(call)
         mark = self.journal.mark()
         if call.record.human_decision is not None:
-            self.interruptions.proven(call.record, call.record)
+            self.interruptions.with_proof(call.record, call.record)
         if not self.write(call, call.record) and self.needs_audit:
             self.refuse(call, refusal.UNAVAILABLE)
         if self.hooks.on_decision is not None:
@@ -259,7 +259,9 @@ class Governor:
             pass  # its body has begun: a policy that changed since does not reach it
         elif verdict.approval is Approval.BLOCK:
             self.refuse(call, refusal.blocked(verdict.matched_rule))
-        elif call.prior is not None and (verdict.approval is Approval.AUTO or answers(call.prior, verdict)):
+        elif call.prior is not None and (
+            verdict.approval is Approval.AUTO or is_approved(call.prior, verdict)
+        ):
             call.outcome, call.status = Outcome.APPROVED, RecordStatus.OPEN
         elif verdict.approval is Approval.AUTO or self.mode is Mode.MONITOR:
             call.outcome, call.status = Outcome.ALLOWED, RecordStatus.OPEN
@@ -276,8 +278,8 @@ class Governor:
         """Refuse what is not decided yet, after a fault of ours or a cancellation."""
         if call.outcome is None or (why.outcome is Outcome.ERROR and call.refusal is None):
             self.refuse(call, why)
-            line = self.line(call, "resolved", **resolved(call.record))
-            self.write(call, self.interruptions.proven(call.record, line))
+            line = self.line(call, "resolved", **resolved_columns(call.record))
+            self.write(call, self.interruptions.with_proof(call.record, line))
         if not call.announced:
             self.announce(call)
 
@@ -310,8 +312,8 @@ class Governor:
             else:
                 rules = self.policy.rules_asked(asked.action)
                 await off_loop_if_large(self.system, call.origin.size, lambda: self._recheck(call), rules)
-            line = self.line(call, "resolved", **resolved(call.record))
-            if not self.write(call, self.interruptions.proven(call.record, line)) and self.needs_audit:
+            line = self.line(call, "resolved", **resolved_columns(call.record))
+            if not self.write(call, self.interruptions.with_proof(call.record, line)) and self.needs_audit:
                 self.refuse(call, refusal.UNAVAILABLE)
             await fire(self.hooks.on_approval, self.signals.hook_failed, asked, why is None)
             if call.decision.verdict is not asked.verdict:

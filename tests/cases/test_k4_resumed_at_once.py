@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from agents import Runner
 
+from aegis_otel.governance.interruptions import ShownCall
 from tests.cases.paused_runs import ALLOWS, ASKS, Desk
 from tests.support.kit import Bench
 
@@ -46,7 +47,9 @@ async def test_k4_a_yes_withdrawn_while_the_run_goes_on_runs_nothing(
 
     def late(audit: Any, *given: Any, **named: Any) -> Any:
         interruptions = b.runtime.governor.interruptions
-        waiting = interruptions.find("call_0", "refund", "Desk", item.arguments, run_id=b.rows()[0]["run_id"])
+        waiting = interruptions.find(
+            ShownCall("call_0", "refund", "Desk", item.arguments), b.rows()[0]["run_id"]
+        )
         assert waiting is not None
         interruptions.answer(waiting, item.arguments, approved=False, approver="bob")
         return take_over(audit, *given, **named)

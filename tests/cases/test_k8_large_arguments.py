@@ -42,13 +42,13 @@ def made() -> FunctionTool:
 
 
 async def asked_by_the_sdk(b: Bench, tool: FunctionTool) -> object:
-    from aegis_otel.adapters.openai_agents.capture.approval_binding import Approvals
+    from aegis_otel.adapters.openai_agents.gates.approval_check import ApprovalCheck
 
     gates = Gates(b.runtime.governor, {})
     call = function_call("pay", {}, call_id="c").model_copy(update={"arguments": TEXT})
-    approvals = Approvals(gates, asks=True)
-    check = approvals.new_check(tool, call, Agent(name="A"), RunContextWrapper(None))
-    return (await approvals.judge(check, True)).verdict
+    interruptions = b.runtime.governor.interruptions
+    check = ApprovalCheck(tool, call, "A", RunContextWrapper(None), None, interruptions, gates.of(tool))
+    return (await check.decide(True)).step.name
 
 
 async def guarded_before_an_approval(b: Bench, tool: FunctionTool) -> object:
@@ -66,7 +66,8 @@ async def invoked(b: Bench, tool: FunctionTool) -> object:
 
 @pytest.mark.parametrize("tool", [raw, made])
 @pytest.mark.parametrize(
-    ("way", "comes_to"), [(asked_by_the_sdk, None), (guarded_before_an_approval, "allow"), (invoked, "ran")]
+    ("way", "comes_to"),
+    [(asked_by_the_sdk, "PAUSE"), (guarded_before_an_approval, "allow"), (invoked, "ran")],
 )
 async def test_k8_large_arguments_are_judged_in_threads(
     way: Callable[[Bench, FunctionTool], Awaitable[object]],

@@ -50,7 +50,7 @@ class CapturePoint:
 
     @property
     def mode(self) -> Mode | None:
-        """The mode in force; None where this is not installed, or no longer."""
+        """Return the mode in force; None where this is not installed, or no longer."""
         return self.governor.mode if CapturePoint.installed is self else None
 
     def install(self) -> None:
@@ -67,15 +67,14 @@ class CapturePoint:
                 )
             try:
                 self._install()
-            except AttributeError as error:
+            except BaseException as error:
                 self._patches.undo()
+                if not isinstance(error, AttributeError):
+                    raise
                 raise ConfigError(
                     f"this version of openai-agents is built in a way not known here ({error}): "
                     "pin it to a version named in the README"
                 ) from error
-            except BaseException:
-                self._patches.undo()
-                raise
             CapturePoint.installed = self
 
     def _install(self) -> None:
@@ -85,7 +84,7 @@ class CapturePoint:
         function_tools.install(gates, patches)
         saved_runs.install(patches)
         if enforces:
-            sdk_approvals.install(gates, patches, asks=interrupts)
+            sdk_approvals.install(gates, patches, audited=interrupts)
         local_tools.install(self.governor, self._targets, patches)
         ungoverned.install(UngovernedTools(self._on_ungoverned, self.governor.mode), placement, patches)
         self_test(gates, interrupts=interrupts)

@@ -18,20 +18,19 @@ from agents import ComputerProvider, FunctionTool, Handoff
 from agents.agent import AgentBase
 
 from aegis_otel.adapters.openai_agents.capture_point import CapturePoint
+from aegis_otel.adapters.openai_agents.coverage import tool_kinds
 from aegis_otel.adapters.openai_agents.coverage.agent_walk import ALL_TOOLS, GOVERNED_MODE, abilities
 from aegis_otel.adapters.openai_agents.coverage.coverage import coverage
-from aegis_otel.adapters.openai_agents.coverage.tool_kinds import (
-    AGENT,
-    GOVERNED_HANDOFF,
-    kind_of,
-    name_of,
-    target_of_handoff,
-)
 from aegis_otel.adapters.openai_agents.coverage.ungoverned import UngovernedTools
 from aegis_otel.adapters.openai_agents.gates.actions import factory_of
 from aegis_otel.adapters.openai_agents.gates.function_gate import Gate, is_governed
-from aegis_otel.adapters.openai_agents.gates.local_gate import LocalGate, gate_of, unwrap
-from aegis_otel.adapters.openai_agents.gates.local_tool_kinds import LOCAL_TOOL_KINDS, ComputerProxy
+from aegis_otel.adapters.openai_agents.gates.local_tool_kinds import (
+    LOCAL_TOOL_KINDS,
+    ComputerProxy,
+    LocalGate,
+    gate_of,
+    unwrap,
+)
 from aegis_otel.adapters.openai_agents.governed_tool import behind_gate
 from aegis_otel.config import ON_UNGOVERNED
 from aegis_otel.errors import ConfigError
@@ -83,8 +82,8 @@ class _GovernedAgents:
             return known or agent
         if ALL_TOOLS in vars(agent):
             raise ConfigError(
-                f"agent `{name_of(agent)}` has a `{ALL_TOOLS}` of its own, which the SDK would ask past its "
-                "governed class: make it a method of a subclass"
+                f"agent `{tool_kinds.name_of(agent)}` has a `{ALL_TOOLS}` of its own, which the SDK would "
+                "ask past its governed class: make it a method of a subclass"
             )
         governed = copy.copy(agent)
         object.__setattr__(governed, "__class__", _governed_class(agent, self))
@@ -98,9 +97,11 @@ class _GovernedAgents:
         """Return a handoff that leads to the governed copy of the agent that `handoff` leads to."""
         if isinstance(handoff, AgentBase):
             return self.copy_of(handoff)
-        if not isinstance(handoff, Handoff) or hasattr(handoff.on_invoke_handoff, GOVERNED_HANDOFF):
+        if not isinstance(handoff, Handoff) or hasattr(
+            handoff.on_invoke_handoff, tool_kinds.GOVERNED_HANDOFF
+        ):
             return handoff
-        target: Any = target_of_handoff(handoff)
+        target: Any = tool_kinds.target_of_handoff(handoff)
         known = None if target is None else self.copy_of(target)
         original = handoff.on_invoke_handoff
 
@@ -108,7 +109,7 @@ class _GovernedAgents:
             return self.copy_of(await original(context, arguments))
 
         # A handoff holds its agent weakly, so the copy is kept here.
-        vars(invoke).update({GOVERNED_HANDOFF: original, "_aegis_target": known})
+        vars(invoke).update({tool_kinds.GOVERNED_HANDOFF: original, "_aegis_target": known})
         replaced = copy.copy(handoff)
         replaced.on_invoke_handoff = invoke
         replaced._agent_ref = None if known is None else weakref.ref(known)
@@ -163,10 +164,10 @@ class _Tools:
         ungoverned = self._governed.ungoverned
         ungoverned.check(abilities(agent, tools))
         for tool in tools:
-            if kind_of(tool) is AGENT:
+            if tool_kinds.kind_of(tool) is tool_kinds.AGENT:
                 inside: Any = getattr(tool, "_agent_instance", None)
                 ungoverned.react(coverage(inside, installed=CapturePoint.installed).gaps)
-        name = name_of(agent)
+        name = tool_kinds.name_of(agent)
         return [self._copy(name, tool) for tool in tools]
 
     def _copy(self, agent: str, tool: Any) -> Any:
@@ -180,7 +181,10 @@ class _Tools:
     def _make(self, agent: str, tool: Any) -> Any:
         governor = self._governed.runtime.governor
         if isinstance(tool, FunctionTool):
-            return tool if is_governed(tool) else behind_gate(tool, Gate(governor, factory_of(tool, {})))
+            if is_governed(tool):
+                return tool
+            factory = factory_of(tool, {})
+            return behind_gate(tool, Gate(governor, lambda: factory))
         gate = LocalGate(governor, {}, agent)
         kind = next((kind for kind in LOCAL_TOOL_KINDS if isinstance(tool, kind.tool)), None)
         if kind is None:

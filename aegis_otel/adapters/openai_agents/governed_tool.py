@@ -50,7 +50,7 @@ def governed_tool(
         with `[AEGIS BLOCKED]`, `[AEGIS DENIED]` or `[AEGIS ERROR]`. What the body returns is untouched.
 
     Raises:
-        ConfigError: `runtime` is no Runtime; or, when applied, the tool is governed already, or it is
+        ConfigError: `runtime` is not a Runtime; or, when applied, the tool is governed already, or it is
             neither a function nor a FunctionTool.
     """
     if not isinstance(runtime, Runtime):
@@ -63,7 +63,7 @@ def governed_tool(
             tool = function_tool(tool)
         what = tool.description if description is None else description
         kinds = names_of(tool) if action_type is None else [action_type]
-        actions = ActionFactory(
+        factory = ActionFactory(
             tool.params_json_schema,
             [(kind, action_target) for kind in kinds],
             what,
@@ -71,7 +71,7 @@ def governed_tool(
             original_name=original_name(tool),
             follows_names=action_type is None,
         )
-        return behind_gate(tool, Gate(runtime.governor, actions))
+        return behind_gate(tool, Gate(runtime.governor, lambda: factory))
 
     return decorate
 

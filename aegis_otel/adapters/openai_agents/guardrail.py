@@ -13,7 +13,7 @@ from aegis_otel.adapters.openai_agents.capture.function_tools import Gates, Shar
 from aegis_otel.adapters.openai_agents.gates.actions import DEFAULT_TARGET, ActionFactory, with_plain
 from aegis_otel.adapters.openai_agents.gates.argument_validation import Prepared
 from aegis_otel.adapters.openai_agents.gates.body_watch import is_sync
-from aegis_otel.adapters.openai_agents.gates.function_gate import Actions, Gate
+from aegis_otel.adapters.openai_agents.gates.function_gate import FactoryOf, Gate
 from aegis_otel.audit.record import RecordStatus
 from aegis_otel.errors import ConfigError
 from aegis_otel.governance.call import Call
@@ -35,7 +35,7 @@ def governance_guardrail(runtime: Runtime) -> ToolInputGuardrail[Any]:
         runtime: Policy, audit and approvals.
 
     Raises:
-        ConfigError: `runtime` is no Runtime.
+        ConfigError: `runtime` is not a Runtime.
     """
     if not isinstance(runtime, Runtime):
         raise ConfigError(f"`runtime` is a `{type(runtime).__name__}`: pass Runtime(policy=...)")
@@ -59,12 +59,13 @@ class _WatchingGates(Gates):
         if len(called) == 1:
             return self.of(called[0])
         target = data.context.tool_namespace or DEFAULT_TARGET
-        gate = self._make(ActionFactory({}, [(each, target) for each in with_plain(_names(name))], ""))
+        factory = ActionFactory({}, [(each, target) for each in with_plain(_names(name))], "")
+        gate = self._make(lambda: factory)
         gate.unseen = name
         return gate
 
-    def _make(self, actions: Actions) -> _WatchingGate:
-        return _WatchingGate(self, self.governor, actions)
+    def _make(self, factory: FactoryOf) -> _WatchingGate:
+        return _WatchingGate(self, self.governor, factory)
 
 
 def _names(shown: str) -> Iterator[str]:
@@ -94,20 +95,13 @@ class _WatchingGate(ToolGate):
             prepared.hand_on(context)
         super()._let_on(call, context, prepared)
 
-    def _close_with_task(self, call: Call) -> None:
-        def close(task: asyncio.Task[Any]) -> None:
-            if task.cancelled():
-                # The end of the task is not the end of a function in a thread, which cannot be seen here.
-                if self.tool is None or is_sync(self.tool.on_invoke_tool):
-                    self.governor.abandon(call, RecordStatus.UNKNOWN, _UNSEEN)
-                else:
-                    self.governor.abandon(call, RecordStatus.CANCELLED, "Cancelled while running")
-            elif (error := task.exception()) is not None:
-                call.error_type = error_type(type(error))
-                self.governor.abandon(call, RecordStatus.FAILED, describe(error))
-            else:
-                self.governor.abandon(call, RecordStatus.SUCCESS, None)
-
-        task = asyncio.current_task()
-        if task is not None:
-            task.add_done_callback(close)
+    def _unfinished(self, call: Call, task: asyncio.Task[Any]) -> tuple[RecordStatus, str | None]:
+        if task.cancelled():
+            # The end of the task is not the end of a function in a thread, which cannot be seen here.
+            if self.tool is None or is_sync(self.tool.on_invoke_tool):
+                return RecordStatus.UNKNOWN, _UNSEEN
+            return RecordStatus.CANCELLED, "Cancelled while running"
+        if (error := task.exception()) is not None:
+            call.error_type = error_type(type(error))
+            return RecordStatus.FAILED, describe(error)
+        return RecordStatus.SUCCESS, None

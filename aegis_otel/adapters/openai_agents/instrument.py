@@ -1,4 +1,4 @@
-"""`instrument()`: puts every tool call of a program under a policy, in one line that can be taken back."""
+"""`instrument()` and `AegisTracingProcessor`: put every tool call of a program under a policy."""
 
 from __future__ import annotations
 
@@ -10,24 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from agents import Agent, add_trace_processor
-from agents.tracing import TracingProcessor, get_trace_provider
+from agents.tracing import get_trace_provider
 
+from aegis_otel import config
 from aegis_otel.adapters.openai_agents.capture_point import CapturePoint
 from aegis_otel.adapters.openai_agents.coverage.coverage import Coverage, coverage
+from aegis_otel.adapters.openai_agents.tracing.other_instrumentors import registered_processors
 from aegis_otel.adapters.openai_agents.tracing.span_bridge import SpanBridge
-from aegis_otel.config import (
-    APPROVAL_KEY,
-    APPROVAL_TIMEOUT,
-    APPROVALS,
-    DURABILITY,
-    MODE,
-    ON_AUDIT_FAILURE,
-    ON_UNGOVERNED,
-    POLICY,
-    RELOAD_INTERVAL,
-    Setting,
-    unknown_variables,
-)
 from aegis_otel.errors import ConfigError
 from aegis_otel.governance.hooks import RuntimeHooks
 from aegis_otel.model import Mode
@@ -92,26 +81,17 @@ class Settings(TypedDict, total=False):
     """Names and patterns to hide or to show: a mapping or a YAML file (docs/redaction.md)."""
 
 
-_POINT_SETTINGS: dict[str, Setting[Any]] = {
-    "approvals": APPROVALS,
-    "on_ungoverned": ON_UNGOVERNED,
-    "reload_interval": RELOAD_INTERVAL,
+_POINT_SETTINGS: dict[str, config.Setting[Any]] = {
+    "approvals": config.APPROVALS,
+    "on_ungoverned": config.ON_UNGOVERNED,
+    "reload_interval": config.RELOAD_INTERVAL,
 }
-_ENVIRONMENT_SETTINGS: dict[str, Setting[Any]] = {
-    "mode": MODE,
-    "approval_timeout": APPROVAL_TIMEOUT,
-    "durability": DURABILITY,
-    "on_audit_failure": ON_AUDIT_FAILURE,
+_RUNTIME_SETTINGS: dict[str, config.Setting[Any]] = {
+    "mode": config.MODE,
+    "approval_timeout": config.APPROVAL_TIMEOUT,
+    "durability": config.DURABILITY,
+    "on_audit_failure": config.ON_AUDIT_FAILURE,
 }
-_RUNTIME_SETTINGS = (
-    *_ENVIRONMENT_SETTINGS,
-    "approval_handler",
-    "audit_dir",
-    "hooks",
-    *PROVIDERS,
-    "redaction",
-)
-"""The settings of `Runtime`."""
 
 
 def instrument(
@@ -150,7 +130,7 @@ def govern(
     _check_arguments(policy, runtime, settings)
     # A runtime that refuses every call comes second: the first attempt has warned.
     is_second = runtime is not None and runtime.governor.unavailable is not None
-    if Instrumentation.current is None and not is_second and (unknown := unknown_variables()):
+    if Instrumentation.current is None and not is_second and (unknown := config.unknown_variables()):
         _log.warning("%s: ignored", "; ".join(unknown))
     files = () if runtime is not None or isinstance(policy, Policy) else _policy_files(policy)
     with _lock:
@@ -183,7 +163,7 @@ def govern(
         runtime.check()
         if asked["approvals"] == "sdk":
             runtime.audit.keyed("check")  # there must be a key: an answer without a proof does not count
-        elif APPROVAL_KEY.value():  # or the first answer would be the first to show that it is unusable
+        elif config.APPROVAL_KEY.value():  # else the first answer would show that it is unusable
             runtime.audit.check_approval_key()
         point.install()
         if watch is not None:
@@ -196,7 +176,8 @@ def _check_arguments(policy: PolicySource | None, runtime: Runtime | None, setti
     if surplus := settings.keys() - Settings.__annotations__.keys():
         raise TypeError(f"unknown setting `{min(surplus)}`: expected {', '.join(Settings.__annotations__)}")
     if runtime is not None:
-        doubled = [name for name in _RUNTIME_SETTINGS if settings.get(name) is not None]
+        beside = (*_POINT_SETTINGS, "targets")
+        doubled = [each for each, value in settings.items() if value is not None and each not in beside]
         if policy is not None or doubled:
             name = doubled[0] if doubled else "policy"
             raise ConfigError(f"`runtime` has a `{name}` of its own: give that to Runtime(...)")
@@ -213,7 +194,8 @@ def _governed_already(current: Instrumentation | None) -> str:
     return (
         "`opentelemetry-instrument` has loaded aegis before this call"
         + (f", and refuses every tool call ({refused.error})" if refused else ", with other settings")
-        + f": set {POLICY.env} and leave this call out, or set OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=aegis"
+        + f": set {config.POLICY.env} and leave this call out, "
+        + "or set OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=aegis"
     )
 
 
@@ -224,20 +206,18 @@ def _resolved(policy: object, settings: Settings) -> dict[str, Any]:
         policy: A Runtime, a Policy, or the paths of policy files.
         settings: As given.
     """
+    is_runtime = isinstance(policy, Runtime)  # which brings the rest with it
+    table = _POINT_SETTINGS if is_runtime else _POINT_SETTINGS | _RUNTIME_SETTINGS
     resolved = {
         **settings,
         "policy": tuple(each.absolute() for each in policy) if isinstance(policy, tuple) else policy,
         "targets": dict(settings.get("targets") or {}),
-        **{name: setting.value(settings.get(name)) for name, setting in _POINT_SETTINGS.items()},
+        **{name: setting.value(settings.get(name)) for name, setting in table.items()},
     }
-    if isinstance(policy, Runtime):  # and brings the rest with it
-        return resolved
-    return {
-        **resolved,
-        **{name: setting.value(settings.get(name)) for name, setting in _ENVIRONMENT_SETTINGS.items()},
-        "audit_dir": AuditLogger(settings.get("audit_dir")).path,
-        "redaction": resolved_redaction(settings.get("redaction")),
-    }
+    if not is_runtime:
+        resolved["audit_dir"] = AuditLogger(settings.get("audit_dir")).path
+        resolved["redaction"] = resolved_redaction(settings.get("redaction"))
+    return resolved
 
 
 def _policy_files(
@@ -245,9 +225,9 @@ def _policy_files(
 ) -> tuple[Path, ...]:
     if isinstance(policy, str | os.PathLike):
         policy = [policy]
-    named = [each for each in POLICY.value().split(os.pathsep) if each] if policy is None else policy
+    named = [each for each in config.POLICY.value().split(os.pathsep) if each] if policy is None else policy
     if not named:
-        raise ConfigError(f'no policy: pass `policy="policy.yaml"` or set `{POLICY.env}`')
+        raise ConfigError(f'no policy: pass `policy="policy.yaml"` or set `{config.POLICY.env}`')
     return tuple(map(Path, named))
 
 
@@ -278,8 +258,8 @@ class Instrumentation:
 
     @property
     def is_bridged(self) -> bool:
-        """Whether one of the bridges is registered with the SDK."""
-        return any(each in _processors() for each in self.bridges)
+        """Return whether one of the bridges is registered with the SDK."""
+        return any(each in registered_processors() for each in self.bridges)
 
     def coverage(self, agent: Agent[Any]) -> Coverage:
         """Return for each tool that `agent` can reach: enforced, observed, or not governable, and why."""
@@ -296,7 +276,7 @@ class Instrumentation:
         if self._watch is not None:
             self._watch.stop()
         while self.bridges:
-            bridge, registered = self.bridges.pop(), _processors()
+            bridge, registered = self.bridges.pop(), registered_processors()
             if bridge in registered:  # the SDK replaces them as a whole only
                 get_trace_provider().set_processors([each for each in registered if each is not bridge])
             bridge.shutdown()
@@ -310,6 +290,33 @@ class Instrumentation:
         return sent
 
 
-def _processors() -> Sequence[TracingProcessor]:
-    """Return the registered processors, which the SDK lists nowhere in public."""
-    return getattr(getattr(get_trace_provider(), "_multi_processor", None), "_processors", ())
+class AegisTracingProcessor(SpanBridge):
+    """Decides before each tool's body, and bridges the SDK's traces: for `agents.add_trace_processor(...)`.
+
+    A processor cannot stop the SDK, so decisions are made at the same capture point as those of
+    `instrument()`. It is in place from the moment this object is made, with tracing on or off.
+
+    Args:
+        policy: As for `instrument`.
+        runtime: A Runtime of your own in place of `policy`; it has a mode of its own.
+        settings: As for `instrument`, but that `mode` is `monitor` where it is not given: what would have
+            happened is recorded, and nothing is blocked.
+
+    Raises:
+        AegisError: as `instrument` does; nothing is in place then.
+    """
+
+    def __init__(
+        self,
+        policy: PolicySource | None = None,
+        *,
+        runtime: Runtime | None = None,
+        **settings: Unpack[Settings],
+    ) -> None:
+        if runtime is None:
+            settings["mode"] = config.MODE._replace(default="monitor").value(settings.get("mode"))
+        self.instrumentation: Instrumentation = govern(policy, runtime=runtime, **settings)
+        super().__init__(*self.instrumentation.runtime.recorder.bridged)
+        self.instrumentation.bridges.append(self)
+        if self.instrumentation.runtime.mode is Mode.MONITOR:
+            _log.warning("monitor mode: tool calls are decided on and recorded, and none is stopped")

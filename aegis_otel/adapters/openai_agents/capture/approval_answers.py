@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from agents.items import ToolApprovalItem
 
-from aegis_otel.adapters.openai_agents.capture.approval_binding import Approvals, identity_of
 from aegis_otel.adapters.openai_agents.gates.body_watch import member
-from aegis_otel.adapters.openai_agents.gates.runs import run_of
+from aegis_otel.adapters.openai_agents.gates.runs import Mark, run_of
 from aegis_otel.audit.record import Waiting
 from aegis_otel.errors import AuditError
 from aegis_otel.governance import refusal
+from aegis_otel.governance.interruptions import Interruptions, ShownCall
 from aegis_otel.model import Approval
 
 
@@ -52,67 +52,83 @@ def answered_by(
         _answer.reset(token)
 
 
-def approving(approvals: Approvals, original: Callable[..., None]) -> Callable[..., None]:
-    """Return `approve_tool` such that it records the answer."""
+class AnswerRecorder:
+    """Records the answers that pass through a run's context.
 
-    def approve_tool(self: Any, approval_item: ToolApprovalItem, always_approve: bool = False) -> None:
-        waiting = _find(approvals, self, approval_item)
-        original(self, approval_item, always_approve)
-        if _is_function_call(approval_item):
-            approvals.approved(approval_item, self, always=always_approve, found=waiting is not None)
-        _record(approvals, waiting, approval_item, approved=True)
+    Args:
+        interruptions: The paused calls.
+        audited: Whether the SDK puts the policy's questions, so that the audit has the questions.
+    """
 
-    return approve_tool
+    def __init__(self, interruptions: Interruptions, *, audited: bool) -> None:
+        self._interruptions = interruptions
+        self._audited = audited
 
+    def approving(self, original: Callable[..., None]) -> Callable[..., None]:
+        """Return `RunContextWrapper.approve_tool` such that it records the answer."""
 
-def rejecting(approvals: Approvals, original: Callable[..., None]) -> Callable[..., None]:
-    """Return `reject_tool` such that it records the answer."""
+        def approve_tool(context: Any, approval_item: ToolApprovalItem, always_approve: bool = False) -> None:
+            shown = _shown(approval_item)
+            waiting = self._find(context, shown)
+            original(context, approval_item, always_approve)
+            if shown is not None:
+                self._mark(context, shown, waiting is not None, always_approve)
+                self._record(waiting, shown, approved=True)
 
-    def reject_tool(
-        self: Any,
-        approval_item: ToolApprovalItem,
-        always_reject: bool = False,
-        rejection_message: str | None = None,
+        return approve_tool
+
+    def rejecting(self, original: Callable[..., None]) -> Callable[..., None]:
+        """Return `RunContextWrapper.reject_tool` such that it records the answer."""
+
+        def reject_tool(
+            context: Any,
+            approval_item: ToolApprovalItem,
+            always_reject: bool = False,
+            rejection_message: str | None = None,
+        ) -> None:
+            shown = _shown(approval_item)
+            waiting = self._find(context, shown)
+            text = rejection_message
+            # The policy's question has a text of its own; the SDK has one for the question of the tool.
+            if text is None and waiting is not None and waiting.row.approval == Approval.APPROVE.value:
+                text = refusal.DENIED.text
+            original(context, approval_item, always_reject, text)
+            self._record(waiting, shown, approved=False, message=rejection_message)
+
+        return reject_tool
+
+    def _find(self, context: object, shown: ShownCall | None) -> Waiting | None:
+        """Return the pending call in the audit that an answer is about, if there is one."""
+        if not self._audited or shown is None or not shown.call_id:
+            return None
+        try:
+            return self._interruptions.find(shown, run_of(context).id, _answer.get().decision_id)
+        except AuditError as error:
+            raise AuditError(f"{error}; the answer does not count") from error
+
+    def _mark(self, context: object, shown: ShownCall, is_known: bool, always: bool) -> None:
+        """Mark in the run that a human approved a call, or every call of that tool by that agent."""
+        run, interruptions = run_of(context), self._interruptions
+        paused_here = (Mark.PAUSED, Mark.PAUSED_AGAIN)
+        if is_known or not run.restored or any(run.has(mark, shown, interruptions) for mark in paused_here):
+            if not self._audited:
+                run.add(Mark.APPROVED, shown, interruptions)
+            if always:
+                run.add(Mark.ALWAYS_APPROVED, shown, interruptions)
+
+    def _record(
+        self, waiting: Waiting | None, shown: ShownCall | None, *, approved: bool, message: str | None = None
     ) -> None:
-        waiting = _find(approvals, self, approval_item)
-        text = rejection_message
-        # The policy's question has a text of its own; the SDK has one for the question of the tool.
-        if text is None and waiting is not None and waiting.row.approval == Approval.APPROVE.value:
-            text = refusal.DENIED.text
-        original(self, approval_item, always_reject, text)
-        _record(approvals, waiting, approval_item, approved=False, message=rejection_message)
-
-    return reject_tool
+        if waiting is not None and shown is not None:
+            approver, reason, _ = _answer.get()
+            self._interruptions.answer(
+                waiting, shown.arguments, approved=approved, approver=approver, reason=reason or message
+            )
 
 
-def _find(approvals: Approvals, context: object, item: ToolApprovalItem) -> Waiting | None:
-    """Return the pending call in the audit that an answer is about, if there is one."""
-    if not approvals.asks or not _is_function_call(item) or not item.call_id:
+def _shown(item: ToolApprovalItem) -> ShownCall | None:
+    """Return the function call that a human was shown; None where it is a call of another kind of tool."""
+    if member(item.raw_item, "type") != "function_call":
         return None
-    _, tool, agent, arguments = identity_of(item)
-    decision_id, run_id = _answer.get().decision_id, run_of(context).id
-    try:
-        return approvals.interruptions.find(
-            item.call_id, tool, agent, arguments or "", run_id=run_id, decision_id=decision_id
-        )
-    except AuditError as error:
-        raise AuditError(f"{error}; the answer does not count") from error
-
-
-def _record(
-    approvals: Approvals,
-    waiting: Waiting | None,
-    item: ToolApprovalItem,
-    *,
-    approved: bool,
-    message: str | None = None,
-) -> None:
-    if waiting is not None:
-        approver, reason, _ = _answer.get()
-        approvals.interruptions.answer(
-            waiting, item.arguments or "", approved=approved, approver=approver, reason=reason or message
-        )
-
-
-def _is_function_call(item: ToolApprovalItem) -> bool:
-    return bool(member(item.raw_item, "type") == "function_call")
+    agent = getattr(item.agent, "name", None)
+    return ShownCall(item.call_id or "", item.tool_name, agent, item.arguments or "")

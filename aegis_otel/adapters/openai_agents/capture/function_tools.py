@@ -15,7 +15,8 @@ import functools
 import inspect
 import weakref
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any
 
 from agents import FunctionTool, ToolInputGuardrailData
 from agents import tool as sdk_tool
@@ -24,9 +25,9 @@ from agents.tool_context import ToolContext
 
 from aegis_otel.adapters.openai_agents.capture.patches import Patches
 from aegis_otel.adapters.openai_agents.capture.per_tool_cache import PerToolCache
-from aegis_otel.adapters.openai_agents.gates.actions import LiveActions, Targets, names_of
+from aegis_otel.adapters.openai_agents.gates.actions import LiveFactory, Targets, names_of
 from aegis_otel.adapters.openai_agents.gates.function_gate import (
-    Actions,
+    FactoryOf,
     Gate,
     GovernanceGuardrail,
     Guard,
@@ -41,27 +42,16 @@ from aegis_otel.policy import Policy
 
 GUARDRAILS = "_execute_tool_input_guardrails"
 """The function that runs the input guardrails of a call, in `agents.run_internal.tool_execution`."""
-_GUARDED = {"func_tool", "tool_context", "agent"}
 REALTIME = "agents.realtime.session"
 REALTIME_GUARDRAILS = "_run_tool_input_guardrails"
 """The method of a `RealtimeSession` that does the same."""
-_GUARDED_REALTIME = {"self", "tool"}
 INVOKER = "on_invoke_tool"
-_OWN_GUARDRAILS = "tool_input_guardrails"
 _SdkInvoker: Any = getattr(sdk_tool, "_FailureHandlingFunctionToolInvoker", None)
 _OUTPUT_NAME = "json_tool_call"
 _OUTPUT_MAKER: Any = getattr(tool_execution, "build_litellm_json_tool_call", None)
 _OUTPUT_CODE = [] if _OUTPUT_MAKER is None else [each for each in _OUTPUT_MAKER.__code__.co_consts if each]
 
 Execute = Callable[..., Awaitable[str | None]]
-
-
-class _GatedInvoker(NamedTuple):
-    """An invoker behind its gate, and what it was made from."""
-
-    raw: Invoke
-    inspectable: bool
-    invoker: Invoke
 
 
 class Gates:
@@ -71,19 +61,20 @@ class Gates:
         self.governor = governor
         self._targets = targets
         self.retired = False
-        """Whether the gates were taken away; those that are still held let every call pass."""
+        """True once the gates were taken away; those that are still held let every call pass."""
         self._gates: PerToolCache[Gate] = PerToolCache()
-        self._invokers: PerToolCache[_GatedInvoker] = PerToolCache()
+        self._invokers: PerToolCache[tuple[Invoke, bool, Invoke]] = PerToolCache()
+        """Invokers behind their gates, each with what it was made from: the invoker, and `inspectable`."""
 
     def of(self, tool: FunctionTool) -> Gate:
         """Return the gate of `tool`."""
         found = self._gates.get(tool)
         if found is not None:
             return found
-        return self.put(tool, self._make(LiveActions(weakref.ref(tool), self._targets)))
+        return self.put(tool, self._make(LiveFactory(weakref.ref(tool), self._targets)))
 
-    def _make(self, actions: Actions) -> ToolGate:
-        return ToolGate(self, self.governor, actions)
+    def _make(self, factory: FactoryOf) -> ToolGate:
+        return ToolGate(self, self.governor, factory)
 
     def put(self, tool: FunctionTool, gate: Gate) -> Gate:
         """Make `gate` the gate of `tool`, and return it."""
@@ -93,29 +84,29 @@ class Gates:
     def invoker(self, tool: FunctionTool, raw: Invoke) -> Invoke:
         """Return `raw` behind the gate of `tool`; always the same object, as the SDK compares by identity."""
         fields = vars(tool)  # no more than needed: the SDK reads an invoker ten times a call
-        own = own_guardrail(tool) if fields.get(_OWN_GUARDRAILS) else None
+        own = own_guardrail(tool) if fields.get("tool_input_guardrails") else None
         if isinstance(own, SharedGuardrail) and own.gates is not self:
             return own.gates.invoker(tool, raw)
         # The SDK inspects arguments for the user's own callable, and must not for ours: see `gated`.
         inspectable = callable(fields.get("needs_approval"))
         known = self._invokers.get(tool)
-        if known is not None and known.raw is raw and known.inspectable is inspectable:
-            return known.invoker
+        if known is not None and known[0] is raw and known[1] is inspectable:
+            return known[2]
         gate = gate_of(raw)
         if (gate is not None and not isinstance(gate, ToolGate)) or _is_output(tool):
             return raw
         # Any other gate in `raw` is that of another capture point, from which the invoker was read.
         invoker = gated(ungated(raw), self._gate_before(tool, own), inspectable=inspectable)
-        return self._invokers.put(tool, _GatedInvoker(raw, inspectable, invoker)).invoker
+        self._invokers.put(tool, (raw, inspectable, invoker))
+        return invoker
 
     def around(self, tool: FunctionTool, raw: Invoke) -> Invoke:
         """Return `raw` behind the gate of `tool`: the SDK's invoker, read from it before it had a gate."""
         own = own_guardrail(tool)
         if self.retired or _is_output(tool) or isinstance(own, SharedGuardrail):
             return raw
-        return gated(
-            raw, self._gate_before(tool, own), inspectable=callable(vars(tool).get("needs_approval"))
-        )
+        inspectable = callable(vars(tool).get("needs_approval"))
+        return gated(raw, self._gate_before(tool, own), inspectable=inspectable)
 
     def _gate_before(self, tool: FunctionTool, own: GovernanceGuardrail | None) -> Gate:
         return self.of(tool) if own is None or own.gate is None else own.gate
@@ -139,15 +130,15 @@ class ToolGate(Gate):
 
     is_on_class = True
 
-    def __init__(self, among: Gates, governor: Governor, actions: Actions) -> None:
-        super().__init__(governor, actions)
+    def __init__(self, among: Gates, governor: Governor, factory: FactoryOf) -> None:
+        super().__init__(governor, factory)
         self.among = among
         self._may_stop: tuple[Policy, str | None, bool] | None = None
 
     @property
     def tool(self) -> FunctionTool | None:
-        """The tool, while somebody else holds it."""
-        return self._actions.tool() if isinstance(self._actions, LiveActions) else None
+        """Return the tool, while somebody else holds it."""
+        return self._factory.tool() if isinstance(self._factory, LiveFactory) else None
 
     @property
     def retired(self) -> bool:
@@ -198,28 +189,31 @@ def install(gates: Gates, patches: Patches) -> None:
     """
     gates.retired = False
     patches.afterwards(gates.retire)
-    _check_parameters(tool_execution, GUARDRAILS, _GUARDED)
-    patches.wrap(tool_execution, GUARDRAILS, functools.partial(_decide_first, gates))
+
+    def decide_first(owner: Any, name: str, parameters: set[str], wrap: Callable[..., Execute]) -> None:
+        found: Any = vars(owner).get(name)
+        known = (
+            inspect.iscoroutinefunction(found) and parameters <= inspect.signature(found).parameters.keys()
+        )
+        if not known:
+            raise ConfigError(
+                f"this version of openai-agents has no `{owner.__name__}.{name}` as known here, where "
+                "aegis-otel decides on calls: pin openai-agents to a version named in the README"
+            )
+        patches.wrap(owner, name, functools.partial(wrap, gates))
+
+    def decide_first_in_sessions(module: Any) -> None:
+        decide_first(module.RealtimeSession, REALTIME_GUARDRAILS, {"self", "tool"}, _decide_first_in_session)
+
+    # The one place before a body that can refuse the call with a text for the model.
+    decide_first(tool_execution, GUARDRAILS, {"func_tool", "tool_context", "agent"}, _decide_first)
+    # The same of a realtime session, whose module takes long to import.
+    patches.when_imported(REALTIME, decide_first_in_sessions)
+    # Whoever reads the invoker of a tool gets it behind the gate, which sees the body's end.
     patches.set(FunctionTool, INVOKER, _InvokerAttribute(gates))
     if _SdkInvoker is not None:
+        # Invokers that a program has read from tools before this call.
         patches.wrap(_SdkInvoker, "__call__", functools.partial(_gate_ungated, gates))
-
-    def install_realtime(module: Any) -> None:
-        _check_parameters(module.RealtimeSession, REALTIME_GUARDRAILS, _GUARDED_REALTIME)
-        decide_first = functools.partial(_decide_first_in_realtime, gates)
-        patches.wrap(module.RealtimeSession, REALTIME_GUARDRAILS, decide_first)
-
-    patches.when_imported(REALTIME, install_realtime)
-
-
-def _check_parameters(owner: Any, name: str, parameters: set[str]) -> None:
-    """Check that the SDK has the function, with these parameters. Raises ConfigError."""
-    found: Any = vars(owner).get(name)
-    if not inspect.iscoroutinefunction(found) or not parameters <= inspect.signature(found).parameters.keys():
-        raise ConfigError(
-            f"this version of openai-agents has no `{owner.__name__}.{name}` as known here, where aegis-otel "
-            "decides on calls: pin openai-agents to a version named in the README"
-        )
 
 
 def _decide_first(gates: Gates, execute: Execute) -> Execute:
@@ -241,29 +235,25 @@ def _decide_first(gates: Gates, execute: Execute) -> Execute:
     return decided
 
 
-def _decide_first_in_realtime(gates: Gates, run: Execute) -> Execute:
+def _decide_first_in_session(gates: Gates, run: Execute) -> Execute:
     """Do as `_decide_first` in a realtime session, which itself makes the context that the gate is given."""
 
     async def decided(session: Any, **given: Any) -> str | None:
         tool = given["tool"]
-        refusal = None
         if gates.decides_on(tool):
-            refusal = await run(session, **given | {"tool": _OnlyGuardrails([gates.of(tool).guardrail])})
-        return await run(session, **given) if refusal is None else refusal
+            only_ours = SimpleNamespace(tool_input_guardrails=[gates.of(tool).guardrail])  # all it reads
+            refusal = await run(session, **given | {"tool": only_ours})
+            if refusal is not None:
+                return refusal
+        return await run(session, **given)
 
     return decided
-
-
-class _OnlyGuardrails(NamedTuple):
-    """All that a realtime session reads of a tool to run its input guardrails."""
-
-    tool_input_guardrails: list[GovernanceGuardrail]
 
 
 def _gate_ungated(gates: Gates, call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     """Wrap the call of the SDK's invokers: one that was read from a tool earlier gets the gate of the tool.
 
-    A program may have wrapped it: then the gate before the wrapper knows nothing of what the SDK validates.
+    A program may have wrapped it: then the gate before the wrapper does not see what the SDK validates.
     """
 
     def called(self: Any, ctx: ToolContext[Any], input: str) -> Awaitable[Any]:

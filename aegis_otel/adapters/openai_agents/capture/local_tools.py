@@ -1,8 +1,6 @@
 """Put a gate before every local tool of the SDK, by way of the SDK's classes.
 
-What the user set stays in the instance of the tool, and the SDK reads the proxy. A computer may be made for
-each run by a factory, so its proxy is put where the SDK acts on it. Which agent calls, and with which call
-id, only the SDK's classes that carry out a call know.
+What the user set stays in the instance of the tool, and the SDK reads the proxy.
 """
 
 from __future__ import annotations
@@ -14,28 +12,20 @@ from typing import Any
 
 from aegis_otel.adapters.openai_agents.capture.patches import Patches
 from aegis_otel.adapters.openai_agents.capture.per_tool_cache import PerToolCache
+from aegis_otel.adapters.openai_agents.gates import local_tool_kinds
 from aegis_otel.adapters.openai_agents.gates.actions import Targets
 from aegis_otel.adapters.openai_agents.gates.body_watch import member
-from aegis_otel.adapters.openai_agents.gates.local_gate import (
-    LocalCall,
-    LocalGate,
-    ToolProxy,
-    gate_of,
-    local_call,
-    unwrap,
-)
 from aegis_otel.adapters.openai_agents.gates.local_tool_kinds import (
     LOCAL_TOOL_KINDS,
-    ComputerProxy,
+    LocalGate,
     LocalToolKind,
+    ToolProxy,
+    gate_of,
 )
 from aegis_otel.errors import ConfigError
 from aegis_otel.governance.governor import Governor
 
 Execute = Callable[..., Awaitable[Any]]
-
-_EXECUTE = "execute"
-_ACT = "_execute_action_and_capture"
 
 
 def install(governor: Governor, targets: Targets, patches: Patches) -> None:
@@ -46,18 +36,25 @@ def install(governor: Governor, targets: Targets, patches: Patches) -> None:
     """
     gate = LocalGate(governor, targets, is_on_class=True)
     patches.afterwards(gate.retire)
+
+    def wrap(owner: type, name: str, wrapper: Callable[[Execute], Execute]) -> None:
+        found = vars(owner).get(name)
+        if not isinstance(found, classmethod) or not inspect.iscoroutinefunction(found.__func__):
+            raise _unknown_sdk(owner, name)
+        patches.set(owner, name, classmethod(functools.wraps(found.__func__)(wrapper(found.__func__))))
+
     for kind in LOCAL_TOOL_KINDS:
         if kind.attribute not in getattr(kind.tool, "__dataclass_fields__", ()):
             raise _unknown_sdk(kind.tool, kind.attribute)
-        if kind.proxy is ComputerProxy:
-            act = _classmethod_of(kind.sdk_action, _ACT)
-            patches.set(kind.sdk_action, _ACT, classmethod(_govern_computer(act, gate)))
+        if kind.proxy is local_tool_kinds.ComputerProxy:
+            # A factory may make a computer for each run, so the proxy is put where the SDK acts on it.
+            wrap(kind.sdk_action, "_execute_action_and_capture", lambda act: _govern_computer(act, gate))
         else:
             attribute = _PartAttribute(kind, gate)
             patches.set(kind.tool, kind.attribute, attribute)
             patches.afterwards(attribute.proxies.clear)
-        execute = _classmethod_of(kind.sdk_action, _EXECUTE)
-        patches.set(kind.sdk_action, _EXECUTE, classmethod(_note_call(execute)))
+        # Only this method knows the agent and the id of the call; the user's part gets neither.
+        wrap(kind.sdk_action, "execute", _note_call)
 
 
 class _PartAttribute:
@@ -90,23 +87,22 @@ class _PartAttribute:
 def _without_class_gate(part: Any) -> Any:
     """Return the part without a gate of the SDK's classes, which may be that of an earlier installation."""
     gate = gate_of(part)
-    return unwrap(part) if gate is not None and gate.is_on_class else part
+    return local_tool_kinds.unwrap(part) if gate is not None and gate.is_on_class else part
 
 
 def _note_call(execute: Execute) -> Execute:
     """Wrap `execute` so that the gate knows the agent and the call for as long as it lasts."""
 
-    @functools.wraps(execute)
     async def noted(cls: type, **given: Any) -> Any:
         tool_call = getattr(given.get("call") or given.get("action"), "tool_call", None)
-        call = LocalCall(
+        call = local_tool_kinds.LocalCall(
             getattr(given.get("agent"), "name", None), member(tool_call, "call_id"), given.get("config")
         )
-        token = local_call.set(call)
+        token = local_tool_kinds.local_call.set(call)
         try:
             return await execute(cls, **given)
         finally:
-            local_call.reset(token)
+            local_tool_kinds.local_call.reset(token)
 
     return noted
 
@@ -114,23 +110,15 @@ def _note_call(execute: Execute) -> Execute:
 def _govern_computer(act: Execute, gate: LocalGate) -> Execute:
     """Wrap the SDK's way to act on a computer so that it acts on a proxy."""
 
-    @functools.wraps(act)
     async def governed(cls: type, computer: Any, tool_call: Any) -> Any:
         computer = _without_class_gate(computer)
         if gate_of(computer) is None:
             actions = getattr(tool_call, "actions", None) or [getattr(tool_call, "action", None)]
             screenshots = [member(each, "type") for each in actions].count("screenshot")
-            computer = ComputerProxy(computer, gate, screenshots=screenshots)
+            computer = local_tool_kinds.ComputerProxy(computer, gate, screenshots=screenshots)
         return await act(cls, computer, tool_call)
 
     return governed
-
-
-def _classmethod_of(owner: type, name: str) -> Execute:
-    found = vars(owner).get(name)
-    if not isinstance(found, classmethod) or not inspect.iscoroutinefunction(found.__func__):
-        raise _unknown_sdk(owner, name)
-    return found.__func__
 
 
 def _unknown_sdk(owner: type, name: str) -> ConfigError:

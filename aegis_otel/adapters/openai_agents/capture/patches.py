@@ -23,11 +23,16 @@ class Patches:
     def set(self, owner: type | ModuleType, name: str, value: Any) -> None:
         """Set `owner.name`, and remember what the class or module itself had there.
 
-        A method calls the original once it was taken back, for whoever has wrapped it meanwhile.
+        A function calls the original once it was taken back, for whoever has wrapped it meanwhile.
         """
         before = vars(owner).get(name, _ABSENT)
         if isinstance(value, FunctionType) and isinstance(before, FunctionType):
-            value = self._while_set(value, before)
+            ours = value
+
+            @functools.wraps(before)
+            def value(*args: Any, **kwargs: Any) -> Any:
+                return (ours if self._made else before)(*args, **kwargs)
+
         self._made.append((owner, name, value, before))
         setattr(owner, name, value)
 
@@ -58,7 +63,7 @@ class Patches:
         self._afterwards.append(call)
 
     def undo(self) -> None:
-        """Put everything back, last first. What somebody else has replaced since is left to them."""
+        """Put everything back, last first. What somebody else has replaced since stays."""
         while self._made:
             owner, name, value, before = self._made.pop()
             if vars(owner).get(name) is not value:
@@ -69,10 +74,3 @@ class Patches:
                 setattr(owner, name, before)
         while self._afterwards:
             self._afterwards.pop()()
-
-    def _while_set(self, ours: Callable[..., Any], theirs: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(theirs)
-        def either(*args: Any, **kwargs: Any) -> Any:
-            return (ours if self._made else theirs)(*args, **kwargs)
-
-        return either

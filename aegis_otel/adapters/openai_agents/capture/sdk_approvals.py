@@ -1,9 +1,8 @@
 """Where the SDK decides whether a call of a function tool needs an approval, and has one.
 
 It does so before it runs a call, when a saved run is resumed, and in a realtime session. There, and nowhere
-else, its questions are answered by the policy and the audit as well, so that a run is paused, saved and
-resumed where the policy asks. Everybody else reads the tool's own `needs_approval`, and the SDK's own
-status.
+else, its questions are answered by an `ApprovalCheck`, so that a run is paused, saved and resumed where the
+policy asks. Everybody else reads the tool's own `needs_approval`, and the SDK's own status.
 
 Where an SDK stops asking here, a gate finds no answer in the audit and falls back on the handler; the
 self-test of the capture point finds it, too.
@@ -20,14 +19,18 @@ from agents import FunctionTool, RunContextWrapper
 from agents.items import ToolApprovalItem
 from agents.run_internal import tool_execution, turn_resolution
 
-from aegis_otel.adapters.openai_agents.capture.approval_answers import approving, rejecting
-from aegis_otel.adapters.openai_agents.capture.approval_binding import Approvals
+from aegis_otel.adapters.openai_agents.capture.approval_answers import AnswerRecorder
 from aegis_otel.adapters.openai_agents.capture.function_tools import REALTIME, Gates
 from aegis_otel.adapters.openai_agents.capture.patches import Patches
+from aegis_otel.adapters.openai_agents.gates.actions import conversation_of
 from aegis_otel.adapters.openai_agents.gates.approval_check import ApprovalCheck, current_check
+from aegis_otel.adapters.openai_agents.gates.function_gate import Gate, is_governed
 from aegis_otel.adapters.openai_agents.gates.runs import run_of
 
 Wrapped = Callable[..., Any]
+Evaluate = Callable[..., Awaitable[Any]]
+Asked = tuple[Any, Any, object, Any]
+"""What the SDK asks about: the tool, the call as the model made it, the agent, and the context of the run."""
 
 _planned: ContextVar[dict[tuple[int, str], ApprovalCheck] | None] = ContextVar(
     "aegis_otel_planned", default=None
@@ -35,122 +38,170 @@ _planned: ContextVar[dict[tuple[int, str], ApprovalCheck] | None] = ContextVar(
 """Checks of the resumption that goes on, by tool call: each call is then executed in a task of its own."""
 
 
-def install(gates: Gates, patches: Patches, *, asks: bool) -> None:
+def install(gates: Gates, patches: Patches, *, audited: bool) -> None:
     """Bind approvals to the calls that they are for.
 
     Args:
         gates: The gates of function tools.
         patches: Undone later.
-        asks: Whether the SDK puts the policy's questions, too, and the audit has the answers.
+        audited: Whether the SDK puts the policy's questions, too, and the audit has the answers.
     """
-    approvals = Approvals(gates, asks=asks)
+    checks = ApprovalChecks(gates, audited=audited)
+    answers = AnswerRecorder(gates.governor.interruptions, audited=audited)
 
-    def wrap(owner: Any, name: str, wrapper: Callable[[Approvals, Any], Wrapped]) -> None:
-        patches.wrap(owner, name, functools.partial(wrapper, approvals))
+    def wrap(owner: Any, name: str, wrapper: Callable[[ApprovalChecks, Any], Wrapped]) -> None:
+        patches.wrap(owner, name, functools.partial(wrapper, checks))
 
     def wrap_session(module: Any) -> None:
-        wrap(module.RealtimeSession, "_function_needs_approval", _evaluate_in_session)
+        # The same two in a realtime session: is an approval needed, and the check of one call as a whole.
+        evaluate = functools.partial(_evaluate, lambda self, tool, call: (tool, self._context_wrapper, call))
+        patches.wrap(module.RealtimeSession, "_function_needs_approval", evaluate)
         wrap(module.RealtimeSession, "_maybe_request_tool_approval", _check_in_session)
 
-    wrap(RunContextWrapper, "get_approval_status", _status)
-    wrap(RunContextWrapper, "approve_tool", approving)
-    wrap(RunContextWrapper, "reject_tool", rejecting)
-    wrap(tool_execution, "function_needs_approval", _evaluate)
+    # The SDK reads the status here, before and after it asks whether an approval is needed.
+    patches.wrap(RunContextWrapper, "get_approval_status", _status)
+    # Every answer ends in one of these: of `RunState`, and of a realtime session.
+    patches.wrap(RunContextWrapper, "approve_tool", answers.approving)
+    patches.wrap(RunContextWrapper, "reject_tool", answers.rejecting)
+    # Here it asks whether an approval is needed, in a run that is not resumed.
+    evaluate = functools.partial(_evaluate, lambda tool, context, call: (tool, context, call))
+    patches.wrap(tool_execution, "function_needs_approval", evaluate)
+    # The check of one call as a whole: it begins and ends here.
     wrap(tool_execution._FunctionToolBatchExecutor, "_maybe_execute_tool_approval", _check)
+    # The checks of all calls of a resumed run, before any of them is executed.
     wrap(turn_resolution, "_select_function_tool_runs_for_resume", _check_on_resume)
     patches.when_imported(REALTIME, wrap_session)
 
 
-def _status(approvals: Approvals, original: Callable[..., bool | None]) -> Wrapped:
+class ApprovalChecks:
+    """Begins the approval checks of calls.
+
+    Args:
+        gates: The gates of function tools.
+        audited: Whether the SDK puts the policy's questions, and the audit has the answers.
+    """
+
+    def __init__(self, gates: Gates, *, audited: bool) -> None:
+        self._gates = gates
+        self._audited = audited
+
+    def begin(self, call: Asked, config: Any = None, *, waited: bool = False) -> ApprovalCheck | None:
+        """Begin the check of a call; return None where there is nothing to check, and the SDK decides alone.
+
+        Args:
+            call: What the SDK asks about.
+            config: The configuration of the run, where it is known.
+            waited: Whether the run was paused for the call before.
+        """
+        check, tool = None, call[0]
+        if issubclass(type(tool), FunctionTool):  # what only passes for one has no gate
+            gate = self._audited_gate(tool)
+            stops = gate is not None and (waited or gate.may_stop())
+            if stops or vars(tool).get("needs_approval", False) is not False:
+                check = self._check(gate, call, config)
+                check.waited = waited
+        if check is not None or current_check.get() is not None:
+            current_check.set(check)
+        return check
+
+    async def run(
+        self,
+        check: ApprovalCheck | None,
+        call: Asked,
+        run: Awaitable[Any],
+        *,
+        is_paused: Callable[[Any], bool],
+        is_rejected: Callable[[Any], bool],
+    ) -> Any:
+        """Return the result of the SDK's own check, and end ours; where we have none, record a rejection."""
+        if check is None:
+            result = await run
+            if is_rejected(result):
+                self.record_rejection(call)
+            return result
+        paused = False
+        try:
+            result = await run
+            paused = is_paused(result)
+        finally:
+            check.end(paused=paused)
+        return result
+
+    def record_rejection(self, call: Asked) -> None:
+        """Record that the SDK rejects by itself a call that was not checked."""
+        if issubclass(type(call[0]), FunctionTool) and (gate := self._audited_gate(call[0])) is not None:
+            self._check(gate, call).record_rejection()
+
+    def _audited_gate(self, tool: FunctionTool) -> Gate | None:
+        return self._gates.of(tool) if self._audited and not is_governed(tool) else None
+
+    def _check(self, gate: Gate | None, call: Asked, config: Any = None) -> ApprovalCheck:
+        tool, tool_call, agent, context = call
+        name, interruptions = getattr(agent, "name", None), self._gates.governor.interruptions
+        return ApprovalCheck(tool, tool_call, name, context, conversation_of(config), interruptions, gate)
+
+
+def _status(original: Callable[..., bool | None]) -> Wrapped:
     def get_approval_status(self: Any, tool_name: str, call_id: str, **which: Any) -> bool | None:
         status = original(self, tool_name, call_id, **which)
         check = current_check.get()
         if check is None or not check.concerns(tool_name, call_id, self):
             return status
-        return approvals.status(check, status)
+        return check.status(status)
 
     return get_approval_status
 
 
-def _evaluate(approvals: Approvals, original: Callable[..., Awaitable[Any]]) -> Wrapped:
-    async def function_needs_approval(tool: FunctionTool, context: Any, tool_call: Any) -> Any:
+def _evaluate(about: Callable[..., tuple[FunctionTool, object, Any]], original: Evaluate) -> Evaluate:
+    """Wrap the SDK's evaluation; `about` picks the tool, the context and the call from its arguments."""
+
+    async def needs_approval(*given: Any) -> Any:
+        tool, context, tool_call = about(*given)
         check = current_check.get()
         if check is None or not check.concerns(tool.name, tool_call.call_id, context):
-            return await original(tool, context, tool_call)
-        return await approvals.evaluate(check, lambda: original(tool, context, tool_call))
+            return await original(*given)
+        return await check.evaluate(lambda: original(*given))
 
-    return function_needs_approval
-
-
-def _evaluate_in_session(approvals: Approvals, original: Callable[..., Awaitable[Any]]) -> Wrapped:
-    async def _function_needs_approval(self: Any, tool: FunctionTool, tool_call: Any) -> Any:
-        check = current_check.get()
-        if check is None or not check.concerns(tool.name, tool_call.call_id, self._context_wrapper):
-            return await original(self, tool, tool_call)
-        return await approvals.evaluate(check, lambda: original(self, tool, tool_call))
-
-    return _function_needs_approval
+    return needs_approval
 
 
-def _check(approvals: Approvals, original: Callable[..., Awaitable[Any]]) -> Wrapped:
+def _check(checks: ApprovalChecks, original: Callable[..., Awaitable[Any]]) -> Wrapped:
     async def _maybe_execute_tool_approval(self: Any, **call: Any) -> Any:
-        about = call["func_tool"], call["raw_tool_call"], self.public_agent, self.context_wrapper
-        check = (_planned.get() or {}).pop((id(about[1]), about[1].arguments), None)
+        asked = call["func_tool"], call["raw_tool_call"], self.public_agent, self.context_wrapper
+        check = (_planned.get() or {}).pop((id(asked[1]), asked[1].arguments), None)
         if check is not None:
             check.open = True
             current_check.set(check)
         else:
-            check = approvals.begin(*about, self.config)
+            check = checks.begin(asked, self.config)
             if check is not None and call.get("approval_evaluation") is not None:
                 call["approval_evaluation"] = None  # it was not made by this check
-        if check is None:
-            result = await original(self, **call)
-            if result is not None:
-                approvals.record_rejection(*about)
-            return result
-        return await _until_end(
-            approvals,
+        return await checks.run(
             check,
+            asked,
             original(self, **call),
-            lambda result: isinstance(getattr(result, "run_item", None), ToolApprovalItem),
+            is_paused=lambda result: isinstance(getattr(result, "run_item", None), ToolApprovalItem),
+            is_rejected=lambda result: result is not None,
         )
 
     return _maybe_execute_tool_approval
 
 
-def _check_in_session(approvals: Approvals, original: Callable[..., Awaitable[Any]]) -> Wrapped:
+def _check_in_session(checks: ApprovalChecks, original: Callable[..., Awaitable[Any]]) -> Wrapped:
     async def _maybe_request_tool_approval(self: Any, tool_call: Any, **call: Any) -> Any:
-        about = call["function_tool"], tool_call, call["agent"], self._context_wrapper
-        check = approvals.begin(*about, waited=tool_call.call_id in run_of(self._context_wrapper).paused)
-        if check is None:
-            result = await original(self, tool_call, **call)
-            if result is False:
-                approvals.record_rejection(*about)
-            return result
-        return await _until_end(
-            approvals,
-            check,
+        asked = call["function_tool"], tool_call, call["agent"], self._context_wrapper
+        return await checks.run(
+            checks.begin(asked, waited=tool_call.call_id in run_of(self._context_wrapper).paused),
+            asked,
             original(self, tool_call, **call),
-            lambda result: result is None and tool_call.call_id in self._pending_tool_calls,
+            is_paused=lambda result: result is None and tool_call.call_id in self._pending_tool_calls,
+            is_rejected=lambda result: result is False,
         )
 
     return _maybe_request_tool_approval
 
 
-async def _until_end(
-    approvals: Approvals, check: ApprovalCheck, run: Awaitable[Any], is_paused: Callable[[Any], bool]
-) -> Any:
-    """Return the result of `run`, and end the check with it."""
-    paused = False
-    try:
-        result = await run
-        paused = is_paused(result)
-    finally:
-        approvals.end(check, paused=paused)
-    return result
-
-
-def _check_on_resume(approvals: Approvals, original: Callable[..., Awaitable[Any]]) -> Wrapped:
+def _check_on_resume(checks: ApprovalChecks, original: Callable[..., Awaitable[Any]]) -> Wrapped:
     """Check each call of a resumed run between the callbacks that the SDK makes for it."""
 
     async def _select_function_tool_runs_for_resume(runs: Any, **how: Any) -> Any:
@@ -163,14 +214,14 @@ def _check_on_resume(approvals: Approvals, original: Callable[..., Awaitable[Any
         def end_last(*, paused: bool = False) -> None:
             check = current_check.get()
             if check is not None and check.open:
-                approvals.end(check, paused=paused)
+                check.end(paused=paused)
 
         def on_build(run: Any) -> ToolApprovalItem:
             end_last()
             item: ToolApprovalItem = build(run)
             agents[id(run.tool_call)] = item.agent
             waited = run.tool_call.call_id in how["approval_items_by_call_id"]
-            check = approvals.begin(run.function_tool, run.tool_call, item.agent, context, waited=waited)
+            check = checks.begin((run.function_tool, run.tool_call, item.agent, context), waited=waited)
             if check is not None:
                 planned[id(run.tool_call), run.tool_call.arguments] = check
             return item
@@ -179,7 +230,7 @@ def _check_on_resume(approvals: Approvals, original: Callable[..., Awaitable[Any
             check = current_check.get()
             if check is None:
                 return await evaluate(run)
-            return await approvals.evaluate(check, lambda: evaluate(run))
+            return await check.evaluate(lambda: evaluate(run))
 
         def on_pause(item: ToolApprovalItem) -> None:
             end_last(paused=True)
@@ -187,7 +238,7 @@ def _check_on_resume(approvals: Approvals, original: Callable[..., Awaitable[Any
 
         async def on_reject(call_id: str | None, tool_call: Any, tool: FunctionTool) -> None:
             if current_check.get() is None:
-                approvals.record_rejection(tool, tool_call, agents.get(id(tool_call)), context)
+                checks.record_rejection((tool, tool_call, agents.get(id(tool_call)), context))
             await reject(call_id, tool_call, tool)
 
         how |= {

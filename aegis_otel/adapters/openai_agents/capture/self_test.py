@@ -27,14 +27,17 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 from agents.tool_context import ToolContext
 
 from aegis_otel.adapters.openai_agents.capture.function_tools import INVOKER, Gates, ToolGate
-from aegis_otel.adapters.openai_agents.gates.actions import LiveActions
+from aegis_otel.adapters.openai_agents.gates.actions import LiveFactory
 from aegis_otel.adapters.openai_agents.gates.approval_check import ApprovalCheck
 from aegis_otel.adapters.openai_agents.gates.function_gate import Invoke
 from aegis_otel.adapters.openai_agents.gates.invoker import has_known_body
-from aegis_otel.adapters.openai_agents.gates.local_gate import self_test_output
-from aegis_otel.adapters.openai_agents.gates.local_tool_kinds import LOCAL_TOOL_KINDS, SELF_TEST
+from aegis_otel.adapters.openai_agents.gates.local_tool_kinds import (
+    LOCAL_TOOL_KINDS,
+    SELF_TEST,
+    self_test_output,
+)
 from aegis_otel.errors import ConfigError
-from aegis_otel.governance.interruptions import GOES, WAITS, Ruling
+from aegis_otel.governance.interruptions import NextStep, Step
 
 _PATIENCE_S = 30.0
 """Seconds for which the loop of the self-test may have nothing to do. The test takes some 20 ms and has no
@@ -52,7 +55,7 @@ def self_test(gates: Gates, *, interrupts: bool = False) -> None:
 
     Args:
         gates: The installed gates of function tools.
-        interrupts: Whether the capture point pauses runs for a human, so that this is checked, too.
+        interrupts: Whether the capture point pauses runs for a human; then that is checked, too.
 
     Raises:
         ConfigError: the SDK does not ask; the message says what happened.
@@ -81,7 +84,7 @@ def self_test(gates: Gates, *, interrupts: bool = False) -> None:
 
 
 class _IdleSelector(selectors.DefaultSelector):
-    """Knows how long its loop has had nothing to do: on a busy machine a run is slow, but not stuck."""
+    """Measures how long its loop has had nothing to do: on a busy machine a run is slow, but not stuck."""
 
     _idle_since: float | None = None
 
@@ -101,13 +104,13 @@ class _IdleSelector(selectors.DefaultSelector):
 
 async def _find_fault(gates: Gates, interrupts: bool) -> str | None:
     """Return what is wrong; None where every call was stopped."""
-    invoker = vars(function_tool(_body, name_override=SELF_TEST))[INVOKER]
+    invoker = vars(function_tool(lambda: None, name_override=SELF_TEST))[INVOKER]
     if not has_known_body(invoker):
         return f"tools made of functions have an unknown `{type(invoker).__name__}`, so failures go unseen"
-    return await _fault_of_function_tools(gates, interrupts) or await _fault_of_local_tools()
+    return await _find_fault_of_function_tools(gates, interrupts) or await _find_fault_of_local_tools()
 
 
-async def _fault_of_function_tools(gates: Gates, interrupts: bool) -> str | None:
+async def _find_fault_of_function_tools(gates: Gates, interrupts: bool) -> str | None:
     reached = False
 
     async def body(context: ToolContext[Any], arguments: str) -> str:  # noqa: ARG001
@@ -117,15 +120,10 @@ async def _fault_of_function_tools(gates: Gates, interrupts: bool) -> str | None
 
     schema = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
     tool = FunctionTool(name=SELF_TEST, description="", params_json_schema=schema, on_invoke_tool=body)
-    gate = _ClosedGate(gates, gates.governor, LiveActions(weakref.ref(tool), {}))
+    gate = _ClosedGate(gates, gates.governor, LiveFactory(weakref.ref(tool), {}))
     gates.put(tool, gate)
-    model = ScriptedModel(
-        [
-            [function_call(SELF_TEST, {}, call_id="guardrail")],
-            [function_call(SELF_TEST, {}, call_id="invoker")],
-            [assistant_message("done")],
-        ]
-    )
+    calls = [[function_call(SELF_TEST, {}, call_id=call_id)] for call_id in ("guardrail", "invoker")]
+    model = ScriptedModel([*calls, [assistant_message("done")]])
     agent = Agent(name=SELF_TEST, tools=[tool], model=model)
     result = await Runner.run(agent, "", run_config=_UNTRACED)
     for gate.open_questions in (1, 0) if interrupts else ():
@@ -140,7 +138,7 @@ async def _fault_of_function_tools(gates: Gates, interrupts: bool) -> str | None
     return None if outputs == _STOPPED else f"the model read {outputs}"
 
 
-async def _fault_of_local_tools() -> str | None:
+async def _find_fault_of_local_tools() -> str | None:
     calls: Any = [
         {**kind.self_test_call, "status": "completed", "id": f"id_{n}", "call_id": f"call_{n}"}
         for n, kind in enumerate(LOCAL_TOOL_KINDS)
@@ -171,17 +169,13 @@ def _outputs(model: ScriptedModel) -> list[Any]:
     ]
 
 
-def _body() -> None:
-    """Do nothing: this is the body of a tool that is never called."""
-
-
 class _ClosedGate(ToolGate):
-    """Lets no call pass: the first one not past the guardrail, the second one not past the invoker."""
+    """Stops the call `guardrail` at the guardrail, and the call `invoker` at the invoker."""
 
     open_questions = 2
 
-    async def judge(self, check: ApprovalCheck, wanted: bool, trusted: bool) -> Ruling:  # noqa: ARG002
-        return WAITS if self.open_questions else GOES
+    async def next_step(self, check: ApprovalCheck, tool_asks: bool, trusted: bool) -> NextStep:  # noqa: ARG002
+        return NextStep(Step.PAUSE if self.open_questions else Step.PROCEED)
 
     def may_stop(self) -> bool:
         return True

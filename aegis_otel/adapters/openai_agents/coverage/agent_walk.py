@@ -1,4 +1,4 @@
-"""One walk over everything that an agent can do: its tools, its handoffs, and what brings tools unseen."""
+"""Walk over everything that an agent can do: its tools, its handoffs, and what brings tools unseen."""
 
 from __future__ import annotations
 
@@ -8,22 +8,8 @@ from typing import Any, NamedTuple
 from agents.agent import AgentBase
 from agents.sandbox import SandboxAgent
 
-from aegis_otel.adapters.openai_agents.coverage.tool_kinds import (
-    AGENT,
-    AGENT_CLASS,
-    CAPABILITY_CLASS,
-    CODEX_AGENT,
-    MCP_SERVER,
-    REQUEST_FIELD,
-    SANDBOX,
-    STORED_PROMPT,
-    Kind,
-    kind_of,
-    kind_of_handoff,
-    name_of,
-    target_of_handoff,
-    unknown,
-)
+from aegis_otel.adapters.openai_agents.coverage import tool_kinds
+from aegis_otel.adapters.openai_agents.coverage.tool_kinds import Kind, kind_of, name_of, target_of_handoff
 
 ALL_TOOLS = "get_all_tools"
 GOVERNED_MODE = "_aegis_mode"
@@ -63,7 +49,9 @@ def reachable_agents(agent: object) -> Iterator[object]:
         seen.append(agent)
         yield agent
         tools = items(agent, "tools")
-        inside = (getattr(tool, "_agent_instance", None) for tool in tools if kind_of(tool) is AGENT)
+        inside = (
+            getattr(tool, "_agent_instance", None) for tool in tools if kind_of(tool) is tool_kinds.AGENT
+        )
         handed = map(target_of_handoff, items(agent, "handoffs"))
         waiting += [each for each in (*inside, *handed) if each is not None]
 
@@ -72,16 +60,16 @@ def declared_abilities(agent: object) -> Iterator[Ability]:
     """Yield everything that `agent` is declared to have; MCP servers and capabilities as a whole."""
     name = name_of(agent)
     for attribute, error in unreadable(agent):
-        yield Ability(name, attribute, unknown(error))
+        yield Ability(name, attribute, tool_kinds.unknown(error))
     yield from abilities(agent, items(agent, "tools"))
     for server in items(agent, "mcp_servers"):
-        yield Ability(name, f"every tool of `{name_of(server)}`", MCP_SERVER)
+        yield Ability(name, f"every tool of `{name_of(server)}`", tool_kinds.MCP_SERVER)
     capabilities = items(agent, "capabilities")
     if capabilities:
-        yield Ability(name, "every tool of its capabilities", SANDBOX)
+        yield Ability(name, "every tool of its capabilities", tool_kinds.SANDBOX)
     for kind in map(type, capabilities):
         if not kind.__module__.startswith("agents.sandbox."):  # those make function and custom tools only
-            yield Ability(name, f"what `{kind.__name__}` adds", CAPABILITY_CLASS)
+            yield Ability(name, f"what `{kind.__name__}` adds", tool_kinds.CAPABILITY_CLASS)
 
 
 def abilities(agent: object, tools: Iterable[object]) -> Iterator[Ability]:
@@ -90,20 +78,20 @@ def abilities(agent: object, tools: Iterable[object]) -> Iterator[Ability]:
     for tool in tools:
         yield Ability(name, name_of(tool), kind_of(tool), tool)
         if _read(tool, "_is_codex_tool") is True:
-            yield Ability(name, f"what `{name_of(tool)}` does", CODEX_AGENT)
+            yield Ability(name, f"what `{name_of(tool)}` does", tool_kinds.CODEX_AGENT)
     if _read(agent, "prompt") is not None:
-        yield Ability(name, "prompt", STORED_PROMPT)
+        yield Ability(name, "prompt", tool_kinds.STORED_PROMPT)
     settings = _read(agent, "model_settings")
     if isinstance(settings, Exception):
-        yield Ability(name, "?", unknown(settings))
+        yield Ability(name, "?", tool_kinds.unknown(settings))
     else:
         yield from request_fields(name, settings)
     if _makes_tools(agent):
-        yield Ability(name, f"what `{type(agent).__name__}` adds", AGENT_CLASS)
+        yield Ability(name, f"what `{type(agent).__name__}` adds", tool_kinds.AGENT_CLASS)
     for handoff in items(agent, "handoffs"):
         target = target_of_handoff(handoff)
         known = name_of(target) if target is not None else str(getattr(handoff, "agent_name", "?"))
-        yield Ability(name, f"to `{known}`", kind_of_handoff(handoff))
+        yield Ability(name, f"to `{known}`", tool_kinds.kind_of_handoff(handoff))
 
 
 def request_fields(agent: str, settings: object) -> Iterator[Ability]:
@@ -114,9 +102,9 @@ def request_fields(agent: str, settings: object) -> Iterator[Ability]:
             if added is not None:
                 paths = _tool_fields(added, (attribute,)) if isinstance(added, Mapping) else [(attribute,)]
                 for path in paths:
-                    yield Ability(agent, ".".join(path), REQUEST_FIELD)
+                    yield Ability(agent, ".".join(path), tool_kinds.REQUEST_FIELD)
     except Exception as error:
-        yield Ability(agent, "?", unknown(error))
+        yield Ability(agent, "?", tool_kinds.unknown(error))
 
 
 def _tool_fields(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

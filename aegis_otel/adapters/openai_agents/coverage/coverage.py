@@ -1,4 +1,4 @@
-"""What is governed of everything an agent can reach, said for each tool."""
+"""Report for each tool that an agent can reach whether it is governed."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Coverage(tuple[Row, ...]):
 
     @property
     def gaps(self) -> list[Row]:
-        """The rows of what can run without a decision."""
+        """Return the rows of what can run without a decision."""
         return [row for row in self if row.status in (Status.NOT_GOVERNED, Status.NOT_GOVERNABLE)]
 
     def __str__(self) -> str:
@@ -70,7 +70,7 @@ class Installed(Protocol):
 
     @property
     def mode(self) -> Mode | None:
-        """None where it is not installed, or no longer."""
+        """Return the mode in force; None where nothing is installed, or no longer."""
         ...
 
 

@@ -26,7 +26,7 @@ from aegis_otel.adapters.openai_agents.gates.local_tool_kinds import LOCAL_TOOL_
 from aegis_otel.runtime.placement import can_write_files
 
 GOVERNED_HANDOFF = "_aegis_original"
-"""On what the SDK calls of a governed copy of a handoff: what it calls of the user's own handoff."""
+"""The attribute of a governed copy's `on_invoke_handoff` that holds the one of the user's own handoff."""
 _HOSTED_REASON = "runs in the model's service and has ended before this process sees it: "
 
 

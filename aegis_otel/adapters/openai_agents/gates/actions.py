@@ -1,12 +1,12 @@
-"""From what the model sent to the `Action` the policy sees."""
+"""Make the `Action` that the policy sees of what the model sent."""
 
 from __future__ import annotations
 
 import functools
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from agents import FunctionTool, get_current_trace
 from agents.tool import get_function_tool_origin
@@ -54,6 +54,14 @@ class ActionFactory:
     A wrapper around the SDK's invoker (`dataclasses.replace(tool, on_invoke_tool=...)`) says nothing of what
     it calls. The gate before it judges the arguments as they were sent. With `instrument()` the SDK's invoker
     inside has a gate as well, which validates; with `governed_tool` alone it has none.
+
+    Args:
+        schema: JSON Schema of the tool's arguments, as the model is shown it.
+        names: What rules match as type and target; a rule that matches one of several matches.
+        description: The action's, for approvers.
+        invoker: The tool's `on_invoke_tool`, where it is known.
+        original_name: The tool's own name, where the model calls it by another.
+        follows_names: Whether rules also match what the model calls the tool, where that is another name.
     """
 
     def __init__(
@@ -66,20 +74,10 @@ class ActionFactory:
         original_name: str | None = None,
         follows_names: bool = True,
     ) -> None:
-        """
-        Args:
-            schema: JSON Schema of the tool's arguments, as the model is shown it.
-            names: What rules match as type and target; a rule that matches one of several matches.
-            description: The action's, for approvers.
-            invoker: The tool's `on_invoke_tool`, where it is known.
-            original_name: The tool's own name, where the model calls it by another.
-            follows_names: Whether rules also match what the model calls the tool, where that is another name.
-        """
         self.original_name = original_name
         self._shown = schema
         self._names = names
-        self._types = [each for each, _ in names]
-        self._known = None if not follows_names else frozenset(name for name, _ in names)
+        self._known = frozenset(name for name, _ in names) if follows_names else None
         self._description = description
         self._validation = None if invoker is None else validation_of(invoker)
         accepted = None if self._validation is None else self._validation.json_schema
@@ -91,22 +89,15 @@ class ActionFactory:
         self._read = json.loads if self._is_sdks else read_alike
         if self._is_sdks and self._validation is not None and self._validation.shows_text:
             self._read = read_once
-
-    def now(self) -> ActionFactory:
-        """Itself: the tool does not change."""
-        return self
-
-    @property
-    def runs_user_code(self) -> bool:
+        self.runs_user_code = self._validation is not None and self._validation.runs_user_code
         """Whether `validated` may run validators of the user's."""
-        return self._validation is not None and self._validation.runs_user_code
 
     def make(self, arguments: str, agent: str | None, called: Sequence[str] = ()) -> Action:
-        """The action, as the model words it.
+        """Return the action as the model words it.
 
-        Arguments that are no JSON object stand under an empty name, as a text, and no condition on a
-        parameter of theirs can be answered. So do those of which a tool that gets the text could make
-        something else than is shown here.
+        Arguments that are not a JSON object stand under an empty name, as a text, and no condition on their
+        parameters can be answered. So do those of which a tool that gets the text could make something else
+        than is shown here.
 
         Args:
             arguments: As the model sent them.
@@ -131,10 +122,10 @@ class ActionFactory:
         return self._action(params, agent, names)
 
     def validated(self, action: Action, arguments: str, policy: Policy, called: Sequence[str]) -> ToolRequest:
-        """Return the action, with what the tool's validation makes of its arguments where a rule may look.
+        """Return the action, with what the tool's validation makes of its arguments where a rule reads them.
 
-        To be called where the SDK would validate: validators are the user's code. Where they refuse the
-        arguments the body does not run, and the SDK says why. A call that is blocked anyway meets none.
+        Call this where the SDK would validate: validators are the user's code. Where they refuse the
+        arguments the body does not run, and the SDK says why. For a call that is blocked anyway none runs.
 
         Args:
             action: From `make`.
@@ -146,10 +137,9 @@ class ActionFactory:
         if validation is None or action.doubt:
             return ToolRequest(action, None, self.original_name)
         names = self._names_with(called)
-        types = self._types if names is self._names else [each for each, _ in names]
-        if not policy.reads_arguments(*types):
-            return ToolRequest(action.leave_unvalidated(), None, self.original_name)
-        if validation.runs_user_code and policy.evaluate(action).approval is Approval.BLOCK:
+        if not policy.reads_arguments(*[each for each, _ in names]) or (
+            validation.runs_user_code and policy.evaluate(action).approval is Approval.BLOCK
+        ):
             return ToolRequest(action.leave_unvalidated(), None, self.original_name)
         prepared = validation.prepare(arguments, next(iter(called), self._names[0][0]))
         # A wrapper may call what it wraps with other arguments, or something else: there the SDK validates.
@@ -191,29 +181,29 @@ class ActionFactory:
         names: Sequence[tuple[str, str]],
         schema: Mapping[str, Any] | None = None,
     ) -> list[Action]:
+        """Return one action for each name."""
         return [
             Action(type_, target, params, self._description, agent=agent, schema=schema)
             for type_, target in names
         ]
 
 
-class LiveTool(Protocol):
-    """A way to a tool that keeps it from nobody's garbage collector."""
+class LiveFactory:
+    """Returns the factory for a tool as it is when it is called: it may be renamed, its schema replaced.
 
-    def __call__(self) -> FunctionTool | None: ...
+    Args:
+        tool: Returns the tool; None where it is gone.
+        targets: What rules match as `match.target`, by tool name.
+    """
 
-
-class LiveActions:
-    """The actions of a tool as it is when it is called: it may be renamed, its schema replaced."""
-
-    def __init__(self, tool: LiveTool, targets: Targets) -> None:
+    def __init__(self, tool: Callable[[], FunctionTool | None], targets: Targets) -> None:
         self.tool = tool
         self._targets = targets
         self._made_for: tuple[str, int, int] | None = None
         self._factory: ActionFactory | None = None
 
-    def now(self) -> ActionFactory:
-        """The factory for the tool as it is. Raises LookupError when it is gone and was never called."""
+    def __call__(self) -> ActionFactory:
+        """Return the factory. Raises LookupError where the tool is gone and was never called."""
         tool = self.tool()
         if tool is not None:
             invoker = vars(tool).get("on_invoke_tool")
@@ -227,7 +217,7 @@ class LiveActions:
 
 
 def factory_of(tool: FunctionTool, targets: Targets) -> ActionFactory:
-    """The factory of the actions of `tool`: type is its name, target what `targets` or `target_of` says."""
+    """Return the factory for `tool`: type is its name, target what `targets` or else `target_of` says."""
     names = names_of(tool)
     named = {named_target(name, targets) for name in names} - {None} or {target_of(tool)}
     return ActionFactory(
@@ -240,7 +230,7 @@ def factory_of(tool: FunctionTool, targets: Targets) -> ActionFactory:
 
 
 def names_of(tool: FunctionTool) -> list[str]:
-    """What a tool is called: by the model, with its namespace, and by itself; and what those look like."""
+    """Return what a tool is called: by the model, with its namespace, by itself, and what those look like."""
     return list(with_plain((tool.name, tool.qualified_name, original_name(tool) or tool.name)))
 
 
@@ -260,7 +250,7 @@ def with_plain(names: Iterable[str]) -> dict[str, None]:
 
 
 def original_name(tool: FunctionTool) -> str | None:
-    """The name that an MCP server has for the tool, where the SDK shows the model another."""
+    """Return the name that an MCP server has for the tool, where the SDK shows the model another."""
     binding = getattr(tool, "_mcp_tool_binding", None)
     if isinstance(binding, tuple) and len(binding) > 1:
         name = binding[1]
@@ -272,7 +262,7 @@ def original_name(tool: FunctionTool) -> str | None:
 
 
 def target_of(tool: FunctionTool) -> str:
-    """What rules match as `match.target` where nothing else is said: its namespace, MCP server or agent."""
+    """Return what rules match as `match.target` by default: the tool's namespace, MCP server or agent."""
     if tool.qualified_name != tool.name:
         return tool.qualified_name.removesuffix(f".{tool.name}")
     origin = get_function_tool_origin(tool)
@@ -282,21 +272,21 @@ def target_of(tool: FunctionTool) -> str:
 
 
 def named_target(name: str, targets: Targets) -> str | None:
-    """What `targets` says of a tool of that name."""
+    """Return the target of a tool of that name, if `targets` has one."""
     return next((target for glob, target in targets.items() if compile_glob(glob).matches(name)), None)
 
 
 def called_by(context: ToolContext[Any]) -> Sequence[str]:
-    """What the model calls the tool, without and with its namespace: a copy may have a name of its own."""
+    """Return what the model calls the tool, without and with its namespace."""
     name = getattr(context, "tool_name", None)
     if type(context) is ToolContext and type(name) is str and getattr(context, "tool_namespace", "") is None:
-        return (name,)  # most often; what the SDK makes of a name alone is that name
+        return (name,)  # most often; the qualified name of a tool without a namespace is its name
     names = (name, getattr(context, "qualified_tool_name", None))
     return [each for each in names if each is not None]
 
 
 def origin_of(context: ToolContext[Any], arguments: str, original_name: str | None) -> Origin:
-    """What the SDK knows of the call."""
+    """Return where the SDK says that a call comes from."""
     return Origin(
         tool_name=getattr(context, "tool_name", None),
         tool_original_name=original_name,
@@ -308,7 +298,7 @@ def origin_of(context: ToolContext[Any], arguments: str, original_name: str | No
 
 
 def conversation_of(run_config: Any) -> str | None:
-    """The group of the run: of its configuration, or of the trace it runs in."""
+    """Return the group of the run: of its configuration, or of the trace it runs in."""
     group = getattr(run_config, "group_id", None)
     if group is None:
         group = getattr(get_current_trace(), "group_id", None)

@@ -1,4 +1,4 @@
-"""What parsed arguments come to: whether two readings of them are the same, or could differ."""
+"""Compare readings of arguments: whether two are the same, and whether readers could differ."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def read_alike(arguments: str) -> Any:
 
     Raises:
         Ambiguous: readers differ on it.
-        ValueError: it is no JSON.
+        ValueError: it is not JSON.
     """
     return _decoder.decode(arguments)
 
@@ -53,8 +53,8 @@ def read_once(arguments: str) -> Any:
     """Return what is in `arguments` as the SDK reads them, where no key is there twice.
 
     Raises:
-        Ambiguous: one is.
-        ValueError: it is no JSON.
+        Ambiguous: a key is there twice.
+        ValueError: it is not JSON.
     """
     return json.loads(arguments, object_pairs_hook=_once)
 

@@ -1,4 +1,4 @@
-"""How the SDK validates the arguments of one tool, so that the policy is asked about what the body gets.
+"""Validate the arguments of a call as the SDK does, so that the policy is asked about what the body gets.
 
 The validation runs once, before the decision, and its result is handed on to the SDK: the body gets the
 very values that were judged, and validators of the user's do not run twice.
@@ -59,16 +59,13 @@ class Prepared(NamedTuple):
             _handed.set(self)
         elif self.error is not None:
             return _raised(self.error)
-        elif getattr(context, "_function_tool_arguments", self) is None:
-            context._function_tool_arguments = self.values
+        self.hand_on(context)
         return body(context, self.arguments)
 
     def hand_on(self, context: ToolContext[Any]) -> None:
-        """Leave them for a body that nobody starts here: the SDK validates no second time, where it can."""
-        if (
-            isinstance(self.owner, FunctionType)
-            and getattr(context, "_function_tool_arguments", self) is None
-        ):
+        """Leave them for the body, where the SDK (0.24 or newer) takes them and validates no second time."""
+        is_taken = isinstance(self.owner, FunctionType)
+        if is_taken and getattr(context, "_function_tool_arguments", self) is None:
             values: Any = self.values if self.error is None else _Refused(self.error)
             context._function_tool_arguments = values
 
@@ -92,14 +89,14 @@ _handed: ContextVar[Prepared | None] = ContextVar("aegis_otel_handed", default=N
 
 
 class Validation:
-    """What the SDK does to the arguments of one tool made by `function_tool`."""
+    """What the SDK does to the arguments of one tool made by `function_tool`.
+
+    Args:
+        schema: The SDK's own.
+        owner: The SDK's function that prepares arguments; None before 0.24, which has none.
+    """
 
     def __init__(self, schema: FuncSchema, owner: Callable[[str, str], Any] | None) -> None:
-        """
-        Args:
-            schema: The SDK's own.
-            owner: The SDK's function that prepares arguments, where it has one.
-        """
         self._schema = schema
         self._owner = owner
         kinds = [(name, each.kind) for name, each in schema.signature.parameters.items()]
@@ -125,17 +122,15 @@ class Validation:
                 values = self._schema.params_pydantic_model(**_loaded(arguments))
         except Exception as error:
             return Prepared(arguments, owner, error=error)
-        return Prepared(arguments, owner, self._plain(values), values)
-
-    def _plain(self, values: Any) -> FrozenDict | None:
         try:
             if self._owner is not None:
                 by_name = self._by_name(values.args, values.kwargs)
             else:
                 by_name = {name: vars(values)[name] for name in type(values).model_fields}
-            return project(by_name, self._names, self._typed_dicts)
+            plain = project(by_name, self._names, self._typed_dicts)
         except Exception:
-            return None
+            plain = None
+        return Prepared(arguments, owner, plain, values)
 
     def _by_name(self, positional: list[Any], named: Mapping[str, Any]) -> dict[str, Any]:
         """Undo what `FuncSchema.to_call_args` does."""
@@ -229,16 +224,13 @@ def _cells(function: FunctionType) -> dict[str, Any]:
 
 
 def receiving(body: Body) -> Body:
-    """Return `body` such that it takes prepared arguments, where the SDK has no way of its own for that."""
+    """Return `body` such that it takes prepared arguments, where the SDK (before 0.24) cannot itself."""
     if not isinstance(body, FunctionType) or _PREPARE in body.__code__.co_freevars:
         return body
-    taken: dict[str, Callable[[Any], Any]] = {}
-    for name, value in _cells(body).items():
-        if name == "schema" and isinstance(value, FuncSchema):
-            taken[name] = _Receiving
-        elif name == "params_adapter" and isinstance(value, TypeAdapter):
-            taken[name] = _ReceivingAdapter
-    return with_cells(body, taken) if taken else body
+    kinds = {"schema": FuncSchema, "params_adapter": TypeAdapter}
+    cells = _cells(body)
+    validating = [name for name, kind in kinds.items() if isinstance(cells.get(name), kind)]
+    return with_cells(body, dict.fromkeys(validating, _Receiving)) if validating else body
 
 
 def with_cells(function: Any, changes: Mapping[str, Callable[[Any], Any]]) -> Any:
@@ -262,25 +254,20 @@ def with_cells(function: Any, changes: Mapping[str, Callable[[Any], Any]]) -> An
 
 
 class _Receiving:
-    """A `FuncSchema` whose validation is done, where it was: it gives what was handed on, once."""
+    """What validates in the SDK's function, where that was done before: it gives what was handed on, once."""
 
-    def __init__(self, own: FuncSchema) -> None:
+    def __init__(self, own: Any) -> None:
         self._own = own
-        self.takes_context = own.takes_context
-        self.to_call_args = own.to_call_args
 
-    def params_pydantic_model(self, **data: Any) -> BaseModel:
-        values: BaseModel = _received(self._own, data, lambda: self._own.params_pydantic_model(**data))
-        return values
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)
 
-
-class _ReceivingAdapter:
-    """The same of the adapter for the input of an agent as a tool."""
-
-    def __init__(self, own: TypeAdapter[Any]) -> None:
-        self._own = own
+    def params_pydantic_model(self, **data: Any) -> Any:
+        """Validate the arguments of a function, as a `FuncSchema` does."""
+        return _received(self._own, data, lambda: self._own.params_pydantic_model(**data))
 
     def validate_python(self, data: Any) -> Any:
+        """Validate the input of an agent as a tool, as a `TypeAdapter` does."""
         return _received(self._own, data, lambda: self._own.validate_python(data))
 
 

@@ -1,4 +1,4 @@
-"""How the body of a tool call ends: what it returned as a failure, its thread, and a run inside of it.
+"""Watch how the body of a tool call ends: a failure that it returned, its thread, and a run inside of it.
 
 Two things never reach the invoker of a function tool. A synchronous function goes on in its thread when the
 coroutine that waits for it is cancelled; and `isError` of an MCP server's answer is dropped when the answer
@@ -83,17 +83,22 @@ def is_sync(invoker: Callable[..., Any]) -> bool:
 
 
 class WatchedFunction:
-    """The SDK's implementation of a synchronous tool, whose function reports its begin and its end."""
+    """The SDK's implementation of a synchronous tool, whose function reports its begin and its end.
+
+    Where the function is not found, only its begin is reported: once it has begun, a cancelled call stays
+    `open`.
+    """
 
     def __init__(self, implementation: Callable[..., Any]) -> None:
-        is_known = (
-            isinstance(implementation, FunctionType) and _FUNCTION in implementation.__code__.co_freevars
-        )
-        self._run = (
-            with_cells(implementation, {_FUNCTION: _reporting}) if is_known else _begun(implementation)
-        )
+        code: Any = getattr(implementation, "__code__", None)
+        is_known = isinstance(implementation, FunctionType) and _FUNCTION in code.co_freevars
+        self._reports_end = is_known
+        self._run = with_cells(implementation, {_FUNCTION: _reporting}) if is_known else implementation
 
     def __call__(self, context: ToolContext[Any], arguments: str) -> Any:
+        seen = watch.get()
+        if not self._reports_end and seen is not None:
+            seen.ending.begin()
         return self._run(context, arguments)
 
 
@@ -113,19 +118,6 @@ def _reporting(function: Callable[..., Any]) -> Callable[..., Any]:
         return value
 
     return reporting
-
-
-def _begun(implementation: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap an implementation whose function is not found: once it has begun, a cancelled call stays
-    `open`."""
-
-    async def begun(context: ToolContext[Any], arguments: str) -> Any:
-        seen = watch.get()
-        if seen is not None:
-            seen.ending.begin()
-        return await implementation(context, arguments)
-
-    return begun
 
 
 def _watched_mcp(call: functools.partial[Any]) -> Callable[..., Any]:
@@ -156,10 +148,7 @@ def _noting_failures(owner: type[Any]) -> type[Any]:
 
 
 def waits_inside(context: ToolContext[Any]) -> bool:
-    """Return whether the inner run of this call has stopped for a human.
-
-    This is so before a body that goes on with the inner run, and after a body that has returned unfinished.
-    """
+    """Return whether the inner run of this call has stopped: the body is to go on, or returned unfinished."""
     return runs_inside(getattr(context, "tool_call", None), context)
 
 
@@ -171,7 +160,7 @@ def runs_inside(call: Any, context: Any) -> bool:
         context: Of the run that the call belongs to, or of the call.
     """
     if not isinstance(call, ResponseFunctionToolCall):
-        return False  # of a realtime session, where nothing stops inside
+        return False  # a call of a realtime session, where nothing stops inside
     inner = peek_agent_tool_run_result(call, scope_id=get_agent_tool_state_scope(context))
     return bool(getattr(inner, "interruptions", None))
 

@@ -1,9 +1,9 @@
 """A gate: where a call of one function tool meets the governor.
 
-It is the tool's first input guardrail, because the SDK runs that right before the body, outside the
-tool's own timeout, gives it the agent and the call id, and hands its text to the model. The body's
-invoker is wrapped too (`invoker`): it is where the body's end is seen, and it decides itself when user
-code calls `tool.on_invoke_tool` directly and no guardrail ran.
+It acts as the tool's first input guardrail, because the SDK runs that right before the body, outside the
+tool's own timeout, gives it the agent and the call id, and hands its text to the model. The body's invoker
+is wrapped too (`invoker`): there the body's end is seen, and the gate decides itself when user code calls
+`tool.on_invoke_tool` directly and no guardrail ran.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-import msgspec
 from agents import FunctionTool, ToolGuardrailFunctionOutput, ToolInputGuardrail, ToolInputGuardrailData
 from agents.tool_context import ToolContext
 
@@ -31,28 +30,24 @@ from aegis_otel.adapters.openai_agents.gates.argument_validation import Prepared
 from aegis_otel.adapters.openai_agents.gates.body_watch import Watch, runs_inside, waits_inside, watch
 from aegis_otel.audit.record import RecordStatus
 from aegis_otel.governance import refusal
-from aegis_otel.governance.call import Call, Origin, is_large, off_loop_if_large
+from aegis_otel.governance.body import NOT_BEGUN
+from aegis_otel.governance.call import Call, is_large, off_loop_if_large
 from aegis_otel.governance.error_text import traced
 from aegis_otel.governance.governor import Governor
-from aegis_otel.governance.interruptions import GOES, Ruling
+from aegis_otel.governance.interruptions import NextStep, Step
 from aegis_otel.model import Action, Approval, Mode, Verdict
 from aegis_otel.policy.evaluation.evaluator import strictness
 
 Invoke = Callable[[ToolContext[Any], str], Awaitable[Any]]
 Guard = Callable[[ToolInputGuardrailData], Awaitable[ToolGuardrailFunctionOutput]]
+FactoryOf = Callable[[], ActionFactory]
+"""Returns what makes the Action of each call of one tool, as the tool is now."""
 
 _log = logging.getLogger("aegis_otel")
 _UNSEEN = "The capture point was taken away before its body started: if it ran, nobody saw it"
 _NOT_STARTED = "Its body was not started: stopped by another guardrail or a hook"
 _READY = 16
 """Calls of one tool whose validated arguments wait for their guardrail."""
-
-
-class Actions(Protocol):
-    """Makes the Action of each call of one tool."""
-
-    def now(self) -> ActionFactory:
-        """What makes them for the tool as it is."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -76,7 +71,7 @@ class _Running(NamedTuple):
     arguments: str
 
     def contains(self, gate: Gate, context: ToolContext[Any], arguments: str) -> bool:
-        """Whether `gate` was reached by that very call: its body is a wrapper around another gate."""
+        """Return whether `gate` was reached by that very call: its body is a wrapper around another gate."""
         return (
             gate.continues(self.gate)
             and self.call.status is RecordStatus.OPEN
@@ -90,52 +85,50 @@ _admission: ContextVar[_Admission | None] = ContextVar("aegis_otel_admission", d
 
 
 class GovernanceGuardrail(ToolInputGuardrail[Any]):
-    """Our guardrail, told apart from others by its type."""
+    """An input guardrail of this package; `gate` is None where one guardrail is for many tools."""
 
     def __init__(self, guard: Guard, governor: Governor, gate: Gate | None = None) -> None:
         super().__init__(guard, name="aegis")
         self.governor = governor
         self.gate = gate
-        """The one it belongs to, where that is one."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> GovernanceGuardrail:
         return self  # a deep copy of a governed tool is governed by the same gate
 
 
 class Gate:
-    """One tool's way to the governor."""
+    """The gate of one tool. `factory` is called for each call."""
 
     is_on_class = False
-    """Whether the tool itself knows nothing of it, and any copy of the tool has one all the same."""
+    """True where the gate belongs to the SDK's classes, so that any copy of the tool has one, too."""
 
-    def __init__(self, governor: Governor, actions: Actions) -> None:
+    def __init__(self, governor: Governor, factory: FactoryOf) -> None:
         self.governor = governor
-        self._actions = actions
+        self._factory = factory
         self.needs_approval: object = False
-        """The tool's own setting, as far as the gate was told."""
+        """The tool's own setting, as far as the gate knows it."""
         self.guardrail = GovernanceGuardrail(self.guard, governor, self)
         self._ready: dict[tuple[str | None, str], ToolRequest] = {}
         """By call id and arguments, calls that were judged and go on to their guardrail now."""
 
     async def guard(self, data: ToolInputGuardrailData) -> ToolGuardrailFunctionOutput:
-        """The input guardrail: the refusal's text is the tool's output, and the run goes on."""
+        """Decide on a call as an input guardrail: a refusal is the tool's output, and the run goes on."""
         context = data.context
         arguments = context.tool_arguments
         agent = getattr(data.agent, "name", None)
         check = last_check(context.tool_call_id, arguments)
-        resumed, answered = (False, False) if check is None else (check.resumed, check.answered)
-        judged = check is not None and check.ruling is not None
-        preview = check.paused if check is not None and judged else self._is_preview(context)
+        judged = check is not None and check.next_step is not None
+        preview = check.pauses if check is not None and judged else self._is_preview(context)
         if preview and not await self._blocks(context, agent):
             return ToolGuardrailFunctionOutput.allow()
         request = await self._request(context, arguments, agent)
-        call = await self._authorize(context, arguments, request, resumed=resumed, answered=answered)
-        told = {"decision_id": call.record.decision_id}
+        call = await self._authorize(context, arguments, request, check)
+        info = {"decision_id": call.record.decision_id}
         if call.refusal is not None:
-            return ToolGuardrailFunctionOutput.reject_content(call.refusal, output_info=told)
+            return ToolGuardrailFunctionOutput.reject_content(call.refusal, output_info=info)
         _admission.set(_Admission(self, call, context.tool_call_id, arguments, request.prepared))
         self._let_on(call, context, request.prepared)
-        return ToolGuardrailFunctionOutput.allow(output_info=told)
+        return ToolGuardrailFunctionOutput.allow(output_info=info)
 
     async def invoke(self, body: Invoke, context: ToolContext[Any], arguments: str) -> Any:
         """Run the body of an admitted call; decide first where no guardrail did."""
@@ -155,16 +148,18 @@ class Gate:
             return await body(context, arguments)
         else:
             outer = _running.get()
-            inside = outer is not None and outer.contains(self, context, arguments)
-            agent = outer.call.decision.action.agent if outer and inside else _agent_name(context)
+            if outer is not None and not outer.contains(self, context, arguments):
+                outer = None
+            agent = getattr(getattr(context, "agent", None), "name", None)
+            if outer is not None:
+                agent = outer.call.decision.action.agent
             request = await self._request(context, arguments, agent)
             prepared = request.prepared
-            if outer and inside and not await self._is_stricter(request, outer.call):
+            if outer is not None and not await self._is_stricter(request, outer.call):
                 return await _start(body, context, arguments, prepared)
-            check = last_check(getattr(context, "tool_call_id", ""), arguments)
-            resumed = not inside and (waits_inside(context) or (check is not None and check.resumed))
-            answered = not inside and check is not None and check.answered
-            call = await self._authorize(context, arguments, request, resumed=resumed, answered=answered)
+            check = last_check(getattr(context, "tool_call_id", ""), arguments) if outer is None else None
+            resumes = outer is None and waits_inside(context)
+            call = await self._authorize(context, arguments, request, check, resumes=resumes)
             if call.refusal is not None:
                 return call.refusal
         token = _running.set(_Running(self, call, getattr(context, "tool_call_id", None), arguments))
@@ -182,42 +177,40 @@ class Gate:
             watch.reset(watching)
             _running.reset(token)
 
-    async def judge(self, check: ApprovalCheck, wanted: bool, trusted: bool) -> Ruling:
-        """Answer the SDK, which asks about a call before it runs it.
+    async def next_step(self, check: ApprovalCheck, tool_asks: bool, trusted: bool) -> NextStep:
+        """Return the next step of a call that the SDK asks about before it runs it.
 
         Args:
             check: The SDK's approval check of the call.
-            wanted: Whether the tool asks for approval by itself.
+            tool_asks: Whether the tool asks for approval by itself.
             trusted: Whether the tool's own question counts as answered where the audit has no answer.
         """
-        request = self._taken(check.call_id, check.arguments, check.agent) or await self._new_request(
-            names_of(check.tool), check.arguments, check.agent
-        )
+        call_id, _, agent, arguments = check.shown
+        request = await self._new_request(call_id, names_of(check.tool), arguments, agent)
         if self.governor.unavailable is not None or (request.fault is not None and self.may_stop()):
-            return GOES
-        action, origin = request.action, _named(check.origin, request)
-        interruptions = self.governor.interruptions
-        if check.before is None:
-            ruling = await interruptions.consider(action, origin, check.arguments, wanted)
-        else:
-            ruling = await interruptions.reconsider(
-                action,
-                origin,
-                check.arguments,
-                check.before,
-                trusted=trusted,
-                waited=check.waited,
-                inside=runs_inside(check.tool_call, check.context),
-            )
-        if ruling.verdict is True and request.prepared is not None:
-            self._keep(check.call_id, check.arguments, request)
-        return ruling
+            return NextStep(Step.PROCEED)
+        next_step = await self.governor.interruptions.next_step(
+            request.action,
+            check.origin(request.original_name),
+            arguments,
+            check.first_status,
+            tool_asks=tool_asks,
+            trusted=trusted,
+            waited=check.waited,
+            inside=runs_inside(check.tool_call, check.context),
+        )
+        if next_step.step is Step.PROCEED and request.prepared is not None:
+            self._keep(call_id, arguments, request)
+        return next_step
 
-    def rejected(self, check: ApprovalCheck) -> None:
+    def record_rejection(self, check: ApprovalCheck) -> None:
         """Record a call that the SDK rejects by itself."""
-        request = self._unvalidated(names_of(check.tool), check.arguments, check.agent)
-        origin = _named(check.origin, request)
-        self.governor.interruptions.rejected(request.action, origin, check.arguments, check.ruling)
+        _, _, agent, arguments = check.shown
+        request = self._unvalidated(names_of(check.tool), arguments, agent)
+        question = None if check.next_step is None else check.next_step.question
+        self.governor.interruptions.record_rejection(
+            request.action, check.origin(request.original_name), arguments, question
+        )
 
     def _keep(self, call_id: str, arguments: str, request: ToolRequest) -> None:
         """Keep the request of a call that goes on, so that its arguments are validated once."""
@@ -225,52 +218,50 @@ class Gate:
             self._ready.pop(next(iter(self._ready)))
         self._ready[call_id, arguments] = request
 
-    def _taken(self, call_id: str | None, arguments: str, agent: str | None) -> ToolRequest | None:
-        """Return what was kept of this call of this agent; ids of two runs may be the same."""
-        ready = self._ready.pop((call_id, arguments), None)
-        return ready if ready is not None and ready.action.agent == agent else None
-
     def may_stop(self) -> bool:
-        """Whether the policy could say anything but auto of a call of this tool."""
+        """Return whether the policy could say anything but auto of a call of this tool."""
         return True
 
     def own_approval(self) -> object:
-        """The tool's own `needs_approval`."""
+        """Return the tool's own `needs_approval`."""
         return self.needs_approval
 
     @property
     def retired(self) -> bool:
-        """Whether it was taken away, and stands aside for whoever still holds it."""
+        """Return whether the gate was taken away, and lets every call pass for whoever still holds it."""
         return False
 
     def continues(self, gate: Gate) -> bool:
-        """Whether it stands before the same tool as `gate`, and would decide the same."""
+        """Return whether it stands before the same tool as `gate`, and would decide the same."""
         return gate is self
 
     def leads_to(self, gate: Gate) -> bool:
-        """Whether what this gate admitted may pass `gate`, which stands before the body."""
+        """Return whether what this gate admitted may pass `gate`, which stands before the body."""
         return gate is self
 
     def _is_preview(self, context: ToolContext[Any]) -> bool:
-        """Whether the SDK shows the call to guardrails before a human, and comes back with it after that.
+        """Return whether the SDK shows the call to guardrails before a human, and again after that.
 
-        Its decision is made the second time. Where it cannot be told which time it is, the invoker decides.
+        Its decision is made the second time. Where it is not known which time it is, the invoker decides.
         """
         own = self.own_approval()
         if own is False or context.is_tool_approved(context.tool_name, context.tool_call_id):
             return False
-        return own is True or _guardrails_may_come_first(context)
+        config = getattr(context, "run_config", None)
+        if own is True or config is None:  # a realtime session does not say
+            return True
+        return bool(getattr(config.tool_execution, "pre_approval_tool_input_guardrails", False))
 
     async def _blocks(self, context: ToolContext[Any], agent: str | None) -> bool:
-        """Whether a call is refused at once, so that nobody is asked: it is blocked, or cannot be read."""
+        """Return whether a call is refused at once, and nobody is asked: it is blocked, or cannot be read."""
         arguments = context.tool_arguments
-        request = await self._new_request(called_by(context), arguments, agent)
+        request = await self._request(context, arguments, agent)
         self._keep(context.tool_call_id, arguments, request)
         blocked = (await self._verdict(request.action, len(arguments))).approval is Approval.BLOCK
         return request.fault is not None or (blocked and self.governor.mode is Mode.ENFORCE)
 
     async def _is_stricter(self, request: ToolRequest, outer: Call) -> bool:
-        """Return whether the policy says more of a call here than where `outer` was decided.
+        """Return whether the policy is stricter with a call here than where `outer` was decided.
 
         A wrapper around the SDK's invoker hides from its own gate what the SDK validates.
         """
@@ -286,33 +277,34 @@ class Gate:
         self, context: ToolContext[Any], arguments: str, agent: str | None
     ) -> Awaitable[ToolRequest]:
         """Return the call as the policy is asked about it."""
-        if self._ready:  # else the SDK has not asked about a call of this tool before
-            ready = self._taken(getattr(context, "tool_call_id", None), arguments, agent)
-            if ready is not None:
-                return _at_once(ready)
-        return self._new_request(called_by(context), arguments, agent)
+        return self._new_request(getattr(context, "tool_call_id", None), called_by(context), arguments, agent)
 
     def _authorize(
         self,
         context: ToolContext[Any],
         arguments: str,
         request: ToolRequest,
+        check: ApprovalCheck | None,
         *,
-        resumed: bool,
-        answered: bool,
+        resumes: bool = False,
     ) -> Awaitable[Call]:
-        origin = origin_of(context, arguments, request.original_name)
-        inside = resumed and waits_inside(context)  # the audit alone does not say that a body goes on
+        resumes = resumes or (check is not None and check.resumes)
         return self.governor.authorize(
             request.action,
-            origin,
+            origin_of(context, arguments, request.original_name),
             fault=request.fault,
-            resumed=resumed,
-            inside=inside,
-            answered=answered,
+            resumed=resumes,
+            inside=resumes and waits_inside(context),  # the audit alone does not say that a body goes on
+            answered=check is not None and check.by_answer,
         )
 
-    async def _new_request(self, called: Sequence[str], arguments: str, agent: str | None) -> ToolRequest:
+    async def _new_request(
+        self, call_id: str | None, called: Sequence[str], arguments: str, agent: str | None
+    ) -> ToolRequest:
+        if self._ready:  # else the SDK has not asked about a call of this tool before
+            ready = self._ready.pop((call_id, arguments), None)
+            if ready is not None and ready.action.agent == agent:  # ids of two runs may be the same
+                return ready
         if not is_large(len(arguments)):
             request = self._unvalidated(called, arguments, agent)
             return request if request.fault is not None else self._validated(request, arguments, called)
@@ -321,14 +313,14 @@ class Gate:
         if request.fault is not None:
             return request
         # Validators of the user's run where the SDK runs them.
-        if self._actions.now().runs_user_code:
+        if self._factory().runs_user_code:
             return self._validated(request, arguments, called)
         return await off_loop(lambda: self._validated(request, arguments, called))
 
     def _unvalidated(self, called: Sequence[str], arguments: str, agent: str | None) -> ToolRequest:
         name = next(iter(called), None)
         try:
-            factory = self._actions.now()
+            factory = self._factory()
             return ToolRequest(factory.make(arguments, agent, called), None, factory.original_name)
         except Exception as error:
             _log.error("the call of `%s` could not be understood: %s", name, traced(error))
@@ -336,27 +328,25 @@ class Gate:
             return ToolRequest(action, fault=refusal.UNAVAILABLE)
 
     def _validated(self, request: ToolRequest, arguments: str, called: Sequence[str]) -> ToolRequest:
-        """Return the request with its validated arguments, where the policy may look at them."""
-        return self._actions.now().validated(request.action, arguments, self.governor.policy, called)
+        """Return the request with its validated arguments, where the policy may read them."""
+        return self._factory().validated(request.action, arguments, self.governor.policy, called)
 
     def _let_on(self, call: Call, context: ToolContext[Any], prepared: Prepared | None) -> None:  # noqa: ARG002
-        """Let an admitted call go on to its body, where the gate meets it again."""
-        self._close_with_task(call)
-
-    def _close_with_task(self, call: Call) -> None:
-        """Close the row of a call whose body never starts: another guardrail rejects, a hook raises."""
-
-        def close(task: asyncio.Task[Any]) -> None:
-            if task.cancelled():
-                self.governor.abandon(call, RecordStatus.CANCELLED, "Cancelled before it started")
-            elif self.retired:
-                self.governor.abandon(call, RecordStatus.UNKNOWN, _UNSEEN)
-            else:
-                self.governor.abandon(call, RecordStatus.SKIPPED, _NOT_STARTED)
-
+        """Let an admitted call go on to its body, where the gate meets it again; close it with its task."""
         task = asyncio.current_task()
         if task is not None:
-            task.add_done_callback(close)
+            task.add_done_callback(lambda task: self.governor.abandon(call, *self._unfinished(call, task)))
+
+    def _unfinished(self, call: Call, task: asyncio.Task[Any]) -> tuple[RecordStatus, str | None]:  # noqa: ARG002
+        """Return the status, and why, of a call whose task has ended and whose body never started.
+
+        Another guardrail has rejected it, or a hook has raised.
+        """
+        if task.cancelled():
+            return RecordStatus.CANCELLED, NOT_BEGUN
+        if self.retired:
+            return RecordStatus.UNKNOWN, _UNSEEN
+        return RecordStatus.SKIPPED, _NOT_STARTED
 
 
 def _start(
@@ -365,32 +355,13 @@ def _start(
     return body(context, arguments) if prepared is None else prepared.run(body, context)
 
 
-def _agent_name(context: ToolContext[Any]) -> str | None:
-    return getattr(getattr(context, "agent", None), "name", None)
-
-
-def _guardrails_may_come_first(context: ToolContext[Any]) -> bool:
-    config = getattr(context, "run_config", None)
-    if config is None:
-        return True  # a realtime session does not say
-    return bool(getattr(config.tool_execution, "pre_approval_tool_input_guardrails", False))
-
-
-async def _at_once(request: ToolRequest) -> ToolRequest:
-    return request
-
-
-def _named(origin: Origin, request: ToolRequest) -> Origin:
-    return msgspec.structs.replace(origin, tool_original_name=request.original_name)
-
-
 def is_governed(tool: FunctionTool) -> bool:
-    """Whether `tool` carries a gate of its own."""
+    """Return whether `tool` carries a gate of its own."""
     return own_guardrail(tool) is not None
 
 
 def own_guardrail(tool: FunctionTool) -> GovernanceGuardrail | None:
-    """The guardrail of a gate that `tool` carries of its own."""
+    """Return the guardrail of the gate that `tool` carries of its own."""
     guardrails = vars(tool).get("tool_input_guardrails")
     if not guardrails:  # most often, and the SDK asks ten times a call
         return None

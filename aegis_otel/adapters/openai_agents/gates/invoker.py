@@ -29,7 +29,7 @@ def gated(invoker: Invoke, gate: Gate, *, inspectable: bool = True) -> Invoke:
 
     Args:
         invoker: The `on_invoke_tool` of a FunctionTool.
-        gate: Of the same tool.
+        gate: The gate of that tool.
         inspectable: Whether the SDK may look at the arguments as the body's signature sees them. Where it
             may, it forces a manual approval instead of asking a callable `needs_approval` whenever
             arguments rely on defaults or coercion.
@@ -47,17 +47,17 @@ def gated(invoker: Invoke, gate: Gate, *, inspectable: bool = True) -> Invoke:
         )
     inside = copy.copy(invoker)
     run = watched(receiving(implementation), sync=is_sync(invoker))
-    setattr(inside, _SDK_IMPLEMENTATION, _Gated(implementation, gate, run, inspectable=inspectable))
+    setattr(inside, _SDK_IMPLEMENTATION, _Gated(implementation, gate, run, inspectable))
     return _GatedInvoker(invoker, gate, inside, inspectable)
 
 
 def has_known_body(invoker: Invoke) -> bool:
-    """Whether the invoker of a function's tool is as `gated` knows it; any other has the gate outside."""
+    """Return whether `gated` knows where the body of an invoker is; else the gate stands outside of it."""
     return type(invoker).__name__ == SDK_INVOKER and hasattr(invoker, _SDK_IMPLEMENTATION)
 
 
 @functools.cache
-def _signature(kind: type[object]) -> inspect.Signature | None:
+def _signature(kind: Any) -> inspect.Signature | None:
     """Return the signature of every invoker of a type, its annotations resolved.
 
     The SDK looks them up on each call, and parses them where they are text. A `__signature__` saves that.
@@ -81,16 +81,16 @@ def ungated(invoker: Invoke) -> Invoke:
 
 
 class _Gated(wrapt.BaseObjectProxy[Any]):
-    """A body behind its gate. Whatever else is read from it or set on it is the body's."""
+    """A body behind its gate. Whatever else is read from it or set on it is the body's.
 
-    def __init__(self, body: Invoke, gate: Gate, run: Invoke, *, inspectable: bool = True) -> None:
-        """
-        Args:
-            body: What the gate stands before.
-            gate: Of the same tool.
-            run: Called in its place: the body, or what does the same and says how it ends.
-            inspectable: See `gated`.
-        """
+    Args:
+        body: What the gate stands before.
+        gate: The gate of the same tool.
+        run: Called in place of the body: itself, or what does the same and reports how it ends.
+        inspectable: See `gated`.
+    """
+
+    def __init__(self, body: Invoke, gate: Gate, run: Invoke, inspectable: bool = True) -> None:
         super().__init__(body)
         self._self_run = run
         self._self_gate = gate
@@ -124,9 +124,6 @@ class _Gated(wrapt.BaseObjectProxy[Any]):
 
 class _GatedInvoker(_Gated):
     """The SDK's invoker of a function's tool, with the gate inside of its failure handling."""
-
-    def __init__(self, invoker: Invoke, gate: Gate, inside: Any, inspectable: bool) -> None:
-        super().__init__(invoker, gate, inside, inspectable=inspectable)
 
     def __call__(self, context: ToolContext[Any], arguments: str) -> Awaitable[Any]:
         return self._self_run(context, arguments)

@@ -1,9 +1,12 @@
-"""The SDK's kinds of local tools, in one table: how a call of each kind becomes an action and is governed.
+"""Local tools: where a call of an executor, editor, invoker or computer meets the governor.
+
+These tools have no guardrails. The SDK asks for approval where the user wants one, and then calls a part that
+the user gave to the tool. It is handed a proxy of that part, which decides first; the part itself is never
+changed. A proxy copies what the model asks for, so that nobody changes it between the decision and the body.
 
 Local tools get no JSON arguments. Each kind has the JSON Schema of its parameters, so that a rule on a
 parameter that no such call has counts against the call, as with every other tool. What the model leaves out
-is left out. A proxy copies what the model asks for, so that nobody changes it between the decision and the
-body.
+is left out.
 
 To govern another kind of local tool, write its proxy and add a row to `LOCAL_TOOL_KINDS`.
 """
@@ -14,9 +17,12 @@ import copy
 import dataclasses
 import functools
 import inspect
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from contextvars import ContextVar
+from typing import Any, ClassVar, NamedTuple, NoReturn
 
+import wrapt
 from agents import (
     ApplyPatchTool,
     AsyncComputer,
@@ -29,12 +35,140 @@ from agents import (
 from agents.editor import ApplyPatchResult
 from agents.run_internal import tool_actions
 
-from aegis_otel.adapters.openai_agents.gates.local_gate import LocalGate, Schema, ToolProxy
+from aegis_otel.adapters.openai_agents.gates.actions import (
+    DEFAULT_TARGET,
+    Targets,
+    conversation_of,
+    named_target,
+)
+from aegis_otel.adapters.openai_agents.gates.body_watch import returned_failure
+from aegis_otel.adapters.openai_agents.tracing.span_bridge import at_current_span
+from aegis_otel.governance import refusal
+from aegis_otel.governance.call import Origin
+from aegis_otel.governance.error_text import traced
+from aegis_otel.governance.governor import Governor
+from aegis_otel.governance.recording import rough_size
+from aegis_otel.model import Action
 
+_log = logging.getLogger("aegis_otel")
+Schema = Mapping[str, Any]
 SELF_TEST = "aegis_self_test"
 """The name of the tools and of the agent of the self-test."""
 COMPUTER = "computer"
 """The name of a computer's actions; the SDK's own name for it is that of an old preview."""
+
+
+class LocalCall(NamedTuple):
+    """The SDK's call that is carried out in this context; the user's part does not get it."""
+
+    agent: str | None = None
+    call_id: str | None = None
+    run_config: Any = None
+
+
+local_call: ContextVar[LocalCall | None] = ContextVar("aegis_otel_local_call", default=None)
+self_test_output: ContextVar[str | None] = ContextVar("aegis_otel_self_test_output", default=None)
+"""During the self-test, the output of every local tool: no body runs, and nothing is decided or recorded."""
+
+
+@dataclasses.dataclass(eq=False)
+class LocalGate:
+    """Decides on the calls of local tools, for the proxies before their parts."""
+
+    governor: Governor
+    targets: Targets
+    """What rules match as `match.target`, by tool name."""
+    agent: str | None = None
+    """The agent that has the tools, where the SDK's call is not known."""
+    is_on_class: bool = False
+    """True where the gate belongs to the SDK's classes, so that any copy of a tool has it, too."""
+    retired: bool = False
+    """True once the gate was taken away: calls by whoever still holds a proxy pass undecided."""
+
+    def retire(self) -> None:
+        """Let every call pass from now on."""
+        self.retired = True
+
+
+class ToolProxy(wrapt.BaseObjectProxy[Any]):
+    """A proxy of the user's part of a local tool: all attributes but the governed calls are of the part."""
+
+    _self_schema: ClassVar[Schema]
+    """JSON Schema of the parameters that a rule sees."""
+
+    def __init__(self, part: Any, gate: LocalGate, tool: str) -> None:
+        super().__init__(part)
+        self._self_gate = gate
+        self._self_tool = tool
+
+    async def _self_govern(
+        self,
+        params: Callable[[], Mapping[str, Any]],
+        body: Callable[[], Any],
+        refused: Callable[[str], Any] = str,
+        call_id: str | None = None,
+    ) -> Any:
+        """Decide on a call; return what `body` returns, or what `refused` makes of the refusal.
+
+        Args:
+            params: Returns the parameters that a rule sees.
+            body: Runs the user's part; it may return an awaitable. Its exceptions pass through.
+            refused: Called with the text for the model.
+            call_id: The id of the model's call, where the user's part is given it.
+        """
+        if (output := self_test_output.get()) is not None:
+            return output
+
+        async def run() -> Any:
+            value = body()
+            return await value if inspect.isawaitable(value) else value
+
+        gate, tool = self._self_gate, self._self_tool
+        if gate.retired:
+            return await run()
+        current, fault = local_call.get() or LocalCall(gate.agent), None
+        target = named_target(tool, gate.targets) or DEFAULT_TARGET
+        try:
+            action = Action(tool, target, params(), agent=current.agent, schema=self._self_schema)
+        except Exception as error:
+            _log.error("the call of `%s` could not be understood: %s", tool, traced(error))
+            action, fault = Action(tool, target, agent=current.agent), refusal.UNAVAILABLE
+        origin = Origin(
+            tool_name=tool,
+            tool_call_id=call_id or current.call_id,
+            conversation_id=conversation_of(current.run_config),
+            size=rough_size(action.params),
+        )
+        with at_current_span():
+            call = await gate.governor.authorize(action, origin, fault=fault)
+            if call.refusal is not None:
+                return refused(call.refusal)
+            return await gate.governor.run(call, run, failed=returned_failure)
+
+    def __repr__(self) -> str:
+        return repr(self.__wrapped__)
+
+    def __copy__(self) -> ToolProxy:
+        return type(self)(copy.copy(self.__wrapped__), self._self_gate, self._self_tool)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ToolProxy:
+        return type(self)(copy.deepcopy(self.__wrapped__, memo), self._self_gate, self._self_tool)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if not self._self_gate.is_on_class:
+            raise TypeError("a tool with a gate of its own cannot be pickled: it would come back without")
+        return unwrap, (self.__wrapped__,)
+
+
+def unwrap(part: Any) -> Any:
+    """Return the user's part, whether or not it is behind a proxy."""
+    return part.__wrapped__ if isinstance(part, ToolProxy) else part
+
+
+def gate_of(part: Any) -> LocalGate | None:
+    """Return the gate before a part, if there is one."""
+    return part._self_gate if isinstance(part, ToolProxy) else None
+
 
 _STRING = {"type": "string"}
 _INTEGER = {"type": "integer"}
@@ -60,14 +194,15 @@ class ShellProxy(ToolProxy):
 
     async def __call__(self, request: Any) -> Any:
         request = dataclasses.replace(request, data=copy.deepcopy(request.data))
+        action = request.data.action
         return await self._self_govern(
-            lambda: self._self_params(request.data.action),
+            lambda: {**_given(action, self._self_schema), "command_line": self._self_command_line(action)},
             lambda: self.__wrapped__(request),
             call_id=request.data.call_id,
         )
 
-    def _self_params(self, action: Any) -> dict[str, Any]:
-        return {**_given(action, self._self_schema), "command_line": "\n".join(action.commands)}
+    def _self_command_line(self, action: Any) -> str:
+        return "\n".join(action.commands)
 
 
 class LocalShellProxy(ShellProxy):
@@ -82,8 +217,8 @@ class LocalShellProxy(ShellProxy):
         user=_STRING,
     )
 
-    def _self_params(self, action: Any) -> dict[str, Any]:
-        return {**_given(action, self._self_schema), "command_line": " ".join(action.command)}
+    def _self_command_line(self, action: Any) -> str:
+        return " ".join(action.command)
 
 
 class EditorProxy(ToolProxy):
@@ -110,7 +245,7 @@ class EditorProxy(ToolProxy):
         return await self._self_govern(
             lambda: _given(operation, self._self_schema),
             lambda: method(operation),
-            refused=lambda text: ApplyPatchResult(status="failed", output=text),
+            lambda text: ApplyPatchResult(status="failed", output=text),
         )
 
 
@@ -175,7 +310,7 @@ class ComputerProxy(ToolProxy):
             done = await self._self_govern(
                 lambda: _computer_params(name, positional, named),
                 lambda: method(*positional, **named),
-                refused=_end_the_run,
+                _end_the_run,
             )
             self._self_shown = name == "screenshot"
             return done
@@ -184,12 +319,11 @@ class ComputerProxy(ToolProxy):
 
     def _self_is_result(self) -> bool:
         """Return whether the SDK takes this screenshot as the result of the action before it."""
-        if self._self_screenshots is None:
-            is_result = not self._self_shown
-            self._self_shown = True
-            return is_result
-        self._self_screenshots -= 1
-        return self._self_screenshots < 0
+        if self._self_screenshots is not None:
+            self._self_screenshots -= 1
+            return self._self_screenshots < 0
+        is_result, self._self_shown = not self._self_shown, True
+        return is_result
 
 
 _POSITIONAL = {
@@ -248,7 +382,7 @@ class LocalToolKind(NamedTuple):
 
     @property
     def schema(self) -> Schema:
-        """JSON Schema of what a rule sees of a call."""
+        """Return the JSON Schema of what a rule sees of a call."""
         return self.proxy._self_schema
 
 

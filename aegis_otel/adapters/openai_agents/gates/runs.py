@@ -1,20 +1,36 @@
-"""The id of a run of the SDK, which goes with the run when it is saved and resumed.
+"""The id of a run of the SDK, and marks on its calls; both go with the run when it is saved and resumed.
 
-The SDK has none: a trace may hold many runs, tracing may be off, and some providers number the ids of calls
-anew in each conversation. So a run is given one with its first call. It is kept with the run's context,
+The SDK has no such id: a trace may hold many runs, tracing may be off, and some providers number the ids of
+calls anew in each conversation. So a run is given one with its first call. It is kept with the run's context,
 shared with the contexts that the SDK derives from it, and written into the saved state of a run that waits
 for a human.
 """
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 from uuid import uuid4
+
+from aegis_otel.governance.interruptions import Interruptions, ShownCall
 
 RUN_ATTRIBUTE = "_aegis_run"
 """The attribute of a context that holds its `Run`."""
 _LONGEST_ID = 64
 _MOST_MARKS = 10_000
+
+
+class Mark(StrEnum):
+    """A fact about a call, by which a yes out of a saved run counts for a tool's own question."""
+
+    PAUSED = "call"
+    """The run was paused for the call, in a governed process."""
+    PAUSED_AGAIN = "asked"
+    """So it was, for a call out of a saved text: only a yes to the call vouches for it."""
+    APPROVED = "yes"
+    """A human said yes to the call, in a governed process."""
+    ALWAYS_APPROVED = "always"
+    """A human said yes to every call of the tool by that agent, in a governed process."""
 
 
 class Run:
@@ -25,10 +41,23 @@ class Run:
         self.restored = marks is not None
         """True where the run comes from a saved text, which somebody may have changed."""
         self.marks = marks if marks is not None else set()
-        """Keyed digests of facts about the calls of the run; they are saved with it. Whoever changes the
-        saved text can take one away, and is asked again, but cannot make one."""
+        """Keyed digests of the marks on calls. Whoever changes the saved text can take one away, and is
+        asked again, but cannot make one."""
         self.paused: set[str] = set()
         """Ids of calls that were put to a human in this process."""
+
+    def add(self, mark: Mark, call: ShownCall, interruptions: Interruptions) -> None:
+        """Mark a call; without a key nothing is marked, and a saved yes is asked for again."""
+        if (digest := self._digest(mark, call, interruptions)) is not None:
+            self.marks.add(digest)
+
+    def has(self, mark: Mark, call: ShownCall, interruptions: Interruptions) -> bool:
+        """Return whether a call has a mark."""
+        return self._digest(mark, call, interruptions) in self.marks
+
+    def _digest(self, mark: Mark, call: ShownCall, interruptions: Interruptions) -> str | None:
+        about = (call.tool, call.agent) if mark is Mark.ALWAYS_APPROVED else call
+        return interruptions.run_digest(self.id, mark.value, *about)
 
     def saved(self) -> dict[str, Any]:
         """Return the run as it stands in a saved state."""
@@ -48,10 +77,10 @@ class Run:
 
 def run_of(context: object) -> Run:
     """Return the run of a context, and begin one where there is none."""
-    kept = vars(context)
-    run: Run | None = kept.get(RUN_ATTRIBUTE)
+    fields = vars(context)
+    run: Run | None = fields.get(RUN_ATTRIBUTE)
     if run is None:
-        run = kept[RUN_ATTRIBUTE] = Run()
+        run = fields[RUN_ATTRIBUTE] = Run()
     return run
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agents.tracing import Span, TracingProcessor, get_trace_provider
@@ -37,17 +37,14 @@ INSTRUMENTORS = (
 def bridged_elsewhere(ours: TracingProcessor, kin: type[TracingProcessor]) -> SpanOf | None:
     """Return how to find the span of another bridge of the SDK's traces; None where there is no other.
 
-    The SDK lists its processors nowhere in public. Where they cannot be read, none is found.
-
     Args:
         ours: The processor that asks.
         kin: Its class; of several, the one registered first bridges.
     """
-    provider = get_trace_provider()
-    if _known(provider) is not None:
+    if _known(get_trace_provider()) is not None:
         return _current
     ours_passed = False
-    for processor in getattr(getattr(provider, "_multi_processor", None), "_processors", ()):
+    for processor in registered_processors():
         if isinstance(processor, kin):
             ours_passed = ours_passed or processor is ours
             if not ours_passed:
@@ -55,6 +52,11 @@ def bridged_elsewhere(ours: TracingProcessor, kin: type[TracingProcessor]) -> Sp
         elif (known := _known(processor)) is not None:
             return _current if known.attaches else _looked_up(processor)
     return None
+
+
+def registered_processors() -> Sequence[TracingProcessor]:
+    """Return the registered processors, which the SDK lists nowhere in public; none if it has none."""
+    return getattr(getattr(get_trace_provider(), "_multi_processor", None), "_processors", ())
 
 
 def _known(thing: object) -> Instrumentor | None:

@@ -11,6 +11,7 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 
 from aegis_otel import AuditError, Policy
 from aegis_otel.adapters.openai_agents import answered_by
+from aegis_otel.governance.interruptions import ShownCall
 from tests.support.kit import Bench
 
 BENCH = Callable[..., Bench]
@@ -173,7 +174,7 @@ async def test_an_answer_after_the_call_has_run(asking: BENCH, late: bool) -> No
     state = await desk.state(await desk.paused("pay", to="a"))
     item = state.get_interruptions()[0]
     interruptions = b.runtime.governor.interruptions
-    seen = interruptions.find("c1", "pay", "Desk", item.arguments, run_id=b.row()["run_id"])
+    seen = interruptions.find(ShownCall("c1", "pay", "Desk", item.arguments), b.row()["run_id"])
     assert seen is not None
     state.approve(item)
     await desk.resumed(state)
