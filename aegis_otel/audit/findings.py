@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from aegis_otel.audit import files
+from aegis_otel.audit.journal.files import is_text, shown_name
 from aegis_otel.audit.location import failure
 from aegis_otel.audit.seals.hash_chain import check, stated
 
@@ -79,6 +80,22 @@ class Proof:
 
     def found(self, file: str, what: str, line: int | None = None, byte: int | None = None) -> None:
         self.findings.append(Finding(file, what, line, byte))
+
+    def report(
+        self, file: str, faults: Iterable[str], line: int | None = None, byte: int | None = None
+    ) -> bool:
+        """Add a finding for each fault, and return whether there was none."""
+        before = len(self.findings)
+        self.findings += [Finding(file, what, line, byte) for what in faults]
+        return len(self.findings) == before
+
+    def note_other(self, name: str, *, is_draft: bool) -> None:
+        """Note a file that is no part of an audit; a name that is not UTF-8 is a finding."""
+        if not is_text(name):
+            self.found(shown_name(name), "does not belong to the audit: its name is not UTF-8")
+            return
+        what = "left behind when a process was killed" if is_draft else "does not belong to the audit"
+        self.notes.append(f"{name}: {what}; it is not read")
 
     def open(self, name: str) -> BinaryIO | None:
         """Return a file of the audit; None where there is none, and, with a finding, where it is no file.

@@ -1,7 +1,7 @@
 """The command `aegis` (also `aegis-otel`, beside a program that owns the first name).
 
-Exit codes: 0 done, also where no row matched; 1 something was found, what was named is not there, or it could
-not be done; 2 wrong usage; 3 an invalid policy; 141 the reader of the output is gone, as after `| head`.
+Exit codes: 0 done, also where no row matched; 1 something was found, something named is not there, or the
+command failed; 2 wrong usage; 3 an invalid policy; 141 nobody reads the output any more, as after `| head`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ from aegis_otel.redaction.terminal import escape
 from aegis_otel.version import __version__
 
 _SIGPIPE = 128 + 13
+text_or_json_option = click.option(
+    "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True
+)
 
 
 class LazyGroup(click.Group):
-    """Load a command when it is called for.
+    """Load a command only when it is used.
 
     Args:
         modules: The module that defines each command, by the command's name.
@@ -46,7 +49,7 @@ class LazyGroup(click.Group):
 
 
 class _Main(LazyGroup):
-    """Show an error of ours as a line, not as a traceback."""
+    """Print an expected error as one line, without a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -80,7 +83,7 @@ class _Main(LazyGroup):
 
 
 def _end_without_reader(ctx: click.Context) -> NoReturn:
-    """End in silence, as a program does that SIGPIPE ends: `aegis audit | head` is not a failure."""
+    """End silently, like a program that SIGPIPE ends: `aegis audit | head` is not a failure."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     with contextlib.suppress(OSError, ValueError):  # or Python would try again at its end
         os.dup2(nowhere, sys.stdout.fileno())

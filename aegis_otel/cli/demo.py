@@ -1,4 +1,4 @@
-"""`aegis demo`: let governed agents work, so that there is something to look at.
+"""`aegis demo`: run governed agents, so that there is something to look at.
 
 The demo's programs are in `examples/demo`; the wheel has them as `aegis_otel/_demo`.
 """
@@ -29,15 +29,23 @@ from aegis_otel.redaction.terminal import escape
 _DEFAULT = "aegis_demo_audit"
 _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _ENVIRONMENT = {"OTEL_SERVICE_NAME": "aegis-demo", "OTEL_METRIC_EXPORT_INTERVAL": "5000"}
-"""Set where nothing else is: with the usual interval of a minute, a short demo would be one point."""
+"""Set unless the environment sets them: at the usual interval, a minute, a short demo would be one point."""
 _GRAFANA = 3000
 _PACKAGE = Path(__file__).parents[1]
 
 
-@click.command(short_help="Let agents work, to have something to look at.")
-@click.option("--minutes", type=click.FloatRange(0, 10_000, min_open=True), default=1.0, show_default=True)
+@click.command(short_help="Run demo agents, to have something to look at.")
+@click.option(
+    "--minutes",
+    metavar="N",
+    type=click.FloatRange(0, 10_000, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="How long to run.",
+)
 @click.option(
     "--rate",
+    metavar="N",
     type=click.FloatRange(0, 200, min_open=True),
     default=5.0,
     show_default=True,
@@ -48,14 +56,14 @@ _PACKAGE = Path(__file__).parents[1]
     metavar="URL",
     help=f"Send the signals there over OTLP, such as http://localhost:4318.  [default: {_ENDPOINT}]",
 )
-@click.option("--path", metavar="DIR", help=f"The audit, a new directory.  [default: {_DEFAULT}]")
-@click.option("--seed", type=int, default=1, show_default=True, help="Another seed is another story.")
+@click.option("--path", metavar="DIR", help=f"A new directory for the audit.  [default: {_DEFAULT}]")
+@click.option("--seed", metavar="N", type=int, default=1, show_default=True, help="Choose what happens.")
 def demo(*, minutes: float, rate: float, endpoint: str | None, path: str | None, seed: int) -> None:
-    """Let four agents work for a while, under a policy, and say where to look at what they did.
+    """Run four agents under a policy for a while, and print where to look at what they did.
 
-    Everything is real but the model, which is scripted, and the tools, which do nothing: searches run,
-    refunds are approved, denied or left unanswered, tools fail, deletions are blocked, the policy is changed
-    halfway, a process dies. The same --seed is the same story. Ctrl-C ends it early.
+    All of it is real, except that the model is scripted and the tools do nothing. Searches run, refunds are
+    approved, denied or left unanswered, tools fail, deletions are blocked, the policy is changed halfway,
+    and a process dies. The same --seed gives the same story. Ctrl-C ends it early.
     """
     audit = _new_directory(path)
     for name, value in _ENVIRONMENT.items():
@@ -107,19 +115,18 @@ def _load(name: str) -> ModuleType:
 
 
 def _new_directory(path: str | None) -> Path:
-    """Return where the audit goes: never where there is another one, whose calls were real.
+    """Return the directory for the audit: never that of another audit, whose calls were real.
 
     Raises:
         ConfigError: there is something at the place that was given.
     """
     if path is not None:
         if address(path) is not None:
-            raise ConfigError("the audit of a demo is a directory of this machine: give --path DIR")
+            raise ConfigError("the audit of a demo must be a directory on this machine: give --path DIR")
         directory = locate(path)
         if not _is_free(directory):
             raise ConfigError(
-                f"`{directory}` is there already, or may not be looked into: a demo needs a new directory "
-                "for its audit"
+                f"`{directory}` exists already, or cannot be read: a demo needs a new directory for its audit"
             )
         return directory
     number = 1
@@ -152,7 +159,7 @@ def _check_endpoint(endpoint: str) -> None:
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise AegisError(
-            f"nobody takes signals at `{endpoint}` ({why}): start a collector there first"
+            f"nothing receives signals at `{endpoint}` ({why}): start a collector there first"
         ) from error
 
 

@@ -1,10 +1,11 @@
-"""Import the agent that MODULE:AGENT names, for the commands that inspect one."""
+"""Import the agent that MODULE:AGENT names, for the commands that inspect an agent."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
 import sys
+from operator import attrgetter
 from typing import Any
 
 import click
@@ -24,13 +25,10 @@ def load_agent(target: str) -> Any:
     module, _, path = target.partition(":")
     if not module or not path:
         raise click.UsageError(f"`{escape(target)}` is not MODULE:AGENT, such as `shop.agents:clerk`")
-    found: Any
     sys.path.insert(0, "")  # as `python -m` does
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what it prints is not part of the report
-            found = importlib.import_module(module)
-        for name in path.split("."):
-            found = getattr(found, name)
+            found = attrgetter(path)(importlib.import_module(module))
     except SystemExit as end:  # as from a script: its exit code would be taken for the command's
         raise click.UsageError(
             f"`{escape(target)}` cannot be loaded: importing `{escape(module)}` ends the program "

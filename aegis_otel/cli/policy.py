@@ -1,4 +1,4 @@
-"""`aegis policy`: check a policy before it is in force, and print its JSON Schema for editors."""
+"""`aegis policy`: check a policy before it is used, and print the JSON Schema of policies for editors."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aegis_otel.cli import text_or_json_option
 from aegis_otel.cli.load_agent import load_agent
 from aegis_otel.errors import PolicyError, Problem
 from aegis_otel.redaction.terminal import escape
@@ -22,14 +23,9 @@ if TYPE_CHECKING:
     from aegis_otel.policy.lint.finding import Finding
 
 
-_FORMAT = click.option(
-    "--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True
-)
-
-
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """Collect no cycles: all of a policy is in use, and the search would take a tenth of the time."""
+def _without_gc() -> Iterator[None]:
+    """Collect no garbage: all of a policy is in use, and the search would take a tenth of the time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -41,37 +37,38 @@ def _uncollected() -> Iterator[None]:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def policy() -> None:
-    """Check policies."""
+    """Check policies before they are used."""
 
 
-@policy.command()
+@policy.command(short_help="Find errors and likely mistakes in a policy.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--tools",
     metavar="FILE",
     type=click.File("rb"),
-    help="Hold the policy against tools: what `aegis policy tools` writes, MCP's `tools/list`, a list of "
-    "OpenAI's, or schemas of parameters by the name of each tool (JSON).",
+    help="Check against these tools (JSON): the output of `aegis policy tools`, of MCP's `tools/list`, a "
+    "list of tools as for OpenAI's API, or an object of JSON Schemas by tool name.",
 )
 @click.option(
-    "--agent", metavar="MODULE:AGENT", help="Hold it against the tools of an agent; this runs MODULE's code."
+    "--agent", metavar="MODULE:AGENT", help="Check against the tools of this agent; this runs MODULE's code."
 )
-@click.option("--strict", is_flag=True, help="Exit 1 on warnings, too.")
-@_FORMAT
+@click.option("--strict", is_flag=True, help="Exit with 1 for warnings, too.")
+@text_or_json_option
 @click.pass_context
 def check(
     ctx: click.Context, /, *, files: tuple[Path, ...], tools: Any, agent: str | None, strict: bool, form: str
 ) -> None:
-    """Load the policy in FILE and report what is probably not meant.
+    """Load the policy in FILE and report errors and likely mistakes.
 
-    Several files are merged, the first file's rules first.
+    Several files are merged, with the rules of the first file first.
 
     \b
     Exit codes:
       0  the policy is valid; there may be warnings
-      1  it loads, but has an error of the table in docs/policy.md; with --strict, also for a warning
+      1  the policy loads, but the check found an error (see docs/policy.md),
+         or with --strict a warning
       2  wrong usage
-      3  it is not valid
+      3  the policy is not valid
     """
     from aegis_otel.policy import Policy
     from aegis_otel.policy.lint import lint
@@ -81,7 +78,7 @@ def check(
         raise click.UsageError("--tools and --agent exclude each other")
     known = _read(tools.read()) if tools is not None else None if agent is None else _inventory(agent)
     try:
-        with _uncollected():
+        with _without_gc():
             loaded = Policy.from_yaml_files(*files)
             findings = lint(loaded, known)
     except PolicyError as error:
@@ -101,23 +98,24 @@ def check(
 
 @policy.command()
 def schema() -> None:
-    """Print the JSON Schema of a policy file."""
+    """Print the JSON Schema of policy files."""
     from aegis_otel.policy.loading.schema import json_schema
 
     _print_json(json_schema())
 
 
-@policy.command()
+@policy.command(short_help="List an agent's tools, for `policy check --tools`.")
 @click.argument("target", metavar="MODULE:AGENT")
 @click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write it there.  [default: the terminal]"
+    "--out", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write to FILE instead."
 )
 @click.pass_context
 def tools(ctx: click.Context, target: str, out: Path | None) -> None:
-    """Write an agent's tools as JSON, for `policy check --tools`.
+    """Print an agent's tools as JSON, for `aegis policy check --tools`.
 
-    These are all the tools that it can reach: by handoffs, in agents as tools, and of MCP servers, which are
-    connected for that. Importing MODULE runs its code. Exit code 1: a server's tools could not be listed.
+    These are all tools that the agent can reach: also by handoffs, through agents that are tools, and on
+    MCP servers, to which it connects. Importing MODULE runs its code. If a server's tools cannot be listed,
+    the exit code is 1.
     """
     known = _inventory(target)
     listed = [tool._asdict() for tool in known.tools]
@@ -180,12 +178,12 @@ def _report(loaded: Policy, findings: Iterable[Finding]) -> dict[str, Any]:
         "digest": loaded.digest,
         "findings": [
             {
-                "severity": finding.severity.value,
-                "kind": finding.kind,
-                "message": finding.message,
-                **finding.place._asdict(),
-                "suggestion": finding.suggestion,
+                "severity": each.severity.value,
+                "kind": each.kind,
+                "message": each.message,
+                **each.place._asdict(),
+                "suggestion": each.suggestion,
             }
-            for finding in findings
+            for each in findings
         ],
     }

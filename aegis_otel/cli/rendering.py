@@ -1,4 +1,4 @@
-"""Print tables, bars and progress on a terminal. Values are text of agents and models: none acts on it.
+"""Print tables, bars and progress on a terminal. Values come from agents and models, so all are escaped.
 
 A pipe or a file takes lines of any length; a terminal, or `COLUMNS`, limits them. `click.echo` leaves out
 colours where nobody sees them.
@@ -14,6 +14,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import click
@@ -24,22 +25,16 @@ from aegis_otel.redaction.terminal import escape
 
 MONITOR = "(monitor)"
 NOT_ENFORCED = "decided and recorded, not enforced"
-_UNBOUNDED = 1_000_000
-"""The columns of a pipe or a file."""
-_USUAL = 80
-"""The columns of a terminal that does not know its size."""
-_GAP = 2
-"""Columns between two columns of a table, and of both its edges together."""
-_WIDE = 120
-"""Columns of a terminal from which on lines of the widest table may be broken."""
-_LONGEST = 60
-"""Characters of one value that are shown on a terminal; `--format json` has all of them."""
+_UNBOUNDED = 1_000_000  # columns of a pipe or a file
+_USUAL = 80  # columns of a terminal that does not know its size
+_GAP = 2  # columns between two columns of a table, and of both its edges together
+_WIDE = 120  # columns of a terminal from which on lines of the widest table may be broken
+_LONGEST = 60  # characters of a value that a terminal is shown; `--format json` has all of them
 _LONGEST_IN_A_PIPE = 1_000
 _LONGEST_ID = 16
 _LONGEST_BAR = 40
 _SHORTEST_BAR = 4
-_NAMES = 16
-"""The least columns of the names beside bars."""
+_NAMES = 16  # the fewest columns of the names beside bars
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00")
 _STYLES: dict[str, dict[str, Any]] = {
     "LOW": {"fg": "green"},
@@ -94,8 +89,9 @@ def _mode(row: Row) -> list[str]:
     return [MONITOR] if is_monitored(row) else []
 
 
-def _end(value: str | None) -> str | None:
+def _conversation_end(row: Row) -> str | None:
     """Return the end of a long id, which distinguishes it from others."""
+    value: str | None = row["conversation_id"]
     return value if value is None or len(value) <= _LONGEST_ID else f"...{value[-_LONGEST_ID + 3 :]}"
 
 
@@ -105,8 +101,8 @@ def _end(value: str | None) -> str | None:
 class _Column(NamedTuple):
     header: str
     value: Callable[[Row], str | None]
-    whole: bool = False
-    """Never broken into lines: its values are short."""
+    is_whole: bool = False
+    """Whether its values are so short that they are never broken into lines."""
     below: Callable[[Row], Sequence[str | None]] = lambda _: ()
     """What stands under the value, a line each."""
 
@@ -118,34 +114,22 @@ _DECISION = _Column("Decision", lambda row: row["human_decision"] or row["approv
 _ID = _Column("ID", lambda row: row["decision_id"][-8:], True)
 _AGENT = _Column("Agent", lambda row: row["agent_name"])
 _CONVERSATION = _Column("Conversation", lambda row: row["conversation_id"])
-_SHORT_CONVERSATION = _Column("Conversation", lambda row: _end(row["conversation_id"]))
 _ACTION = _Column("Action -> Target", action)
+_TIME = _Column("Time (UTC)", _time, True)
 _SHORT_TIME = _Column("Time (UTC)", lambda row: _time(row)[5:16], True)
 
-_WIDEST = (
-    *(_Column("Time (UTC)", _time, True), _AGENT, _CONVERSATION, _ACTION, _RISK, _DECISION, _RULE, _RESULT),
-    _ID,
-)
-_WIDE_TABLE = tuple(_SHORT_CONVERSATION if column is _CONVERSATION else column for column in _WIDEST)
+_WIDEST = (_TIME, _AGENT, _CONVERSATION, _ACTION, _RISK, _DECISION, _RULE, _RESULT, _ID)
+_WIDE_TABLE = (*_WIDEST[:2], _CONVERSATION._replace(value=_conversation_end), *_WIDEST[3:])
 _NARROW_TABLE = (
-    _SHORT_TIME,
-    _AGENT._replace(below=lambda row: [_end(row["conversation_id"])]),
-    _ACTION,
-    _RISK,
-    _RULE._replace(below=_mode),
-    _RESULT,
-    _ID,
+    *(_SHORT_TIME, _AGENT._replace(below=lambda row: [_conversation_end(row)]), _ACTION, _RISK),
+    *(_RULE._replace(below=_mode), _RESULT, _ID),
 )
 _SMALLEST_TABLE = (
     _SHORT_TIME,
     _Column(
         "Action -> Target\n(Rule)",
         action,
-        below=lambda row: [
-            f"({row['matched_rule'] or '-'})",
-            row["agent_name"],
-            _end(row["conversation_id"]),
-        ],
+        below=lambda row: [f"({row['matched_rule'] or '-'})", row["agent_name"], _conversation_end(row)],
     ),
     _Column("Result\nRisk", _RESULT.value, True, lambda row: [row["risk_level"] or "-", *_mode(row)]),
     _ID,
@@ -172,7 +156,7 @@ def print_rows(rows: Sequence[Row], total: int) -> None:
         columns = [each for each in chosen if has_conversations or each.header != _CONVERSATION.header]
         cells = [[column.header, *(_cell(column, row, longest) for row in rows)] for column in columns]
         is_small = _DECISION not in columns
-        sizes = _sizes(cells, [column.whole for column in columns], room)
+        sizes = _sizes(cells, [column.is_whole for column in columns], room)
         may_break = is_small or (chosen is _WIDE_TABLE and room >= _WIDE)
         if sizes and (may_break or sum(map(_longest_line, cells)) + _GAP * len(cells) <= room):
             echo(_table(cells, sizes))
@@ -236,7 +220,7 @@ def print_bars(title: str, bars: Sequence[tuple[str, int]]) -> None:
     column = max(_NAMES, *map(_width, names))
     digits = len(str(most))
     longest = max(_SHORTEST_BAR, min(_LONGEST_BAR, terminal_width() - column - digits - 3))
-    mark = _drawn("\N{BOX DRAWINGS HEAVY HORIZONTAL}", "#")
+    mark = _drawable("\N{BOX DRAWINGS HEAVY HORIZONTAL}", "#")
     lines = [click.style(f"\n{title}", bold=True)]
     for name, (_, count) in zip(names, bars, strict=True):
         bar = click.style(mark * round(longest * count / most), fg="cyan")
@@ -245,24 +229,20 @@ def print_bars(title: str, bars: Sequence[tuple[str, int]]) -> None:
 
 
 def _table(cells: Sequence[Sequence[str]], sizes: Sequence[int], numeric: Sequence[bool] = ()) -> str:
-    """Return a table of columns of those widths, with a rule below the header."""
+    """Return a table of columns of these widths, with a rule below the header."""
     right = numeric or [False] * len(cells)
     lines = [""]
     for number, row in enumerate(zip(*cells, strict=True)):
-        parts = [_wrapped(cell, size) for cell, size in zip(row, sizes, strict=True)]
-        high = max(map(len, parts))
+        parts = list(map(_wrapped, row, sizes))
         if number == 0:  # headers stand on the rule
+            high = max(map(len, parts))
             parts = [
                 [""] * (high - len(part)) + [click.style(each, bold=True) for each in part] for part in parts
             ]
-        for index in range(high):
-            line = [
-                _padded(part[index] if index < len(part) else "", size, end)
-                for part, size, end in zip(parts, sizes, right, strict=True)
-            ]
-            lines.append(f" {'  '.join(line)}".rstrip())
+        wrapped = zip_longest(*parts, fillvalue="")
+        lines += [f" {'  '.join(map(_padded, line, sizes, right))}".rstrip() for line in wrapped]
         if number == 0:
-            lines.append(f" {_drawn(chr(0x2500), '-') * (sum(sizes) + _GAP * (len(sizes) - 1))}")
+            lines.append(f" {_drawable(chr(0x2500), '-') * (sum(sizes) + _GAP * (len(sizes) - 1))}")
     return "\n".join([*lines, ""])
 
 
@@ -313,7 +293,7 @@ def _wrapped(cell: str, size: int) -> list[str]:
 
 
 def plural(count: int, noun: str) -> str:
-    """Return the count and its noun: `1 call`, `2 calls`."""
+    """Return a count with its noun: `1 call`, `2 calls`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
@@ -366,8 +346,8 @@ def _width(text: str) -> int:
     )
 
 
-def _drawn(char: str, instead: str) -> str:
-    """Return a character where standard output can show it, else another one."""
+def _drawable(char: str, instead: str) -> str:
+    """Return a character if standard output can show it, else another one."""
     try:
         char.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:

@@ -8,22 +8,13 @@ import click
 
 from aegis_otel.audit.keys import check_identity
 from aegis_otel.audit.query.filters import compile_filters
-from aegis_otel.cli.audit.options import (
-    STDOUT,
-    address_given,
-    audit_id_option,
-    expected_audit,
-    fetch_others,
-    find_audit,
-    open_fetched,
-    path_option,
-    verify_fetched,
-)
+from aegis_otel.cli.audit.options import STDOUT, audit_id_option, path_option
+from aegis_otel.cli.audit.source import expected_audit, find_audit
 from aegis_otel.cli.rendering import plural, progress_bar
 from aegis_otel.redaction.terminal import escape
 
 
-@click.command(short_help="Write a report of the audit.")
+@click.command(short_help="Write an HTML report of the audit.")
 @path_option
 @click.option(
     "-o",
@@ -35,7 +26,7 @@ from aegis_otel.redaction.terminal import escape
     show_default=True,
     help="Where to write the page; `-` is standard output.",
 )
-@click.option("--since", metavar="TIME", help="Calls of this time or later (as for `aegis audit`).")
+@click.option("--since", metavar="TIME", help="Calls from this time on, written as for `aegis audit`.")
 @click.option("--until", metavar="TIME", help="Calls before this time.")
 @click.option("--title", help="The heading of the page.")
 @audit_id_option
@@ -55,16 +46,15 @@ def report(
 ) -> None:
     """Write one HTML page: what was decided, by which rules, for which agents, and what needs attention.
 
-    The page is complete in itself: it needs no network, no script and no other file, prints well, and can be
-    read by this user only. It appears, or replaces an older one, only when it is complete.
-    The exit code is 1 where --verify found something.
+    The page needs no network, no script and no other file, and it prints well. Only this user can read it.
+    It appears, or replaces an older one, once it is complete. If --verify finds something, the exit code
+    is 1.
     """
     condition = compile_filters(None, {"since": since, "until": until})
     if not out:
         raise click.UsageError(f"give the file a name, or `{STDOUT}` for standard output")
-    directory = find_audit(path)
-
-    check_identity(directory, expected_audit(audit_id, path))
+    source = find_audit(path)
+    check_identity(source.directory, expected_audit(audit_id, path))
 
     from aegis_otel.audit.answers.answer_check import unproven_answers
     from aegis_otel.audit.query.connection import problems, unreadable_lines
@@ -72,20 +62,20 @@ def report(
     from aegis_otel.report.page import LONGEST_TITLE, TITLE, ReportScope, read_proof, render_page
     from aegis_otel.report.queries import ReportQueries
 
-    fetched = fetch_others(directory)  # once: the rows that are shown are those that were verified
+    source.fetch()  # once: the rows that are shown are those that were verified
     proof = None
     if verifies:
         with progress_bar("Verifying") as progress:
-            proof = verify_fetched(directory, fetched, progress=progress)
-    audit = open_fetched(directory)
+            proof = source.verify(progress=progress)
+    audit = source.open()
     left_out = problems(audit)
     if unreadable := unreadable_lines(audit):
         left_out.append(f"journal lines that cannot be read: {unreadable}")
     ((total,),) = audit.execute("SELECT count(*) FROM audit").fetchall()
     page = render_page(
-        ReportQueries(audit, condition, unproven_answers(directory)),
-        read_proof(directory, left_out, proof, total, mirrors=address_given() is not None),
-        ReportScope((title or TITLE)[:LONGEST_TITLE], str(directory), since, until, datetime.now(UTC)),
+        ReportQueries(audit, condition, unproven_answers(source.directory)),
+        read_proof(source.directory, left_out, proof, total, mirrors=source.is_shared),
+        ReportScope((title or TITLE)[:LONGEST_TITLE], str(source.directory), since, until, datetime.now(UTC)),
     )
     if out == STDOUT:
         click.echo(page, nl=False)

@@ -61,24 +61,24 @@ class ProofState(NamedTuple):
 
     @property
     def unsealed(self) -> int:
-        """Return the number of rows that are in the journal only."""
+        """The number of rows that are in the journal only."""
         return max(self.total - self.sealed, 0)
 
     @property
     def findings(self) -> list[str]:
-        """Return what the verification found, a sentence each."""
+        """What the verification found, a sentence each."""
         return [] if self.verified is None else [str(each) for each in self.verified.findings]
 
     @property
     def unproven(self) -> list[str]:
-        """Return what the verification could not prove, a sentence each."""
+        """What the verification could not prove, a sentence each."""
         # The options that it names are those of `aegis audit verify`, not of `aegis report`.
         advice = ": `aegis audit verify` proves it with "
         return [] if self.verified is None else [s.replace(": give ", advice) for s in self.verified.unproven]
 
     @property
     def sentence(self) -> str:
-        """Return the result of the verification in one line."""
+        """The result of the verification in one line."""
         if self.verified is None:
             return "Not verified for this page: run `aegis report --verify` or `aegis audit verify`."
         if self.findings:
@@ -108,10 +108,8 @@ def read_proof(
     for mirror in find_mirrors(directory) if mirrors else ():
         with suppress(AuditError):  # a mirror that cannot be read is among the problems already
             segments += live_segments(read_seals(mirror))
-    sealed = sum(each.rows for each in segments)
-    return ProofState(
-        len(seals), seals[-1] if seals else None, sealed, len(segments), total, problems, verified
-    )
+    last, sealed = seals[-1] if seals else None, sum(each.rows for each in segments)
+    return ProofState(len(seals), last, sealed, len(segments), total, problems, verified)
 
 
 def render_page(queries: ReportQueries, proof: ProofState, scope: ReportScope) -> str:
@@ -125,7 +123,7 @@ def render_page(queries: ReportQueries, proof: ProofState, scope: ReportScope) -
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "value": _value, "number": _number, "seconds": _seconds, "moment": _moment, "kinds": _kinds
+        "value": _value, "number": "{:,}".format, "seconds": _seconds, "moment": _moment, "kinds": _kinds
     }  # fmt: skip
     environment.globals |= {"plural": plural, "stacked": stacked}
     style = files(__package__ or "").joinpath("style.css").read_text(encoding="utf-8")
@@ -154,14 +152,8 @@ def _value(value: str | None, longest: int = _LONGEST_VALUE) -> Markup:
     shown = Markup.escape(escape(value[:longest])).replace("_", Markup("_<wbr>"))
     if len(value) <= longest:
         return Markup("<bdi>{}</bdi>").format(shown)
-    cut = Markup('<span class="none">{} ({:,} characters)</span>').format(
-        "\N{HORIZONTAL ELLIPSIS}", len(value)
-    )
+    cut = Markup('<span class="none">\N{HORIZONTAL ELLIPSIS} ({:,} characters)</span>').format(len(value))
     return Markup("<bdi>{}{}</bdi>").format(shown, cut)
-
-
-def _number(count: int) -> str:
-    return f"{count:,}"
 
 
 def _seconds(time: float | None) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aegis_otel.audit.query.filters import Condition
+from aegis_otel.audit.query.views import ANSWER
 from aegis_otel.report.buckets import FIRST_TIME, KINDS, LAST_TIME, TimeBuckets
 
 if TYPE_CHECKING:
@@ -30,9 +31,7 @@ SELECT cut(result_status) AS status, cut(risk_level) AS risk, cut(approval) AS a
     cut(service) AS service, cut(policy_digest) AS policy, mode = 'monitor' AS monitored,
     human_decision IS NOT NULL AND decision_id IN (FROM unproven_answer) AS unproven,
     CASE result_status {_KIND} ELSE '{KINDS[-1].name}' END AS kind,
-    CASE WHEN result_status = 'pending' THEN 'waiting'
-        WHEN human_decision IS NOT NULL THEN cut(human_decision)
-        WHEN approval_wait_s IS NOT NULL THEN 'none' END AS answer,
+    cut(outcome) AS outcome, cut({ANSWER}) AS answer,
     CASE WHEN epoch_us("timestamp") BETWEEN {FIRST_TIME} AND {LAST_TIME}
         THEN (epoch_us("timestamp") - {{start:d}}) // {{width:d}} END AS bucket,
     count(*) AS calls, min(epoch_us("timestamp")) AS first, max(epoch_us("timestamp")) AS last

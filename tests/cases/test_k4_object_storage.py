@@ -22,9 +22,10 @@ from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.keys import audit_id, load_key
 from aegis_otel.audit.lake.sealing import seal
 from aegis_otel.audit.location import locate
-from aegis_otel.audit.maintenance import object_store, remote_copy
-from aegis_otel.audit.maintenance.remote_copy import fetch, push
+from aegis_otel.audit.maintenance import object_store, upload
+from aegis_otel.audit.maintenance.download import fetch
 from aegis_otel.audit.maintenance.retention import prune
+from aegis_otel.audit.maintenance.upload import push
 from aegis_otel.audit.seals.hash_chain import link, seals_origin
 from aegis_otel.audit.seals.seal_log import read_seals
 from aegis_otel.cli import main as aegis
@@ -229,7 +230,7 @@ def test_k4_a_planted_seal_removes_nothing_that_was_sent(
     bucket: Bucket, machine: Any, monkeypatch: pytest.MonkeyPatch, planted: Callable[[Path], None]
 ) -> None:
     """What was sent is what is left when somebody rewrites the directory: no seal of theirs reaches it."""
-    monkeypatch.setattr(remote_copy, "GRACE", timedelta(0))
+    monkeypatch.setattr(upload, "GRACE", timedelta(0))
     directory = machine("one")
     sent("a")
     sent("b")
@@ -250,7 +251,7 @@ def test_k4_what_retention_removed_is_removed_there_by_who_has_the_key(
     bucket: Bucket, machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process than that with the key cannot tell who signed, and leaves the files where they are."""
-    monkeypatch.setattr(remote_copy, "GRACE", timedelta(0))
+    monkeypatch.setattr(upload, "GRACE", timedelta(0))
     key, _ = make_key(tmp_path / "seals.pem")
     directory = machine("one")
     monkeypatch.setenv("AEGIS_SEAL_KEY", str(key))

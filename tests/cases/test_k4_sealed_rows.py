@@ -162,6 +162,7 @@ def test_k4_an_amended_row_is_protected_as_any_other(tmp_path: Path) -> None:
     journal.close()
     assert seal(audit).problems == []
     sealed(audit, "more")
+    wait_until_seen(audit)
     (row,) = select(audit, "SELECT result_status, duration_s FROM audit WHERE decision_id = 'died'")
     assert row == ("success", 2.0)
     assert verify(audit).findings == []

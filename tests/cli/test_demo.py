@@ -163,7 +163,7 @@ def test_only_a_new_directory_will_do() -> None:
     """What agents really did, and what the demo's did, are never in one audit."""
     Path("audit").mkdir()
     Path("audit/journal").mkdir()
-    for path, said in (("audit", "is there already"), ("s3://bucket/x", "directory of this machine")):
+    for path, said in (("audit", "exists already"), ("s3://bucket/x", "directory on this machine")):
         result = CliRunner().invoke(main, ["demo", "--path", path])
         assert result.exit_code == 2
         assert said in result.stderr
@@ -201,5 +201,5 @@ def test_signals_go_where_they_are_told_to(status: int) -> None:
 def test_an_endpoint_where_nobody_listens_is_said_at_once() -> None:
     ran = command("--endpoint", "http://127.0.0.1:9", "--path", "here", NO_PROXY="*", no_proxy="*")
     assert (ran.returncode, ran.stdout) == (1, "")
-    assert "nobody takes signals at `http://127.0.0.1:9`" in ran.stderr
+    assert "nothing receives signals at `http://127.0.0.1:9`" in ran.stderr
     assert not Path("here").exists()

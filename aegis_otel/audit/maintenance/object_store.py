@@ -1,10 +1,10 @@
-"""Object storage as an audit uses it: bounded in what is read of an object, and in how long is listed."""
+"""Use object storage, with bounds on what is read of an object and on how long a listing takes."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
@@ -15,18 +15,21 @@ from aegis_otel.errors import AegisError, AuditError
 if TYPE_CHECKING:
     from obstore.store import S3Store
 
-
 T = TypeVar("T")
 
 LISTED = timedelta(seconds=60)
-"""So long a listing may take: who answers can say of every page that there is one more."""
+"""The longest that a listing may take: a server can say of every page that there is one more."""
 RETRIED = timedelta(seconds=60)
-"""So long a request is tried again and again before it counts as failed."""
+"""How long a request is tried again before it counts as failed."""
 
 
 @contextmanager
 def reaching(url: str) -> Iterator[S3Store]:
-    """Yield the place; what goes wrong with it is an AuditError."""
+    """Yield the place on object storage.
+
+    Raises:
+        AuditError: the package for it is missing, or the place or a disk refuses what the block does.
+    """
     try:
         from obstore.store import S3Store  # noqa: PLC0415 - an extra
     except ImportError as error:
@@ -37,7 +40,7 @@ def reaching(url: str) -> Iterator[S3Store]:
 
 @contextmanager
 def failing_as(what: str) -> Iterator[None]:
-    """Raise an AuditError, which begins with `what`, for whatever object storage or a disk refuses."""
+    """Raise an AuditError that begins with `what` for whatever object storage or a disk refuses."""
     from obstore.exceptions import BaseError  # noqa: PLC0415 - an extra
 
     try:
@@ -45,17 +48,17 @@ def failing_as(what: str) -> Iterator[None]:
     except AegisError:
         raise
     except BaseError as error:
-        raise AuditError(f"{what}: {_first_line(error)}") from error
+        lines = filter(None, map(str.strip, str(error).splitlines()))
+        raise AuditError(f"{what}: {next(lines, type(error).__name__)}") from error
     except OSError as error:
         raise AuditError(f"{what}: {error}") from error
 
 
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
 def read_object(store: S3Store, name: str, limit: int) -> bytes | None:
-    """Return an object, or None; of one that is longer than `limit`, a beginning that is longer as well."""
+    """Return an object, or None where there is none.
+
+    Of an object with more than `limit` bytes this is a beginning, which is longer than `limit` as well.
+    """
     try:
         return b"".join(chunks_of(store, name, limit))
     except FileNotFoundError:
@@ -63,7 +66,7 @@ def read_object(store: S3Store, name: str, limit: int) -> bytes | None:
 
 
 def chunks_of(store: S3Store, name: str, limit: int) -> Iterator[bytes]:
-    """Yield an object, chunk by chunk, and no more of it once it is longer than `limit`."""
+    """Yield an object chunk by chunk, and stop once it is longer than `limit`."""
     left = limit
     for chunk in store.get(name).stream():
         yield bytes(chunk)
@@ -73,40 +76,34 @@ def chunks_of(store: S3Store, name: str, limit: int) -> Iterator[bytes]:
 
 
 def list_folders(store: S3Store) -> list[str]:
-    """Return the names of the folders at the place, with what leads to them.
+    """Return the paths of the folders at the place.
 
     Raises:
-        TimeoutError: there is more of them, and more.
+        TimeoutError: the listing does not end.
     """
 
-    async def listed() -> list[str]:
+    async def list_all() -> list[str]:
         return list((await store.list_with_delimiter_async())["common_prefixes"])
 
-    return _in_time(listed)
+    return _in_time(list_all())
 
 
 def list_sizes(store: S3Store, folder: str) -> dict[str, int]:
-    """Return the bytes of every object below a folder, by its name in it; raises as `list_folders` does."""
+    """Return the bytes of every object below a folder, by its name in it; errors as for `list_folders`."""
 
-    async def listed() -> dict[str, int]:
-        return {
-            each["path"].partition(folder)[2]: each["size"]
-            async for page in store.list(folder)
-            for each in page
-        }
+    async def list_all() -> dict[str, int]:
+        pages = [page async for page in store.list(folder)]
+        return {each["path"].partition(folder)[2]: each["size"] for page in pages for each in page}
 
-    return _in_time(listed)
+    return _in_time(list_all())
 
 
-def _in_time(listed: Callable[[], Coroutine[None, None, T]]) -> T:
-    """Take a listing, in an event loop of its own since the caller may be in one, and give it up in time."""
-
-    async def bounded() -> T:
-        return await asyncio.wait_for(listed(), LISTED.total_seconds())
-
+def _in_time(listing: Coroutine[None, None, T]) -> T:
+    """Return the result of a listing; its event loop is its own, since the caller may be in one."""
+    bounded = asyncio.wait_for(listing, LISTED.total_seconds())
     with ThreadPoolExecutor(1, "aegis-listing") as pool:
         try:
-            return pool.submit(asyncio.run, bounded()).result()
+            return pool.submit(asyncio.run, bounded).result()
         except TimeoutError:
             what = f"its listing has not ended in {LISTED.total_seconds():g} seconds"
             raise TimeoutError(errno.ETIMEDOUT, what) from None

@@ -1,7 +1,7 @@
-"""Retention: the oldest segments are removed, and a signed seal says which, so that no hole is left.
+"""Remove the oldest segments, with a signed seal that states which, so that the gap is explained.
 
-The seal replaces them by nothing. Its line is the commit; the files go as those of merged segments do: with
-the next sealing or pruning, a minute later at the earliest, when no query reads them any more.
+The seal replaces the segments by nothing. Its line is the commit. The files are removed as those of merged
+segments are: with the next sealing or pruning, at least a minute later, when no query reads them any more.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from aegis_otel.audit.lake.cleanup import clear
 from aegis_otel.audit.location import exists, failure, prepare
 from aegis_otel.audit.seals.seal_log import Removed, Seal, SealLog, Segment, live_segments, locked
 from aegis_otel.audit.seals.signing import Signer, load_signer
-from aegis_otel.audit.verify.seals import check_seals
+from aegis_otel.audit.verify.seals import check_seals, extent
 from aegis_otel.config import SEAL_KEY
 from aegis_otel.errors import AuditError, ConfigError
 
@@ -31,9 +31,9 @@ def oldest(
     """Return the segments that retention removes, the oldest first.
 
     Args:
-        segments: Those that count.
-        keep: A segment goes when all its rows are older.
-        max_bytes: So much is kept; of what is more, the oldest goes.
+        segments: The segments that no seal replaced.
+        keep: A segment is removed once all its rows are older.
+        max_bytes: The most bytes that are kept; beyond them the oldest segments are removed.
     """
     before = "" if keep is None else f"{datetime.now(UTC) - keep:%Y-%m-%dT%H:%M:%S.%f}+00:00"
     most = float("inf") if max_bytes is None else max_bytes
@@ -48,20 +48,19 @@ def oldest(
 
 
 class Pruned(NamedTuple):
-    """What a pruning did."""
+    """The result of a pruning."""
 
     seal: Seal | None
-    """The seal that says what was removed; None where there was nothing to remove."""
+    """The seal that states what was removed; None where there was nothing to remove."""
     expired: int
-    """Questions that nobody had answered, and that ended."""
+    """The number of questions that nobody had answered, and that ended as expired."""
 
 
 def prune(directory: Path, *, keep: timedelta | None = None, max_bytes: int | None = None) -> Pruned:
-    """Remove the oldest segments of an audit, in a seal of its own.
+    """Remove the oldest segments of an audit, and write a seal that states it.
 
-    Calls that have waited for a human for longer than `keep` end as expired, so that they can be sealed.
-
-    Safe to be killed, and beside writers, readers and sealers; waits until nobody seals.
+    Calls that have waited for a human for longer than `keep` end as expired, so that they can be sealed. It
+    is safe to kill this, and to run it beside writers, readers and sealers; it waits until nobody seals.
 
     Args:
         directory: The audit's.
@@ -93,7 +92,7 @@ def _prune(directory: Path, sign: Signer, keep: timedelta | None, max_bytes: int
         assert log is not None, "it was waited for"
         proof = Proof(directory, audit=log.audit)
         check_seals(proof, [])
-        if proof.findings:  # what a planted seal says is old may be of today
+        if proof.findings:  # a planted seal may give a segment of today an old time
             raise AuditError(
                 f"the seals of `{directory}` contradict each other, and nothing was removed: "
                 f"{proof.findings[0]} (see `aegis audit verify`)"
@@ -105,22 +104,12 @@ def _prune(directory: Path, sign: Signer, keep: timedelta | None, max_bytes: int
 
 def _removal(log: SealLog, chosen: list[Segment], keep: timedelta | None, max_bytes: int | None) -> Seal:
     numbers = tuple(sorted(each.segment for each in chosen))
-    times = [time for each in chosen for time in (each.first, each.last) if time is not None]
     reasons = [] if keep is None else [f"{keep / timedelta(days=1):g} days are kept"]
     reasons += [] if max_bytes is None else [f"{max_bytes} bytes are kept"]
-    return msgspec.structs.replace(
-        log.next(),
-        replaces=numbers,
-        removed=Removed(
-            segments=numbers,
-            rows=sum(each.rows for each in chosen),
-            first=min(times, default=None),
-            last=max(times, default=None),
-            why=", ".join(reasons),
-        ),
-    )
+    removed = Removed(numbers, *extent(chosen), ", ".join(reasons))
+    return msgspec.structs.replace(log.next(), replaces=numbers, removed=removed)
 
 
 def _end(segment: Segment) -> str:
-    """When its last row is of; of rows without a time, the end of their day."""
+    """Return the time of the last row; for rows without a time, the end of their day."""
     return segment.last or f"{segment.day}T23:59:59.999999+00:00"

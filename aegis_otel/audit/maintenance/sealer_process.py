@@ -1,4 +1,4 @@
-"""Seal one audit and send what is sealed to object storage: a process that `audit.journal.sealer` starts."""
+"""Seal an audit and send what is sealed, in the process that `audit.journal.sealer` starts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 import msgspec
 
 from aegis_otel.audit.lake.sealing import seal
-from aegis_otel.audit.maintenance.remote_copy import push
+from aegis_otel.audit.maintenance.upload import push
 from aegis_otel.errors import AegisError
 
 
 def main() -> None:
-    """Seal the directory of the arguments; write its seals to stdout and what was wrong to stderr."""
+    """Seal and send the audit that the arguments name; write the seals to stdout and problems to stderr."""
     directory = Path(sys.argv[1])
     address = sys.argv[2] if len(sys.argv) > 2 else None
     with contextlib.suppress(OSError):
@@ -26,14 +26,12 @@ def main() -> None:
         sys.exit(str(error))
     for each in report.seals:
         sys.stdout.write(msgspec.json.encode(each).decode() + "\n")
-    for problem in report.problems:
-        sys.stderr.write(f"{problem}\n")
+    sys.stderr.writelines(f"{problem}\n" for problem in report.problems)
     try:
         problems = push(directory, address)
     except AegisError as error:
-        problems = [str(error)]  # the seals are made and told; what was not sent is sent next time
-    for problem in problems:
-        sys.stderr.write(f"{problem}\n")
+        problems = [str(error)]  # what was not sent is sent next time
+    sys.stderr.writelines(f"{problem}\n" for problem in problems)
 
 
 if __name__ == "__main__":

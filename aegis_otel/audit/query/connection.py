@@ -1,8 +1,8 @@
-"""The audit as SQL: an in-memory DuckDB whose view `audit` has one row for each call, live.
+"""Open the audit as SQL: an in-memory DuckDB whose view `audit` has one row for each call, live.
 
-Nothing is copied and no database file exists: the view reads the sealed segments and the journal whenever it
-is queried, so it shows a call as soon as it is decided, and no reader stands in the way of a writer, of a
-sealer or of another reader.
+Nothing is copied and no database file exists. The view reads the sealed segments and the journal whenever it
+is queried, so it shows a call as soon as it is decided, and a reader never blocks a writer, a sealer or
+another reader.
 
 Each call is seen once. A query takes the seals that were made a second before it began. It reads the segments
 that these name and none of them replaced, and the journal files that none of them covers. What such a seal
@@ -119,10 +119,7 @@ SELECT {columns} FROM (
 
 _TYPED = ", ".join(
     f"NULL::{sql_type} AS {quoted(name)}"
-    for name, sql_type in (
-        ("filename", "VARCHAR"),
-        *((column.name, column.sql_type) for column in COLUMNS),
-    )
+    for name, sql_type in (("filename", "VARCHAR"), *((column.name, column.sql_type) for column in COLUMNS))
 )
 _EMPTY = f"SELECT {_TYPED} WHERE false UNION ALL BY NAME"  # without `SCHEMA`, which takes less time
 _PARQUET = "allow_empty = true, hive_partitioning = false, filename = true"
@@ -131,7 +128,7 @@ _KEPT_BYTES = 64 << 20
 """Bytes of complete files whose lines are read once a connection: they never change. To fold their calls once
 as well was measured twice and gains nothing: the layers it adds take as long to bind as the folding."""
 _PATIENCE_S = 0.02
-"""So long a writer may take to end a line; a file that is torn by then is read as it is, and not again."""
+"""How long a writer may take to end a line; a file that is torn by then is read as it is, and not again."""
 
 _MIRRORED = """
 UNION ALL SELECT '', {columns} FROM
@@ -147,7 +144,7 @@ def connect(path: str | os.PathLike[str] | None = None) -> duckdb.DuckDBPyConnec
     time of `connect` has the `result_status` `unknown`. The ready views are in `audit.query.views.VIEWS`.
 
     Files that are sealed or merged are removed after a minute. A query that takes longer, or that begins on
-    an older connection in that very moment, may find one gone: it then fails, and is to be run again.
+    an older connection at that very moment, may find one gone: it then fails, and has to be run again.
 
     Args:
         path: The audit directory. Default: `AEGIS_AUDIT_DIR`, else `aegis_audit`. For `s3://bucket/prefix`,
@@ -157,14 +154,14 @@ def connect(path: str | os.PathLike[str] | None = None) -> duckdb.DuckDBPyConnec
         A connection to an in-memory database of its own; nothing done in it changes the audit.
 
     Raises:
-        AuditError: when there is no audit at that place, or it cannot be read.
+        AuditError: there is no audit at that place, or it cannot be read.
     """
     import duckdb as _relations  # noqa: F401, PLC0415 - a connection then has `sql()` and its like
 
     directory, url = locate(path), address(path)
     unfetched: list[str] = []
     if url is not None:
-        from aegis_otel.audit.maintenance.remote_copy import fetch  # noqa: PLC0415 - asyncio, for few
+        from aegis_otel.audit.maintenance.download import fetch  # noqa: PLC0415 - asyncio, for few
 
         unfetched = fetch(directory, url)
     if not exists(directory):
@@ -176,31 +173,31 @@ def connect(path: str | os.PathLike[str] | None = None) -> duckdb.DuckDBPyConnec
 
 
 def open_view(directory: Path, *, keep: bool = True, mirrors: bool = False) -> duckdb.DuckDBPyConnection:
-    """Open an audit as `connect` does, also where there is none yet: the view is empty until there is.
+    """Open an audit as `connect` does, with the view `audit` alone, which is empty if there is no audit yet.
 
-    It has no ready views: to make them takes longer than most queries.
+    To make the other views takes longer than most queries.
 
     Args:
         keep: Read the lines of complete files now, and not again for every query.
-        mirrors: Show what others have sealed at the same address, as it was fetched. Only for who names the
-            audit by its address: `mirror/` beside a local lake is none of ours, and is not read.
+        mirrors: Show what others have sealed at the same address, as it was fetched. This is only for callers
+            who name the audit by its address: a `mirror/` beside a local lake is foreign, and is not read.
     """
     exists(directory)
     lake = scan_lake(directory)
-    fetched, problems = _look_at_mirrors(directory) if mirrors else ({}, [])
-    segments, problems = [*lake.segments, *fetched.values()], [*lake.problems, *problems]
+    fetched, problems = _scan_mirrors(directory) if mirrors else ({}, [])
+    problems = [*lake.problems, *problems]
     journal = directory / JOURNAL
     writers = find_writers(journal)
-    kept = (
-        [file for file in _few(writers.complete) if f"{JOURNAL}/{file.name}" not in lake.closed]
-        if keep
-        else []
-    )
+    closed = {directory / file for file in lake.closed}
+    kept = [file for file in _few(writers.complete) if file not in closed] if keep else []
     connection = duckdb.connect(":memory:")
-    connection.execute("SET TimeZone = 'UTC'")
-    connection.execute("SET parquet_metadata_cache = true")  # segments never change
-    connection.execute("SET dynamic_or_filter_threshold = 0")  # each row's file against each live one
-    connection.execute("SET enable_progress_bar = false")  # it goes to stdout, among the rows
+    for setting in (
+        "TimeZone = 'UTC'",
+        "parquet_metadata_cache = true",  # segments never change
+        "dynamic_or_filter_threshold = 0",  # each row's file against each live one
+        "enable_progress_bar = false",  # it goes to stdout, among the rows
+    ):
+        connection.execute(f"SET {setting}")
     connection.execute("CREATE SCHEMA journal")
     connection.execute(DECLARE)
     patterns, growing = [_inside(directory / LAKE, PATTERN)], [_inside(journal, "*.jsonl")]
@@ -210,9 +207,8 @@ def open_view(directory: Path, *, keep: bool = True, mirrors: bool = False) -> d
         patterns = [glob.escape(str(directory / LAKE / each.file)) for each in lake.segments]
         patterns = patterns or [_inside(directory / LAKE, SCHEMA)]
     if foreign := not_text(journal, "*.jsonl"):
-        problems += [
-            f"`{JOURNAL}/{name}` is not named as a journal file is and is not read" for name in foreign
-        ]
+        what = "is not named as a journal file is and is not read"
+        problems += [f"`{JOURNAL}/{name}` {what}" for name in foreign]
         growing = [glob.escape(str(path)) for path in journal_files(journal)]
     version = schema_version(connection, directory / LAKE)
     if version == SCHEMA_VERSION:
@@ -222,30 +218,30 @@ def open_view(directory: Path, *, keep: bool = True, mirrors: bool = False) -> d
             f"`{LAKE}/{SCHEMA}` has not the columns of a segment and is not read: "
             "the next sealing makes it anew"
         )
-    _note(connection, problems, segments)
+    _note(connection, problems, [*lake.segments, *fetched.values()])
     names = ", ".join(quoted(column.name) for column in COLUMNS)
     # Rows that an earlier version sealed have no outcome, also where they were merged into a new segment.
     filled = names.replace(quoted("outcome"), f"{outcome(quoted)} AS outcome")
-    closed = ["", *(str(directory / file) for file in lake.closed)]
+    not_opened = ["", *map(str, closed)]
     gone = f"{LAST_WRITER} IN ({', '.join(map(literal, ['', *writers.ended]))})"
     largest = largest_file(journal)
-    connection.execute("SET preserve_insertion_order = false")  # or one thread would write them
-    others = {*writers.complete, *writers.growing} - {*kept, *(directory / file for file in lake.closed)}
+    others = {*writers.complete, *writers.growing} - {*kept, *closed}
     read = kept + list(torn_files(sorted(others), _PATIENCE_S))
+    connection.execute("SET preserve_insertion_order = false")  # or one thread would write them
     connection.execute(f"CREATE TABLE journal.kept AS {lines_of(read)}")
     connection.execute("RESET preserve_insertion_order")
     connection.execute("CREATE TABLE journal.nothing AS SELECT '/' AS filename")
     parts = _PARTS.format(
         seal=_SEAL.format(file=literal(_inside(directory, SEALS.replace("l", "[l]")))),
         live=_LIVE.format(lake=literal(f"{directory / LAKE}/")),
-        line=_LINE.format(lines=lines(growing, largest, [*closed, *map(str, read)])),
+        line=_LINE.format(lines=lines(growing, largest, [*not_opened, *map(str, read)])),
     )
     options = f"{_PARQUET}, union_by_name = true" if lake.older else _PARQUET
     segments_of = f"read_parquet([{', '.join(map(literal, patterns))}], {options})"
     lake_sql = _LAKE.format(
         columns=filled if lake.began_older else names,
         segments=segments_of if len(patterns) > 1 else f"({_EMPTY} SELECT * FROM {segments_of})",  # noqa: S608
-        closed=", ".join(map(literal, [*closed, str(directory / LAKE / SCHEMA)])),
+        closed=", ".join(map(literal, [*not_opened, str(directory / LAKE / SCHEMA)])),
     )
     connection.execute(f"CREATE VIEW journal.line AS {parts} FROM line")
     counts, older = _which_count(connection, parts, lake_sql)
@@ -259,9 +255,7 @@ def open_view(directory: Path, *, keep: bool = True, mirrors: bool = False) -> d
         lake=lake_sql,
         counts=counts,
         columns=names,
-        shown=", ".join(
-            f"{each} AS {quoted(column.name)}" for column, each in zip(COLUMNS, values, strict=True)
-        ),
+        shown=", ".join(f"{sql} AS {quoted(each.name)}" for each, sql in zip(COLUMNS, values, strict=True)),
         mirrored=_MIRRORED.format(columns=filled, empty=_EMPTY, files=literals(fetched)) if fetched else "",
     )
     connection.execute(f"CREATE VIEW audit AS {view}")
@@ -270,8 +264,8 @@ def open_view(directory: Path, *, keep: bool = True, mirrors: bool = False) -> d
 
 def unreadable_lines(connection: duckdb.DuckDBPyConnection) -> int:
     """Return how many lines of the journal are no records: torn by a crash, or written by something else."""
-    found = connection.execute("SELECT count(*) FROM journal.line WHERE readable IS NOT TRUE").fetchone()
-    return found[0] if found else 0
+    sql = "SELECT count(*) FROM journal.line WHERE readable IS NOT TRUE"
+    return sum(count for (count,) in connection.execute(sql).fetchall())
 
 
 def problems(connection: duckdb.DuckDBPyConnection) -> list[str]:
@@ -299,21 +293,18 @@ def left_out(connection: duckdb.DuckDBPyConnection, directory: Path) -> list[str
 
 def _note(connection: duckdb.DuckDBPyConnection, problems: list[str], segments: list[Segment]) -> None:
     connection.execute("CREATE TABLE journal.problem AS SELECT unnest(?::VARCHAR[]) AS text", [problems])
+    columns = [[getattr(each, name) for each in segments] for name in ("rows", "first", "last")]
     connection.execute(
         "CREATE TABLE journal.segment AS SELECT unnest(?::BIGINT[]) AS rows, "
         'unnest(?::TIMESTAMPTZ[]) AS "first", unnest(?::TIMESTAMPTZ[]) AS "last"',
-        [
-            [each.rows for each in segments],
-            [each.first for each in segments],
-            [each.last for each in segments],
-        ],
+        columns,
     )
 
 
 def _which_count(connection: duckdb.DuckDBPyConnection, parts: str, lake: str) -> tuple[str, bool]:
-    """Return the condition that makes lines a row: the first of their call is among them, or lost.
+    """Return the condition that makes lines a row: the first line of their call is among them, or lost.
 
-    Also return whether some lines are of a version before 3, and so of no stated outcome.
+    Also return whether some lines are of a version before 3, which stated no outcome.
     """
     connection.execute(f"CREATE TEMP TABLE late AS {_LATE.format(begun=BEGUN)}")
     ((late, older),) = connection.execute(
@@ -327,7 +318,7 @@ def _which_count(connection: duckdb.DuckDBPyConnection, parts: str, lake: str) -
 
 
 def _few(files: list[Path]) -> list[Path]:
-    """Return as many files as memory has room for; the rest of a journal is read by every query."""
+    """Return as many files as memory has room for; every query reads the rest of a journal."""
     room, few = _KEPT_BYTES, []
     for file in files:
         with suppress(FileNotFoundError):  # sealed and removed meanwhile
@@ -342,7 +333,7 @@ def _inside(directory: Path, pattern: str) -> str:
     return f"{glob.escape(str(directory))}/{pattern}"
 
 
-def _look_at_mirrors(directory: Path) -> tuple[dict[Path, Segment], list[str]]:
+def _scan_mirrors(directory: Path) -> tuple[dict[Path, Segment], list[str]]:
     """Return the readable files of others, and what is missing, damaged or foreign."""
     segments: dict[Path, Segment] = {}
     problems = []

@@ -1,4 +1,4 @@
-"""Rows as files for other programs. A file appears, or replaces an older one, whole or not at all."""
+"""Write rows to files for other programs. A file appears, or replaces an older one, whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from aegis_otel.audit import files
+from aegis_otel.audit.lake.fold import literal
 from aegis_otel.audit.location import failure
 from aegis_otel.audit.query.filters import Condition
 from aegis_otel.audit.query.rows import Row, to_json
@@ -27,25 +28,25 @@ _FORMULA = re.compile(
     r"""(?P<before>(?:^|[;|]|\\[tnr]|\\x[0-9a-f]{2}|\\u[0-9a-f]{4}|\\U[0-9a-f]{8})[\s"']*)"""
     r"(?P<sign>[=+\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b\u2212])"
 )
-"""Where a spreadsheet would see a formula: at the beginning of a cell, also behind blanks and quotes, in the
-forms that programs for Chinese and Japanese take for the same signs, and behind what divides cells elsewhere
-(`;` where the comma is for decimals), or was a control character and is its escape by now."""
+"""Where a spreadsheet sees a formula: at the beginning of a cell, also after blanks and quotes, in the forms
+that programs for Chinese and Japanese take for the same signs, and after what divides cells elsewhere (`;`
+where the comma is for decimals) or was a control character and is now its escape."""
 
 
 def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Row]) -> int:
-    """Write one row a line to a file that only this user can read; returns how many.
+    """Write one row a line to a file that only this user can read, and return how many.
 
     Raises:
-        AuditError: when it cannot be written.
+        AuditError: the file cannot be written.
     """
     return write_file(path, lambda file: json_lines(file, rows))
 
 
 def write_file(path: str | os.PathLike[str], write: Callable[[TextIO], int]) -> int:
-    """Make a text file that only this user can read; returns what `write` does, how many rows.
+    """Write a text file that only this user can read, and return what `write` returns.
 
     Raises:
-        AuditError: when it cannot be written.
+        AuditError: the file cannot be written.
     """
     with whole_file(path) as draft:
         file = TextIOWrapper(draft.file, encoding="utf-8", newline="")
@@ -57,23 +58,22 @@ def write_file(path: str | os.PathLike[str], write: Callable[[TextIO], int]) -> 
 def write_parquet(
     path: str | os.PathLike[str], audit: duckdb.DuckDBPyConnection, condition: Condition, limit: int | None
 ) -> int:
-    """Write the rows that match, oldest first, as Parquet; returns how many.
+    """Write the rows that match, oldest first, as Parquet, and return how many.
 
     Raises:
-        AuditError: when the audit cannot be read, or the file not be written.
+        AuditError: the audit cannot be read, or the file cannot be written.
     """
     from aegis_otel.audit.lake.engine import duckdb  # noqa: PLC0415 - not to be loaded with this module
 
     newest = "" if limit is None else f" LIMIT {limit:d}"
     with parquet_draft(path) as draft:
-        target = str(draft).replace("'", "''")
         # Our own file, already there with its mode: DuckDB's temporary one would be open to others.
         sql = f"""
             COPY (
                 SELECT * REPLACE (action_params::VARCHAR AS action_params)
                 FROM (SELECT * FROM audit WHERE {condition.sql} ORDER BY "timestamp" DESC{newest})
                 ORDER BY "timestamp", decision_id
-            ) TO '{target}' (FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false)"""  # noqa: S608
+            ) TO {literal(draft)} (FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false)"""  # noqa: S608
         try:
             ((count,),) = audit.execute(sql, condition.values).fetchall()
         except duckdb.Error as error:
@@ -83,10 +83,10 @@ def write_parquet(
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[files.Draft]:
-    """Make an empty draft beside `path`, of mode 0600, that takes its place when the block ends well.
+    """Yield an empty draft beside `path`, of mode 0600, that takes its place when the block ends well.
 
     Raises:
-        AuditError: when the draft cannot be made or written, or `path` is no place for a file.
+        AuditError: the draft cannot be made or written, or something else than a file is at `path`.
     """
     target = Path(os.path.realpath(os.fsdecode(path)))
     if target.exists() and not target.is_file():
@@ -102,20 +102,19 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[files.Draft]:
 
 @contextmanager
 def parquet_draft(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Make such a draft as `whole_file` does, for DuckDB to write to.
+    """Yield the draft of `whole_file`, for DuckDB to write to.
 
     Raises:
-        AuditError: also for a name that DuckDB cannot have.
+        AuditError: as for `whole_file`, and for a name that DuckDB cannot have.
     """
-    with whole_file(path) as made:
-        draft = made.path
+    with whole_file(path) as draft:
         # It takes a backslash for a separator and has no way to escape one; its text is UTF-8.
-        if re.search(r"[\\\ud800-\udfff]", str(draft)):
+        if re.search(r"[\\\ud800-\udfff]", str(draft.path)):
             raise AuditError(
-                f"cannot export to {str(draft.parent)!r}: DuckDB cannot write below a name with a backslash "
-                "or with bytes that are not UTF-8; choose another place"
+                f"cannot export to {str(draft.path.parent)!r}: DuckDB cannot write below a name with a "
+                "backslash or with bytes that are not UTF-8; choose another place"
             )
-        yield draft
+        yield draft.path
 
 
 def json_lines(file: TextIO, rows: Iterable[Row]) -> int:
@@ -135,8 +134,8 @@ def json_array(file: TextIO, rows: Iterable[Row]) -> int:
 def csv_table(file: TextIO, rows: Iterable[Row], columns: Sequence[str]) -> int:
     """Write comma-separated values with a header, and return how many rows.
 
-    Control characters are escaped, so a row is a line, and a text that a spreadsheet would run as a
-    formula has an apostrophe before each sign that begins one. The other formats have every value as it is.
+    Control characters are escaped, so that a row is a line, and an apostrophe stands before each sign that
+    begins what a spreadsheet would run as a formula. The other formats have every value as it is.
     """
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(map(_cell, columns))

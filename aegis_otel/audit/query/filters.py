@@ -1,10 +1,10 @@
-"""Which rows are meant: typed filters, checked before anything is read. Does not need DuckDB."""
+"""Select rows by typed filters, which are checked before anything is read. Does not need DuckDB."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from enum import Enum
 from typing import NamedTuple, TypedDict
 
 from aegis_otel.audit.record import RecordStatus
@@ -20,7 +20,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 
 class Filters(TypedDict, total=False):
-    """Every filter that is given must hold; None is the same as not given."""
+    """Filters of rows, all of which must match; None is the same as not given."""
 
     action_type: str | None
     risk_level: RiskLevel | str | None
@@ -31,8 +31,8 @@ class Filters(TypedDict, total=False):
     tool_name: str | None
     matched_rule: str | None
     since: datetime | str | None
-    """Rows of this time or later: a datetime or ISO 8601 text (without an offset, UTC), or how long ago
-    that is, a number and `s`, `m`, `h`, `d` or `w`."""
+    """Rows of this time or later: a datetime, ISO 8601 text (UTC if it has no offset), or how long ago, as a
+    number and `s`, `m`, `h`, `d` or `w`."""
     until: datetime | str | None
     """Rows before this time; given like `since`."""
 
@@ -49,29 +49,17 @@ def compile_filters(session_id: str | None, filters: Filters) -> Condition:
     """Return the condition that a session and filters stand for.
 
     Raises:
-        ConfigError: for a value that no row can have; the message lists what can be given.
-        TypeError: for a filter that does not exist.
+        ConfigError: no row can have a value; the message lists what can be given.
+        TypeError: a filter does not exist.
     """
     if unknown := filters.keys() - Filters.__annotations__.keys():
         raise TypeError(f"unknown filter `{min(unknown)}`: expected {', '.join(Filters.__annotations__)}")
-    parts: list[tuple[str, str]] = []
-    for name, text in (
-        ("session_id", session_id),
-        ("action_type", filters.get("action_type")),
-        ("agent_name", filters.get("agent_name")),
-        ("tool_name", filters.get("tool_name")),
-        ("matched_rule", filters.get("matched_rule")),
-    ):
-        if text is not None:
-            parts.append((f"{name} = ?", _text(name, text)))
-    if (risk := filters.get("risk_level")) is not None:
-        parts.append(("risk_level = ?", _one_of("risk_level", risk, RISK_LEVELS)))
-    if (status := filters.get("result_status")) is not None:
-        parts.append(("result_status = ?", _one_of("result_status", status, STATUSES)))
-    if (since := filters.get("since")) is not None:
-        parts.append(("timestamp >= ?::TIMESTAMPTZ", _time("since", since)))
-    if (until := filters.get("until")) is not None:
-        parts.append(("timestamp < ?::TIMESTAMPTZ", _time("until", until)))
+    given: dict[str, object] = {"session_id": session_id, **filters}
+    parts = [
+        (sql, read(name, value))
+        for name, (sql, read) in _CONDITIONS.items()
+        if (value := given.get(name)) is not None
+    ]
     return Condition(" AND ".join(sql for sql, _ in parts) or "true", [value for _, value in parts])
 
 
@@ -81,12 +69,15 @@ def _text(name: str, value: object) -> str:
     return value
 
 
-def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> str:
-    text = value.name if isinstance(value, RiskLevel) else value.value if isinstance(value, Enum) else value
-    for each in allowed:
-        if isinstance(text, str) and text.strip().lower() == each.lower():
-            return each
-    raise ConfigError(f"`{name}` is `{text}`: expected one of {', '.join(allowed)}")
+def _one_of(*allowed: str) -> Callable[[str, object], str]:
+    def read(name: str, value: object) -> str:
+        text = value.name if isinstance(value, RiskLevel) else value
+        for each in allowed:
+            if isinstance(text, str) and text.strip().lower() == each.lower():
+                return each
+        raise ConfigError(f"`{name}` is `{text}`: expected one of {', '.join(allowed)}")
+
+    return read
 
 
 def _time(name: str, value: object) -> str:
@@ -109,3 +100,17 @@ def _read(text: str) -> datetime:
     if ago := _AGO.fullmatch(text):
         return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     return datetime.fromisoformat(text)
+
+
+_CONDITIONS: dict[str, tuple[str, Callable[[str, object], str]]] = {
+    "session_id": ("session_id = ?", _text),
+    "action_type": ("action_type = ?", _text),
+    "agent_name": ("agent_name = ?", _text),
+    "tool_name": ("tool_name = ?", _text),
+    "matched_rule": ("matched_rule = ?", _text),
+    "risk_level": ("risk_level = ?", _one_of(*RISK_LEVELS)),
+    "result_status": ("result_status = ?", _one_of(*STATUSES)),
+    "since": ("timestamp >= ?::TIMESTAMPTZ", _time),
+    "until": ("timestamp < ?::TIMESTAMPTZ", _time),
+}
+"""For each filter its condition in SQL, and the function that checks a value and returns its text."""

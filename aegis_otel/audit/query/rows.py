@@ -1,4 +1,4 @@
-"""Read rows of the audit as plain dicts and lines of JSON, from a connection of `audit.query.connection`."""
+"""Read rows of the audit as dicts and as JSON, from a connection of `audit.query.connection`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 Row = dict[str, Any]
-"""One call: every column of the audit by name, in order; `timestamp` in ISO 8601 with microseconds and
-`+00:00`, `action_params` as the parsed JSON, None where a column has no value."""
+"""A call: every column of the audit by name, in order. `timestamp` is ISO 8601 with microseconds and
+`+00:00`, `action_params` is the parsed JSON, and a column without a value is None."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BATCH = 1_000
@@ -32,12 +32,8 @@ _OLDEST_FIRST = "timestamp NULLS FIRST, decision_id"
 
 
 def count_rows(audit: duckdb.DuckDBPyConnection, condition: Condition) -> int:
-    """Return how many rows there are.
-
-    Raises:
-        AuditError: when the audit cannot be read.
-    """
-    ((count,),) = _run(audit, f"SELECT count(*) FROM audit WHERE {condition.sql}", condition.values)  # noqa: S608
+    """Return the number of rows that match; errors as for `read_rows`."""
+    ((count,),) = run_query(audit, f"SELECT count(*) FROM audit WHERE {condition.sql}", condition.values)  # noqa: S608
     return int(count)
 
 
@@ -51,25 +47,25 @@ def read_rows(
     """Return the rows, newest first.
 
     Args:
-        limit: At most so many, and of all the newest.
-        oldest_first: Give those in the order in which they were decided.
+        limit: The most rows to return, which are then the newest of all.
+        oldest_first: Return them in the order in which they were decided.
 
     Raises:
-        ConfigError: for a limit that is no number of rows.
-        AuditError: when the audit cannot be read.
+        ConfigError: the limit is not a number of rows.
+        AuditError: the audit cannot be read.
     """
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
         raise ConfigError(f"`limit` is `{limit}`: expected a number of rows, 0 or more")
     order = _OLDEST_FIRST if oldest_first else _NEWEST_FIRST
     if limit is None:
         sql = f"SELECT {_SELECTED} FROM audit WHERE {condition.sql} ORDER BY {order}"  # noqa: S608
-        return map(_row, _run(audit, sql, condition.values))
+        return map(_row, run_query(audit, sql, condition.values))
     for since in _recent_times(audit, limit):
         recent = f"{condition.sql} AND timestamp >= ?::TIMESTAMPTZ"
-        found = list(_run(audit, _newest(recent, limit, order), [*condition.values, since]))
+        found = list(run_query(audit, _newest(recent, limit, order), [*condition.values, since]))
         if len(found) == limit:
             return map(_row, found)
-    return map(_row, _run(audit, _newest(condition.sql, limit, order), condition.values))
+    return map(_row, run_query(audit, _newest(condition.sql, limit, order), condition.values))
 
 
 def _newest(condition: str, limit: int, order: str) -> str:
@@ -78,13 +74,13 @@ def _newest(condition: str, limit: int, order: str) -> str:
 
 
 def _recent_times(audit: duckdb.DuckDBPyConnection, limit: int) -> Iterator[str]:
-    """Yield times so long ago that the newest `limit` rows are perhaps younger, each further back.
+    """Yield times, each further back, after which there are perhaps `limit` rows.
 
-    To sort everything for its newest rows would decode everything; a span of time is found by the statistics
-    of the segments. The first guess is by how dense the newest segment is.
+    To sort all rows for the newest would decode all of them; rows after a time are found by the statistics of
+    the segments. The first guess is by how dense the newest segment is.
     """
     sql = 'SELECT rows, epoch_us("first"), epoch_us("last") FROM journal.segment WHERE "last" IS NOT NULL'
-    segments = list(_run(audit, sql, []))
+    segments = list(run_query(audit, sql))
     if limit == 0 or sum(rows for rows, _, _ in segments) <= _FEW + limit:
         return
     rows, first, newest = max(segments, key=lambda segment: segment[2])
@@ -96,11 +92,18 @@ def _recent_times(audit: duckdb.DuckDBPyConnection, limit: int) -> Iterator[str]
 
 
 def to_json(row: Row) -> str:
-    """Return the row as one line of ASCII JSON: nothing in it can act on a terminal or fail to be encoded."""
+    """Return the row as a line of ASCII JSON, which cannot act on a terminal and can always be encoded."""
     return json.dumps(row, allow_nan=False)
 
 
-def _run(audit: duckdb.DuckDBPyConnection, sql: str, values: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+def run_query(
+    audit: duckdb.DuckDBPyConnection, sql: str, values: Sequence[str] = ()
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a query of the audit.
+
+    Raises:
+        AuditError: the audit cannot be read.
+    """
     from aegis_otel.audit.lake.engine import duckdb  # noqa: PLC0415 - not to be loaded with this module
 
     try:

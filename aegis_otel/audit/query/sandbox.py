@@ -1,23 +1,22 @@
-"""Other people's SQL, which may read the audit and do nothing else.
+"""Run SQL of other people, which may read the audit and do nothing else.
 
 It runs in a process of its own, so that it can be stopped at any moment: DuckDB alone is bounded neither in
-memory nor in time while it is inside of one function, such as `repeat('x', 4000000000)`. In there
+memory nor in time while it is inside of one function, such as `repeat('x', 4000000000)`. In that process
 
-- the text is an argument of DuckDB's `query()`, which takes one SELECT and refuses whatever changes
-  something, also inside of WITH (where a COPY has the statement type SELECT);
-- the transaction is read only, the configuration locked, and no file can be opened but the audit's own;
+- the text is an argument of DuckDB's `query()`, which takes one SELECT and refuses every change, also inside
+  of WITH (where a COPY has the statement type SELECT);
+- the transaction is read only, the configuration is locked, and only the audit's own files can be opened;
 - the operating system bounds memory and processor time.
 
-What comes back are lines of JSON: what could not be read, the names of the columns, then a list a row. A line
-is bounded too, for whoever asked reads it whole.
-
-Explain why a query of the audit is wrong or finds nothing: views, columns, spellings. Pure.
+The process writes lines of JSON: what could not be read, the names of the columns, then a list for each row.
+A line is bounded too, because the caller reads it whole.
 """
 
 from __future__ import annotations
 
 import glob
 import json
+import math
 import os
 import re
 import selectors
@@ -26,13 +25,14 @@ import sys
 import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from datetime import time as time_of_day
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aegis_otel.audit.journal import child_process
+from aegis_otel.audit.lake.fold import literal
 from aegis_otel.audit.location import JOURNAL, LAKE, MIRROR, SEALS
 from aegis_otel.audit.query.filters import RISK_LEVELS, STATUSES
 from aegis_otel.audit.query.views import VIEWS
@@ -42,56 +42,19 @@ from aegis_otel.errors import AuditError, ConfigError
 if TYPE_CHECKING:
     import duckdb
 
-
+TIMEOUT = 60.0
+MEMORY_MB = 1_000
+_OVERHEAD_MB = 1_000
+"""What a process may have beside DuckDB's buffers, such as the values of one function."""
+_BATCH = 1_000
+_PACKAGES = ("msgspec", "duckdb", "_duckdb", "pytz", "typing_extensions")
+ROW_MB = 16
+"""The most that a row of an answer may have as JSON."""
 _TABLE = re.compile(r"Table with name (?P<name>.+?) does not exist")
 _COLUMN = re.compile(
     r'Referenced column "(?P<name>.+?)" (?:not found|was not found)|column "?(?P<other>[^" ]+)"? '
 )
 _TEXT = re.compile(r"'((?:[^']|'')*)'")
-
-
-def hinted(wrong: str, sql: str) -> str:
-    """Return the error of a query, with what helps to correct it."""
-    if _TABLE.search(wrong):
-        names = ", ".join(f"`{name}`" for name in ("audit", *(view.name for view in VIEWS)))
-        return f"{wrong}; the views are {names}"
-    if (found := _COLUMN.search(wrong)) is None:
-        return wrong
-    name = found["name"] or found["other"]
-    sentences = [wrong]
-    if f'"{name}"' in sql:
-        sentences.append(f"text is written in single quotes, as '{name}': double quotes are for names")
-        sentences += _spelling(name)
-    names = ", ".join(f"`{column.name}`" for column in COLUMNS)
-    sentences.append(f"the columns of `audit` are {names}")
-    return "; ".join(sentences)
-
-
-def spellings(sql: str) -> list[str]:
-    """Return what is wrong with the texts of a query that no row can have as they are written."""
-    texts = {text.lower(): text for text in _TEXT.findall(sql)}.values()
-    return list(dict.fromkeys(sentence for text in texts for sentence in _spelling(text)))
-
-
-def _spelling(text: str) -> Iterator[str]:
-    if text.upper() in RISK_LEVELS and text not in RISK_LEVELS:
-        yield f"risk levels are in capitals: {', '.join(RISK_LEVELS)}"
-    if text.lower() in STATUSES and text not in STATUSES:
-        yield f"results are in small letters: {', '.join(STATUSES)}"
-
-
-TIMEOUT = 60.0
-MEMORY_MB = 1_000
-_OVERHEAD_MB = 1_000
-"""What a process has beside DuckDB's buffers, such as the values of one function."""
-_BATCH = 1_000
-_PACKAGES = ("msgspec", "duckdb", "_duckdb", "pytz", "typing_extensions")
-ROW_MB = 16
-"""A row of an answer may have so much as JSON."""
-_TOO_LONG = (
-    f"a row of the answer has more than the {ROW_MB} MB that it may have: select less of it, such as "
-    "`left(action_params::VARCHAR, 1000)`, or write the answer to Parquet with --output FILE.parquet"
-)
 
 
 class Answer(NamedTuple):
@@ -107,14 +70,14 @@ def select(directory: Path, sql: str, *, timeout: float = TIMEOUT, mirrors: bool
 
     Args:
         directory: The audit's.
-        sql: Also WITH, FROM, DESCRIBE, SUMMARIZE or SHOW.
-        timeout: Seconds that it may take, its rows included; not counted is what the caller does with them.
+        sql: A SELECT, WITH, FROM, DESCRIBE, SUMMARIZE or SHOW.
+        timeout: Seconds that it may take, its rows included; what the caller does with them does not count.
         mirrors: See `audit.query.connection.open_view`.
 
     Raises:
         ConfigError: it is no such statement, or names what is not there or may not be read.
-        AuditError: the audit cannot be read, or it took too long or too much memory; also while the rows
-            are read.
+        AuditError: the audit cannot be read, or the query took too long or too much memory; also while the
+            rows are read.
     """
     lines = _run({"directory": str(directory), "sql": sql, "mirrors": mirrors}, timeout)
     problems = next(lines)
@@ -127,11 +90,40 @@ def select_parquet(
     """Write the answer that `select` gives into the Parquet file `draft`, which must exist.
 
     Returns:
-        How many rows, and what of the audit could not be read.
+        The number of rows, and what of the audit could not be read.
     """
     order = {"directory": str(directory), "sql": sql, "draft": str(draft), "mirrors": mirrors}
     problems, count = _run(order, timeout)
     return int(count), problems
+
+
+def hinted(wrong: str, sql: str) -> str:
+    """Return the error of a query, with what helps to correct it."""
+    if _TABLE.search(wrong):
+        names = ", ".join(f"`{name}`" for name in ("audit", *(view.name for view in VIEWS)))
+        return f"{wrong}; the views are {names}"
+    if (found := _COLUMN.search(wrong)) is None:
+        return wrong
+    name = found["name"] or found["other"]
+    sentences = [wrong]
+    if f'"{name}"' in sql:
+        sentences.append(f"text is written in single quotes, as '{name}': double quotes are for names")
+        sentences += _spelling(name)
+    names = ", ".join(f"`{column.name}`" for column in COLUMNS)
+    return "; ".join([*sentences, f"the columns of `audit` are {names}"])
+
+
+def spellings(sql: str) -> list[str]:
+    """Return how texts of a query that no row can have are spelled in the audit."""
+    texts = {text.lower(): text for text in _TEXT.findall(sql)}.values()
+    return list(dict.fromkeys(sentence for text in texts for sentence in _spelling(text)))
+
+
+def _spelling(text: str) -> Iterator[str]:
+    if text.upper() in RISK_LEVELS and text not in RISK_LEVELS:
+        yield f"risk levels are in capitals: {', '.join(RISK_LEVELS)}"
+    if text.lower() in STATUSES and text not in STATUSES:
+        yield f"results are in small letters: {', '.join(STATUSES)}"
 
 
 def _run(order: dict[str, Any], timeout: float) -> Generator[Any]:
@@ -152,20 +144,21 @@ def _run(order: dict[str, Any], timeout: float) -> Generator[Any]:
                 process.stdin.close()
             for line in _lines(process.stdout.fileno(), timeout):
                 answer = json.loads(line)
-                if isinstance(answer, dict):
-                    if "wrong" in answer:
-                        raise ConfigError(answer["wrong"])
-                    if "failed" in answer:
-                        raise AuditError(answer["failed"])
+                if not isinstance(answer, dict):
+                    yield answer
+                elif "wrong" in answer:
+                    raise ConfigError(answer["wrong"])
+                elif "failed" in answer:
+                    raise AuditError(answer["failed"])
+                else:
                     return
-                yield answer
         finally:
             process.kill()
     raise AuditError("the query was stopped: it needs more memory or processor time than it may use")
 
 
 def _lines(descriptor: int, timeout: float) -> Iterator[bytes]:
-    """Lines of a pipe, each at most `ROW_MB` long; what is done with them does not count as their time."""
+    """Yield the lines of a pipe, each at most `ROW_MB` long; only the time spent waiting for them counts."""
     buffer, searched, left = bytearray(), 0, timeout
     with selectors.DefaultSelector() as selector:
         selector.register(descriptor, selectors.EVENT_READ)
@@ -187,7 +180,11 @@ def _lines(descriptor: int, timeout: float) -> Iterator[bytes]:
                 del buffer[:end]
             searched = len(buffer)
             if searched > ROW_MB << 20:
-                raise AuditError(_TOO_LONG)
+                raise AuditError(
+                    f"a row of the answer has more than the {ROW_MB} MB that it may have: select less of it, "
+                    "such as `left(action_params::VARCHAR, 1000)`, or write the answer to Parquet with "
+                    "--output FILE.parquet"
+                )
 
 
 # --- in the process of its own ---
@@ -202,8 +199,7 @@ def _main() -> None:
     from aegis_otel.audit.query.rows import unreadable  # noqa: PLC0415
 
     try:
-        draft = order.get("draft")
-        directory = Path(order["directory"])
+        draft, directory = order.get("draft"), Path(order["directory"])
         try:
             audit = locked(directory, draft, mirrors=order["mirrors"])
             _say(left_out(audit, directory))
@@ -214,22 +210,20 @@ def _main() -> None:
         asked = only_read(order["sql"])
         if draft:
             form = "(FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false)"
-            ((count,),) = audit.execute(f"COPY ({asked}) TO {_literal(draft)} {form}").fetchall()
+            ((count,),) = audit.execute(f"COPY ({asked}) TO {literal(draft)} {form}").fetchall()
             _say(count)
         else:
             _send(audit, asked)
         _say({})
-    except AuditError as error:
-        _say({"failed": str(error)})
     except duckdb.OutOfMemoryException:
         _say({"failed": f"the query needs more than the {MEMORY_MB} MB of memory that it may use"})
-    except _TooLong:
-        _say({"failed": _TOO_LONG})
     except (
         *(duckdb.ProgrammingError, duckdb.NotSupportedError, duckdb.PermissionException),
         duckdb.DataError,  # such as a text in it that is no time
     ) as error:
         _say({"wrong": hinted(_wording(error), order["sql"])})
+    except AuditError as error:
+        _say({"failed": str(error)})
     except Exception as error:
         _say({"failed": _wording(error)})
 
@@ -239,7 +233,7 @@ def _bound(timeout: float) -> None:
 
     memory = (MEMORY_MB + _OVERHEAD_MB) << 20
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
-    # Should whoever asked be gone: nobody else would stop it.
+    # Nobody else would stop it if the caller were gone.
     seconds = int(timeout * (os.cpu_count() or 1)) + 10
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
 
@@ -247,11 +241,11 @@ def _bound(timeout: float) -> None:
 def only_read(sql: str) -> str:
     """Return `sql` as a statement that is refused unless it is one SELECT that changes nothing."""
     # A literal and no parameter, which the text could read.
-    return f"FROM query({_literal(sql)})"
+    return f"FROM query({literal(sql)})"
 
 
 def locked(directory: Path, draft: str | None = None, *, mirrors: bool = False) -> duckdb.DuckDBPyConnection:
-    """The audit's views on a connection that opens no file but the audit's, and `draft`."""
+    """Return the audit's views on a connection that opens no file but the audit's, and `draft`."""
     from aegis_otel.audit.query.connection import open_view  # noqa: PLC0415
     from aegis_otel.audit.query.views import create_views  # noqa: PLC0415
 
@@ -259,26 +253,21 @@ def locked(directory: Path, draft: str | None = None, *, mirrors: bool = False) 
     create_views(audit)
     # The views name files by patterns, and what may be opened is compared with both.
     names = {str(directory), glob.escape(str(directory))}
-    inside = [f"{name}/{part}/" for name in names for part in (JOURNAL, LAKE, *([MIRROR] if mirrors else []))]
+    parts = (JOURNAL, LAKE, *([MIRROR] if mirrors else []))
+    folders = [f"{name}/{part}/" for name in names for part in parts]  # not the audit's own: its key is there
     seals = [f"{name}/{file}" for name in names for file in (SEALS, SEALS.replace("l", "[l]"))]
     for name, value in {
-        "allowed_directories": inside,  # not the audit's own: its key is in there
-        "allowed_paths": ["/dev/null", *seals, *([draft] if draft else [])],
-        "temp_directory": "",
-        "memory_limit": f"{MEMORY_MB}MB",
+        "allowed_directories": f"[{', '.join(map(literal, folders))}]",
+        "allowed_paths": f"[{', '.join(map(literal, ['/dev/null', *seals, *([draft] if draft else [])]))}]",
+        "temp_directory": "''",
+        "memory_limit": f"'{MEMORY_MB}MB'",
         "threads": min(4, os.cpu_count() or 1),
         "enable_external_access": False,
         "lock_configuration": True,
     }.items():
-        audit.execute(f"SET {name} = {_literal(value)}")
+        audit.execute(f"SET {name} = {value}")
     audit.execute("BEGIN TRANSACTION READ ONLY")
     return audit
-
-
-def _literal(value: object) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(map(_literal, value))}]"
-    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
 
 
 def _send(audit: duckdb.DuckDBPyConnection, sql: str) -> None:
@@ -295,48 +284,33 @@ def _plain(value: Any, sql_type: str = "") -> Any:
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
-        return value if value - value == 0 else str(value)
-    if isinstance(value, str):
-        return _parsed(value) if sql_type == "JSON" else value
+        return value if math.isfinite(value) else str(value)
     if isinstance(value, Decimal):
         return float(value)
     if isinstance(value, datetime):
         return value.isoformat(timespec="microseconds")
     if isinstance(value, date | time_of_day):
         return value.isoformat()
-    if isinstance(value, timedelta):
-        return str(value)
     if isinstance(value, dict):
         return {str(_plain(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
+    if sql_type == "JSON":
+        with suppress(ValueError, RecursionError):
+            return json.loads(value)
     return str(value)
 
 
-def _parsed(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-
-
 def _wording(error: Exception) -> str:
-    """DuckDB's first line, which says it, without what it calls the kind of error."""
+    """Return DuckDB's first line, which says what is wrong, without the kind of error before it."""
     first, *_ = str(error).splitlines() or [type(error).__name__]
     if "Expected a single SELECT" in first:
         return "the statement is not one SELECT: only reading is possible here"
     return first.partition("Error: ")[2] or first
 
 
-class _TooLong(Exception):
-    """A row has more than may be sent."""
-
-
 def _say(line: object) -> None:
-    text = json.dumps(line)
-    if len(text) > ROW_MB << 20:
-        raise _TooLong
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(json.dumps(line) + "\n")
 
 
 if __name__ == "__main__":

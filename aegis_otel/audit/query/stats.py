@@ -6,12 +6,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from aegis_otel.audit.query.filters import Condition
-from aegis_otel.audit.query.rows import unreadable
-from aegis_otel.audit.query.views import HOUR
+from aegis_otel.audit.query.rows import run_query
+from aegis_otel.audit.query.views import ANSWER, HOUR
 
 if TYPE_CHECKING:
     import duckdb
-
 
 _DIMENSIONS = {
     "result_status": "result_status",
@@ -19,8 +18,7 @@ _DIMENSIONS = {
     "matched_rule": "matched_rule",
     "tool_name": "coalesce(tool_name, action_type)",
     "agent_name": "agent_name",
-    "answer": """CASE WHEN result_status = 'pending' THEN 'waiting'
-        ELSE coalesce(human_decision, CASE WHEN approval_wait_s IS NOT NULL THEN 'none' END) END""",
+    "answer": ANSWER,
     "hour": HOUR,
 }
 
@@ -40,20 +38,18 @@ class Stats(NamedTuple):
     wait_s: Spread
     """How long humans took to answer."""
     duration_s: Spread
-    """How long bodies took."""
+    """How long tools ran."""
     by: dict[str, list[tuple[str | datetime | None, int]]]
-    """Calls by status, risk, rule, tool (the action's type where there is none), agent, human answer (None
-    where nobody was asked) and hour: each value and how many, the most frequent first, hours in order."""
+    """For each dimension its values with their numbers of calls, the most frequent first, hours in order. The
+    tool is the action's type where there is none, and the human answer is None where nobody was asked."""
 
 
 def take_stats(audit: duckdb.DuckDBPyConnection, condition: Condition) -> Stats:
     """Count the rows that match.
 
     Raises:
-        AuditError: when the audit cannot be read.
+        AuditError: the audit cannot be read.
     """
-    from aegis_otel.audit.lake.engine import duckdb  # noqa: PLC0415 - not to be loaded with this module
-
     names = ", ".join(_DIMENSIONS)
     which = " ".join(f"WHEN grouping({name}) = 0 THEN '{name}'" for name in _DIMENSIONS)
     sql = f"""
@@ -68,13 +64,9 @@ def take_stats(audit: duckdb.DuckDBPyConnection, condition: Condition) -> Stats:
         )
         GROUP BY GROUPING SETS ((), {", ".join(f"({name})" for name in _DIMENSIONS)})
         ORDER BY hour, calls DESC, {names}"""  # noqa: S608
-    try:
-        rows = audit.execute(sql, condition.values).fetchall()
-    except (duckdb.Error, UnicodeDecodeError) as error:
-        raise unreadable(error) from error
     by: dict[str, list[tuple[str | datetime | None, int]]] = {name: [] for name in _DIMENSIONS}
     total = Stats(0, None, None, Spread(), Spread(), by)
-    for dimension, *values in rows:
+    for dimension, *values in run_query(audit, sql, condition.values):
         calls, first, last, *seconds = values[len(_DIMENSIONS) :]
         if dimension is None:
             total = Stats(calls, first, last, Spread(*seconds[:3]), Spread(*seconds[3:]), by)

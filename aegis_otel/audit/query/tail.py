@@ -1,7 +1,8 @@
-"""The audit as it grows: what is new, and what has changed, since one looked last."""
+"""Follow an audit as it grows: rows that are new, and rows that have changed."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,59 +43,55 @@ class Feed:
         """Return the newest rows there are, oldest first.
 
         Raises:
-            AuditError: when the audit cannot be read.
+            AuditError: the audit cannot be read.
         """
-        # Opened anew each time: it is then known anew which writers have ended.
+        # Opened anew each time, which finds out anew which writers have ended.
         with open_view(self._directory, mirrors=self._mirrors) as audit:
-            unfinished = _either("result_status = ?", _UNFINISHED)
-            self._unfinished = {row["decision_id"] for row in read_rows(audit, unfinished)}
-            for row in read_rows(audit, Condition("true", []), limit=1):
-                self._note_time(row)
-            self._look(audit)
+            unfinished = read_rows(audit, _any_of("result_status = ?", _UNFINISHED))
+            self._unfinished = {row["decision_id"] for row in unfinished}
+            self._note_times(read_rows(audit, Condition("true", []), limit=1))
+            self._read_changes(audit)
             newest = list(read_rows(audit, self._condition, limit=limit, oldest_first=True))
             self._changed(newest)
             return newest
 
     def poll(self) -> list[Row]:
-        """Return the rows that are new or have changed since, oldest first.
+        """Return the rows that are new or have changed since the last call, oldest first.
 
         Raises:
-            AuditError: when the audit cannot be read.
+            AuditError: the audit cannot be read.
         """
         with open_view(self._directory, mirrors=self._mirrors) as audit:
-            return self._look(audit)
+            return self._read_changes(audit)
 
-    def _look(self, audit: duckdb.DuckDBPyConnection) -> list[Row]:
+    def _read_changes(self, audit: duckdb.DuckDBPyConnection) -> list[Row]:
         since = min(self._newest, datetime.now(UTC)) - _LATE  # one wrong clock must not hide all others
         recent = Condition("timestamp >= ?::TIMESTAMPTZ", [since.isoformat()])
-        known = _either("decision_id = ?", sorted(self._unfinished))
+        known = _any_of("decision_id = ?", sorted(self._unfinished))
         candidates = Condition(f"({recent.sql} OR {known.sql})", [*recent.values, *known.values])
         # Whatever the condition: a row may come to match it when it is finished.
         seen = list(read_rows(audit, candidates))
         wanted = Condition(
             f"{candidates.sql} AND {self._condition.sql}", [*candidates.values, *self._condition.values]
         )
-        changed = self._changed(list(read_rows(audit, wanted, oldest_first=True)))
-        for row in seen:
-            self._note_time(row)
+        changed = self._changed(read_rows(audit, wanted, oldest_first=True))
+        self._note_times(seen)
         self._unfinished = {row["decision_id"] for row in seen if row["result_status"] in _UNFINISHED}
         ids = {row["decision_id"] for row in seen}
         self._shown = {key: state for key, state in self._shown.items() if key in ids}
         return changed
 
-    def _note_time(self, row: Row) -> None:
-        if row["timestamp"] is not None:
-            self._newest = max(self._newest, datetime.fromisoformat(row["timestamp"]))
+    def _note_times(self, rows: Iterable[Row]) -> None:
+        times = (datetime.fromisoformat(row["timestamp"]) for row in rows if row["timestamp"] is not None)
+        self._newest = max(self._newest, *times)
 
-    def _changed(self, rows: list[Row]) -> list[Row]:
-        changed = []
-        for row in rows:
-            state = tuple(row[name] for name in _CHANGES)
-            if self._shown.get(row["decision_id"]) != state:
-                self._shown[row["decision_id"]] = state
-                changed.append(row)
+    def _changed(self, rows: Iterable[Row]) -> list[Row]:
+        """Return the rows that were not shown before as they are now, and note that they are."""
+        states = [(row, tuple(row[name] for name in _CHANGES)) for row in rows]
+        changed = [row for row, state in states if self._shown.get(row["decision_id"]) != state]
+        self._shown |= {row["decision_id"]: state for row, state in states}
         return changed
 
 
-def _either(sql: str, values: tuple[str, ...] | list[str]) -> Condition:
+def _any_of(sql: str, values: Sequence[str]) -> Condition:
     return Condition(" OR ".join([sql] * len(values)) or "false", list(values))

@@ -1,8 +1,7 @@
-"""Ready questions: the views beside `audit`, and all of them as SQL for tools without this package."""
+"""Define the views beside `audit`, and write all of them as SQL for tools without this package."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from aegis_otel.audit.lake.fold import literal, without_type
@@ -13,6 +12,12 @@ if TYPE_CHECKING:
 
 HOUR = 'make_timestamptz(epoch_us("timestamp") // 3_600_000_000 * 3_600_000_000)'
 """The hour of a row, UTC. `date_trunc` asks a calendar for every row, which takes four times as long."""
+ANSWER = """CASE WHEN result_status = 'pending' THEN 'waiting'
+            WHEN human_decision IS NOT NULL THEN human_decision
+            WHEN approval_wait_s IS NOT NULL THEN 'none' END"""
+"""What a human answered; `waiting` before, `none` where no answer could be had, null where nobody was asked.
+
+The column `outcome` does not say it: a call can be blocked after a yes, and denied without an answer."""
 
 
 class View(NamedTuple):
@@ -37,11 +42,10 @@ VIEWS: tuple[View, ...] = (
     View(
         "approvals",
         "calls with a question to a human, answered or not",
-        """
+        f"""
         SELECT decision_id, "timestamp", agent_name, action_type, action_target, action_params, risk_level,
             matched_rule, human_decision, approver, approval_reason, approval_wait_s, result_status
-        FROM audit
-        WHERE human_decision IS NOT NULL OR approval_wait_s IS NOT NULL OR result_status = 'pending'""",
+        FROM audit WHERE {ANSWER} IS NOT NULL""",  # noqa: S608
     ),
     View(
         "decisions_by_hour",
@@ -69,15 +73,15 @@ VIEWS: tuple[View, ...] = (
 
 
 def create_views(audit: duckdb.DuckDBPyConnection) -> None:
-    """Make them on a connection that has the view `audit`."""
+    """Make the views on a connection that has the view `audit`."""
     for view in VIEWS:
         audit.execute(f"CREATE VIEW {view.name} AS {view.sql}")
 
 
 def views_sql(audit: duckdb.DuckDBPyConnection) -> str:
-    """Return a script that makes `audit` and the ready views in any DuckDB, which then reads the same files.
+    """Return a script that makes `audit` and the other views in any DuckDB, which then reads the same files.
 
-    It names the directory by its absolute path. Which writers had ended is as of now: what a process that
+    It names the directory by its absolute path. It knows which writers have ended by now: what a process that
     ends later leaves open stays `open`.
     """
     script = ["SET TimeZone = 'UTC'"]
@@ -89,18 +93,14 @@ def views_sql(audit: duckdb.DuckDBPyConnection) -> str:
         "SELECT schema_name, table_name, sql FROM duckdb_tables() WHERE NOT internal ORDER BY table_oid"
     ).fetchall():
         script.append(sql.rstrip(";").replace("CREATE TABLE", "CREATE OR REPLACE TABLE", 1))
-        rows = audit.execute(f'FROM "{schema}"."{table}"').fetchall()
-        script += [f'INSERT INTO "{schema}"."{table}" VALUES ({_literals(row)})' for row in rows]  # noqa: S608
+        for row in audit.execute(f'FROM "{schema}"."{table}"').fetchall():
+            values = ", ".join(map(_literal, row))  # DuckDB casts them to the types of the columns
+            script.append(f'INSERT INTO "{schema}"."{table}" VALUES ({values})')  # noqa: S608
     for (sql,) in audit.execute(
         "SELECT sql FROM duckdb_views() WHERE NOT internal ORDER BY view_oid"
     ).fetchall():
         script.append(without_type(sql.rstrip(";")).replace("CREATE VIEW", "CREATE OR REPLACE VIEW", 1))
     return ";\n".join(script) + ";\n"
-
-
-def _literals(row: Sequence[object]) -> str:
-    """Return what DuckDB casts to the types of the columns."""
-    return ", ".join(map(_literal, row))
 
 
 def _literal(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Whether the journal holds: every writer's chain, also through files that are sealed, and carried files."""
+"""Check the journal: the chain of every writer, also through files that are sealed, and carried files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import re
 
 from aegis_otel.audit.findings import Proof
-from aegis_otel.audit.journal.files import chain_before, is_text, numbered, shown_name, without_newer
+from aegis_otel.audit.journal.files import chain_before, is_text, numbered, without_newer
 from aegis_otel.audit.location import JOURNAL, failure
 from aegis_otel.audit.record import decode
 from aegis_otel.audit.seals.hash_chain import journal_origin, without_chain
@@ -17,30 +17,22 @@ _DRAFT = re.compile(r"\..*\.(new|draft)")
 
 
 def check_journal(proof: Proof, ledger: Ledger) -> None:
-    """Check every file of the journal; what is wrong is added to the proof.
+    """Check every file of the journal and add the findings to the proof.
 
     Raises:
-        AuditError: one of them cannot be read.
+        AuditError: a file cannot be read.
     """
     writers: dict[str, dict[int, str]] = {}
-    carried = {name for name in ledger.carried if name not in ledger.covered}
-    for name in _names(proof) | ledger.covered.keys() | carried:
-        file = numbered(name)
-        if not is_text(name):
-            place = f"{JOURNAL}/{shown_name(name)}"
-            proof.found(place, "does not belong to the audit: its name is not UTF-8")
-        elif CARRIED_FILE.fullmatch(name):
-            _check_carried(proof, ledger, name)
-        elif file is not None:
+    for name in _names(proof) | ledger.covered.keys() | ledger.carried.keys():
+        place = f"{JOURNAL}/{name}"
+        if not name.endswith(".jsonl") or not is_text(name):
+            proof.note_other(place, is_draft=bool(_DRAFT.fullmatch(name)))
+        elif match := CARRIED_FILE.fullmatch(name):
+            _check_carried(proof, ledger, name, match[2])
+        elif file := numbered(name):
             writers.setdefault(file[0], {})[file[1]] = name
-        elif name.endswith(".jsonl"):
-            proof.found(
-                f"{JOURNAL}/{name}", "does not belong to the audit: it is not named as a journal file is"
-            )
-        elif _DRAFT.fullmatch(name):
-            proof.notes.append(f"{JOURNAL}/{name}: left behind when a process was killed; it is not read")
         else:
-            proof.notes.append(f"{JOURNAL}/{name}: does not belong to the audit; it is not read")
+            proof.found(place, "does not belong to the audit: it is not named as a journal file is")
     for writer, files in sorted(writers.items()):
         _check_writer(proof, ledger, writer, files)
     if proof.journals:
@@ -52,12 +44,8 @@ def check_journal(proof: Proof, ledger: Ledger) -> None:
 
 
 def _check_writer(proof: Proof, ledger: Ledger, writer: str, files: dict[int, str]) -> None:
-    """Follow one writer through its files; of a sealed one that is gone, its seal has the end."""
-    sealed = {
-        number: covered.chain
-        for number, name in files.items()
-        if (covered := ledger.covered.get(name)) is not None
-    }
+    """Follow the chain of a writer through its files; where a sealed file is gone, its seal has the end."""
+    sealed = {number: ledger.covered[name].chain for number, name in files.items() if name in ledger.covered}
     chain = origin = journal_origin(proof.audit, writer)
     ends: dict[int, str] = {}
     before, last = "the beginning of its writer", 0
@@ -69,7 +57,7 @@ def _check_writer(proof: Proof, ledger: Ledger, writer: str, files: dict[int, st
             gap = f"there is no file {last + 1}" + ("" if number == last + 2 else f" to {number - 1}")
             before += f" ({gap} of its writer)"
         follows = chain_before(number, origin, sealed.get, ends.get)
-        end, lines, wrong = _follow(proof, file, follows or chain, before)
+        end, lines, is_intact = _follow(proof, file, follows or chain, before)
         if lines is None and covered is None:
             continue
         if covered is None:
@@ -77,9 +65,9 @@ def _check_writer(proof: Proof, ledger: Ledger, writer: str, files: dict[int, st
             proof.lines += lines or 0
             if number < max(sealed, default=0):
                 proof.found(file, "is not sealed, and a later file of its writer is: it was brought here")
-            elif gap and not wrong:
+            elif gap and is_intact:
                 proof.found(file, f"{gap} of its writer, and no seal says that there was")
-        elif lines is not None and not wrong and (lines, end) != (covered.lines, covered.chain):
+        elif lines is not None and is_intact and (lines, end) != (covered.lines, covered.chain):
             proof.found(file, f"has {lines} lines, and its seal covers {covered.lines} that end otherwise")
         chain = end if covered is None else covered.chain
         if follows is not None:
@@ -88,38 +76,40 @@ def _check_writer(proof: Proof, ledger: Ledger, writer: str, files: dict[int, st
 
 
 def _follow(proof: Proof, file: str, chain: str, before: str) -> tuple[str, int | None, bool]:
-    """The chain value after a file, its lines (None where there is no file), and whether one was wrong."""
-    count, wrong = 0, False
+    """Return the chain value after a file, its number of lines, and whether each follows the one before it.
+
+    The number is None where there is no such file.
+    """
+    count, is_intact = 0, True
     if not os.path.lexists(proof.directory / file):
-        return chain, None, False
+        return chain, None, is_intact
     for line in proof.chained(file, chain, before):
         chain = line.chain
         count += 1
-        wrong = wrong or not line.intact
+        is_intact = is_intact and line.intact
         if line.intact:
             try:
                 decode(without_chain(line.content))
             except ValueError as error:
                 proof.found(file, f"is no record ({error})", line.number, line.byte)
-    return chain, count, wrong
+    return chain, count, is_intact
 
 
-def _check_carried(proof: Proof, ledger: Ledger, name: str) -> None:
+def _check_carried(proof: Proof, ledger: Ledger, name: str, tag: str) -> None:
+    """Check a file of lines whose calls had not ended when they were sealed."""
     file = f"{JOURNAL}/{name}"
     digest = proof.digest(file)
     if name not in ledger.carried:
-        match = CARRIED_FILE.fullmatch(name)
-        assert match is not None
-        if match[2] == ledger.tag:
-            proof.unfinished += [file] * (digest is not None)
-        else:
+        if tag != ledger.tag:
             proof.found(file, "belongs to no seal")
+        elif digest is not None:
+            proof.unfinished.append(file)
         return
-    stated, intact = ledger.carried[name]
+    stated, is_believed = ledger.carried[name]
     if digest is None:
         if name not in ledger.covered:
             proof.found(file, f"is missing, with {stated.lines} lines of calls that had not ended")
-    elif intact and digest[1] != stated.sha256:
+    elif is_believed and digest[1] != stated.sha256:
         proof.found(
             file, f"was changed: its {digest[0]} bytes are not the {stated.lines} lines that were sealed"
         )

@@ -1,16 +1,13 @@
-"""Whether sealed rows can be true, and are those that their seal speaks of."""
+"""Check that sealed rows can be true, and are those that their seals have the digests of."""
 
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from aegis_otel.audit import files
 from aegis_otel.audit.findings import Proof
 from aegis_otel.audit.journal.files import journal_files
 from aegis_otel.audit.lake.engine import duckdb
@@ -33,8 +30,8 @@ from aegis_otel.model import Outcome
 
 _ENFORCED = "coalesce(mode, '') <> 'monitor'"
 _REFUSED = f"{_ENFORCED} AND result_status IN ('success', 'failed')"
-# As `answers.call_history` has it. What an earlier version wrote states no outcome: it was derived. A row
-# without its first line has no schema version.
+# The check of `answers.call_history`. Rows of earlier versions state no outcome, and a row without its first
+# line has no schema version.
 _OUTCOME = f"""
 schema_version >= 3 AND outcome IS NOT NULL
 AND (outcome NOT IN {tuple(map(str, Outcome))} OR ({_ENFORCED} AND CASE
@@ -49,16 +46,14 @@ CONTRADICTIONS = {
     "is sealed and has not ended": "result_status IN ('open', 'pending')",
     "has no id": "coalesce(decision_id, '') = ''",
 }
-"""What no row can be, and a condition that finds it."""
+"""What cannot be true of a row, and the condition that finds it."""
 
 _ROWS = """
 SELECT count(*), strftime(min("timestamp"), '%Y-%m-%dT%H:%M:%S.%f+00:00'),
     strftime(max("timestamp"), '%Y-%m-%dT%H:%M:%S.%f+00:00'), {counts}
 FROM ({rows})
 """
-
-
-# The rows under each number, with the digest of what they were when they were sealed first.
+# The rows under each number, with the digest of what they were when they were first sealed.
 _ORIGINS = """
 SELECT segment, count(*), {digest} FROM (
     SELECT sealed.segment, {row} AS row FROM ({rows}) AS sealed
@@ -75,9 +70,11 @@ _AMENDED = """
 SELECT min(sealed.decision_id), count(*) FROM ({rows}) AS sealed
 JOIN amended ON amended.decision_id = sealed.decision_id WHERE {row} <> amended.row
 """
+_METADATA = """
+SELECT decode(key), decode(value) FROM parquet_kv_metadata({path}) WHERE starts_with(decode(key), 'aegis_')
+"""
 _PARQUET = "read_parquet({files}, hive_partitioning = false)"
 _TWICE = "SELECT decision_id FROM {rows} GROUP BY ALL HAVING count(*) > 1 ORDER BY 1 LIMIT 1"
-
 _AGAIN = """
 SELECT DISTINCT decision_id FROM {rows} WHERE decision_id IN (SELECT unnest(?::VARCHAR[]))
 ORDER BY ALL LIMIT 10
@@ -85,73 +82,93 @@ ORDER BY ALL LIMIT 10
 
 
 def check_rows(proof: Proof, ledger: Ledger, intact: Sequence[Sealed], begun: Mapping[str, str]) -> None:
-    """Check the rows of segments that are as they were sealed; what is wrong is added to the proof.
+    """Check the rows of segments and add the findings to the proof.
 
     Args:
-        proof: What to add to.
-        ledger: What the seals say.
-        intact: The segments.
-        begun: The journal file with the first line of each call that is not sealed, by its decision.
+        proof: The proof to add to.
+        ledger: What the seals state.
+        intact: The segments, which are byte by byte what was sealed.
+        begun: For each call that is not sealed, by decision id, the journal file with its first line.
     """
-    with opened() as connection:
+    with amendments(ledger) as connection:
         if os.path.lexists(proof.directory / LAKE / SCHEMA):
-            _check_schema(proof, connection)
-        _note_amended(connection, ledger)
+            proof.report(f"{LAKE}/{SCHEMA}", _schema_faults(connection, proof.directory / LAKE))
         for each in intact:
-            path = proof.directory / LAKE / each.segment.file
-            try:
-                if columns_version(connection, path) is None:
-                    proof.found(f"{LAKE}/{each.segment.file}", "has not the columns of a segment")
-                    continue
-                for what in (*_wrong(proof, connection, each), *_moved(path, connection, ledger, each)):
-                    proof.found(f"{LAKE}/{each.segment.file}", what)
-            except duckdb.Error as error:
-                what = str(error).partition("\n")[0]
-                proof.found(f"{LAKE}/{each.segment.file}", f"is no segment of this audit: {what}")
+            faults = _segment_faults(connection, proof.directory / LAKE / each.segment.file, ledger, each)
+            proof.report(f"{LAKE}/{each.segment.file}", faults)
         if not proof.findings:
             _check_once(proof, connection, intact, begun)
 
 
-def taken_over(directory: Path, ledger: Ledger, replaced: Iterable[int]) -> set[int]:
-    """Return those of some replaced segments whose rows are in segments that count, as they were sealed.
-
-    Whoever can write a seal can say that one segment replaces another, and that does not make it so.
-
-    Raises:
-        AuditError: a segment cannot be read.
-    """
-    origins = {number: ledger.origins[number] for number in replaced}
-    wanted = frozenset().union(*origins.values())
-    held: set[int] = set()
-    with opened() as connection, TemporaryDirectory(prefix="aegis-taken-over-") as copies:
-        _note_amended(connection, ledger)
-        for number, sealed in ledger.segments.items():
-            if number in ledger.replaced or not wanted & ledger.origins[number]:
-                continue
-            with suppress(FileNotFoundError, duckdb.Error):
-                content = files.read_file(directory, f"{LAKE}/{sealed.segment.file}")
-                copy = files.write_copy(copies, f"{number}.parquet", content)
-                intact = hashlib.sha256(content).hexdigest() == sealed.segment.sha256
-                if intact and not any(_moved(copy, connection, ledger, sealed)):
-                    held |= ledger.origins[number]
-                files.remove_file(Path(copies), copy.name)
-    return {number for number, its in origins.items() if its <= held}
+@contextmanager
+def amendments(ledger: Ledger) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open an empty DuckDB in memory whose table `amended` has the amended rows, for `origin_faults`."""
+    with opened() as connection:
+        connection.execute(
+            "CREATE TABLE amended (decision_id VARCHAR, row VARCHAR, result_error VARCHAR, "
+            "error_type VARCHAR, duration_s DOUBLE)"
+        )
+        for amended in ledger.amended.values():
+            values = [getattr(amended, name) for name in ("decision_id", "row", *BEFORE)]
+            connection.execute("INSERT INTO amended VALUES (?, ?, ?, ?, ?)", values)
+        yield connection
 
 
-def _note_amended(connection: duckdb.DuckDBPyConnection, ledger: Ledger) -> None:
-    connection.execute(
-        "CREATE TABLE amended (decision_id VARCHAR, row VARCHAR, result_error VARCHAR, "
-        "error_type VARCHAR, duration_s DOUBLE)"
-    )
-    for amended in ledger.amended.values():
-        values = [getattr(amended, name) for name in ("decision_id", "row", *BEFORE)]
-        connection.execute("INSERT INTO amended VALUES (?, ?, ?, ?, ?)", values)
-
-
-def _moved(
-    path: Path, connection: duckdb.DuckDBPyConnection, ledger: Ledger, sealed: Sealed
+def _segment_faults(
+    connection: duckdb.DuckDBPyConnection, path: Path, ledger: Ledger, sealed: Sealed
 ) -> Iterator[str]:
-    """Whether the rows that a segment took over, and its own, are those that seals have digests of."""
+    """Yield what is wrong with the rows of a segment."""
+    try:
+        if columns_version(connection, path) is None:
+            yield "has not the columns of a segment"
+        else:
+            rows = _row_faults(connection, path, sealed)
+            yield from (*rows, *origin_faults(connection, path, ledger, sealed))
+    except duckdb.Error as error:
+        what = str(error).partition("\n")[0]
+        yield f"is no segment of this audit: {what}"
+
+
+def _row_faults(connection: duckdb.DuckDBPyConnection, path: Path, sealed: Sealed) -> Iterator[str]:
+    """Yield the contradictions in rows, and where rows or metadata are not those that the seal states."""
+    segment, seal, _ = sealed
+    conditions = CONTRADICTIONS.values()
+    counts = ", ".join(f"min(decision_id) FILTER ({c}), count(*) FILTER ({c})" for c in conditions)
+    ((rows, first, last, *found),) = connection.execute(
+        _ROWS.format(counts=counts, rows=sealed_rows([path]))
+    ).fetchall()
+    if (rows, first, last) != (segment.rows, segment.first, segment.last):
+        stated = f"{segment.rows} of {segment.first} to {segment.last}"
+        yield f"has {rows} rows of {first} to {last}, and its seal says {stated}"
+    for what, call, count in zip(CONTRADICTIONS, found[::2], found[1::2], strict=True):
+        if count:
+            more = f" (and {count - 1} more rows like it)" if count > 1 else ""
+            yield f"the call `{call}` {what}{more}"
+    expected = {
+        "aegis_version": str(seal.version),
+        "aegis_audit": seal.audit,
+        "aegis_seal": str(seal.seal),
+        "aegis_segment": str(segment.segment),
+        "aegis_previous": seal.previous,
+    }
+    sql = _METADATA.format(path=literal(glob.escape(str(path))))
+    metadata = dict(connection.execute(sql).fetchall())
+    for key, value in expected.items():
+        if metadata.get(key) != value:
+            yield f"says `{key}` is `{metadata.get(key)}`, and its seal says `{value}`"
+
+
+def origin_faults(
+    connection: duckdb.DuckDBPyConnection, path: Path, ledger: Ledger, sealed: Sealed
+) -> Iterator[str]:
+    """Yield where the rows of a segment, own or taken over, are not those that seals have the digests of.
+
+    Args:
+        connection: One of `amendments`.
+        path: The file of the segment, or a copy of it.
+        ledger: What the seals state.
+        sealed: The segment.
+    """
     number = sealed.segment.segment
     expected = {each: ledger.segments[each].segment for each in ledger.origins[number]}
     digest = digest_of("row") if sealed.segment.digest else "''"
@@ -178,7 +195,7 @@ def _moved(
 def _check_once(
     proof: Proof, connection: duckdb.DuckDBPyConnection, intact: Sequence[Sealed], begun: Mapping[str, str]
 ) -> None:
-    """Check whether every call has one row, in sealed files and in the journal: readers show both."""
+    """Check that every call has one row, in sealed files and in the journal: readers show both."""
     if not intact:
         return
     rows = _PARQUET.format(files=literals(proof.directory / LAKE / each.segment.file for each in intact))
@@ -192,21 +209,21 @@ def _check_once(
 
 
 def check_across(proof: Proof, segments: Sequence[Path]) -> None:
-    """Check whether calls are in more than one of several audits, which each have them once."""
+    """Check that no call is in more than one of several audits, each of which has its calls once."""
     with opened() as connection:
         for call in _twice(connection, _PARQUET.format(files=literals(segments))) if segments else ():
             proof.found(MIRROR, f"the call `{call}` is sealed twice: more than one audit has a row of it")
 
 
 def _twice(connection: duckdb.DuckDBPyConnection, rows: str) -> Iterator[str]:
-    """Yield the first call that has more than one row; digests are compared first, for little memory."""
+    """Yield the first call that has more than one row; digests are compared first, to save memory."""
     sql = f"SELECT count(decision_id) = count(DISTINCT hash(decision_id)) FROM {rows}"  # noqa: S608
     if connection.execute(sql).fetchall() != [(True,)]:
         yield from (call for (call,) in connection.execute(_TWICE.format(rows=rows)).fetchall())
 
 
 def check_unfinished(proof: Proof, intact: Sequence[Sealed]) -> None:
-    """Check whether what looks like a killed sealing's is one: then everything in it is elsewhere too."""
+    """Check that what looks like an unfinished sealing is one: everything in it is then elsewhere too."""
     if not proof.unfinished:
         return
     root = proof.directory
@@ -217,48 +234,17 @@ def check_unfinished(proof: Proof, intact: Sequence[Sealed]) -> None:
         if path in safe:
             proof.notes.append(f"{file}: of a sealing that did not end; the next one removes it")
         else:
-            proof.found(
-                file, f"no seal names it, and what is in it is not elsewhere: `{SEALS}` was shortened"
-            )
+            what = f"no seal names it, and what is in it is not elsewhere: `{SEALS}` was shortened"
+            proof.found(file, what)
 
 
-def _check_schema(proof: Proof, connection: duckdb.DuckDBPyConnection) -> None:
-    if schema_version(connection, proof.directory / LAKE) is None:
+def _schema_faults(connection: duckdb.DuckDBPyConnection, lake: Path) -> Iterator[str]:
+    """Yield what is wrong with the file that is there for its columns."""
+    if schema_version(connection, lake) is None:
         what = "has not the columns of a segment, or cannot be read"
-        proof.found(f"{LAKE}/{SCHEMA}", f"{what}: remove it, the next sealing makes it anew")
+        yield f"{what}: remove it, the next sealing makes it anew"
         return
-    path = literal(glob.escape(str(proof.directory / LAKE / SCHEMA)))
+    path = literal(glob.escape(str(lake / SCHEMA)))
     sql = f"FROM read_parquet({path}) WHERE segment <> 0 OR decision_id IS NOT NULL LIMIT 1"
     if connection.execute(sql).fetchall():
-        proof.found(f"{LAKE}/{SCHEMA}", "has rows of a segment, and is only there for its columns")
-
-
-def _wrong(proof: Proof, connection: duckdb.DuckDBPyConnection, sealed: Sealed) -> Iterator[str]:
-    segment, seal, _ = sealed
-    path = proof.directory / LAKE / segment.file
-    conditions = CONTRADICTIONS.values()
-    counts = ", ".join(f"min(decision_id) FILTER ({c}), count(*) FILTER ({c})" for c in conditions)
-    ((rows, first, last, *found),) = connection.execute(
-        _ROWS.format(counts=counts, rows=sealed_rows([path]))
-    ).fetchall()
-    if (rows, first, last) != (segment.rows, segment.first, segment.last):
-        stated = f"{segment.rows} of {segment.first} to {segment.last}"
-        yield f"has {rows} rows of {first} to {last}, and its seal says {stated}"
-    for what, (call, count) in zip(CONTRADICTIONS, zip(found[::2], found[1::2], strict=True), strict=True):
-        if count:
-            more = f" (and {count - 1} more rows like it)" if count > 1 else ""
-            yield f"the call `{call}` {what}{more}"
-    metadata = {
-        "aegis_version": str(seal.version),
-        "aegis_audit": seal.audit,
-        "aegis_seal": str(seal.seal),
-        "aegis_segment": str(segment.segment),
-        "aegis_previous": seal.previous,
-    }
-    pairs = connection.execute(
-        f"SELECT decode(key), decode(value) FROM parquet_kv_metadata({literal(glob.escape(str(path)))}) "  # noqa: S608
-        "WHERE starts_with(decode(key), 'aegis_')"
-    ).fetchall()
-    for key, value in metadata.items():
-        if dict(pairs).get(key) != value:
-            yield f"says `{key}` is `{dict(pairs).get(key)}`, and its seal says `{value}`"
+        yield "has rows of a segment, and is only there for its columns"

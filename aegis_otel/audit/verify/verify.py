@@ -1,6 +1,6 @@
-"""Verification: whether an audit is as it was written, and what nobody can tell from it alone.
+"""Verify an audit: whether it is as it was written, and what cannot be proven from it alone.
 
-It changes nothing and needs to write nothing. As long as it lasts nothing is sealed; writers are not held up.
+Verification changes nothing and needs no right to write. While it lasts nothing is sealed; writers go on.
 docs/audit-proof.md says what each check proves.
 """
 
@@ -30,20 +30,15 @@ from aegis_otel.audit.verify.journal import check_journal
 from aegis_otel.audit.verify.lake import check_lake
 from aegis_otel.audit.verify.rows import check_across, check_rows, check_unfinished
 from aegis_otel.audit.verify.seals import Ledger, check_seals
-from aegis_otel.audit.verify.witness import Witness, compare, read_witness
+from aegis_otel.audit.verify.witness import compare_witness
 from aegis_otel.errors import AuditError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-
 _PARTS = (JOURNAL, KEY, LAKE, MIRROR, REMOTE, SEALS)
 _DRAFT = re.compile(r"\.(aegis|key|remote)-[0-9a-f]{16}(\.draft)?")
-"""What a process that was killed leaves of a file in the making, today and in earlier versions."""
-
-
-class _First(msgspec.Struct):
-    audit: str
+"""What a killed process leaves of an unfinished file, in this version and in earlier ones."""
 
 
 def verify(
@@ -59,23 +54,29 @@ def verify(
 
     Args:
         directory: The audit's; it exists.
-        witness: Files that an OpenTelemetry Collector wrote of the events of sealings.
-        public_keys: Ed25519, PEM: those that seals may be signed with.
-        audit: The id that the audit is known by; another one in its place is a finding.
+        witness: Files of seal events that an OpenTelemetry Collector wrote.
+        public_keys: The keys that seals may be signed with, Ed25519 in PEM.
+        audit: The id that the audit is known by; another audit in its place is a finding.
         mirrors: Check what was fetched of other audits as well: see `audit.query.connection.open_view`.
-        progress: Told how many bytes were read, and of how many.
+        progress: Called with the number of bytes that were read, and of all.
 
     Raises:
-        AuditError: it cannot be read, or was written by a newer version.
-        ConfigError: a public key is none, or the package for it is missing.
+        AuditError: the audit cannot be read, or was written by a newer version.
+        ConfigError: a public key is not one, or the package for it is missing.
     """
+    proof = Proof(directory)
     scope = _Scope(witness, [load_public_key(path) for path in public_keys], audit, mirrors)
     try:
-        return _verify(Proof(directory), scope, progress)
+        with _unsealed(directory):
+            if progress is not None:
+                size = _size(directory) + sum(map(os.path.getsize, witness))
+                proof.on_progress = _adding_up(progress, size)
+            _check_all(proof, scope)
     except AuditError:
         raise
     except OSError as error:
         raise failure("read the audit at", directory, error, "restore it from a copy") from error
+    return proof
 
 
 class _Scope(NamedTuple):
@@ -87,34 +88,43 @@ class _Scope(NamedTuple):
     mirrors: bool
 
 
-def _verify(proof: Proof, scope: _Scope, progress: Callable[[int, int], None] | None) -> Proof:
+def _check_all(proof: Proof, scope: _Scope) -> None:
+    """Check the audit of the directory, what was fetched of others, and both against each other."""
     directory = proof.directory
-    with _at_rest(directory):
-        if progress is not None:
-            size = _size(directory) + sum(map(os.path.getsize, scope.witness))
-            proof.on_progress = _adding_up(progress, size)
-        if not os.listdir(directory):
-            proof.found(".", "the directory is empty: there is no audit in it")
-        mirrors = find_mirrors(directory) if scope.mirrors else []
-        ledger: Ledger | None = None
-        sealed: list[Path] = []
-        if scope.mirrors and not scope.audit and _has_nothing(directory):
-            proof.notes.append(".: this machine has no audit of its own; what others have sealed is checked")
-            if not mirrors:
-                proof.found(".", "there is no audit in it, and none at the address")
-        else:
-            ledger, sealed = _check_own(proof, scope)
-        _check_top(proof, scope)
-        for mirror in mirrors:
-            sealed += _check_mirror(proof, mirror, scope)
-        if mirrors and not proof.findings:
-            check_across(proof, sealed)
-    _check_against_others(proof, ledger, scope)
-    return proof
+    if not os.listdir(directory):
+        proof.found(".", "the directory is empty: there is no audit in it")
+    mirrors = find_mirrors(directory) if scope.mirrors else []
+    ledger: Ledger | None = None
+    sealed: list[Path] = []
+    if scope.mirrors and not scope.audit and _has_no_audit(directory):
+        proof.notes.append(".: this machine has no audit of its own; what others have sealed is checked")
+        if not mirrors:
+            proof.found(".", "there is no audit in it, and none at the address")
+    else:
+        ledger, sealed = _check_own(proof, scope)
+    _check_top(proof, scope)
+    for mirror in mirrors:
+        sealed += _check_mirror(proof, mirror, scope)
+    if mirrors and not proof.findings:
+        check_across(proof, sealed)
+    others = compare_witness(proof, ledger, scope.witness) if ledger and scope.witness else set()
+    if not scope.audit and (others or (scope.keys and not scope.witness)):
+        known = f"the witness knows {len(others)} more" if others else "the same key may sign others"
+        proof.unproven.append(
+            f"that no other audit was put in the place of the one that you mean ({known}): give --audit"
+        )
+    if not scope.witness:
+        proof.unproven.append(
+            "that no seal was taken from the end, and that this is no older copy put back: give --witness"
+        )
+    if not scope.witness and not scope.keys:
+        proof.unproven.append(
+            "that nobody who can write to the directory rewrote all of it: give --witness or --public-key"
+        )
 
 
 def _check_own(proof: Proof, scope: _Scope) -> tuple[Ledger, list[Path]]:
-    """Check the audit of the directory; returns what its seals say, and the segments that are intact."""
+    """Check the audit of the directory, and return what its seals state and the segments that are intact."""
     directory = proof.directory
     _identify(proof, scope)
     ledger = check_seals(proof, scope.keys, witnessed=bool(scope.witness))
@@ -127,43 +137,34 @@ def _check_own(proof: Proof, scope: _Scope) -> tuple[Ledger, list[Path]]:
     else:
         proof.notes.append(f"{JOURNAL}: is not there, so this was checked as a copy of what is sealed")
     check_unfinished(proof, intact)
-    if not proof.findings:  # of what was tampered with, rows say nothing
+    if not proof.findings:  # after tampering, rows prove nothing
         check_rows(proof, ledger, intact, begun)
     return ledger, [directory / LAKE / each.segment.file for each in intact]
 
 
-def _has_nothing(directory: Path) -> bool:
+def _check_mirror(proof: Proof, mirror: Path, scope: _Scope) -> list[Path]:
+    """Check what was fetched of another audit, and return the segments that are intact."""
+    part = Proof(mirror, on_progress=proof.on_progress, audit=mirror.name)
+    ledger = check_seals(part, scope.keys, witnessed=bool(scope.witness))
+    intact = check_lake(part, ledger)
+    if not part.findings:
+        check_rows(part, ledger, intact, {})
+    if scope.witness:
+        compare_witness(part, ledger, scope.witness)
+    place = f"{MIRROR}/{mirror.name}"
+    proof.findings += [each._replace(file=f"{place}/{each.file}") for each in part.findings]
+    proof.notes += [f"{place}/{each}" for each in part.notes]
+    proof.unproven += [f"of `{place}`: {each}" for each in part.unproven]
+    proof.segments += part.segments
+    proof.rows += part.rows
+    return [mirror / LAKE / each.segment.file for each in intact]
+
+
+def _has_no_audit(directory: Path) -> bool:
     """Return whether there is no audit, as on a machine that only reads what others have sealed."""
     if any(os.path.lexists(directory / part) for part in (KEY, LAKE, SEALS)):
         return False
     return not (os.path.lexists(directory / JOURNAL) and os.listdir(directory / JOURNAL))
-
-
-def _check_against_others(proof: Proof, ledger: Ledger | None, scope: _Scope) -> None:
-    """Compare with the witness, and say what cannot be proven for want of one, or of an id."""
-    others = _compare(proof, ledger, scope.witness) if scope.witness and ledger is not None else set()
-    if not scope.audit and (others or (scope.keys and not scope.witness)):
-        known = f"the witness knows {len(others)} more" if others else "the same key may sign others"
-        proof.unproven.append(
-            f"that no other audit was put in the place of the one that you mean ({known}): give --audit"
-        )
-    if not scope.witness:
-        proof.unproven.append(
-            "that no seal was taken from the end, and that this is no older copy put back: give --witness"
-        )
-        if not scope.keys:
-            proof.unproven.append(
-                "that nobody who can write to the directory rewrote all of it: give --witness or --public-key"
-            )
-
-
-def _compare(proof: Proof, ledger: Ledger, witness: Sequence[Path]) -> set[str]:
-    """Compare the seals with what witnesses saw of them; returns the other audits that they know."""
-    seen = Witness()
-    for path in witness:
-        read_witness(path, proof, seen)
-    compare(proof, ledger, seen)
-    return seen.others
 
 
 def _check_top(proof: Proof, scope: _Scope) -> None:
@@ -184,26 +185,8 @@ def _check_top(proof: Proof, scope: _Scope) -> None:
         )
 
 
-def _check_mirror(proof: Proof, mirror: Path, scope: _Scope) -> list[Path]:
-    """Check what was fetched of another audit, add what is wrong, and return the segments that are intact."""
-    part = Proof(mirror, on_progress=proof.on_progress, audit=mirror.name)
-    ledger = check_seals(part, scope.keys, witnessed=bool(scope.witness))
-    intact = check_lake(part, ledger)
-    if not part.findings:
-        check_rows(part, ledger, intact, {})
-    if scope.witness:
-        _compare(part, ledger, scope.witness)
-    place = f"{MIRROR}/{mirror.name}"
-    proof.findings += [each._replace(file=f"{place}/{each.file}") for each in part.findings]
-    proof.notes += [f"{place}/{each}" for each in part.notes]
-    proof.unproven += [f"of `{place}`: {each}" for each in part.unproven]
-    proof.segments += part.segments
-    proof.rows += part.rows
-    return [mirror / LAKE / each.segment.file for each in intact]
-
-
 def _identify(proof: Proof, scope: _Scope) -> None:
-    """Find out which audit this is: its key says it, and its first seal."""
+    """Find out by the key and by the first seal which audit this is."""
     key_id = None
     file = proof.open(KEY)
     if file is not None:
@@ -217,19 +200,21 @@ def _identify(proof: Proof, scope: _Scope) -> None:
         proof.found(
             KEY, "is missing: nothing says that these seals are of this audit (see docs/audit-proof.md)"
         )
-    stated, intact = _first_seal(proof)
-    if key_id is not None and stated is not None and intact and not hmac.compare_digest(stated, key_id):
+    stated, is_intact = _first_seal(proof)
+    if key_id and stated is not None and is_intact and not hmac.compare_digest(stated, key_id):
         proof.found(KEY, "is not the key that this audit was begun with: it was changed, or the seals were")
-    proof.audit = (stated if intact or key_id is None else key_id) or key_id or ""
+    proof.audit = (stated if is_intact or key_id is None else key_id) or key_id or ""
     if scope.audit and proof.audit != scope.audit:
-        proof.found(
-            ".",
-            f"is the audit `{proof.audit}`, and `{scope.audit}` was expected: another one is in its place",
-        )
+        what = f"is the audit `{proof.audit}`, and `{scope.audit}` was expected: another one is in its place"
+        proof.found(".", what)
+
+
+class _First(msgspec.Struct):
+    audit: str
 
 
 def _first_seal(proof: Proof) -> tuple[str | None, bool]:
-    """Return which audit the first seal says it is of, and whether its chain begins there."""
+    """Return the id of the audit that the first seal names, and whether its chain begins there."""
     file = proof.open(SEALS)
     if file is None:
         return None, False
@@ -243,8 +228,8 @@ def _first_seal(proof: Proof) -> tuple[str | None, bool]:
 
 
 @contextmanager
-def _at_rest(directory: Path) -> Iterator[None]:
-    """Keep the audit from being sealed, and files from being removed, as long as this lasts."""
+def _unsealed(directory: Path) -> Iterator[None]:
+    """Keep the audit from being sealed, and files from being removed, while the block runs."""
     path = directory / SEALS
     try:
         descriptor = files.open_file(directory, SEALS)
@@ -283,9 +268,5 @@ def _adding_up(progress: Callable[[int, int], None], total: int) -> Callable[[in
 
 def _size(directory: Path) -> int:
     """Return the bytes of all files, as far as they can be seen."""
-    return sum(
-        os.lstat(os.path.join(folder, name)).st_size
-        for folder, _, names in os.walk(directory)
-        for name in names
-        if os.path.lexists(os.path.join(folder, name))
-    )
+    paths = (os.path.join(folder, name) for folder, _, names in os.walk(directory) for name in names)
+    return sum(os.lstat(path).st_size for path in paths if os.path.lexists(path))

@@ -1,16 +1,12 @@
-"""The witness: a file of the events of sealings, kept where who owns the audit cannot write.
+"""Compare an audit with its witness: files of seal events that whoever owns the audit cannot write.
 
-It is what the file exporter of an OpenTelemetry Collector writes (see `audit.verify.witness`).
-
-Events in the files of an OpenTelemetry Collector: what its file exporter writes as OTLP/JSON.
-
-A line holds a batch, with records of any kind. Lines are read one at a time, and what is not asked for is
-passed over.
+These are the files that an OpenTelemetry Collector's file exporter writes, as OTLP/JSON: a line holds a batch
+of records of any kind. Lines are read one at a time, and other records are passed over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,10 +20,10 @@ from aegis_otel.audit.location import SEALS, failure
 from aegis_otel.audit.verify.seals import Ledger
 
 Attributes = dict[str, str | int]
-"""Those that are texts or integers, by name."""
+"""The attributes of an event that are texts or integers, by name."""
 
 _LONGEST = 64 << 20
-"""Bytes of a line; a longer one is passed over, and said."""
+"""The most bytes of a line; a longer one is passed over and reported."""
 
 
 def read_events(
@@ -38,7 +34,7 @@ def read_events(
     Args:
         path: The file.
         name: The event's.
-        on_progress: Called with the number of bytes that were read.
+        on_progress: Called with the number of bytes that were read, after each read.
 
     Yields:
         The attributes of an event; None for a line that is no OTLP/JSON, or is cut off.
@@ -59,15 +55,14 @@ def read_events(
 
 
 def _lines(file: BinaryIO, on_progress: Callable[[int], object]) -> Iterator[bytes | None]:
-    while line := file.readline(_LONGEST):
-        on_progress(len(line))
-        if len(line) < _LONGEST or line.endswith(b"\n"):
-            yield line
-            continue
-        while line and not line.endswith(b"\n"):
-            line = file.readline(_LONGEST)
-            on_progress(len(line))
-        yield None
+    """Yield the lines of a file, and None for one that is too long; nothing of that is held in memory."""
+    is_rest = False
+    while part := file.readline(_LONGEST):
+        on_progress(len(part))
+        is_end = part.endswith(b"\n") or len(part) < _LONGEST
+        if not is_rest:
+            yield part if is_end else None
+        is_rest = not is_end
 
 
 def _events(line: bytes, name: str) -> Iterator[dict[str, Any]] | None:
@@ -106,36 +101,60 @@ def _list(holder: Any, key: str) -> list[Any]:
 
 
 @dataclass
-class Witness:
+class _Witness:
     """The chain values that were seen of the seals of one audit."""
 
+    audit: str
     chains: dict[int, set[str]] = field(default_factory=dict)
-    """By the number of the seal. More than one means that seals were made twice."""
-    places: dict[int, tuple[str, int]] = field(default_factory=dict)
-    """The file and line that first told of a seal."""
+    """By the number of the seal. More than one value means that the seal was made twice."""
+    places: dict[int, str] = field(default_factory=dict)
+    """The file and the line where a seal was first seen."""
     others: set[str] = field(default_factory=set)
-    """Other audits in the same files."""
+    """The ids of other audits in the same files."""
+
+    def add(self, event: Attributes, place: str) -> None:
+        """Add the event of a seal; an incomplete one is passed over."""
+        number, chain = event.get(semconv.AUDIT_SEAL), event.get(semconv.AUDIT_CHAIN)
+        previous, audit = event.get(semconv.AUDIT_PREVIOUS_CHAIN), event.get(semconv.AUDIT_ID)
+        if not (isinstance(number, int) and isinstance(chain, str) and isinstance(audit, str)) or number < 1:
+            return
+        if audit != self.audit:
+            self.others.add(audit)
+            return
+        seen = {number: chain}
+        if number > 1 and isinstance(previous, str):
+            seen[number - 1] = previous
+        for each, value in seen.items():
+            self.chains.setdefault(each, set()).add(value)
+            self.places.setdefault(each, place)
 
 
-def read_witness(path: Path, proof: Proof, witness: Witness) -> None:
-    """Add what a file says of the audit of `proof`; unreadable lines are noted there.
+def compare_witness(proof: Proof, ledger: Ledger, paths: Iterable[Path]) -> set[str]:
+    """Check that every seal that witnesses saw is there, unchanged, and add the findings to the proof.
+
+    Returns:
+        The ids of other audits that the witnesses know.
 
     Raises:
-        AuditError: it cannot be read.
+        AuditError: a file cannot be read.
     """
-    unreadable = 0
-    for line, event in read_events(path, semconv.EVENT_AUDIT_SEALED, proof.on_progress):
-        if event is None:
-            unreadable += 1
-        else:
-            _add(witness, proof.audit, event, (str(path), line))
-    if unreadable:
-        proof.notes.append(f"{path}: {unreadable} lines are no OTLP/JSON, or cut off, and were passed over")
+    witness = _Witness(proof.audit)
+    for path in paths:
+        unreadable = 0
+        for line, event in read_events(path, semconv.EVENT_AUDIT_SEALED, proof.on_progress):
+            if event is None:
+                unreadable += 1
+            else:
+                witness.add(event, f"{path}, line {line}")
+        if unreadable:
+            proof.notes.append(
+                f"{path}: {unreadable} lines are no OTLP/JSON, or cut off, and were passed over"
+            )
+    _compare(proof, {seal.seal: seal.chain for seal in ledger.seals}, witness)
+    return witness.others
 
 
-def compare(proof: Proof, ledger: Ledger, witness: Witness) -> None:
-    """Check that every seal that was witnessed is there, unchanged, and add what is wrong to the proof."""
-    chains = {seal.seal: seal.chain for seal in ledger.seals}
+def _compare(proof: Proof, chains: dict[int, str], witness: _Witness) -> None:
     last = max(chains, default=0)
     if not witness.chains:
         others = f", and has {len(witness.others)} others" if witness.others else ""
@@ -143,39 +162,20 @@ def compare(proof: Proof, ledger: Ledger, witness: Witness) -> None:
         return
     missing = [number for number in sorted(witness.chains) if number > last]
     if missing:
-        file, line = witness.places[missing[0]]
         proof.found(
             SEALS,
             f"ends with seal {last}, and the witness saw seals up to {missing[-1]} (of seal {missing[0]}: "
-            f"{file}, line {line}): what came after was taken away, or an older copy was put back",
+            f"{witness.places[missing[0]]}): what came after was taken away, or an older copy was put back",
         )
-    for number, seen in sorted(witness.chains.items()):
-        if number <= last and seen != {chains.get(number)}:
-            file, line = witness.places[number]
-            proof.found(
-                SEALS, f"seal {number} is not the one that the witness saw ({file}, line {line})", number
-            )
-            break  # all that follow it differ too
-    held = max((number for number in witness.chains if number <= last), default=0)
-    if held < last:
+    held = [number for number in sorted(witness.chains) if number <= last]
+    changed = [number for number in held if witness.chains[number] != {chains.get(number)}]
+    if changed:  # all seals that follow the first of them differ too
+        number = changed[0]
+        what = f"seal {number} is not the one that the witness saw ({witness.places[number]})"
+        proof.found(SEALS, what, number)
+    known = max(held, default=0)
+    if known < last:
         proof.unproven.append(
-            f"that seals {held + 1} to {last} were not rewritten, and that none came after them: "
-            f"the last that the witness saw is {held}"
+            f"that seals {known + 1} to {last} were not rewritten, and that none came after them: "
+            f"the last that the witness saw is {known}"
         )
-
-
-def _add(witness: Witness, audit: str, attributes: Attributes, place: tuple[str, int]) -> None:
-    number, chain = attributes.get(semconv.AUDIT_SEAL), attributes.get(semconv.AUDIT_CHAIN)
-    previous = attributes.get(semconv.AUDIT_PREVIOUS_CHAIN)
-    name = attributes.get(semconv.AUDIT_ID)
-    if not isinstance(number, int) or number < 1 or not isinstance(chain, str) or not isinstance(name, str):
-        return
-    if name != audit:
-        witness.others.add(name)
-        return
-    seen = {number: chain}
-    if number > 1 and isinstance(previous, str):
-        seen[number - 1] = previous
-    for each, value in seen.items():
-        witness.chains.setdefault(each, set()).add(value)
-        witness.places.setdefault(each, place)

@@ -1,4 +1,4 @@
-"""`aegis audit`: what agents wanted to do, what was decided, and how it ended."""
+"""`aegis audit`: show what agents wanted to do, what was decided, and how it ended."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from aegis_otel.cli.audit.options import (
     checked_output,
     condition_of,
     filter_options,
-    find_audit,
     format_option,
     limit_option,
-    open_audit,
     output_option,
     path_option,
 )
+from aegis_otel.cli.audit.source import open_audit
 
 _TABLE_ROWS = 50
 _FOLLOWED_ROWS = 10
@@ -44,9 +43,7 @@ _MODULES = {
 @filter_options
 @limit_option
 @format_option("table", *FORMATS)
-@output_option(
-    "--export", help="Write all entries to a file, oldest first, as `export` does; `-` is standard output."
-)
+@output_option("--export", help="Write the entries to a file, oldest first; `-` is standard output.")
 @click.option("-f", "--follow", "--tail", is_flag=True, help="Show new and changed entries until Ctrl-C.")
 @click.pass_context
 def audit(
@@ -60,9 +57,9 @@ def audit(
     follow: bool,
     **filters: str | None,
 ) -> None:
-    """Show the audit, newest entries first; all filters given must hold.
+    """Show the audit, newest entries first. All filters given must match.
 
-    A table has the newest 50 where no --limit says otherwise.
+    A table shows the newest 50 entries unless --limit is given.
     """
     if ctx.invoked_subcommand is not None:
         _pass_on_options(ctx, ctx.invoked_subcommand)
@@ -73,24 +70,25 @@ def audit(
         raise click.UsageError("--follow prints lines: its formats are table and jsonl")
     form = checked_output(output, form)
     condition = condition_of(filters)
-    directory = find_audit(path)
+    if follow:
+        from aegis_otel.cli.audit.query import print_feed
 
-    if form == "table" and not follow:
+        print_feed(path, condition, limit or _FOLLOWED_ROWS, as_json=form == "jsonl")
+        return
+    connection = open_audit(path)
+    if form == "table":
         from aegis_otel.audit.query.rows import count_rows, read_rows
         from aegis_otel.cli.rendering import print_rows
 
-        connection = open_audit(directory)
         total = count_rows(connection, condition)
         print_rows(list(read_rows(connection, condition, limit=limit or _TABLE_ROWS)), total)
         return
-    from aegis_otel.cli.audit.query import print_entries, print_feed, write_entries
+    from aegis_otel.cli.audit.query import print_entries, write_entries
 
-    if follow:
-        print_feed(directory, condition, limit or _FOLLOWED_ROWS, as_json=form == "jsonl")
-    elif output is not None:
-        write_entries(open_audit(directory), condition, output, form, limit)
+    if output is not None:
+        write_entries(connection, condition, output, form, limit)
     else:
-        print_entries(open_audit(directory), condition, form, limit)
+        print_entries(connection, condition, form, limit)
 
 
 def _pass_on_options(ctx: click.Context, name: str) -> None:

@@ -12,20 +12,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aegis_otel import semconv
-from aegis_otel.audit.location import SEALS, locate
+from aegis_otel.audit.location import SEALS, address, locate
+from aegis_otel.cli import text_or_json_option
 from aegis_otel.cli.audit.options import (
-    address_given,
     audit_id_option,
     condition_of,
-    expected_audit,
-    fetch_others,
     filter_options,
-    find_audit,
-    open_audit,
     path_option,
-    report_problems,
-    verify_fetched,
 )
+from aegis_otel.cli.audit.source import AuditSource, expected_audit, find_audit, open_audit, report_problems
 from aegis_otel.cli.rendering import plural, progress_bar
 from aegis_otel.config import AUDIT_DIR, SEAL_KEY
 from aegis_otel.errors import AuditError, ConfigError
@@ -36,25 +31,26 @@ if TYPE_CHECKING:
     from aegis_otel.audit.record import AuditRecord
     from aegis_otel.audit.seals.seal_log import Seal
 
-
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@click.command(short_help="Seal the calls that have ended.")
+@click.command(short_help="Seal finished calls, so that a later change shows.")
 @path_option
 @click.pass_context
 def seal(ctx: click.Context, /, *, path: str | None) -> None:
-    """Seal the calls that have ended. Agents do so by themselves, too.
+    """Seal finished calls: compress them, and sign or chain them so that a later change shows.
 
-    Calls that are running or wait for a human stay in the journal. What cannot be sealed stays too, is named,
-    and makes the exit code 1. An audit on object storage is sent there.
+    Agents seal by themselves from time to time. Calls that are running or wait for a human stay in the
+    journal. An audit on object storage is sent there. If something cannot be sealed or sent, the command
+    names it and the exit code is 1.
     """
-    directory = find_audit(path)
+    source = find_audit(path)
+    directory = source.directory
 
     from aegis_otel.audit.lake.sealing import PLANTED
     from aegis_otel.audit.lake.sealing import seal as seal_audit
     from aegis_otel.audit.location import stated_address
-    from aegis_otel.audit.maintenance.remote_copy import push
+    from aegis_otel.audit.maintenance.upload import push
 
     with progress_bar("Sealing") as progress:
         report = seal_audit(directory, wait=True, progress=progress)
@@ -75,16 +71,15 @@ def seal(ctx: click.Context, /, *, path: str | None) -> None:
         )
     else:
         click.echo("nothing to seal")
-    address = address_given()
-    problems = report.problems + push(directory, address)
-    if address is None and (stated := stated_address(directory)):
+    problems = report.problems + push(directory, source.url)
+    if source.url is None and (stated := stated_address(directory)):
         report_problems([f"not sent: name the audit as `{stated}`, with --path or {AUDIT_DIR.env}"])
     report_problems(problems)
     ctx.exit(1 if problems else 0)
 
 
 def _send_to_witness(seals: Sequence[Seal]) -> None:
-    """Send the events of the seals over OTLP, or say that nobody got them."""
+    """Send the events of the seals over OTLP, or print that nobody got them."""
     from aegis_otel.telemetry.resend import send_seals
 
     if not send_seals(seals):
@@ -108,21 +103,21 @@ _AGE = _Amount("age", {"h": 1 / 24, "d": 1, "w": 7}, "90d")
 _SIZE = _Amount("size", {"MB": 1e6, "GB": 1e9, "TB": 1e12}, "10GB")
 
 
-@click.command(short_help="Remove the oldest sealed rows.")
+@click.command(short_help="Remove the oldest sealed calls.")
 @path_option
-@click.option("--keep", type=_AGE, metavar="AGE", help="Keep what is younger: 12h, 90d, 52w.")
-@click.option("--max-size", type=_SIZE, metavar="SIZE", help="Keep so much: 500MB, 10GB, 2TB.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--keep", type=_AGE, metavar="AGE", help="Keep calls younger than this: 12h, 90d, 52w.")
+@click.option("--max-size", type=_SIZE, metavar="SIZE", help="Keep at most this much: 500MB, 10GB, 2TB.")
+@click.option("--dry-run", is_flag=True, help="Only print what would be removed.")
 def prune(path: str | None, keep: float | None, max_size: float | None, dry_run: bool) -> None:
-    """Remove the oldest sealed rows, by files: those older than --keep, and the oldest beyond --max-size.
+    """Remove the oldest sealed calls, by whole files: those older than --keep, and those beyond --max-size.
 
-    A signed seal records for good what was removed; that needs the key of AEGIS_SEAL_KEY. The files go with
-    the next sealing or pruning, a minute later at the earliest. Questions that have waited for longer than
-    --keep end as expired.
+    A signed seal records what was removed, so AEGIS_SEAL_KEY must name a key. The files themselves are
+    removed by a later sealing or pruning, at least a minute after. Questions that nobody answered for
+    longer than --keep end as expired.
     """
     if keep is None and max_size is None:
         raise click.UsageError("say what to keep, with --keep or --max-size")
-    directory = find_audit(path)
+    directory = find_audit(path).directory
 
     from aegis_otel.audit.maintenance.retention import oldest
     from aegis_otel.audit.maintenance.retention import prune as prune_audit
@@ -158,7 +153,7 @@ def prune(path: str | None, keep: float | None, max_size: float | None, dry_run:
     type=_FILE,
     multiple=True,
     metavar="FILE",
-    help="The events of the sealings as an OpenTelemetry Collector wrote them (OTLP/JSON); may be repeated.",
+    help="Events of sealings that an OpenTelemetry Collector wrote to a file (OTLP/JSON). Repeatable.",
 )
 @click.option(
     "--public-key",
@@ -166,10 +161,10 @@ def prune(path: str | None, keep: float | None, max_size: float | None, dry_run:
     type=_FILE,
     multiple=True,
     metavar="FILE",
-    help="The key (PEM) that seals are signed with; may be repeated, where it was changed.",
+    help="The public key (PEM) of the key that signs seals. Repeat it if that key was changed.",
 )
 @audit_id_option
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@text_or_json_option
 @click.argument("directory", metavar="[DIR]", required=False)
 @click.pass_context
 def verify(
@@ -185,21 +180,19 @@ def verify(
 ) -> None:
     """Check that nothing in the audit was edited, removed, moved or brought from elsewhere.
 
-    Says what is wrong and where, and what could not be proven. Nothing is changed; agents go on meanwhile.
-    The exit code is 0 where nothing was found, 1 where something was.
+    Prints what is wrong and where, and what could not be proven. It changes nothing, and agents can go on
+    meanwhile. The exit code is 1 if something was found, else 0.
     """
     if path is not None and directory is not None:
         raise click.UsageError("give one directory, as DIR or with --path")
     named = path if directory is None else directory
-    found = locate(named)
-    if not ((witness or public_keys) and (found / SEALS).is_file()):  # as a copy without its journal is
-        found = find_audit(named)
-
-    fetched = fetch_others(found)
+    source = AuditSource(locate(named), address(named))
+    # A copy of what is sealed has no journal, and can be verified all the same.
+    if not ((witness or public_keys) and (source.directory / SEALS).is_file()):
+        source = find_audit(named)
+    source.fetch()
     with progress_bar("Verifying") as progress:
-        proof = verify_fetched(
-            found,
-            fetched,
+        proof = source.verify(
             witness=witness,
             public_keys=public_keys,
             audit=expected_audit(audit_id, named),
@@ -210,17 +203,13 @@ def verify(
 
 
 def _proof_report(proof: Proof) -> dict[str, object]:
+    counts = ("seals", "chain", "segments", "rows", "journals", "lines")
     return {
         "audit": proof.audit,
         "findings": [each._asdict() for each in proof.findings],
         "notes": proof.notes,
         "not_proven": proof.unproven,
-        "seals": proof.seals,
-        "chain": proof.chain,
-        "segments": proof.segments,
-        "rows": proof.rows,
-        "journals": proof.journals,
-        "lines": proof.lines,
+        **{name: getattr(proof, name) for name in counts},
     }
 
 
@@ -248,13 +237,13 @@ def _lines(proof: Proof) -> Iterator[str]:
         yield f"PASSED: no tampering found{', but see what is not proven' if proof.unproven else ''}"
 
 
-@click.command(short_help="Send decision events again.")
+@click.command(short_help="Send decision events to a backend again.")
 @path_option
 @filter_options
 @click.option(
     "--endpoint",
     metavar="URL",
-    help="Where to, over OTLP, such as http://localhost:4318.  [default: OTEL_EXPORTER_OTLP_ENDPOINT]",
+    help="Where to send, over OTLP, such as http://localhost:4318.  [default: OTEL_EXPORTER_OTLP_ENDPOINT]",
 )
 @click.option(
     "--missing-from",
@@ -262,21 +251,21 @@ def _lines(proof: Proof) -> Iterator[str]:
     type=_FILE,
     multiple=True,
     metavar="FILE",
-    help="Only what is not in this file of an OpenTelemetry Collector (OTLP/JSON); may be repeated.",
+    help="Send only what is not in this file of an OpenTelemetry Collector (OTLP/JSON). Repeatable.",
 )
-@click.option("--dry-run", is_flag=True, help="Only say how many it would be.")
+@click.option("--dry-run", is_flag=True, help="Only print how many would be sent.")
 def resend(
     path: str | None, endpoint: str | None, files: tuple[Path, ...], dry_run: bool, **filters: str | None
 ) -> None:
-    """Send the decision events of entries again, oldest first; all filters given must hold.
+    """Send the decision events of calls again, oldest first. All filters given must match.
 
-    Each has its original id and time, and `aegis.decision.resent`. Without --missing-from, events that a
-    backend has already arrive a second time; their `aegis.decision.id` is the same. Where the endpoint stops
-    taking them, the exit code is 1, and the error says how many had arrived.
+    An event has its original id and time, and is marked by `aegis.decision.resent`. Without --missing-from,
+    a backend may get events that it has already, with the same `aegis.decision.id`. If the endpoint stops
+    taking events, the exit code is 1, and the error says how many had arrived.
     """
     condition = condition_of(filters)
 
-    from aegis_otel.audit.query.rows import Row, count_rows, read_rows
+    from aegis_otel.audit.query.rows import count_rows, read_rows
     from aegis_otel.audit.record import COLUMNS, AuditRecord
     from aegis_otel.cli.exporter_messages import exporters_quiet
     from aegis_otel.redaction.redactor import redact_text
@@ -288,13 +277,10 @@ def resend(
     # Signals are made of these columns, and never of the arguments.
     sent_columns = [column.name for column in COLUMNS if column.name != "action_params"]
     exporter = None if dry_run else log_exporter(endpoint)
-    audit = open_audit(find_audit(path))
+    audit = open_audit(path)
     total = count_rows(audit, condition)
     known = _known_decisions(files)
     there = 0
-
-    def record(row: Row) -> AuditRecord:
-        return AuditRecord(stage="decided", **{name: row[name] for name in sent_columns})
 
     def missing() -> Iterator[AuditRecord]:
         nonlocal there
@@ -302,7 +288,7 @@ def resend(
             if row["decision_id"] in known:
                 there += 1
             else:
-                yield record(row)
+                yield AuditRecord(stage="decided", **{name: row[name] for name in sent_columns})
 
     done = Sent(0, 0)
     if exporter is None:
@@ -318,10 +304,8 @@ def resend(
                     raise
                 raise AuditError(f"{error}; the exporter says: {redact_text(messages.why)}") from error
     parts = [f"{'would send' if dry_run else 'sent'} {done.arrived} of {total} decisions"]
-    if there:
-        parts.append(f"{there} are there already")
-    if done.undecided:
-        parts.append(f"{done.undecided} have none yet")
+    parts += [f"{there} are there already"] if there else []
+    parts += [f"{done.undecided} have none yet"] if done.undecided else []
     click.echo("; ".join(parts))
 
 

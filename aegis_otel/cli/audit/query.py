@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,24 +17,20 @@ from aegis_otel.audit.query import sandbox
 from aegis_otel.audit.query.export import FORMATS, parquet_draft, write_file, write_parquet
 from aegis_otel.audit.query.filters import Condition
 from aegis_otel.audit.query.rows import Row, count_rows, read_rows, to_json
-from aegis_otel.audit.query.stats import Spread, Stats, take_stats
+from aegis_otel.audit.query.stats import Stats, take_stats
 from aegis_otel.audit.record import COLUMNS
 from aegis_otel.cli.audit.options import (
     STDOUT,
     Within,
-    address_given,
     checked_output,
     condition_of,
-    fetch_others,
     filter_options,
-    find_audit,
     format_option,
     limit_option,
-    open_audit,
     output_option,
     path_option,
-    report_problems,
 )
+from aegis_otel.cli.audit.source import find_audit, open_audit, report_problems
 from aegis_otel.cli.rendering import (
     echo,
     feed_line,
@@ -65,22 +60,22 @@ _DIMENSIONS = {
 """The title of each dimension of `aegis audit stats`."""
 
 
-@click.command(short_help="Write the entries to a file.")
+@click.command(short_help="Write entries to a file.")
 @path_option
 @filter_options
 @limit_option
 @format_option(*FORMATS)
 @click.argument("file", metavar="FILE")
 def export(path: str | None, limit: int | None, form: str | None, file: str, **filters: str | None) -> None:
-    """Write the entries to FILE, oldest first; all filters given must hold. `-` is standard output.
+    """Write entries to FILE, oldest first; `-` is standard output. All filters given must match.
 
-    The file can be read by this user only, and appears, or replaces an older one, only when it is complete.
-    JSON and Parquet have every value as it is; CSV is for spreadsheets: control characters are escaped in it,
-    and what a spreadsheet would run as a formula has an apostrophe before it.
+    Only this user can read the file. It appears, or replaces an older one, once it is complete. JSON and
+    Parquet have every value as it is. CSV is for spreadsheets: control characters are escaped, and an
+    apostrophe stands before what a spreadsheet would run as a formula.
     """
     condition = condition_of(filters)
     form = checked_output(file, form)
-    write_entries(open_audit(find_audit(path)), condition, file, form, limit)
+    write_entries(open_audit(path), condition, file, form, limit)
 
 
 def write_entries(
@@ -89,27 +84,25 @@ def write_entries(
     """Write the rows that match to a file, oldest first, with progress on a terminal.
 
     Raises:
-        AuditError: the audit cannot be read, or the file not be written.
+        AuditError: the audit cannot be read, or the file cannot be written.
     """
-    if FORMATS[form] is None:
-        with progress_bar("Exporting") as progress:
-            progress(0, 1)
-            count = write_parquet(file, audit, condition, limit)
-        _report_export(count, file)
-        return
     if file == STDOUT:
         print_entries(audit, condition, form, limit, oldest_first=True)
         return
-    found = read_rows(audit, condition, limit=limit, oldest_first=True)
-    total = min(count_rows(audit, condition), limit or sys.maxsize)
     with progress_bar("Exporting") as progress:
+        if FORMATS[form] is None:
+            progress(0, 1)
+            count = write_parquet(file, audit, condition, limit)
+        else:
+            found = read_rows(audit, condition, limit=limit, oldest_first=True)
+            total = min(count_rows(audit, condition), limit or sys.maxsize)
 
-        def rows() -> Iterator[Row]:
-            for number, row in enumerate(found, 1):
-                yield row
-                progress(number, total)
+            def rows() -> Iterator[Row]:
+                for number, row in enumerate(found, 1):
+                    yield row
+                    progress(number, total)
 
-        count = write_file(file, lambda text: _write_text(text, form, rows(), _NAMES))
+            count = write_file(file, lambda text: _write_text(text, form, rows(), _NAMES))
     _report_export(count, file)
 
 
@@ -140,50 +133,49 @@ def _report_export(count: int, file: str) -> None:
     click.echo(f"Exported {count} {'entry' if count == 1 else 'entries'} to {escape(file)}")
 
 
-@click.command(short_help="Answer a query in SQL.")
+@click.command(short_help="Query the audit with SQL.")
 @path_option
 @format_option("table", *FORMATS)
 @output_option(help="Write the answer to a file; `-` is standard output.")
 @click.option(
     "--timeout",
+    metavar="SECONDS",
     type=Within(click.FloatRange(0, 1e6, min_open=True)),
     default=sandbox.TIMEOUT,
     show_default=True,
-    help="Seconds that the query may take.",
+    help="How long the query may take.",
 )
 @click.option("--views", is_flag=True, help="Print SQL that makes the same views in any DuckDB.")
 @click.argument("query", required=False)
 def sql(
     *, path: str | None, form: str | None, output: str | None, timeout: float, views: bool, query: str | None
 ) -> None:
-    """Answer QUERY, one SELECT in DuckDB's SQL; also FROM, WITH, DESCRIBE, SUMMARIZE, SHOW.
+    """Run QUERY over the audit: one SELECT in DuckDB's SQL, or FROM, WITH, DESCRIBE, SUMMARIZE or SHOW.
 
-    The view `audit` has a row for each call (`describe audit`), and `show tables` lists the ready views
-    beside it. The query can read the audit and nothing else: no other file, no network, no settings.
+    The view `audit` has a row for each call: `describe audit` lists its columns, `show tables` the other
+    views. The query can read the audit and nothing else: no other file, no network, no settings.
     """
     if (query is None) is not views:
         raise click.UsageError("give one query, in quotes" if query is None else "--views takes no query")
     form = checked_output(output, form)
-    directory = find_audit(path)
-    mirrors = address_given() is not None
+    source = find_audit(path)
     if query is None:
         from aegis_otel.audit.query.connection import open_view
         from aegis_otel.audit.query.views import create_views, views_sql
 
-        audit = open_view(directory, keep=False, mirrors=mirrors)
+        audit = open_view(source.directory, keep=False, mirrors=source.is_shared)
         create_views(audit)
         click.echo(views_sql(audit), nl=False)
         return
-    fetch_others(directory)
+    source.fetch()
+    bounds: dict[str, Any] = {"timeout": timeout, "mirrors": source.is_shared}
     if output is not None and FORMATS[form] is None:
         with parquet_draft(output) as draft:
-            count, left_out = sandbox.select_parquet(
-                directory, query, draft, timeout=timeout, mirrors=mirrors
-            )
+            count, left_out = sandbox.select_parquet(source.directory, query, draft, **bounds)
         report_problems(left_out)
         _report_export(count, output)
         return
-    answer = sandbox.select(directory, query, timeout=timeout, mirrors=mirrors)
+    answer = sandbox.select(source.directory, query, **bounds)
     report_problems(answer.problems)
     with closing(answer.rows):
         named = (dict(zip(answer.columns, row, strict=True)) for row in answer.rows)
@@ -213,9 +205,9 @@ def _print_answer(answer: sandbox.Answer, query: str) -> None:
 @filter_options
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def stats(path: str | None, form: str, **filters: str | None) -> None:
-    """Count entries by result, risk, rule, tool, agent, answer and hour; all filters given must hold."""
+    """Count calls by result, risk, human answer, rule, tool, agent and hour. All filters given must match."""
     condition = condition_of(filters)
-    found = take_stats(open_audit(find_audit(path)), condition)
+    found = take_stats(open_audit(path), condition)
     if form == "json":
         click.echo(json.dumps(_stats_report(found), indent=2))
     elif found.calls == 0:
@@ -225,24 +217,20 @@ def stats(path: str | None, form: str, **filters: str | None) -> None:
 
 
 def _stats_report(found: Stats) -> dict[str, object]:
+    def plain(value: object) -> object:
+        return value.isoformat() if isinstance(value, datetime) else value
+
     return {
         "calls": found.calls,
-        "first": _iso(found.first),
-        "last": _iso(found.last),
+        "first": plain(found.first),
+        "last": plain(found.last),
         "wait_s": found.wait_s._asdict(),
         "duration_s": found.duration_s._asdict(),
         "by": {
-            dimension: [
-                {"value": value if isinstance(value, str) else _iso(value), "calls": calls}
-                for value, calls in counts
-            ]
+            dimension: [{"value": plain(value), "calls": calls} for value, calls in counts]
             for dimension, counts in found.by.items()
         },
     }
-
-
-def _iso(time: datetime | None) -> str | None:
-    return None if time is None else time.isoformat()
 
 
 def _print_stats(found: Stats) -> None:
@@ -250,7 +238,9 @@ def _print_stats(found: Stats) -> None:
     click.echo(f"{plural(found.calls, 'call')}, {' to '.join(dict.fromkeys(times))} UTC")
     for words, spread in (("humans answered after", found.wait_s), ("bodies took", found.duration_s)):
         if spread.max is not None:
-            click.echo(f"{words} {_seconds(spread)}")
+            click.echo(
+                f"{words} {spread.p50:.3g} s (p50), {spread.p95:.3g} s (p95), {spread.max:.3g} s at most"
+            )
     for dimension, title in _DIMENSIONS.items():
         counts = [(value, calls) for value, calls in found.by[dimension] if dimension != "answer" or value]
         bars = [(str(value) if value else "-", calls) for value, calls in counts[:_LONGEST_LIST]]
@@ -258,10 +248,6 @@ def _print_stats(found: Stats) -> None:
             bars.append((f"({len(rest)} more)", sum(calls for _, calls in rest)))
         print_bars(title, bars)
     print_bars("Hour (UTC)", _last_hours(found))
-
-
-def _seconds(spread: Spread) -> str:
-    return f"{spread.p50:.3g} s (p50), {spread.p95:.3g} s (p95), {spread.max:.3g} s at most"
 
 
 def _last_hours(found: Stats) -> list[tuple[str, int]]:
@@ -274,7 +260,7 @@ def _last_hours(found: Stats) -> list[tuple[str, int]]:
     return [(f"{hour:%m-%d %H}:00", calls.get(hour, 0)) for hour in hours[first:]]
 
 
-def print_feed(directory: Path, condition: Condition, limit: int, *, as_json: bool) -> None:
+def print_feed(path: str | None, condition: Condition, limit: int, *, as_json: bool) -> None:
     """Print the newest entries, and a line for each new or changed one, until Ctrl-C.
 
     Raises:
@@ -282,7 +268,8 @@ def print_feed(directory: Path, condition: Condition, limit: int, *, as_json: bo
     """
     from aegis_otel.audit.query.tail import Feed
 
-    feed = Feed(directory, condition, mirrors=address_given() is not None)
+    source = find_audit(path)
+    feed = Feed(source.directory, condition, mirrors=source.is_shared)
     try:
         rows = feed.begin(limit)
         while True:

@@ -13,7 +13,9 @@ from aegis_otel.audit.query.filters import Condition
 from aegis_otel.audit.query.rows import Row, read_rows
 from aegis_otel.audit.query.timeline import TimelineEntry, timeline
 from aegis_otel.audit.record import CUT
-from aegis_otel.cli.audit.options import find_audit, open_audit, path_option
+from aegis_otel.cli import text_or_json_option
+from aegis_otel.cli.audit.options import path_option
+from aegis_otel.cli.audit.source import find_audit
 from aegis_otel.cli.rendering import MONITOR, NOT_ENFORCED, action, is_monitored
 from aegis_otel.errors import PolicyError
 from aegis_otel.redaction.redactor import MASKED
@@ -25,15 +27,15 @@ if TYPE_CHECKING:
     from aegis_otel.policy import Policy
     from aegis_otel.policy.explain import Explanation, RuleTrace
 
-
 _LONGEST = 20_000
 """Characters of one value that are printed; an older version may have written longer ones."""
 _NOT_PROVEN = "not proven: no process with the approval key took it, so no run goes on with it"
 _NEAR = Path("policy.yaml")
 """The policy to explain by when none is given, if it is the one that decided."""
+_IDS = ("tool_call_id", "session_id", "conversation_id", "trace_id", "span_id")
 
 
-@click.command(short_help="Show one call: what, when, and why.")
+@click.command(short_help="Show one call: what, when and why.")
 @path_option
 @click.option(
     "--policy",
@@ -41,20 +43,22 @@ _NEAR = Path("policy.yaml")
     metavar="FILE",
     multiple=True,
     type=click.Path(path_type=Path),
-    help=f"The policy to explain by; several are merged.  [default: {_NEAR}, if it is the one that decided]",
+    help=f"The policy to explain the decision by. Repeat it to merge several.  [default: {_NEAR}, if it is "
+    "the one that decided]",
 )
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@text_or_json_option
 @click.argument("id")
 def show(path: str | None, policies: tuple[Path, ...], form: str, id: str) -> None:
     """Show one call: what was asked for, decided, answered and done, when, and why.
 
-    ID is its decision id, or the beginning or end of it.
+    ID is its decision id, or the beginning or the end of it.
     """
     from aegis_otel.audit.answers.answer_check import unproven_answers
 
-    directory = find_audit(path)
-    row = _find(open_audit(directory), id)
-    unproven = row["human_decision"] is not None and row["decision_id"] in unproven_answers(directory)
+    source = find_audit(path)
+    source.fetch()
+    row = _find(source.open(), id)
+    unproven = row["human_decision"] is not None and row["decision_id"] in unproven_answers(source.directory)
     policy = _policy(policies, row)
     explanation = None if policy is None else _explain(policy, row)
     if form == "json":
@@ -103,24 +107,17 @@ def _explain(policy: Policy, row: Row) -> Explanation:
     from aegis_otel.model import Action
     from aegis_otel.policy.explain import explain
 
-    params = row["action_params"]
-    action = Action(
-        row["action_type"] or "",
-        row["action_target"] or "",
-        params if isinstance(params, dict) else {},
-        agent=row["agent_name"],
-    )
+    params = row["action_params"] if isinstance(row["action_params"], dict) else {}
+    asked = Action(row["action_type"] or "", row["action_target"] or "", params, agent=row["agent_name"])
     begun = datetime.now(UTC) if row["timestamp"] is None else datetime.fromisoformat(row["timestamp"])
     # After a yes the policy was asked again, and that verdict is the row's.
     waited = row["approval_wait_s"] if row["human_decision"] == "approved" else None
-    return explain(policy, action, begun + timedelta(seconds=waited or 0.0), is_hidden=_is_hidden)
+    return explain(policy, asked, begun + timedelta(seconds=waited or 0.0), is_hidden=_is_hidden)
 
 
 def _is_hidden(value: object) -> bool:
-    """Return whether a part of a value is not in the audit: it was redacted, or cut."""
-    if not isinstance(value, str | dict | list):
-        return False
-    text = json.dumps(value)
+    """Return whether a part of a value is not in the audit because it was redacted or cut."""
+    text = json.dumps(value) if isinstance(value, str | dict | list) else ""
     return MASKED in text or CUT in text
 
 
@@ -139,16 +136,10 @@ def _print_row(row: Row) -> None:
     params = row["action_params"]
     _line("action", action(row))
     _line("arguments", params if isinstance(params, str) else json.dumps(params, ensure_ascii=False))
-    for name in (
-        "agent_name",
-        "tool_name",
-        "tool_call_id",
-        "session_id",
-        "conversation_id",
-        "trace_id",
-        "span_id",
-    ):
-        _line(name.removesuffix("_name").removesuffix("_id").replace("_", " "), row[name])
+    _line("agent", row["agent_name"])
+    _line("tool", row["tool_name"])
+    for name in _IDS:
+        _line(name.removesuffix("_id").replace("_", " "), row[name])
     _line("process", " ".join(str(row[name]) for name in ("service", "host", "pid") if row[name] is not None))
     _line("rule", f"{row['matched_rule'] or '-'} ({row['approval'] or '-'})")
     _line("reason", row["reason"])
@@ -165,7 +156,7 @@ def _line(name: str, value: Any) -> None:
 
 
 def _print_timeline(entries: list[TimelineEntry]) -> None:
-    click.echo("\nLife")
+    click.echo("\nTimeline")
     for entry in entries:
         at = "-" if entry.at is None else f"{entry.at:%Y-%m-%d %H:%M:%S.%f}"[:-3]
         click.echo(f"  {at:<24}{f'+{entry.after_s:.3f} s':>12}  {entry.stage:<10} {escape(entry.what)}")
@@ -178,60 +169,54 @@ def _print_why(row: Row, policy: Policy | None, explanation: Explanation | None)
         return
     for trace in explanation.rules:
         _print_rule(trace, decided=trace.rule == row["matched_rule"])
-    click.echo(f"  {escape(_conclusion(row, policy, explanation))}")
+    if policy.digest != row["policy_digest"]:
+        conclusion = f"this is not the policy that decided: it is {policy.digest}"
+    elif _agrees(row, explanation):
+        conclusion = f"so it decided: {explanation.verdict.reason}"
+    else:
+        conclusion = (
+            "this is not what it decided: the audit has no redacted value and no tool's schema, "
+            "on which it then also looked"
+        )
+    click.echo(f"  {escape(conclusion)}")
 
 
 def _print_rule(trace: RuleTrace, *, decided: bool) -> None:
     mark = "=>" if decided else "  "
     what = f"{trace.rule} ({trace.verdict.approval.value}) {trace.match.value}  [{trace.place}]"
     click.echo(f"{mark} {escape(what)}")
-    for check in trace.checks:
-        answer = (
-            f"unknown: {check.answer}" if isinstance(check.answer, str) else "yes" if check.answer else "no"
-        )
-        click.echo(f"       {escape(f'{check.label} {check.wanted}: {answer}')}")
-
-
-def _conclusion(row: Row, policy: Policy, explanation: Explanation) -> str:
-    if policy.digest != row["policy_digest"]:
-        return f"this is not the policy that decided: it is {policy.digest}"
-    if _agrees(row, explanation):
-        return f"so it decided: {explanation.verdict.reason}"
-    return (
-        "this is not what it decided: the audit has no redacted value and no tool's schema, "
-        "on which it then also looked"
-    )
+    for label, wanted, answer in trace.checks:
+        said = f"unknown: {answer}" if isinstance(answer, str) else "yes" if answer else "no"
+        click.echo(f"       {escape(f'{label} {wanted}: {said}')}")
 
 
 # --- for programs ---
 
 
 def _report(row: Row, policy: Policy | None, explanation: Explanation | None) -> dict[str, Any]:
-    return {
-        "row": row,
-        "life": [
-            entry._asdict() | {"at": None if entry.at is None else entry.at.isoformat()}
-            for entry in timeline(row)
-        ],
-        "explanation": None
-        if policy is None or explanation is None
-        else {
-            "policy_digest": policy.digest,
-            "is_the_policy_that_decided": policy.digest == row["policy_digest"],
-            "agrees_with_the_row": _agrees(row, explanation),
-            "matched_rule": explanation.verdict.matched_rule,
-            "approval": explanation.verdict.approval.value,
-            "risk_level": explanation.verdict.risk_level.name,
-            "reason": explanation.verdict.reason,
-            "rules": [
-                {
-                    "rule": trace.rule,
-                    "place": str(trace.place),
-                    "approval": trace.verdict.approval.value,
-                    "match": trace.match.value,
-                    "checks": [check._asdict() for check in trace.checks],
-                }
-                for trace in explanation.rules
-            ],
-        },
+    entries = timeline(row)
+    life = [each._asdict() | {"at": None if each.at is None else each.at.isoformat()} for each in entries]
+    if policy is None or explanation is None:
+        return {"row": row, "life": life, "explanation": None}
+    verdict = explanation.verdict
+    rules = [
+        {
+            "rule": trace.rule,
+            "place": str(trace.place),
+            "approval": trace.verdict.approval.value,
+            "match": trace.match.value,
+            "checks": [check._asdict() for check in trace.checks],
+        }
+        for trace in explanation.rules
+    ]
+    why = {
+        "policy_digest": policy.digest,
+        "is_the_policy_that_decided": policy.digest == row["policy_digest"],
+        "agrees_with_the_row": _agrees(row, explanation),
+        "matched_rule": verdict.matched_rule,
+        "approval": verdict.approval.value,
+        "risk_level": verdict.risk_level.name,
+        "reason": verdict.reason,
+        "rules": rules,
     }
+    return {"row": row, "life": life, "explanation": why}

@@ -1,4 +1,4 @@
-"""`aegis doctor`: whether governance could start here, and what it would govern of an agent."""
+"""`aegis doctor`: check whether governance can start here, and what it governs of an agent."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aegis_otel.cli import text_or_json_option
 from aegis_otel.cli.doctor.checks import FAILED, INVALID, OK, WARNING, Check, Subject, run_checks
 from aegis_otel.cli.load_agent import load_agent
 from aegis_otel.config import APPROVALS, POLICY
@@ -18,7 +19,6 @@ from aegis_otel.redaction.terminal import escape
 
 if TYPE_CHECKING:
     from aegis_otel.adapters.openai_agents.coverage.coverage import Coverage
-
 
 _WORST_FIRST = [INVALID, FAILED, WARNING, OK]
 
@@ -31,7 +31,7 @@ _WORST_FIRST = [INVALID, FAILED, WARNING, OK]
     metavar="FILE",
     multiple=True,
     type=click.Path(path_type=Path),
-    help=f"The policy; repeat it to merge several.  [default: {POLICY.env}]",
+    help=f"The policy. Repeat it to merge several.  [default: {POLICY.env}]",
 )
 @click.option(
     "--health", metavar="URL", help="The collector's health check.  [default: port 13133 of its host]"
@@ -41,9 +41,9 @@ _WORST_FIRST = [INVALID, FAILED, WARNING, OK]
     "events",
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The file that the collector writes events to (OTLP/JSON): check that one arrives there.",
+    help="Check that an event arrives in this file of the collector (OTLP/JSON).",
 )
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@text_or_json_option
 @click.pass_context
 def doctor(
     ctx: click.Context,
@@ -55,15 +55,15 @@ def doctor(
     events: Path | None,
     form: str,
 ) -> None:
-    """Check that tool calls can be governed here, with the environment's settings.
+    """Check that tool calls can be governed here, with the settings of the environment.
 
-    The capture point is installed for a moment and tried on a scripted model, offline. The audit
-    directory is made if there is none. Where an OTLP endpoint is set, an event that is no decision is sent
-    there, and the collector's health is checked.
+    Checks versions, settings, policy, audit, keys and approvals. Governance is installed for a moment and
+    tried on a scripted model, offline. The audit directory is made if there is none. If an OTLP endpoint is
+    set, a test event is sent there, and the collector's health is checked.
 
-    With MODULE:AGENT, such as `shop.agents:clerk`, it also says for each tool that the agent can reach
-    whether it is enforced, observed or not governable. That imports MODULE, and so runs its code. Where
-    that calls `instrument()`, its settings are checked instead of the environment's.
+    With MODULE:AGENT, such as `shop.agents:clerk`, it also prints for each tool of the agent whether calls
+    are enforced, only observed, or cannot be governed. This imports MODULE, which runs its code. If that
+    calls `instrument()`, its settings are checked instead of those of the environment.
 
     \b
     Exit codes:
@@ -83,9 +83,14 @@ def doctor(
 
         subject.program = Instrumentation.current
     checks = list(run_checks(subject))
+    coverage: Coverage | None = None
     with _capture_point() as check:
         checks.append(check)
-        coverage = None if target is None else _coverage(subject.agent)
+        if target is not None:
+            from aegis_otel.adapters.openai_agents.capture_point import CapturePoint
+            from aegis_otel.adapters.openai_agents.coverage.coverage import coverage as coverage_of
+
+            coverage = coverage_of(subject.agent, installed=CapturePoint.installed)
     checks.sort(key=lambda each: _WORST_FIRST.index(each.status))
     if form == "json":
         click.echo(json.dumps(_report(checks, coverage), indent=2))
@@ -124,13 +129,6 @@ def _capture_point() -> Iterator[Check]:
         yield Check(name, OK, "its self-test passed")
     finally:
         point.uninstall()
-
-
-def _coverage(agent: Any) -> Coverage:
-    from aegis_otel.adapters.openai_agents.capture_point import CapturePoint
-    from aegis_otel.adapters.openai_agents.coverage.coverage import coverage
-
-    return coverage(agent, installed=CapturePoint.installed)
 
 
 def _report(checks: list[Check], coverage: Coverage | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The checks of `aegis doctor`: `CHECKS` lists them, in the order in which they run."""
+"""Define the checks of `aegis doctor`. `CHECKS` lists them in the order in which they run."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Check(NamedTuple):
 
 @dataclass
 class Subject:
-    """What is checked: a program that governs itself, or else the environment's settings."""
+    """What is checked: a program that governs itself, or else the settings of the environment."""
 
     files: tuple[Path, ...]
     """The policy files that were named; they count before those of the program and the environment."""
@@ -52,7 +52,7 @@ class Subject:
     """The module that was imported for its agent."""
     agent: Any = None
     program: Instrumentation | None = None
-    """What the import of the module has put in force: `instrument()`, or the processor."""
+    """What importing the module has installed, by `instrument()` or the processor."""
     health: str | None = None
     """The URL of a collector's health check; by default the usual port beside the endpoint."""
     events: Path | None = None
@@ -68,10 +68,10 @@ class Subject:
 
     @property
     def policy(self) -> Policy:
-        """Return the policy.
+        """The policy to check.
 
         Raises:
-            ConfigError: none is named.
+            ConfigError: no policy is named.
             PolicyError: it is not valid.
         """
         from aegis_otel.policy import Policy
@@ -91,7 +91,7 @@ def run_checks(subject: Subject) -> Iterator[Check]:
     """Yield the result of every check; a check that raises an error of ours has failed."""
     for name, check in CHECKS:
         try:
-            yield from list(check(subject))  # nothing of a check that fails on the way
+            yield from list(check(subject))  # a check that fails on the way yields nothing
         except PolicyError as error:
             yield Check(name, INVALID, str(error))
         except AegisError as error:
@@ -106,8 +106,8 @@ def _versions(subject: Subject) -> Iterator[Check]:  # noqa: ARG001
         except importlib.metadata.PackageNotFoundError:
             missing.append(package)
     if missing:
-        again = f"not installed: {', '.join(missing)}; install `aegis-otel` anew"
-        yield Check("versions", FAILED, again)
+        detail = f"not installed: {', '.join(missing)}; install `aegis-otel` anew"
+        yield Check("versions", FAILED, detail)
     else:
         yield Check("versions", OK, ", ".join(found))
 
@@ -139,7 +139,7 @@ def _policy(subject: Subject) -> Iterator[Check]:
 
 
 def _policy_and_tools(subject: Subject) -> Iterator[Check]:
-    """Check the policy against the agent's tools, for what the policy alone does not show."""
+    """Check the policy against the agent's tools, and yield only what the policy alone does not show."""
     if subject.agent is None:
         return
     from aegis_otel.adapters.openai_agents.coverage.tool_inventory import inventory

@@ -1,4 +1,4 @@
-"""Check the way of signals, for `aegis doctor`: the endpoint, the collector, and whether an event arrives."""
+"""Check the path of signals for `aegis doctor`: the endpoint, the collector, and whether an event arrives."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HEALTH_S = _EXPORT_S = 3.0
 
 
 def check_export(health: str | None, file: Path | None, program: str | None) -> Iterator[Check]:
-    """Check that signals have somewhere to go, and follow one there.
+    """Check that signals have somewhere to go, and send one there.
 
     Args:
         health: The URL of a collector's health check; by default the usual port beside the endpoint.
@@ -44,7 +44,7 @@ def check_export(health: str | None, file: Path | None, program: str | None) -> 
 
 
 def _sender(way: str, program: str | None) -> Check:
-    """Check that anything is sent: an endpoint does nothing by itself."""
+    """Check that something sends signals: an endpoint does nothing by itself."""
     from aegis_otel.telemetry.export_setup import provided
 
     start = "opentelemetry-instrument"
@@ -61,7 +61,7 @@ def _sender(way: str, program: str | None) -> Check:
 
 
 def _health(given: str | None) -> Iterator[Check]:
-    """Ask the collector for its health; without a URL, no answer is not reported."""
+    """Ask the collector for its health; if no URL was given, a missing answer is not reported."""
     url = given or _beside_the_endpoint()
     if url is None:
         return
@@ -94,7 +94,7 @@ def _beside_the_endpoint() -> str | None:
 
 
 def _probe(file: Path | None) -> Check:
-    """Send one event that is no decision, and wait for it in the file, where there is one."""
+    """Send a test event, and wait until it is in the file, if one was given."""
     from aegis_otel.telemetry.export_setup import log_exporter, may_be_meant_for_grpc
     from aegis_otel.telemetry.outbox import Outbox
     from aegis_otel.telemetry.resend import send_probe

@@ -23,8 +23,9 @@ from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.keys import audit_id, load_key
 from aegis_otel.audit.lake.sealing import seal
 from aegis_otel.audit.location import locate
-from aegis_otel.audit.maintenance import object_store, remote_copy
-from aegis_otel.audit.maintenance.remote_copy import fetch, push
+from aegis_otel.audit.maintenance import object_store, upload
+from aegis_otel.audit.maintenance.download import fetch
+from aegis_otel.audit.maintenance.upload import push
 from aegis_otel.audit.seals.seal_log import read_seals
 from aegis_otel.cli import main as aegis
 from tests.support.object_storage import machines
@@ -166,7 +167,7 @@ def test_merged_files_are_read_once_and_go(url: str, machine: Any, monkeypatch: 
         machine("one")
     assert any(each.replaces for each in read_seals(directory))
     assert len(_parquet(url)) > 1
-    monkeypatch.setattr(remote_copy, "GRACE", timedelta(0))
+    monkeypatch.setattr(upload, "GRACE", timedelta(0))
     assert push(directory, url) == []
     assert len(_parquet(url)) == 1
     machine("reader")
@@ -188,7 +189,7 @@ CRASH = """
 import os, sys
 from obstore.store import S3Store
 from aegis_otel.audit.location import locate
-from aegis_otel.audit.maintenance.remote_copy import push
+from aegis_otel.audit.maintenance.upload import push
 left = [int(sys.argv[2])]
 put = S3Store.put
 def crashing(self, name, content, **options):

@@ -98,7 +98,7 @@ def test_all_of_it(digest: str) -> None:
   policy        {digest}
   error         ValueError: no
 
-Life
+Timeline
   2026-11-22 14:30:00.250     +0.000 s  decided    a human is asked
   2026-11-22 14:30:03.750     +3.500 s  resolved   approved by ops
   2026-11-22 14:30:04.000     +3.750 s  completed  failed: ValueError: no
