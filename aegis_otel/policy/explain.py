@@ -1,6 +1,6 @@
 """Explain a verdict: every rule that was asked, and the test that decided it. Pure.
 
-It asks the evaluator's own tests in the evaluator's own order, so the two cannot come to different ends.
+It runs the evaluator's own tests in the evaluator's own order, so the two cannot disagree.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ class Check(NamedTuple):
 
 
 class RuleTrace(NamedTuple):
+    """One rule, and how it ended."""
+
     rule: str
     place: Place
     verdict: Verdict
@@ -71,7 +73,7 @@ def explain(
 
     Args:
         now: UTC when it has no zone.
-        is_hidden: Returns whether a value is redacted; what a rule asks of one is unknown.
+        is_hidden: Returns whether a value is redacted; a test of such a value is unknown.
     """
     # The form that decides; `max` gives the first of equals, as `judge` does.
     action = max((action, *action.forms), key=lambda form: strictness(decide(policy.compiled, form, now)))
@@ -97,7 +99,7 @@ def _until_false(
     rule: CompiledRule, action: Action, now: datetime, schema: SchemaReader | None, is_hidden: IsHidden
 ) -> Iterator[Check]:
     for label, test, answer in tests(rule, action, now, schema):
-        hides = any(map(is_hidden, _looked_at(label, test, action)))
+        hides = any(map(is_hidden, _tested_values(label, test, action)))
         check = Check(label, _wanted(test), "the value it looks at is redacted" if hides else answer)
         yield check
         if check.answer is False:
@@ -122,8 +124,8 @@ def _wanted(test: Condition | tuple[Glob, ...]) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _looked_at(label: str, test: Condition | tuple[Glob, ...], action: Action) -> Iterator[object]:
-    """Yield the values that an answer depends on."""
+def _tested_values(label: str, test: Condition | tuple[Glob, ...], action: Action) -> Iterator[object]:
+    """Yield the values that the answer of a test depends on."""
     if not isinstance(test, Condition):
         yield getattr(action, label.strip("`").removeprefix("match."))
     elif isinstance(test.spec, ParamTest):

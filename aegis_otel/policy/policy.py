@@ -1,4 +1,4 @@
-"""The `Policy` that users hold: loaded from files, text or data, merged, evaluated. It is immutable."""
+"""The `Policy` that users hold: it is loaded from files, text or data, may be merged, and decides actions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aegis_otel.policy.rules import Defaults, Place, PolicyDocument
 
 
 class RuleSummary(NamedTuple):
-    """What a policy shows of one of its rules."""
+    """One rule, as `Policy.rules` shows it."""
 
     name: str
     approval: Approval
@@ -25,18 +25,18 @@ class RuleSummary(NamedTuple):
 
 @final
 class Policy:
-    """Rules from top to bottom, the first that matches decides. Two policies that say the same are equal.
+    """An immutable policy: its rules are asked from top to bottom, and the first that matches decides.
 
-    Made by `from_yaml`, `from_yaml_files`, `from_text`, `from_dict` or `merge`; safe to share between
-    threads.
+    Make one by `from_yaml`, `from_yaml_files`, `from_text`, `from_dict` or `merge`. Threads may share it. Two
+    policies with the same digest are equal.
     """
 
     __slots__ = ("_plans", "compiled", "documents", "reads_time", "rule_count")
 
     documents: tuple[PolicyDocument, ...]
-    """What was written, for tools that look at a policy."""
+    """The validated files, for tools that examine a policy."""
     compiled: CompiledPolicy
-    """What is in force."""
+    """The rules as tests, which decide."""
     rule_count: int
     reads_time: bool
     """Whether any rule has a time window."""
@@ -64,7 +64,7 @@ class Policy:
     def from_yaml_files(cls, *paths: str | Path) -> Policy:
         """Read the policy in several files, the first file's rules first.
 
-        Of `defaults`, those of the first file that states any hold.
+        The `defaults` of the first file that states any are in force.
 
         Raises:
             PolicyNotFound: one of the files does not exist; also a FileNotFoundError.
@@ -111,7 +111,7 @@ class Policy:
         return cls([read_data(data)])
 
     def merge(self, other: Policy) -> Policy:
-        """Return a new policy: this one's rules, then `other`'s; the first `defaults` stated hold.
+        """Return a new policy of this one's rules, then `other`'s. The first `defaults` stated are in force.
 
         Raises:
             PolicyError: two rules have one name; both places are named.
@@ -125,7 +125,7 @@ class Policy:
             now: the time to decide at, UTC when it has no zone; None is now.
         """
         try:
-            # Here, not in a function of its own: another call would be a fifth of the time this takes.
+            # Not in a function of its own: one more call would add a fifth to the time this takes.
             if action.is_plain:
                 steps, needs_time, _ = self._plans[action.type]
                 if needs_time and now is None:
@@ -138,7 +138,7 @@ class Policy:
         return PolicyDecision(action, judge(self.compiled, action, now or datetime.now(UTC)))
 
     def reads_arguments(self, *action_types: str) -> bool:
-        """Return whether any rule for actions of those types looks at a parameter."""
+        """Return whether any rule for actions of those types tests a parameter."""
         for each in action_types:  # noqa: SIM110 - for each call, and a generator costs more than most plans
             if self.compiled.plan(each)[2]:
                 return True
@@ -149,13 +149,13 @@ class Policy:
         return len(self.compiled.plan(action.type)[0]) if type(action.type) is str else 0
 
     def always_allows(self, action_type: str) -> bool:
-        """Return whether every action of that type is `auto`, whatever else is true of it."""
+        """Return whether every action of that type is `auto`, whatever its other properties."""
         steps, *_ = self.compiled.plan(action_type)
         return all(verdict.approval is Approval.AUTO for _, verdict, _ in steps)
 
     @property
     def digest(self) -> str:
-        """`sha256:` and hex over all that can change a decision; comments and file names do not count."""
+        """`sha256:` and hex digits over all that can change a decision; comments and file names cannot."""
         return self.compiled.digest
 
     @property
@@ -173,7 +173,7 @@ class Policy:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The files it was made of, as they were named; `<policy>` for text or a dict without a name."""
+        """The names of the files that were read; `<policy>` for text or a dict without a name."""
         return tuple(document.source for document in self.documents)
 
     @property
@@ -185,7 +185,7 @@ class Policy:
         raise AttributeError(f"a Policy is immutable: make another one instead of setting `{name}`")
 
     def __reduce__(self) -> tuple[type[Policy], tuple[tuple[PolicyDocument, ...]]]:
-        return Policy, (self.documents,)  # its tests are functions, which are made again
+        return Policy, (self.documents,)  # compiled tests are functions, which cannot be pickled
 
     def __eq__(self, other: object) -> bool:
         return self.digest == other.digest if isinstance(other, Policy) else NotImplemented

@@ -1,7 +1,6 @@
-"""A policy after validation: what was written, as types, each with its place. Nothing is compiled yet.
+"""A policy after validation: the types of what was written, each with its place. Nothing is compiled yet.
 
-`loading/loader.py` makes these; the compiler, the digest and the linter read them. A value that reached
-these types needs no further checks.
+`loading/loader.py` makes these; the compiler, the digest and the linter read them. Their values are valid.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ Scalar = str | int | float | bool
 
 
 class Place(NamedTuple):
-    """Where something stands: `line` and `column` are 1-based, 0 when the policy has no text."""
+    """A place in a policy: `line` and `column` are 1-based, and 0 when the policy has no text."""
 
     source: str
     line: int = 0
@@ -45,7 +44,7 @@ class TimeWindow:
     before: int | None
     """Minutes since midnight, exclusive."""
     weekdays: frozenset[int]
-    """ISO days, 1 is Monday; empty when every day will do."""
+    """ISO days, 1 is Monday; empty when every day is in the window."""
     timezone: str
     """IANA name."""
     place: Place
@@ -111,7 +110,7 @@ class Rule:
 
 
 class Defaults(NamedTuple):
-    """What holds when no rule matches."""
+    """The approval and the risk of actions that no rule matches."""
 
     approval: Approval = Approval.APPROVE
     risk_level: RiskLevel = RiskLevel.MEDIUM
@@ -127,4 +126,4 @@ class PolicyDocument:
     """None when the policy does not state any."""
     defaults_place: Place
     states_rules: bool
-    """Whether a `rules` key was there at all: a file cut short while it was saved has none."""
+    """Whether there was a `rules` key: a file that was cut short while it was saved has none."""

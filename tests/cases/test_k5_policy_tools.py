@@ -95,7 +95,7 @@ def test_k5_lists_of_mcp_and_openai_are_read(folder: Path, content: Any) -> None
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        ({"pay": {"amount": "number"}}, "is no JSON Schema"),
+        ({"pay": {"amount": "number"}}, "is not a JSON Schema"),
         ({"pay": {"type": "string"}}, "not `object`"),
         ({"pay": {"properties": []}}, "`properties` are a list"),
         ({"pay": {"properties": {"a": "number"}}}, "not a schema"),

@@ -96,7 +96,7 @@ def test_b13_dotted_paths_reach_nested_values() -> None:
     assert decide(policy, PAYMENT, order={}).approval == "auto"
     assert decide(policy, PAYMENT, order=[{"amount": 1000}]).errors == (
         "rule `b`: `param_gt` on `order.amount` is unknown: "
-        "the path leads through a value that is no mapping",
+        "the path leads through a value that is not a mapping",
     )
 
 

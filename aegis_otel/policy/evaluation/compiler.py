@@ -1,4 +1,4 @@
-"""Compile validated documents into one policy: named rules, shared verdicts, a digest, an index by type."""
+"""Compile validated documents into one policy: named rules with verdicts, a digest, an index by type."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ class CompiledRule:
     targets: tuple[Glob, ...]
     agents: tuple[Glob, ...]
     texts: tuple[tuple[str, tuple[Glob, ...]], ...]
-    """The attributes of an action that the rule is particular about, and their globs."""
+    """The attributes of an action that the rule restricts, and their globs."""
     conditions: tuple[Condition, ...]
     names: frozenset[str]
-    """The skeletons of the parameters at the top that it looks at."""
+    """The skeletons of the parameters at the top that it tests."""
     applies: Applies | None
-    """The plain test beyond the type; None when every action of the right type will do."""
+    """The plain test of all but the type; None when every action of the right type matches."""
 
     def __str__(self) -> str:
         return f"rule {quoted(self.name)}"
@@ -77,8 +77,8 @@ Step = tuple[Applies | None, Verdict, CompiledRule | None]
 """A rule's plain test and its verdict; the last step of a plan has no test, the default's no rule."""
 
 Plan = tuple[tuple[Step, ...], bool, frozenset[str]]
-"""What to ask for one action type, in order, whether any of it needs the time, and the skeletons of the
-parameters at the top that it looks at: none where every value would do."""
+"""The steps for one action type in order, whether any of them needs the time, and the skeletons of the
+parameters at the top that they test."""
 
 
 class CompiledPolicy:
@@ -101,7 +101,7 @@ class CompiledPolicy:
     def plan(self, action_type: str) -> Plan:
         """Return the plan for `action_type`, made on first use.
 
-        Action types come from a model, so the cache is bounded; a plan is cheap enough to make again.
+        Action types come from a model, so the cache is bounded. To make a plan again costs little.
         """
         plan = self.plans.get(action_type)
         if plan is None:
@@ -164,7 +164,7 @@ def _name(rules: Sequence[Rule]) -> list[str]:
 
 
 def _digest(rules: Sequence[Rule], names: Sequence[str], defaults: Defaults) -> str:
-    """Return `sha256:` and hex over all that can change a decision, and nothing else."""
+    """Return `sha256:` and the hex digest of what can change a decision."""
     content = [
         defaults.approval.value,
         defaults.risk_level.name,
@@ -189,7 +189,7 @@ def _content(rule: Rule, name: str) -> list[Any]:
 
 
 def _compile(rule: Rule, name: str, digest: str) -> CompiledRule:
-    # All of it now: a decision must not be the one that pays, nor read a time zone from the disk.
+    # Everything is compiled now: no decision may wait for it, nor read a time zone from the disk.
     types, targets, agents = _globs(rule.types), _globs(rule.targets), _globs(rule.agents)
     texts = (("type", types), ("target", targets), ("agent", agents))
     conditions = tuple(compile_conditions(rule))

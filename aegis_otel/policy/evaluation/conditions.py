@@ -15,7 +15,7 @@ from aegis_otel.policy.evaluation.schema_paths import Presence, SchemaReader
 from aegis_otel.policy.rules import ParamTest, Rule, TimeWindow, steps_of
 
 Test = Callable[[Action, datetime, SchemaReader | None], Answer]
-"""(action, now, what reads its schema) -> answer. Without the last, what only a schema says is unknown."""
+"""(action, now, reader of its schema) -> answer. Without a reader, what only the schema says is unknown."""
 
 NOT_ASKED = "the tool's schema was not asked"
 NO_PARAMETER = "the tool has no such parameter"
@@ -27,7 +27,7 @@ BEYOND_THE_CALL = frozenset({NO_PARAMETER, UNREADABLE_SCHEMA})
 
 class Condition(NamedTuple):
     label: str
-    """How messages call it."""
+    """Its name in messages."""
     test: Test
     spec: TimeWindow | ParamTest
 
@@ -37,11 +37,11 @@ class _Missing(Enum):
 
     ABSENT = "absent"
     CROSSED = "both the dotted name and the path it spells have a value"
-    NO_MAPPING = "the path leads through a value that is no mapping"
+    NO_MAPPING = "the path leads through a value that is not a mapping"
 
 
 def compile_conditions(rule: Rule) -> Iterator[Condition]:
-    """Yield the tests of `rule`, the cheap one first."""
+    """Yield the conditions of `rule`, the cheapest first."""
     if rule.window is not None:
         yield Condition("the time window", _window_test(rule.window), rule.window)
     for spec in rule.tests:
@@ -110,7 +110,7 @@ def find(params: Mapping[str, Any], path: str) -> Any:
             break
     if literal is _Missing.ABSENT:
         return value
-    # A model that may add keys could otherwise hide the value a rule looks at behind its dotted name.
+    # A model that may add keys could otherwise hide the value that a rule tests behind its dotted name.
     return literal if value is _Missing.ABSENT else _Missing.CROSSED
 
 
@@ -138,7 +138,7 @@ def _spellings(params: Mapping[str, Any]) -> Mapping[str, list[str]]:
 def _other_spelling(
     params: Mapping[str, Any], path: str, steps: tuple[str, ...], schema: SchemaReader | None
 ) -> str | None:
-    """Say why the value at `path` may not be what the tool takes for it; None where it is."""
+    """Return why the tool may take another value than the one at `path`; None where it cannot."""
     for keys in _other_spellings(params, path, steps):
         if schema is None:
             return NOT_ASKED
@@ -178,7 +178,7 @@ def _absent(
     if schema.at(missing).required:
         return "the tool requires it, and the call does not have it"
     if schema.at(missing).default:
-        return "the call does not have it, and what its default is cannot be told"
+        return "the call does not have it, and its default is not known"
     return False
 
 

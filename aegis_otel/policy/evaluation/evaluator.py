@@ -1,4 +1,4 @@
-"""Decide an action by a compiled policy, at a time. Pure and total: nothing raises, nothing else is read.
+"""Decide an action by a compiled policy, at a time. Pure: nothing raises, and nothing else is read.
 
 `Policy.evaluate` runs the plan for the action's type and is done when every rule either plainly matches or
 plainly does not. Where one does neither (or the type is new, or anything raises), this module asks the
@@ -54,7 +54,7 @@ def _judge(policy: CompiledPolicy, action: Action, now: datetime) -> Verdict:
 
 
 def _confusable(action: Action, names: Set[str]) -> bool:
-    """Return whether a parameter that the schema does not name could be one that a rule asks about."""
+    """Return whether a parameter that the schema does not name could be read as one that a rule tests."""
     if not names or action.schema is None:
         return False
     properties = action.schema.get("properties") or {}
@@ -80,7 +80,7 @@ def advised(
     now: datetime,
     schema: SchemaReader | None,
 ) -> Verdict:
-    """Add to a verdict what the model may read to correct the call, where a rule counts as a match."""
+    """Return the verdict with advice by which the model can correct the call, where a test was unknown."""
     if not verdict.errors:
         return verdict
     rule = next((rule for rule in rules if rule.name == verdict.matched_rule), None)
@@ -89,7 +89,7 @@ def advised(
 
 
 def _advice(tested: Iterable[tuple[str, object, Answer]]) -> str:
-    """Return which parameters could not be read, for the model. It holds no value of the policy."""
+    """Return which parameters could not be read, for the model. No value of the policy is in it."""
     unread: dict[str, None] = {}
     for _, test, answer in tested:
         if not isinstance(answer, str) or answer in BEYOND_THE_CALL or not isinstance(test, Condition):
@@ -137,7 +137,7 @@ def strictness(verdict: Verdict) -> tuple[int, int]:
 def tests(
     rule: CompiledRule, action: Action, now: datetime, schema: SchemaReader | None
 ) -> Iterator[tuple[str, Condition | tuple[Glob, ...], Answer]]:
-    """Yield every test of `rule` in order: what messages call it, the test itself, its answer."""
+    """Yield every test of `rule` in order: its name in messages, the test itself, its answer."""
     for name, globs in rule.texts:
         yield f"`match.{name}`", globs, _text_answer(globs, getattr(action, name))
     for condition in rule.conditions:
@@ -149,7 +149,7 @@ def tests(
 
 
 def unknowns(tested: Iterable[tuple[str, object, Answer]]) -> list[str] | None:
-    """Say why it is unknown whether a rule matches; empty when it does, None when it does not."""
+    """Return why it is unknown whether a rule matches; empty when it does, None when it does not."""
     unknown = []
     for label, _, answer in tested:
         if answer is False:

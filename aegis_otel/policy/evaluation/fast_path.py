@@ -1,4 +1,4 @@
-"""Compile the common cases of a rule into one generated expression; the evaluator answers the unusual ones.
+"""Compile the common cases of a rule into one generated expression; the evaluator answers the others.
 
 Most rules either plainly match a call or plainly do not, and the time that takes is the time of function
 calls. So target, agent and comparisons of plain parameters become one Python expression for each rule. Where

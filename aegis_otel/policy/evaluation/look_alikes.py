@@ -1,4 +1,4 @@
-"""Find names of parameters that could be read as one: by a server that folds case, or by an eye.
+"""Find names of parameters that a server which ignores case, or a reader, could take for the same name.
 
 Names are compared as skeletons: compatibility forms, case, separators, accents, invisible characters and
 the letters that look alike in common fonts make no difference.
@@ -30,7 +30,7 @@ _VARIANT = re.compile(
 
 
 def skeleton(name: str) -> str:
-    """Return what is left of `name` when everything that is easily mistaken is taken away."""
+    """Return `name` without everything that is easily mistaken; names with equal skeletons look alike."""
     return _kept(name) if len(name) <= _LONGEST_KEPT else _skeleton(name)
 
 

@@ -23,7 +23,7 @@ Answer = bool | str
 """True, False, or the reason why neither is known, worded to follow "is unknown: "."""
 
 _LARGEST = 10**400
-"""Numbers beyond it are refused: whoever writes one means something else."""
+"""Larger numbers are refused: whoever writes one means something else."""
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -140,16 +140,16 @@ class Operator(NamedTuple):
     """One `param_*` condition."""
 
     about: str
-    """The sentence that the published JSON Schema has about it."""
+    """The sentence about it in the published JSON Schema."""
     check: Callable[[object], Any]
-    """Return the value in a policy that a parameter is compared with. Raises Invalid."""
+    """Check and return the policy's value, which a parameter is compared with. Raises Invalid."""
     schema: Mapping[str, Any]
     """The JSON Schema of such a value."""
     judge: Callable[[Any, Any], Answer]
     """Compare a parameter's value, which is never null, with the policy's."""
     meaning: Meaning = Meaning.OTHER
     compares: tuple[str, ...] = ()
-    """The JSON Schema types of parameters that it can compare; empty where it is the type of the policy's."""
+    """The JSON Schema types of parameters that it can compare; empty for that of the policy's value only."""
     symbol: str | None = None
     """Python's operator that does the same to two values of one type, for `fast_path.py`."""
     synonyms: str = ""

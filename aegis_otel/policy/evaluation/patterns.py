@@ -1,8 +1,9 @@
 """The globs and the regular expressions of policies.
 
-In a glob `*` is any run of characters, `?` any one, everything else itself; case counts. It knows its shape,
-because the compiler can look up literals and prefixes instead of trying them. Regular expressions are RE2's,
-whose time is linear in the text: Python's engine can be made to run for minutes by a value that a model sent.
+In a glob `*` is any run of characters, `?` is any one character, and everything else stands for itself; case
+counts. A glob has a shape, by which the compiler finds literals and prefixes without trying each. Regular
+expressions are RE2's, whose time is linear in the text: Python's engine could run for minutes on a value that
+a model sent.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 MAX_REGEX = 1000
-"""Characters; keeps the compiled program, and with it the time per character, small."""
+"""Characters. A limit keeps the compiled program small, and with it the time for each character."""
 
 
 class BadRegex(ValueError):
@@ -22,7 +23,7 @@ class BadRegex(ValueError):
 
 
 class Regex:
-    """One compiled pattern; `search` looks for it anywhere in a text."""
+    """One compiled pattern."""
 
     __slots__ = ("_pattern",)
 
@@ -72,7 +73,7 @@ class Glob(NamedTuple):
     """As written."""
     shape: Shape
     literal: str
-    """What the shape is around; empty for `MIXED`."""
+    """The letters beside the stars; empty for `MIXED`."""
     matches: Matcher
 
     @property
@@ -148,10 +149,10 @@ def _literals(parts: list[str]) -> Matcher:
 
 
 class Outline(NamedTuple):
-    """What can be compared of two globs before they are worked through."""
+    """What tells most pairs of globs apart without comparing them letter by letter."""
 
     text: str
-    """In the one spelling that equal globs have."""
+    """The spelling that all equal globs share."""
     start: str
     """The letters before the first wildcard."""
     end: str
@@ -173,7 +174,7 @@ def outline(text: str) -> Outline:
 
 
 def may_cover(wide: Outline, narrow: Outline) -> bool:
-    """Return whether `covers` is worth asking: letters are only matched by the same letters in a row."""
+    """Return False where `covers` is False for sure: each run of letters of `wide` must stand in `narrow`."""
     if wide.letters > narrow.letters or (wide.is_fixed and not narrow.is_fixed):
         return False
     text = narrow.text
@@ -181,7 +182,7 @@ def may_cover(wide: Outline, narrow: Outline) -> bool:
 
 
 def may_overlap(one: Outline, other: Outline) -> bool:
-    """Return whether `overlap` is worth asking: beginnings and ends have to agree."""
+    """Return False where `overlap` finds nothing for sure: beginnings and ends have to agree."""
     a, b = one.start, other.start
     if not (a.startswith(b) or b.startswith(a)):
         return False
@@ -191,8 +192,8 @@ def may_overlap(one: Outline, other: Outline) -> bool:
 
 _OTHER = "\ud800"
 """A letter that no pattern has, because it is none: half of a surrogate pair."""
-_MAX_SETS = 32
-"""Sets of states that `covers` follows at once; only a glob with a longer run of `?` needs more."""
+_MAX_SETS = 100
+"""Sets of states that `covers` follows at once; only long runs of `?` next to stars need more."""
 
 
 def covers(wide: str, narrow: str) -> bool:
@@ -236,15 +237,14 @@ def _takes_every_length(outer: str, inner: str) -> bool:
             moves = any_letter | takes.get(letter, 0)
             reached = {states & loops | (states & moves) << 1 for states in reached}
             continue
-        waiting = list(reached)
-        for states in waiting:
+        smallest = list(reached)
+        for states in smallest:
             longer = states & loops | (states & any_letter) << 1
-            if longer not in reached:
-                reached.add(longer)
-                waiting.append(longer)
-            if len(waiting) > _MAX_SETS:
+            if not any(each & longer == each for each in smallest):
+                smallest.append(longer)
+            if len(smallest) > _MAX_SETS:
                 return False
-        reached = {each for each in reached if not any(other & each == other != each for other in reached)}
+        reached = {each for each in smallest if not any(other & each == other != each for other in smallest)}
     return all(states >> size for states in reached)
 
 

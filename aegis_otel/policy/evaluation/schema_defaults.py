@@ -25,7 +25,7 @@ _MAX_DEPTH = 32
 
 
 def has_defaults(schema: object) -> bool:
-    """Return whether the word `default` is a key anywhere in `schema`, or it is too large to tell."""
+    """Return whether `default` is a key anywhere in `schema`, or `schema` is too large to search."""
     waiting: list[object] = [schema]
     for _ in range(MAX_NODES):
         if not waiting:
@@ -51,7 +51,7 @@ _SCALARS = frozenset({"string", "integer", "number", "boolean", "null"})
 def flat_defaults(schema: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the defaults of a schema whose properties are all plain scalars.
 
-    Most tools have such a schema. What fills in its defaults is one loop over a dict that is made once, where
+    Most tools have such a schema. Its defaults are filled in by one loop over this dict, which is made once;
     `fill_defaults` walks the schema for every call.
 
     Returns:
@@ -78,10 +78,10 @@ def _is_flat(field: object) -> bool:
 def fill_defaults(params: dict[str, Any], schema: Mapping[str, Any]) -> bool:
     """Put the defaults of `schema` into `params`, in place and at every depth, where they are left out.
 
-    Those alternatives (`anyOf`, `oneOf`) count that the value fits: by `type`, `required`, and the `const`
-    and `enum` of its fields; all of them, where it fits none. If those have different defaults for a name,
-    what the body will see is not known: the name is filled with null, or stays absent where null is a value
-    of it. Either makes a condition on it unknown, which counts against the call.
+    Of alternatives (`anyOf`, `oneOf`), those count that the value fits by `type`, `required`, and the `const`
+    and `enum` of its fields; where it fits none, all count. If they have different defaults for a name, what
+    the body will see is not known: the name is filled with null, or stays absent where null is a value of it.
+    Either makes a condition on it unknown, which counts against the call.
 
     Returns:
         Whether all were filled in: False where the schema takes too many steps, or cannot be read.
@@ -99,7 +99,7 @@ _Inner = Callable[[Mapping[str, Any], Any], Iterable[Any]]
 
 
 class _Fill:
-    """Fills in values, those at the top first, so that a limit is met as deep down as can be."""
+    """Fills in values, those at the top first, so that a limit leaves out only what is deepest."""
 
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._walk = SchemaWalk(root, _MAX_FILLING)
@@ -143,7 +143,7 @@ class _Fill:
                 value[name] = None
 
     def _weigh(self, default: Any) -> None:
-        """Count what it takes to copy a default, which may be of any size."""
+        """Count the steps of copying a default, which may be of any size."""
         waiting = [default]
         while waiting:
             value = waiting.pop()
@@ -168,7 +168,7 @@ class _Fill:
         return found
 
     def _parts_for(self, value: Any, schemas: list[Any]) -> list[Mapping[str, Any]]:
-        """Return the schemas, and whatever of what they are composed of may be true of `value`."""
+        """Return the schemas, and those that they refer to or combine which `value` may fit."""
         found: dict[int, Mapping[str, Any]] = {}  # by id: a schema may refer to itself
         waiting = deque(schemas)
         while waiting:
@@ -181,7 +181,7 @@ class _Fill:
         return list(found.values())
 
     def _fits(self, value: Any, schema: Any) -> bool:
-        """Return whether a list or an object may be what `schema` means; the body may convert the rest."""
+        """Return whether a list or an object may fit. Other values do: the body may convert them."""
         for part in self._walk.parts(schema, loops=True):
             kinds, required = part.get("type", ()), part.get("required", ())
             self._walk.step(len(kinds) // _PER_STEP + len(required) // _PER_STEP)

@@ -35,14 +35,14 @@ class Presence(Enum):
     LACKS = "lacks"
     """No arguments that the schema describes have it: the policy's path is a typo."""
     OPEN = "open"
-    """The schema allows keys it does not name, so it cannot tell."""
+    """The schema allows keys that it does not name."""
     UNREADABLE = "unreadable"
 
 
 _MOST = (Presence.UNREADABLE, Presence.HAS_NULLABLE, Presence.HAS, Presence.OPEN, Presence.LACKS)
 """The order in which one of several alternatives decides: the most that one of them has."""
 _SUREST = (Presence.UNREADABLE, Presence.HAS, Presence.HAS_NULLABLE, Presence.LACKS, Presence.OPEN)
-"""The order in which one of several schemas that hold together decides: one that names the path, then one
+"""The order in which one of several schemas that apply together decides: one that names the path, then one
 that rules it out."""
 
 
@@ -138,7 +138,7 @@ class _PathWalk(SchemaWalk):
         return _combined(_SUREST, found, required=any(each.required for each in found))
 
     def _own(self, part: Mapping[str, Any], path: Sequence[str]) -> SchemaAnswer:
-        """Return what the keywords of one schema say, without those that hold together with it."""
+        """Return what the keywords of one schema say, without those that apply together with it."""
         if not allows_type(part, "object"):
             return SchemaAnswer(Presence.LACKS)
         for keyword in _CONDITIONAL:  # no generator: this is most of what a large schema takes
@@ -155,7 +155,7 @@ class _PathWalk(SchemaWalk):
             return _combined(_MOST, answers, required=all(each.required for each in answers))
         if inner or part.get("patternProperties"):
             return SchemaAnswer(Presence.OPEN, required)
-        # Left out, it means "open" in JSON Schema; but who lists properties means those.
+        # JSON Schema allows other keys where this is left out; a tool that lists its parameters does not.
         additional = part.get("additionalProperties", "properties" not in part)
         return SchemaAnswer(Presence.LACKS if additional is False else Presence.OPEN, required)
 

@@ -1,7 +1,7 @@
 """Walk through a tool's JSON Schema. Both readers of schemas, `schema_paths` and `schema_defaults`, use it.
 
-The schema is the tool's own, and may come from a server whose author nobody here knows. So a walk counts its
-steps and stops at a limit; whatever cannot be read counts against the call.
+The schema is the tool's own, and may come from an unknown server. A walk therefore counts its steps and stops
+at a limit. What cannot be read counts against the call.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ class SchemaWalk:
         return node
 
     def parts(self, schema: Any, *, loops: bool = False) -> list[Mapping[str, Any]]:
-        """Return the schema and all that hold together with it, by `$ref` and `allOf`, each once.
+        """Return the schema and all that apply together with it, by `$ref` and `allOf`, each once.
 
         Args:
-            loops: Whether a schema may hold together with itself; else it raises ValueError.
+            loops: Whether a schema may refer to itself; else that raises ValueError.
         """
         found: dict[int, Mapping[str, Any]] = {}
         open_ids: set[int] = set()
@@ -95,7 +95,7 @@ class SchemaWalk:
         return list(found.values())
 
     def inner(self, part: Mapping[str, Any], key: str) -> Iterator[Any]:
-        """Yield what one schema, without those that hold together with it, says of the value at `key`."""
+        """Yield what one schema, without those that apply together with it, says of the value at `key`."""
         is_named = key in part.get("properties", ())
         if is_named:
             yield part["properties"][key]
@@ -118,10 +118,10 @@ class SchemaWalk:
         )
 
     def defaults(self, schemas: Iterable[Any]) -> Iterator[Any]:
-        """Yield what may be filled in: a schema's own default alone, where it has one.
+        """Yield what may be filled in: for a schema with a default of its own, that alone.
 
-        Else the defaults of all that hold together with it and of its alternatives: where these differ,
-        nobody can tell which one the body sees.
+        For others, the defaults of all that apply together with it and of its alternatives. Where these
+        differ, it is not known which one the body sees.
         """
         seen: set[int] = set()
         waiting = deque(schemas)

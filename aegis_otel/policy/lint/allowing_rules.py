@@ -1,4 +1,4 @@
-"""Rules that let calls run: inputs that they let through and that were hardly meant."""
+"""Checks of `auto` rules: the inputs that they let through and that were probably not meant."""
 
 from __future__ import annotations
 

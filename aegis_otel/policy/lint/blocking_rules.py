@@ -1,4 +1,4 @@
-"""Rules that block: other spellings of what they name, and other ways to the same effect, that still run."""
+"""Checks of `block` rules: other spellings of what they name, and other ways to the same effect, that run."""
 
 from __future__ import annotations
 

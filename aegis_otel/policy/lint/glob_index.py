@@ -21,7 +21,7 @@ _Key = tuple[str, str]
 
 @lru_cache(maxsize=16384)
 def _rows(text: str, size: int, *, shorter: bool = False) -> frozenset[str]:
-    """Return all rows of `size` letters between the wildcards of a glob, and on demand `shorter` ones.
+    """Return all rows of `size` letters between the wildcards of a glob; with `shorter`, also shorter runs.
 
     A glob covers only globs that have each of its rows.
     """
@@ -44,7 +44,7 @@ def _attributes(rule: CompiledRule) -> tuple[tuple[str, Sequence[Glob]], ...]:
 
 
 class Covering:
-    """Rules, to find those that may cover another one.
+    """An index of rules, to find those that may cover another one.
 
     A glob covers only globs that have each of its literal pieces. Each rule is filed under its rarest ones.
     """
@@ -103,7 +103,7 @@ class Covering:
 
 
 class Overlapping:
-    """Rules, to find those that may match something that another one matches, too.
+    """An index of rules, to find those that may match something that another one also matches.
 
     Two globs overlap only where one's beginning continues the other's, and the same at their ends.
     """
@@ -148,7 +148,7 @@ def _side(glob: Glob, *, is_end: bool) -> str:
 
 
 class _Starts:
-    """Texts with numbers, to find those of which one continues the other."""
+    """An index of numbered texts, to find those that begin with a text, or that it begins with."""
 
     def __init__(self, texts: Iterable[tuple[str, int]]) -> None:
         ordered = sorted(set(texts))

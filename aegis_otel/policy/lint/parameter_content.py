@@ -1,4 +1,4 @@
-"""What a parameter probably holds, by its name, and the words and attacks that the checks try."""
+"""Guess by its name what a parameter holds; and the words and attacks that the checks try."""
 
 from __future__ import annotations
 

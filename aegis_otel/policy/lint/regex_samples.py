@@ -1,7 +1,7 @@
 """Texts that an RE2 pattern matches, and what could be put into them.
 
-A pattern is read only as far as that needs: groups, alternatives, repetitions. Which characters a class or an
-escape takes is asked of RE2 itself. A pattern that cannot be read has no samples, and nothing is said of it.
+A pattern is parsed into groups, alternatives and repetitions. RE2 itself answers which characters a class or
+an escape takes. A pattern that cannot be parsed has no samples, and no finding.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rules whose own conditions exclude each other, and rules that an earlier one makes pointless."""
+"""Checks of conditions that exclude each other, and of rules that an earlier rule makes pointless."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class _Scopes:
         return self._covers[key]
 
     def shared(self, one: CompiledRule, other: CompiledRule) -> tuple[str, str] | None:
-        """Return a type and a target that both rules match, which are empty where any will do."""
+        """Return a type and a target that both rules match, which are empty where both match any."""
         key = self._number[one.name], self._number[other.name]
         if key not in self._shared:
             found, target = _text(one.types, other.types), _text(one.targets, other.targets)
@@ -200,7 +200,7 @@ def _together(
 
 
 def _overlapping(subject: Subject, hidden: set[str], scopes: _Scopes, limits: _Limits) -> Iterator[Finding]:
-    """Find block rules that an earlier `auto` takes calls from, other than as an exception of its own."""
+    """Find block rules that an earlier `auto` rule takes calls from, unless it is a narrower exception."""
     rules = subject.rules
     allowing = [number for number, rule in enumerate(rules) if rule.rule.approval is Approval.AUTO]
     overlapping = Overlapping([rules[number] for number in allowing])

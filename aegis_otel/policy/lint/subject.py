@@ -1,7 +1,7 @@
 """A policy under the linter, and the actions that are tried on it.
 
-A rule is judged by what it does: an action that it decides is made up, changed as an attacker would, and
-evaluated again. What is reported so has an example that was tried.
+A rule is judged by what it does: the linter makes up an action that the rule decides, changes it as an
+attacker would, and evaluates it again. A finding about it has an example that was tried.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ ABSENT = object()
 
 
 class Subject:
-    """The policy, the tools it is for, and the examples that were made up for its rules."""
+    """The policy, the tools that it governs, and the examples that were made up for its rules."""
 
     def __init__(self, policy: Policy, inventory: Inventory | None) -> None:
         self.policy = policy

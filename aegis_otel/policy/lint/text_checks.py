@@ -1,4 +1,4 @@
-"""Names, globs and values that read as something else: invisible characters, look-alikes, regex in globs."""
+"""Checks of names, globs and values that read as something else: by look-alikes, or by regex in globs."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _patterns(
 
 
 def _invisible(text: str) -> str | None:
-    """Return what the first character is called that nobody sees."""
+    """Return the code point and the name of the first invisible character."""
     for before, character in zip(" " + text, text, strict=False):
         category = unicodedata.category(character)
         if (category in ("Cf", "Cc") and character not in "\t\n\r") or _UNSEEN.match(character):
@@ -94,7 +94,7 @@ _NOT_LATIN = re.compile("(?!LATIN)")
 
 
 def _mixed(text: str, foreign: re.Pattern[str], parts: str) -> str | None:
-    """Say which part of `text` mixes ASCII letters with those of a `foreign` Unicode name."""
+    """Return which letter of a `foreign` Unicode name stands among ASCII letters, as a part of a sentence."""
     for part in re.findall(parts, text, re.DOTALL) if not text.isascii() else ():
         found = [c for c in part if c.isalpha() and foreign.match(unicodedata.name(c, "unnamed"))]
         if found and any(c.isascii() and c.isalpha() for c in part):

@@ -1,4 +1,4 @@
-"""A policy held against the tools it governs: their names, targets and agents, and their parameters."""
+"""Checks of a policy against the tools it governs: their names, targets, agents and parameters."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a policy governs: the tools, and lists of them as programs write them.
+"""The tools that a policy governs, and the lists of them that programs write.
 
-They are our own file, MCP's `tools/list`, and OpenAI's lists.
+The forms of such lists are our own file, MCP's `tools/list`, and OpenAI's lists.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ _DESCRIBING = frozenset(WORDS["schema keywords"].split())
 
 
 class NotTools(ValueError):
-    """The data is no list of tools; the message says why."""
+    """The data is not a list of tools; the message says why."""
 
 
 def read_tools(data: object) -> Inventory:
     """Return the inventory that `data`, parsed JSON, describes.
 
     Raises:
-        NotTools: it has none of the known forms, or something in it is no JSON Schema.
+        NotTools: it has none of the known forms, or something in it is not a JSON Schema.
     """
     result = data.get("result") if isinstance(data, Mapping) and "jsonrpc" in data else data
     agents = None
@@ -77,13 +77,13 @@ def read_tools(data: object) -> Inventory:
         agents = result.get("agents")
         result = result["tools"]
     if result in ([], {}):
-        raise NotTools("there is no tool in it")
+        raise NotTools("it lists no tools")
     if isinstance(result, list):
         named = agents if isinstance(agents, list) and all(isinstance(each, str) for each in agents) else None
         return Inventory(tuple(_listed(result, None)), None if named is None else tuple(named))
     if isinstance(result, Mapping):
         return Inventory(
-            tuple(KnownTool(str(name), schema(each, str(name))) for name, each in result.items())
+            tuple(KnownTool(str(name), _checked_schema(each, str(name))) for name, each in result.items())
         )
     raise NotTools(f"must be an object of schemas by tool, or a list of tools, not {shown(data)}")
 
@@ -105,7 +105,7 @@ def _listed(tools: list[Any], target: str | None) -> Iterator[KnownTool]:
         given = next((inner[key] for key in _SCHEMAS if inner.get(key) is not None), None)
         yield KnownTool(
             name,
-            None if given is None else schema(given, name),
+            None if given is None else _checked_schema(given, name),
             _text(inner, "original_name"),
             _text(inner, "target") or target,
             _text(inner, "agent"),
@@ -117,15 +117,15 @@ def _text(tool: Mapping[str, Any], key: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def schema(value: object, tool: str) -> Mapping[str, Any]:
+def _checked_schema(value: object, tool: str) -> Mapping[str, Any]:
     """Return `value` if it can be the JSON Schema of a tool's parameters.
 
     Raises:
-        NotTools: it cannot: an object that describes nothing would be taken for one that allows everything.
+        NotTools: it cannot. An object that describes nothing would count as one that allows everything.
     """
     if not isinstance(value, Mapping):
         raise NotTools(f"the schema of tool {quoted(tool)} must be an object, not {shown(value)}")
-    what = f"what tool {quoted(tool)} has is no JSON Schema of parameters"
+    what = f"the schema of tool {quoted(tool)} is not a JSON Schema of parameters"
     if value and not _DESCRIBING & set(value):
         keys = ", ".join(quoted(str(key)) for key in list(value)[:3])
         raise NotTools(f"{what}: it has {keys} and neither `type` nor `properties`")

@@ -1,4 +1,4 @@
-"""Faults of a policy's data, in words for the person who wrote the policy."""
+"""Put the faults of a policy's data into words for the person who wrote the policy."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _subject(fault: Fault) -> str:
 
 
 def subject(names: list[str], *, at_key: bool = False) -> str:
-    """Return what a sentence about the value that these keys lead to begins with."""
+    """Return the subject of a sentence about the value that these keys lead to."""
     section = names[-2] if len(names) > 1 else ""
     if section.startswith("param_"):
         return f"`{section}`" if at_key else f"`{section}` on {quoted(names[-1])}"

@@ -1,7 +1,7 @@
-"""The grammar of a policy file: the one table behind both the loader and the published JSON Schema.
+"""The keys of a policy file: the one table behind both the loader and the published JSON Schema.
 
-`SECTIONS` has the keys of each section, and each key has the function that reads its value, what JSON Schema
-can say of that value, and a sentence for editors. The keys of `param_*` conditions come from `operators.py`.
+`SECTIONS` has the keys of each section. Each key has the function that reads its value, the JSON Schema of
+that value, and a sentence for editors. The keys of `param_*` conditions come from `operators.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checks of a policy's single values; the values of `param_*` conditions are checked in `operators.py`.
+"""Check a policy's single values. The values of `param_*` conditions are checked in `operators.py`.
 
 A check returns the value in the form in which the rest of the package uses it, or raises Invalid.
 """

@@ -1,8 +1,8 @@
 """Read YAML text into plain values, each with its line and column.
 
-A policy file is hostile until it has been read: no objects are made, anchors, aliases, tags and merge keys
-are refused (a policy needs none, and a reviewer reads what is in force), depth and size are bounded.
-`yaml.compose` would not do: its nodes have lost anchors and aliases, and it recurses before depth is known.
+A policy file may be hostile. No objects are made; depth and size are bounded; anchors, aliases, tags and
+merge keys are refused, because a policy needs none and a reviewer must read what is in force. `yaml.compose`
+is not enough: its nodes have lost anchors and aliases, and it recurses before the depth is known.
 
 PyYAML reads YAML 1.1 (`no` is false, `18:00` is 1080, `010` is 8), editors and other tools read 1.2. An
 unquoted scalar that means two things is refused instead of guessed at.
@@ -37,7 +37,7 @@ _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)\.[0-9]*(?:[eE][-+][0-9]+)?|\.[0-9]+(?:[eE][-+][0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
-# What is left that one version or the other takes for a number or a date.
+# Other texts that one version of YAML, but not the other, takes for a number or a date.
 _DISPUTED = re.compile(
     r"""
       [-+]?[1-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?         # 18:00 is sexagesimal in 1.1
@@ -52,7 +52,7 @@ _MAX_DIGITS = 400
 
 
 class DisputedScalar(ValueError):
-    """The scalar has no one meaning; the message continues the sentence that begins with it."""
+    """The scalar has more than one meaning; the message continues the sentence that begins with it."""
 
 
 def resolve(text: str) -> Plain:

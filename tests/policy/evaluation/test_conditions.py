@@ -125,7 +125,7 @@ def test_comparisons(operator: str, expected: Any, value: Any, result: bool | st
         ("order.n", {"order": None}, None, "the value is null"),
         ("order.n", {"order": {"n": None}}, SCHEMA, "the value is null"),
         ("order.m", {"order": {"n": 1}}, SCHEMA, "the tool has no such parameter"),
-        ("order.n", {"order": "1"}, SCHEMA, "the path leads through a value that is no mapping"),
+        ("order.n", {"order": "1"}, SCHEMA, "the path leads through a value that is not a mapping"),
         ("order.n", {"order.n": 1}, None, True),
         ("order.n", {"order.n": None}, None, "the value is null"),
         (
