@@ -1,4 +1,4 @@
-"""The budget of one redaction: what has more in it that may be a secret is hidden as a whole.
+"""Limit the work of one redaction: a value with more in it that may be a secret is hidden as a whole.
 
 The time is linear in the length of a text, but a place that may hold a secret costs a thousand times what
 another byte does, and whoever writes the arguments can write nothing but such places.
@@ -11,7 +11,7 @@ import threading
 MOST = 1_000_000
 """What one redaction may spend, in units of some 5 us: so it takes a few seconds at most."""
 NAME = 1
-"""The cost of a word that contains the name of a secret and is none, such as `author`."""
+"""The cost of a word that contains the name of a secret, such as `author`."""
 PLACE = 4
 """The cost of the name of a secret, of a match of a pattern, and of a value that is hidden."""
 TEXT = 12

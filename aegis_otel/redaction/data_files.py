@@ -9,7 +9,7 @@ import pkgutil
 import re
 from collections.abc import Mapping
 
-_MACRO = re.compile(r"\{([A-Z_]+)\}")
+_PART = re.compile(r"\{([A-Z_]+)\}")
 
 
 def read(name: str) -> bytes:
@@ -28,26 +28,31 @@ def lines(name: str) -> list[tuple[str, list[str]]]:
     return found
 
 
-def records(name: str, macros: Mapping[str, str]) -> list[tuple[str, dict[str, list[str]]]]:
+def records(name: str, parts: Mapping[str, str], title: str = "") -> list[tuple[str, dict[str, list[str]]]]:
     """Return the title and the fields of each section, which are its lines `field = value`.
 
-    `{NAME}` in a value stands for that one of `macros`, or of the section `[patterns]`, which comes first.
+    `{NAME}` in a value stands for that one of `parts`, for the field of that name before it in its section,
+    or for one in the section `[patterns]`, which comes first.
+
+    Args:
+        name: The file.
+        parts: Values for names in braces.
+        title: The only section to be returned; all when empty.
     """
-    known = dict(macros)
-
-    def expanded(value: str) -> str:
-        return _MACRO.sub(lambda macro: known[macro.group(1)], value)
-
+    shared = dict(parts)
     found: list[tuple[str, dict[str, list[str]]]] = []
-    for title, rows in lines(name)[1:]:
+    for section, rows in lines(name)[1:]:
+        if title and section not in ("patterns", title):
+            continue
+        known = shared if section == "patterns" else dict(shared)
         fields: dict[str, list[str]] = {}
         for row in rows:
             field, _, value = row.partition(" =")
-            fields.setdefault(field, []).append(expanded(value[1:]))
-        if title == "patterns":
-            known |= {field: values[0] for field, values in fields.items()}
-        else:
-            found.append((title, fields))
+            value = _PART.sub(lambda part: known[part.group(1)], value[1:])  # noqa: B023 - called at once
+            fields.setdefault(field, []).append(value)
+            known[field] = value
+        if section != "patterns":
+            found.append((section, fields))
     return found
 
 

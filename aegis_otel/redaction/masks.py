@@ -1,4 +1,4 @@
-"""What a mask covers: never what a shell would run as another command, and never more than a bound.
+"""Put masks over secrets: never over what a shell would run as another command, nor over more than a bound.
 
 Text is bytes here, and a span is a pair of offsets into it. Whoever writes an argument also writes what
 stands around a secret in it. So a span ends where a shell would end the command, unless a quote on the same

@@ -1,4 +1,4 @@
-"""The one redaction step: whatever leaves the process, to disk, telemetry or a terminal, passes through here.
+"""Redact whatever leaves the process, to disk, telemetry or a terminal: the one step for all.
 
 A value is hidden when its name says that it is a secret (`password`, `apiKey`), or when it looks like one
 (`sk-live-...`, a card number, the password in a URL), alone or inside a longer text. The policy sees the
@@ -8,6 +8,7 @@ originals.
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64decode
 from functools import lru_cache
 from typing import cast
@@ -31,6 +32,7 @@ __all__ = ["MASKED", "REDACTED", "redact", "redact_name", "redact_text"]
 _STRICTNESS: tuple[Held, ...] = ("no", "text", "any")
 _SHORT_KEY = 100  # characters of a key that is worth remembering
 _SHORT_NAME = 200
+_name = re.compile(r"[A-Za-z0-9_.\-]*")
 _NAMING, _LOOSELY_NAMING, _VALUES, _CONTENTS = map(
     words, ("naming_members", "loosely_naming_members", "value_members", "content_members")
 )
@@ -71,7 +73,7 @@ def redact_text(text: str) -> str:
 
 
 def redact_name(value: object) -> str:
-    """Return the redacted name of a tool, an agent or the like; of a value that is no text, its type.
+    """Return the redacted name of a tool, an agent or the like; for a value that is not a text, its type.
 
     Names repeat, so most are redacted once.
     """
@@ -84,11 +86,11 @@ _redact_short = lru_cache(maxsize=2048)(redact_text)
 
 
 generation = 0
-"""The number of times that settings changed: what is kept of a redaction is good for one generation."""
+"""How often settings changed: a redacted text that is remembered is valid in its own generation."""
 
 
 def forget() -> None:
-    """Forget what was redacted by other settings."""
+    """Forget the texts that were redacted by other settings."""
     global generation  # noqa: PLW0603
     generation += 1
     _redact_short.cache_clear()
@@ -133,7 +135,7 @@ def _redact_list(plain: list[Plain], held: Held) -> list[Plain]:
     before: Plain = None
     for item in plain:
         holds = held
-        if isinstance(before, str) and (len(plain) == 2 or before.startswith("-")) and _is_bare(before):
+        if isinstance(before, str) and (len(plain) == 2 or before.startswith("-")) and _is_name(before):
             is_flag = isinstance(item, str) and item.startswith("--")
             holds = held if is_flag else _strictest(held, held_by(before))
         redacted.append(_redact(item, holds))
@@ -141,11 +143,9 @@ def _redact_list(plain: list[Plain], held: Held) -> list[Plain]:
     return redacted
 
 
-def _is_bare(text: str) -> bool:
-    """Return whether a text is one name, and no sentence that has one in it."""
-    return (
-        len(text) <= _SHORT_KEY and text.isascii() and all(char.isalnum() or char in "_-." for char in text)
-    )
+def _is_name(text: str) -> bool:
+    """Return whether a text is one name, and not a sentence that has one in it."""
+    return len(text) <= _SHORT_KEY and _name.fullmatch(text) is not None
 
 
 def _redact_string(text: str) -> str:
@@ -231,8 +231,14 @@ def _redact_tagged(tag: Plain, key: str, item: Plain, held: Held) -> Plain:
     """Return what the encoding wrote in another shape: names beside their values, bytes that are no text."""
     if tag == "dict" and key == "items" and isinstance(item, list):
         return [_redact_pair(entry, held) for entry in item]
-    if key == "base64" and isinstance(item, str) and _hides(item):
-        return _masked(item)
+    if key == "base64" and isinstance(item, str):
+        try:
+            content = b64decode(item, validate=True)
+        except ValueError:
+            return _redact(item, held)
+        used = engine()
+        if used.hide(content, used.suspects(content)) is not content:
+            return _masked(item)
     return _redact(item, held)
 
 
@@ -264,13 +270,3 @@ def _another(shown: str, plain: dict[str, Plain], redacted: dict[str, Plain], nu
         number += 1
     numbers[shown] = number
     return key
-
-
-def _hides(base64: str) -> bool:
-    """Return whether there are secrets in encoded bytes."""
-    try:
-        data = b64decode(base64, validate=True)
-    except ValueError:
-        return False
-    used = engine()
-    return used.hide(data, used.suspects(data)) is not data

@@ -1,4 +1,4 @@
-"""The one encoding of arguments: any Python value becomes plain JSON, tagged where JSON has no word for it.
+"""Encode any Python value as plain JSON, tagged where JSON has no word for it: the one form of arguments.
 
 Plain JSON stays as it is. Everything else becomes an object with a `$type` key, so that two different
 values do not look alike in an audit row or in a digest:
@@ -122,8 +122,8 @@ class _Walk:
         if kind is int:
             if _INT_MIN <= value <= _INT_MAX:
                 return value  # type: ignore[no-any-return]
-            short = value.bit_length() <= _DECIMAL_BITS
-            return {TAG: "int", "value": str(value)} if short else {TAG: "int", "hex": format(value, "x")}
+            is_short = value.bit_length() <= _DECIMAL_BITS
+            return {TAG: "int", "value": str(value)} if is_short else {TAG: "int", "hex": format(value, "x")}
         if value is None or kind is bool:
             return value  # type: ignore[no-any-return]
         if kind is float:
@@ -215,6 +215,7 @@ class _Walk:
 _MRO, _CLASS_DICT, _MODULE, _QUALNAME = (
     type.__dict__[name] for name in ("__mro__", "__dict__", "__module__", "__qualname__")
 )
+_ARGS = BaseException.__dict__["args"]
 _FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType)
 
 
@@ -225,7 +226,7 @@ def bases(kind: type) -> tuple[type, ...]:
 
 
 def _instance_dict(value: object) -> dict[Any, Any]:
-    """Return the instance dict itself; an empty one where there is none, or its class hides it."""
+    """Return the instance dict itself; an empty one where the instance has none, or its class hides it."""
     for base in bases(type(value)):
         member = _CLASS_DICT.__get__(base).get("__dict__")
         if type(member) in (types.GetSetDescriptorType, types.MemberDescriptorType):
@@ -320,11 +321,7 @@ def _binary(value: bytes) -> dict[str, Plain]:
 def _read_tuple(walk: _Walk, value: tuple[Any, ...]) -> dict[str, Plain]:
     own = (_CLASS_DICT.__get__(base) for base in bases(type(value)))
     names = next((attributes["_fields"] for attributes in own if "_fields" in attributes), None)
-    if (  # a namedtuple
-        type(names) is tuple
-        and len(names) == tuple.__len__(value)
-        and all(type(name) is str for name in names)
-    ):
+    if type(names) is tuple and len(names) == tuple.__len__(value) and {*map(type, names)} <= {str}:
         return {"named": walk.mapping(dict(zip(names, tuple.__iter__(value), strict=True)))}
     return {"items": walk.items(tuple.__iter__(value))}
 
@@ -375,14 +372,17 @@ def _inside(view: Any) -> Any:
 
 
 _Reader: TypeAlias = "Callable[[_Walk, Any], dict[str, Plain]]"
+
+
+def _slots(kind: type, *names: str) -> _Reader:
+    return lambda walk, v: {name: walk.plain(kind.__dict__[name].__get__(v)) for name in names}
+
+
 _READERS: dict[type, tuple[str, _Reader]] = {
     str: ("str", lambda walk, v: {"value": walk.plain(str.__str__(v))}),
     int: ("int", lambda walk, v: {"value": walk.plain(int.__int__(v))}),
     float: ("float", lambda walk, v: {"value": walk.plain(float.__float__(v))}),
-    complex: (
-        "complex",
-        lambda walk, v: {part: walk.plain(complex.__dict__[part].__get__(v)) for part in ("real", "imag")},
-    ),
+    complex: ("complex", _slots(complex, "real", "imag")),
     bytes: ("bytes", lambda _, v: _binary(bytes.__getitem__(v, slice(None)))),
     bytearray: ("bytearray", lambda _, v: _binary(bytes(memoryview(v)))),
     memoryview: ("memoryview", lambda _, v: _binary(v.tobytes())),
@@ -402,20 +402,14 @@ _READERS: dict[type, tuple[str, _Reader]] = {
     date: ("date", lambda _, v: {"value": date.isoformat(v)}),
     time: ("time", _read_time),
     timezone: ("timezone", lambda walk, v: {"offset": walk.plain(timezone.utcoffset(v, None))}),
-    ZoneInfo: ("zoneinfo", lambda walk, v: {"key": walk.plain(ZoneInfo.__dict__["key"].__get__(v))}),
-    timedelta: (
-        "timedelta",
-        lambda _, v: {n: timedelta.__dict__[n].__get__(v) for n in ("days", "seconds", "microseconds")},
-    ),
+    ZoneInfo: ("zoneinfo", _slots(ZoneInfo, "key")),
+    timedelta: ("timedelta", _slots(timedelta, "days", "seconds", "microseconds")),
     Decimal: ("decimal", lambda _, v: {"value": Decimal.__str__(v)}),
     UUID: ("uuid", _read_uuid),
     PurePath: ("path", _read_path),
-    Pattern: ("pattern", lambda walk, v: {"pattern": walk.plain(v.pattern), "flags": v.flags}),
+    Pattern: ("pattern", _slots(Pattern, "pattern", "flags")),
     Enum: ("enum", _read_enum),
-    BaseException: (
-        "exception",
-        lambda walk, v: {"items": walk.items(BaseException.__dict__["args"].__get__(v))},
-    ),
+    BaseException: ("exception", lambda walk, v: {"items": walk.items(_ARGS.__get__(v))}),
 }
 # keyed by identity, because a metaclass may define `__hash__` and `__eq__`
 _KNOWN = {id(kind): reader for kind, reader in _READERS.items()}

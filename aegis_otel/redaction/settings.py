@@ -1,4 +1,4 @@
-"""What users add to redaction and take from it: names, patterns, rules. It holds for the whole process."""
+"""The settings of redaction: names, patterns and rules that users add or take out, for the whole process."""
 
 from __future__ import annotations
 

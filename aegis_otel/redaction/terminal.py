@@ -1,4 +1,4 @@
-"""Makes text safe to print: what a terminal would obey, or a reader not see, becomes a visible escape."""
+"""Make text safe to print: what a terminal would obey, or a reader not see, becomes a visible escape."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _BLANK = frozenset([0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0, *ran
 
 
 def escape(text: str) -> str:
-    """`text` on one line, with every control, bidirectional, zero-width or unprintable character as `\\x1b`.
+    """Return `text` on one line, with escapes such as `\\x1b` for what is not printed or seen.
 
-    Printable text of any language and its spaces stay as they are, backslashes too. A text that really
-    holds a backslash and `x1b` is thus shown like an escaped one; that can mislead nobody into danger,
-    and regexes, Windows paths and JSON stay readable.
+    That is every control, bidirectional, zero-width or unprintable character. Printable text of any language
+    stays as it is, backslashes too: a text that holds a backslash and `x1b` is shown like an escaped one,
+    which is harmless, and regexes, Windows paths and JSON stay readable.
     """
     if text.isascii() and text.isprintable():
         return text

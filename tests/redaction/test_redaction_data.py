@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from aegis_otel.redaction import data_files
 from aegis_otel.redaction.redactor import redact_text
-from aegis_otel.redaction.secrets.command_lines import _MACROS
+from aegis_otel.redaction.secrets.command_lines import PATTERNS
 from aegis_otel.redaction.secrets.names import held_by
 
 NAMES = dict(data_files.lines("names.txt"))
 TOKENS = dict(data_files.lines("token_shapes.txt"))["shapes"]
 FLAGS: list[Any] = [
     pytest.param(names, flag, fields.get("needs", [""])[0], id=f"{names[:40]} {flag}")
-    for names, fields in data_files.records("command_lines.txt", _MACROS)
+    for names, fields in data_files.records("command_lines.txt", vars(PATTERNS))
     for flags in (*fields.get("flag", ()), *fields.get("glued", ()))
     for flag in flags.split("|")
     if fields.get("needs") != ["-"]

@@ -11,21 +11,10 @@ from typing import Any
 
 from aegis_otel.redaction import data_files
 from aegis_otel.redaction.masks import EditedText, Span, after_mask, bounded
-from aegis_otel.redaction.secrets.patterns import compiled
+from aegis_otel.redaction.secrets import patterns
 from aegis_otel.redaction.secrets.shapes import unbounded
 
-_GAP = r"(?:[ \t]+|\\?[\"'],[ \t]*\\?[\"'])"
-_VALUE = r"(?:\\?\"([^\"\\\r\n]+)\\?\"|'([^'\r\n]+)'|([^\s\"';|&`<>]+))"
-_MACROS = {
-    "GAP": _GAP,  # between two words of a command line, or of a list in JSON
-    "VALUE": _VALUE,
-    "WORD": r"[^\s\"';|&`<>]+",
-    "ARG": rf"{_GAP}[^\s\"';|&`<>\-][^\s\"';|&`<>]*",
-    "FLAGS": rf"(?:{_GAP}-[^\s\"';|&`<>]+)*",
-    "FAR": r"(?:[^\r\n]*?[ \t\"'])?",
-    "NEAR": r"[ \t\"'\\]*",
-}
-_FLAG = rf"{_MACROS['FAR']}(?:-{{1,2}}[pPwWaAkKsXhbvf]|/g?p:|/rp|passwd)"
+PATTERNS = patterns.load("command lines")
 _LONGEST_VALUE = 1_024
 _MOST_WORDS = 1_000
 """Words of a list that are searched as a command line."""
@@ -35,33 +24,26 @@ class _Use:
     """What some programs take: one section of `data/command_lines.txt`, which says what its fields mean."""
 
     def __init__(self, names: str, fields: dict[str, list[str]]) -> None:
-        self.names = compiled(names)
-        self.secret = compiled(_secret(fields))
+        gap, value = PATTERNS.GAP, PATTERNS.VALUE
+        secrets = list(fields.get("secret", ()))
+        secrets += [f"{gap}(?:{flags})(?:{gap}|=){value}" for flags in fields.get("flag", ())]
+        secrets += [f"{gap}(?:{flags})(?:{gap}|=)?{value}" for flags in fields.get("glued", ())]
+        self.names = patterns.compiled(names)
+        self.secret = patterns.compiled("|".join(secrets))
         self.needs = fields.get("needs", [""])[0].encode()
         self.most = int(fields.get("most", ["16"])[0])
 
 
-def _secret(fields: dict[str, list[str]]) -> str:
-    """Return the pattern of a secret: `secret` as it is, or the value behind a flag."""
-    patterns = list(fields.get("secret", ()))
-    patterns += [rf"{_GAP}(?:{flags})(?:{_GAP}|=){_VALUE}" for flags in fields.get("flag", ())]
-    patterns += [rf"{_GAP}(?:{flags})(?:{_GAP}|=)?{_VALUE}" for flags in fields.get("glued", ())]
-    return "|".join(patterns)
-
-
-_records = data_files.records("command_lines.txt", _MACROS)
+_records = data_files.records("command_lines.txt", vars(PATTERNS))
 _gates: dict[str, list[str]] = {}
 for _names, _fields in _records:
-    _gates.setdefault(_fields.get("gate", [_FLAG])[0], []).append(_names)
-_BEFORE = r"(?:^|[^A-Za-z0-9_\-.])"
-_BEHIND = r"(?:\.exe)?(?:[ \t]|\\?[\"'],)"
-_CALLED = "|".join(f"(?:{'|'.join(names)}){_BEHIND}{gate}" for gate, names in _gates.items())
-GATE = unbounded(f"{_BEFORE}(?:{_CALLED})")
+    _gates.setdefault(_fields.get("gate", [PATTERNS.FLAG])[0], []).append(_names)
+_CALLED = "|".join(f"(?:{'|'.join(names)}){PATTERNS.BEHIND}{gate}" for gate, names in _gates.items())
+GATE = unbounded(f"{PATTERNS.BEFORE}(?:{_CALLED})")
 """A pattern found wherever one of the programs is called with what may be a secret."""
-_PROGRAM = f"{_BEFORE}({'|'.join(names for names, _ in _records)}){_BEHIND}"
+_PROGRAM = f"{PATTERNS.BEFORE}({'|'.join(names for names, _ in _records)}){PATTERNS.BEHIND}"
 CLUE = unbounded(_PROGRAM)
 """A pattern for the name of one of the programs, in a text or in JSON."""
-_end_of_command = compiled(r"[\r\n;|&]")
 _blank = bytes.maketrans(b" \t\r\n\"'", b"\1\1\1\1\1\1")
 
 
@@ -69,8 +51,8 @@ class CommandFinder:
     """Finds the secrets in command lines."""
 
     def __init__(self) -> None:
-        self._called = compiled(GATE)
-        self._program = compiled(_PROGRAM)
+        self._called = patterns.compiled(GATE)
+        self._program = patterns.compiled(_PROGRAM)
         uses = [_Use(names, fields) for names, fields in _records]
         self._uses_of = lru_cache(maxsize=256)(
             lambda program: [use for use in uses if use.names.fullmatch(program) is not None]
@@ -85,7 +67,7 @@ class CommandFinder:
             line = len(data) if line < 0 else line
             at = call.start()
             while (found := self._program.search(data, at, line)) is not None:
-                stop = _end_of_command.search(data, found.end(1), line)
+                stop = PATTERNS.end_of_command.search(data, found.end(1), line)
                 end = line if stop is None else stop.start()
                 spans += self._in_command(data, found, end)
                 at = max(end, found.end(1))

@@ -4,18 +4,9 @@ from __future__ import annotations
 
 from aegis_otel.redaction.data_files import byte_words
 from aegis_otel.redaction.masks import MASKED, Span, after_mask, bounded, is_mask
-from aegis_otel.redaction.secrets.patterns import compiled
+from aegis_otel.redaction.secrets import patterns
 
-_rest_of_line = compiled(rb"[^\r\n\"'<>]+")
-_QUOTED = r"\\?\"[^\"\r\n]*\""
-_PARAM = rf"([A-Za-z][\w\-]*)[ \t]*=[ \t]*({_QUOTED}|{MASKED}|[^\s,\"'<>|&`;]+(?:;[^\s,\"'<>|&`]+)*)"
-_scheme = compiled(
-    rb"(?i:basic|bearer|digest|negotiate|ntlm|token|apikey|oauth|hawk|hoba|mutual|scram-[\w\-]+|aws4-[\w\-]+"
-    rb"|sharedkey|sharedaccesssignature|bot|jwt|key|dpop|signature|googlelogin)(?:[ \t]+|%20)",
-)
-_param = compiled(_PARAM)
-_comma = compiled(rb"[ \t]*,[ \t]*")
-_credentials = compiled(rb"[^\s\"'<>&,;|`]+")
+_P = patterns.load("http headers", MASKED=MASKED)
 _SHOWN = byte_words("shown_parameters")
 _ATTRIBUTES = byte_words("cookie_attributes")
 
@@ -24,10 +15,10 @@ def authorization(data: bytes, at: int) -> tuple[list[Span], int]:
     """Return the credentials of an Authorization header; the scheme, the realm and the user stay."""
     if data[at : at + 1] in (b"'", b'"'):
         at += 1
-    scheme = _scheme.match(data, at)
+    scheme = _P.scheme.match(data, at)
     if scheme is None:
         masked = after_mask(data, at)
-        rest = _rest_of_line.match(data, masked)
+        rest = _P.rest_of_line.match(data, masked)
         end = masked if rest is None else rest.end()
         if masked > at and not data[masked:end].strip(b" \t,;"):
             return [], end
@@ -35,7 +26,7 @@ def authorization(data: bytes, at: int) -> tuple[list[Span], int]:
             end -= 1
         return bounded(data, at, end)[:1], end
     at = scheme.end()
-    params, spans = _param.match(data, at), []
+    params, spans = _P.param.match(data, at), []
     while params is not None:
         start, at = params.span(2)
         if data[start : start + 1] in (b'"', b"\\"):
@@ -44,16 +35,12 @@ def authorization(data: bytes, at: int) -> tuple[list[Span], int]:
         if params.group(1).lower() not in _SHOWN and not is_mask(data[start:at]):
             spans += bounded(data, start, at)
         at = params.end()
-        comma = _comma.match(data, at)
-        params = None if comma is None else _param.match(data, comma.end())
-    if not spans and (word := _credentials.match(data, at)) is not None:
+        comma = _P.comma.match(data, at)
+        params = None if comma is None else _P.param.match(data, comma.end())
+    if not spans and (word := _P.credentials.match(data, at)) is not None:
         start, at = word.span()
         spans = [] if after_mask(data, start) > start else bounded(data, start, at)
     return spans, at
-
-
-_cookie = compiled(rf"[ \t]*([^=;,\s\"'<>]+)=(\"[^\"\r\n]*\"|{MASKED}|[^;\s\"'<>]*);?")
-_flag = compiled(rb"[ \t]*(?i:httponly|secure|partitioned);?|[ \t]*(?i:expires)=[^;\r\n]*;?")
 
 
 def cookies(data: bytes, at: int) -> tuple[list[Span], int]:
@@ -63,8 +50,8 @@ def cookies(data: bytes, at: int) -> tuple[list[Span], int]:
     begun = at
     spans: list[Span] = []
     while True:
-        flag = _flag.match(data, at)
-        pair = None if flag is not None else _cookie.match(data, at)
+        flag = _P.flag.match(data, at)
+        pair = None if flag is not None else _P.cookie.match(data, at)
         if flag is not None:
             at = flag.end()
         elif pair is not None:
@@ -76,6 +63,6 @@ def cookies(data: bytes, at: int) -> tuple[list[Span], int]:
                 spans += bounded(data, start, end)
         else:
             break
-    if at == begun and (word := _credentials.match(data, at)) is not None and after_mask(data, at) == at:
+    if at == begun and (word := _P.credentials.match(data, at)) is not None and after_mask(data, at) == at:
         return bounded(data, *word.span()), word.end()
     return spans, at

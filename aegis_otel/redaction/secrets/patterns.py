@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from types import SimpleNamespace
 from typing import Any
 
 import re2
+
+from aegis_otel.redaction.data_files import records
 
 _MEMORY = 64 << 20
 """Bytes that the states of a set of patterns may take. It fails only if a single state is larger."""
@@ -23,18 +27,37 @@ OPTIONS = options()
 _WITHOUT_GROUPS = options(captures=False)
 
 
-def compiled(pattern: str | bytes) -> Any:
+def compiled(pattern: str) -> Any:
     """Return the compiled pattern.
 
     Raises:
-        re2.error: it is none in RE2's syntax.
+        re2.error: it is not in RE2's syntax.
     """
-    return re2.compile(pattern if isinstance(pattern, bytes) else pattern.encode(), OPTIONS)
+    return re2.compile(pattern.encode(), OPTIONS)
 
 
 def compiled_gate(pattern: str) -> Any:
     """Return the pattern without its groups, to search whether it is in a text: that takes fewer states."""
     return re2.compile(pattern.encode(), _WITHOUT_GROUPS)
+
+
+def load(title: str, **parts: str) -> Any:
+    """Return a section of `data/patterns.txt`: each pattern is an attribute, one in capitals as its text.
+
+    Args:
+        title: The title of the section.
+        parts: What stands for the names in braces that the data does not define.
+    """
+    ((_, fields),) = records("patterns.txt", parts, title)
+    patterns = SimpleNamespace()
+    for name, (pattern,) in fields.items():
+        if name.isupper():
+            setattr(patterns, name, pattern)
+        elif name.endswith("~"):
+            setattr(patterns, name[:-1], re.compile(pattern.encode()))
+        else:
+            setattr(patterns, name, compiled(pattern))
+    return patterns
 
 
 def pattern_set(patterns: Iterable[str]) -> Any:

@@ -1,4 +1,4 @@
-"""Finds secrets in text: one pass says which patterns can match at all, and only those are run.
+"""Find secrets in text: one pass says which patterns can match at all, and only those are run.
 
 All patterns run on RE2, over UTF-8 bytes, so the time is linear in the length of a text, whatever is in it.
 """
@@ -9,7 +9,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, cached_property
 from itertools import pairwise
-from re import compile as compile_fixed  # classes of characters and fixed words
 from typing import Any
 
 from aegis_otel.redaction import budget
@@ -27,7 +26,7 @@ from aegis_otel.redaction.masks import (
 )
 from aegis_otel.redaction.secrets import command_lines, encoded, named_values, seed_phrases, shapes, sql
 from aegis_otel.redaction.secrets.names import NAME_CLUE
-from aegis_otel.redaction.secrets.patterns import compiled, compiled_gate, pattern_set
+from aegis_otel.redaction.secrets.patterns import compiled, compiled_gate, load, pattern_set
 from aegis_otel.redaction.secrets.vendor_rules import (
     RuleFinder,
     has_vendor_sign,
@@ -37,22 +36,7 @@ from aegis_otel.redaction.secrets.vendor_rules import (
     vendors,
 )
 
-_ESCAPED = (
-    r"\\u(?i:00ad|034f|061c|115f|1160|17b[45]|180[b-f]|200[b-f]|202[a-e]|206[0-9a-f]|3164|fe0[0-9a-f]"
-    r"|feff|ffa0|fff[0-8]|db40\\udc[0-9a-f]{2})|\\xad"
-)
-_UNSEEN = (  # Unicode's Default_Ignorable_Code_Point in UTF-8, and controls that no terminal shows
-    r"\xc2\xad|\xcd\x8f|\xd8\x9c|\xe1\x85[\x9f\xa0]|\xe1\x9e[\xb4\xb5]|\xe1\xa0[\x8b-\x8f]"
-    r"|\xe2\x80[\x8b-\x8f\xaa-\xae]|\xe2\x81[\xa0-\xaf]|\xe3\x85\xa4|\xef\xb8[\x80-\x8f]|\xef\xbb\xbf"
-    r"|\xef\xbe\xa0|\xef\xbf[\xb0-\xb8]|\xf0\x9b\xb2[\xa0-\xa3]|\xf0\x9d\x85[\xb3-\xba]"
-    rf"|\xf3\xa0[\x80-\xbf][\x80-\xbf]|[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]|{_ESCAPED}"
-)
-"""A pattern for one character that is not seen."""
-_WRAPPED = r"[\w\-](?:\\|=)\r?\n[\w\-]"
-"""A pattern for a word that goes on in the next line: behind a backslash, or as quoted-printable has it."""
-_unseen = compile_fixed(f"(?:{_UNSEEN})+".encode())
-_wrap = compile_fixed(rb"(?<=[\w\-])[\\=]\r?\n(?=[\w\-])")
-_digit_and_letter = compile_fixed(rb"[0-9].*[A-Za-z]|[A-Za-z].*[0-9]")
+_P = load("unseen")
 _CONTINUED = 12
 """Bytes of a word in the next line that goes on with a token."""
 _ESCAPES = ((b"\\n", b"\n"), (b'\\"', b'"'), (b"\\r", b"\r"), (b"\\t", b"\t"))
@@ -117,14 +101,15 @@ class Engine:
         name = f"{NAME_CLUE}|{added}" if added else NAME_CLUE
         tokens, of_vendors = split(without)
         families = shapes.families()
+        gates = named_values.gates(added)
         texts = [
             *(Sought(family, family.gate, family.clues, family.check) for family in families),
             Sought(RuleFinder(tokens, loose), loose(tokens, 20), (loose(tokens, 2),)),
             Sought(shapes.pem_keys, shapes.PEM),
-            Sought(named_values.finder(added), named_values.gate(added), (name,), named_values.has_sign),
+            Sought(named_values.finder(added), gates.TEXT, (name,), named_values.has_sign),
             Sought(command_lines.command_secrets, command_lines.GATE, (command_lines.CLUE,)),
             Sought(encoded.encoded_secrets, encoded.GATE, (encoded.CLUE,)),
-            Sought(sql.sql_values, sql.into(added), (name, sql.INTO_CLUE)),
+            Sought(sql.sql_values, sql.gate(added), (name, sql.CLUE)),
             Sought(seed_phrases.seed_phrases, "", check=seed_phrases.has_phrase),
             *(Sought(_finder(pattern), pattern) for pattern in patterns),
             Sought(
@@ -133,14 +118,14 @@ class Engine:
                 (vendor_names(of_vendors),),
                 has_vendor_sign,
             ),
-            Sought(self._without_unseen, _UNSEEN),
-            Sought(self._unwrapped, _WRAPPED),
+            Sought(self._without_unseen, _P.UNSEEN),
+            Sought(self._unwrapped, _P.WRAPPED),
         ]
         structures = [  # where only the redactor, which reads the structure, can find the secret
-            Sought(_nothing, named_values.json_gate(added), (name,)),
-            Sought(_nothing, named_values.pair_gate(added), (name,)),
-            Sought(_nothing, named_values.WORD_GATE),
-            Sought(_nothing, rf"\"\$type\":|(?i:value)\\*\":|\\u00[2-7]|{_ESCAPED}"),
+            Sought(_nothing, gates.KEY, (name,)),
+            Sought(_nothing, gates.MEMBER, (name,)),
+            Sought(_nothing, gates.WORD),
+            Sought(_nothing, rf"\"\$type\":|(?i:value)\\*\":|\\u00[2-7]|{_P.ESCAPED}"),
         ]
         self._alone = frozenset(number for number, family in enumerate(families) if family.alone)
         self._words = len(families) + 1
@@ -222,7 +207,7 @@ class Engine:
 
     def _without_unseen(self, data: bytes) -> list[Span]:
         """Return secrets with something in the middle that is not seen."""
-        edited = EditedText(data, [found.span() for found in _unseen.finditer(data)], masked=False)
+        edited = EditedText(data, [found.span() for found in _P.unseen.finditer(data)], masked=False)
         return edited.original(self._all(edited.text))
 
     def _unwrapped(self, data: bytes) -> list[Span]:
@@ -230,7 +215,7 @@ class Engine:
 
         A line's first word may be a command, which no mask may hide: so it must look like part of a token.
         """
-        edited = EditedText(data, [found.span() for found in _wrap.finditer(data)], masked=False)
+        edited = EditedText(data, [found.span() for found in _P.wrap.finditer(data)], masked=False)
         suspected = [number for number in self._texts(edited.text) if number < self._words]
         spans: list[Span] = []
         for start, end in self._found(edited.text, suspected):
@@ -239,7 +224,7 @@ class Engine:
             for begin, stop in pairwise(cuts):
                 word = edited.text[begin:stop]
                 continues = (
-                    len(word) >= _CONTINUED and _digit_and_letter.search(word) and not is_command(word)
+                    len(word) >= _CONTINUED and _P.digit_and_letter.search(word) and not is_command(word)
                 )
                 if begin > start and not continues:
                     break

@@ -18,7 +18,7 @@ _ROW = b"a" * 47
 """The letters and blanks of twelve words, of which each has three letters at least."""
 _STEPS = (5, 1)
 """Every fifth byte is read first, which takes a fraction of the time and rules most texts out."""
-_like_phrase = compiled(rb"\\?(?:[a-z]{3,8}(?:[ \t,\r\n]|\\[nrt])+){%d,}[a-z]{3,8}" % (_FEWEST - 1))
+_like_phrase = compiled(r"\\?(?:[a-z]{3,8}(?:[ \t,\r\n]|\\[nrt])+){11,}[a-z]{3,8}")
 """As many words as long as those of the list. Ordinary text has shorter and longer ones between them."""
 
 

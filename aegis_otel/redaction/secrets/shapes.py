@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from re import Match
 from re import compile as compile_fixed  # on a few characters
 
 from aegis_otel.redaction import budget, data_files
 from aegis_otel.redaction.masks import Span, after_mask, bounded, is_command
-from aegis_otel.redaction.secrets import likelihood
+from aegis_otel.redaction.secrets import likelihood, patterns
 from aegis_otel.redaction.secrets.names import NAME_CLUE, SCRIPTS
 from aegis_otel.redaction.secrets.patterns import compiled
 from aegis_otel.redaction.secrets.vendor_rules import EDGE, fewer
@@ -29,6 +28,8 @@ _ESCAPED = (  # what stands in JSON for a break
     ("\\\\?[\\\"']", "\\\\*[\"']"),
 )
 _BOUND = compile_fixed(r"\{(\d+),\d+\}")
+_LEAST = {"0": "*", **dict.fromkeys("123456789", "+")}
+"""What stands for a bound of which only the least matters, where that is less than ten."""
 _ALNUM = bytes(97 if chr(byte).isascii() and chr(byte).isalnum() else byte for byte in range(256))
 _before_at = compiled(r"[:/][^\s/@\"'<>|;&`]*@")
 _escape = compile_fixed(rb"\\(?:[abfnrtv]|u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2})$")
@@ -44,27 +45,17 @@ def unbounded(source: str) -> str:
     """
     for written, also in _ESCAPED:
         source = source.replace(written, also)
-    return _BOUND.sub(_without_bound, source)
+    return _BOUND.sub(lambda bound: _LEAST.get(bound[1], f"{{{bound[1]},}}"), source)
 
 
-def _without_bound(found: Match[str]) -> str:
-    least = int(found.group(1))
-    return f"{{{least},}}" if least >= 10 else "+" if least else "*"
-
-
-def _is_before_at(data: bytes) -> bool:
-    """Return whether a word with a colon or a slash in it goes on to an at sign."""
-    return _before_at.search(data) is not None
-
-
-def _has_a_run(data: bytes) -> bool:
-    """Return whether a digit and enough letters and digits in a row for a random part are in a text."""
-    return any(digit in data for digit in b"0123456789") and b"a" * 14 in data.translate(_ALNUM)
-
-
-_CHECKS: dict[str, Callable[[bytes], bool]] = {"is_before_at": _is_before_at, "has_a_run": _has_a_run}
-
-
+_CHECKS: dict[str, Callable[[bytes], bool]] = {
+    # A word with a colon or a slash in it goes on to an at sign.
+    "is_before_at": lambda data: _before_at.search(data) is not None,
+    # There are a digit, and enough letters and digits in a row for a random part.
+    "has_a_run": lambda data: (
+        any(digit in data for digit in b"0123456789") and b"a" * 14 in data.translate(_ALNUM)
+    ),
+}
 _TOKENS = dict(data_files.lines("token_shapes.txt"))["shapes"]
 _TOKEN_GATE, _TOKEN_CLUE = (
     rf"{EDGE}(?:{'|'.join(fewer(token, counted) for token in _TOKENS)})" for counted in (6, 1)
@@ -159,23 +150,17 @@ def _can_begin(data: bytes, at: int) -> bool:
     return at == 0 or not data[at - 1 : at].isalnum() or _escape.search(data[max(0, at - 6) : at]) is not None
 
 
-_GAP = r"(?:\s|\\+[nrt])+"  # also as an escape inside a repr or JSON
-_PRIVATE = r"(?:[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?|OpenVPN Static key V1)-----"
-PEM = rf"-----BEGIN {_PRIVATE}|Private-Lines: \d{{1,4}}"
-_pem = compiled(PEM)
-_HEADER = r"(?:Proc-Type|DEK-Info|Version|Comment|Hash|Charset): [^\r\n\\;|&`$\"'<>]{0,100}"
-_body = compiled(
-    rf"(?:{_GAP}(?:{_HEADER}|[A-Za-z0-9+/]{{16,}}={{0,2}}))*(?:{_GAP}([A-Za-z0-9+/]{{1,15}}={{0,2}}))?"
-    rf"(?:{_GAP}=[A-Za-z0-9+/]{{4}})?(?:(?:\s|\\+[nrt])*(-----END {_PRIVATE}))?"
-)
+_KEYS = patterns.load("private keys")
+PEM = _KEYS.BEGIN
+"""How a private key begins."""
 
 
 def pem_keys(data: bytes) -> list[Span]:
     """Return private keys: from the header over lines of base64 and no others, to the end line, if any."""
     spans: list[Span] = []
     at = 0
-    while (found := _pem.search(data, at)) is not None:
-        body = _body.match(data, found.end())
+    while (found := _KEYS.begin.search(data, at)) is not None:
+        body = _KEYS.body.match(data, found.end())
         end = body.end()
         if body.group(2) is None and body.group(1) is not None and is_command(body.group(1)):
             end = body.start(1)

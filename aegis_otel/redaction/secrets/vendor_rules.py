@@ -1,4 +1,4 @@
-"""The rules of gitleaks: kept as data (`data/gitleaks.json`, MIT), renewed by `make secret-rules`.
+"""Find secrets by the rules of gitleaks: data (`data/gitleaks.json`, MIT), renewed by `make secret-rules`.
 
 Each is run only over a text in which a looser form of it was found; `scanner.Engine` searches those of all
 rules, and its own patterns, in one pass.
@@ -156,7 +156,7 @@ class RuleFinder:
 
 @cache
 def _compiled(rule: Rule) -> tuple[Any, Sequence[int], list[Any]]:
-    """Return a rule's pattern, its groups that may be the secret, and the patterns of what is none."""
+    """Return a rule's pattern, its groups that may be the secret, and the patterns that allow a match."""
     regex = strict(rule)
     pattern = compiled(regex)
     groups: Sequence[int] = (rule.group,) if rule.group else range(1, pattern.groups + 1)
