@@ -17,12 +17,18 @@ _CLOSE = 0.7
 
 
 class Setting(NamedTuple, Generic[T]):
+    """A setting: an argument of this name, or a variable of the environment."""
+
     name: str
-    env: str
     default: T
     parse: Callable[[str], T]
     """Turns the variable's text into a value; raises ValueError saying what is expected."""
     meaning: str
+
+    @property
+    def env(self) -> str:
+        """The variable."""
+        return _PREFIX + self.name.upper()
 
     def value(self, argument: T | None = None) -> T:
         """Return the value in force: of the argument, the environment or the default.
@@ -77,106 +83,85 @@ def _audit_id(text: str) -> str:
 
 POLICY = Setting(
     "policy",
-    "AEGIS_POLICY",
     "",
     str,
     "the policy file; several files, separated by `:`, are merged, and the first has precedence",
 )
 MODE = Setting(
     "mode",
-    "AEGIS_MODE",
     "enforce",
     _one_of("enforce", "monitor"),
     "`enforce`, or `monitor`, which decides and records, and stops nothing",
 )
 APPROVALS = Setting(
     "approvals",
-    "AEGIS_APPROVALS",
     "handler",
     _one_of("handler", "sdk"),
     "who asks the human: `handler`, in this process, or `sdk`, by the SDK's interruptions (`RunState`)",
 )
 ON_UNGOVERNED = Setting(
     "on_ungoverned",
-    "AEGIS_ON_UNGOVERNED",
     "warn",
     _one_of("allow", "warn", "refuse"),
     "what to do about a tool that cannot be governed: `allow`, `warn`, or `refuse`, which ends the run",
 )
 ON_AUDIT_FAILURE = Setting(
     "on_audit_failure",
-    "AEGIS_ON_AUDIT_FAILURE",
     "block",
     _one_of("block", "allow"),
     "what happens to a call when its verdict cannot be written to the audit: `block` or `allow`",
 )
 DURABILITY = Setting(
     "durability",
-    "AEGIS_DURABILITY",
     "process",
     _one_of("process", "power"),
     "what a verdict survives before its tool runs: the end of the `process`, or a loss of `power`",
 )
 RELOAD_INTERVAL = Setting(
     "reload_interval",
-    "AEGIS_RELOAD_INTERVAL",
     2.0,
     _seconds(2),
     "seconds between checks of the policy files for changes",
 )
 AUDIT_DIR = Setting(
     "audit_dir",
-    "AEGIS_AUDIT_DIR",
     "aegis_audit",
     str,
     "the directory of the audit, or `s3://bucket/prefix` (docs/audit-storage.md)",
 )
 AUDIT_SPOOL = Setting(
     "audit_spool",
-    "AEGIS_AUDIT_SPOOL",
     "",
     str,
     "with `s3://`: the local directory of the journal; by default it is named after the address",
 )
 AUDIT_ID = Setting(
     "audit_id",
-    "AEGIS_AUDIT_ID",
     "",
     _audit_id,
     "the id that the audit must have, as `aegis audit verify` prints it; another audit is refused",
 )
-SEAL_KEY = Setting(
-    "seal_key",
-    "AEGIS_SEAL_KEY",
-    "",
-    str,
-    "a PEM file with the Ed25519 private key that signs what is sealed",
-)
+SEAL_KEY = Setting("seal_key", "", str, "a PEM file with the Ed25519 private key that signs what is sealed")
 APPROVAL_KEY = Setting(
     "approval_key",
-    "AEGIS_APPROVAL_KEY",
     "",
     str,
     "the file with the key (32 bytes or more) that proves answers; by default in the user's state directory",
 )
 EVALUATION_DURATION = Setting(
     "evaluation_duration",
-    "AEGIS_EVALUATION_DURATION",
     "off",
     _one_of("off", "on"),
     "`on` measures how long a policy takes to decide: the histogram `aegis.policy.evaluation.duration`",
 )
 APPROVAL_TIMEOUT = Setting(
     "approval_timeout",
-    "AEGIS_APPROVAL_TIMEOUT",
     300.0,
     _seconds(300),
     "seconds a human has to answer; then the call is denied as expired",
 )
-
 REDACTION = Setting(
     "redaction",
-    "AEGIS_REDACTION",
     "",
     str,
     "a YAML file, or as an argument a mapping: names and patterns to hide or to show (docs/redaction.md)",
@@ -189,7 +174,7 @@ SETTINGS: tuple[Setting[str] | Setting[float], ...] = tuple(
 
 
 def unknown_variables() -> list[str]:
-    """Return a message for each variable that is no setting, though its name is close to that of one.
+    """Return a message for each variable whose name is close to that of a setting.
 
     Others may use the prefix, so a name that resembles no setting is passed over.
     """

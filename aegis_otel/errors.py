@@ -3,12 +3,12 @@
     AegisError
     ├── PolicyError          a policy that cannot be loaded; carries every problem with its place
     │   ├── PolicyNotFound     its file does not exist
-    │   └── PolicyNotMapping   it is no mapping at all
+    │   └── PolicyNotMapping   it is not a mapping
     ├── ConfigError          a setting or a combination of parts that cannot work
     └── AuditError           the audit directory cannot be written or read
 
 Messages are lower case, without a full stop, quote the user's value in backticks, and say how to
-mend it. Nothing here is ever raised out of a tool call: there, a failure is a recorded verdict.
+fix it. Nothing here is ever raised out of a tool call: there, a failure is a recorded verdict.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ class PolicyNotFound(PolicyError, FileNotFoundError):
 
 
 class PolicyNotMapping(PolicyError, TypeError):
-    """The policy is no mapping: an empty file, a list, a single value."""
+    """The policy is not a mapping: an empty file, a list, a single value."""
 
 
 class ConfigError(AegisError, ValueError):
-    """A setting, or a combination of parts, that cannot work; the message says how to mend it."""
+    """A setting, or a combination of parts, that cannot work; the message says how to fix it."""
 
 
 class AuditError(AegisError, OSError):

@@ -59,7 +59,7 @@ class Outcome(StrEnum):
 
 
 class ResultStatus(StrEnum):
-    """What came of an action handed to the Runtime."""
+    """How an action ended that was handed to the Runtime."""
 
     SUCCESS = "success"
     FAILED = "failed"
@@ -111,11 +111,11 @@ _ATOMS = frozenset({str, int, float, bool, type(None), bytes})
 
 
 def freeze(value: Any) -> Any:
-    """A deep copy of `value` whose dicts, lists and sets cannot be changed.
+    """Return a deep copy of `value` whose dicts, lists and sets cannot be changed.
 
     Objects of other types are deep-copied where they can be and kept as they are where they cannot;
     the digest taken before and after an approval catches a change to those. So are cycles, and what is
-    nested deeper than the encoding looks. What is shared stays shared.
+    nested deeper than the encoding reads. What is shared stays shared.
     """
     return _freeze(value, 0, {})
 
@@ -182,7 +182,7 @@ class Action:
     agent: str | None = field(default=None, kw_only=True)
     """The name of the agent that asks (`match.agent`); None when it is not known."""
     schema: Mapping[str, Any] | None = field(default=None, kw_only=True, compare=False, repr=False)
-    """JSON Schema of `params`, where there is one: lets a condition tell a typo from an absent value."""
+    """JSON Schema of `params`, if there is one: a condition can distinguish a typo from an absent value."""
     forms: tuple[Action, ...] = field(init=False, default=(), compare=False, repr=False)
     """The same action in other words: under the tool's other name, or with the arguments as the tool's own
     validation reads them. Each is judged as well, and the strictest verdict counts."""
@@ -202,7 +202,7 @@ class Action:
             object.__setattr__(self, "is_plain", False)
 
     def qualify(self, forms: Sequence[Action] = (), doubt: str | None = None) -> Action:
-        """Set the forms and the doubt of an action that nobody has seen yet, and return it."""
+        """Set the forms and the doubt of a new action, before anything reads it, and return it."""
         object.__setattr__(self, "forms", self.forms + tuple(forms))
         object.__setattr__(self, "doubt", doubt or self.doubt)
         if self.forms or self.doubt:
@@ -210,7 +210,7 @@ class Action:
         return self
 
     def leave_unvalidated(self) -> Action:
-        """Say that the tool's own validation was left out, and return the action."""
+        """Mark that the tool's own validation was left out, and return the action."""
         object.__setattr__(self, "is_unvalidated", True)
         return self
 
@@ -271,13 +271,13 @@ class PolicyDecision(msgspec.Struct, frozen=True):
 
     @property
     def is_allowed(self) -> bool:
-        """True unless the policy blocks: the action may run, at once or after a human said yes."""
+        """Return whether the action may run, at once or after a human said yes."""
         return self.verdict.approval is not Approval.BLOCK
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of one action."""
+    """How one action ended."""
 
     action: Action
     status: ResultStatus

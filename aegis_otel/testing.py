@@ -1,7 +1,7 @@
 """Helpers for tests of governed programs and of policies, with unittest, pytest or neither (docs/testing.md).
 
 `governed` runs a program under a policy, with its audit in a temporary directory and its signals in memory.
-The `assert_...` functions look at such a run, or at a policy's decision, and say what happened instead.
+The `assert_...` functions check such a run, or a policy's decision, and say what happened instead.
 """
 
 from __future__ import annotations

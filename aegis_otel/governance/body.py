@@ -1,4 +1,4 @@
-"""Running the body of a permitted call, and recording how it ended, also where it outlives the run."""
+"""Run the body of a permitted call, and record how it ended, also where it outlives the run."""
 
 from __future__ import annotations
 
@@ -57,30 +57,36 @@ class Bodies:
             self._cancelled(call, started, failed, ending)
             raise
         except BaseException as error:
-            self._failed(call, started, error)
+            self._complete(call, started, error)
             if isinstance(error, Exception):
                 await self._governor.executed(call, begun_ns, None)
             raise
-        if call.failure is not None:
-            self._returned_failure(call, started, call.failure)
-        else:
-            ended = paused is None or not paused(value)
-            self._governor.complete(
-                call, RecordStatus.SUCCESS if ended else RecordStatus.PENDING, started, None
-            )
+        self._complete(call, started, ended=paused is None or not paused(value))
         await self._governor.executed(call, begun_ns, value)
         return value
 
-    def _failed(self, call: Call, started: float, error: BaseException, before: str = "") -> None:
-        """Record that the body has raised."""
-        text = safe_text(str(error)) if isinstance(error, BodyFailed) else describe(error)
-        call.error_type = error_type(type(error))
-        self._governor.complete(call, RecordStatus.FAILED, started, before + text)
-
-    def _returned_failure(self, call: Call, started: float, failure: Failure, before: str = "") -> None:
-        """Record that the body has returned that it failed."""
-        call.error_type = failure.kind
-        self._governor.complete(call, RecordStatus.FAILED, started, before + safe_text(failure.text))
+    def _complete(
+        self,
+        call: Call,
+        started: float,
+        error: BaseException | None = None,
+        note: str | None = None,
+        ended: bool = True,
+    ) -> None:
+        """Record how the body ended: that it raised `error`, returned `call.failure`, or succeeded."""
+        failure = call.failure
+        if error is not None:
+            text = safe_text(str(error)) if isinstance(error, BodyFailed) else describe(error)
+            failure = Failure(error_type(type(error)), text)
+        elif failure is not None:
+            failure = Failure(failure.kind, safe_text(failure.text))
+        if failure is None:
+            status = RecordStatus.SUCCESS if ended else RecordStatus.PENDING
+            self._governor.complete(call, status, started, note)
+        else:
+            call.error_type = failure.kind
+            text = failure.text if note is None else f"{note}: {failure.text}"
+            self._governor.complete(call, RecordStatus.FAILED, started, text)
 
     def _cancelled(
         self,
@@ -94,19 +100,14 @@ class Bodies:
         Until then the row is open, and so `unknown` where the process ends first.
         """
 
-        def ended(error: BaseException | None, value: object) -> None:
-            failure = failed(value) if error is None and failed is not None else None
-            if error is not None:
-                self._failed(call, started, error, f"{_WENT_ON}: ")
-            elif failure is not None:
-                self._returned_failure(call, started, failure, f"{_WENT_ON}: ")
-            else:
-                self._governor.complete(call, RecordStatus.SUCCESS, started, _WENT_ON)
+        def on_end(error: BaseException | None, value: object) -> None:
+            call.failure = failed(value) if error is None and failed is not None else None
+            self._complete(call, started, error, _WENT_ON)
 
         call.goes_on = True
-        state = Cancelled.STOPPED if ending is None else ending.cancel(ended)
+        state = Cancelled.STOPPED if ending is None else ending.cancel(on_end)
         if state is Cancelled.GOES_ON:
             return
         call.goes_on = False
-        why = NOT_BEGUN if state is Cancelled.WAITED else "Cancelled while running"
+        why = NOT_BEGUN if state is Cancelled.NOT_BEGUN else "Cancelled while running"
         self._governor.complete(call, RecordStatus.CANCELLED, started, why)

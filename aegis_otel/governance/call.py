@@ -31,15 +31,15 @@ class Failure(NamedTuple):
 class Cancelled(Enum):
     """The states that a body may be in when it is cancelled."""
 
-    WAITED = auto()
-    """It had not begun, and now never will."""
+    NOT_BEGUN = auto()
+    """It never will: it waited for a thread."""
     STOPPED = auto()
     """It ran on the event loop, which has stopped it."""
     GOES_ON = auto()
-    """It runs in a thread; whoever cancelled it is told how it ends."""
+    """It runs in a thread, and is reported when it ends."""
 
 
-Ended = Callable[[BaseException | None, object], None]
+OnEnd = Callable[[BaseException | None, object], None]
 """Called once with the exception of the body, or None, and with what it returned."""
 
 
@@ -47,14 +47,14 @@ class Ending:
     """Follows one call's body in threads to its end, also where nobody waits for it. Safe in any thread.
 
     Cancelling a coroutine does not stop the thread that it waits for: the work goes on and takes effect. Who
-    runs such a body says here when it begins and when it ends, and the governor asks when it is cancelled.
+    runs such a body reports here when it begins and ends, and the governor asks when it is cancelled.
 
     Args:
-        whole: Whether what runs in a thread is the whole body. Else something of it is on the event loop,
-            and the end of a thread is not the end of the body.
+        whole: Whether what runs in a thread is the whole body. Else part of it is on the event loop, and the
+            end of a thread is not the end of the body.
     """
 
-    __slots__ = ("_begun", "_ended", "_given_up", "_last", "_lock", "_running", "_whole")
+    __slots__ = ("_begun", "_given_up", "_last", "_lock", "_on_end", "_running", "_whole")
 
     def __init__(self, *, whole: bool) -> None:
         self._whole = whole
@@ -63,10 +63,10 @@ class Ending:
         self._begun = False
         self._given_up = False
         self._last: tuple[BaseException | None, object] = (None, None)
-        self._ended: Ended | None = None
+        self._on_end: OnEnd | None = None
 
     def begin(self) -> bool:
-        """Say that the body begins; whether it still may."""
+        """Report that the body begins; return False where it no longer may."""
         with self._lock:
             if self._given_up:
                 return False
@@ -75,33 +75,33 @@ class Ending:
             return True
 
     def end(self, error: BaseException | None, value: object) -> None:
-        """Say that it has ended."""
+        """Report that the body has ended."""
+        on_end = None
         with self._lock:
             self._running -= 1
             self._last = (error, value)
-            told = self._ended if not self._running else None
-            if told is not None:
-                self._ended = None
-        if told is not None:
-            told(error, value)
+            if not self._running:
+                on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end(error, value)
 
-    def cancel(self, told: Ended) -> Cancelled:
-        """Find out what a body that is cancelled now was doing.
+    def cancel(self, on_end: OnEnd) -> Cancelled:
+        """Return what a body that is cancelled now was doing.
 
         Args:
-            told: Called from its thread when it ends, or at once where it just has.
+            on_end: Called from its thread when it ends, or at once where it just has.
         """
         with self._lock:
             if self._running:
-                self._ended = told
+                self._on_end = on_end
                 return Cancelled.GOES_ON
             if not self._begun:
                 self._given_up = True
-                return Cancelled.WAITED if self._whole else Cancelled.STOPPED
+                return Cancelled.NOT_BEGUN if self._whole else Cancelled.STOPPED
             last = self._last
         if not self._whole:
             return Cancelled.STOPPED
-        told(*last)
+        on_end(*last)
         return Cancelled.GOES_ON
 
 
@@ -161,11 +161,11 @@ class Call:
     channel: str | None = None
     """Where a human was asked; None when nobody was."""
     announced: bool = False
-    """Whether the final decision was told to the signals: it is told once."""
+    """Whether the final decision was reported to the signals, which happens once."""
     prior: Waiting | None = None
     """The waiting call that this one continues, under the same id; None where no human was waited for."""
     signal: Any = field(default=None, repr=False)
-    """What the signals rim keeps with the call (its span)."""
+    """What telemetry keeps with the call: its span."""
 
     def stamp(self, now_ns: int) -> int:
         """Return the time of the next journal line, later than the last one's whatever the clock does."""
@@ -187,35 +187,42 @@ class System(Protocol):
     """The clock, ids and facts of the process."""
 
     @property
-    def host(self) -> str: ...
+    def host(self) -> str:
+        """Return the name of this machine, redacted."""
+
     @property
-    def service(self) -> str | None: ...
-    def pid(self) -> int: ...
+    def service(self) -> str | None:
+        """Return `service.name` of OpenTelemetry's resource, redacted."""
+
+    def pid(self) -> int:
+        """Return the id of this process."""
+
     def now_ns(self) -> int:
-        """Unix time in nanoseconds."""
-        ...
+        """Return the Unix time in nanoseconds."""
 
     def monotonic(self) -> float:
         """Return seconds on a clock that never goes back."""
-        ...
 
     def new_id(self) -> str:
         """Return a new decision id; ids sort by time."""
-        ...
 
     def off_loop(self, work: Callable[[], T]) -> Awaitable[T]:
         """Run `work` where it does not hold the event loop."""
-        ...
 
 
 class Approver(Protocol):
     """Asks a human. See `runtime.approval.ApprovalHandler`."""
 
     @property
-    def channel(self) -> str: ...
+    def channel(self) -> str:
+        """Return where the human is asked, as signals name it."""
+
     @property
-    def approver(self) -> str | None: ...
-    async def request_approval(self, decision: PolicyDecision) -> object: ...
+    def approver(self) -> str | None:
+        """Return who answers, where an answer does not say it."""
+
+    async def request_approval(self, decision: PolicyDecision) -> object:
+        """Return the answer: a bool or an `ApprovalAnswer`; anything else counts as no."""
 
 
 class Journal(Protocol):
@@ -229,7 +236,7 @@ class Journal(Protocol):
         """
 
     def mark(self) -> int | None:
-        """Return what `sync` is to be given, before lines are appended; None where no line is waited for."""
+        """Return the argument of `sync`, before lines are appended; None where nobody waits for a line."""
 
     def sync(self, mark: int) -> Awaitable[None]:
         """Wait until what was appended since `mark` survives what the user asked for.
@@ -239,7 +246,11 @@ class Journal(Protocol):
         """
 
     def digest(self, payload: bytes) -> str:
-        """Keyed digest of `payload` (`hmac-sha256:` and hex). Raises AuditError without a key."""
+        """Return the keyed digest of `payload` (`hmac-sha256:` and hex).
+
+        Raises:
+            AuditError: there is no key.
+        """
 
     def prove(self, row: AuditRecord, line: AuditRecord) -> str:
         """Return the proof of the answer on `line` to the question of `row`.
@@ -259,18 +270,18 @@ class Journal(Protocol):
         """Return the calls with this id, as records have it, that wait for a human. Raises AuditError."""
 
     def take_over(self, record: AuditRecord, *, inside: bool = False) -> Waiting | None:
-        """Take the waiting call that `record` is of and that may go on: it is then open, and nobody else's.
+        """Claim the waiting call that matches `record` and may go on: nobody else can claim it then.
 
         Args:
-            record: Of the call that comes back.
-            inside: Whether it continues a body that has begun; else one that a human said yes to is taken.
+            record: The record of the call that comes back.
+            inside: Whether it continues a body that has begun; else only an approved call can be claimed.
 
         Raises:
-            AuditError: the journal cannot be read, or the taking not be written.
+            AuditError: the journal cannot be read, or the claim not be written.
         """
 
     def answering(self, asked: Waiting) -> AbstractContextManager[Waiting]:
-        """Hold a waiting call, as it is now, for as long as its answer is written: nobody else has it.
+        """Return a context with the waiting call as it is now, in which only the caller can answer it.
 
         Raises:
             AuditError: it waits no more, or the journal cannot be read.
@@ -318,8 +329,8 @@ because the event loop must not be held. Plain text takes 1 ms per 300 kB; text 
 
 
 MANY_RULES = 100
-"""Rules for one type of action from which on it is decided in a thread, too: where nobody can tell what the
-schema of a tool says, each takes up to 20 us."""
+"""Rules for one type of action from which on it is decided in a thread, too: where the schema of a tool says
+nothing, each takes up to 20 us."""
 
 
 async def off_loop_if_large(system: System, size: int, work: Callable[[], T], rules: int = 0) -> T:
@@ -335,5 +346,5 @@ async def off_loop_if_large(system: System, size: int, work: Callable[[], T], ru
 
 
 def is_large(size: int, rules: int = 0) -> bool:
-    """Return whether work on arguments of `size` characters, compared with `rules`, belongs in a thread."""
+    """Return whether work on arguments of `size` characters, compared by `rules`, belongs in a thread."""
     return size >= LARGE_ARGUMENTS or rules >= MANY_RULES

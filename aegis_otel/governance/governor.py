@@ -1,8 +1,8 @@
 """The enforcement point: decide -> record -> ask -> re-check -> permit or refuse -> run -> record.
 
-Pure core: time, ids, the journal, the approver and telemetry are ports (`governance.call`). Every path of
-every adapter goes through `authorize`, so hooks, audit and signals are the same on all of them. Whatever
-fails in here ends as a recorded refusal; nothing but a cancellation is ever raised out of `authorize`.
+Time, ids, the journal, the approver and telemetry are ports (`governance.call`). Every path of every adapter
+goes through `authorize`, so hooks, audit and signals are the same on all of them. Whatever fails in here ends
+as a recorded refusal; only a cancellation is ever raised out of `authorize`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from aegis_otel.governance.hooks import RuntimeHooks, fire
 from aegis_otel.governance.interruptions import Interruptions, is_approved, resolved_columns
 from aegis_otel.governance.question import ask
 from aegis_otel.governance.recording import (
-    decision_record,
+    record_arguments,
     record_decision,
     record_verdict,
     timestamp,
@@ -57,13 +57,8 @@ if TYPE_CHECKING:
 
 
 _log = logging.getLogger("aegis_otel")
-_FINAL = {
-    RecordStatus.SUCCESS: ResultStatus.SUCCESS,
-    RecordStatus.FAILED: ResultStatus.FAILED,
-    RecordStatus.BLOCKED: ResultStatus.BLOCKED,
-    RecordStatus.DENIED: ResultStatus.DENIED,
-    RecordStatus.SKIPPED: ResultStatus.SKIPPED,
-}
+_FINAL = {status: ResultStatus(status.value) for status in RecordStatus if status.value in set(ResultStatus)}
+"""The status of a result by that of the record of a call that is over."""
 _UNVALIDATED = "the policy said otherwise when the arguments were read, so the tool has not validated them"
 
 
@@ -97,7 +92,7 @@ class Governor:
         """Whether a refusal stops the body, or is only recorded."""
         self.run = Bodies(self).run
         self.interruptions = Interruptions(self)
-        """Those of its calls that the SDK pauses."""
+        """The calls that the SDK pauses."""
         self.unavailable: Refusal | None = None
         """Why governance could not start, where it could not: every call is refused with it."""
         self._block_on_audit_failure = block_on_audit_failure and mode is Mode.ENFORCE
@@ -180,9 +175,8 @@ class Governor:
         """Evaluate the policy and make the record; for large arguments this runs in a thread."""
         begun, decision = self.system.monotonic(), self._evaluate(action, started_ns)
         took = self.system.monotonic() - begun
-        record, arguments, shown = record_decision(
-            decision, self.system, self._session_id, started_ns, origin, mode=self.mode
-        )
+        record = record_decision(decision, self.system, self._session_id, started_ns, origin, mode=self.mode)
+        arguments, shown = record_arguments(record, action.params)
         record.args_digest = self._digest(arguments)
         return Call(decision, origin, started_ns, record, arguments, shown=shown, evaluation_s=took)
 
@@ -190,11 +184,11 @@ class Governor:
         """Ask the policy in force.
 
         It, or what it says at this time of day, may have changed since the arguments were read. Where it
-        looks at parameters that nobody had the tool validate and does not block, what the body gets is not
-        known, and so no condition on them can be answered.
+        reads parameters that the tool has not validated and does not block, what the body gets is not known,
+        and so no condition on them can be answered.
         """
         policy = self.policy
-        now = utc(now_ns) if policy.reads_time else None  # else nothing looks at it
+        now = utc(now_ns) if policy.reads_time else None  # else nothing reads it
         decision = policy.evaluate(action, now=now)
         if (
             action.is_unvalidated
@@ -214,13 +208,13 @@ class Governor:
             return None
 
     def _unassessed(self, action: Action, origin: Origin, started_ns: int, error: Exception) -> Call:
-        """Return a call about which nothing could be found out; it carries no arguments at all."""
+        """Return a refused call whose decision failed; it carries no arguments at all."""
         reason = f"governance failed: {type(error).__name__}"
         verdict = Verdict(
             Approval.BLOCK, RiskLevel.CRITICAL, ERROR_RULE, reason, policy_digest=self.policy.digest
         )
         decision = PolicyDecision(action, verdict)
-        record = decision_record(decision, self.system, self._session_id, started_ns, origin, mode=self.mode)
+        record = record_decision(decision, self.system, self._session_id, started_ns, origin, mode=self.mode)
         return Call(decision, origin, started_ns, record, b"")
 
     async def _settle(self, call: Call, fault: Refusal | None) -> None:

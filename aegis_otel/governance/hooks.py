@@ -34,7 +34,7 @@ async def fire(callback: Callable[..., Any] | None, failed: Callable[[], None], 
     """Call `callback` if there is one, await what it returns if that can be awaited; never raises.
 
     Args:
-        failed: told once for each exception, so that it can be counted.
+        failed: Called once for each exception, so that it can be counted.
     """
     if callback is None:
         return

@@ -27,7 +27,7 @@ class NobodyToAsk(Exception):
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """What a human is asked, as the audit has it: all of it is redacted and may leave the process."""
+    """A question to a human, as the audit has it: all of it is redacted and may leave the process."""
 
     decision_id: str
     """The id of the audit row, the span and the event. The same if a changed policy asks anew."""
@@ -51,11 +51,15 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds from the beginning of the question until it expires."""
 
 
+_RECORDED = set(Question.__struct_fields__) - {"action_description", "action_params", "timeout"}
+"""The fields that are columns of the record."""
+
+
 class ApprovalAnswer(msgspec.Struct, frozen=True):
     """An answer with its author: what a handler returns in place of True or False where it knows more.
 
     Raises:
-        TypeError: `approved` is no bool, or another value no text.
+        TypeError: `approved` is not a bool, or another value not a text.
     """
 
     approved: bool
@@ -97,7 +101,7 @@ def current_question() -> Question:
 
 
 def wait_for_turn(why: str) -> Callable[[], None]:
-    """Have the row say `why`, should the question expire before what this returns is called."""
+    """Return a function to call when the turn begins; a question that expires before has `why` in its row."""
     asked = _asked.get(None)
     if asked is None:
         return lambda: None
@@ -122,11 +126,12 @@ async def ask(
     record = call.record
     record.human_decision = record.approver = record.approval_reason = None
     asked = _Asked(_question(call, timeout))
-    if not _shows_all(asked.question.action_params):
+    shown = asked.question.action_params
+    if not shown.startswith("{") or is_cut(shown):
         return _unobtainable("its arguments cannot be shown whole: too deep, too large, or hidden altogether")
     token = _asked.set(asked)
     try:
-        # A handler that is no coroutine function has held the event loop and gave no answer that counts.
+        # A handler that is not a coroutine function has held the event loop and gave no answer that counts.
         task = asyncio.ensure_future(approver.request_approval(call.decision))
     except Exception as error:
         return _unobtainable("`request_approval` of the handler must be `async def`", error)
@@ -153,19 +158,15 @@ async def ask(
         answer = ApprovalAnswer(answer)
     if not isinstance(answer, ApprovalAnswer):
         return _unobtainable(f"the handler answered `{type(answer).__name__}`, not True or False")
-    record.approver = _optional(answer.approver or approver.approver)
-    record.approval_reason = _optional(answer.reason)
+    author = answer.approver or approver.approver
+    record.approver = None if author is None else safe_text(author)
+    record.approval_reason = None if answer.reason is None else safe_text(answer.reason)
     record.human_decision = "approved" if answer.approved else "denied"
     return None if answer.approved else refusal.DENIED
 
 
-def _shows_all(params: str) -> bool:
-    """Return whether a reader of the redacted arguments sees all of them, but for the secrets in them."""
-    return params.startswith("{") and not is_cut(params)
-
-
 def _unobtainable(why: str, error: BaseException | None = None) -> Refusal:
-    """Return the refusal of a call for which no answer was had; the log and the row say why."""
+    """Return the refusal of a call for which there is no answer; the log and the row say why."""
     if error is None:
         _log.warning("denied: %s", safe_text(why))
     else:
@@ -174,26 +175,8 @@ def _unobtainable(why: str, error: BaseException | None = None) -> Refusal:
 
 
 def _question(call: Call, timeout: float) -> Question:
-    record = call.record
+    recorded = {name: getattr(call.record, name) for name in _RECORDED}
+    description = safe_description(call.decision.action.description)
     return Question(
-        decision_id=record.decision_id,
-        session_id=record.session_id,
-        conversation_id=record.conversation_id,
-        agent_name=record.agent_name,
-        tool_name=record.tool_name,
-        action_type=record.action_type,
-        action_target=record.action_target,
-        action_description=safe_description(call.decision.action.description),
-        action_params=call.shown.decode(),
-        args_digest=record.args_digest,
-        risk_level=record.risk_level,
-        approval=record.approval,
-        matched_rule=record.matched_rule,
-        reason=record.reason,
-        policy_digest=record.policy_digest,
-        timeout=timeout,
+        action_description=description, action_params=call.shown.decode(), timeout=timeout, **recorded
     )
-
-
-def _optional(text: str | None) -> str | None:
-    return None if text is None else safe_text(text)

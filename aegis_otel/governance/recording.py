@@ -1,4 +1,4 @@
-"""Make the first line of a call: what was decided about what, redacted, by whom and where; times as texts."""
+"""Make the first line of a call: what was decided, about what, by whom and where; all of it redacted."""
 
 from __future__ import annotations
 
@@ -62,33 +62,8 @@ def record_decision(
     origin: Origin = NOWHERE,
     *,
     mode: Mode = Mode.ENFORCE,
-) -> tuple[AuditRecord, bytes, bytes]:
-    """Return the record of a decision, all but the digest of its arguments.
-
-    Returns:
-        The record, with the redacted arguments cut to their budget. The encoded real arguments, which go
-        nowhere: they are digested, and compared before the body runs. And the redacted arguments as JSON,
-        whole: a human is asked about these.
-    """
-    record = decision_record(decision, system, session_id, started_ns, origin, mode=mode)
-    plain, encoded = serialize(decision.action.params)
-    redacted = redact(plain, encoded)
-    shown = encoded if redacted is plain else encode_plain(redacted)
-    kept = shown if len(shown) <= PARAMS_BYTES else cut_params(redacted, shown)
-    record.action_params = kept.decode()
-    return record, encoded, shown
-
-
-def decision_record(
-    decision: PolicyDecision,
-    system: System,
-    session_id: str,
-    started_ns: int,
-    origin: Origin = NOWHERE,
-    *,
-    mode: Mode = Mode.ENFORCE,
 ) -> AuditRecord:
-    """Return the record of a decision, still without its arguments."""
+    """Return the record of a decision, still without its arguments: `record_arguments` adds these."""
     action = decision.action
     names = (
         session_id,
@@ -116,6 +91,21 @@ def decision_record(
         record.tool_call_id = recorded_name(origin.tool_call_id)
     record.service, record.host, record.pid = system.service, system.host, system.pid()
     return record
+
+
+def record_arguments(record: AuditRecord, params: object) -> tuple[bytes, bytes]:
+    """Put the redacted arguments on the record, cut to their budget; the digest is left to the caller.
+
+    Returns:
+        The encoded real arguments, which go nowhere: they are digested, and compared before the body runs.
+        And the redacted arguments as JSON, whole: a human is asked about these.
+    """
+    plain, encoded = serialize(params)
+    redacted = redact(plain, encoded)
+    shown = encoded if redacted is plain else encode_plain(redacted)
+    kept = shown if len(shown) <= PARAMS_BYTES else cut_params(redacted, shown)
+    record.action_params = kept.decode()
+    return encoded, shown
 
 
 VERDICT_COLUMNS = ("approval", "risk_level", "matched_rule", "reason", "policy_digest")

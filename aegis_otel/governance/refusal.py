@@ -1,4 +1,4 @@
-"""Why a body must not run: one entry for each such row of the contract's table.
+"""The refusals of a body: one entry for each such row of the contract's table.
 
 `error` goes to the audit row; the model reads it behind its tag.
 """
@@ -20,7 +20,7 @@ class Refusal:
     outcome: Outcome
     status: RecordStatus
     cause: str | None = None
-    """Goes to the row's `reason` and to `error.type`, where the policy's own reason does not tell."""
+    """Goes to the row's `reason` and to `error.type`, where the policy's own reason does not say it."""
     detail: str | None = None
     """What only the row says behind `error`: what went wrong when a human was to be asked. Redacted."""
 

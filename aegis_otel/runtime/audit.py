@@ -1,17 +1,13 @@
-"""The audit, told to Python's logging as well: for programs whose logs are shipped already.
-
-The audit as a program holds it: write records, read rows, export them.
-"""
+"""The audit as a program holds it: write records, read rows, export them; and copy it to Python's logging."""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from copy import copy
-from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Unpack
 
@@ -31,7 +27,7 @@ from aegis_otel.config import AUDIT_ID
 from aegis_otel.errors import AegisError, AuditError, ConfigError
 from aegis_otel.governance import refusal
 from aegis_otel.governance.error_text import safe_text
-from aegis_otel.governance.recording import record_decision, timestamp, unix_ns
+from aegis_otel.governance.recording import record_arguments, record_decision, timestamp, unix_ns
 from aegis_otel.model import Approval, Outcome, PolicyDecision, Result, RiskLevel
 from aegis_otel.runtime.system import RealSystem
 
@@ -48,7 +44,7 @@ _REFUSALS = {None: None, "approved": None, "denied": refusal.DENIED, "expired": 
 class AuditLogger:
     """One audit directory, to write to and to read from. Safe to share by threads and Runtimes.
 
-    Making one touches no disk: the directory is made for the first record, and where there is none,
+    The constructor touches no disk: the directory is made for the first record, and where there is none,
     reading finds no rows. Reading loads DuckDB, takes tens of milliseconds and holds up no writer.
     """
 
@@ -73,20 +69,17 @@ class AuditLogger:
         """
         if path is not None and db_path is not None:
             raise ConfigError("`path` and `db_path` are two names of one setting: give one of them")
-        self._journal = Journal(db_path if path is None else path, durability=durability)
-        self._proofs = Proofs(self._journal.path)
+        journal = self._journal = Journal(db_path if path is None else path, durability=durability)
+        self.path = journal.path
+        """The audit directory, absolute."""
+        self.address = journal.address
+        """Where on object storage the sealed part goes too, as an argument or the environment says."""
+        proofs = self._proofs = Proofs(self.path)
+        # Methods of `governance.call.Journal` that others have: called directly, because every call does it.
+        self.mark, self.sync, self.digest = journal.mark, journal.sync, journal.digest
+        self.prove, self.keyed = proofs.of, proofs.keyed
         self._system = RealSystem()
         self._subscribers: list[Callable[[AuditRecord], object]] = []
-
-    @property
-    def path(self) -> Path:
-        """Return the audit directory, absolute."""
-        return self._journal.path
-
-    @property
-    def address(self) -> str | None:
-        """Return where on object storage the sealed part goes too, as an argument or the environment says."""
-        return self._journal.address
 
     @property
     def unsendable(self) -> str | None:
@@ -94,7 +87,7 @@ class AuditLogger:
         return unsendable(self.address)
 
     def check(self) -> None:
-        """Make the directory and its key, and see that a journal could be written.
+        """Make the directory and its key, and check that a journal could be written.
 
         Raises:
             AuditError: it could not, or another audit than `AEGIS_AUDIT_ID` is there; the message names the
@@ -120,14 +113,6 @@ class AuditLogger:
             except Exception:
                 _log.warning("a subscriber to the audit failed", exc_info=True)
 
-    def mark(self) -> int | None:
-        """Return where the journal is; see `audit.journal.writer.Journal.mark`."""
-        return self._journal.mark()
-
-    def sync(self, mark: int | None) -> Awaitable[None]:
-        """Wait until lines are as durable as asked for; see `audit.journal.writer.Journal.sync`."""
-        return self._journal.sync(mark)
-
     def subscribe(self, callback: Callable[[AuditRecord], object]) -> None:
         """Call `callback` with every record that is written from now on, once it is on disk.
 
@@ -150,24 +135,8 @@ class AuditLogger:
         """
         self._journal.on_seal, self._journal.on_seal_failed = callback, failed
 
-    def digest(self, payload: bytes) -> str:
-        """Return the keyed digest of encoded arguments; see `audit.journal.writer.Journal.digest`."""
-        return self._journal.digest(payload)
-
-    def prove(self, row: AuditRecord, line: AuditRecord) -> str:
-        """Return the proof that this process took an answer; see `audit.answers.answer_proof.Proofs`."""
-        return self._proofs.of(row, line)
-
-    def keyed(self, kind: str, *parts: str | None) -> str:
-        """Return a keyed digest that only a process with the approval key can make.
-
-        Raises:
-            AegisError: the key cannot be read or made, or is unusable.
-        """
-        return self._proofs.keyed(kind, *parts)
-
     def check_approval_key(self) -> None:
-        """See that answers can be proven: a key that nobody named is made where there is none.
+        """Check that answers can be proven: without a setting, a key is made where there is none.
 
         Raises:
             AegisError: the key cannot be read or made, or is unusable.
@@ -179,12 +148,12 @@ class AuditLogger:
         return waiting(self.path, call_id, self._proofs)
 
     def take_over(self, record: AuditRecord, *, inside: bool = False) -> Waiting | None:
-        """Take up the waiting call that `record` is of: one that a human said yes to, or that has begun.
+        """Claim the waiting call that matches `record`: one that a human approved, or that has begun.
 
-        It is then open, so that nobody takes it up a second time.
+        It is open from then on, so that nobody claims it a second time.
 
         Args:
-            record: Of the call that comes back.
+            record: The record of the call that comes back.
             inside: Whether it continues a body that has begun.
 
         Raises:
@@ -209,7 +178,7 @@ class AuditLogger:
 
     @contextmanager
     def answering(self, asked: Waiting) -> Iterator[Waiting]:
-        """Hold a waiting call, as it is now, for as long as its answer is written.
+        """Return a context with the waiting call as it is now, in which only the caller can answer it.
 
         Raises:
             AuditError: it waits no more, or the journal cannot be read.
@@ -237,7 +206,7 @@ class AuditLogger:
         Args:
             session_id: Groups rows.
             decision: What `Policy.evaluate` gave.
-            result: What came of it, where something was done.
+            result: The result, where something was done.
             human_decision: `approved`, `denied` or `expired`, where a human was asked.
 
         Returns:
@@ -252,7 +221,8 @@ class AuditLogger:
             raise ConfigError(f"`human_decision` is `{human_decision}`: expected one of {expected}")
         if result is not None and result.status.value not in STATUSES:
             raise ConfigError(f"a result `{result.status.value}` is of a dry run, which is not audited")
-        record, arguments, _ = record_decision(decision, self._system, session_id, self._system.now_ns())
+        record = record_decision(decision, self._system, session_id, self._system.now_ns())
+        arguments, _ = record_arguments(record, decision.action.params)
         record.args_digest = self.digest(arguments)
         record.human_decision = human_decision
         if result is not None:
@@ -318,7 +288,7 @@ class AuditLogger:
             return write_jsonl(path, read_rows(audit, condition, limit=limit, oldest_first=True))
 
     def close(self) -> None:
-        """Let the journal go. Reading goes on to work, and a later record begins a new file."""
+        """Close the journal. Reading goes on to work, and a later record begins a new file."""
         self._journal.close()
 
     @contextmanager
@@ -373,9 +343,9 @@ class LoggingAuditLogger(AuditLogger):
         """See `AuditLogger`."""
         super().__init__(path, db_path=db_path, durability=durability)
         self._levels: OrderedDict[str, int] = OrderedDict()  # of unfinished calls: a last line has no risk
-        self.subscribe(self._tell)
+        self.subscribe(self._log_record)
 
-    def _tell(self, record: AuditRecord) -> None:
+    def _log_record(self, record: AuditRecord) -> None:
         known = self._levels.pop(record.decision_id, logging.INFO)
         level = _LEVELS.get(record.risk_level or "", known)
         if record.result_status in _UNFINISHED:

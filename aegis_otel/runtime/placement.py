@@ -7,54 +7,44 @@ warned where such a tool is known; docs/threat-model.md says how to place the fi
 
 from __future__ import annotations
 
+import json
 import os
+import pkgutil
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
-_SHELLS = {"shell", "bash", "powershell", "terminal", "codex", "editor", "sandbox"}
-_RUNS = {"run", "execute", "exec", "eval"}
-_CODE = {"command", "commands", "cmd", "code", "python", "script", "process"}
-_WRITES = {
-    *("write", "edit", "save", "create", "append", "put", "move", "rename", "copy", "delete", "remove"),
-    *("update", "replace", "patch", "insert", "modify", "download", "extract", "apply", "unlink"),
-}
-_FILES = {
-    *("file", "files", "path", "paths", "directory", "folder", "disk", "patch", "workspace", "symlink"),
-}
-_PATHS = {
-    *("path", "file", "filename", "filepath", "file_path", "target_file", "destination", "dest"),
-    "output_path",
-}
-_CONTENTS = {
-    *("content", "contents", "text", "data", "body", "patch", "diff", "new_str", "new_string"),
-    "file_text",
-}
+_WORDS: dict[str, list[str]] = json.loads(pkgutil.get_data(__package__, "data/words.json") or b"")
+"""Words in the names of tools: shells, verbs and nouns of code and of files; and names of parameters."""
+
+
+def _any(words: set[str], *titles: str) -> bool:
+    """Return whether a word of each of these lists is among `words`."""
+    return not any(words.isdisjoint(_WORDS[title]) for title in titles)
 
 
 def can_write_files(name: str, schema: Mapping[str, Any] | None = None) -> bool:
     """Return whether a tool seems to write files or run commands, by its name and its parameters.
 
     Args:
-        name: The tool's.
+        name: The name of the tool.
         schema: The JSON Schema of its parameters, where it has one.
     """
     words = {word.lower() for word in _WORD.findall(name)}
-    if words & _SHELLS or (words & _RUNS and words & _CODE) or (words & _WRITES and words & _FILES):
+    if _any(words, "shells") or _any(words, "runs", "code") or _any(words, "writes", "files"):
         return True
     properties = schema.get("properties") if isinstance(schema, Mapping) else None
     names = {str(each).lower() for each in properties} if isinstance(properties, Mapping) else set()
-    return bool(names & _PATHS and names & _CONTENTS)
+    return _any(names, "path_parameters", "content_parameters")
 
 
 def within_reach(policies: Iterable[str | os.PathLike[str]], audit: Path) -> list[str]:
     """Return what lies below the working directory and may be changed by this user, each with its name.
 
     Args:
-        policies: The policy's files; what is no file, such as the name of a policy made in code, is passed
-            over.
+        policies: The policy's files; others, such as the name of a policy made in code, are passed over.
         audit: The audit directory, which the program itself writes to.
     """
     try:
@@ -78,7 +68,6 @@ def warning(tool: str, reached: Sequence[str]) -> str:
 
 
 def _relative(root: str, path: Path) -> str:
-    """Return the path as it is seen from the working directory, which is shorter to read."""
     return os.path.relpath(os.path.realpath(path), root)
 
 

@@ -1,7 +1,7 @@
-"""Hot reload of policy files: what changed in them comes into force whole, or not at all.
+"""Hot reload of policy files: a change in them comes into force whole, or not at all.
 
-`PolicyFiles` says what a change is. `PolicyWatcher` polls them in an asyncio program, `PolicyWatchThread` in
-a program without an event loop, or that forks.
+`PolicyFiles` finds changes. `PolicyWatcher` polls it in an asyncio program, `PolicyWatchThread` in a program
+without an event loop, or that forks.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ Fingerprint = tuple[str, ...]
 
 
 class Change(NamedTuple):
-    """What the files say since they last changed, and what that makes of the policy."""
+    """The new content of the files, and the policy in it."""
 
     fingerprint: Fingerprint
     outcome: Policy | Exception
-    """Why it is refused, where it is."""
+    """The policy, or why it is refused."""
 
 
 class PolicyFiles:
-    """The files of one policy, looked at by content; what drives it waits `pause` seconds between looks.
+    """The files of one policy, compared by content. The caller waits `pause` seconds before each `poll`.
 
     Args:
         path: The policy file, or several in their order of precedence (`Policy.from_yaml_files`).
-        interval: Seconds after which a change that is complete has been found.
+        interval: Seconds within which a change that is complete is found.
 
     Raises:
-        ConfigError: no file is given, or `interval` is no time that can be waited for.
+        ConfigError: no file is given, or `interval` is not a time that can be waited for.
     """
 
     def __init__(self, path: str | Path | Sequence[str | Path], interval: float) -> None:
@@ -68,18 +68,18 @@ class PolicyFiles:
         self._unsettled: Fingerprint | None = None
 
     def begin(self, in_force: Policy) -> None:
-        """Take the files as known, unless the policy in force is made of them and may be older than they."""
+        """Take the content as known, unless the policy in force is made of these files and may be older."""
         foreign = {_key(source) for source in self.sources}.isdisjoint(map(_key, in_force.sources))
         self._seen = _fingerprint(self._read()) if foreign else None
         self._unsettled = None
 
     @property
     def pause(self) -> float:
-        """Return the seconds until the next poll: the settling time is part of the interval."""
+        """Return the seconds to the next poll: the time for a change to settle is part of the interval."""
         return self._interval - self._settle if self._unsettled is None else self._settle
 
     def poll(self, in_force: Policy) -> Change | None:
-        """Return a change that two polls found alike, so that a half-written file is none; else None."""
+        """Return a change that two polls found alike, so that no file is half-written; else None."""
         contents = self._read()
         fingerprint = _fingerprint(contents)
         settled = fingerprint == self._unsettled
@@ -96,7 +96,7 @@ class PolicyFiles:
         return Change(fingerprint, outcome)
 
     def take(self, change: Change, runtime: Runtime) -> Policy | None:
-        """Put a change in force, or say why it is not; returns what is in force now because of it."""
+        """Put a change in force and return its policy; of one that is refused, log why and return None."""
         policy, names = change.outcome, ", ".join(self.sources)
         try:
             if isinstance(policy, Policy):
@@ -108,7 +108,7 @@ class PolicyFiles:
             _log.warning("policy `%s` was refused; the one in force stays:\n%s", names, reason)
             runtime.recorder.policy_load_failed(self.sources, policy)
             return None
-        finally:  # last, so that a process forked before this looks again
+        finally:  # last, so that a process forked before this polls again
             self._seen = change.fingerprint
 
     def _read(self) -> list[bytes | PolicyError]:
@@ -135,7 +135,7 @@ class PolicyFiles:
 
 
 def _beside_the_rest(documents: list[PolicyDocument], in_force: Policy) -> Sequence[PolicyDocument]:
-    """Return the documents with those that are not watched, whose rules stay in their place."""
+    """Return the documents with those in force that are not watched, in their order of precedence."""
     fresh = {_key(document.source): document for document in documents}
     known = {_key(source) for source in in_force.sources}
     if known.isdisjoint(fresh) or known <= fresh.keys():
@@ -147,7 +147,7 @@ def _beside_the_rest(documents: list[PolicyDocument], in_force: Policy) -> Seque
 def _refuse_the_cut_short(documents: list[PolicyDocument], policy: Policy, in_force: Policy) -> None:
     """Refuse a file that lost all its rules: it was cut short while it was saved, and would let more through.
 
-    One that never had any, as overrides of nothing but `defaults`, may go on without.
+    A file that never had any, such as one with `defaults` alone, may go on without.
     """
     had = {_key(document.source) for document in in_force.documents if document.rules}
     lost = [each for each in documents if not each.rules and _key(each.source) in had]
@@ -179,7 +179,7 @@ def _fingerprint(contents: list[bytes | PolicyError]) -> Fingerprint:
 
 
 class _Watch:
-    """What both ways to watch files have: whose policy it is, the files, and whom to call."""
+    """What both ways to watch files share."""
 
     def __init__(
         self,
@@ -192,14 +192,17 @@ class _Watch:
         self._files = PolicyFiles(path, interval)
         self._on_reload = on_reload
 
+    def _log_failure(self) -> None:
+        _log.exception("watching `%s` failed; the policy in force stays", self._files.sources)
+
 
 class PolicyWatcher(_Watch):
     """Watches policy files by their content and updates a Runtime when they change.
 
-    They are taken together: when one of them is invalid, gone or has lost all its rules, the policy in
-    force stays, the log says so once, and `aegis.policy.load_failed` is emitted. A change is taken when it
-    no longer changes, so that a half-written file is not. Where the policy in force has other parts than
-    these files, those stay in force in their place.
+    The files are read together: when one of them is invalid, gone or has lost all its rules, the policy in
+    force stays, the log says so once, and `aegis.policy.load_failed` is emitted. A change comes into force
+    when it has settled, so that a half-written file does not. Where the policy in force has other parts than
+    these files, those stay in force.
 
     Args:
         runtime: The Runtime to update.
@@ -208,21 +211,24 @@ class PolicyWatcher(_Watch):
         on_reload: Called with each new policy once it is in force; sync or async.
 
     Raises:
-        ConfigError: no file is given, or `interval` is no time that can be waited for.
+        ConfigError: no file is given, or `interval` is not a time that can be waited for.
     """
 
     _task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Start watching. Files changed since the policy in force was made of them are taken, too; files it
-        was not made of are known as they are now. Starting twice is starting once."""
+        """Start watching, unless it was started.
+
+        Files changed since the policy in force was made of them are read, too; files that it was not made of
+        are known as they are now.
+        """
         if self._task is None:
             await asyncio.to_thread(self._files.begin, self._runtime.policy)
         if self._task is None:  # nor did another start make one in the meantime
             self._task = asyncio.create_task(self._watch(), name="aegis-policy-watcher")
 
     async def stop(self) -> None:
-        """Stop watching. Stopping twice is stopping once."""
+        """Stop watching, if it was started."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -242,44 +248,30 @@ class PolicyWatcher(_Watch):
         while True:
             await asyncio.sleep(self._files.pause)
             try:
-                await self._poll()
+                change = await asyncio.to_thread(self._files.poll, self._runtime.policy)
+                policy = None if change is None else self._files.take(change, self._runtime)
+                if policy is not None:
+                    await fire(self._on_reload, self._runtime.recorder.hook_failed, policy)
             except Exception:
-                _log.exception("watching `%s` failed; the policy in force stays", self._files.sources)
-
-    async def _poll(self) -> None:
-        change = await asyncio.to_thread(self._files.poll, self._runtime.policy)
-        if change is None:
-            return
-        policy = self._files.take(change, self._runtime)
-        if policy is not None:
-            await fire(self._on_reload, self._runtime.recorder.hook_failed, policy)
+                self._log_failure()
 
 
 _PATIENCE_S = 5.0
-"""How long `stop` waits for a look under way, which a file system that hangs can hold for ever."""
+"""Seconds that `stop` waits for a poll under way, which a file system that hangs can hold for ever."""
 
 
 class PolicyWatchThread(_Watch):
     """A `PolicyWatcher` on a daemon thread of its own; a forked process gets a thread of its own, too.
 
-    Constructing one starts nothing.
-
-    Args:
-        runtime: The Runtime to update.
-        path: The policy file, or several in the order of `Policy.from_yaml_files`.
-        interval: Seconds within which a change that is complete comes into force.
-        on_reload: Called on the thread with each new policy once it is in force; an async one runs on an
-            event loop of its own.
-
-    Raises:
-        ConfigError: no file is given, or `interval` is no time that can be waited for.
+    It takes the same arguments, and starts nothing when it is made. `on_reload` is called on the thread; an
+    async one runs on an event loop of its own.
     """
 
     _stop: threading.Event | None = None
     _thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start watching, as `PolicyWatcher.start` does. Starting twice is starting once.
+        """Start watching as `PolicyWatcher.start` does, unless it was started.
 
         Raises:
             RuntimeError: the system gives no thread.
@@ -288,10 +280,10 @@ class PolicyWatchThread(_Watch):
             self._files.begin(self._runtime.policy)
             self._launch()
             _running.add(self)
-            atexit.register(self.stop)  # so that the interpreter does not end in the middle of a look
+            atexit.register(self.stop)  # so that the interpreter does not end in the middle of a poll
 
     def stop(self) -> None:
-        """Stop watching; nothing changes once this has returned. Stopping twice is stopping once."""
+        """Stop watching, if it was started; nothing changes once this has returned."""
         thread, self._thread = self._thread, None
         if self._stop is not None:
             self._stop.set()
@@ -309,17 +301,14 @@ class PolicyWatchThread(_Watch):
     def _watch(self, stop: threading.Event) -> None:
         while not stop.wait(self._files.pause):
             try:
-                self._poll(stop)
+                change = self._files.poll(self._runtime.policy)
+                if change is None or stop.is_set():
+                    continue
+                policy = self._files.take(change, self._runtime)
+                if policy is not None and self._on_reload is not None:
+                    asyncio.run(fire(self._on_reload, self._runtime.recorder.hook_failed, policy))
             except Exception:
-                _log.exception("watching `%s` failed; the policy in force stays", self._files.sources)
-
-    def _poll(self, stop: threading.Event) -> None:
-        change = self._files.poll(self._runtime.policy)
-        if change is None or stop.is_set():
-            return
-        policy = self._files.take(change, self._runtime)
-        if policy is not None and self._on_reload is not None:
-            asyncio.run(fire(self._on_reload, self._runtime.recorder.hook_failed, policy))
+                self._log_failure()
 
 
 _running: set[PolicyWatchThread] = set()

@@ -1,4 +1,4 @@
-"""The redaction settings of a process: an argument, else the file that `AEGIS_REDACTION` names, else none."""
+"""Read the redaction settings of a process: an argument, or the file that `AEGIS_REDACTION` names."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ RedactionSource: TypeAlias = "Mapping[str, Any] | str | os.PathLike[str]"
 _LARGEST = 1_000_000
 
 
-def use_redaction(said: RedactionSource | None) -> None:
-    """Have the process redact by `said` from now on.
+def use_redaction(source: RedactionSource | None) -> None:
+    """Have the process redact by the settings in `source` from now on.
 
-    What is None leaves the settings that are in force; at first those are the environment's.
+    None leaves the settings that are in force; at first those are the environment's.
 
     Raises:
-        ConfigError: they are unusable; the message names the file and the entry.
+        ConfigError: the settings are unusable; the message names the file and the entry.
     """
-    if said is None and settings.in_force() is not None:
+    if source is None and settings.in_force() is not None:
         return
-    settings.apply(resolved(said))
+    settings.apply(resolved(source))
 
 
-def resolved(said: RedactionSource | None) -> settings.Settings:
-    """Return the settings that `said` comes to.
+def resolved(source: RedactionSource | None) -> settings.Settings:
+    """Return the settings in `source`.
 
     Raises:
-        ConfigError: as above.
+        ConfigError: as for `use_redaction`.
     """
-    if isinstance(said, Mapping):
-        return settings.parse(said)
-    path = REDACTION.value(None if said is None else os.fspath(said))
+    if isinstance(source, Mapping):
+        return settings.parse(source)
+    path = REDACTION.value(None if source is None else os.fspath(source))
     return settings.parse(_read(Path(path)), path) if path else settings.Settings()
 
 

@@ -20,7 +20,7 @@ from aegis_otel.governance.hooks import RuntimeHooks
 from aegis_otel.governance.isolation import IsolatedSignals
 from aegis_otel.governance.plan import BaseExecutor, ExecutionPlan
 from aegis_otel.governance.recording import rough_size
-from aegis_otel.model import Action, Approval, Mode, PolicyDecision, Result, ResultStatus
+from aegis_otel.model import Action, Approval, Mode, Result, ResultStatus
 from aegis_otel.policy import Policy
 from aegis_otel.runtime.approval import ApprovalHandler, default_handler
 from aegis_otel.runtime.audit import AuditLogger
@@ -52,7 +52,7 @@ class Runtime:
         approval_timeout: Seconds a human has; default `AEGIS_APPROVAL_TIMEOUT`, else 300.
         mode: `enforce` or `monitor` (decide and record, stop nothing, ask nobody); default `AEGIS_MODE`,
             else `enforce`.
-        on_audit_failure: What a call comes to whose verdict cannot be written: `block` or `allow`;
+        on_audit_failure: What becomes of a call whose verdict cannot be written: `block` or `allow`;
             default `AEGIS_ON_AUDIT_FAILURE`, else `block`.
         recorder: Telemetry through providers of your own; default: OpenTelemetry's global ones.
         redaction: What is hidden beyond the rules, or shown in spite of them, in the whole process; a mapping
@@ -114,14 +114,14 @@ class Runtime:
         """Replace the policy at once. A body that runs goes on; a call that waits is decided anew.
 
         Raises:
-            ConfigError: it is no Policy; the one in force stays.
+            ConfigError: it is not a Policy; the one in force stays.
         """
         _check_policy(policy)
         self.governor.policy = policy
         self.recorder.policy_loaded(policy, self.mode.value)
 
     def check(self) -> None:
-        """See that the audit can be written, before the first call finds that it cannot.
+        """Check that the audit can be written, before the first call finds that it cannot.
 
         Raises:
             AuditError: it cannot, and calls would be refused for that; otherwise it is only logged.
@@ -139,7 +139,7 @@ class Runtime:
         """Return what the policy says about each action now. Runs, asks and records nothing.
 
         Raises:
-            ConfigError: one of them is no Action.
+            ConfigError: one of them is not an Action.
         """
         for action in actions:
             if not isinstance(action, Action):
@@ -153,7 +153,7 @@ class Runtime:
 
         Args:
             plan: From `plan`.
-            dry_run: Only tell what would happen: WOULD_RUN, WOULD_ASK or WOULD_BLOCK. Nothing runs,
+            dry_run: Only return what would happen: WOULD_RUN, WOULD_ASK or WOULD_BLOCK. Nothing runs,
                 nobody is asked, nothing is recorded.
             parallel: All at once. Otherwise in order, and what follows a FAILED or DENIED action is
                 SKIPPED; a BLOCKED one stops nothing.
@@ -165,8 +165,13 @@ class Runtime:
             ConfigError: the Runtime has no executor.
         """
         if dry_run:
-            return [self._dry(self.policy.evaluate(decision.action)) for decision in plan]
-        executor = self._need_executor()
+            verdicts = [self.policy.evaluate(decision.action) for decision in plan]
+            return [Result(each.action, _DRY[each.approval]) for each in verdicts]
+        executor = self.executor
+        if executor is None:
+            raise ConfigError(
+                "this Runtime has no executor, so it can run no plan: pass `executor=` to Runtime(...)"
+            )
         if parallel:
             return list(await asyncio.gather(*(self._execute(d.action, executor) for d in plan)))
         results: list[Result] = []
@@ -203,13 +208,6 @@ class Runtime:
         finally:
             self.audit.close()
 
-    def _need_executor(self) -> BaseExecutor:
-        if self.executor is None:
-            raise ConfigError(
-                "this Runtime has no executor, so it can run no plan: pass `executor=` to Runtime(...)"
-            )
-        return self.executor
-
     async def _execute(self, action: Action, executor: BaseExecutor) -> Result:
         call = await self.governor.authorize(action, Origin(size=rough_size(action.params)))
         if call.refusal is not None:
@@ -224,10 +222,6 @@ class Runtime:
         return replace(
             ours, started_at=result.started_at, completed_at=result.completed_at or ours.completed_at
         )
-
-    @staticmethod
-    def _dry(decision: PolicyDecision) -> Result:
-        return Result(decision.action, _DRY[decision.approval])
 
 
 def _check_policy(policy: object) -> None:

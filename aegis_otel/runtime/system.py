@@ -1,4 +1,4 @@
-"""The real clock, ids and process facts behind the governor's `System` port."""
+"""Implement the governor's `System` port: the real clock, ids and facts of the process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bounded number of threads for work that would hold the event loop."""
+"""Run work that would hold the event loop in a bounded number of threads."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Threads:
     exit of the process.
 
     Args:
-        name: Of the threads.
-        limit: How many there are at most.
+        name: The name of the threads.
+        limit: The most threads there are.
         linger_s: Seconds for which a thread without work waits for more.
     """
 
@@ -79,7 +79,7 @@ class Threads:
         return wanted
 
     def _start(self) -> bool:
-        """Start the thread that counts already; whether there is one. Not under the lock: it takes time."""
+        """Start the thread that counts already; return whether it runs. Not under the lock: it takes time."""
         try:
             threading.Thread(target=self._work, name=self._name, daemon=True).start()
         except RuntimeError:
@@ -122,7 +122,7 @@ class _Job(NamedTuple):
         try:
             self.outcome.set_result(self.context.run(self.work))
         except BaseException as error:
-            # What no future can carry, and what would end the thread or the loop in place of the question.
+            # A future cannot carry a StopIteration, and a SystemExit would end the thread or the loop.
             plain = isinstance(error, Exception) and not isinstance(error, StopIteration)
             self.outcome.set_exception(error if plain else RuntimeError(describe(error)))
 

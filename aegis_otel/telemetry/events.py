@@ -22,19 +22,19 @@ class Events:
         self._logger = (provider or get_logger_provider()).get_logger(semconv.SCOPE, __version__)
 
     def takes(self, name: str, severity: str, context: Context) -> bool:
-        """Return whether somebody takes such an event: with no LoggerProvider nobody does."""
+        """Return whether such an event goes anywhere: without a LoggerProvider it does not."""
         number = _SEVERITIES[severity][0]
         return self._logger.enabled(context=context, severity_number=number, event_name=name)
 
     def emit(self, name: str, severity: str, attributes: Attributes, context: Context) -> None:
-        """Emit one event now, where somebody takes it. See `send`."""
+        """Emit one event now, where it goes anywhere. See `send`."""
         if self.takes(name, severity, context):
             self.send(name, severity, attributes, context, time_ns())
 
     def send(
         self, name: str, severity: str, attributes: Attributes, context: Context, timestamp: int
     ) -> None:
-        """Send one event to who `takes` it.
+        """Send one event, which `takes` has accepted.
 
         Args:
             name: Its name, from `semconv`.

@@ -1,4 +1,4 @@
-"""Around the exporters of `configure_otlp`: one line where an endpoint does not answer, and a bounded end."""
+"""Watch the exporters of `configure_otlp`: log one line for an endpoint that is gone, and bound the exit."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Log records that the command line sends itself, and knows to have arrived.
 
-The SDK's batching drops the oldest where it is full, and reports it to nobody; here nothing is dropped, and
-who sends waits.
+The SDK's batching drops the oldest where it is full, and does not report it; here nothing is dropped, and the
+sender waits.
 """
 
 from __future__ import annotations

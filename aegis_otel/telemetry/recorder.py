@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from aegis_otel.policy import Policy
 
 _log = logging.getLogger("aegis_otel")
-# Where OpenTelemetry keeps its global providers, which it has no public way to read without a look into the
+# Where OpenTelemetry keeps its global providers, which it has no public way to read without reading the
 # environment. A release that keeps them elsewhere costs speed alone: spans are made as if there were an SDK.
 _logs_globals = sys.modules.get("opentelemetry._logs._internal")
 _metrics_globals = sys.modules.get("opentelemetry.metrics._internal")
@@ -54,8 +54,8 @@ _ON_SPANS = {"NO_CONTENT": False, "EVENT_ONLY": False, "SPAN_ONLY": True, "SPAN_
 class Recorder:
     """Reports the calls of any number of Runtimes to OpenTelemetry.
 
-    Without an SDK every method takes a few microseconds at most, and nothing is exported. What is raised here
-    about a call is isolated by `governance.isolation`; what is about no call never raises.
+    Without an SDK every method takes a few microseconds at most, and nothing is exported. What a method about
+    a call raises is isolated by `governance.isolation`; the others raise nothing.
 
     Args:
         tracer_provider: Where spans go; the global provider, even one installed later, when None.
@@ -92,7 +92,7 @@ class Recorder:
         """Return whether only the counts of a call could go anywhere: no provider is set, and no span around.
 
         It is asked for each call, since an SDK may be installed at any time. OpenTelemetry's own functions
-        look into the environment, which takes longer than all signals of a call do without an SDK.
+        read the environment, which takes longer than all signals of a call do without an SDK.
         """
         if (
             self._has_own_provider

@@ -1,7 +1,7 @@
 """Events from the command line: decisions out of audit records, seals, and a probe.
 
 A backend that lost decision events can be sent them again. An event has its decision's id and time, so that
-one sent twice can be told from two decisions, and `aegis.decision.resent`; else it is as the agent's own.
+one sent twice is not counted as two decisions, and `aegis.decision.resent`; else it is as the agent's own.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _OUTCOMES = frozenset(Outcome)
 
 
 def send_probe(outbox: Outbox, decision_id: str) -> bool:
-    """Send an event that is no decision, with this id, and return whether the endpoint took it."""
+    """Send a probe with this id, which is not a decision; return whether the endpoint took it."""
     events = Events(outbox.provider({"service.name": semconv.SCOPE}))
     events.emit(semconv.EVENT_PROBE, "INFO", {semconv.DECISION_ID: decision_id}, Context())
     return outbox.send() == 1

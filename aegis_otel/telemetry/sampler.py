@@ -1,4 +1,4 @@
-"""A sampler that keeps what matters: `OTEL_TRACES_SAMPLER=aegis_traceidratio`.
+"""Sample traces, and keep what matters: `OTEL_TRACES_SAMPLER=aegis_traceidratio`.
 
 Head sampling decides before anything is known of a trace, and would drop a CRITICAL decision like others.
 The decision is on `govern_tool` when that span starts, so there it can be kept, even where its parent is not:
@@ -58,7 +58,7 @@ def from_argument(argument: str | None) -> RiskSampler:
     """Return the sampler for what `OTEL_TRACES_SAMPLER_ARG` says; without it everything is kept.
 
     Raises:
-        ValueError: it is no number of 0 to 1.
+        ValueError: it is not a number of 0 to 1.
     """
     text = (argument or "").strip()
     try:

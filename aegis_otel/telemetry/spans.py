@@ -115,7 +115,7 @@ class CallSpan:
         return {semconv.APPROVAL_CHANNEL: call.channel or "", **asked}
 
     def end(self, call: Call) -> None:
-        """End the span with the outcome on it. A call refused by policy or human is no error."""
+        """End the span with the outcome on it. A call refused by policy or human is not an error."""
         span = self.span
         if not span.is_recording():
             return
@@ -259,7 +259,7 @@ def record_answer(  # noqa: PLR0917
 def is_foreign_tool(span: Span) -> bool:
     """Return whether `span` is the span of a tool's body that somebody else made.
 
-    Ours is told apart by its scope: a governed tool that calls another has our `execute_tool` around it.
+    Ours is known by its scope: a governed tool that calls another has our `execute_tool` around it.
     """
     if not span.is_recording():
         return False

@@ -285,6 +285,7 @@ def test_an_sdk_that_comes_while_a_human_is_asked_has_the_decision(
 ) -> None:
     """A call that began without a provider made no span; its one event goes to the provider there is now."""
     recorder, call = Recorder(), make_call(approval=Approval.APPROVE)
+    call.channel = "cli"  # a human is asked
     recorder.opened(call)
     monkeypatch.setattr("opentelemetry._logs._internal._LOGGER_PROVIDER", seen.logger_provider)
     finish(recorder, call, Outcome.APPROVED, RecordStatus.SKIPPED)

@@ -1,4 +1,4 @@
-"""What an approval handler is, and those that ask nobody."""
+"""The base of approval handlers, and the handlers that do not ask."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class DenyApprovalHandler(ApprovalHandler):
 
 
 class NoTerminal(ApprovalHandler):
-    """What a process without a terminal gets when it names no handler: every such call is denied."""
+    """Denies everything, and says why: the default of a process without a terminal."""
 
     channel = "none"
 

@@ -76,7 +76,7 @@ class Sheet(NamedTuple):
             f"it takes more than the {MOST_LINES} lines that are shown at a terminal; {_ELSEWHERE}"
         )
         if sum(len(name) + len(value) for name, value in self.arguments) > MOST_LINES * screen.columns:
-            raise too_long  # without a look at each character of what may be megabytes
+            raise too_long  # without reading each character of what may be megabytes
         bar = "=" * min(_BAR, screen.columns - 1)
         shown = [bar, "  APPROVAL REQUIRED", bar]
         for line in self._laid_out(screen, self.arguments):

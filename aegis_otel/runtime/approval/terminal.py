@@ -1,4 +1,4 @@
-"""Asks at the terminal."""
+"""Ask at the terminal."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from aegis_otel.governance.question import NobodyToAsk, Question, current_questi
 from aegis_otel.model import PolicyDecision
 from aegis_otel.runtime.approval.handler import ApprovalHandler, NoTerminal
 from aegis_otel.runtime.approval.screen import Screen, Sheet, refused, sheet
-from aegis_otel.runtime.approval.threads import prompt
+from aegis_otel.runtime.approval.threads import in_turn
+from aegis_otel.runtime.threads import Threads
 
+_terminal = Threads("aegis-approval", 1)  # there is one keyboard
+_NO_TURN = "it was never shown, because the terminal asks one at a time"
 _POLL_S = 0.1
 _USUAL_COLUMNS = 80
 
@@ -33,14 +36,20 @@ class CLIApprovalHandler(ApprovalHandler):
     def __init__(self, *, stdin: TextIO | None = None, stdout: TextIO | None = None) -> None:
         """Ask on `stdin` and `stdout`; the process's own by default."""
         self._stdin, self._stdout = stdin, stdout
-        self.approver = _user()
+        self.approver = None
+        with suppress(KeyError, OSError, ImportError):
+            self.approver = getpass.getuser()
 
     async def request_approval(self, decision: PolicyDecision) -> bool:
         gone = threading.Event()
-        question = _question()
-        deadline = None if question is None else time.time() + question.timeout
+        question, deadline = None, None
+        with suppress(LookupError):  # a program may call the handler itself
+            question = current_question()
+            deadline = time.time() + question.timeout
         try:
-            return await prompt(lambda: self._prompt(decision, question, deadline, gone))
+            return await in_turn(
+                _terminal, lambda: self._prompt(decision, question, deadline, gone), _NO_TURN
+            )
         finally:
             gone.set()
 
@@ -96,14 +105,6 @@ def default_handler() -> ApprovalHandler:
     return CLIApprovalHandler() if interactive else NoTerminal()
 
 
-def _question() -> Question | None:
-    """Return the question that is being asked; None where a program calls the handler itself."""
-    try:
-        return current_question()
-    except LookupError:
-        return None
-
-
 def _screen(stdin: TextIO, out: TextIO) -> Screen:
     """Return the size of the terminal, or a usual one where none is known."""
     encoding = getattr(out, "encoding", None) or "utf-8"
@@ -142,10 +143,3 @@ def _read_line(stdin: TextIO, gone: threading.Event) -> str | None:
                 return buffered.decode(errors="replace") + byte.decode()
             buffered += byte
     return None
-
-
-def _user() -> str | None:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):
-        return None
