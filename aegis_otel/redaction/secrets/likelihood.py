@@ -1,7 +1,4 @@
-"""Judge what a word looks like: a password, a card number, a random key; and whether a match is a secret.
-
-A function `accept_<name>` says whether a match is a secret: `accept = <name>` in `data/shapes.txt` names it.
-"""
+"""Judge what a word looks like: a password, a card number, a random key; and whether a match is a secret."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import binascii
 import math
 from base64 import b64decode
 from collections import Counter
+from collections.abc import Callable
 
 from aegis_otel.redaction.data_files import byte_words
 from aegis_otel.redaction.secrets import patterns
@@ -71,7 +69,7 @@ def entropy(token: bytes) -> float:
     return -sum(n / size * math.log2(n / size) for n in Counter(token).values()) if size else 0.0
 
 
-def accept_token(data: bytes, start: int, end: int) -> bool:
+def _accept_token(data: bytes, start: int, end: int) -> bool:
     token = data[start:end]
     if (
         not token.startswith(b"sk-")
@@ -82,7 +80,7 @@ def accept_token(data: bytes, start: int, end: int) -> bool:
     return _P.digit.search(token) is not None  # else a word: sk-estimators
 
 
-def accept_prefixed(data: bytes, start: int, end: int) -> bool:
+def _accept_prefixed(data: bytes, start: int, end: int) -> bool:
     """Return whether its longest part is random: a slug, a branch and the name of a file have words there.
 
     After a prefix that says `key` or `token` 14 characters do; after one that nobody knows 24 in both cases,
@@ -99,18 +97,14 @@ def accept_prefixed(data: bytes, start: int, end: int) -> bool:
     return _P.digit.search(longest) is not None and entropy(longest) >= 3.2
 
 
-def accept_bearer(data: bytes, start: int, end: int) -> bool:
-    return data[start:end].lower().rstrip(b".-") not in _BEHIND_BEARER
-
-
-def accept_basic(data: bytes, start: int, end: int) -> bool:
+def _accept_basic(data: bytes, start: int, end: int) -> bool:
     try:
         return b":" in b64decode(data[start:end] + b"==")
     except binascii.Error:
         return False
 
 
-def accept_number(data: bytes, start: int, end: int) -> bool:
+def _accept_number(data: bytes, start: int, end: int) -> bool:
     if data[end : end + 1].isalnum() or (
         data[start - 1 : start] == b"." and data[start - 2 : start - 1].isdigit()
     ):
@@ -121,15 +115,7 @@ def accept_number(data: bytes, start: int, end: int) -> bool:
     return is_card_number(number.translate(None, b" -"))
 
 
-def accept_strong(data: bytes, start: int, end: int) -> bool:
-    return is_strong(data[start:end])
-
-
-def accept_value(data: bytes, start: int, end: int) -> bool:  # noqa: ARG001
-    return data[start : start + 1] not in (b"-", b"$")
-
-
-def accept_login(data: bytes, start: int, end: int) -> bool:
+def _accept_login(data: bytes, start: int, end: int) -> bool:
     """Return whether `user:x@host` has a password, and is not an address of a mail, image or clone by SSH."""
     if data[end : end + 8].startswith((b"@sha256:", b"@sha512:")):
         return False
@@ -139,13 +125,22 @@ def accept_login(data: bytes, start: int, end: int) -> bool:
     return is_strong(data[start:end]) or (b"proxy" in before and is_thought_of(data[start:end]))
 
 
-def accept_code(data: bytes, start: int, end: int) -> bool:
-    return is_thought_of(data[start:end])
-
-
-def accept_said(data: bytes, start: int, end: int) -> bool:
-    return data[start - 3 : start] in (b"\xef\xbc\x9a", b"\xef\xbc\x9d") or is_thought_of(data[start:end])
-
-
-def accept_strong_or_quoted(data: bytes, start: int, end: int) -> bool:
-    return data[start : start + 1] in (b"'", b'"') or is_strong(data[start:end])
+ACCEPT: dict[str, Callable[[bytes, int, int], bool]] = {
+    "token": _accept_token,
+    "prefixed": _accept_prefixed,
+    "number": _accept_number,
+    "basic": _accept_basic,
+    "login": _accept_login,
+    "bearer": lambda data, start, end: data[start:end].lower().rstrip(b".-") not in _BEHIND_BEARER,
+    "value": lambda data, start, _: data[start : start + 1] not in (b"-", b"$"),
+    "code": lambda data, start, end: is_thought_of(data[start:end]),
+    "said": lambda data, start, end: (
+        data[start - 3 : start] in (b"\xef\xbc\x9a", b"\xef\xbc\x9d") or is_thought_of(data[start:end])
+    ),
+    "strong": lambda data, start, end: is_strong(data[start:end]),
+    "strong_or_quoted": lambda data, start, end: (
+        data[start : start + 1] in (b"'", b'"') or is_strong(data[start:end])
+    ),
+}
+"""Functions of a text and the place of a match in it, which return whether it is a secret; by their names in
+`data/shapes.txt`."""

@@ -14,7 +14,8 @@ from re import compile as compile_fixed  # on a few characters
 
 from aegis_otel.redaction import budget, data_files
 from aegis_otel.redaction.masks import Span, after_mask, bounded, is_command
-from aegis_otel.redaction.secrets import likelihood, patterns
+from aegis_otel.redaction.secrets import patterns
+from aegis_otel.redaction.secrets.likelihood import ACCEPT
 from aegis_otel.redaction.secrets.names import NAME_CLUE, SCRIPTS
 from aegis_otel.redaction.secrets.patterns import compiled
 from aegis_otel.redaction.secrets.vendor_rules import EDGE, fewer
@@ -91,9 +92,7 @@ class Family:
         self.check = _CHECKS[first["check"]] if "check" in first else None
         self.alone = "alone" in first
         self._secret = compiled(secret)
-        self._accept: Callable[[bytes, int, int], bool] | None = (
-            getattr(likelihood, f"accept_{first['accept']}") if "accept" in first else None
-        )
+        self._accept = ACCEPT[first["accept"]] if "accept" in first else None
         self._whole = "whole" in first
         self._groups = (0,) if self._whole else range(1, self._secret.groups + 1)
         self._around = None
