@@ -1,11 +1,10 @@
 """The one place where files of an audit directory are opened, made, replaced and removed.
 
 Whoever can write to the directory can put anything in the place of a file: a symbolic link, a named pipe that
-never answers, a device. So nothing is followed and nothing is waited for, also in the folders below the
-directory, and only a regular file is read or written. Everything else is a NotAFile error that names it.
-Readers hand names to DuckDB, which opens files in its own way: `audit.lake.scan` and `audit.journal.files`
-check them first. What is put there between that check and DuckDB's opening is not found;
-docs/threat-model.md says so.
+never answers, a device. So these functions follow no link and wait for no pipe, also in the folders below the
+directory, and only read and write regular files; anything else raises a NotAFile error that names it.
+DuckDB opens files in its own way: `audit.lake.scan` and `audit.journal.files` check their names first, and
+docs/threat-model.md says what this leaves open.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from aegis_otel.errors import AuditError
+from aegis_otel.errors import AuditError, ConfigError
 
 LARGEST = 1 << 30
-"""Bytes that are read of a file as a whole. Journal files have 1 MiB, and a year of seals some 10 MiB."""
+"""Bytes that a file may have to be read as a whole. Journal files have 1 MiB, a year of seals some 10 MiB."""
 
 PATIENCE_S = 900.0
-"""Seconds to wait for a lock that others hold: a sealing is done, or given up, in ten minutes."""
+"""Seconds to wait for a lock that others hold: a sealing ends within ten minutes."""
 _PAUSES_S = 0.0, 0.001, 0.002, 0.004
 """Pauses before the first tries: most locks are held for less than a millisecond."""
 
@@ -42,7 +41,7 @@ _KINDS = (
     (stat.S_ISFIFO, "a named pipe"),
     (stat.S_ISSOCK, "a socket"),
 )
-# What opening something else than a regular file, or a folder that is none, fails with.
+# The errors of opening something that is not a regular file, or not a folder on the way to one.
 _NO_FILE = {
     errno.ELOOP,
     errno.EMLINK,
@@ -55,11 +54,11 @@ _NO_FILE = {
 
 
 class NotAFile(AuditError):
-    """Something that is no regular file stands where a file of the audit belongs."""
+    """Something else than a regular file has the name of a file of the audit."""
 
     def __init__(self, path: Path, kind: str) -> None:
         self.kind = kind
-        """With its article, such as `a named pipe`."""
+        """What it is, with its article: `a named pipe`."""
         super().__init__(
             f"`{path}` is {kind} and is not a regular file, as every file of an audit is: move it away"
         )
@@ -69,13 +68,13 @@ def open_file(root: Path, name: str, flags: int = os.O_RDONLY, *, single_link: b
     """Open a regular file and return its descriptor.
 
     Args:
-        root: A directory that is trusted, as the audit's own; links on the way to it are followed.
-        name: Below it, with `/` between folders.
-        flags: Of `os.open`.
-        single_link: Refuse a file that has another name as well, because it is about to be changed.
+        root: A trusted directory, such as the audit's; links on the way to it are followed.
+        name: The file's name below `root`, with `/` between folders.
+        flags: The flags of `os.open`.
+        single_link: Refuse a file with another hard link, because the caller is about to change it.
 
     Raises:
-        NotAFile: something else is in its place, or in that of a folder on the way.
+        NotAFile: something else has its name, or that of a folder on the way.
         OSError: it is not there, or cannot be opened.
     """
     try:
@@ -101,10 +100,10 @@ def open_stream(root: Path, name: str) -> BufferedReader:
 
 
 def read_file(root: Path, name: str, limit: int = LARGEST) -> bytes:
-    """Return what is in a regular file; other arguments and errors as for `open_file`.
+    """Return the content of a regular file; other arguments and errors as for `open_file`.
 
     Args:
-        limit: Bytes that it may have.
+        limit: The bytes that it may have.
 
     Raises:
         AuditError: it is larger.
@@ -123,19 +122,18 @@ def too_large(path: Path, limit: int) -> AuditError:
 
 
 def create_file(root: Path, name: str) -> int:
-    """Make a file that is not there, to be appended to, of mode 0600; returns its descriptor.
+    """Make a file of mode 0600 to append to, and return its descriptor.
 
     Raises:
-        OSError: it is there, or cannot be made.
+        OSError: the name is taken, or the file cannot be made.
     """
     return open_file(root, name, _NEW)
 
 
 def write_copy(folder: str, name: str, content: bytes) -> Path:
-    """Write what was checked to a file outside of the audit, for DuckDB opens a file anew to read it.
+    """Write content that was checked to a file outside of the audit, where DuckDB can open it.
 
-    Who writes to the audit could change a file between its check and that, and put it back afterwards: then
-    what is done is done with something else, and nothing shows it.
+    In the audit, somebody could change the file after the check, and put it back after DuckDB has read it.
     """
     with os.fdopen(create_file(Path(folder), name), "wb") as file:
         file.write(content)
@@ -143,11 +141,11 @@ def write_copy(folder: str, name: str, content: bytes) -> Path:
 
 
 def make_folder(root: Path, name: str) -> None:
-    """Make a folder of mode 0700 where there is none, with those on the way to it.
+    """Make a folder of mode 0700, and those on the way to it, unless they are there.
 
     Raises:
-        NotAFile: something else is in its place.
-        OSError: it cannot be made.
+        NotAFile: something else has the name of one of them.
+        OSError: a folder cannot be made.
     """
     made = ""
     for part in name.split("/"):
@@ -160,7 +158,7 @@ def make_folder(root: Path, name: str) -> None:
 
 
 class Draft(NamedTuple):
-    """A file in the making, beside its place."""
+    """A file in the making, beside the file that it will become."""
 
     path: Path
     file: BinaryIO
@@ -168,20 +166,20 @@ class Draft(NamedTuple):
 
 @contextmanager
 def replaced(root: Path, name: str, *, once: bool = False, durable: bool = True) -> Iterator[Draft]:
-    """Write a file of mode 0600 beside its place, which it takes when the block ends well.
+    """Write a draft of mode 0600 that becomes the file when the block ends without an error.
 
     Args:
         root: As for `open_file`.
         name: As for `open_file`.
-        once: Leave a file that is there, or that another process puts there first, as it is.
-        durable: Whether to wait until the file is on the disk itself.
+        once: Keep a file that is there already, or that another process makes first.
+        durable: Whether to wait until the file is on the disk.
 
     Raises:
-        OSError: it cannot be written. Nothing is left behind then.
+        OSError: the file cannot be written; no draft is left.
     """
-    head, slash, last = name.rpartition("/")
+    folder, slash, last = name.rpartition("/")
     beside = f".aegis-{os.urandom(8).hex()}.draft"
-    draft = f"{head}{slash}{beside}"
+    draft = f"{folder}{slash}{beside}"
     descriptor = create_file(root, draft)
     try:
         with open(descriptor, "wb") as file:
@@ -190,8 +188,8 @@ def replaced(root: Path, name: str, *, once: bool = False, durable: bool = True)
             if durable:
                 os.fsync(descriptor)
         if once:
-            with _parent(root, name) as (base, folder), suppress(FileExistsError):
-                os.link(beside, base, src_dir_fd=folder, dst_dir_fd=folder)
+            with _parent(root, name) as (_, inside), suppress(FileExistsError):
+                os.link(beside, last, src_dir_fd=inside, dst_dir_fd=inside)
         else:
             rename_file(root, draft, last)
     finally:
@@ -199,17 +197,17 @@ def replaced(root: Path, name: str, *, once: bool = False, durable: bool = True)
 
 
 def rename_file(root: Path, name: str, last: str) -> None:
-    """Give a file another name in its folder; a file of that name is replaced.
+    """Give a file the name `last` in its folder, and replace a file that has it.
 
     Raises:
-        OSError: it cannot be had.
+        OSError: the file cannot be renamed.
     """
     with _parent(root, name) as (base, folder):
         os.rename(base, last, src_dir_fd=folder, dst_dir_fd=folder)
 
 
 def remove_file(root: Path, name: str) -> None:
-    """Remove a file, or a link to one and not what it links to; nothing happens where there is none.
+    """Remove a file if it is there; of a link, the link itself.
 
     Raises:
         OSError: it cannot be removed.
@@ -219,14 +217,14 @@ def remove_file(root: Path, name: str) -> None:
 
 
 def lock(descriptor: int, kind: int, patience: float | None = None) -> None:
-    """Take the lock of an open file or folder; whoever can open it can hold it, so nobody waits for ever.
+    """Take the lock of an open file or folder, within a time: whoever can open it could hold it for ever.
 
     Args:
         kind: `LOCK_SH` or `LOCK_EX` of `fcntl`.
-        patience: Seconds to wait; `PATIENCE_S` where none are given.
+        patience: Seconds to wait. Default: `PATIENCE_S`.
 
     Raises:
-        TimeoutError: somebody else still holds it.
+        TimeoutError: somebody else still holds the lock.
         OSError: it cannot be locked.
     """
     patience = PATIENCE_S if patience is None else patience
@@ -244,10 +242,10 @@ def lock(descriptor: int, kind: int, patience: float | None = None) -> None:
 
 
 def _lock_in_turn(descriptor: int, kind: int, patience: float) -> bool:
-    """Wait where the kernel lets in who has waited; who only tries now and then may never meet a gap.
+    """Wait in the kernel's queue for the lock; attempts now and then may never meet a gap between others.
 
-    Only a thread can be left behind there. Its copy of the descriptor is the last one when it gets the lock
-    too late, and gives it back.
+    A thread waits, for only a thread can be left waiting. It has a copy of the descriptor: if it gets the
+    lock too late, closing the copy, then the last one, gives it back.
     """
     if patience <= 0:
         return False
@@ -275,7 +273,7 @@ def _lock_in_turn(descriptor: int, kind: int, patience: float) -> bool:
 
 
 def sync(root: Path, name: str = ".") -> None:
-    """Put a file or folder on the disk itself.
+    """Wait until a file or folder is on the disk.
 
     Raises:
         OSError: it is not there, is a link, or cannot be synced.
@@ -289,28 +287,46 @@ def sync(root: Path, name: str = ".") -> None:
 
 
 def open_folder(root: Path, name: str = ".") -> int:
-    """Open a folder that is no link, and return its descriptor.
+    """Open a folder, and no link to one, and return its descriptor.
 
     Raises:
-        OSError: it is not there, or is no folder.
+        OSError: it is not there, or is something else.
     """
     with _parent(root, name) as (base, folder):
         return os.open(base, _FOLDER, dir_fd=folder)
 
 
 def open_given(path: Path) -> BinaryIO:
-    """Open a file that the user names and that is none of the audit's, such as a witness or a pipe."""
+    """Open a file outside of the audit that the user names, such as a witness or a pipe."""
     return open(path, "rb")
 
 
-def open_key(path: Path) -> BinaryIO:
-    """Open a key outside of the audit, which may be a link, as secrets often are; waits for no pipe."""
-    return open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+def read_secret(path: Path, what: str, limit: int, *, private: bool = True) -> bytes:
+    """Return up to `limit` bytes of a key outside of the audit; it may be a link, as secrets often are.
+
+    Args:
+        what: What messages call it, such as `the key`.
+        limit: The most bytes to read.
+        private: Whether it has to be this user's or root's, and closed to all others.
+
+    Raises:
+        ConfigError: it is not a file, or not private.
+        OSError: it cannot be read.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        state = os.fstat(file.fileno())
+        if not stat.S_ISREG(state.st_mode):
+            raise ConfigError(f"{what} `{path}` is not a file: name a file")
+        if private and state.st_uid not in (os.geteuid(), 0):
+            raise ConfigError(f"{what} `{path}` belongs to user {state.st_uid}: make it your own")
+        if private and state.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise ConfigError(f"{what} `{path}` is open to other users: run `chmod 600` on it")
+        return file.read(limit)
 
 
 @contextmanager
 def _parent(root: Path, name: str) -> Iterator[tuple[str, int]]:
-    """Yield the last part of a name, and the descriptor of the folder that it is in."""
+    """Yield the last part of a name, and the descriptor of its folder."""
     *folders, base = name.split("/")
     if ".." in (*folders, base):
         raise NotAFile(root / name, "a name that leads out of the audit")
@@ -326,17 +342,17 @@ def _parent(root: Path, name: str) -> Iterator[tuple[str, int]]:
 
 
 def _kind_at(root: Path, name: str) -> str:
-    """Return the kind of what stands in place of a file, or of the first folder on the way to it."""
-    *folders, _ = parts = name.split("/")
-    for count in range(1, len(folders) + 1):
-        with suppress(OSError):
-            mode = os.lstat(root.joinpath(*parts[:count])).st_mode
+    """Return what has the name of a file, or of the first folder on the way that is not a folder."""
+    path = root
+    with suppress(OSError):
+        for part in name.split("/"):
+            path /= part
+            mode = os.lstat(path).st_mode
+            if path == root / name:
+                return _kind(mode)
             if not stat.S_ISDIR(mode):
                 return f"below {_kind(mode)}"
-    try:
-        return _kind(os.lstat(root / name).st_mode)
-    except OSError:
-        return "something else"
+    return "something else"
 
 
 def _kind(mode: int) -> str:

@@ -1,4 +1,4 @@
-"""What a verification finds, and how it reads: bounded, following no link, waiting for no pipe."""
+"""The findings of a verification, and its bounded reads, which follow no link and wait for no pipe."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import BinaryIO, NamedTuple
 
 from aegis_otel.audit import files
 from aegis_otel.audit.journal.files import is_text, shown_name
-from aegis_otel.audit.location import failure
+from aegis_otel.audit.location import audit_errors
 from aegis_otel.audit.seals.hash_chain import check, stated
 
 _CHUNK = 1 << 20
 _MOST = 10
-"""The most lines of a file that are named; the others are counted."""
+"""The most lines of a file that get a finding each; further lines are counted."""
 
 
 class Finding(NamedTuple):
     """Something that is not as it was written."""
 
     file: str
-    """In the audit directory, or as given."""
+    """The name in the audit directory, or the path that was given."""
     what: str
     line: int | None = None
     """From 1."""
     byte: int | None = None
-    """Where that line begins, from 0."""
+    """The place of the line's first byte, from 0."""
 
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}: line {self.line}"
@@ -49,34 +49,35 @@ class Line(NamedTuple):
     chain: str
     """The chain value after it."""
     intact: bool
+    """Whether it follows the line before it."""
 
 
 @dataclass
 class Proof:
-    """What was checked, and what came of it."""
+    """What a verification has checked and found."""
 
     directory: Path
     on_progress: Callable[[int], None] = lambda _: None
-    """Called with the number of bytes that were read, after each read."""
+    """Called after each read with the number of bytes."""
     audit: str = ""
-    """The id of the audit; empty where nothing says it."""
+    """The id of the audit; empty if it is unknown."""
     seals: int = 0
     chain: str = ""
     """The chain value of the last seal."""
     segments: int = 0
     rows: int = 0
-    """Those in sealed segments."""
+    """The rows in sealed segments."""
     journals: int = 0
-    """Files that no seal covers."""
+    """The journal files that no seal covers."""
     lines: int = 0
     """The number of lines in those files."""
     unfinished: list[str] = field(default_factory=list)
-    """Files that no seal names and that look like a killed sealing's."""
+    """Files that no seal names and that a killed sealing may have left."""
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    """What should be known, and is nobody's tampering."""
+    """Remarks on what is not tampering."""
     unproven: list[str] = field(default_factory=list)
-    """What may be wrong all the same, and what it takes to know."""
+    """What may be wrong in spite of the checks, and how to find out."""
 
     def found(self, file: str, what: str, line: int | None = None, byte: int | None = None) -> None:
         self.findings.append(Finding(file, what, line, byte))
@@ -98,20 +99,19 @@ class Proof:
         self.notes.append(f"{name}: {what}; it is not read")
 
     def open(self, name: str) -> BinaryIO | None:
-        """Return a file of the audit; None where there is none, and, with a finding, where it is no file.
+        """Open a file of the audit; return None if it is missing and, with a finding, if it is not regular.
 
         Raises:
             AuditError: it cannot be read.
         """
-        try:
-            file = files.open_stream(self.directory, name)
-        except FileNotFoundError:
-            return None
-        except files.NotAFile as error:
-            self.found(name, f"is {error.kind}, and not a regular file of the audit")
-            return None
-        except OSError as error:
-            raise failure("read the audit at", self.directory / name, error) from error
+        with audit_errors("read the audit at", self.directory / name):
+            try:
+                file = files.open_stream(self.directory, name)
+            except FileNotFoundError:
+                return None
+            except files.NotAFile as error:
+                self.found(name, f"is {error.kind}, and not a regular file of the audit")
+                return None
         if name.endswith(".jsonl") and os.fstat(file.fileno()).st_size > files.LARGEST:
             file.close()
             self.found(name, f"is larger than any file of its kind ({files.LARGEST} bytes): it is not read")
@@ -119,7 +119,7 @@ class Proof:
         return file
 
     def digest(self, name: str) -> tuple[int, str] | None:
-        """Return the bytes and SHA-256 of a file; None as for `open`."""
+        """Return the size and the SHA-256 of a file; None as for `open`."""
         file = self.open(name)
         if file is None:
             return None
@@ -132,11 +132,11 @@ class Proof:
         return size, digest.hexdigest()
 
     def chained(self, name: str, start: str, before: str) -> Iterator[Line]:
-        """Yield the lines of a chained file. One that does not follow is a finding, and the next starts anew.
+        """Yield the lines of a chained file; report each line that does not follow the one before it.
 
         Args:
-            start: The chain value that the first follows.
-            before: What should come before the first, for the finding.
+            start: The chain value that the first line follows.
+            before: What should come before the first line, for the finding.
         """
         file = self.open(name)
         if file is None:

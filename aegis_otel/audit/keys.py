@@ -1,7 +1,7 @@
 """The key of an audit directory, under which arguments are digested. It never leaves the directory.
 
-A keyed digest lets rows with equal arguments be found, while a guess at the arguments cannot be checked
-by somebody who holds only the rows or the signals.
+With a keyed digest, rows with equal arguments can be found, but somebody who has only the rows or the signals
+cannot check a guess at the arguments.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from aegis_otel.audit import files
-from aegis_otel.audit.location import KEY, failure
+from aegis_otel.audit.location import KEY, audit_errors
 from aegis_otel.config import AUDIT_ID
 from aegis_otel.errors import AuditError
 
@@ -21,42 +21,35 @@ KEY_BYTES = 32
 
 
 def load_key(directory: Path, known: bytes | None = None) -> bytes:
-    """Return the directory's key; make it when it has none.
+    """Return the directory's key; make it when there is none.
 
     Args:
         directory: An audit directory that exists.
-        known: What to make it from when it has gone missing, so that digests stay comparable.
+        known: The key to write again when it has gone missing, so that digests stay comparable.
 
     Raises:
-        AuditError: when it cannot be read or made, or others could read or have changed it.
+        AuditError: the key cannot be read or made, or others could read it or have changed it.
     """
-    path = directory / KEY
-    try:
+    with audit_errors("use the audit's key", directory / KEY):
         try:
             return read_key(directory)
         except FileNotFoundError:
-            # Of many processes, one is first; its key is the key. The first call of an audit makes it, on the
-            # event loop, which must not wait for a disk.
+            # Of many processes, the first one makes the key. The first call of an audit does so on the event
+            # loop, which must not wait for a disk.
             with files.replaced(directory, KEY, once=True, durable=False) as draft:
                 draft.file.write(known or os.urandom(KEY_BYTES))
             return read_key(directory)
-    except AuditError:
-        raise
-    except OSError as error:
-        raise failure("use the audit's key", path, error) from error
 
 
 def audit_id(key: bytes) -> str:
-    """Return the name of the audit with this key: 32 hex digits, which do not reveal the key."""
+    """Return the id of the audit with this key: 32 hex digits, which do not reveal the key."""
     return keyed_digest(key, b"aegis audit").hex()[:32]
 
 
 def keyed_digest(key: bytes, payload: bytes) -> bytes:
-    """Return the HMAC-SHA-256 of `payload`.
-
-    Not by `hmac.digest`, which leaves the interpreter's lock while OpenSSL holds locks of its own: the child
-    of a fork in that moment has them taken for ever, and hangs in its first digest.
-    """
+    """Return the HMAC-SHA-256 of `payload`."""
+    # `hmac.digest` would release the interpreter's lock while OpenSSL holds locks of its own: in the child of
+    # a fork at that moment they stay locked, and its first digest hangs.
     digest = _keyed_hash(key).copy()
     digest.update(payload)
     return digest.digest()
@@ -64,15 +57,15 @@ def keyed_digest(key: bytes, payload: bytes) -> bytes:
 
 @lru_cache(maxsize=16)
 def _keyed_hash(key: bytes) -> hmac.HMAC:
-    """Return the state behind a key: a copy of it costs a third of what making it does."""
+    # A copy of the state costs a third of making it.
     return hmac.new(key, digestmod="sha256")
 
 
 def check_identity(directory: Path, expected: str) -> None:
-    """See that the audit is the one that is meant; `expected` is its id, and empty where any will do.
+    """Check that the audit has the expected id; any audit will do where `expected` is empty.
 
     Raises:
-        AuditError: another one, or none yet, is in its place.
+        AuditError: another audit, or one without a key, is in the directory.
         OSError: its key cannot be read.
     """
     if not expected:
@@ -93,26 +86,24 @@ def read_key(directory: Path) -> bytes:
     """Return the directory's key.
 
     Raises:
-        AuditError: it is damaged, or others could read or have changed it.
-        OSError: it is not there, or cannot be read.
+        AuditError: the key is damaged, or others could read it or have changed it.
+        OSError: there is no key, or it cannot be read.
     """
     path = directory / KEY
     try:
-        descriptor = files.open_file(directory, KEY)
+        file = files.open_stream(directory, KEY)
     except files.NotAFile as error:
         raise AuditError(
             f"cannot use the audit's key `{path}`: it is {error.kind} and is not a file of this user: "
             "move it away"
         ) from None
-    try:
-        state = os.fstat(descriptor)
-        if state.st_uid != os.geteuid():
-            raise AuditError(f"the audit's key `{path}` is not a file of this user: move it away")
-        if state.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise AuditError(f"the audit's key `{path}` is open to other users: run `chmod 600` on it")
-        key = os.read(descriptor, KEY_BYTES + 1)
-    finally:
-        os.close(descriptor)
+    with file:
+        state = os.fstat(file.fileno())
+        key = file.read(KEY_BYTES + 1)
+    if state.st_uid != os.geteuid():
+        raise AuditError(f"the audit's key `{path}` is not a file of this user: move it away")
+    if state.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise AuditError(f"the audit's key `{path}` is open to other users: run `chmod 600` on it")
     if len(key) != KEY_BYTES:
         raise AuditError(
             f"the audit's key `{path}` is damaged (not {KEY_BYTES} bytes): restore it, or move it away"

@@ -1,4 +1,4 @@
-"""Where an audit is: its directory, what lies in it, and whether it may be trusted to be written to."""
+"""Where an audit is: its directory, what lies in it, and whether others could tamper with it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,11 +21,11 @@ LAKE = "lake"
 SEALS = "seals.jsonl"
 KEY = "key"
 REMOTE = "remote"
-"""The file that says for which address on object storage the directory was made. It sends nothing anywhere:
-an address comes from an argument or the environment only, and this one has to agree with it."""
+"""The file with the address on object storage that the directory was made for. Data is only sent to an
+address from an argument or the environment, and that address has to be the same."""
 MIRROR = "mirror"
-"""Below it are the sealed parts of the other audits at that address, as they were fetched. Who reads or
-verifies the audit under its address reads and verifies them too; a local audit has none."""
+"""The folder with the sealed parts of the other audits at that address, as they were fetched. They are read
+and verified together with the audit; a local audit has none."""
 
 _LONGEST_ADDRESS = 4_096
 _DATABASE_SUFFIXES = (".db", ".duckdb")
@@ -39,16 +39,15 @@ _FIXES = {
 
 
 def locate(path: str | os.PathLike[str] | None = None) -> Path:
-    """Return the audit directory a name stands for, absolute. Touches no disk.
+    """Return the absolute audit directory that a name stands for, without touching the disk.
 
-    A suffix `.db` or `.duckdb` is dropped, so that a name given for a database file means the
-    directory beside it: `aegis_audit.db` and `aegis_audit` are one audit.
+    A suffix `.db` or `.duckdb` is dropped: `aegis_audit.db` and `aegis_audit` are one audit.
 
     Args:
-        path: Its name. Default: `AEGIS_AUDIT_DIR`, else `aegis_audit`.
+        path: The name. Default: `AEGIS_AUDIT_DIR`, else `aegis_audit`.
 
     Raises:
-        ConfigError: when no directory can have that name.
+        ConfigError: no directory can have that name.
     """
     text = AUDIT_DIR.value(None if path is None else os.fsdecode(path))
     url = address(text)
@@ -59,9 +58,9 @@ def locate(path: str | os.PathLike[str] | None = None) -> Path:
     if not text.strip() or "\0" in text or text == ":memory:":
         raise ConfigError(f"an audit is a directory on disk and cannot be named {text!r}: give it a path")
     directory = Path(os.path.abspath(os.path.expanduser(text)))
-    if directory.anchor == "//":  # which POSIX lets stand, and DuckDB's names of files do not
+    if directory.anchor == "//":  # POSIX allows this, and DuckDB's file names do not
         directory = Path("/", *directory.parts[1:])
-    # DuckDB takes a backslash for a separator and has no way to escape one; its text is UTF-8.
+    # DuckDB takes a backslash for a separator and cannot escape one; its text is UTF-8.
     if re.search(r"[\\\ud800-\udfff]", str(directory)):
         raise ConfigError(
             f"an audit cannot be at {str(directory)!r}: DuckDB cannot read below a name with a backslash "
@@ -71,10 +70,10 @@ def locate(path: str | os.PathLike[str] | None = None) -> Path:
 
 
 def address(path: str | os.PathLike[str] | None = None) -> str | None:
-    """Return the place on object storage that a name stands for; None where it is a directory.
+    """Return the address on object storage that a name stands for; None for a directory.
 
     Raises:
-        ConfigError: it is at no such place that is known here.
+        ConfigError: the address is not supported.
     """
     text = AUDIT_DIR.value(None if path is None else os.fsdecode(path))
     if not re.match("[A-Za-z][A-Za-z0-9+.-]*://", text):
@@ -87,93 +86,68 @@ def address(path: str | os.PathLike[str] | None = None) -> str | None:
 
 
 def stated_address(directory: Path) -> str | None:
-    """Return the address that the directory was made for, only to be compared and shown.
+    """Return the address that the directory was made for, to be compared and shown; None for a local audit.
 
     Raises:
-        AuditError: the directory says one, and it cannot be read.
+        AuditError: the address cannot be read.
     """
-    try:
-        content = files.read_file(directory, REMOTE, _LONGEST_ADDRESS)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise failure("read the audit at", directory / REMOTE, error) from error
-    try:
-        return address(content.decode().strip())
-    except (ConfigError, UnicodeDecodeError):
-        raise AuditError(
-            f"`{directory / REMOTE}` states no address on object storage: move it away"
-        ) from None
+    path = directory / REMOTE
+    with audit_errors("read the audit at", path), suppress(FileNotFoundError):
+        try:
+            return address(files.read_file(directory, REMOTE, _LONGEST_ADDRESS).decode().strip())
+        except (ConfigError, UnicodeDecodeError):
+            raise AuditError(f"`{path}` states no address on object storage: move it away") from None
+    return None
 
 
 def unsendable(url: str | None) -> str | None:
-    """Return why nothing can be sent to that place from here, where the package for it is not installed."""
+    """Return why nothing can be sent to an address: its package is not installed. None if it can."""
     if url is None or find_spec("obstore") is not None:
         return None
     return f"`{url}` needs object storage: pip install '.[s3]' in a clone"
 
 
 def failure(verb: str, path: Path, error: OSError, otherwise: str = _ELSEWHERE) -> AuditError:
-    """Return the error for what the system refuses: the path, the cause, and how to fix it."""
+    """Return an AuditError for an error of the system: the path, the cause, and how to fix it.
+
+    Args:
+        verb: What could not be done, such as `read the audit at`.
+        path: The file or directory.
+        error: The error. An AuditError is returned as it is.
+        otherwise: How to fix what has no fix of its own.
+    """
     if isinstance(error, AuditError):
-        return error  # which says all that
+        return error
     fix = _FIXES.get(error.errno or 0, otherwise)
     return AuditError(f"cannot {verb} `{path}`: {(error.strerror or str(error)).lower()}; {fix}")
 
 
+@contextmanager
+def audit_errors(verb: str, path: Path, otherwise: str = _ELSEWHERE) -> Iterator[None]:
+    """Raise the AuditError of `failure` in place of each OSError; the arguments are those of `failure`."""
+    try:
+        yield
+    except AuditError:
+        raise
+    except OSError as error:
+        raise failure(verb, path, error, otherwise) from error
+
+
 def exists(directory: Path) -> bool:
-    """Return whether there is an audit to read; an empty directory is one without rows.
+    """Return whether there is an audit to read; an empty directory is an audit without rows.
 
     Raises:
-        AuditError: when something else stands there, or it cannot be looked at.
+        AuditError: something else has that name, or the directory cannot be listed.
     """
-    try:
-        return _exists(directory)
-    except AuditError:
-        raise
-    except OSError as error:
-        raise failure("read the audit at", directory, error) from error
-
-
-def prepare(directory: Path, url: str | None = None) -> Path:
-    """Make the directory and its journal, or see that nobody else can tamper with them.
-
-    Args:
-        directory: The audit's.
-        url: Where on object storage its sealed part goes as well.
-
-    Returns:
-        The journal's directory.
-
-    Raises:
-        AuditError: when they cannot be made, or belong to others, or others may write to them; or the
-            directory is the local part of an audit at another `url`.
-    """
-    journal = directory / JOURNAL
-    try:
-        if not _exists(directory):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _check(directory, directory.stat())
-        journal.mkdir(mode=0o700, exist_ok=True)
-        _check(journal, journal.lstat())
-        if url is not None:
-            _state(directory, url)
-    except AuditError:
-        raise
-    except OSError as error:
-        raise failure("write the audit at", directory, error) from error
-    return journal
-
-
-def _exists(directory: Path) -> bool:
-    try:
-        entries = os.listdir(directory)
-    except FileNotFoundError:
-        return False
-    except NotADirectoryError:
-        raise AuditError(
-            f"`{directory}` is a file, not an audit directory: give another path, or move the file away"
-        ) from None
+    with audit_errors("read the audit at", directory):
+        try:
+            entries = os.listdir(directory)
+        except FileNotFoundError:
+            return False
+        except NotADirectoryError:
+            raise AuditError(
+                f"`{directory}` is a file, not an audit directory: give another path, or move the file away"
+            ) from None
     if entries and JOURNAL not in entries:
         raise AuditError(
             f"`{directory}` is not an audit directory (it has files, but no `{JOURNAL}`): "
@@ -182,19 +156,39 @@ def _exists(directory: Path) -> bool:
     return True
 
 
-def _state(directory: Path, url: str) -> None:
-    stated = stated_address(directory)
-    if stated is None:
+def prepare(directory: Path, url: str | None = None) -> Path:
+    """Make the directory and its journal, or check that nobody else can tamper with them.
+
+    Args:
+        url: The address on object storage that its sealed part is sent to.
+
+    Returns:
+        The journal's directory.
+
+    Raises:
+        AuditError: they cannot be made, belong to others, or can be written by others; or the directory is
+            the local part of an audit at another address.
+    """
+    journal = directory / JOURNAL
+    with audit_errors("write the audit at", directory):
+        if not exists(directory):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_owner(directory, directory.stat())
+        journal.mkdir(mode=0o700, exist_ok=True)
+        _check_owner(journal, journal.lstat())
+        if url is None or (stated := stated_address(directory)) == url:
+            return journal
+        if stated is not None:
+            raise AuditError(
+                f"`{directory}` is the local part of the audit at `{stated}`, not of that at `{url}`: "
+                f"choose another one with `{AUDIT_SPOOL.env}`"
+            )
         with files.replaced(directory, REMOTE) as draft:
             draft.file.write(f"{url}\n".encode())
-    elif stated != url:
-        raise AuditError(
-            f"`{directory}` is the local part of the audit at `{stated}`, not of that at `{url}`: "
-            f"choose another one with `{AUDIT_SPOOL.env}`"
-        )
+    return journal
 
 
-def _check(directory: Path, state: os.stat_result) -> None:
+def _check_owner(directory: Path, state: os.stat_result) -> None:
     if not stat.S_ISDIR(state.st_mode):
         raise AuditError(f"`{directory}` is not a directory: move it away")
     if state.st_uid != os.geteuid():
@@ -211,19 +205,17 @@ def _check(directory: Path, state: os.stat_result) -> None:
 
 @contextmanager
 def alone(directory: Path, name: str, patience: float | None = None) -> Iterator[None]:
-    """Hold the lock of a file or folder of the audit: one process, and one thread in it, at a time.
+    """Hold the lock of a file or of the journal's folder: one thread of one process holds it at a time.
 
     Args:
-        patience: As for `files.lock`.
+        name: The name of the file or folder in it.
+        patience: Seconds to wait, as for `files.lock`.
 
     Raises:
-        AuditError: it is not there, or cannot be locked.
+        AuditError: the file is not there, or cannot be locked.
     """
-    try:
-        opened = files.open_folder if name == JOURNAL else files.open_file
-        descriptor = opened(directory, name)
-    except OSError as error:
-        raise failure("read the audit at", directory / name, error) from error
+    with audit_errors("read the audit at", directory / name):
+        descriptor = (files.open_folder if name == JOURNAL else files.open_file)(directory, name)
     try:
         try:
             files.lock(descriptor, fcntl.LOCK_EX, patience)

@@ -4,14 +4,13 @@ A call has a line `decided` (before anything runs), a line `resolved` for each a
 that it is resumed, and a line `completed`. A later line repeats only what changed; the row is the fold of the
 lines of one `decision_id`, the last value of each column winning and `timestamp` being the first line's.
 
-What one call may write is bounded, since a model sends arguments as long as it likes, also for a call that is
-blocked: what is longer is cut, and the cut says how much is missing. The digest is of the whole, and
-they are redacted before they are cut, so that no half of a secret is left.
+A model sends arguments as long as it likes, also for a call that is blocked. So what one call may write is
+bounded: longer values are cut, and the cut says how much is missing. The digest covers the whole arguments,
+and they are redacted before they are cut, so that no half of a secret is left.
 """
 
-from __future__ import annotations
-
 import hashlib
+import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -20,35 +19,38 @@ import msgspec
 from aegis_otel.model import Outcome
 
 CUT = "[CUT"
-"""The beginning of what stands in place of the rest; with a `]`, the member that says it of all arguments."""
+"""The beginning of the note in place of what is cut; with a `]`, the name of the member with a note."""
 PARAMS_BYTES = 64 << 10
 """The most bytes that the arguments of one call may have, as JSON."""
 TEXT_CHARS = 4_000
-"""The most characters of an error, a reason, or what an approver wrote."""
+"""The most characters of an error, a reason, or an approver's comment."""
 NAME_CHARS = 1_000
 """The most characters of an id, or of the name of a tool, an agent or a conversation."""
 LINE_BYTES = 256 << 10
 """The most bytes of a whole line of the journal."""
 
+MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?\+00:00", re.ASCII)
+"""Matches a time that Python and DuckDB read alike, and whose text sorts by time."""
+
 _WHOLE = f"{CUT}]"
 _RUNGS = ((16_384, 1_000), (4_096, 1_000), (1_024, 500), (256, 200), (64, 50), (16, 10))
-"""Characters that a text keeps, and members that a container keeps: tried in turn until all has room."""
+"""The characters of a text and the members of a container that are kept: tried in turn until all fits."""
 _ordered_encoder = msgspec.json.Encoder(order="deterministic")
 
 
 def cut_text(text: str, longest: int = TEXT_CHARS) -> str:
-    """Return the beginning of a longer text, with how much is missing."""
+    """Return the beginning of a longer text, with a note of how much is missing."""
     if len(text) <= longest:
         return text
     return f"{text[:longest]}{CUT} {len(text) - longest:,} of {len(text):,} characters]"
 
 
 def cut_name(name: str, whole: str | None = None) -> str:
-    """Cut a name as `cut_text` does; two names that differ still differ when they are cut.
+    """Cut a name as `cut_text` does, and add a digest, so that names that differ still differ when cut.
 
     Args:
-        name: Redacted.
-        whole: What `name` is the beginning of, where it is one.
+        name: The name, redacted.
+        whole: The whole name, if `name` is only its beginning.
     """
     text = name if whole is None else whole
     if len(text) <= NAME_CHARS:
@@ -59,18 +61,21 @@ def cut_name(name: str, whole: str | None = None) -> str:
 
 
 def cut_params(params: Any, encoded: bytes) -> bytes:
-    """Return the JSON of arguments, cut where it is longer than `PARAMS_BYTES`. What is left is valid JSON.
+    """Return the JSON of arguments, cut to `PARAMS_BYTES`; the result is valid JSON.
 
     Long texts are cut first, and all to the same length, so that a short value beside them stays.
 
     Args:
-        params: Redacted, as plain JSON values.
+        params: The arguments, redacted, as plain JSON values.
         encoded: Their JSON.
     """
     if len(encoded) <= PARAMS_BYTES:
         return encoded
     for longest, most in _RUNGS:
-        cut = _Cutter(longest, most).cut(params)
+        try:
+            cut = _Cutter(longest, most).cut(params)
+        except (OverflowError, RecursionError):
+            continue
         if isinstance(cut, dict):
             shorter = _ordered_encoder.encode(cut | {_WHOLE: f"{len(encoded):,} bytes in all"})
             if len(shorter) <= PARAMS_BYTES:
@@ -78,48 +83,33 @@ def cut_params(params: Any, encoded: bytes) -> bytes:
     return _ordered_encoder.encode({_WHOLE: f"all of {len(encoded):,} bytes"})
 
 
-class _TooLarge(Exception):
-    """There is no room left."""
-
-
 class _Cutter:
+    """Cuts plain JSON values; raises OverflowError once they have more than `PARAMS_BYTES` characters."""
+
     def __init__(self, longest: int, most: int) -> None:
         self._longest, self._most = longest, most
         self._room = PARAMS_BYTES
 
     def cut(self, value: Any) -> Any:
-        """Return `value`, cut; None where it has no room."""
-        try:
-            return self._value(value)
-        except (_TooLarge, RecursionError):
-            return None
-
-    def _value(self, value: Any) -> Any:
-        if isinstance(value, str):
-            return self._text(value)
         if isinstance(value, dict):
             members = list(value.items())
-            cut = {self._text(name): self._value(each) for name, each in members[: self._most]}
+            cut = {self._fit(name): self.cut(each) for name, each in members[: self._most]}
             if len(members) > len(cut):  # two long names may have become one
                 cut[_WHOLE] = f"{len(members) - len(cut):,} more members"
             return cut
         if isinstance(value, list):
-            items = [self._value(each) for each in value[: self._most]]
+            items = [self.cut(each) for each in value[: self._most]]
             if len(value) > len(items):
                 items.append(f"{CUT} {len(value) - len(items):,} more items]")
             return items
-        self._take(len(str(value)))
-        return value
+        return self._fit(value)
 
-    def _text(self, text: str) -> str:
-        cut = cut_text(text, self._longest)
-        self._take(len(cut))
-        return cut
-
-    def _take(self, characters: int) -> None:
-        self._room -= characters + 3  # quotes and a comma
+    def _fit(self, value: Any) -> Any:
+        kept = cut_text(value, self._longest) if isinstance(value, str) else value
+        self._room -= len(str(kept)) + 3  # quotes and a comma
         if self._room < 0:
-            raise _TooLarge
+            raise OverflowError
+        return kept
 
 
 SCHEMA_VERSION = 3
@@ -140,70 +130,117 @@ class RecordStatus(StrEnum):
     SKIPPED = "skipped"
     CANCELLED = "cancelled"
     UNKNOWN = "unknown"
-    """Read where the row is open and its process is gone; written where the end was not seen."""
+    """Readers show it for an open row whose process is gone; it is written where the end was not seen."""
 
 
-# What `decode` holds a line to: people would read `approved ` as a yes, and no check takes it for one.
+class Column(NamedTuple):
+    """A column of the audit; it annotates the member of `AuditRecord` that the column shows."""
+
+    meaning: str
+    sql_type: str = "VARCHAR"
+    since: int = 1
+    """The `SCHEMA_VERSION` that added it: rows written before have null there."""
+    name: str = ""
+    """The name of the member; set in `COLUMNS`."""
+
+
+# `decode` accepts only these values: people would read `approved ` as a yes, and no check takes it for one.
 _Answer = Annotated[str, msgspec.Meta(pattern=r"^(approved|denied|expired)\Z")]
 _Outcome = Annotated[str, msgspec.Meta(pattern=rf"^({'|'.join(each.value for each in Outcome)})\Z")]
 _Status = Annotated[str, msgspec.Meta(pattern=rf"^({'|'.join(each.value for each in RecordStatus)})\Z")]
+
+_OUTCOME_COLUMN = Column(
+    "the final decision: allowed, approved, blocked, denied, expired or error; null until it is final",
+    since=3,
+)
 
 
 class AuditRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One line of the journal; folded, one row of the audit. Everything in it is redacted."""
 
     stage: Literal["decided", "resolved", "completed"]
-    decision_id: str
-    timestamp: str
-    session_id: str | None = None
-    action_type: str | None = None
-    action_target: str | None = None
-    action_params: str | None = None
-    args_digest: str | None = None
-    risk_level: str | None = None
-    approval: str | None = None
-    matched_rule: str | None = None
-    reason: str | None = None
-    policy_digest: str | None = None
-    mode: str | None = None
-    human_decision: _Answer | None = None
-    approver: str | None = None
-    approval_reason: str | None = None
-    approval_wait_s: float | None = None
-    result_status: _Status | None = None
-    result_error: str | None = None
-    duration_s: float | None = None
-    agent_name: str | None = None
-    tool_name: str | None = None
-    tool_call_id: str | None = None
-    conversation_id: str | None = None
-    trace_id: str | None = None
-    span_id: str | None = None
-    service: str | None = None
-    host: str | None = None
-    pid: int | None = None
-    schema_version: int | None = None
-    tool_original_name: str | None = None
-    run_id: str | None = None
-    error_type: str | None = None
-    redaction_digest: str | None = None
-    outcome: _Outcome | None = None
+    decision_id: Annotated[str, Column("the id of the call (UUIDv7, so it sorts by time)")]
+    timestamp: Annotated[str, Column("the time of the decision (UTC)", "TIMESTAMPTZ")]
+    session_id: Annotated[str | None, Column("the session of the `Runtime`")] = None
+    action_type: Annotated[str | None, Column("the action, as rules match it with `match.type`")] = None
+    action_target: Annotated[
+        str | None, Column("the target of the action, as rules match it with `match.target`")
+    ] = None
+    action_params: Annotated[str | None, Column("the arguments, redacted", "JSON")] = None
+    args_digest: Annotated[
+        str | None, Column("keyed digest of the arguments before redaction (`hmac-sha256:` and hex)")
+    ] = None
+    risk_level: Annotated[str | None, Column("LOW, MEDIUM, HIGH or CRITICAL")] = None
+    approval: Annotated[str | None, Column("what the rule asks for: auto, approve or block")] = None
+    matched_rule: Annotated[str | None, Column("the rule that decided; `<default>` when none matched")] = None
+    reason: Annotated[str | None, Column("the reason for the decision, in one sentence")] = None
+    policy_digest: Annotated[str | None, Column("the digest of the policy that decided")] = None
+    mode: Annotated[str | None, Column("enforce or monitor")] = None
+    human_decision: Annotated[
+        _Answer | None, Column("approved, denied or expired; null when no human was involved")
+    ] = None
+    approver: Annotated[str | None, Column("who answered, if the channel knows it")] = None
+    approval_reason: Annotated[str | None, Column("the reason that the approver gave")] = None
+    approval_wait_s: Annotated[float | None, Column("seconds from the question to the answer", "DOUBLE")] = (
+        None
+    )
+    result_status: Annotated[
+        _Status | None,
+        Column("success, failed, blocked, denied, skipped, cancelled, pending, open or unknown"),
+    ] = None
+    result_error: Annotated[
+        str | None, Column("why the call did not succeed, or how it ended after it was cancelled; redacted")
+    ] = None
+    duration_s: Annotated[float | None, Column("duration of the tool's body in seconds", "DOUBLE")] = None
+    agent_name: Annotated[str | None, Column("the agent that made the call")] = None
+    tool_name: Annotated[str | None, Column("the tool as the model calls it")] = None
+    tool_call_id: Annotated[str | None, Column("the model's id of the call")] = None
+    conversation_id: Annotated[str | None, Column("the conversation or group of the run")] = None
+    trace_id: Annotated[str | None, Column("OpenTelemetry trace id (32 hex)")] = None
+    span_id: Annotated[str | None, Column("OpenTelemetry span id of `govern_tool` (16 hex)")] = None
+    service: Annotated[str | None, Column("`service.name` of the process")] = None
+    host: Annotated[str | None, Column("host name of the process")] = None
+    pid: Annotated[int | None, Column("process id", "BIGINT")] = None
+    schema_version: Annotated[
+        int | None, Column("the version of this table when the row was written", "BIGINT")
+    ] = None
+    tool_original_name: Annotated[
+        str | None, Column("the tool's own name, if the model calls it by another one", since=2)
+    ] = None
+    run_id: Annotated[str | None, Column("the SDK's run that the call belongs to", since=2)] = None
+    error_type: Annotated[
+        str | None, Column("the kind of error of a failed call, such as an exception's class", since=2)
+    ] = None
+    redaction_digest: Annotated[
+        str | None, Column("the digest of the redaction rules and settings in force", since=2)
+    ] = None
+    outcome: Annotated[_Outcome | None, _OUTCOME_COLUMN] = None
     shown_digest: str | None = None
-    """No column: of a paused call's arguments as a human is shown them, where defaults were filled in."""
+    """The digest of a paused call's arguments as a human is shown them, if defaults were filled in."""
     proof: str | None = None
-    """No column: that the answer on this line was taken by a process with the approval key."""
+    """The proof that a process with the approval key took the answer on this line."""
+
+
+_COLUMNS = [
+    hint.__metadata__[0]._replace(name=name)
+    for name, hint in AuditRecord.__annotations__.items()
+    if isinstance(getattr(hint, "__metadata__", (None,))[0], Column)
+]
+# Seals count the columns in this order, which differs from that of the members.
+COLUMNS: tuple[Column, ...] = tuple(
+    sorted(_COLUMNS, key=lambda column: column.name not in ("decision_id", "session_id"))
+)
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """A call that waits for a human, and that no process need be holding."""
+    """A call that waits for a human, perhaps without a process that knows of it."""
 
     row: AuditRecord
     """Its lines so far, folded; `result_status` is `pending`."""
     answer: str | None
-    """`approved`, where the last question was answered, and the answer is proven; a yes to an earlier
-    question does not count."""
+    """The answer to its last question, if it is proven; an answer to an earlier question does not count."""
     last: str
-    """The timestamp of its last line: what is written next has to be later."""
+    """The timestamp of its last line: the next line has to be later."""
 
     @property
     def started(self) -> bool:
@@ -219,71 +256,9 @@ def same_call(one: AuditRecord, other: AuditRecord) -> bool:
 _CALL = (
     *("run_id", "tool_call_id", "tool_name", "action_type", "action_target", "args_digest", "agent_name"),
 )
-"""The columns of what a human says yes to, and of what a run continues."""
+"""The columns that say what a human approves, and what a run continues."""
 DESCRIBES = (*_CALL, "action_params", "shown_digest", "conversation_id", "tool_original_name")
-"""The members that say which call it is: the first line has them, and no later one has others."""
-
-
-class Column(NamedTuple):
-    name: str
-    sql_type: str
-    meaning: str
-    since: int = 1
-    """The `SCHEMA_VERSION` that added it: rows written before have null there."""
-
-
-COLUMNS: tuple[Column, ...] = (
-    Column("decision_id", "VARCHAR", "the id of the call (UUIDv7, so it sorts by time)"),
-    Column("session_id", "VARCHAR", "the session of the `Runtime`"),
-    Column("timestamp", "TIMESTAMPTZ", "the time of the decision (UTC)"),
-    Column("action_type", "VARCHAR", "the action, as rules match it with `match.type`"),
-    Column("action_target", "VARCHAR", "the target of the action, as rules match it with `match.target`"),
-    Column("action_params", "JSON", "the arguments, redacted"),
-    Column(
-        "args_digest", "VARCHAR", "keyed digest of the arguments before redaction (`hmac-sha256:` and hex)"
-    ),
-    Column("risk_level", "VARCHAR", "LOW, MEDIUM, HIGH or CRITICAL"),
-    Column("approval", "VARCHAR", "what the rule asks for: auto, approve or block"),
-    Column("matched_rule", "VARCHAR", "the rule that decided; `<default>` when none matched"),
-    Column("reason", "VARCHAR", "the reason for the decision, in one sentence"),
-    Column("policy_digest", "VARCHAR", "the digest of the policy that decided"),
-    Column("mode", "VARCHAR", "enforce or monitor"),
-    Column("human_decision", "VARCHAR", "approved, denied or expired; null when no human was involved"),
-    Column("approver", "VARCHAR", "who answered, if the channel knows it"),
-    Column("approval_reason", "VARCHAR", "the reason that the approver gave"),
-    Column("approval_wait_s", "DOUBLE", "seconds from the question to the answer"),
-    Column(
-        "result_status",
-        "VARCHAR",
-        "success, failed, blocked, denied, skipped, cancelled, pending, open or unknown",
-    ),
-    Column(
-        "result_error",
-        "VARCHAR",
-        "why the call did not succeed, or how it ended after it was cancelled; redacted",
-    ),
-    Column("duration_s", "DOUBLE", "duration of the tool's body in seconds"),
-    Column("agent_name", "VARCHAR", "the agent that made the call"),
-    Column("tool_name", "VARCHAR", "the tool as the model calls it"),
-    Column("tool_call_id", "VARCHAR", "the model's id of the call"),
-    Column("conversation_id", "VARCHAR", "the conversation or group of the run"),
-    Column("trace_id", "VARCHAR", "OpenTelemetry trace id (32 hex)"),
-    Column("span_id", "VARCHAR", "OpenTelemetry span id of `govern_tool` (16 hex)"),
-    Column("service", "VARCHAR", "`service.name` of the process"),
-    Column("host", "VARCHAR", "host name of the process"),
-    Column("pid", "BIGINT", "process id"),
-    Column("schema_version", "BIGINT", "the version of this table when the row was written"),
-    Column("tool_original_name", "VARCHAR", "the tool's own name, if the model calls it by another one", 2),
-    Column("run_id", "VARCHAR", "the SDK's run that the call belongs to", 2),
-    Column("error_type", "VARCHAR", "the kind of error of a failed call, such as an exception's class", 2),
-    Column("redaction_digest", "VARCHAR", "the digest of the redaction rules and settings in force", 2),
-    Column(
-        "outcome",
-        "VARCHAR",
-        "the final decision: allowed, approved, blocked, denied, expired or error; null until it is final",
-        3,
-    ),
-)
+"""The members that say which call it is: the first line sets them, and no later line changes them."""
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(AuditRecord)
@@ -292,8 +267,8 @@ _decoder = msgspec.json.Decoder(AuditRecord)
 def decode(body: bytes) -> AuditRecord:
     """Return the record that a line holds.
 
-    Only what `encode` writes is a record: of a name that is escaped, or that comes twice, DuckDB and Python
-    read different values, and a word that only looks like an answer people take for one.
+    Only what `encode` writes is a record: DuckDB and Python read different values where the name of a member
+    is escaped or comes twice, and people take a word that only looks like an answer for one.
 
     Args:
         body: The line without its chain value and its newline.
@@ -313,11 +288,12 @@ def decode(body: bytes) -> AuditRecord:
 
 
 def encode(record: AuditRecord) -> bytes:
-    """Return the record as JSON on one line; what would take more than `LINE_BYTES` is cut, and says so.
+    """Return the record as JSON on one line, cut where it would have more than `LINE_BYTES`.
+
+    A lone surrogate, which UTF-8 does not have, is written as its escape (`\\ud800`).
 
     Raises:
-        TypeError, OverflowError: for a value that is no text or number; for text never: a lone surrogate,
-            which UTF-8 does not have, is written as its escape (`\\ud800`).
+        TypeError, OverflowError: a value is neither a text nor a number.
     """
     try:
         line = _encoder.encode(record)
@@ -335,7 +311,7 @@ def _cut(record: AuditRecord) -> AuditRecord:
         encoded = record.action_params.encode(errors="backslashreplace")
         try:
             params = msgspec.json.decode(encoded)
-        except (ValueError, RecursionError):  # what cannot be read is cut as a whole
+        except (ValueError, RecursionError):  # arguments that cannot be read are cut as a whole
             params = None
         texts["action_params"] = cut_params(params, encoded).decode()
     return msgspec.structs.replace(record, **texts)

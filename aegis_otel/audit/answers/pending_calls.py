@@ -1,61 +1,63 @@
 """Calls that wait for a human, found in the journal by the id under which the SDK knows them.
 
-A run that is paused for an approval is resumed in any process, perhaps after days; what they share is the
-audit directory. Pending calls stay in the journal, so its lines are all that is read, without DuckDB.
+A run that is paused for an approval is resumed in any process, perhaps after days; the processes share the
+audit directory. The lines of pending calls stay in the journal, so they are found without DuckDB. Retention
+ends the calls that nobody answers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 
 from aegis_otel.audit.answers.answer_proof import Proofs
 from aegis_otel.audit.answers.usable_lines import Lines
+from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.location import JOURNAL, alone
 from aegis_otel.audit.record import AuditRecord, RecordStatus, Waiting
+from aegis_otel.model import Outcome
 
 _STEPS = {"decided": 0, "resolved": 1, "completed": 2}
 _PENDING = RecordStatus.PENDING.value
 _PATIENCE_S = 10.0
-"""Seconds to wait for whoever else takes calls over: it takes milliseconds, and may be on an event loop."""
+"""Seconds to wait for another process that takes over a call: it takes milliseconds, and the wait may be on
+an event loop."""
+_OF_THE_LINE = ("timestamp", "stage", "proof")
+"""The members of a line that are not folded into the row."""
 
 
 def waiting(directory: Path, call_id: str, proofs: Proofs) -> list[Waiting]:
-    """Return the calls of that id that wait, oldest first.
+    """Return the waiting calls with an id, oldest first.
 
-    The SDK does not wait when it hands on an answer, so this may run on an event loop: what is not sealed,
-    which is some 4 MB for each busy process, is searched as bytes, and only lines of the call are parsed.
+    The SDK does not wait when it hands on an answer, so this may run on an event loop: the lines that are not
+    sealed, some 4 MB for each busy process, are searched as bytes, and only lines of the call are parsed.
 
     Args:
-        directory: The audit directory.
-        call_id: As the audit has it, which is redacted.
-        proofs: Of this audit; an answer without its proof is none.
+        call_id: The id as the audit has it: redacted.
+        proofs: The proofs of this audit; an answer without its proof does not count.
 
     Raises:
         AuditError: the journal, or the key of the proofs, cannot be read.
         ConfigError: that key is unusable.
     """
     lines = Lines(directory)
-    known: dict[str, list[AuditRecord]] = {
-        line.decision_id: [] for line in lines.with_text([call_id]) if line.tool_call_id == call_id
-    }
-    return _waiting(lines, known, proofs) if known else []
+    known = {line.decision_id for line in lines.with_text([call_id]) if line.tool_call_id == call_id}
+    return _waiting(lines, known, proofs)
 
 
 def every_waiting(directory: Path, proofs: Proofs) -> list[Waiting]:
-    """Return all calls that wait, oldest first; arguments and errors as for `waiting`."""
+    """Return all waiting calls, oldest first; arguments and errors as for `waiting`."""
     lines = Lines(directory)
-    known: dict[str, list[AuditRecord]] = {
-        line.decision_id: [] for line in lines.with_text([_PENDING]) if line.result_status == _PENDING
-    }
-    return _waiting(lines, known, proofs) if known else []
+    known = {line.decision_id for line in lines.with_text([_PENDING]) if line.result_status == _PENDING}
+    return _waiting(lines, known, proofs)
 
 
 def taking_over(directory: Path) -> AbstractContextManager[None]:
-    """Hold the lock of the journal, so that of two processes that resume one call, one finds it taken.
+    """Hold the lock of the journal: of two processes that resume one call, the second finds it taken.
 
     Raises:
         AuditError: there is no journal, or it cannot be locked.
@@ -63,22 +65,57 @@ def taking_over(directory: Path) -> AbstractContextManager[None]:
     return alone(directory, JOURNAL, _PATIENCE_S)
 
 
-def _waiting(lines: Lines, known: dict[str, list[AuditRecord]], proofs: Proofs) -> list[Waiting]:
-    for line in lines.with_text(list(known)):
-        if line.decision_id in known:
-            known[line.decision_id].append(line)
-    folded = [_fold(each, proofs) for each in known.values() if each]
+def end_questions(directory: Path, keep: timedelta) -> int:
+    """End the calls that have waited for a human for longer than `keep`, and return how many they were.
+
+    A row that waits is never sealed, and would stay in the journal for ever.
+
+    Raises:
+        AuditError: the journal cannot be read or written.
+        ConfigError: the approval key is unusable.
+    """
+    now = datetime.now(UTC)
+    before = _text(now - keep)
+    journal = Journal(directory)
+    try:
+        with taking_over(directory):
+            old = [
+                each for each in every_waiting(directory, Proofs(directory)) if each.row.timestamp < before
+            ]
+            for each in old:
+                journal.append(_last_line(each, now))
+    finally:
+        journal.close()
+    return len(old)
+
+
+def in_order(lines: Iterable[AuditRecord]) -> list[AuditRecord]:
+    """Return the lines of a call in the order in which they are folded."""
+    return sorted(lines, key=lambda line: (_STEPS[line.stage], line.timestamp))
+
+
+def with_line(row: AuditRecord, line: AuditRecord) -> AuditRecord:
+    """Return the row after one more line."""
+    changed = {
+        name: value
+        for name in AuditRecord.__struct_fields__
+        if name not in _OF_THE_LINE and (value := getattr(line, name)) is not None
+    }
+    return msgspec.structs.replace(row, **changed)
+
+
+def _waiting(lines: Lines, decisions: set[str], proofs: Proofs) -> list[Waiting]:
+    calls: dict[str, list[AuditRecord]] = {}
+    for line in lines.with_text(list(decisions)) if decisions else ():
+        if line.decision_id in decisions:
+            calls.setdefault(line.decision_id, []).append(line)
+    folded = (_fold(each, proofs) for each in calls.values())
     pending = [each for each in folded if each is not None and each.row.result_status == _PENDING]
     return sorted(pending, key=lambda each: each.row.timestamp)
 
 
-def in_order(lines: Iterable[AuditRecord]) -> list[AuditRecord]:
-    """Return the lines of a call, as they count."""
-    return sorted(lines, key=lambda line: (_STEPS[line.stage], line.timestamp))
-
-
 def _fold(lines: Iterable[AuditRecord], proofs: Proofs) -> Waiting | None:
-    """Return the row that lines make, without unproven answers; None where its first line is missing."""
+    """Return the row of a call without unproven answers; None if its first line is missing."""
     first, *later = in_order(lines)
     if first.stage != "decided":
         return None
@@ -96,14 +133,24 @@ def _fold(lines: Iterable[AuditRecord], proofs: Proofs) -> Waiting | None:
     return Waiting(row, answer, last)
 
 
-def with_line(row: AuditRecord, line: AuditRecord) -> AuditRecord:
-    """Return the row after one more line; `proof` stays with the line."""
-    changed = {
-        name: value
-        for name in AuditRecord.__struct_fields__
-        if name not in _OF_THE_LINE and (value := getattr(line, name)) is not None
-    }
-    return msgspec.structs.replace(row, **changed)
+def _last_line(waiting: Waiting, now: datetime) -> AuditRecord:
+    """Return the last line of a call that waited; it is later than the others, whatever the clock says."""
+    later = datetime.fromisoformat(waiting.last) + timedelta(microseconds=1)
+    begun = waiting.started
+    return AuditRecord(
+        stage="completed" if begun else "resolved",
+        decision_id=waiting.row.decision_id,
+        timestamp=_text(max(now, later)),
+        human_decision=None if begun else "expired",
+        outcome=None if begun else Outcome.EXPIRED.value,
+        result_status=(RecordStatus.CANCELLED if begun else RecordStatus.DENIED).value,
+        result_error=(
+            "Given up: nobody answered the question inside of it"
+            if begun
+            else "Nobody answered before its time in the audit was over"
+        ),
+    )
 
 
-_OF_THE_LINE = ("timestamp", "stage", "proof")
+def _text(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%S.%f}+00:00"

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
 import msgspec
 
 from aegis_otel.audit import files
-from aegis_otel.audit.journal.files import chain_before, file_name, is_text, numbered
+from aegis_otel.audit.journal.files import chain_before, file_name, journal_files, numbered
 from aegis_otel.audit.keys import audit_id, read_key
-from aegis_otel.audit.location import JOURNAL, SEALS, failure
+from aegis_otel.audit.location import JOURNAL, SEALS, audit_errors
 from aegis_otel.audit.record import AuditRecord, decode
-from aegis_otel.audit.seals.hash_chain import (
-    check,
-    journal_origin,
-    stated,
-    whole_lines,
-    whole_part,
-    without_chain,
-)
+from aegis_otel.audit.seals import hash_chain
+from aegis_otel.audit.seals.hash_chain import whole_lines, whole_part
 from aegis_otel.audit.seals.seal_log import CARRIED_FILE, Seal, decode_seal, read_seal_lines
 from aegis_otel.errors import AuditError
 
@@ -32,7 +26,7 @@ _PROVEN = 2
 """The version of the seals since which answers are proven."""
 _MOST_REMEMBERED = 64
 _followed: dict[Path, tuple[int, bytes, str]] = {}
-"""Bytes of each file that were followed, with their digest and the chain value after them."""
+"""How many bytes of a file were followed, with their digest and the chain value after them."""
 
 
 class _Shown(msgspec.Struct):
@@ -43,8 +37,10 @@ class _Shown(msgspec.Struct):
 
 
 class Lines:
-    """The journal of an audit as it is, to be searched. The seals are taken first: what one covers that comes
-    meanwhile is still there, and what waits is carried on when its file is sealed.
+    """The journal of an audit, to be searched.
+
+    The seals are read first: a file that is sealed meanwhile is still there, and its pending calls are
+    carried over.
 
     Raises:
         AuditError: the seals cannot be read.
@@ -53,31 +49,24 @@ class Lines:
     def __init__(self, directory: Path, held: Mapping[str, bytes] | None = None) -> None:
         """
         Args:
-            held: What files of the journal are taken to hold, by their names: who has read a file, and is to
-                act on what was read, must not have another content of it judged.
+            held: The content of some journal files, by name, in place of what is on disk. A caller that has
+                read a file, and will act on that content, must have the same content judged.
         """
         self._directory = directory
         self._held = held or {}
         self._seals = _Seals(directory)
         self.foreign: set[str] = set()
-        """Files with lines that do not hold and that readers show all the same, as `every` came upon them."""
-        try:
+        """Files with lines that do not hold and that readers show all the same, as `every` found them."""
+        self._audit = ""
+        # Without a key no chain holds.
+        with audit_errors("read the audit at", directory), suppress(FileNotFoundError):
             self._audit = audit_id(read_key(directory))
-        except FileNotFoundError:
-            self._audit = ""  # then no chain holds
-        except OSError as error:
-            raise failure("read the audit at", directory, error) from error
 
     def with_text(self, values: list[str]) -> Iterator[AuditRecord]:
-        """Yield the records with one of the values in their text; see `named`."""
-        for _, record in self.named(values):
-            yield record
+        """Yield the records that have one of the values in their text.
 
-    def named(self, values: list[str]) -> Iterator[tuple[str, AuditRecord]]:
-        """Yield the records with one of the values in their text, each with the name of its file.
-
-        Files are searched as bytes, 1 ms a MB, and only lines that are found are parsed; a file in which
-        some are found is followed line by line, 5 ms a MB, where it was not before.
+        Files are searched as bytes, 1 ms a MB, and only lines with a value are parsed. The chain of a file
+        with such a line is followed, 5 ms a MB, as far as it was not followed before.
 
         Raises:
             AuditError: the journal cannot be read.
@@ -86,16 +75,14 @@ class Lines:
         for name in self._names():
             data = self._read(name) or b""
             found = {start: end for needle in needles for start, end in _places(data, needle)}
-            if not found or self._seals.cover(name):
+            if not found or self._seals.end_of(name) is not None:
                 continue
             holds = self._holding(name, data)
             for start, end in sorted(found.items()):
                 if end >= holds:
                     break
-                try:
-                    yield name, _record(data[start:end], carried=CARRIED_FILE.fullmatch(name) is not None)
-                except ValueError:
-                    continue  # no record
+                with suppress(ValueError):  # it is not a record
+                    yield _record(name, data[start:end])
 
     def every(self) -> Iterator[tuple[str, AuditRecord]]:
         """Yield all records, each with the name of its file.
@@ -105,44 +92,43 @@ class Lines:
         """
         for name in self._names():
             data = whole_part(self._read(name) or b"")
-            if not data or self._seals.cover(name):
+            if not data or self._seals.end_of(name) is not None:
                 continue
             holds = self._holding(name, data)
             if holds < len(data):
                 self.foreign.add(name)
             for line in whole_lines(data[:holds]):
                 try:
-                    yield name, _record(line, carried=CARRIED_FILE.fullmatch(name) is not None)
+                    record = _record(name, line)
                 except ValueError:
-                    self.foreign.add(name)  # no record
+                    self.foreign.add(name)
+                else:
+                    yield name, record
 
     def answers_anywhere(self) -> Iterator[tuple[str, str]]:
-        """Yield each decision with a human's answer and that answer, also of files that do not hold.
+        """Yield each decision with a human's answer and that answer, also from files that do not hold.
 
-        Readers show those too. Nothing may be acted on because of them.
+        Readers show these answers too. Nothing may be done because of them.
 
         Raises:
             AuditError: the journal cannot be read.
         """
-        needle = b'"human_decision"'
         for name in self._names():
             data = whole_part(self._read(name) or b"")
-            if self._seals.cover(name):
+            if self._seals.end_of(name) is not None:
                 continue
-            for start, end in dict(_places(data, needle)).items():
-                try:
+            for start, end in dict(_places(data, b'"human_decision"')).items():
+                with suppress(msgspec.MsgspecError, RecursionError):  # it is not a record
                     shown = msgspec.json.decode(data[start:end], type=_Shown)
-                except (msgspec.MsgspecError, RecursionError):
-                    continue  # no record
-                if shown.human_decision not in (None, "expired"):
-                    yield shown.decision_id, str(shown.human_decision)
+                    if shown.human_decision not in (None, "expired"):
+                        yield shown.decision_id, str(shown.human_decision)
 
     def older(self, name: str) -> bool:
         """Return whether a file is from before answers were proven.
 
-        What its lines say of their version is not enough: whoever plants a line writes that too. No file but
-        a carried one is older once this version has sealed, and in an audit without seals none is beside
-        lines of this version.
+        The version in its lines is no evidence: whoever plants a line writes that too. Once this version has
+        sealed, only carried files are older; in an audit without seals, a file is older if no file has a line
+        of this version.
         """
         if CARRIED_FILE.fullmatch(name):
             return True
@@ -152,23 +138,28 @@ class Lines:
         return not any(_NEWER.search(self._read(each) or b"") for each in names)
 
     def _names(self) -> list[str]:
-        return sorted({*_names(self._directory / JOURNAL), *self._held})
+        return sorted({*(path.name for path in journal_files(self._directory / JOURNAL)), *self._held})
 
     def _read(self, name: str) -> bytes | None:
-        return self._held[name] if name in self._held else _read(self._directory, name)
+        if name in self._held:
+            return self._held[name]
+        with (
+            audit_errors("read the audit at", self._directory / JOURNAL / name),
+            suppress(FileNotFoundError),  # it was sealed and removed
+        ):
+            return files.read_file(self._directory, f"{JOURNAL}/{name}")
+        return None
 
     def _holding(self, name: str, data: bytes) -> int:
         """Return how many bytes of a file hold, from its beginning."""
         if CARRIED_FILE.fullmatch(name):
             return len(data) if self._seals.carried(name) == sha256(data).hexdigest() else 0
         file = numbered(name)
-        if file is None or not self._audit:
-            return 0
-        chain = self._before(*file)
+        chain = self._before(*file) if file is not None and self._audit else None
         return 0 if chain is None else _follow(self._directory / name, data, chain)
 
     def _before(self, writer: str, number: int) -> str | None:
-        """Return the chain value that a writer's file follows; None where that cannot be known."""
+        """Return the chain value that a writer's file follows; None if it cannot be known."""
 
         def sealed(each: int) -> str | None:
             return self._seals.end_of(file_name(writer, each))
@@ -178,32 +169,31 @@ class Lines:
             return None if data is None else whole_part(data)
 
         def end(each: int) -> str | None:
-            return stated((whole(each) or b"")[:-1].rpartition(b"\n")[2])
+            return hash_chain.stated((whole(each) or b"")[:-1].rpartition(b"\n")[2])
 
         while number > 1 and sealed(number - 1) is None and whole(number - 1) == b"":
-            number -= 1  # a file without a line ends with what it follows
-        return chain_before(number, journal_origin(self._audit, writer), sealed, end)
+            number -= 1  # a file without a line ends as it begins
+        return chain_before(number, hash_chain.journal_origin(self._audit, writer), sealed, end)
 
 
-def _record(line: bytes, *, carried: bool) -> AuditRecord:
+def _record(name: str, line: bytes) -> AuditRecord:
     """Return the record of a line whose chain holds; raises ValueError as `decode` does."""
-    body = without_chain(line)
-    if carried and (match := _CARRIED.match(body)):
+    body = hash_chain.without_chain(line)
+    if (match := _CARRIED.match(body)) and CARRIED_FILE.fullmatch(name):
         body = b"{" + body[match.end() :]
     return decode(body)
 
 
-def _follow(path: Path, data: bytes, chain: str) -> int:
-    """Follow the chain through a file; how many bytes hold. What was followed before is only digested."""
-    place, origin = 0, chain
+def _follow(path: Path, data: bytes, origin: str) -> int:
+    """Return how many bytes of a file hold. Bytes that were followed before are only digested again."""
+    place, chain = 0, origin
     length, digest, reached = _followed.get(path, (0, b"", ""))
     if 0 < length <= len(data) and sha256(origin.encode() + data[:length]).digest() == digest:
         place, chain = length, reached
-    while (end := data.find(b"\n", place)) >= 0:
-        value = check(chain, data[place:end])
+    for line, value in hash_chain.follow(data, chain, place):
         if value is None:
             break
-        place, chain = end + 1, value
+        place, chain = place + len(line) + 1, value
     if place:
         _followed.pop(path, None)
         while len(_followed) >= _MOST_REMEMBERED:
@@ -223,7 +213,7 @@ def _places(data: bytes, needle: bytes) -> Iterator[tuple[int, int]]:
 
 
 class _Seals:
-    """`seals.jsonl` as it was, to be asked what it covers; it is not parsed, for it grows for ever."""
+    """What `seals.jsonl` said when it was read. It grows for ever, so it is searched and not parsed."""
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / SEALS
@@ -232,12 +222,8 @@ class _Seals:
         self.newest = self._decoded(last).version if last else 0  # refuses a newer version
         """The version of the last seal; 0 without any."""
 
-    def cover(self, name: str) -> bool:
-        """Return whether a seal covers a file, which are its `journals`; it also names one that it makes."""
-        return self.end_of(name) is not None
-
     def end_of(self, name: str) -> str | None:
-        """Return the chain value at the end of a file that is covered; empty for a carried one."""
+        """Return the chain value at the end of a file, if a seal covers it; empty for a carried file."""
         for seal in self._naming(name):
             for file in seal.journals:
                 if file.file == name:
@@ -245,7 +231,7 @@ class _Seals:
         return None
 
     def carried(self, name: str) -> str | None:
-        """Return the digest that the seal which made a carried file has of it."""
+        """Return the digest of a carried file in the seal that made it."""
         for seal in self._naming(name):
             if seal.carried is not None and seal.carried.file == name:
                 return seal.carried.sha256
@@ -263,22 +249,3 @@ class _Seals:
             raise AuditError(
                 f"a line of `{self._path}` is no seal ({error}): see what `aegis audit verify` says of it"
             ) from None
-
-
-def _names(journal: Path) -> list[str]:
-    try:
-        with os.scandir(journal) as entries:
-            return [entry.name for entry in entries if entry.name.endswith(".jsonl") and is_text(entry.name)]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise failure("read the audit at", journal, error) from error
-
-
-def _read(directory: Path, name: str) -> bytes | None:
-    try:
-        return files.read_file(directory, f"{JOURNAL}/{name}")
-    except FileNotFoundError:  # sealed, and removed
-        return None
-    except OSError as error:
-        raise failure("read the audit at", directory / JOURNAL / name, error) from error

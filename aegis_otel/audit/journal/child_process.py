@@ -1,10 +1,9 @@
-"""Child processes of ours, which import what is installed and nothing that lies around.
+"""Child processes that import installed packages only, and nothing from the working directory.
 
-Python puts the directory of a script, or the working directory, in front of its own library. Where a tool of
-an agent can write a file there, a `hashlib.py` would run in every child, with the key of the seals in reach.
-So a child is isolated (`-I`), runs no start-up hooks of packages (`-S`), and gets its own library first, then
-the places where its packages are installed; this package is loaded from its own path, not from the directory
-that it lies in. The environment has what Python itself needs and what the caller names.
+Python puts the directory of a script, or the working directory, in front of its own library. If a tool of an
+agent can write a `hashlib.py` there, it would run in every child, with the key of the seals in reach. So a
+child is isolated (`-I`), runs no start-up hooks of packages (`-S`), and imports from Python's library first,
+then from the directories of its packages. This package is loaded from its own path, not by its directory.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parents[2]
@@ -37,10 +37,10 @@ def command(module: str, arguments: Sequence[str] = (), packages: Iterable[str] 
     """Return the command that runs a module of this package in an isolated Python.
 
     Args:
-        module: Its dotted name; it has an `if __name__ == "__main__"`.
+        module: The dotted name of a module with an `if __name__ == "__main__"`.
         arguments: What `sys.argv` has after the module.
-        packages: The top-level names that it imports beside the standard library. Default: it may import
-            whatever this process can, but for what lies beside the script or in the working directory.
+        packages: The top-level names that it imports beside the standard library. Default: whatever this
+            process can import, except from the directory of the script and the working directory.
     """
     places = list(dict.fromkeys(_installed() if packages is None else _places_of(packages)))
     start = [sys.executable, "-I", "-S", "-c", _START, str(_PACKAGE), module]
@@ -48,24 +48,24 @@ def command(module: str, arguments: Sequence[str] = (), packages: Iterable[str] 
 
 
 def environment(names: Iterable[str] = ()) -> dict[str, str]:
-    """Return the environment of a child: what Python needs to start, and the variables that are named."""
+    """Return the environment of a child: the variables that Python needs to start, and those in `names`."""
     return {name: os.environ[name] for name in (*_NEEDED, *names) if name in os.environ}
 
 
 def _places_of(packages: Iterable[str]) -> Iterator[str]:
-    """Yield the directory that holds each package; a package that is installed nowhere has none."""
+    """Yield the directory that holds each package, for the packages that are installed."""
     installed = list(_installed())
     for name in packages:
-        loaded = getattr(sys.modules.get(name), "__file__", None)
-        if loaded is not None:  # this process runs it already, wherever it is from
-            path = Path(loaded)
+        file = getattr(sys.modules.get(name), "__file__", None)  # this process runs it, wherever it is from
+        if file is None and (spec := PathFinder.find_spec(name, installed)):
+            file = spec.origin
+        if file is not None:
+            path = Path(file)
             yield str(path.parents[1] if path.stem == "__init__" else path.parent)
-            continue
-        yield from next(([place] for place in installed if _holds(place, name)), [])
 
 
 def _installed() -> Iterator[str]:
-    """Yield where packages are installed, then what else this process imports from but its own directory."""
+    """Yield where packages are installed, then the rest of `sys.path` but for the script's and the cwd."""
     script = getattr(sys.modules.get("__main__"), "__file__", None)
     own = {os.path.dirname(os.path.abspath(script))} if script else set()
     with suppress(OSError):  # a working directory that was removed
@@ -78,14 +78,3 @@ def _installed() -> Iterator[str]:
     for place in sys.path:
         if os.path.isabs(place) and os.path.realpath(place) not in map(os.path.realpath, own | library):
             yield place
-
-
-def _holds(place: str, name: str) -> bool:
-    """Return whether a package, or a module of Python or C, of that name lies in a directory."""
-    with suppress(OSError), os.scandir(place) as entries:
-        return any(
-            entry.name == name
-            or (entry.name.startswith(f"{name}.") and entry.name.endswith((".py", ".so", ".pyd")))
-            for entry in entries
-        )
-    return False

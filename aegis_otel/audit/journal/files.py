@@ -1,6 +1,6 @@
-"""Which journal files there are, and which of their writers are gone.
+"""Journal files: their names, which writers may still write, and what the chain of a writer follows.
 
-A reader judges a writer by the lock on its newest file (see `audit.journal.writer`). It only ever asks for a
+A reader judges a writer by the lock on its newest file (see `audit.journal.writer`). It only asks for a
 shared lock and never waits, so it holds up neither writers nor other readers.
 """
 
@@ -11,11 +11,12 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from aegis_otel.audit import files
-from aegis_otel.audit.location import failure
+from aegis_otel.audit.location import audit_errors
 from aegis_otel.audit.seals.hash_chain import whole_part
 from aegis_otel.audit.seals.seal_log import CARRIED_FILE, JOURNAL_FILE, Seal
 from aegis_otel.errors import AuditError
@@ -25,7 +26,7 @@ WRITER = r"([^/]+?)(?:-([0-9]+))?\.jsonl$"
 
 
 def is_text(name: str) -> bool:
-    """Return whether a name is UTF-8, as all names in an audit are; a reader passes over any other."""
+    """Return whether a name is UTF-8, as all names in an audit are; readers ignore any other."""
     return name.isascii() or not any("\ud800" <= each <= "\udfff" for each in name)
 
 
@@ -35,7 +36,7 @@ def shown_name(name: str) -> str:
 
 
 def not_text(folder: Path, pattern: str) -> list[str]:
-    """Return what matches a pattern in a folder and has a name that is not UTF-8, as it can be printed."""
+    """Return the printable names of the files that match a pattern and whose names are not UTF-8."""
     names = (str(path.relative_to(folder)) for path in folder.glob(pattern))
     return sorted(shown_name(name) for name in names if not is_text(name))
 
@@ -44,16 +45,16 @@ def largest_file(journal: Path) -> int:
     """Return the size in bytes of the largest journal file; 0 without any.
 
     Raises:
-        AuditError: when the journal cannot be listed, or holds what is no file of a journal.
+        AuditError: the journal cannot be listed, or holds something else than journal files.
     """
     return largest_of(Path(entry.path) for entry in _entries(journal))
 
 
 def largest_of(paths: Iterable[Path]) -> int:
-    """Return the size in bytes of the largest of some files; 0 without any.
+    """Return the size in bytes of the largest file; 0 without any.
 
     Raises:
-        AuditError: one is larger than any file of a journal; DuckDB would ask for as much memory.
+        AuditError: a file is larger than journal files can be; DuckDB would allocate as much memory.
     """
     largest = 0
     for path in paths:
@@ -65,19 +66,19 @@ def largest_of(paths: Iterable[Path]) -> int:
 
 
 def journal_files(journal: Path) -> list[Path]:
-    """Return the journal files there are, by name.
+    """Return the journal files, by name.
 
     Raises:
-        AuditError: when the journal cannot be listed, or holds what is no file.
+        AuditError: the journal cannot be listed, or holds something else than files.
     """
     return sorted(journal / entry.name for entry in _entries(journal))
 
 
 def without_newer(names: Iterable[str], before: Iterable[str]) -> set[str]:
-    """Return the names in a listing that can be judged: those up to each writer's newest before.
+    """Return the names in a listing up to the newest file that each writer had in an earlier listing.
 
-    A listing may miss a file that is made while it goes on, and have a later one. What is in it was made
-    before the next listing began; so were the earlier files of its writer, and none of those is missed again.
+    A listing may miss a file that is made meanwhile and still contain a later one. A file of the earlier
+    listing was made before this listing began, and so were the earlier files of its writer: none is missing.
     """
     newest = _newest(before)
     return {
@@ -86,7 +87,7 @@ def without_newer(names: Iterable[str], before: Iterable[str]) -> set[str]:
 
 
 def numbered(name: str) -> tuple[str, int] | None:
-    """Return the writer and the number of a journal file; None for a name that no writer gives one."""
+    """Return the writer and the number of a journal file; None for a name that no writer gives a file."""
     match = re.fullmatch(WRITER, name, re.DOTALL)
     if match is None or not JOURNAL_FILE.fullmatch(name) or CARRIED_FILE.fullmatch(name):
         return None
@@ -102,17 +103,17 @@ def file_name(writer: str, number: int) -> str:
 def chain_before(
     number: int, origin: str, sealed: Callable[[int], str | None], end: Callable[[int], str | None]
 ) -> str | None:
-    """Return the chain value that the first line of a writer's file follows; None where it follows nothing.
+    """Return the chain value that the first line of a writer's file follows; None if nothing is known of it.
 
-    A writer numbers its files from 1 without a gap. So a file follows the one before it, which a seal covers
-    or which is there, and nothing where that is missing or follows nothing itself. Verification, sealing and
-    whoever acts on answers all ask this, or one would take lines for true that another has not looked at.
+    A writer numbers its files from 1 without a gap, and each file follows the one before it: a seal has that
+    file's last chain value, or the file is there. Verification, sealing and the search for answers all use
+    this function, so that none of them trusts a line that another one would not.
 
     Args:
-        number: Of the file.
-        origin: What the first line of the writer follows.
-        sealed: The chain value at the end of a file that a seal covers; None for one that none covers.
-        end: That at the end of one that is there, which is what it follows where it has no line.
+        number: The number of the file.
+        origin: The chain value that the writer's first line follows.
+        sealed: Returns the last chain value of a file that a seal covers, by number; None for other files.
+        end: Returns the last chain value of a file that is there. A file without a line ends as it begins.
     """
     if number == 1:
         return origin
@@ -121,12 +122,12 @@ def chain_before(
 
 
 def process_of(writer: str) -> str:
-    """Return what all writers of one process have in common: its host and id."""
+    """Return the part of a writer's name that all writers of its process share: the host and the pid."""
     return writer.rpartition("-")[0]
 
 
 def first_seals(seals: Sequence[Seal]) -> dict[str, int]:
-    """Return, by process, the index of the first seal that covers a file which it wrote."""
+    """Return the index of the first seal that covers a file of a process, by process."""
     first: dict[str, int] = {}
     for index, seal in enumerate(seals):
         for file in seal.journals:
@@ -136,31 +137,27 @@ def first_seals(seals: Sequence[Seal]) -> dict[str, int]:
 
 
 def torn_files(paths: Iterable[Path], patience_s: float = 0.0) -> dict[Path, bytes]:
-    """Return what is whole of the files whose last line has no newline.
+    """Return the whole lines of the journal files whose last line has no newline, by path.
 
-    A record counts once its line is whole. What comes after the last newline can be a line that a crash has
-    cut by its newline alone, or one that was put there, and DuckDB reads both.
+    A record counts once its line is whole. Bytes after the last newline may be a line that a crash cut just
+    before its newline, or planted ones, and DuckDB would read both.
 
     Args:
-        paths: Of journal files.
-        patience_s: So long a file that is written to may take to end its line.
+        paths: The journal files.
+        patience_s: Seconds that a file in use may take to end its line.
 
     Raises:
-        AuditError: one of them cannot be read.
+        AuditError: a file cannot be read.
     """
     torn = {}
     until = time.monotonic() + patience_s
     for path in paths:
-        try:
+        with audit_errors("read the audit at", path), suppress(FileNotFoundError):  # sealed and removed
             while not _ends_whole(path) and time.monotonic() < until:
                 time.sleep(0.001)
             content = b"" if _ends_whole(path) else files.read_file(path.parent, path.name)
-        except FileNotFoundError:  # sealed and removed meanwhile
-            continue
-        except OSError as error:
-            raise failure("read the audit at", path, error) from error
-        if not content.endswith(b"\n") and content:
-            torn[path] = whole_part(content)
+            if not content.endswith(b"\n") and content:
+                torn[path] = whole_part(content)
     return torn
 
 
@@ -171,27 +168,31 @@ def _ends_whole(path: Path) -> bool:
 
 
 class Writers(NamedTuple):
+    """Which writers have ended, and which of the journal's files are complete."""
+
     ended: list[str]
-    """Those whose process is gone, or has let the audit go: what they left open stays open."""
+    """Writers whose process is gone or has closed its journal: nobody will complete their open calls."""
     complete: list[Path]
-    """The files that nobody writes to any more, by name; of each writer without a gap."""
+    """Files that nobody writes to any more, by name; the files of a writer come without a gap."""
     growing: list[Path]
-    """The others, of writers that may still write."""
+    """All other files: their writers may still write."""
+    alive: list[str]
+    """The writers of the growing files."""
 
 
 def find_writers(journal: Path) -> Writers:
-    """See who still writes, by the locks on the files.
+    """Find out who still writes, by the locks on the files.
 
     Raises:
-        AuditError: when the journal cannot be listed, or a file of it cannot be opened.
+        AuditError: the journal cannot be listed, or one of its files cannot be opened.
     """
     before = {entry.name for entry in _entries(journal)}
     newest = _newest(before)
     free = {writer for writer, (_, name) in newest.items() if not _is_held(journal / name)}
     names = {entry.name for entry in _entries(journal)}
     judged = without_newer(names, before)
-    # Who has a newer file by now was alive after the look at its lock: it rotated, or came back.
-    ended = free - {file[0] for name in names - judged if (file := _parsed(name)) is not None}
+    # A writer that has a newer file by now was alive after its lock was tested: it rotated, or came back.
+    ended = free - _newest(names - judged).keys()
     complete = {
         name
         for name in judged
@@ -201,6 +202,7 @@ def find_writers(journal: Path) -> Writers:
         [writer for writer in newest if writer in ended],
         [journal / name for name in sorted(complete)],
         [journal / name for name in sorted(names - complete)],
+        list(_newest(names - complete)),
     )
 
 
@@ -208,7 +210,7 @@ _NONE = (-1, "")
 
 
 def _parsed(name: str) -> tuple[str, int] | None:
-    """Return the writer and the number of a journal file."""
+    """Return the writer and the number in a file's name, which need not be a name that a writer gives."""
     match = re.fullmatch(WRITER, name, re.DOTALL)
     return None if match is None else (match[1], int(match[2] or 0))
 
@@ -223,13 +225,9 @@ def _newest(names: Iterable[str]) -> dict[str, tuple[int, str]]:
 
 
 def _entries(journal: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(journal) as entries:
-            found = [entry for entry in entries if entry.name.endswith(".jsonl") and is_text(entry.name)]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise failure("read the audit at", journal, error) from error
+    found: list[os.DirEntry[str]] = []
+    with audit_errors("read the audit at", journal), suppress(FileNotFoundError), os.scandir(journal) as all_:
+        found = [entry for entry in all_ if entry.name.endswith(".jsonl") and is_text(entry.name)]
     if journal.is_symlink():
         raise AuditError(f"`{journal}` is a symbolic link, not a directory of the audit: move it away")
     for entry in found:
@@ -240,18 +238,12 @@ def _entries(journal: Path) -> list[os.DirEntry[str]]:
 
 
 def _is_held(path: Path) -> bool:
-    try:
+    with audit_errors("read the audit at", path), suppress(FileNotFoundError):
         descriptor = files.open_file(path.parent, path.name)
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise failure("read the audit at", path, error) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError as error:
-        raise failure("read the audit at", path, error) from error
-    finally:
-        os.close(descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
     return False

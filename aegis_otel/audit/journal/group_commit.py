@@ -1,8 +1,7 @@
-"""Group commit: what is written is put on the disk itself, and calls that wait at once share one fdatasync.
+"""Group commit: puts lines on the disk; calls that wait at the same time share one fdatasync.
 
-A thread of its own does it, which ends when it has had no work for a moment: neither an event loop nor a pool
-that may be full of tool bodies is held up. Of one journal, and of one process: the child of a fork makes its
-own.
+A thread of its own does it, and ends when it has had no work for a moment. So it holds up no event loop, and
+needs no pool, which may be full of tool bodies. Each journal has its own, also in the child of a fork.
 """
 
 from __future__ import annotations
@@ -20,30 +19,26 @@ from aegis_otel.audit import files
 from aegis_otel.audit.location import JOURNAL, KEY, failure
 
 LINGER_S = 0.05
-"""So long a line that nobody waits for may be on its way, and the thread stays without work."""
+"""Seconds that a line may wait for its sync if no call waits, and that an idle thread stays."""
 
 _log = logging.getLogger("aegis_otel")
 _Futures = list[asyncio.Future[None]]
 
 
 class GroupCommit:
-    """Owns the journal's descriptors while they are written to, and closes them when all is on disk."""
+    """Owns the descriptors of a journal in `directory`, and closes them once all lines are on the disk."""
 
     def __init__(self, directory: Path) -> None:
-        """
-        Args:
-            directory: The audit's.
-        """
         self._directory = directory
         self.lost = 0
-        """How often a sync has failed. What was written before one may be gone, and no later sync tells."""
+        """The number of failed syncs. Earlier lines may be lost, and no later sync reports that."""
         self.broken = False
-        """Whether the file in use was part of such a sync, and must not be written to any more."""
+        """Whether a sync of the file in use failed, so that no more lines may be written to it."""
         self._error = OSError()
         self.lock = threading.RLock()
-        """Held with the lock itself, for the condition may be interrupted between taking it and `with`."""
+        """Used instead of the condition, which may be interrupted between taking its lock and the block."""
         self.let_go: list[int] = []
-        """Files that are given up. To be added to under the lock; each is closed once it is synced."""
+        """Descriptors to close once they are synced; add to them under the lock."""
         self._changed = threading.Condition(self.lock)
         self._thread: threading.Thread | None = None
         self._running = False
@@ -54,31 +49,31 @@ class GroupCommit:
         self._unnamed = False
 
     def use(self, descriptor: int) -> None:
-        """Send lines to a new file from now on; its name has to last as well."""
+        """Sync another file from now on, and its name."""
         with self.lock:
             self._current, self._unnamed, self.broken = descriptor, True, False
 
     def written(self) -> None:
-        """Have a line that was written synced soon. Never raises."""
+        """Sync a line that was written soon. Never raises."""
         if not self._written:
-            with self.lock, suppress(RuntimeError):  # the interpreter ends, and the system writes it
+            with self.lock, suppress(RuntimeError):  # the interpreter ends; the system writes it
                 self._start()
                 self._written = True
 
     def gave_up(self, descriptor: int) -> None:
-        """Unlock a file that was added to `let_go`, while the lock is held, and have it synced and closed."""
+        """Unlock a file in `let_go`, while the lock is held, and have it synced and closed."""
         fcntl.flock(descriptor, fcntl.LOCK_UN)
         with suppress(RuntimeError):
             self._start()
 
     async def wait(self, lost: int) -> None:
-        """Wait until every line written so far is on disk.
+        """Wait until every line written so far is on the disk.
 
         Args:
-            lost: What `lost` was before the first line that matters.
+            lost: The value of `lost` before the first line that matters.
 
         Raises:
-            AuditError: one of them may not be.
+            AuditError: a line may be lost.
         """
         loop = asyncio.get_running_loop()
         future = loop.create_future()
@@ -90,19 +85,19 @@ class GroupCommit:
             raise failure("sync the audit at", self._directory, self._error)
 
     def forget(self) -> None:
-        """Close, in the child of a fork, the files that are the parent's to sync."""
+        """Close, in the child of a fork, the files that the parent will sync."""
         while self.let_go:
             os.close(self.let_go.pop())
 
     def _arrived(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin a sync, because everybody on this loop who was about to write has written."""
+        """Start a sync once every call on the loop that was about to write has written."""
         futures = self._arriving.pop(loop, [])
         try:
             with self.lock:
                 self._start()
                 self._waiting.append((loop, futures))
                 self._changed.notify()
-        except RuntimeError as error:  # there can be no further thread
+        except RuntimeError as error:  # no further thread can be started
             for future in futures:
                 if not future.done():
                     future.set_exception(error)
@@ -116,7 +111,7 @@ class GroupCommit:
     def _run(self) -> None:
         with self.lock:
             if self._thread is not threading.current_thread():
-                return  # an interrupt came into its start, and there is another by now
+                return  # an interrupt came during its start, and another thread runs by now
             self._running = True
         while True:
             with self.lock:
@@ -137,18 +132,20 @@ class GroupCommit:
                 if unnamed:
                     self._sync_names()
             except OSError as error:
-                if not waiting:  # else they tell
+                if not waiting:  # otherwise the waiting calls report it
                     _log.error("cannot sync the audit at `%s`: %s", self._directory, error)
                 with self.lock:
                     self._error = error
                     self.broken, self.lost = True, self.lost + 1
             for descriptor in closing:
-                with suppress(OSError):  # it says nothing that the sync did not
+                with suppress(OSError):  # the sync has reported it
                     os.close(descriptor)
-            _wake(waiting)
+            for loop, futures in waiting:
+                with suppress(RuntimeError):  # the loop is closed, and nobody waits there
+                    loop.call_soon_threadsafe(_resolve, futures)
 
     def _sync_names(self) -> None:
-        """Sync the directory entries of a new file and of the key, without which its lines mean little."""
+        """Sync the directory entries of a new file and of the key that its digests need."""
         for name in (KEY, JOURNAL, "."):
             files.sync(self._directory, name)
         files.sync(self._directory.parent)
@@ -156,15 +153,9 @@ class GroupCommit:
 
 def _sync(descriptor: int) -> None:
     if sys.platform == "darwin":
-        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)  # what the others leave in the drive's cache
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)  # fsync would leave it in the drive's cache
     else:
         os.fdatasync(descriptor)
-
-
-def _wake(waiting: list[tuple[asyncio.AbstractEventLoop, _Futures]]) -> None:
-    for loop, futures in waiting:
-        with suppress(RuntimeError):  # closed: nobody waits there any more
-            loop.call_soon_threadsafe(_resolve, futures)
 
 
 def _resolve(futures: _Futures) -> None:

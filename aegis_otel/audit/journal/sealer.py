@@ -1,10 +1,10 @@
-"""The sealer: a short process that seals what is complete, started by a journal now and then.
+"""The sealer: a short process that seals complete files, started by a journal now and then.
 
-Sealing is DuckDB's work, and DuckDB has no place in an agent: importing it holds up the event loop, and its
-threads do not survive a fork. The process is isolated (see `audit.journal.child_process`) and inherits no
-descriptor and no secret of the environment but the name of the key and, where an address on object storage is
-configured, those of object storage. If it fails, that is logged once, and the journal stays as it is: a
-record never depends on its being sealed. For 5,000 calls it takes 0.5 s, most of it to start.
+Sealing takes DuckDB, which must not run in an agent: importing it holds up the event loop, and its threads do
+not survive a fork. The process is isolated (see `audit.journal.child_process`). It inherits no descriptor,
+and of the environment only the name of the key and, if the audit has an address on object storage, the
+credentials for it. A failure is logged once and leaves the journal as it is: a record need not be sealed. A
+sealing of 5,000 calls takes 0.5 s, most of it to start the process.
 """
 
 from __future__ import annotations
@@ -35,32 +35,26 @@ OnSeal = Callable[[Seal], None]
 _PROCESS = "aegis_otel.audit.maintenance.sealer_process"
 _LONGEST_S = 600.0
 RETRY_S = 60.0
-"""Seconds after a sealing of an audit, or the attempt of one, in which a short process starts no other. What
-is sealed is removed a minute later, and what cannot be sealed stays: the number of files alone would start
-one in every process."""
+"""Seconds after a sealing, or an attempt, in which a short-lived process starts no other. Sealed files are
+removed a minute later, and files that cannot be sealed stay: their number alone would start a sealer in every
+process."""
 _PACKAGES = (
-    "msgspec",
-    "duckdb",
-    "_duckdb",
-    "pytz",
-    "cryptography",
-    "_cffi_backend",
-    "cffi",
-    "typing_extensions",
+    *("msgspec", "duckdb", "_duckdb", "pytz"),
+    *("cryptography", "_cffi_backend", "cffi", "typing_extensions"),
 )
 _NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
 
 def claim(directory: Path) -> bool:
-    """Return whether nobody has sealed, or tried to, within `RETRY_S`; then this process is to try.
+    """Return whether this process is to seal, since nobody has tried within `RETRY_S`.
 
-    The time of the last attempt is that of `seals.jsonl`, whose lock keeps two from claiming it at once.
+    The time of the last attempt is that of `seals.jsonl`; its lock keeps two processes from claiming at once.
     """
     try:
         new = not os.path.lexists(directory / SEALS)
         descriptor = files.open_file(directory, SEALS, os.O_RDWR | os.O_CREAT, single_link=True)
     except (OSError, AegisError):
-        return True  # the sealing says what is wrong
+        return True  # the sealing reports what is wrong
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not new and 0 <= time.time() - os.fstat(descriptor).st_mtime < RETRY_S:
@@ -75,13 +69,12 @@ def claim(directory: Path) -> bool:
 
 
 class Sealer:
-    """Starts the process; one at a time. Of one process: the child of a fork makes its own."""
+    """Starts sealer processes, one at a time. The child of a fork needs a sealer of its own."""
 
     def __init__(self, directory: Path, address: str | None = None) -> None:
         """
         Args:
-            directory: The audit's.
-            address: Where on object storage what is sealed is sent, as configured.
+            address: The address on object storage that sealed files are sent to.
         """
         self._directory = directory
         self._address = address
@@ -89,27 +82,35 @@ class Sealer:
         self._failed = False
 
     def start(self, on_seal: OnSeal | None, on_failed: Callable[[], None] | None) -> None:
-        """Have the audit sealed in the background; does nothing while that is under way.
+        """Seal the audit in the background, unless a sealing is under way.
 
         Args:
-            on_seal: Called with every seal that was made, in a thread of its own.
-            on_failed: Called there when it could not be done.
+            on_seal: Called in a background thread with every seal that was made.
+            on_failed: Called there if the sealing failed.
         """
         if not self._busy.acquire(blocking=False):
             return
         work = threading.Thread(target=self._run, args=(on_seal, on_failed), name="aegis-sealer", daemon=True)
         try:
             work.start()
-        except RuntimeError:  # the interpreter is about to end: somebody will seal later
+        except RuntimeError:  # the interpreter is about to end; another process will seal
             self._busy.release()
 
     def _run(self, on_seal: OnSeal | None, on_failed: Callable[[], None] | None) -> None:
         try:
-            seals = self._seal_and_log_failure()
-            if seals is None:
+            try:
+                seals = self._seal()
+            except Exception as error:  # no error may reach the agent
+                if not self._failed:
+                    _log.warning(
+                        "cannot seal the audit at `%s`, its journal stays: %s", self._directory, error
+                    )
+                self._failed = True
                 if on_failed is not None:
                     on_failed()
-            elif on_seal is not None:
+                return
+            self._failed = False
+            if on_seal is not None:
                 for seal in seals:
                     on_seal(seal)
         except Exception:
@@ -117,26 +118,17 @@ class Sealer:
         finally:
             self._busy.release()
 
-    def _seal_and_log_failure(self) -> list[Seal] | None:
-        try:
-            seals = self._seal()
-        except Exception as error:  # whatever it is, it must not reach the agent
-            if not self._failed:
-                _log.warning("cannot seal the audit at `%s`, its journal stays: %s", self._directory, error)
-            self._failed = True
-            return None
-        self._failed = False
-        return seals
-
     def _seal(self) -> list[Seal]:
         if getattr(sys, "frozen", False) or not Path(sys.executable).name.startswith(("python", "pypy")):
             raise RuntimeError("there is no Python interpreter to start: run `aegis audit seal` now and then")
-        sent = self._address is not None
-        arguments = [str(self._directory), *([self._address] if self._address else [])]
-        packages = (*_PACKAGES, "obstore") if sent else _PACKAGES
-        ran = subprocess.run(  # noqa: S603 - our own module, by this very interpreter
+        arguments, packages, names = [str(self._directory)], [*_PACKAGES], [SEAL_KEY.env]
+        if self._address is not None:
+            arguments.append(self._address)
+            packages.append("obstore")
+            names += [name for name in os.environ if name.startswith("AWS_") or name in _NETWORK]
+        ran = subprocess.run(  # noqa: S603 - our own module, by this interpreter
             child_process.command(_PROCESS, arguments, packages),
-            env=child_process.environment((SEAL_KEY.env, *(_of_object_storage() if sent else ()))),
+            env=child_process.environment(names),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             start_new_session=True,
@@ -148,7 +140,3 @@ class Sealer:
         if ran.returncode:
             raise RuntimeError(f"the sealer ended with status {ran.returncode}")
         return [msgspec.json.decode(line, type=Seal) for line in ran.stdout.splitlines()]
-
-
-def _of_object_storage() -> list[str]:
-    return [name for name in os.environ if name.startswith("AWS_") or name in _NETWORK]

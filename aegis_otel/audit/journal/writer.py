@@ -1,16 +1,15 @@
 """The journal: one append-only file per process, where a record is durable once `append` returns.
 
-Nobody else writes to a process's file, so no two lines can mix and no reader is ever waited for. The
-newest file of a writer is held by flock for as long as its process lives: a free lock is how a reader
-knows that a call it finds open can no longer be completed. A file gets its name only when it is locked,
-and its predecessor is let go only after that, so a living writer is never seen without a held file.
+Nobody else writes to a process's file, so lines never mix and a writer never waits for readers. A writer
+holds the flock of its newest file for as long as its process lives: if the lock is free, readers know that
+nobody can complete the calls that are open. A file gets its name only when it is locked, and the previous
+file is unlocked only after that, so readers always find a locked file of a living writer.
 
-Each line is chained to the one before it, across the files of a writer (see `audit.seals.hash_chain`).
-Files that are complete are sealed by another process, which the journal starts now and then (see
-`audit.journal.sealer`).
+Each line is chained to the one before it, across the files of a writer (see `audit.seals.hash_chain`). The
+journal starts another process now and then to seal complete files (see `audit.journal.sealer`).
 
-With `durability="power"`, `sync` waits until all that was appended is on the disk itself, and the descriptors
-belong to `audit.journal.group_commit`, because a file may not be closed before that.
+With `durability="power"`, `sync` waits until all lines are on the disk, and `audit.journal.group_commit` owns
+the descriptors, because a file must not be closed before that.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from aegis_otel.audit.journal.files import file_name
 from aegis_otel.audit.journal.group_commit import GroupCommit
 from aegis_otel.audit.journal.sealer import Sealer, claim
 from aegis_otel.audit.keys import audit_id, keyed_digest, load_key
-from aegis_otel.audit.location import address, failure, locate, prepare
+from aegis_otel.audit.location import address, audit_errors, failure, locate, prepare
 from aegis_otel.audit.record import AuditRecord, encode
 from aegis_otel.audit.seals.hash_chain import journal_origin, link
 from aegis_otel.audit.seals.seal_log import JOURNAL_FILE, Seal
@@ -38,23 +37,23 @@ from aegis_otel.config import DURABILITY
 from aegis_otel.errors import AuditError
 
 ROTATE_BYTES = 1 << 20
-"""Size from which on the next line goes to a new file: readers take files in parallel, lines one by one."""
+"""The size at which the next line goes to a new file: readers read files in parallel."""
 ROTATE_S = 3_600.0
 """Seconds after which the next line goes to a new file, so that a quiet process is sealed too."""
 LOOK_S = 0.001
-"""Seconds for which one check counts that the file still stands at its path. A line in a file that was
-deleted or moved away is no record, but a removal a moment after a line takes it along too: a check for each
-line of a burst adds nothing, and costs as much as the `write`."""
+"""Seconds between checks that the file is still at its path. A line in a file that was deleted or moved away
+is lost, but so is a line just before the removal: a check for each line of a burst adds nothing, and costs as
+much as the `write`."""
 SEAL_BYTES = 4 << 20
-"""The bytes in complete files that are worth a sealing: some 5,000 calls, folded in milliseconds."""
+"""The bytes in complete files at which a sealing is started: some 5,000 calls, folded in milliseconds."""
 LITTER = 64
-"""The number of journal files that is worth a sealing too, when a process makes its first one."""
+"""The number of journal files at which a sealing is started too, when a process makes its first one."""
 
 
 class Journal:
-    """Writes records and digests arguments; implements `governance.call.Journal`. Safe to share by threads.
+    """Writes records and digests arguments; implements `governance.call.Journal`. Threads may share it.
 
-    Making one touches no disk; the directory, the key and the file are made for the first record.
+    The directory, the key and the file are made for the first record, not before.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None, *, durability: str | None = None) -> None:
@@ -63,14 +62,14 @@ class Journal:
         self._directory, self.address = locate(path), address(path)
         self._key: bytes | None = None
         self.on_seal: Callable[[Seal], None] | None = None
-        """Called with every seal that this journal caused, in its own thread; what it raises is logged."""
+        """Called in a background thread with every seal that this journal started; its errors are logged."""
         self.on_seal_failed: Callable[[], None] | None = None
         """Called in the same way when a sealing failed."""
         self._begin()
         _journals.add(self)
 
     def _begin(self) -> None:
-        """Become a writer of one's own: at first, and in the child of a fork."""
+        """Become a new writer: at first, and in the child of a fork."""
         self._lock = threading.Lock()
         self._writer = f"{_host()}-{os.getpid()}-{os.urandom(4).hex()}"
         self._number = 0
@@ -125,17 +124,17 @@ class Journal:
                 self._commit.written()
 
     def mark(self) -> int | None:
-        """Return what `sync` has to be given to wait for the lines behind it; None where none is waited for.
+        """Return the mark with which `sync` waits for all later lines; None if `durability` asks for no wait.
 
-        It has to be taken before the lines are appended: a loss while they are written counts.
+        Take it before the lines are appended, because a loss while they are written counts.
         """
         return None if self._commit is None else self._commit.lost
 
     async def sync(self, mark: int | None) -> None:
-        """Wait until what was appended since `mark` survives what `durability` says.
+        """Wait until the lines since `mark` survive what `durability` promises.
 
         Raises:
-            AuditError: it may not; the message names the path and the cause.
+            AuditError: they may not survive it; the message names the path and the cause.
         """
         if self._commit is not None and mark is not None:
             await self._commit.wait(mark)
@@ -144,7 +143,7 @@ class Journal:
         """Return the keyed digest of `payload`: `hmac-sha256:` and 64 hex digits.
 
         Raises:
-            AuditError: when the audit's key cannot be read or made.
+            AuditError: the audit's key cannot be read or made.
         """
         key = self._key
         if key is None:
@@ -154,7 +153,7 @@ class Journal:
         return "hmac-sha256:" + keyed_digest(key, payload).hex()
 
     def close(self) -> None:
-        """Let the file go; calls that are still open count as unknown. A later record begins a new file."""
+        """Unlock the file, so that open calls count as unknown. A later record begins a new file."""
         with self._lock:
             self._release()
 
@@ -162,7 +161,7 @@ class Journal:
         self._release()
 
     def _ready(self) -> None:
-        """Have a file to write to."""
+        """Make sure that there is a file to write to."""
         if self._descriptor >= 0 and not (self._torn or (self._commit is not None and self._commit.broken)):
             now = monotonic()
             if now < self._look_at and self._size < ROTATE_BYTES:
@@ -175,22 +174,20 @@ class Journal:
         self._key = load_key(self._directory, self._key)
         self._chain = self._chain or journal_origin(audit_id(self._key), self._writer)
         number = self._number + 1
-        try:
-            name = file_name(self._writer, number)
+        name = file_name(self._writer, number)
+        with audit_errors("write the audit at", journal):
             descriptor = _create_held(journal, name)
             path = os.path.join(journal, name)
-        except OSError as error:
-            raise failure("write the audit at", journal, error) from error
         self._release()
         if self._commit is not None:
             self._commit.use(descriptor)
         self._path = path
-        # Last, for an interrupt. A file that could not be made has no number: a gap would look like a loss.
+        # Last, in case of an interrupt. A file that was not made takes no number: a gap looks like a loss.
         self._number, self._descriptor, self._torn, self._size = number, descriptor, False, 0
         self._have_sealed(journal)
 
     def _is_in_place(self) -> bool:
-        """Return whether the path still leads to the file that is written to, which may have moved."""
+        """Return whether the path still leads to the open file."""
         try:
             there = os.stat(self._path, follow_symlinks=False)
         except OSError:  # it was moved or removed, or its directory was
@@ -198,7 +195,7 @@ class Journal:
         return os.path.samestat(there, os.fstat(self._descriptor))
 
     def _have_sealed(self, journal: Path) -> None:
-        """Have complete files sealed at a new file, where that is worth starting a process."""
+        """Start a sealing at a new file, if enough files are complete."""
         now = monotonic()
         late = self._rotate_at and now >= self._rotate_at
         if (
@@ -212,11 +209,11 @@ class Journal:
         self._rotate_at = now + ROTATE_S
 
     def _take_back(self) -> None:
-        """Cut off what was written of a line that could not be written whole."""
+        """Cut off the part of a line that was written before an error."""
         try:
             os.ftruncate(self._descriptor, self._size)
         except OSError:
-            self._torn = True  # nothing may follow the fragment; readers skip it
+            self._torn = True  # no line may follow the fragment, which readers skip
 
     def _release(self) -> None:
         if (descriptor := self._descriptor) < 0:
@@ -226,12 +223,12 @@ class Journal:
             os.close(descriptor)
             return
         with self._commit.lock:
-            self._commit.let_go += (descriptor,)  # and no call before the next line, for an interrupt
+            self._commit.let_go += (descriptor,)  # with no call before the next line, for an interrupt
             self._descriptor = -1
             self._commit.gave_up(descriptor)
 
     def _forget_parent(self) -> None:
-        """Close our copy of the parent's files after a fork, or their locks would outlive the parent."""
+        """Close the copies of the parent's files after a fork, or their locks would outlive the parent."""
         if self._commit is not None:
             self._commit.forget()
             self._commit = None
@@ -240,7 +237,7 @@ class Journal:
 
 
 def _create_held(journal: Path, name: str) -> int:
-    """Make a new file that is locked before it has its name; returns its descriptor."""
+    """Make a new file that is locked before it has its name, and return its descriptor."""
     draft = f".{name}.new"
     descriptor = files.create_file(journal, draft)
     try:

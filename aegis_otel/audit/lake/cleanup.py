@@ -1,4 +1,4 @@
-"""What sealings leave behind: files of a seal that was never finished, and files no longer needed."""
+"""Removes what sealings leave behind: the files of an unfinished seal, and obsolete files."""
 
 from __future__ import annotations
 
@@ -15,35 +15,34 @@ from aegis_otel.audit.seals.seal_log import CARRIED_FILE, SEGMENT_FILE, SealLog,
 from aegis_otel.errors import AuditError
 
 GRACE = timedelta(seconds=60)
-"""So long a file is kept after the seal that made it obsolete: a query of before may still read it."""
+"""How long a file is kept after the seal that made it obsolete: an earlier query may still read it."""
 
 _DRAFT = re.compile(r"\.(carried-|_schema\.|[0-9]+-).*\.draft")
 
 
 def clear(directory: Path, log: SealLog) -> list[str]:
-    """Remove both; returns what should not be there and is left alone, a sentence for each.
+    """Remove unfinished and obsolete files; return what should not be there and was kept, a sentence each.
 
     Raises:
-        AuditError: they are no leftovers, but what is left of seals that were lost.
+        AuditError: files that no seal names have calls that are not elsewhere, so that seals were lost.
     """
     problems = _remove_unfinished(directory, log)
     return problems + _remove_obsolete(directory, log)
 
 
 def _remove_unfinished(directory: Path, log: SealLog) -> list[str]:
-    """Remove files of the next seal, which a crash left; where another seal is missing, say so.
+    """Remove the files of the next seal that a crash left, and report files of other seals.
 
-    That tag is also that of a seal whose line was lost: so nothing is removed that is not elsewhere too.
+    A seal whose line was lost had the same tag as the next one. So a file is only removed if its calls are
+    elsewhere too.
     """
     problems: list[str] = []
     unfinished: list[str] = []
-    seals = len(log.seals)
-    journals = _listed(directory, JOURNAL)
-    lake = [name for folder in _listed(directory, LAKE) for name in _listed(directory, folder)]
-    lake += _listed(directory, LAKE)
+    folders = _listed(directory, LAKE)
+    lake = [*folders, *(name for folder in folders for name in _listed(directory, folder))]
     for part, pattern, known, names in (
         (LAKE, SEGMENT_FILE, log.segments, lake),
-        (JOURNAL, CARRIED_FILE, seals, journals),
+        (JOURNAL, CARRIED_FILE, len(log.seals), _listed(directory, JOURNAL)),
     ):
         for name in names:
             match = pattern.fullmatch(name.removeprefix(f"{part}/"))
@@ -74,7 +73,7 @@ def _remove_unfinished(directory: Path, log: SealLog) -> list[str]:
 
 
 def _listed(directory: Path, folder: str) -> list[str]:
-    """Return what is in a folder, by its name below the audit directory; nothing where it is no folder."""
+    """Return the names in a folder, with the folder's; empty if it is not a folder."""
     try:
         os.close(files.open_folder(directory, folder))
         return [f"{folder}/{name}" for name in os.listdir(directory / folder)]
@@ -83,6 +82,7 @@ def _listed(directory: Path, folder: str) -> list[str]:
 
 
 def _remove_obsolete(directory: Path, log: SealLog) -> list[str]:
+    """Remove replaced segments and sealed journal files, but for files that have changed since."""
     problems = []
     names = {segment.segment: segment.file for seal in log.seals for segment in seal.segments}
     before = datetime.now(UTC) - GRACE

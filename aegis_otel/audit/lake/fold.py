@@ -1,14 +1,15 @@
-"""Lines of the journal as rows of the audit, in SQL: what the live view and the sealer have in common.
+"""SQL that folds lines of the journal into rows of the audit, for the live view and the sealer.
 
-The row of a call is the fold of its lines: of each column the last value, of `timestamp` the first. Lines are
-ordered by what they say, then by their time, also across writers: a second process may take over a call after
-an approval. Their place in a file has no part in it, for to number lines one thread would have to read all.
+The row of a call has the last value of each column in the call's lines, and the first `timestamp`. Lines are
+ordered by stage, then by time, also across writers: a second process may take over a call after an approval.
+Their place in a file does not count, because one thread would have to read all lines to number them.
 """
 
 from __future__ import annotations
 
 import glob
 import json
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -17,9 +18,9 @@ from aegis_otel.audit.record import COLUMNS, Column
 from aegis_otel.audit.seals.hash_chain import whole_lines
 
 _LONGEST_LINE = 16 << 20
-"""DuckDB's own bound on a line in bytes; raised where a file is larger, and so a line could be."""
+"""DuckDB's default bound on a line in bytes; raised where a file, and so perhaps a line, is larger."""
 
-# Read as text and cast where they are shown, so that a value of the wrong kind costs its cell, not its line.
+# These are read as text and cast where they are shown, so that a wrong value costs its cell and not its line.
 _AS_TEXT = ("JSON", "TIMESTAMPTZ")
 _STAGES = ("decided", "resolved", "completed")
 
@@ -27,20 +28,19 @@ _MEMBERS = {"stage": "VARCHAR", "writer": "VARCHAR"} | {
     column.name: "VARCHAR" if column.sql_type in _AS_TEXT else column.sql_type for column in COLUMNS
 }
 
-# A line is read as one column of this type. With a column for each member, or without a name for the type,
-# DuckDB would parse thirty names of types for every file of every query.
+# A line is read as one column of this named type. Otherwise DuckDB would parse thirty type names for every
+# file of every query.
 _LINE_TYPE = "memory.main.journal_line"
 
 _STRUCT = f"STRUCT({', '.join(f'{name} {sql_type}' for name, sql_type in _MEMBERS.items())})"
 
 DECLARE = f"CREATE TYPE {_LINE_TYPE} AS {_STRUCT}"
-"""To be executed once on an in-memory connection that `lines` is used on."""
+"""Declares the type that the queries of `lines` need; run it once on an in-memory connection."""
 
-# In a rank a moment has 60 bits, in microseconds since before the year 1; one that is not known comes last.
+# A rank has 60 bits for the moment, in microseconds since before the year 1; an unknown moment comes last.
 _ANCIENT = 1 << 57
 _NEVER = 1 << 59
 
-# Of an empty list of files DuckDB makes a relation without our columns: hence the empty file at its head.
 _LINES = """
 SELECT line, line.decision_id AS decision_id, filename, parse_filename(filename) AS file,
     CASE WHEN try_cast(line."timestamp" AS TIMESTAMPTZ) BETWEEN '0001-01-01 00:00:00+00' AND
@@ -51,6 +51,7 @@ SELECT line, line.decision_id AS decision_id, filename, parse_filename(filename)
     line.decision_id <> '' AND step IS NOT NULL AS readable
 FROM {source}
 """
+# The list begins with an empty file: from an empty list DuckDB would make a relation without our columns.
 _FILES = """
 read_json({files}, allow_empty = true, filename = true, ignore_errors = true,
     format = 'newline_delimited', records = 'false', columns = {{'line': '{line_type}'}},
@@ -73,9 +74,9 @@ def lines(files: Iterable[str], largest: int, closed: Iterable[str] = ("",)) -> 
     """Return a query for the lines of journal files.
 
     Args:
-        files: Paths, or patterns of such.
-        largest: Bytes of the largest of them.
-        closed: Paths that are not to be opened though they match.
+        files: Paths, or patterns of paths.
+        largest: The bytes of the largest file.
+        closed: Paths that are not opened though a pattern matches them.
     """
     return _of_source(
         _FILES.format(
@@ -87,12 +88,11 @@ def lines(files: Iterable[str], largest: int, closed: Iterable[str] = ("",)) -> 
     )
 
 
-def lines_of_content(path: Path, content: bytes) -> str:
-    """Return a query for the lines of a file whose last one is torn, and for one more that is no record.
+def content_lines(path: Path, content: bytes) -> str:
+    """Return a query for the lines of a file whose last line is torn, and for one more that is no record.
 
     Args:
-        path: The file's.
-        content: What is whole of it.
+        content: The whole lines of the file.
     """
     texts = ["''"]
     for line in whole_lines(content):
@@ -115,15 +115,15 @@ def _of_source(source: str) -> str:
 
 
 def without_type(sql: str) -> str:
-    """Return the same query, which needs no type to be there."""
+    """Return the same query without the named type, so that it runs on any connection."""
     return sql.replace(literal(_LINE_TYPE), literal(_STRUCT))
 
 
 def rows(source: str) -> str:
     """Return a query for the rows that the readable lines of a relation fold to.
 
-    Beside the columns of the audit it has `writer`, the last of the call's, and `begun`, whether its first
-    line is among them.
+    Beside the columns of the audit it has `writer`, the call's last one, and `begun`, whether the call's
+    first line is there.
     """
     columns = ", ".join(f"{folded(column.name)} AS {quoted(column.name)}" for column in COLUMNS)
     return (
@@ -133,7 +133,7 @@ def rows(source: str) -> str:
 
 
 def folded(name: str) -> str:
-    """Return what a column of the lines of a call folds to."""
+    """Return the SQL aggregate that folds a column of the lines of a call."""
     if name == "decision_id":
         return name
     return "arg_min(moment, rank)" if name == "timestamp" else f"arg_max(line.{name}, rank)"  # not null
@@ -150,22 +150,14 @@ CASE WHEN coalesce({{schema_version}}, 1) >= 3 THEN NULL
     WHEN {{human_decision}} = 'denied' OR {{result_status}} = 'denied' THEN 'denied'
     WHEN {{human_decision}} = 'approved' THEN 'approved' ELSE 'allowed' END
 """
-_DERIVED_FROM = (
-    "schema_version",
-    "result_status",
-    "result_error",
-    "reason",
-    "mode",
-    "approval",
-    "human_decision",
-)
+_DERIVED_FROM = re.findall(r"\{(\w+)\}", _DERIVED)
 
 
 def outcome(value: Callable[[str], str]) -> str:
-    """Return an SQL expression for the outcome of a call, derived where its lines are of a version before 3.
+    """Return an SQL expression for the outcome of a call, derived if its lines are of a version before 3.
 
     Args:
-        value: Gives the expression for a column of the row.
+        value: Returns the SQL expression for a column of the row, by its name.
     """
     derived = _DERIVED.format(**{name: value(name) for name in _DERIVED_FROM})
     return f"coalesce({value('outcome')}, {derived})"
@@ -175,27 +167,23 @@ def shown(column: Column, value: Callable[[str], str], gone: str) -> str:
     """Return an SQL expression for a column of a row as the audit shows it.
 
     Args:
-        column: The column.
-        value: Gives the expression that a column folds to.
-        gone: A condition which says that the last writer of the call has ended.
+        value: Returns the SQL expression for a column of the folded row, by its name.
+        gone: An SQL condition for calls whose last writer has ended.
     """
     if column.name == "outcome":
         return outcome(value)
-    return _shown(column, value(column.name), gone)
-
-
-def _shown(column: Column, value: str, gone: str) -> str:
+    folded = value(column.name)
     if column.sql_type == "DOUBLE":
-        return f"CASE WHEN isfinite({value}) THEN {value} END"
+        return f"CASE WHEN isfinite({folded}) THEN {folded} END"
     if column.name == "result_status":
-        return f"CASE WHEN {value} = 'open' AND {gone} THEN 'unknown' ELSE {value} END"
+        return f"CASE WHEN {folded} = 'open' AND {gone} THEN 'unknown' ELSE {folded} END"
     if column.sql_type == "JSON":
-        return f"coalesce(try_cast({value} AS JSON), to_json({value}))"
-    return value
+        return f"coalesce(try_cast({folded} AS JSON), to_json({folded}))"
+    return folded
 
 
 def literals(files: Iterable[Path]) -> str:
-    """Return an SQL list of paths, of which no part is taken for a pattern."""
+    """Return an SQL list of paths, in which no path is taken for a pattern."""
     return "[" + ", ".join(literal(glob.escape(str(file))) for file in files) + "]"
 
 

@@ -1,4 +1,4 @@
-"""What of an audit is sealed, and which of its files are not to be opened. Does not need DuckDB."""
+"""What is sealed in an audit, and which of its files must not be opened. Does not need DuckDB."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from typing import NamedTuple
 from aegis_otel.audit.files import NotAFile
 from aegis_otel.audit.journal.files import is_text, journal_files
 from aegis_otel.audit.keys import audit_id, read_key
-from aegis_otel.audit.location import JOURNAL, LAKE, MIRROR, failure
+from aegis_otel.audit.location import JOURNAL, LAKE, MIRROR, audit_errors
 from aegis_otel.audit.seals.hash_chain import seals_origin
 from aegis_otel.audit.seals.seal_log import (
     AUDIT_ID,
     SEGMENT_FILE,
     VERSION,
-    Seal,
     Segment,
     live_segments,
     read_seals,
@@ -26,40 +25,40 @@ from aegis_otel.audit.seals.seal_log import (
 from aegis_otel.errors import AuditError
 
 SETTLED = timedelta(seconds=1)
-"""A seal of so long ago counts for every query that begins now: see `audit.query.connection`."""
+"""The age of a seal from which on it counts for every new query: see `audit.query.connection`."""
 PATTERN = "date=[0-9]*/[0-9]*-*.parquet"
-"""What segments match below `lake/`, and drafts do not."""
+"""Matches segments below `lake/`, and no drafts."""
 SCHEMA = "_schema.parquet"
-"""The file that stands first in every list of segments, because DuckDB opens the first one for the columns.
+"""The first file in every list of segments, because DuckDB takes the columns from the first one.
 
-Were that a segment, a damaged or an older one would hide all others. It buys no time: over a million rows in
-30 and in 365 segments, queries took the same processor time with it and without. Its rows are nulls of
-segment 0, which does not exist, and nobody reads them."""
+A damaged or older segment in its place would hide all others. It saves no time: over a million rows in 30 and
+in 365 segments, queries took the same processor time with it and without. Its rows are nulls of segment 0,
+which does not exist, and nobody reads them."""
 
 
 class Lake(NamedTuple):
     """The sealed part of an audit, as it was found."""
 
     segments: list[Segment]
-    """Those that can be read, in the order of their numbers."""
+    """The segments that can be read, by number."""
     closed: list[str]
-    """Files below `lake/` and `journal/` that no query of later reads: damaged, foreign, or obsolete, and
-    thus perhaps about to be removed."""
+    """The files below `lake/` and `journal/` that no later query reads: they are damaged or foreign, or
+    obsolete and perhaps about to be removed."""
     problems: list[str]
-    """What is missing, damaged or foreign, a sentence for each."""
+    """What is missing, damaged or foreign, a sentence each."""
     older: bool
-    """Whether a segment was sealed by an older version, and so may lack columns."""
+    """Whether an older version sealed one of the segments, which may lack columns."""
     began_older: bool
-    """Whether an older version has ever sealed here, so that rows may lack values."""
+    """Whether an older version ever sealed here, so that rows may lack values."""
 
 
 def scan_lake(directory: Path) -> Lake:
-    """See what is sealed and whether it is there, by names and sizes; nothing is read but the seals.
+    """Find what is sealed and whether it is there, by names and sizes; only the seals are read.
 
     Raises:
         AuditError: the seals or the directory cannot be read, or are of a newer version.
     """
-    seals = read_seals(directory)  # before the files: so what is sealed meanwhile is not taken for missing
+    seals = read_seals(directory)  # before the files, or those of a seal made meanwhile would seem missing
     found = _sizes(directory / LAKE)
     live = live_segments(seals)
     named = {segment.file: segment for seal in seals for segment in seal.segments}
@@ -77,7 +76,13 @@ def scan_lake(directory: Path) -> Lake:
             problems.append(f"`{LAKE}/{file}` belongs to no seal and is not read")
             closed.append(f"{LAKE}/{file}")
     if (directory / JOURNAL).is_dir():  # a mirror has none
-        problems += _missing_carried(directory, seals)
+        done = {file.file for seal in seals for file in seal.journals}
+        carried = [seal.carried for seal in seals if seal.carried and seal.carried.file not in done]
+        problems += [
+            f"the journal file `{each.file}` with {each.lines} lines of calls that had not ended is missing"
+            for each in carried
+            if not os.path.lexists(directory / JOURNAL / each.file)
+        ]
     readable = [segment for segment in live if found.get(segment.file) == segment.bytes]
     before = datetime.now(UTC) - SETTLED
     settled = [seal for seal in seals if datetime.fromisoformat(seal.sealed_at) < before]
@@ -93,22 +98,20 @@ def scan_lake(directory: Path) -> Lake:
 
 
 def find_mirrors(directory: Path) -> list[Path]:
-    """Return the sealed parts of other audits that were fetched, each a folder with the id of its audit.
+    """Return the folders with the sealed parts of other audits that were fetched.
 
-    Readers and verification take them from here. One with the id of this very audit is none: its rows are
-    here already, and would be shown twice.
+    A folder is named by the id of its audit. One with the id of this audit is left out: its rows are here
+    already, and would be shown twice.
 
     Raises:
-        AuditError: they cannot be listed, or something else stands in the place of a folder.
+        AuditError: the folders cannot be listed, or something else has the name of one.
     """
-    try:
+    with audit_errors("read the audit at", directory / MIRROR):
+        if not os.path.lexists(directory / MIRROR):
+            return []
         names = sorted(os.listdir(directory / MIRROR))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise failure("read the audit at", directory / MIRROR, error) from error
     own = None
-    with suppress(AuditError, OSError):  # whoever uses the key says what is wrong with it
+    with suppress(OSError):  # whoever uses the key reports what is wrong with it
         own = audit_id(read_key(directory))
     mirrors = [directory / MIRROR / name for name in names if AUDIT_ID.fullmatch(name) and name != own]
     for path in (directory / MIRROR, *mirrors):
@@ -118,8 +121,8 @@ def find_mirrors(directory: Path) -> list[Path]:
 
 
 def _is_next(directory: Path, file: str, tag: str) -> bool:
-    """Return whether a file is of a seal that is being made, or was made since, by the tag in its name."""
-    seals = read_seals(directory)  # again: what was there before is named by them, or follows the last
+    """Return whether a file is of a seal that is being made, or was just made, by the tag in its name."""
+    seals = read_seals(directory)
     if any(each.file == file for seal in seals for each in seal.segments):
         return True
     if seals:
@@ -127,30 +130,20 @@ def _is_next(directory: Path, file: str, tag: str) -> bool:
     else:
         try:
             head = seals_origin(audit_id(read_key(directory)))
-        except (AuditError, OSError):
-            return True  # nothing tells what the first seal follows
+        except OSError:
+            return True  # nobody knows what the first seal follows
     return head.startswith(tag) or not os.path.lexists(directory / LAKE / file)
 
 
-def _missing_carried(directory: Path, seals: list[Seal]) -> list[str]:
-    covered = {file.file for seal in seals for file in seal.journals}
-    carried = [seal.carried for seal in seals if seal.carried is not None]
-    return [
-        f"the journal file `{each.file}` with {each.lines} lines of calls that had not ended is missing"
-        for each in carried
-        if each.file not in covered and not os.path.lexists(directory / JOURNAL / each.file)
-    ]
-
-
 def _sizes(lake: Path) -> dict[str, int]:
-    """Return the bytes of each file that matches `PATTERN`; -1 for no regular file, or one below a link."""
+    """Return the bytes of each file that matches `PATTERN`; -1 if it is not regular, or below a link."""
     sizes = {}
     folders: dict[Path, bool] = {}
-    try:
+    with audit_errors("read the audit at", lake):
         if lake.is_symlink():
             raise NotAFile(lake, "a symbolic link")
         for path in lake.glob(PATTERN):
-            if not is_text(str(path.relative_to(lake))):  # no segment, and verification names it
+            if not is_text(str(path.relative_to(lake))):  # not a segment; verification reports it
                 continue
             try:
                 state = path.lstat()
@@ -158,7 +151,5 @@ def _sizes(lake: Path) -> dict[str, int]:
             except FileNotFoundError:  # just replaced
                 continue
             size = state.st_size if stat.S_ISREG(state.st_mode) and inside else -1
-            sizes[str(path.relative_to(lake)).replace(os.sep, "/")] = size
-    except OSError as error:
-        raise failure("read the audit at", lake, error) from error
+            sizes[f"{path.parent.name}/{path.name}"] = size
     return sizes

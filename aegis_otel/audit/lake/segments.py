@@ -1,4 +1,4 @@
-"""Segments: lines of journal files folded into Parquet by DuckDB, and digests of the rows.
+"""Segments: DuckDB folds the lines of journal files into rows, and writes a Parquet file a day.
 
 A segment has the rows of one day, sorted by `timestamp` and `decision_id`: the columns of the audit, and last
 `segment`, the number of the segment that the row was first sealed in. A row keeps that number when segments
@@ -10,10 +10,10 @@ would save most of the 4 ms, and make every merge and every retention thirty tim
 The digest of a row is the SHA-256 of its columns that are not null, in their order, each as
 `<place>=<length>:<value>` in UTF-8. The place counts from 0, the length is the bytes of the value. A time is
 its microseconds since 1970, a `DOUBLE` the digits of its 64 bits. The digest of a segment's new rows is the
-SHA-256 of their sorted digests in hexadecimal, one behind the other. It costs 3 % of the processor time of a
+SHA-256 of their sorted digests in hexadecimal, one after the other. It costs 3 % of the processor time of a
 sealing of 5,000 calls. A row that was amended is digested as it was before: its status was `unknown`, and the
 seal has the other three columns. Segments of earlier versions have no digest: their rows count as new in the
-first segment with one that they are merged into, and nothing proves that step.
+first segment with a digest that they are merged into, and nothing proves that step.
 """
 
 from __future__ import annotations
@@ -22,59 +22,54 @@ import glob
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
+
+from msgspec import structs
 
 from aegis_otel.audit.journal.files import largest_of, torn_files
 from aegis_otel.audit.lake.engine import duckdb
-from aegis_otel.audit.lake.fold import (
-    DECLARE,
-    lines,
-    lines_of_content,
-    literal,
-    literals,
-    quoted,
-    rows,
-    shown,
-)
+from aegis_otel.audit.lake.fold import DECLARE, content_lines, lines, literal, literals, quoted, rows, shown
 from aegis_otel.audit.lake.scan import SCHEMA
 from aegis_otel.audit.record import COLUMNS, SCHEMA_VERSION, Column
-from aegis_otel.audit.seals.seal_log import Amended
+from aegis_otel.audit.seals.seal_log import Amended, Segment
 
 OUTCOME = ("result_status", "result_error", "error_type", "duration_s")
 """The columns in which a row that was sealed with an unknown outcome may change afterwards."""
 BEFORE = OUTCOME[1:]
-"""Those of which a seal that changes them says what they were: the status was `unknown`."""
+"""Those whose earlier value is in the seal that changes them; the earlier status was `unknown`."""
 
 
 def row_digest(values: Mapping[str, str] = {}) -> str:
     """Return an SQL expression for the digest of a row.
 
-    It is of the columns that are not null, so a column that is added later changes no digest.
+    It covers the columns that are not null, so a column that is added later changes no digest.
 
     Args:
-        values: Expressions to take for some columns in place of what the row has.
+        values: SQL expressions in place of some columns, by name.
     """
     parts = (_part(n, each, values.get(each.name, quoted(each.name))) for n, each in enumerate(COLUMNS))
     return f"sha256(concat({', '.join(parts)}))"
 
 
 def digest_of(rows: str) -> str:
-    """Return an SQL aggregate for the digest of rows: that of their sorted digests.
+    """Return an SQL aggregate for the digest of rows, which covers their sorted digests.
 
     A sum of digests would need no number of a segment, but a short one can be forged by rows made to fit.
 
     Args:
-        rows: The expression that has the digest of each row.
+        rows: An SQL expression for the digest of each row.
     """
     return f"sha256(coalesce(string_agg({rows}, '' ORDER BY {rows}), ''))"
 
 
 def _part(number: int, column: Column, value: str) -> str:
-    """Return SQL for a column's place, the length of its value, and the value: no two rows have one text."""
+    """Return SQL for a column's place, the length of its value, and the value: each row has another text."""
     if column.sql_type == "TIMESTAMPTZ":
         text = f"epoch_us({value})::VARCHAR"
     elif column.sql_type == "DOUBLE":
-        text = f"({value})::DOUBLE::BIT::VARCHAR"  # its bits: how a number is spelled may change
+        text = (
+            f"({value})::DOUBLE::BIT::VARCHAR"  # the bits, because DuckDB may spell a number in another way
+        )
     else:
         text = value if column.sql_type == "VARCHAR" else f"({value})::VARCHAR"
     return f"'{number}=' || strlen({text}) || ':' || {text}"
@@ -86,6 +81,7 @@ ROW_GROUP = 24_576
 _NAMES = ", ".join(quoted(column.name) for column in COLUMNS)
 _NAMED = {"TIMESTAMPTZ": "TIMESTAMP WITH TIME ZONE"}
 _TYPES = [(column.name, column.sql_type) for column in COLUMNS] + [("segment", "BIGINT")]
+_UNSEALED = "FROM call WHERE decision_id NOT IN (SELECT decision_id FROM known)"
 _WAS = ", ".join(f"was_{name}" for name in BEFORE)
 _EMPTY = ", ".join(f"NULL::{sql_type} AS {quoted(name)}" for name, sql_type in _TYPES)
 
@@ -100,11 +96,8 @@ WHERE decision_id NOT IN (SELECT decision_id FROM elsewhere)
         OR (result_status = 'open' AND writer NOT IN (SELECT writer FROM alive)))
 """
 
-# The rows of a day that no segment has yet, and those of segments.
-_NEW = f"""
-SELECT {_NAMES}, {{number}}::BIGINT AS segment FROM call
-WHERE day = {{day}} AND decision_id NOT IN (SELECT decision_id FROM known)
-"""  # noqa: S608
+# The rows of a day that no segment has yet, and the rows of segments.
+_NEW = f"SELECT {_NAMES}, {{number}}::BIGINT AS segment {_UNSEALED} AND day = {{day}}"
 _SEALED = f"""
 SELECT {_NAMES}, {{segment}}::BIGINT AS segment FROM (
     SELECT {_EMPTY} WHERE false
@@ -113,7 +106,7 @@ SELECT {_NAMES}, {{segment}}::BIGINT AS segment FROM (
 )
 """  # noqa: S608
 
-# What came for a call after it was sealed as unknown says what became of it, and nothing else.
+# Lines that came after a call was sealed as unknown change its outcome, and nothing else.
 _AMENDED = f"""
 SELECT {
     ", ".join(
@@ -144,32 +137,6 @@ GROUP BY ALL
 """
 
 
-class Late(NamedTuple):
-    """Lines that say what became of a call that was sealed as unknown."""
-
-    decision_id: str
-    origin: int
-    """The segment that the row was first sealed in."""
-    lines: list[list[str]]
-    """The writer and the file of each."""
-    segments: list[int]
-    """Those that the row is in; one, but for what was put there."""
-
-
-class Written(NamedTuple):
-    """What a new segment has."""
-
-    rows: int
-    first: str | None
-    """Timestamps of the oldest and the newest row, ISO 8601 in UTC."""
-    last: str | None
-    new: int
-    """Rows that are under its own number."""
-    digest: str
-    """That of these rows."""
-    amended: list[Amended]
-
-
 class SegmentBuilder:
     """The calls of some complete journal files, in an in-memory DuckDB, on their way into segments."""
 
@@ -183,10 +150,11 @@ class SegmentBuilder:
     ) -> None:
         """
         Args:
-            files: Complete journal files, in copies that nobody changes.
-            elsewhere: All others: a call with a line in one of them is not sealed.
-            alive: Writers that may still end what they left open.
-            lake: The segments there are, by their numbers.
+            connection: As `opened` opens it.
+            files: Copies of the complete journal files, which nobody changes.
+            elsewhere: All other journal files: a call with a line in one of them is not sealed.
+            alive: The writers that may still end their open calls.
+            lake: The segments, by number.
         """
         self._db = connection
         execute = connection.execute
@@ -203,7 +171,7 @@ class SegmentBuilder:
         )
         execute("CREATE TABLE amending (decision_id VARCHAR)")
         self.unreadable: list[int] = []
-        """Numbers of the segments that are no Parquet any more; nothing is known of their calls."""
+        """The numbers of the segments that are not Parquet any more; nothing is known of their calls."""
         try:
             self._find_known(list(lake.values()))
         except duckdb.Error:
@@ -223,61 +191,65 @@ class SegmentBuilder:
                 "WHERE decision_id IN (SELECT decision_id FROM call)"
             )
 
+    def _values(self, sql: str, *parameters: object) -> set[Any]:
+        """Return the values of a query's one column."""
+        return {value for (value,) in self._db.execute(sql, list(parameters)).fetchall()}
+
     def relied_on(self) -> set[int]:
         """Return the numbers of the segments that have a row of a call which is to be sealed."""
-        return {number for (number,) in self._db.execute("SELECT DISTINCT segment FROM known").fetchall()}
+        return self._values("SELECT DISTINCT segment FROM known")
 
     def reread(self, number: int, copy: Path) -> None:
-        """Take what is known of calls from a copy of a segment, and not from the segment, as it was read."""
+        """Take what a segment says of calls from a copy of it, and no longer from the segment itself."""
         self._db.execute("DELETE FROM known WHERE segment = ?", [number])
         self._find_known([copy])
 
     def readable(self) -> dict[str, int]:
-        """Return how many lines of each file are records, by its name."""
-        found = self._db.execute("SELECT file, count(*) FROM line WHERE readable GROUP BY ALL").fetchall()
-        return dict(found)
+        """Return the number of lines that are records, for each journal file by name."""
+        sql = "SELECT file, count(*) FROM line WHERE readable GROUP BY ALL"
+        return dict(self._db.execute(sql).fetchall())
 
     def ended(self, changed: Iterable[int]) -> set[str]:
-        """Return the calls that are sealed: not those of segments that are left as they are."""
-        sql = (
+        """Return the calls that are sealed, without those in `changed` segments, which stay as they are."""
+        return self._values(
             "SELECT decision_id FROM call WHERE decision_id NOT IN "
-            "(SELECT decision_id FROM known WHERE segment IN (SELECT unnest(?::BIGINT[])))"
+            "(SELECT decision_id FROM known WHERE segment IN (SELECT unnest(?::BIGINT[])))",
+            list(changed),
         )
-        return {row for (row,) in self._db.execute(sql, [list(changed)]).fetchall()}
 
     def unknown(self) -> int:
-        """Return how many of the calls that were not sealed before nobody will ever end."""
-        sql = (
-            "SELECT count(*) FROM call "
-            "WHERE result_status = 'unknown' AND decision_id NOT IN (SELECT decision_id FROM known)"
-        )
-        ((count,),) = self._db.execute(sql).fetchall()
-        return int(count)
+        """Return the number of newly sealed calls whose outcome nobody knows."""
+        return len(self._values(f"SELECT decision_id {_UNSEALED} AND result_status = 'unknown'"))
 
     def days(self) -> set[str]:
-        """Return the days of which there are new rows."""
-        sql = "SELECT DISTINCT day FROM call WHERE decision_id NOT IN (SELECT decision_id FROM known)"
-        return {day for (day,) in self._db.execute(sql).fetchall()}
+        """Return the days that have new rows."""
+        return self._values(f"SELECT DISTINCT day {_UNSEALED}")
 
-    def late(self) -> list[Late]:
-        """Return what came for calls that were sealed as unknown."""
-        return [Late(*row) for row in self._db.execute(_LATE).fetchall()]
+    def late(self) -> list[tuple[str, int, list[list[str]], list[int]]]:
+        """Return the calls that were sealed with an unknown outcome, and whose end later lines state.
+
+        Returns:
+            For each call its decision, the segment that its row was first sealed in, the writer and the file
+            of each line, and the segments with the row: one, unless somebody planted another.
+        """
+        return self._db.execute(_LATE).fetchall()
 
     def amend(self, calls: Iterable[str]) -> None:
-        """Say which of the calls that `late` found are given their outcome."""
+        """Choose the calls of `late` that get their outcome."""
         self._db.execute("INSERT INTO amending SELECT unnest(?::VARCHAR[])", [list(calls)])
 
     def amended(self) -> set[int]:
-        """Return the numbers of the segments with a row that is given its outcome."""
-        sql = "SELECT DISTINCT segment FROM known WHERE decision_id IN (SELECT decision_id FROM amending)"
-        return {number for (number,) in self._db.execute(sql).fetchall()}
+        """Return the numbers of the segments with a row that gets its outcome."""
+        return self._values(
+            "SELECT DISTINCT segment FROM known WHERE decision_id IN (SELECT decision_id FROM amending)"
+        )
 
     def has_schema(self, lake: Path) -> bool:
         """Return whether the lake's `SCHEMA` has the columns of this version."""
         return schema_version(self._db, lake) == SCHEMA_VERSION
 
     def write_schema(self, draft: Path) -> None:
-        """Write the columns of a segment, with as many rows of nulls as a large one has, to `draft`."""
+        """Write a file with the columns of a segment, and with as many rows of nulls as a large one has."""
         self._db.execute(
             f"COPY (SELECT {_NAMES}, 0::BIGINT AS segment "  # noqa: S608
             "FROM range(100_000) LEFT JOIN call ON false) "
@@ -285,14 +257,20 @@ class SegmentBuilder:
         )
 
     def write(
-        self, draft: Path, day: str, number: int, replaced: Mapping[Path, bool], metadata: dict[str, str]
-    ) -> Written:
+        self, draft: Path, segment: Segment, replaced: Mapping[Path, bool], metadata: dict[str, str]
+    ) -> tuple[Segment, list[Amended]]:
         """Write a day's new rows, and those of the segments that it replaces, to a file that exists.
 
         Args:
-            replaced: Segments, and whether there is a digest of their rows. These then keep their number;
-                others count as new, and have a digest from now on.
+            segment: The new segment, with its number and its final name.
+            replaced: The replaced segments, and whether a seal has a digest of their rows. Such rows keep
+                their number; others count as new, and have a digest from now on.
+            metadata: The key-value metadata of the Parquet file.
+
+        Returns:
+            The segment, but for the size and the digest of its file, and the rows that got their outcome.
         """
+        number, day = segment.segment, segment.day
         new = _NEW.format(number=number, day=literal(day))
         older = [path for path, digested in replaced.items() if not digested]
         newer = [path for path, digested in replaced.items() if digested]
@@ -309,7 +287,7 @@ class SegmentBuilder:
             f"SELECT count(*), {time.format('min')}, {time.format('max')} "  # noqa: S608
             f"FROM read_parquet({literals([draft])}, hive_partitioning = false)"
         ).fetchall()
-        # Of the rows as they are here, and not as the file has them: others could have changed it by now.
+        # The digest covers the rows in memory: somebody could have changed the file by now.
         own = " UNION ALL ".join([new, *taken])
         ((added, digest),) = self._db.execute(
             f"SELECT count(*), {digest_of('row')} FROM (SELECT {row_digest()} AS row FROM ({own}))"  # noqa: S608
@@ -322,14 +300,15 @@ class SegmentBuilder:
                 "WHERE writer IS NOT NULL ORDER BY decision_id"
             ).fetchall()
         ]
-        return Written(count, first, last, added, digest, [Amended(*row) for row in found])
+        made = structs.replace(segment, rows=count, first=first, last=last, new=added, digest=digest)
+        return made, [Amended(*row) for row in found]
 
 
 def sealed_rows(files: Sequence[Path], segment: str = "segment") -> str:
     """Return a query for the rows of segments, with nulls for columns that they lack.
 
     Args:
-        segment: An expression for their number.
+        segment: An SQL expression for the number under which the rows are.
     """
     return _SEALED.format(segment=segment, files=literals(files))
 
@@ -338,7 +317,7 @@ def schema_version(connection: duckdb.DuckDBPyConnection, lake: Path) -> int | N
     """Return the version of the row whose columns the lake's `SCHEMA` has.
 
     Returns:
-        None if it is missing, unreadable, or has other columns: with those, rows would be lost or changed.
+        None if the file is missing or unreadable, or has other columns, which would lose or change rows.
     """
     path = lake / SCHEMA
     if path.is_symlink() or not path.is_file():
@@ -350,10 +329,10 @@ def schema_version(connection: duckdb.DuckDBPyConnection, lake: Path) -> int | N
 
 
 def columns_version(connection: duckdb.DuckDBPyConnection, path: Path) -> int | None:
-    """Return the version of the row that a file has exactly the columns of; None where it has others.
+    """Return the version of the row that has exactly the columns of a Parquet file; None if none has.
 
     Raises:
-        duckdb.Error: it is no Parquet.
+        duckdb.Error: the file is not Parquet.
     """
     sql = f"DESCRIBE SELECT * FROM read_parquet({literals([path])}, hive_partitioning = false)"  # noqa: S608
     found = [(name, sql_type) for name, sql_type, *_ in connection.execute(sql).fetchall()]
@@ -376,12 +355,12 @@ def is_segment(path: Path) -> bool:
 def held_elsewhere(
     unfinished: Sequence[Path], journals: Sequence[Path], segments: Sequence[Path]
 ) -> list[Path]:
-    """Return those of some files of a sealing of which every call is in other journal files or segments too.
+    """Return the unfinished files of which every call is in other journal files or segments too.
 
     Args:
         unfinished: Segments and carried files that no seal names.
-        journals: The other files of the journal.
-        segments: The other segments that count.
+        journals: The other journal files.
+        segments: The segments that seals name and did not replace.
     """
     safe = []
     with opened() as connection:
@@ -395,14 +374,12 @@ def held_elsewhere(
                 f"FROM read_parquet({literals(segments)}, hive_partitioning = false)"
             )
         for path in unfinished:
-            is_segment = path.suffix == ".parquet"
-            calls = (
-                f"read_parquet({literals([path])}, hive_partitioning = false)"
-                if is_segment
-                else f"({lines_of([path])})"
-            )
+            if path.suffix == ".parquet":
+                calls = f"read_parquet({literals([path])}, hive_partitioning = false)"
+            else:
+                calls = f"({lines_of([path])})"
             lost = f"SELECT count(*) FROM {calls} WHERE decision_id NOT IN (FROM known)"  # noqa: S608
-            with suppress(duckdb.Error):  # what cannot be read is not shown to be elsewhere
+            with suppress(duckdb.Error):  # a file that cannot be read may have other calls
                 if connection.execute(lost).fetchall() == [(0,)]:
                     safe.append(path)
     return safe
@@ -410,7 +387,7 @@ def held_elsewhere(
 
 @contextmanager
 def opened() -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open an empty DuckDB in memory that writes only the files that it is asked to write."""
+    """Open an empty DuckDB in memory, which writes no files but those of its COPY statements."""
     with duckdb.connect(":memory:") as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute("SET temp_directory = ''")
@@ -420,7 +397,7 @@ def opened() -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def lines_of(files: Sequence[Path]) -> str:
-    """Return a query for the lines of journal files, without what follows the last newline of a file."""
+    """Return a query for the whole lines of journal files."""
     torn = torn_files(files)
     whole = lines([glob.escape(str(file)) for file in files if file not in torn], largest_of(files))
-    return " UNION ALL ".join([whole, *(lines_of_content(path, torn[path]) for path in torn)])
+    return " UNION ALL ".join([whole, *(content_lines(path, torn[path]) for path in torn)])

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from aegis_otel.audit.answers.expiry import end_questions
+from aegis_otel.audit.answers.pending_calls import end_questions
 from aegis_otel.audit.findings import Proof
 from aegis_otel.audit.keys import audit_id, load_key
 from aegis_otel.audit.lake.cleanup import clear

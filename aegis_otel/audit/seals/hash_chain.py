@@ -28,47 +28,61 @@ _STATED = re.compile(rb',"chain":"([0-9a-f]{64})"\}\Z')
 
 
 def journal_origin(audit: str, writer: str) -> str:
-    """Return what the first line of a writer follows."""
-    return _hex(f"aegis journal {audit} {writer}".encode())
+    """Return the chain value that the first line of a writer follows."""
+    return sha256(f"aegis journal {audit} {writer}".encode()).hexdigest()
 
 
 def seals_origin(audit: str) -> str:
-    """Return what the first seal of an audit follows."""
-    return _hex(f"aegis seals {audit}".encode())
+    """Return the chain value that the first seal of an audit follows."""
+    return sha256(f"aegis seals {audit}".encode()).hexdigest()
 
 
 def link(previous: str, body: bytes) -> tuple[str, bytes]:
-    """Return the chain value of `body`, a JSON object that is not empty, and its whole line."""
+    """Return the chain value of `body`, a JSON object with at least one member, and its whole line."""
     value = sha256(previous.encode() + body).hexdigest()
     return value, body[:-1] + _LINKED % value.encode()
 
 
 def check(previous: str, line: bytes) -> str | None:
-    """Return the chain value of a line, without its newline; None if it does not follow `previous`."""
+    """Return the chain value of a line without its newline; None if the line does not follow `previous`."""
     value = sha256(previous.encode() + without_chain(line)).hexdigest()
     return value if line[-_TAIL:] == b"%b%b%b" % (_MARK, value.encode(), _END) else None
 
 
+def follow(content: bytes, previous: str, start: int = 0) -> Iterator[tuple[bytes, str | None]]:
+    """Yield each whole line of a file and the chain value after it.
+
+    The first line that does not follow the line before it comes with None and is the last one.
+
+    Args:
+        content: The file.
+        previous: The chain value before the first line.
+        start: The byte at which that line begins.
+    """
+    chain: str | None = previous
+    while chain is not None and (end := content.find(b"\n", start)) >= 0:
+        line = content[start:end]
+        chain = check(chain, line)
+        yield line, chain
+        start = end + 1
+
+
 def without_chain(line: bytes) -> bytes:
-    """Return what the chain value of a line is of."""
+    """Return the part of a line that its chain value is a digest of."""
     return line[:-_TAIL] + b"}"
 
 
 def stated(line: bytes) -> str | None:
-    """Return the chain value that a line says it has; None where it says none."""
+    """Return the chain value in a line, without checking it; None if the line has none."""
     match = _STATED.search(line)
     return match[1].decode() if match else None
 
 
 def whole_part(content: bytes) -> bytes:
-    """Return a file's content up to its last newline; what follows is a torn write, not a line."""
+    """Return a file's content up to its last newline; the rest is a torn write."""
     return content[: content.rfind(b"\n") + 1]
 
 
 def whole_lines(content: bytes) -> Iterator[bytes]:
     """Yield the whole lines of a file, without newlines."""
     yield from content.split(b"\n")[:-1]
-
-
-def _hex(text: bytes) -> str:
-    return sha256(text).hexdigest()

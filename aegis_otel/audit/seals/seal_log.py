@@ -11,15 +11,16 @@ import fcntl
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 
 from aegis_otel.audit import files
-from aegis_otel.audit.location import SEALS, failure
-from aegis_otel.audit.seals.hash_chain import check, link, seals_origin, whole_lines, whole_part
+from aegis_otel.audit.location import SEALS, audit_errors
+from aegis_otel.audit.record import MOMENT
+from aegis_otel.audit.seals.hash_chain import follow, link, seals_origin, whole_lines, whole_part
 from aegis_otel.audit.seals.signing import Signer
 from aegis_otel.errors import AuditError
 
@@ -27,21 +28,18 @@ VERSION = 3
 """The version of this format and of the table. A reader refuses a newer one rather than misread it."""
 
 TAG = 8
-"""The number of digits of the chain value before a seal that the names of its files carry. They tell a file
-of a seal that was never finished from one of a seal that `seals.jsonl` has lost."""
+"""The number of digits of the previous chain value that the names of a seal's files have. They distinguish a
+file of an unfinished seal from a file of a seal that `seals.jsonl` has lost."""
 
-# What names may stand in a seal. They are opened, sent and removed by these names, so nothing else is
-# accepted.
+# The names that a seal may have. Files are opened, sent and removed by them, so nothing else is accepted.
 SEGMENT_FILE = re.compile(r"date=[0-9]{4}-[0-9]{2}-[0-9]{2}/([0-9]{8,18})-([0-9a-f]{8})\.parquet", re.ASCII)
 CARRIED_FILE = re.compile(r"carried-([0-9]{8,18})-([0-9a-f]{8})\.jsonl", re.ASCII)
 JOURNAL_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,100}-[0-9]{6,18}\.jsonl", re.ASCII)
-_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?\+00:00", re.ASCII)
-"""A time that Python and DuckDB read alike."""
 _LARGEST = (1 << 63) - 1
-"""DuckDB's largest number: a line with a larger one would be no line to it."""
+"""DuckDB's largest number: it does not read a line with a larger one."""
 _TIME = re.compile("[0-9A-Za-z:.+-]{1,40}")
 _SKEW = timedelta(days=1)
-"""How far the clocks of machines that share an audit may be apart."""
+"""The most that the clocks of machines which share an audit may differ."""
 AUDIT_ID = re.compile("[0-9a-f]{32}", re.ASCII)
 _DIGEST = re.compile("[0-9a-f]{64}", re.ASCII)
 _SIGNATURE = re.compile("[0-9a-f]{128}", re.ASCII)
@@ -61,9 +59,9 @@ class Segment(msgspec.Struct, frozen=True, omit_defaults=True):
     """Timestamps of its oldest and newest row, ISO 8601 in UTC; None where no row has one."""
     last: str | None
     new: int = 0
-    """Rows that it is the first segment to have; the others are those of segments that it replaces."""
+    """The rows that no other segment had before; the others are those of segments that it replaces."""
     digest: str = ""
-    """The digest of the new rows (see `audit.lake.segments`); empty where an earlier version sealed them."""
+    """The digest of the new rows (see `audit.lake.segments`); empty if an earlier version sealed them."""
 
     @property
     def day(self) -> str:
@@ -83,7 +81,7 @@ class Covered(msgspec.Struct, frozen=True):
 
 
 class Carried(msgspec.Struct, frozen=True):
-    """The journal file of lines whose calls had not ended."""
+    """The journal file with the lines of calls that had not ended."""
 
     file: str
     lines: int
@@ -91,27 +89,27 @@ class Carried(msgspec.Struct, frozen=True):
 
 
 class Amended(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A row that was sealed with an unknown outcome, and got one from lines that came later."""
+    """A row that was sealed with an unknown outcome, and got its outcome from later lines."""
 
     decision_id: str
     writer: str
-    """Who wrote these lines: of its process a file was sealed with the row, or before it."""
+    """The writer of these lines. A file of its process was sealed with the row, or earlier."""
     row: str
     """The digest of the row as it is now."""
     result_error: str | None = None
-    """What the row said before, where it said something; its status was `unknown`."""
+    """What the row said before; its status was `unknown`."""
     error_type: str | None = None
     duration_s: float | None = None
 
 
 class Removed(msgspec.Struct, frozen=True):
-    """What retention took away: a gap that is stated, in a signed seal that replaces segments by nothing."""
+    """What retention removed, in a signed seal that replaces segments by nothing."""
 
     segments: tuple[int, ...]
     """The same numbers as `Seal.replaces`."""
     rows: int
     first: str | None
-    """Timestamps of the oldest and newest row removed."""
+    """Timestamps of the oldest and the newest row that was removed."""
     last: str | None
     why: str
 
@@ -128,7 +126,7 @@ class Seal(msgspec.Struct, frozen=True, omit_defaults=True):
     """ISO 8601 in UTC; never before that of the seal before it."""
     segments: tuple[Segment, ...]
     replaces: tuple[int, ...]
-    """Numbers of segments that these take the place of."""
+    """The numbers of the segments that these replace."""
     journals: tuple[Covered, ...]
     """By writer and number; empty in a seal that only merges."""
     carried: Carried | None
@@ -136,20 +134,20 @@ class Seal(msgspec.Struct, frozen=True, omit_defaults=True):
     removed: Removed | None = None
     amended: tuple[Amended, ...] = ()
     signature: str = ""
-    """See `audit.seals.signing`; empty where no key was given."""
+    """See `audit.seals.signing`; empty without a key."""
     chain: str = ""
-    """The chain value of its line: what a witness holds."""
+    """The chain value of its line, which a witness holds."""
     previous: str = ""
     """The chain value that its line follows; not in the line."""
     unknown: int = 0
-    """Calls that it is the first to seal and whose outcome nobody knows; for who made it, not in the line.
+    """The newly sealed calls of unknown outcome; only set where the seal is made, and not in the line.
 
     The sealer counts them for `aegis.audit.unknown_outcomes`, because a call is sealed once: the process that
     died cannot count them, and a reader would count them again each time."""
 
     @property
     def rows(self) -> int:
-        """Rows of the segments that it adds."""
+        """The rows of the segments that it adds."""
         return sum(each.rows for each in self.segments)
 
 
@@ -158,7 +156,7 @@ class _Version(msgspec.Struct):
 
 
 def read_seals(directory: Path) -> list[Seal]:
-    """Return all seals, oldest first, without checking their chain. A torn last line is none.
+    """Return all seals, oldest first, without checking their chain; a torn last line is ignored.
 
     Raises:
         AuditError: the file cannot be read, has a line that is no seal, or is of a newer version.
@@ -167,14 +165,14 @@ def read_seals(directory: Path) -> list[Seal]:
 
 
 def parse_seals(path: Path, content: bytes) -> list[Seal]:
-    """Return the seals of whole lines; errors name `path`, and are those of `read_seals`."""
+    """Return the seals in whole lines; raises what `read_seals` raises, and the errors name `path`."""
     seals: list[Seal] = []
     known: set[int] = set()
     for number, line in enumerate(whole_lines(content), 1):
         try:
             seal = decode_seal(path, line)
             datetime.fromisoformat(seal.sealed_at)
-            if not _MOMENT.fullmatch(seal.sealed_at) or not 0 < seal.seal <= _LARGEST:
+            if not MOMENT.fullmatch(seal.sealed_at) or not 0 < seal.seal <= _LARGEST:
                 raise ValueError(f"its number `{seal.seal}` or its time `{seal.sealed_at}` cannot be")
             known.update(each.segment for each in seal.segments)
             if not known.issuperset(seal.replaces):
@@ -189,32 +187,29 @@ def parse_seals(path: Path, content: bytes) -> list[Seal]:
 
 
 def read_seal_lines(directory: Path) -> bytes:
-    """Return the whole lines of `seals.jsonl` as they are; nothing where there is no such file.
+    """Return the whole lines of `seals.jsonl`; empty if there is no such file.
 
     Raises:
         AuditError: the file cannot be read.
     """
-    try:
+    with audit_errors("read the audit at", directory / SEALS), suppress(FileNotFoundError):
         return whole_part(files.read_file(directory, SEALS))
-    except FileNotFoundError:
-        return b""
-    except OSError as error:
-        raise failure("read the audit at", directory / SEALS, error) from error
+    return b""
 
 
 def live_segments(seals: list[Seal]) -> list[Segment]:
-    """Return the segments that no seal replaced, in the order of their numbers."""
+    """Return the segments that no seal replaced, by number."""
     replaced = {number for seal in seals for number in seal.replaces}
     return [each for seal in seals for each in seal.segments if each.segment not in replaced]
 
 
 def is_ahead(time: str) -> bool:
-    """Return whether a time is still to come, by more than clocks differ."""
+    """Return whether a time is in the future, by more than clocks differ."""
     return datetime.fromisoformat(time) > datetime.now(UTC) + _SKEW
 
 
 class SealLog:
-    """`seals.jsonl` in the hands of whoever holds its lock."""
+    """The seals of an audit, for whoever holds the lock of `seals.jsonl`."""
 
     def __init__(self, directory: Path, descriptor: int, audit: str, sign: Signer | None) -> None:
         self._directory = directory
@@ -231,16 +226,16 @@ class SealLog:
 
     @property
     def begins_signing(self) -> bool:
-        """Whether there is a key now, and the last seal is not signed."""
+        """Whether there is a key, and the last seal is not signed."""
         return self._sign is not None and bool(self.seals) and not self.seals[-1].signature
 
     @property
     def lacks_key(self) -> bool:
-        """Whether the last seal is signed, and there is no key: an unsigned seal would look forged."""
+        """Whether the last seal is signed and there is no key: an unsigned seal would look forged."""
         return self._sign is None and bool(self.seals) and bool(self.seals[-1].signature)
 
     def problems(self) -> list[str]:
-        """Return what to say where the last seal is dated in the future, as every later one then is."""
+        """Return a problem if the last seal is dated in the future, as every later one then is."""
         if not self.seals or not is_ahead(self.seals[-1].sealed_at):
             return []
         return [
@@ -256,26 +251,24 @@ class SealLog:
 
     @property
     def tag(self) -> str:
-        """What stands in the names of the files of the next seal."""
+        """The tag in the names of the next seal's files."""
         return self.head[:TAG]
 
     def time(self) -> str:
-        """That of the next seal: never before that of the last, should the clock have been set back."""
-        now = datetime.now(UTC)
-        if self.seals:
-            now = max(now, datetime.fromisoformat(self.seals[-1].sealed_at))
-        return now.isoformat(timespec="microseconds")
+        """Return the time of the next seal; never before that of the last one, if the clock was set back."""
+        last = [datetime.fromisoformat(seal.sealed_at) for seal in self.seals[-1:]]
+        return max([datetime.now(UTC), *last]).isoformat(timespec="microseconds")
 
     def next(self) -> Seal:
-        """Return the next seal; as it is, it only signs for those before it."""
+        """Return the next seal, without segments and journals: it can only sign those before it."""
         return Seal(len(self.seals) + 1, VERSION, self.audit, self.time(), (), (), (), None)
 
     def append(self, seal: Seal) -> Seal:
-        """Write the seal's line: from here on it is in force.
+        """Write the seal's line, with which it takes effect.
 
         Raises:
-            OSError: it is not in force.
-            AuditError: another file was put in the place of `seals.jsonl`, so it is not in force either.
+            OSError: the line could not be written, and the seal has no effect.
+            AuditError: another file is in the place of `seals.jsonl`, and the seal has no effect.
         """
         self._check_place()
         value, line = link(self.head, msgspec.json.encode(seal))
@@ -297,27 +290,24 @@ class SealLog:
         return sealed
 
     def _check_place(self) -> None:
-        """See that the file that is locked is the one that readers find."""
+        """Check that the locked file is the one that readers find."""
         path = self._directory / SEALS
-        try:
-            there = os.lstat(path)
-        except FileNotFoundError:
-            there = None
-        if there is None or not os.path.samestat(there, os.fstat(self._descriptor)):
-            raise AuditError(
-                f"`{path}` was replaced or removed meanwhile: nothing is sealed; "
-                "see what `aegis audit verify` says"
-            )
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.lstat(path), os.fstat(self._descriptor)):
+                return
+        raise AuditError(
+            f"`{path}` was replaced or removed meanwhile: nothing is sealed; "
+            "see what `aegis audit verify` says"
+        )
 
     def _verified_head(self) -> str:
-        """Return the last chain value, once every line was checked; a torn last line is cut off."""
+        """Check every line, cut off a torn last line, and return the last chain value."""
         whole = read_seal_lines(self._directory)
         self._check_place()
         if len(whole) < os.fstat(self._descriptor).st_size:
             os.ftruncate(self._descriptor, len(whole))
         head = seals_origin(self.audit)
-        for number, line in enumerate(whole_lines(whole), 1):
-            found = check(head, line)
+        for number, (_, found) in enumerate(follow(whole, head), 1):
             if found is None:
                 raise AuditError(
                     f"line {number} of `{self._directory / SEALS}` does not follow the line before it: "
@@ -331,14 +321,16 @@ class SealLog:
 def locked(
     directory: Path, audit: str, *, wait: bool, sign: Signer | None = None
 ) -> Iterator[SealLog | None]:
-    """Be the one who seals, as long as this lasts; None where somebody else is, and there is no waiting.
+    """Hold the lock of `seals.jsonl`, and yield the seals; None if somebody else holds it.
 
     Args:
+        audit: The id of the audit.
+        wait: Whether to wait for the lock.
         sign: Signs every seal that is made.
 
     Raises:
         AuditError: the seals cannot be read or their chain is broken.
-        OSError: the file cannot be opened or written to.
+        OSError: the file cannot be opened or written to, or was not unlocked in time.
     """
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
     descriptor = files.open_file(directory, SEALS, flags, single_link=True)
@@ -364,14 +356,14 @@ def carried_name(number: int, tag: str) -> str:
 
 
 def decode_seal(path: Path, line: bytes) -> Seal:
-    """Return what a line says; whether its chain holds is not asked.
+    """Return the seal in a line, without checking its chain.
 
-    Every reader of a seal comes through here, so that no name out of the file is a path to somewhere else,
-    and that DuckDB, which reads the same lines, finds the same in them: a line is as this package writes it.
+    Every reader of a seal uses this function, so that no name in the file leads elsewhere. DuckDB reads the
+    same lines and has to find the same in them: only a line as this package writes it is accepted.
 
     Raises:
-        AuditError: it is of a newer version.
-        ValueError: it is no seal.
+        AuditError: the seal is of a newer version.
+        ValueError: the line is no seal.
     """
     try:
         if msgspec.json.decode(line, type=_Version).version > VERSION:

@@ -1,22 +1,22 @@
 """Signatures of seals: Ed25519, with a key that lies outside of the audit directory.
 
-A signature is made over the chain value that the seal's line would have without it, and is then part of the
-line: so it vouches for all that stands before it, and the chain, and with it a witness, vouches for it.
+A signature covers the chain value that the seal's line would have without it, and then becomes part of the
+line. So it vouches for everything before it, and later chain values, also those that a witness holds, vouch
+for the signature.
 """
 
 from __future__ import annotations
 
 import hmac
-import os
-import stat
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from aegis_otel.audit import files
-from aegis_otel.audit.location import failure
+from aegis_otel.audit.location import audit_errors
 from aegis_otel.audit.seals.hash_chain import link, without_chain
 from aegis_otel.config import SEAL_KEY
 from aegis_otel.errors import ConfigError
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
 
 
 Signer = Callable[[str, str], str]
-"""From the id of an audit and a chain value to a signature, 128 hex digits."""
+"""Takes the id of an audit and a chain value, and returns the signature: 128 hex digits."""
 
 _LARGEST = 64 << 10
 _FIX = "make one with `openssl genpkey -algorithm ed25519`"
 
 
 def load_signer(path: str | None = None) -> Signer | None:
-    """Return the function that signs seals; None where no key is set.
+    """Return the function that signs seals; None if no key is set.
 
     Args:
-        path: Of the private key, PEM. Default: `AEGIS_SEAL_KEY`.
+        path: The PEM file of the private key. Default: `AEGIS_SEAL_KEY`.
 
     Raises:
-        ConfigError: it is no such key, others can read it, or the package `cryptography` is missing.
-        AuditError: it cannot be read.
+        ConfigError: the file is not such a key, others can read it, or the package `cryptography` is missing.
+        AuditError: the file cannot be read.
     """
     name = SEAL_KEY.value(path)
     if not name:
@@ -51,7 +51,7 @@ def load_signer(path: str | None = None) -> Signer | None:
     ed25519, serialization = _library()
     try:
         key = serialization.load_pem_private_key(content, password=None)
-    except Exception as error:  # of many kinds, also for a key with a passphrase
+    except Exception as error:  # there are many kinds, also for a key with a passphrase
         raise ConfigError(f"`{name}` is no private key to sign seals with: {error}; {_FIX}") from error
     if not isinstance(key, ed25519.Ed25519PrivateKey):
         raise ConfigError(f"`{name}` is a private key of another kind than Ed25519: {_FIX}")
@@ -62,8 +62,8 @@ def load_public_key(path: Path) -> Ed25519PublicKey:
     """Return a key that signatures are checked with.
 
     Raises:
-        ConfigError: it is no such key, or the package `cryptography` is missing.
-        AuditError: it cannot be read.
+        ConfigError: the file is not such a key, or the package `cryptography` is missing.
+        AuditError: the file cannot be read.
     """
     content = _read(path, private=False)
     ed25519, serialization = _library()
@@ -78,7 +78,7 @@ def load_public_key(path: Path) -> Ed25519PublicKey:
 
 
 def is_signed_here(seal: Seal) -> bool:
-    """Return whether the key of `AEGIS_SEAL_KEY` made the signature of a seal, for which `previous` is known.
+    """Return whether the key of `AEGIS_SEAL_KEY` made the signature of a seal whose `previous` is set.
 
     Raises:
         ConfigError: as for `load_signer`.
@@ -88,26 +88,22 @@ def is_signed_here(seal: Seal) -> bool:
         return False
     bare = msgspec.structs.replace(seal, signature="", chain="", previous="")
     value, _ = link(seal.previous, msgspec.json.encode(bare))
-    return hmac.compare_digest(sign(seal.audit, value), seal.signature)  # of Ed25519 it is always the same
+    return hmac.compare_digest(sign(seal.audit, value), seal.signature)  # Ed25519 is deterministic
 
 
 def is_signed(
     previous: str, line: bytes, audit: str, signature: str, keys: Sequence[Ed25519PublicKey]
 ) -> bool:
-    """Return whether one of the keys made the signature of a seal's line, which follows `previous`."""
-    member = b',"signature":"%b"}' % signature.encode()
-    value, _ = link(previous, without_chain(line).removesuffix(member) + b"}")
-    return any(_fits(key, signature, _message(audit, value)) for key in keys)
-
-
-def _fits(key: Ed25519PublicKey, signature: str, message: bytes) -> bool:
+    """Return whether one of the keys made the signature in a seal's line, which follows `previous`."""
     from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - optional
 
-    try:
-        key.verify(bytes.fromhex(signature), message)
-    except (InvalidSignature, ValueError):
-        return False
-    return True
+    member = b',"signature":"%b"}' % signature.encode()
+    value, _ = link(previous, without_chain(line).removesuffix(member) + b"}")
+    for key in keys:
+        with suppress(InvalidSignature, ValueError):
+            key.verify(bytes.fromhex(signature), _message(audit, value))
+            return True
+    return False
 
 
 def _message(audit: str, value: str) -> bytes:
@@ -115,18 +111,8 @@ def _message(audit: str, value: str) -> bytes:
 
 
 def _read(path: Path, *, private: bool) -> bytes:
-    try:
-        with files.open_key(path) as file:
-            state = os.fstat(file.fileno())
-            if not stat.S_ISREG(state.st_mode):
-                raise ConfigError(f"the key `{path}` is not a file")
-            if private and state.st_uid not in (os.geteuid(), 0):
-                raise ConfigError(f"the key `{path}` belongs to user {state.st_uid}: make it your own")
-            if private and state.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise ConfigError(f"the key `{path}` is open to other users: run `chmod 600` on it")
-            return file.read(_LARGEST)
-    except OSError as error:
-        raise failure("read the key", path, error, "correct the path or its permissions") from error
+    with audit_errors("read the key", path, "correct the path or its permissions"):
+        return files.read_secret(path, "the key", _LARGEST, private=private)
 
 
 def _library() -> tuple[Any, Any]:
