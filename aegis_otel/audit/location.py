@@ -133,13 +133,16 @@ def audit_errors(verb: str, path: Path, otherwise: str = _ELSEWHERE) -> Iterator
         raise failure(verb, path, error, otherwise) from error
 
 
-def exists(directory: Path) -> bool:
-    """Return whether there is an audit to read; an empty directory is an audit without rows.
+def exists(directory: Path, verb: str = "read") -> bool:
+    """Return whether there is an audit; an empty directory is an audit without rows.
+
+    Args:
+        verb: What cannot be done with the audit if an error is raised.
 
     Raises:
         AuditError: something else has that name, or the directory cannot be listed.
     """
-    with audit_errors("read the audit at", directory):
+    with audit_errors(f"{verb} the audit at", directory):
         try:
             entries = os.listdir(directory)
         except FileNotFoundError:
@@ -171,7 +174,7 @@ def prepare(directory: Path, url: str | None = None) -> Path:
     """
     journal = directory / JOURNAL
     with audit_errors("write the audit at", directory):
-        if not exists(directory):
+        if not exists(directory, "write"):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_owner(directory, directory.stat())
         journal.mkdir(mode=0o700, exist_ok=True)
