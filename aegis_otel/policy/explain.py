@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 from aegis_otel.model import Action, Verdict
 from aegis_otel.policy.evaluation.compiler import CompiledRule
-from aegis_otel.policy.evaluation.conditions import Condition, find
+from aegis_otel.policy.evaluation.conditions import Condition
 from aegis_otel.policy.evaluation.evaluator import advised, decide, strictest, strictness, tests, unknowns
 from aegis_otel.policy.evaluation.operators import Answer
+from aegis_otel.policy.evaluation.parameter_paths import find
 from aegis_otel.policy.evaluation.patterns import Glob
 from aegis_otel.policy.evaluation.schema_paths import SchemaReader
 from aegis_otel.policy.messages import listed, shown
@@ -129,8 +130,8 @@ def _tested_values(label: str, test: Condition | tuple[Glob, ...], action: Actio
     if not isinstance(test, Condition):
         yield getattr(action, label.strip("`").removeprefix("match."))
     elif isinstance(test.spec, ParamTest):
-        yield find(action.params, test.spec.path)
+        yield find(action.params, test.spec)
         value: Any = action.params
-        for step in test.spec.path.split("."):
+        for step in test.spec.steps:
             value = value.get(step) if isinstance(value, Mapping) else None
             yield value if isinstance(value, str) else None

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from aegis_otel.model import Approval, RiskLevel
@@ -57,6 +57,10 @@ class TimeWindow:
         return self.after is not None and self.before is not None and self.after > self.before
 
 
+PARAM_PATH = r"[^.]+(\.[^.]+)*"
+"""The regular expression of the path of a parameter."""
+
+
 def steps_of(path: str) -> tuple[str, ...]:
     """Return the keys that the dotted `path` of a parameter leads through."""
     return tuple(path.split("."))
@@ -72,10 +76,11 @@ class ParamTest:
     """The parameter's name, or a dotted path into it."""
     expected: Scalar
     place: Place
+    steps: tuple[str, ...] = field(init=False)
+    """The keys that the path leads through."""
 
-    @property
-    def steps(self) -> tuple[str, ...]:
-        return steps_of(self.path)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "steps", steps_of(self.path))
 
     def __str__(self) -> str:
         return f"`param_{self.operator}` on `{self.path}`"

@@ -202,7 +202,7 @@ def _compile(rule: Rule, name: str, digest: str) -> CompiledRule:
         agents,
         tuple((name, globs) for name, globs in texts if not any(glob.matches_all for glob in globs)),
         conditions,
-        frozenset(skeleton(name) for test in rule.tests for name in (test.path, test.path.split(".")[0])),
+        frozenset(skeleton(name) for test in rule.tests for name in (test.path, test.steps[0])),
         compile_applies(targets, agents, conditions),
     )
 

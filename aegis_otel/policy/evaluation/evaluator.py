@@ -15,9 +15,10 @@ import msgspec
 
 from aegis_otel.model import ERROR_RULE, Action, Approval, RiskLevel, Verdict
 from aegis_otel.policy.evaluation.compiler import CompiledPolicy, CompiledRule, Plan
-from aegis_otel.policy.evaluation.conditions import BEYOND_THE_CALL, Condition
+from aegis_otel.policy.evaluation.conditions import Condition
 from aegis_otel.policy.evaluation.look_alikes import skeleton
 from aegis_otel.policy.evaluation.operators import Answer, wanted
+from aegis_otel.policy.evaluation.parameter_paths import BEYOND_THE_CALL
 from aegis_otel.policy.evaluation.patterns import Glob
 from aegis_otel.policy.evaluation.schema_paths import SchemaReader
 from aegis_otel.policy.rules import ParamTest
@@ -65,7 +66,9 @@ def decide(policy: CompiledPolicy, action: Action, now: datetime) -> Verdict:
     """Return what the three-valued tests of `policy` say about one form of an action. Never raises."""
     try:
         schema = None if action.schema is None else SchemaReader(action.schema)
-        rules = _candidates(policy, action.type)
+        rules: Sequence[CompiledRule] = policy.rules
+        if type(action.type) is str:
+            rules = [rule for _, _, rule in policy.plan(action.type)[0] if rule is not None]
         verdict = strictest(policy, ((rule, unknowns(tests(rule, action, now, schema))) for rule in rules))
         return advised(verdict, rules, action, now, schema)
     except Exception as error:
@@ -98,12 +101,6 @@ def _advice(tested: Iterable[tuple[str, object, Answer]]) -> str:
             expected = wanted(test.spec)
             unread[f"The policy could not read parameter `{test.spec.path}`: expected {expected}."] = None
     return " ".join(list(unread)[:_MOST_ADVICE])
-
-
-def _candidates(policy: CompiledPolicy, action_type: object) -> Sequence[CompiledRule]:
-    if type(action_type) is not str:
-        return policy.rules
-    return [rule for _, _, rule in policy.plan(action_type)[0] if rule is not None]
 
 
 def strictest(policy: CompiledPolicy, judged: Iterable[tuple[CompiledRule, list[str] | None]]) -> Verdict:

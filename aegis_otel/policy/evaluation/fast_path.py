@@ -91,7 +91,7 @@ def _text(name: str, globs: Iterable[Glob], constant: Callable[[Any], str]) -> l
 def _condition(condition: Condition, constant: Callable[[Any], str]) -> str:
     spec = condition.spec
     symbol = OPERATORS[spec.operator].symbol if isinstance(spec, ParamTest) else None
-    if not isinstance(spec, ParamTest) or symbol is None or "." in spec.path:
+    if not isinstance(spec, ParamTest) or symbol is None or len(spec.steps) > 1:
         return _GENERAL.format(test=constant(condition.test))
     path, expected = constant(spec.path), constant(spec.expected)
     if type(spec.expected) in (int, float):

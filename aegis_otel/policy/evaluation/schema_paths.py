@@ -80,8 +80,8 @@ class SchemaReader:
         """Return what the schema says about `path`; a key that holds the dots itself comes first."""
         known = self._presences.get(path)
         if known is None:
-            literal = self.at((path,))
-            found = literal if literal.is_listed or "." not in path else self.at(steps_of(path))
+            literal, steps = self.at((path,)), steps_of(path)
+            found = literal if literal.is_listed or len(steps) == 1 else self.at(steps)
             known = self._presences[path] = found.presence
         return known
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from aegis_otel.model import Approval
 from aegis_otel.policy.evaluation.compiler import CompiledRule
-from aegis_otel.policy.evaluation.conditions import find
 from aegis_otel.policy.evaluation.operators import Meaning, meaning
+from aegis_otel.policy.evaluation.parameter_paths import find
 from aegis_otel.policy.evaluation.schema_walk import properties_of
 from aegis_otel.policy.lint.finding import Finding, finding
 from aegis_otel.policy.lint.parameter_content import WORDS, Content, content_of
@@ -123,7 +123,7 @@ def blocking(subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
 
 
 def _dodged(subject: Subject, rule: CompiledRule, test: ParamTest, example: Example) -> Iterator[Finding]:
-    value = find(example.action.params, test.path)
+    value = find(example.action.params, test)
     choices = _choices(example.action.schema, test.path)
     seen: set[str] = set()
     for what, other in dodges(test, value):

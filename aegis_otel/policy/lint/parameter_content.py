@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any
 
 from aegis_otel.policy.evaluation.schema_walk import properties_of
+from aegis_otel.policy.rules import steps_of
 
 _WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 WORDS: Any = json.loads(pkgutil.get_data("aegis_otel.policy.lint", "data/words.json") or b"")
@@ -40,7 +41,7 @@ def _words(name: str) -> list[str]:
 
 def is_amount(path: str) -> bool:
     """Return whether the parameter at the dotted `path` probably holds money or an amount."""
-    return not _AMOUNTS.isdisjoint(_words(path.rpartition(".")[2]))
+    return not _AMOUNTS.isdisjoint(_words(steps_of(path)[-1]))
 
 
 def numbers_of(schema: Mapping[str, Any] | None) -> Iterator[str]:
@@ -57,7 +58,7 @@ def changing_verbs(name: str) -> list[str]:
 
 def content_of(path: str) -> Content:
     """Return what the parameter at the dotted `path` probably holds."""
-    words = _words(path.rpartition(".")[2])
+    words = _words(steps_of(path)[-1])
     return next(
         (Content(each) for each, its in _CONTENTS.items() if not its.isdisjoint(words)), Content.OTHER
     )

@@ -22,7 +22,7 @@ from aegis_otel.policy.evaluation.schema_walk import properties_of
 from aegis_otel.policy.lint.regex_samples import samples
 from aegis_otel.policy.lint.tool_list import Inventory, KnownTool
 from aegis_otel.policy.policy import Policy
-from aegis_otel.policy.rules import ParamTest, Rule
+from aegis_otel.policy.rules import ParamTest, Rule, steps_of
 
 NOON = datetime(2026, 1, 7, 12, tzinfo=UTC)
 """A Wednesday; the time of actions that no time window decides."""
@@ -44,7 +44,8 @@ class Example(NamedTuple):
 
     def with_param(self, path: str, value: Any) -> Action:
         """Return the action with another value at `path`; `ABSENT` takes the parameter away."""
-        return replace(self.action, params=_put(self.action.params, path, value))
+        steps = (path,) if path in self.action.params else steps_of(path)
+        return replace(self.action, params=_put(self.action.params, steps, value))
 
 
 ABSENT = object()
@@ -187,7 +188,7 @@ def _params(rule: Rule) -> dict[str, Any] | None:
         value = next(values, ABSENT)
         if value is ABSENT:
             return None
-        params = _put(params, path, value)
+        params = _put(params, steps_of(path), value)
     return params
 
 
@@ -207,15 +208,16 @@ def _values(tests: Sequence[ParamTest]) -> Iterator[Any]:
         yield sum(numbers) / max(len(numbers), 1)
 
 
-def _put(params: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
-    if path in params or "." not in path:
-        changed = {**params, path: value}
-        if value is ABSENT:
-            del changed[path]
-        return changed
-    first, _, rest = path.partition(".")
-    inner = params.get(first)
-    return {**params, first: _put(inner if isinstance(inner, Mapping) else {}, rest, value)}
+def _put(params: Mapping[str, Any], steps: Sequence[str], value: Any) -> dict[str, Any]:
+    """Return the parameters with `value` where `steps` lead to."""
+    first, *rest = steps
+    if rest:
+        inner = params.get(first)
+        value = _put(inner if isinstance(inner, Mapping) else {}, rest, value)
+    changed = {**params, first: value}
+    if value is ABSENT:
+        del changed[first]
+    return changed
 
 
 _PLAIN = {"string": "x", "number": 1, "integer": 1, "boolean": False, "array": [], "object": {}}

@@ -14,6 +14,7 @@ from aegis_otel.policy.loading import validators
 from aegis_otel.policy.loading.validators import DATA, DECEPTIVE, MAX_GLOB, MAX_NAME, WEEKDAYS, by_synonym
 from aegis_otel.policy.loading.yaml_reader import Location, Refused
 from aegis_otel.policy.messages import Invalid, shown
+from aegis_otel.policy.rules import PARAM_PATH
 
 _EMPTY = "must not be empty: leave it out if nothing is meant"
 
@@ -98,7 +99,7 @@ def _params(operator: Operator) -> Key:
         check = _value(operator.check)
         return {path: validation.read(check, expected, (*at, path)) for path, expected in value.items()}
 
-    names = {**_READABLE, "maxLength": MAX_NAME, "pattern": _whole(validators.PARAM_PATH.pattern)}
+    names = {**_READABLE, "maxLength": MAX_NAME, "pattern": _whole(PARAM_PATH)}
     schema = {"type": "object", "minProperties": 1, "propertyNames": names}
     return Key(read, {**schema, "additionalProperties": operator.schema}, operator.about)
 

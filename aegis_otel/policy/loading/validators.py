@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from aegis_otel.model import DEFAULT_RULE, ERROR_RULE
 from aegis_otel.policy.messages import Invalid, closest, listed, shown
+from aegis_otel.policy.rules import PARAM_PATH
 
 APPROVALS = ("auto", "approve", "block")
 RISK_LEVELS = ("low", "medium", "high", "critical")
@@ -29,7 +30,6 @@ DECEPTIVE = r"[\u0000-\u001f\u007f-\u009f\u200b\u200e\u200f\u2028-\u202e\u2060-\
 _DECEPTIVE = re.compile(DECEPTIVE + r"|[\ud800-\udfff]")
 TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 _CLOCK = re.compile(r"(\d{1,2})(?::(\d{2}))?\s*([ap]m)?", re.IGNORECASE)
-PARAM_PATH = re.compile(r"[^.]+(\.[^.]+)*")
 
 
 def by_synonym(words: Mapping[str, str]) -> dict[str, str]:
@@ -96,7 +96,7 @@ def glob(value: object) -> str:
 
 def param_path(value: object) -> str:
     path = _readable(value, MAX_NAME)
-    if not PARAM_PATH.fullmatch(path):
+    if not re.fullmatch(PARAM_PATH, path):
         raise Invalid(f"needs parameter names between the dots, not {shown(path)}")
     return path
 

@@ -1,0 +1,124 @@
+"""Find the value that a condition tests in the parameters of an action, or say why there is none to compare.
+
+The keys come from a model: one of them may be read as another, or hide another. What it means that a key is
+absent or null, only the tool's schema says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from typing import Any
+
+from aegis_otel.model import FrozenDict
+from aegis_otel.policy.evaluation.look_alikes import skeleton
+from aegis_otel.policy.evaluation.schema_paths import Presence, SchemaReader
+from aegis_otel.policy.rules import ParamTest
+
+NOT_ASKED = "the tool's schema was not asked"
+NO_PARAMETER = "the tool has no such parameter"
+UNREADABLE_SCHEMA = "the tool's schema cannot be read"
+OTHER_SPELLING = "a key that the tool does not list could be another spelling of it"
+BEYOND_THE_CALL = frozenset({NO_PARAMETER, UNREADABLE_SCHEMA})
+"""Reasons that other arguments would not change."""
+
+
+class Missing(Enum):
+    """The reasons why no value can be compared."""
+
+    ABSENT = "absent"
+    CROSSED = "both the dotted name and the path it spells have a value"
+    NO_MAPPING = "the path leads through a value that is not a mapping"
+
+
+def find(params: Mapping[str, Any], test: ParamTest) -> Any:
+    """Return the value of the key that is spelled like the path, or at its steps; else a `Missing`."""
+    literal = params.get(test.path, Missing.ABSENT)
+    if len(test.steps) == 1:
+        return literal
+    value: Any = params
+    for step in test.steps:
+        if value is None:
+            break  # null on the way is null at the end
+        if not isinstance(value, Mapping):
+            value = Missing.NO_MAPPING
+            break
+        value = value.get(step, Missing.ABSENT)
+        if value is Missing.ABSENT:
+            break
+    if literal is Missing.ABSENT:
+        return value
+    # A model that may add keys could otherwise hide the value that a rule tests behind its dotted name.
+    return literal if value is Missing.ABSENT else Missing.CROSSED
+
+
+def other_spelling(params: Mapping[str, Any], test: ParamTest, schema: SchemaReader | None) -> str | None:
+    """Return why the tool may take another value than the one that `find` returns; None where it cannot."""
+    for keys in _other_spellings(params, test):
+        if schema is None:
+            return NOT_ASKED
+        if not schema.at(keys).is_listed:
+            return OTHER_SPELLING
+    return None
+
+
+def _other_spellings(params: Mapping[str, Any], test: ParamTest) -> Iterator[tuple[str, ...]]:
+    """Yield the keys to values that could be read as that of `test`, or as one on the way to it."""
+    steps = test.steps
+    if len(steps) > 1:
+        yield from ((key,) for key in _spelled_otherwise(params, test.path))
+    value: Any = params
+    for depth, step in enumerate(steps):
+        if not isinstance(value, Mapping):
+            return
+        if len(value) > 1 or step not in value:
+            yield from ((*steps[:depth], key) for key in _spelled_otherwise(value, step))
+        value = value.get(step)
+
+
+def _spelled_otherwise(params: Mapping[str, Any], name: str) -> Iterator[str]:
+    """Yield the keys of `params` that are not `name` and could be read as it."""
+    spellings: Mapping[str, list[str]] | None = getattr(params, "spellings", None)
+    if spellings is None:  # made once for all rules: there may be thousands of rules, and of keys
+        spellings = {}
+        for key in params:
+            if isinstance(key, str):
+                spellings.setdefault(skeleton(key), []).append(key)
+        if type(params) is FrozenDict:
+            params.spellings = spellings
+    for key in spellings.get(skeleton(name), ()):
+        if key != name:
+            yield key
+
+
+def absent(params: Mapping[str, Any], test: ParamTest, schema: SchemaReader | None) -> bool | str:
+    """Return what it means for `test` that the value is absent: False, or why the answer is not known."""
+    if schema is None:
+        return NOT_ASKED
+    match schema.presence(test.path):
+        case Presence.LACKS:
+            return NO_PARAMETER
+        case Presence.UNREADABLE:
+            return UNREADABLE_SCHEMA
+    is_literal = len(test.steps) > 1 and schema.at((test.path,)).is_listed
+    answer = schema.at((test.path,) if is_literal else _steps_until(params, test, Missing.ABSENT))
+    if answer.required:
+        return "the tool requires it, and the call does not have it"
+    return "the call does not have it, and its default is not known" if answer.default else False
+
+
+def null(params: Mapping[str, Any], test: ParamTest, schema: SchemaReader | None) -> bool | str:
+    """Return what it means for `test` that the value is null: False, or why the answer is not known."""
+    where = (test.path,) if test.path in params else _steps_until(params, test, None)
+    is_meant = schema is not None and schema.at(where).presence is Presence.HAS_NULLABLE
+    return False if is_meant else "the value is null"
+
+
+def _steps_until(params: Mapping[str, Any], test: ParamTest, end: object) -> tuple[str, ...]:
+    """Return the keys that lead to `end` on the way of `test`, whatever keys with dots there are."""
+    value: Any = params
+    for number, step in enumerate(test.steps, 1):
+        value = value.get(step, Missing.ABSENT)
+        if value is end:
+            return test.steps[:number]
+    return test.steps
