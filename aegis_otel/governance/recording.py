@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import copy
 from datetime import UTC, datetime
 from functools import lru_cache
+
+from msgspec.structs import replace
 
 from aegis_otel.audit.record import (
     NAME_CHARS,
@@ -81,15 +82,18 @@ def record_decision(
             name is None or (type(name) is str and len(name) <= _SHARED_CHARS) for name in names
         ]
     )
-    record = copy(
-        (_shared_record if are_short else _named_record)(redactor.generation, redaction_digest(), mode, names)
+    shared = _shared_record if are_short else _named_record
+    record = replace(
+        shared(redactor.generation, redaction_digest(), mode, names),
+        decision_id=system.new_id(),
+        timestamp=timestamp(started_ns),
+        service=system.service,
+        host=system.host,
+        pid=system.pid(),
     )
-    record.decision_id = system.new_id()
-    record.timestamp = timestamp(started_ns)
     record_verdict(record, decision.verdict)
     if origin.tool_call_id is not None:
         record.tool_call_id = recorded_name(origin.tool_call_id)
-    record.service, record.host, record.pid = system.service, system.host, system.pid()
     return record
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, final
 
@@ -71,21 +72,11 @@ class Policy:
             PolicyError: one of them is not a valid policy (the problems of all of them are listed), two
                 rules have one name, or no path was given.
         """
-        from aegis_otel.policy.loading.loader import read_file  # noqa: PLC0415 - loads the parser
+        from aegis_otel.policy.loading.loader import read_all, read_file  # noqa: PLC0415 - loads the parser
 
         if not paths:
             raise PolicyError([Problem("no policy file given")])
-        documents: list[PolicyDocument] = []
-        refused: list[PolicyError] = []
-        for path in paths:
-            try:
-                documents.append(read_file(path))
-            except PolicyError as error:
-                refused.append(error)
-        if refused:
-            kind = type(refused[0]) if len(refused) == 1 else PolicyError
-            raise kind([problem for error in refused for problem in error.problems])
-        return cls(documents)
+        return cls(read_all(partial(read_file, path) for path in paths))
 
     @classmethod
     def from_text(cls, text: str | bytes, source: str = "<policy>") -> Policy:

@@ -40,8 +40,8 @@ class Settings:
     @property
     def digest(self) -> str:
         """The digest over these settings, the rules and this version, which every row has."""
-        said = (__version__, rules().source, self.names, self.exempt_names, self.patterns, self.exempt_rules)
-        return f"sha256:{hashlib.sha256(msgspec.json.encode(said)).hexdigest()}"
+        given = (__version__, rules().source, self.names, self.exempt_names, self.patterns, self.exempt_rules)
+        return f"sha256:{hashlib.sha256(msgspec.json.encode(given)).hexdigest()}"
 
 
 _in_force: list[tuple[Settings, str]] = []
@@ -76,23 +76,25 @@ def apply(settings: Settings) -> None:
     redactor.forget()  # again: what was redacted meanwhile may be by the settings before
 
 
-def parse(said: object, place: str = "redaction") -> Settings:
+def parse(given: object, place: str = "redaction") -> Settings:
     """Return the settings in a mapping, as from YAML.
 
     Args:
-        said: `{names: [...], exempt_names: [...], patterns: [...], exempt_rules: [...]}`, each optional.
+        given: `{names: [...], exempt_names: [...], patterns: [...], exempt_rules: [...]}`, each optional.
         place: Where it stands, for messages.
 
     Raises:
         ConfigError: something in it is unusable; the message says which entry, and what is expected.
     """
-    if not isinstance(said, Mapping):
-        raise ConfigError(f"`{place}` is a `{type(said).__name__}`: expected a mapping of {', '.join(_KEYS)}")
-    for key in said:
+    if not isinstance(given, Mapping):
+        raise ConfigError(
+            f"`{place}` is a `{type(given).__name__}`: expected a mapping of {', '.join(_KEYS)}"
+        )
+    for key in given:
         if key not in _KEYS:
             hint = _hint(str(key), _KEYS) or f": expected {', '.join(_KEYS)}"
             raise ConfigError(f"`{place}` has an unknown `{key}`{hint}")
-    lists = {key: _texts(said.get(key), f"{place}.{key}", _LONGEST[key]) for key in _KEYS}
+    lists = {key: _texts(given.get(key), f"{place}.{key}", _LONGEST[key]) for key in _KEYS}
     known = [rule.id for rule in rules().rules]
     for place_in, rule in enumerate(lists["exempt_rules"]):
         if rule not in known:
@@ -108,26 +110,26 @@ def parse(said: object, place: str = "redaction") -> Settings:
     )
 
 
-def _hint(said: str, known: Sequence[str]) -> str:
-    close = get_close_matches(said, known, 1)
+def _hint(given: str, known: Sequence[str]) -> str:
+    close = get_close_matches(given, known, 1)
     return f" (did you mean `{close[0]}`?)" if close else ""
 
 
-def _texts(said: Any, place: str, longest: int) -> tuple[str, ...]:
-    if said is None:
+def _texts(given: Any, place: str, longest: int) -> tuple[str, ...]:
+    if given is None:
         return ()
-    if isinstance(said, str) or not isinstance(said, list | tuple):
-        raise ConfigError(f"`{place}` is a `{type(said).__name__}`: expected a list of texts")
-    if len(said) > _MOST:
-        raise ConfigError(f"`{place}` has {len(said)} entries: at most {_MOST} are possible")
-    for number, item in enumerate(said):
+    if isinstance(given, str) or not isinstance(given, list | tuple):
+        raise ConfigError(f"`{place}` is a `{type(given).__name__}`: expected a list of texts")
+    if len(given) > _MOST:
+        raise ConfigError(f"`{place}` has {len(given)} entries: at most {_MOST} are possible")
+    for number, item in enumerate(given):
         if not isinstance(item, str) or not item.strip() or len(item) > longest:
             raise ConfigError(f"`{place}[{number}]` must be a text of 1 to {longest} characters")
         if longest == 100 and not any(char.isalnum() for char in item):
             raise ConfigError(
                 f"`{place}[{number}]` is `{item}`: expected a name with a letter or digit in it"
             )
-    return tuple(said)
+    return tuple(given)
 
 
 def _check_pattern(pattern: str, place: str) -> None:

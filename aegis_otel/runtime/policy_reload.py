@@ -14,6 +14,7 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -115,20 +116,10 @@ class PolicyFiles:
         return [_read(place, source) for place, source in zip(self._places, self.sources, strict=True)]
 
     def _load(self, contents: list[bytes | PolicyError], in_force: Policy) -> Policy:
-        from aegis_otel.policy.loading.loader import read_text  # noqa: PLC0415 - loads the parser
+        from aegis_otel.policy.loading.loader import read_all  # noqa: PLC0415 - loads the parser
 
-        documents: list[PolicyDocument] = []
-        refused: list[PolicyError] = []
-        for content, source in zip(contents, self.sources, strict=True):
-            try:
-                if isinstance(content, PolicyError):
-                    raise content
-                documents.append(read_text(content, source))
-            except PolicyError as error:
-                refused.append(error)
-        if refused:
-            kind = type(refused[0]) if len(refused) == 1 else PolicyError
-            raise kind([problem for error in refused for problem in error.problems])
+        parts = zip(contents, self.sources, strict=True)
+        documents = read_all(partial(_parse, content, source) for content, source in parts)
         policy = Policy(_beside_the_rest(documents, in_force))
         _refuse_the_cut_short(documents, policy, in_force)
         return policy
@@ -169,6 +160,14 @@ def _read(path: Path, source: str) -> bytes | PolicyError:
         return read_content(path, source)
     except PolicyError as error:
         return error
+
+
+def _parse(content: bytes | PolicyError, source: str) -> PolicyDocument:
+    from aegis_otel.policy.loading.loader import read_text  # noqa: PLC0415 - loads the parser
+
+    if isinstance(content, PolicyError):
+        raise content
+    return read_text(content, source)
 
 
 def _fingerprint(contents: list[bytes | PolicyError]) -> Fingerprint:
@@ -323,5 +322,4 @@ def _launch_in_child() -> None:
             _log.exception("`%s` are not watched in this process", watch._files.sources)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_launch_in_child)
+os.register_at_fork(after_in_child=_launch_in_child)

@@ -48,7 +48,7 @@ def _read(path: Path) -> object:
             data = file.read(_LARGEST + 1)
         if len(data) > _LARGEST:
             raise ConfigError(f"`{path}` is larger than {_LARGEST} bytes")
-        said = yaml.safe_load(data.decode())
+        content = yaml.safe_load(data.decode())
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise ConfigError(f"the redaction settings in `{path}` cannot be read: {why}") from None
@@ -58,6 +58,6 @@ def _read(path: Path) -> object:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}" if mark is not None else "somewhere"
         raise ConfigError(f"the redaction settings in `{path}` are no YAML ({where})") from None
-    if said is None:
+    if content is None:
         raise ConfigError(f"the redaction settings in `{path}` are empty: write `{{}}` where nothing is set")
-    return said
+    return content

@@ -26,10 +26,10 @@ _WORDS = {"traces": "spans", "logs": "log records", "metrics": "collections of m
 
 
 class _Exporting(threading.local):
-    """Whether an exporter that is watched runs in this thread, and what its library has said of the batch."""
+    """Whether a watched exporter runs in this thread, and the first message of its library on the batch."""
 
     is_watched = False
-    said = ""
+    cause = ""
 
 
 _exporting = _Exporting()
@@ -50,7 +50,7 @@ class ExportWatch:
         export, place = exporter.export, f"{_without_password(endpoint)} ({variable})"
 
         def watched(batch: Any, *args: Any, **kwargs: Any) -> Any:
-            _exporting.is_watched, _exporting.said = True, ""
+            _exporting.is_watched, _exporting.cause = True, ""
             try:
                 result = export(batch, *args, **kwargs)
             finally:
@@ -78,7 +78,7 @@ class ExportWatch:
             _log.warning(
                 "signals do not reach %s: see that a collector is there and lets you in; calls go on%s",
                 place,
-                f" ({_exporting.said})" if _exporting.said else "",
+                f" ({_exporting.cause})" if _exporting.cause else "",
             )
 
     def _finish(self) -> None:
@@ -133,12 +133,12 @@ def _is_shown(record: logging.LogRecord) -> bool:
     """Return whether a line of the exporters' library is shown: not what `ExportWatch` says in one line."""
     if not _exporting.is_watched:
         return True
-    said = redact_text(record.getMessage())
-    _log.debug("%s", said)
-    if not _exporting.said:
+    message = redact_text(record.getMessage())
+    _log.debug("%s", message)
+    if not _exporting.cause:
         # The first word of the library on a batch has the cause: the status of an answer, or what a
         # certificate lacks. The last, after all attempts, may only say that time was up.
-        _exporting.said = said if len(said) <= _CAUSE_CHARS else f"{said[:_CAUSE_CHARS]}..."
+        _exporting.cause = message if len(message) <= _CAUSE_CHARS else f"{message[:_CAUSE_CHARS]}..."
     return False
 
 

@@ -279,5 +279,4 @@ def _begin_again_in_child() -> None:
         counts._begin_again()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_again_in_child)
+os.register_at_fork(after_in_child=_begin_again_in_child)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,25 @@ def read_file(path: str | Path) -> PolicyDocument:
     """
     source = str(path)
     return read_text(read_content(path, source), source)
+
+
+def read_all(reads: Iterable[Callable[[], PolicyDocument]]) -> list[PolicyDocument]:
+    """Return the documents that `reads` return.
+
+    Raises:
+        PolicyError: at least one of them raised it; this one has the problems of all.
+    """
+    documents: list[PolicyDocument] = []
+    refused: list[PolicyError] = []
+    for read in reads:
+        try:
+            documents.append(read())
+        except PolicyError as error:
+            refused.append(error)
+    if refused:
+        kind = type(refused[0]) if len(refused) == 1 else PolicyError
+        raise kind([problem for error in refused for problem in error.problems])
+    return documents
 
 
 def read_content(path: str | Path, source: str) -> bytes:

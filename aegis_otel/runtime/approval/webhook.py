@@ -215,14 +215,14 @@ async def _read(response: httpx2.Response) -> bytes:
 def _parsed(body: bytes) -> ApprovalAnswer:
     """Return the answer in a body: `approved` is a JSON boolean, and no key is there twice."""
     try:
-        said = json.loads(body.decode(), object_pairs_hook=_once)
-        return msgspec.convert(said, ApprovalAnswer)
+        answer = json.loads(body.decode(), object_pairs_hook=_once)
+        return msgspec.convert(answer, ApprovalAnswer)
     except (ValueError, RecursionError) as error:  # a ValidationError of msgspec is a ValueError
         raise WebhookError(f"the webhook answered JSON that is no answer, or no JSON: {error}") from error
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    said = dict(pairs)
-    if len(said) < len(pairs):
+    answer = dict(pairs)
+    if len(answer) < len(pairs):
         raise WebhookError("the webhook's answer has a key twice")
-    return said
+    return answer
