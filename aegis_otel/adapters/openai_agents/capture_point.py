@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from aegis_otel.adapters.openai_agents.capture import function_tools, local_tools, saved_runs, sdk_approvals
@@ -18,35 +19,23 @@ from aegis_otel.governance.governor import Governor
 from aegis_otel.model import Mode
 
 
+@dataclass(eq=False, repr=False)
 class CapturePoint:
-    """Stands between the SDK and every tool, for as long as it is installed.
+    """Stands between the SDK and every tool, for as long as it is installed."""
 
-    Args:
-        governor: Decides.
-        targets: What rules match as `match.target`, by tool name.
-        approvals: `handler`, or `sdk` where the SDK puts the policy's questions.
-        on_ungoverned: `allow`, `warn` or `refuse`.
-        reached: What a tool that writes files can reach, as `runtime.placement.within_reach` gives it.
-    """
+    governor: Governor
+    targets: Targets
+    """What rules match as `match.target`, by tool name."""
+    approvals: str = "handler"
+    """`handler`, or `sdk` where the SDK puts the policy's questions."""
+    on_ungoverned: str = "warn"
+    """`allow`, `warn` or `refuse`."""
+    reached: Sequence[str] = ()
+    """What a tool that writes files can reach, as `runtime.placement.within_reach` gives it."""
+    _patches: Patches = field(default_factory=Patches)
 
-    _lock = threading.Lock()
+    _lock: ClassVar = threading.Lock()
     installed: ClassVar[CapturePoint | None] = None
-
-    def __init__(
-        self,
-        governor: Governor,
-        targets: Targets,
-        *,
-        approvals: str = "handler",
-        on_ungoverned: str = "warn",
-        reached: Sequence[str] = (),
-    ) -> None:
-        self.governor = governor
-        self._approvals = approvals
-        self._on_ungoverned = on_ungoverned
-        self._reached = reached
-        self._targets = targets
-        self._patches = Patches()
 
     @property
     def mode(self) -> Mode | None:
@@ -79,16 +68,16 @@ class CapturePoint:
 
     def _install(self) -> None:
         enforces, patches = self.governor.mode is Mode.ENFORCE, self._patches
-        gates, placement = Gates(self.governor, self._targets), PlacementWarning()
-        interrupts = self._approvals == "sdk" and enforces
+        gates, placement = Gates(self.governor, self.targets), PlacementWarning()
+        interrupts = self.approvals == "sdk" and enforces
         function_tools.install(gates, patches)
         saved_runs.install(patches)
         if enforces:
             sdk_approvals.install(gates, patches, audited=interrupts)
-        local_tools.install(self.governor, self._targets, patches)
-        ungoverned.install(UngovernedTools(self._on_ungoverned, self.governor.mode), placement, patches)
+        local_tools.install(self.governor, self.targets, patches)
+        ungoverned.install(UngovernedTools(self.on_ungoverned, self.governor.mode), placement, patches)
         self_test(gates, interrupts=interrupts)
-        placement.reached = self._reached  # not before: the self-test has tools of its own
+        placement.reached = self.reached  # not before: the self-test has tools of its own
 
     def uninstall(self) -> None:
         """Restore the SDK's classes. A call under way is recorded to its end."""

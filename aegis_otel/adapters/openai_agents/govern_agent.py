@@ -23,13 +23,12 @@ from aegis_otel.adapters.openai_agents.coverage.agent_walk import ALL_TOOLS, GOV
 from aegis_otel.adapters.openai_agents.coverage.coverage import coverage
 from aegis_otel.adapters.openai_agents.coverage.ungoverned import UngovernedTools
 from aegis_otel.adapters.openai_agents.gates.actions import factory_of
-from aegis_otel.adapters.openai_agents.gates.function_gate import Gate, is_governed
+from aegis_otel.adapters.openai_agents.gates.function_gate import is_governed
+from aegis_otel.adapters.openai_agents.gates.gate_proxy import gate_of, unwrap
 from aegis_otel.adapters.openai_agents.gates.local_tool_kinds import (
     LOCAL_TOOL_KINDS,
     ComputerProxy,
     LocalGate,
-    gate_of,
-    unwrap,
 )
 from aegis_otel.adapters.openai_agents.governed_tool import behind_gate
 from aegis_otel.config import ON_UNGOVERNED
@@ -160,7 +159,7 @@ class _Tools:
         self._copies: dict[int, tuple[weakref.ref[Any], Any]] = {}
 
     def govern(self, agent: AgentBase[Any], tools: list[Any]) -> list[Any]:
-        """Return what the SDK gets in place of `tools`."""
+        """Return the tools that the SDK gets in place of `tools`."""
         ungoverned = self._governed.ungoverned
         ungoverned.check(abilities(agent, tools))
         for tool in tools:
@@ -181,10 +180,7 @@ class _Tools:
     def _make(self, agent: str, tool: Any) -> Any:
         governor = self._governed.runtime.governor
         if isinstance(tool, FunctionTool):
-            if is_governed(tool):
-                return tool
-            factory = factory_of(tool, {})
-            return behind_gate(tool, Gate(governor, lambda: factory))
+            return tool if is_governed(tool) else behind_gate(tool, governor, factory_of(tool, {}))
         gate = LocalGate(governor, {}, agent)
         kind = next((kind for kind in LOCAL_TOOL_KINDS if isinstance(tool, kind.tool)), None)
         if kind is None:

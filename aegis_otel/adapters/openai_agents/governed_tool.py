@@ -16,8 +16,10 @@ from aegis_otel.adapters.openai_agents.gates.actions import (
     original_name,
 )
 from aegis_otel.adapters.openai_agents.gates.function_gate import Gate, is_governed
-from aegis_otel.adapters.openai_agents.gates.invoker import gated, ungated
+from aegis_otel.adapters.openai_agents.gates.gate_proxy import unwrap
+from aegis_otel.adapters.openai_agents.gates.invoker import gated
 from aegis_otel.errors import ConfigError
+from aegis_otel.governance.governor import Governor
 from aegis_otel.runtime.runtime import Runtime
 
 
@@ -71,12 +73,12 @@ def governed_tool(
             original_name=original_name(tool),
             follows_names=action_type is None,
         )
-        return behind_gate(tool, Gate(runtime.governor, lambda: factory))
+        return behind_gate(tool, runtime.governor, factory)
 
     return decorate
 
 
-def behind_gate(tool: FunctionTool, gate: Gate) -> FunctionTool:
+def behind_gate(tool: FunctionTool, governor: Governor, factory: ActionFactory) -> FunctionTool:
     """Return a copy of `tool` behind a gate of its own, and otherwise as it was.
 
     Raises:
@@ -86,7 +88,7 @@ def behind_gate(tool: FunctionTool, gate: Gate) -> FunctionTool:
         raise ConfigError(f"tool `{tool.name}` is governed already: remove one `governed_tool`")
     governed = copy.copy(tool)  # not made anew: a subclass may have a constructor of its own
     own = vars(governed)  # past the descriptors of the capture point
+    gate = Gate(governor, lambda: factory, own["needs_approval"])
     own["tool_input_guardrails"] = [gate.guardrail, *(own["tool_input_guardrails"] or ())]
-    gate.needs_approval = own["needs_approval"]
-    own["on_invoke_tool"] = gated(ungated(own["on_invoke_tool"]), gate, inspectable=False)
+    own["on_invoke_tool"] = gated(unwrap(own["on_invoke_tool"]), gate, inspectable=False)
     return governed

@@ -10,7 +10,7 @@ from agents import FunctionTool, ToolGuardrailFunctionOutput, ToolInputGuardrail
 from agents.tool_context import ToolContext
 
 from aegis_otel.adapters.openai_agents.capture.function_tools import Gates, SharedGuardrail, ToolGate
-from aegis_otel.adapters.openai_agents.gates.actions import DEFAULT_TARGET, ActionFactory, with_plain
+from aegis_otel.adapters.openai_agents.gates.actions import DEFAULT_TARGET, ActionFactory, with_look_alikes
 from aegis_otel.adapters.openai_agents.gates.argument_validation import Prepared
 from aegis_otel.adapters.openai_agents.gates.body_watch import is_sync
 from aegis_otel.adapters.openai_agents.gates.function_gate import FactoryOf, Gate
@@ -59,13 +59,13 @@ class _WatchingGates(Gates):
         if len(called) == 1:
             return self.of(called[0])
         target = data.context.tool_namespace or DEFAULT_TARGET
-        factory = ActionFactory({}, [(each, target) for each in with_plain(_names(name))], "")
+        factory = ActionFactory({}, [(each, target) for each in with_look_alikes(_names(name))], "")
         gate = self._make(lambda: factory)
-        gate.unseen = name
+        gate.unlisted_name = name
         return gate
 
     def _make(self, factory: FactoryOf) -> _WatchingGate:
-        return _WatchingGate(self, self.governor, factory)
+        return _WatchingGate(self, factory)
 
 
 def _names(shown: str) -> Iterator[str]:
@@ -79,21 +79,21 @@ def _names(shown: str) -> Iterator[str]:
 class _WatchingGate(ToolGate):
     """Sees the end of the SDK's task for the call, because it does not see the body."""
 
-    unseen: str | None = None
-    """The name of the tool, where it could not be found; the gate before its body may be another one then."""
+    unlisted_name: str | None = None
+    """The name of a tool that could not be found; the gate before its body may be another one then."""
 
-    def leads_to(self, gate: Gate) -> bool:
-        if self.unseen is None or not isinstance(gate, ToolGate):
+    def admits_to(self, gate: Gate) -> bool:
+        if self.unlisted_name is None or not isinstance(gate, ToolGate):
             return gate is self
-        return gate.among is self.among and gate.tool is not None and gate.tool.name == self.unseen
+        return gate.gates is self.gates and gate.tool is not None and gate.tool.name == self.unlisted_name
 
     def _is_preview(self, context: ToolContext[Any]) -> bool:  # noqa: ARG002
         return False  # no gate behind it could still decide
 
-    def _let_on(self, call: Call, context: ToolContext[Any], prepared: Prepared | None) -> None:
+    def _let_proceed(self, call: Call, context: ToolContext[Any], prepared: Prepared | None) -> None:
         if prepared is not None:
             prepared.hand_on(context)
-        super()._let_on(call, context, prepared)
+        super()._let_proceed(call, context, prepared)
 
     def _unfinished(self, call: Call, task: asyncio.Task[Any]) -> tuple[RecordStatus, str | None]:
         if task.cancelled():

@@ -6,8 +6,9 @@ import logging
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, Unpack
 
 from agents import Agent, add_trace_processor
 from agents.tracing import get_trace_provider
@@ -231,30 +232,24 @@ def _policy_files(
     return tuple(map(Path, named))
 
 
+@dataclass(eq=False, repr=False)
 class Instrumentation:
-    """What `instrument()` put in place.
+    """What `instrument()` put in place."""
 
-    Args:
-        runtime: Policy, audit and approvals.
-        point: The capture point, installed.
-        watch: Polls the policy files, where there are any.
-        asked: The settings in force; asking again for the same returns this object.
-    """
+    runtime: Runtime
+    """Policy, audit and approvals."""
+    _point: CapturePoint
+    _watch: PolicyWatchThread | None
+    """Polls the policy files, where there are any."""
+    asked: object
+    """The settings in force; asking again for the same returns this object."""
+    by_loader: bool = False
+    """True where `AegisInstrumentor` put it in place, which is what `opentelemetry-instrument` loads."""
+    bridges: list[SpanBridge] = field(default_factory=list)
+    """What brings the SDK's traces to OpenTelemetry: one, or processors that the user made."""
 
-    current: Instrumentation | None = None
+    current: ClassVar[Instrumentation | None] = None
     """The one in force in this process."""
-
-    def __init__(
-        self, runtime: Runtime, point: CapturePoint, watch: PolicyWatchThread | None, asked: object
-    ) -> None:
-        self.runtime = runtime
-        self.asked = asked
-        self._point = point
-        self._watch = watch
-        self.by_loader = False
-        """Whether `AegisInstrumentor` put it in place, which is what `opentelemetry-instrument` loads."""
-        self.bridges: list[SpanBridge] = []
-        """What brings the SDK's traces to OpenTelemetry: one, or processors that the user made."""
 
     @property
     def is_bridged(self) -> bool:

@@ -26,6 +26,7 @@ from agents.tool_context import ToolContext
 from aegis_otel.adapters.openai_agents.capture.patches import Patches
 from aegis_otel.adapters.openai_agents.capture.per_tool_cache import PerToolCache
 from aegis_otel.adapters.openai_agents.gates.actions import LiveFactory, Targets, names_of
+from aegis_otel.adapters.openai_agents.gates.argument_validation import SDK_INVOKER
 from aegis_otel.adapters.openai_agents.gates.function_gate import (
     FactoryOf,
     Gate,
@@ -35,7 +36,8 @@ from aegis_otel.adapters.openai_agents.gates.function_gate import (
     is_governed,
     own_guardrail,
 )
-from aegis_otel.adapters.openai_agents.gates.invoker import gate_of, gated, ungated
+from aegis_otel.adapters.openai_agents.gates.gate_proxy import gate_of, unwrap
+from aegis_otel.adapters.openai_agents.gates.invoker import gated
 from aegis_otel.errors import ConfigError
 from aegis_otel.governance.governor import Governor
 from aegis_otel.policy import Policy
@@ -46,7 +48,7 @@ REALTIME = "agents.realtime.session"
 REALTIME_GUARDRAILS = "_run_tool_input_guardrails"
 """The method of a `RealtimeSession` that does the same."""
 INVOKER = "on_invoke_tool"
-_SdkInvoker: Any = getattr(sdk_tool, "_FailureHandlingFunctionToolInvoker", None)
+_SdkInvoker: Any = getattr(sdk_tool, SDK_INVOKER, None)
 _OUTPUT_NAME = "json_tool_call"
 _OUTPUT_MAKER: Any = getattr(tool_execution, "build_litellm_json_tool_call", None)
 _OUTPUT_CODE = [] if _OUTPUT_MAKER is None else [each for each in _OUTPUT_MAKER.__code__.co_consts if each]
@@ -74,10 +76,10 @@ class Gates:
         return self.put(tool, self._make(LiveFactory(weakref.ref(tool), self._targets)))
 
     def _make(self, factory: FactoryOf) -> ToolGate:
-        return ToolGate(self, self.governor, factory)
+        return ToolGate(self, factory)
 
     def put(self, tool: FunctionTool, gate: Gate) -> Gate:
-        """Make `gate` the gate of `tool`, and return it."""
+        """Set the gate of `tool`, and return it."""
         self._invokers.drop(tool)
         return self._gates.put(tool, gate)
 
@@ -96,7 +98,7 @@ class Gates:
         if (gate is not None and not isinstance(gate, ToolGate)) or _is_output(tool):
             return raw
         # Any other gate in `raw` is that of another capture point, from which the invoker was read.
-        invoker = gated(ungated(raw), self._gate_before(tool, own), inspectable=inspectable)
+        invoker = gated(unwrap(raw), self._gate_before(tool, own), inspectable=inspectable)
         self._invokers.put(tool, (raw, inspectable, invoker))
         return invoker
 
@@ -112,14 +114,14 @@ class Gates:
         return self.of(tool) if own is None or own.gate is None else own.gate
 
     def decides_on(self, tool: FunctionTool) -> bool:
-        """Return whether a call of `tool` is to be decided on here: it has no gate of its own.
+        """Return whether the guardrails' place decides on calls of `tool`: it has no gate of its own.
 
-        What only passes for a FunctionTool, such as a proxy, is decided on before its body.
+        For what only passes for a FunctionTool, such as a proxy, the gate before the body decides.
         """
         return issubclass(type(tool), FunctionTool) and not is_governed(tool) and not _is_output(tool)
 
     def retire(self) -> None:
-        """Let every call pass from now on, and leave nothing in tools."""
+        """Let every call pass from now on, and remove what tools hold of the gates."""
         self.retired = True
         self._gates.clear()
         self._invokers.clear()
@@ -130,19 +132,19 @@ class ToolGate(Gate):
 
     is_on_class = True
 
-    def __init__(self, among: Gates, governor: Governor, factory: FactoryOf) -> None:
-        super().__init__(governor, factory)
-        self.among = among
+    def __init__(self, gates: Gates, factory: FactoryOf) -> None:
+        super().__init__(gates.governor, factory)
+        self.gates = gates
         self._may_stop: tuple[Policy, str | None, bool] | None = None
 
     @property
     def tool(self) -> FunctionTool | None:
-        """Return the tool, while somebody else holds it."""
+        """Return the tool; None where it is gone, because nobody else holds it."""
         return self._factory.tool() if isinstance(self._factory, LiveFactory) else None
 
     @property
     def retired(self) -> bool:
-        return self.among.retired
+        return self.gates.retired
 
     def own_approval(self) -> object:
         tool = self.tool
@@ -157,7 +159,7 @@ class ToolGate(Gate):
             known = self._may_stop = (policy, name, stops)
         return known[2] or self.governor.unavailable is not None
 
-    def continues(self, gate: Gate) -> bool:
+    def guards_same_tool(self, gate: Gate) -> bool:
         if gate is self or not isinstance(gate, ToolGate) or gate.governor is not self.governor:
             return gate is self
         tool, other = self.tool, gate.tool
@@ -173,9 +175,9 @@ class SharedGuardrail(GovernanceGuardrail):
 
 
 def _is_output(tool: FunctionTool) -> bool:
-    """Return whether the SDK made `tool` of a final output, which LiteLLM has models give as a call.
+    """Return whether the SDK made `tool` for a final output, which models give as a call behind LiteLLM.
 
-    The code of its invoker shows it: the name is the model's to choose.
+    The code of its invoker says so, because any tool may have the name.
     """
     fields = vars(tool)
     return fields["name"] == _OUTPUT_NAME and getattr(fields[INVOKER], "__code__", None) in _OUTPUT_CODE
@@ -188,7 +190,7 @@ def install(gates: Gates, patches: Patches) -> None:
         ConfigError: this version of the SDK runs input guardrails in another way.
     """
     gates.retired = False
-    patches.afterwards(gates.retire)
+    patches.on_undo(gates.retire)
 
     def decide_first(owner: Any, name: str, parameters: set[str], wrap: Callable[..., Execute]) -> None:
         found: Any = vars(owner).get(name)
@@ -279,5 +281,5 @@ class _InvokerAttribute:
 
     def __set__(self, tool: FunctionTool, invoker: Invoke) -> None:
         if isinstance(gate_of(invoker), ToolGate):  # read from a tool, for a copy of it
-            invoker = ungated(invoker)
+            invoker = unwrap(invoker)
         vars(tool)[INVOKER] = invoker

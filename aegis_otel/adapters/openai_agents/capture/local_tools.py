@@ -15,12 +15,12 @@ from aegis_otel.adapters.openai_agents.capture.per_tool_cache import PerToolCach
 from aegis_otel.adapters.openai_agents.gates import local_tool_kinds
 from aegis_otel.adapters.openai_agents.gates.actions import Targets
 from aegis_otel.adapters.openai_agents.gates.body_watch import member
+from aegis_otel.adapters.openai_agents.gates.gate_proxy import gate_of, unwrap
 from aegis_otel.adapters.openai_agents.gates.local_tool_kinds import (
     LOCAL_TOOL_KINDS,
     LocalGate,
     LocalToolKind,
     ToolProxy,
-    gate_of,
 )
 from aegis_otel.errors import ConfigError
 from aegis_otel.governance.governor import Governor
@@ -35,7 +35,7 @@ def install(governor: Governor, targets: Targets, patches: Patches) -> None:
         ConfigError: this version of the SDK keeps the parts of a tool somewhere else.
     """
     gate = LocalGate(governor, targets, is_on_class=True)
-    patches.afterwards(gate.retire)
+    patches.on_undo(gate.retire)
 
     def wrap(owner: type, name: str, wrapper: Callable[[Execute], Execute]) -> None:
         found = vars(owner).get(name)
@@ -52,7 +52,7 @@ def install(governor: Governor, targets: Targets, patches: Patches) -> None:
         else:
             attribute = _PartAttribute(kind, gate)
             patches.set(kind.tool, kind.attribute, attribute)
-            patches.afterwards(attribute.proxies.clear)
+            patches.on_undo(attribute.proxies.clear)
         # Only this method knows the agent and the id of the call; the user's part gets neither.
         wrap(kind.sdk_action, "execute", _note_call)
 
@@ -87,7 +87,7 @@ class _PartAttribute:
 def _without_class_gate(part: Any) -> Any:
     """Return the part without a gate of the SDK's classes, which may be that of an earlier installation."""
     gate = gate_of(part)
-    return local_tool_kinds.unwrap(part) if gate is not None and gate.is_on_class else part
+    return unwrap(part) if gate is not None and gate.is_on_class else part
 
 
 def _note_call(execute: Execute) -> Execute:

@@ -1,9 +1,8 @@
-"""Attributes set on classes and modules of the SDK, and put back as they were."""
+"""Set attributes of classes and modules of the SDK, and put them back as they were."""
 
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable
 from types import FunctionType, ModuleType
 from typing import Any
@@ -14,11 +13,11 @@ _ABSENT = object()
 
 
 class Patches:
-    """What was set, in order, with what was there before."""
+    """The attributes that were set, in order, with what was there before."""
 
     def __init__(self) -> None:
         self._made: list[tuple[type | ModuleType, str, Any, Any]] = []
-        self._afterwards: list[Callable[[], None]] = []
+        self._on_undo: list[Callable[[], None]] = []
 
     def set(self, owner: type | ModuleType, name: str, value: Any) -> None:
         """Set `owner.name`, and remember what the class or module itself had there.
@@ -46,11 +45,8 @@ class Patches:
 
         This is for modules that few programs use and that take long to import.
         """
-        if name in sys.modules:
-            patch(sys.modules[name])
-            return
         waiting = [patch]  # emptied, because a hook cannot be taken back
-        self.afterwards(waiting.clear)
+        self.on_undo(waiting.clear)
 
         def imported(module: Any) -> None:
             while waiting:
@@ -58,9 +54,9 @@ class Patches:
 
         wrapt.register_post_import_hook(imported, name)
 
-    def afterwards(self, call: Callable[[], None]) -> None:
+    def on_undo(self, call: Callable[[], None]) -> None:
         """Call `call` once everything was put back."""
-        self._afterwards.append(call)
+        self._on_undo.append(call)
 
     def undo(self) -> None:
         """Put everything back, last first. What somebody else has replaced since stays."""
@@ -72,5 +68,5 @@ class Patches:
                 delattr(owner, name)
             else:
                 setattr(owner, name, before)
-        while self._afterwards:
-            self._afterwards.pop()()
+        while self._on_undo:
+            self._on_undo.pop()()

@@ -1,4 +1,4 @@
-"""Carry the id of a run to every place where the SDK takes the run: derived contexts and saved states."""
+"""Carry the id of a run along with the run: into contexts that the SDK derives, and into saved states."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ SAVED = "aegis"
 
 def install(patches: Patches) -> None:
     """Carry the id of each run along from now on."""
+    # Every context that the SDK derives from that of a run passes here: of a fork, a hook, a call.
     patches.wrap(RunContextWrapper, "_share_tool_state_with", _share)
+    # `to_string` ends here, too; and the reading of either ends in the second.
     patches.wrap(RunState, "to_json", _save)
     patches.wrap(run_state, "_build_run_state_from_json", _restore)
 

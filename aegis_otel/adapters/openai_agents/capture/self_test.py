@@ -97,7 +97,7 @@ class _IdleSelector(selectors.DefaultSelector):
             self._idle_since = None
 
     def is_stuck(self) -> bool:
-        """Return whether the loop waits for what will not come: nothing in the run takes time."""
+        """Return whether the loop waits in vain: nothing in the run takes that much time."""
         since = self._idle_since
         return since is not None and time.monotonic() - since > _PATIENCE_S
 
@@ -120,7 +120,7 @@ async def _find_fault_of_function_tools(gates: Gates, interrupts: bool) -> str |
 
     schema = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
     tool = FunctionTool(name=SELF_TEST, description="", params_json_schema=schema, on_invoke_tool=body)
-    gate = _ClosedGate(gates, gates.governor, LiveFactory(weakref.ref(tool), {}))
+    gate = _ClosedGate(gates, LiveFactory(weakref.ref(tool), {}))
     gates.put(tool, gate)
     calls = [[function_call(SELF_TEST, {}, call_id=call_id)] for call_id in ("guardrail", "invoker")]
     model = ScriptedModel([*calls, [assistant_message("done")]])

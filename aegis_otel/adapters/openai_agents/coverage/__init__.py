@@ -1,1 +1,1 @@
-"""What is governed of everything that an agent can reach."""
+"""Find out what is governed of everything that an agent can reach."""

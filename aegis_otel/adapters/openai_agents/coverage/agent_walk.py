@@ -13,7 +13,7 @@ from aegis_otel.adapters.openai_agents.coverage.tool_kinds import Kind, kind_of,
 
 ALL_TOOLS = "get_all_tools"
 GOVERNED_MODE = "_aegis_mode"
-"""On the class of an agent that `govern_agent` made: the mode in which its tools are governed."""
+"""The attribute of a governed agent's class that holds the mode in which its tools are governed."""
 
 _TOOL_FIELDS = frozenset(
     (
@@ -24,7 +24,7 @@ _TOOL_FIELDS = frozenset(
 )
 """Names of request fields, without case and separators, by which services take tools of their own."""
 _TOP_FIELDS = frozenset(("prompt", "assistantid", "agentid"))
-"""Such names that count at the top of a request only."""
+"""Names of request fields that bring tools at the top of a request only."""
 _MAX_DEPTH = 8
 
 
@@ -41,12 +41,12 @@ class Ability(NamedTuple):
 def reachable_agents(agent: object) -> Iterator[object]:
     """Yield `agent`, then every agent that it reaches by handoffs and agents as tools, each one once."""
     waiting: list[object] = [agent]
-    seen: list[object] = []
+    seen: dict[int, object] = {}
     while waiting:
         agent = waiting.pop(0)
-        if any(agent is each for each in seen):
+        if id(agent) in seen:
             continue
-        seen.append(agent)
+        seen[id(agent)] = agent
         yield agent
         tools = items(agent, "tools")
         inside = (
@@ -126,7 +126,7 @@ def _tool_fields(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]
 
 
 def _makes_tools(agent: object) -> bool:
-    """Return whether the SDK asks code of the user's for the agent's tools, whose result nobody sees."""
+    """Return whether code of the user's, an own `get_all_tools`, brings tools that this walk cannot see."""
     if not isinstance(agent, AgentBase):
         return False
     asked = next(each for each in type(agent).__mro__ if ALL_TOOLS in vars(each))
@@ -144,7 +144,7 @@ def items(agent: object, attribute: str) -> list[Any]:
 
 
 def unreadable(agent: object) -> list[tuple[str, Exception]]:
-    """Return the lists of an agent that cannot be read, and why: what is in them nobody knows."""
+    """Return the lists of an agent that cannot be read, and why; what is in them is unknown."""
     found = ((attribute, _read(agent, attribute)) for attribute in ("tools", "mcp_servers", "handoffs"))
     return [(attribute, value) for attribute, value in found if isinstance(value, Exception)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agents import FunctionTool
 from agents.agent import AgentBase
@@ -20,6 +20,9 @@ from aegis_otel.adapters.openai_agents.gates.function_gate import own_guardrail
 from aegis_otel.model import Mode
 from aegis_otel.redaction.terminal import escape
 
+if TYPE_CHECKING:
+    from aegis_otel.adapters.openai_agents.capture_point import CapturePoint
+
 _MONITORED = "monitor mode: its calls are decided and recorded, and never stopped"
 _NOTHING = "nothing governs it: call `aegis_otel.instrument()`"
 
@@ -31,7 +34,7 @@ class Status(StrEnum):
     OBSERVED = "observed"
     """Never stopped: recorded in monitor mode, or without an effect of its own."""
     NOT_GOVERNED = "not governed"
-    """It could be governed."""
+    """Nothing governs it, although that is possible."""
     NOT_GOVERNABLE = "not governable"
 
 
@@ -65,20 +68,11 @@ class Coverage(tuple[Row, ...]):
         )
 
 
-class Installed(Protocol):
-    """What is installed in the SDK's classes."""
-
-    @property
-    def mode(self) -> Mode | None:
-        """Return the mode in force; None where nothing is installed, or no longer."""
-        ...
-
-
-def coverage(agent: AgentBase[Any], *, installed: Installed | None) -> Coverage:
+def coverage(agent: AgentBase[Any], *, installed: CapturePoint | None) -> Coverage:
     """Return what is done about each tool that `agent` can reach, also by handoffs and agents as tools.
 
     Args:
-        agent: An Agent or RealtimeAgent. Nothing is raised where its parts are odd; the rows say so.
+        agent: An Agent or RealtimeAgent. Parts that cannot be read raise nothing; their rows say so.
         installed: `CapturePoint.installed`.
     """
     mode = None if installed is None else installed.mode

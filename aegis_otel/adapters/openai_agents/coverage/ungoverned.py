@@ -1,6 +1,6 @@
 """React to what an agent can do in a turn, before its model is asked.
 
-Some tools nothing can govern, and some can write over the policy or the audit.
+Some tools cannot be governed, and some can write over the policy or the audit.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _REMEMBERED = 1_000
 
 
 class UngovernedTools:
-    """Ignores tools that nothing can govern, warns of them, or refuses the run.
+    """Ignores tools that cannot be governed, warns of them, or refuses the run.
 
     Args:
         reaction: `allow`, `warn` or `refuse`.
@@ -115,5 +115,7 @@ def install(ungoverned: UngovernedTools, placement: PlacementWarning, patches: P
 
         return resolved
 
+    # The SDK asks each agent for its tools in each turn: what was added meanwhile is among them.
     patches.wrap(AgentBase, ALL_TOOLS, check_tools)
+    # The settings of the agent and of the run meet here: only the result is what is requested.
     patches.wrap(ModelSettings, "resolve", check_settings)

@@ -156,7 +156,7 @@ class ActionFactory:
         if self._known is None or self._known.issuperset(called):
             return self._names
         targets = dict.fromkeys(target for _, target in self._names)
-        more = with_plain(name for name in called if name not in self._known)
+        more = with_look_alikes(name for name in called if name not in self._known)
         return [*self._names, *((name, target) for name in more for target in targets)]
 
     def _action(
@@ -231,10 +231,10 @@ def factory_of(tool: FunctionTool, targets: Targets) -> ActionFactory:
 
 def names_of(tool: FunctionTool) -> list[str]:
     """Return what a tool is called: by the model, with its namespace, by itself, and what those look like."""
-    return list(with_plain((tool.name, tool.qualified_name, original_name(tool) or tool.name)))
+    return list(with_look_alikes((tool.name, tool.qualified_name, original_name(tool) or tool.name)))
 
 
-def with_plain(names: Iterable[str]) -> dict[str, None]:
+def with_look_alikes(names: Iterable[str]) -> dict[str, None]:
     """Return names, once each, as plain text, and beside one that is not plain what it looks like.
 
     A server names its tools, and `delete\u200b_rows` must not pass a rule on `delete_*`.

@@ -84,7 +84,7 @@ class _Projection:
         kind = type(value)
         if isinstance(value, BaseModel):
             return self._model(value, depth)
-        if isinstance(value, Mapping) and isinstance(value, dict):
+        if isinstance(value, dict):
             return OPAQUE if self._typed_dicts is None else self.named(value, self._typed_dicts, depth)
         if isinstance(value, (list, tuple, set, frozenset, deque)):
             if isinstance(value, tuple) and hasattr(kind, "_fields"):

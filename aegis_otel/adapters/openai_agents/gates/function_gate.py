@@ -13,7 +13,7 @@ import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any
 
 from agents import FunctionTool, ToolGuardrailFunctionOutput, ToolInputGuardrail, ToolInputGuardrailData
 from agents.tool_context import ToolContext
@@ -51,37 +51,31 @@ _READY = 16
 
 
 @dataclasses.dataclass(slots=True, eq=False)
-class _Admission:
-    """A call that passed the guardrail, on its way to its body in the same context."""
-
-    gate: Gate
-    call: Call
-    call_id: str
-    arguments: str
-    prepared: Prepared | None
-    used: bool = False
-
-
-class _Running(NamedTuple):
-    """A call whose body runs in this context."""
+class _PermittedCall:
+    """A call that a gate has permitted, for whoever meets it again in the same context."""
 
     gate: Gate
     call: Call
     call_id: str | None
     arguments: str
+    prepared: Prepared | None = None
+    used: bool = False
+    """True once its body has begun."""
 
-    def contains(self, gate: Gate, context: ToolContext[Any], arguments: str) -> bool:
-        """Return whether `gate` was reached by that very call: its body is a wrapper around another gate."""
+    def is_call_of(self, context: ToolContext[Any], arguments: str) -> bool:
+        """Return whether it is the call that an invoker is given, and not closed."""
         return (
-            gate.continues(self.gate)
-            and self.call.status is RecordStatus.OPEN
+            self.call.status is RecordStatus.OPEN
             and self.arguments == arguments
+            # Without an id it is the plainer context that the SDK gives to invokers that ask for it.
             and getattr(context, "tool_call_id", self.call_id) == self.call_id
         )
 
 
-_running: ContextVar[_Running | None] = ContextVar("aegis_otel_running", default=None)
-_admission: ContextVar[_Admission | None] = ContextVar("aegis_otel_admission", default=None)
+_admitted: ContextVar[_PermittedCall | None] = ContextVar("aegis_otel_admitted", default=None)
+"""The call that passed its guardrail last, on its way to its body."""
+_running: ContextVar[_PermittedCall | None] = ContextVar("aegis_otel_running", default=None)
+"""The call whose body runs in this context."""
 
 
 class GovernanceGuardrail(ToolInputGuardrail[Any]):
@@ -102,11 +96,10 @@ class Gate:
     is_on_class = False
     """True where the gate belongs to the SDK's classes, so that any copy of the tool has one, too."""
 
-    def __init__(self, governor: Governor, factory: FactoryOf) -> None:
+    def __init__(self, governor: Governor, factory: FactoryOf, needs_approval: object = False) -> None:
         self.governor = governor
         self._factory = factory
-        self.needs_approval: object = False
-        """The tool's own setting, as far as the gate knows it."""
+        self._needs_approval = needs_approval
         self.guardrail = GovernanceGuardrail(self.guard, governor, self)
         self._ready: dict[tuple[str | None, str], ToolRequest] = {}
         """By call id and arguments, calls that were judged and go on to their guardrail now."""
@@ -126,29 +119,26 @@ class Gate:
         info = {"decision_id": call.record.decision_id}
         if call.refusal is not None:
             return ToolGuardrailFunctionOutput.reject_content(call.refusal, output_info=info)
-        _admission.set(_Admission(self, call, context.tool_call_id, arguments, request.prepared))
-        self._let_on(call, context, request.prepared)
+        _admitted.set(_PermittedCall(self, call, context.tool_call_id, arguments, request.prepared))
+        self._let_proceed(call, context, request.prepared)
         return ToolGuardrailFunctionOutput.allow(output_info=info)
 
     async def invoke(self, body: Invoke, context: ToolContext[Any], arguments: str) -> Any:
         """Run the body of an admitted call; decide first where no guardrail did."""
-        admission = _admission.get()
+        known = _admitted.get()
         if (
-            admission is not None
-            and admission.gate.leads_to(self)
-            and not admission.used
-            and admission.call.status is RecordStatus.OPEN
-            and admission.arguments == arguments
-            # Without an id it is the plainer context that the SDK gives to invokers that ask for it.
-            and getattr(context, "tool_call_id", admission.call_id) == admission.call_id
+            known is not None
+            and not known.used
+            and known.gate.admits_to(self)
+            and known.is_call_of(context, arguments)
         ):
-            admission.used = True
-            call, prepared = admission.call, admission.prepared
+            known.used = True
+            call, prepared = known.call, known.prepared
         elif self.retired:
             return await body(context, arguments)
         else:
-            outer = _running.get()
-            if outer is not None and not outer.contains(self, context, arguments):
+            outer = _running.get()  # of a wrapper around another gate, the same call
+            if outer and not (self.guards_same_tool(outer.gate) and outer.is_call_of(context, arguments)):
                 outer = None
             agent = getattr(getattr(context, "agent", None), "name", None)
             if outer is not None:
@@ -162,7 +152,7 @@ class Gate:
             call = await self._authorize(context, arguments, request, check, resumes=resumes)
             if call.refusal is not None:
                 return call.refusal
-        token = _running.set(_Running(self, call, getattr(context, "tool_call_id", None), arguments))
+        token = _running.set(_PermittedCall(self, call, getattr(context, "tool_call_id", None), arguments))
         seen = Watch(body)
         watching = watch.set(seen)
         try:
@@ -224,19 +214,19 @@ class Gate:
 
     def own_approval(self) -> object:
         """Return the tool's own `needs_approval`."""
-        return self.needs_approval
+        return self._needs_approval
 
     @property
     def retired(self) -> bool:
         """Return whether the gate was taken away, and lets every call pass for whoever still holds it."""
         return False
 
-    def continues(self, gate: Gate) -> bool:
+    def guards_same_tool(self, gate: Gate) -> bool:
         """Return whether it stands before the same tool as `gate`, and would decide the same."""
         return gate is self
 
-    def leads_to(self, gate: Gate) -> bool:
-        """Return whether what this gate admitted may pass `gate`, which stands before the body."""
+    def admits_to(self, gate: Gate) -> bool:
+        """Return whether a call that this gate has permitted passes `gate`, which stands before the body."""
         return gate is self
 
     def _is_preview(self, context: ToolContext[Any]) -> bool:
@@ -305,17 +295,19 @@ class Gate:
             ready = self._ready.pop((call_id, arguments), None)
             if ready is not None and ready.action.agent == agent:  # ids of two runs may be the same
                 return ready
-        if not is_large(len(arguments)):
-            request = self._unvalidated(called, arguments, agent)
-            return request if request.fault is not None else self._validated(request, arguments, called)
-        off_loop = self.governor.system.off_loop
-        request = await off_loop(lambda: self._unvalidated(called, arguments, agent))
+        large, off_loop = is_large(len(arguments)), self.governor.system.off_loop
+        request = (
+            await off_loop(lambda: self._unvalidated(called, arguments, agent))
+            if large
+            else self._unvalidated(called, arguments, agent)
+        )
         if request.fault is not None:
             return request
+        factory, policy = self._factory(), self.governor.policy
+        if large and not factory.runs_user_code:
+            return await off_loop(lambda: factory.validated(request.action, arguments, policy, called))
         # Validators of the user's run where the SDK runs them.
-        if self._factory().runs_user_code:
-            return self._validated(request, arguments, called)
-        return await off_loop(lambda: self._validated(request, arguments, called))
+        return factory.validated(request.action, arguments, policy, called)
 
     def _unvalidated(self, called: Sequence[str], arguments: str, agent: str | None) -> ToolRequest:
         name = next(iter(called), None)
@@ -327,11 +319,7 @@ class Gate:
             action = Action(name or "unknown", params={"": arguments}, agent=agent)
             return ToolRequest(action, fault=refusal.UNAVAILABLE)
 
-    def _validated(self, request: ToolRequest, arguments: str, called: Sequence[str]) -> ToolRequest:
-        """Return the request with its validated arguments, where the policy may read them."""
-        return self._factory().validated(request.action, arguments, self.governor.policy, called)
-
-    def _let_on(self, call: Call, context: ToolContext[Any], prepared: Prepared | None) -> None:  # noqa: ARG002
+    def _let_proceed(self, call: Call, context: ToolContext[Any], prepared: Prepared | None) -> None:  # noqa: ARG002
         """Let an admitted call go on to its body, where the gate meets it again; close it with its task."""
         task = asyncio.current_task()
         if task is not None:

@@ -1,4 +1,4 @@
-"""A tool's invoker with its gate as close to the body as it can be.
+"""Put the gate of a tool into its invoker, as close to the body as possible.
 
 The SDK's own invoker turns the body's exceptions into text for the model (`failure_error_function`). The
 gate goes inside of it, so that a failure is seen and recorded, and then handled as without us.
@@ -12,12 +12,12 @@ import inspect
 from collections.abc import Awaitable
 from typing import Any
 
-import wrapt
 from agents.tool_context import ToolContext
 
-from aegis_otel.adapters.openai_agents.gates.argument_validation import SDK_INVOKER, receiving
+from aegis_otel.adapters.openai_agents.gates.argument_validation import is_sdk_invoker, receiving
 from aegis_otel.adapters.openai_agents.gates.body_watch import is_sync, watched
 from aegis_otel.adapters.openai_agents.gates.function_gate import Gate, Invoke
+from aegis_otel.adapters.openai_agents.gates.gate_proxy import GateProxy
 from aegis_otel.errors import ConfigError
 
 _SDK_IMPLEMENTATION = "_invoke_tool_impl"
@@ -37,7 +37,7 @@ def gated(invoker: Invoke, gate: Gate, *, inspectable: bool = True) -> Invoke:
     Raises:
         ConfigError: this SDK's tools are built in a way not known here.
     """
-    if type(invoker).__name__ != SDK_INVOKER:
+    if not is_sdk_invoker(invoker):
         return _Gated(invoker, gate, invoker)
     implementation = getattr(invoker, _SDK_IMPLEMENTATION, None)
     if implementation is None:
@@ -53,7 +53,7 @@ def gated(invoker: Invoke, gate: Gate, *, inspectable: bool = True) -> Invoke:
 
 def has_known_body(invoker: Invoke) -> bool:
     """Return whether `gated` knows where the body of an invoker is; else the gate stands outside of it."""
-    return type(invoker).__name__ == SDK_INVOKER and hasattr(invoker, _SDK_IMPLEMENTATION)
+    return is_sdk_invoker(invoker) and hasattr(invoker, _SDK_IMPLEMENTATION)
 
 
 @functools.cache
@@ -70,18 +70,8 @@ def _signature(kind: Any) -> inspect.Signature | None:
     return signature.replace(parameters=parameters)
 
 
-def gate_of(invoker: Invoke) -> Gate | None:
-    """Return the gate of an invoker, if it has one."""
-    return invoker._self_gate if isinstance(invoker, _Gated) else None
-
-
-def ungated(invoker: Invoke) -> Invoke:
-    """Return the invoker without its gate."""
-    return invoker.__wrapped__ if isinstance(invoker, _Gated) else invoker
-
-
-class _Gated(wrapt.BaseObjectProxy[Any]):
-    """A body behind its gate. Whatever else is read from it or set on it is the body's.
+class _Gated(GateProxy):
+    """A body behind its gate.
 
     Args:
         body: What the gate stands before.
@@ -89,6 +79,8 @@ class _Gated(wrapt.BaseObjectProxy[Any]):
         run: Called in place of the body: itself, or what does the same and reports how it ends.
         inspectable: See `gated`.
     """
+
+    _self_gate: Gate
 
     def __init__(self, body: Invoke, gate: Gate, run: Invoke, inspectable: bool = True) -> None:
         super().__init__(body)
@@ -104,22 +96,8 @@ class _Gated(wrapt.BaseObjectProxy[Any]):
             raise AttributeError(name)
         return getattr(self.__wrapped__, name)
 
-    def __repr__(self) -> str:
-        return repr(self.__wrapped__)
-
-    def __copy__(self) -> Invoke:
-        return self._with(copy.copy(self.__wrapped__))
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Invoke:
-        return self._with(copy.deepcopy(self.__wrapped__, memo))
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        if not self._self_gate.is_on_class:
-            raise TypeError("a tool with a gate of its own cannot be pickled: it would come back without")
-        return ungated, (self.__wrapped__,)
-
-    def _with(self, body: Invoke) -> Invoke:
-        return gated(body, self._self_gate, inspectable=self._self_inspectable)
+    def _self_copy(self, wrapped: Invoke) -> Invoke:
+        return gated(wrapped, self._self_gate, inspectable=self._self_inspectable)
 
 
 class _GatedInvoker(_Gated):
@@ -144,4 +122,4 @@ class _GatedInvoker(_Gated):
 
     def __agents_bind_function_tool__(self, tool: Any) -> Invoke:
         bound = self.__wrapped__.__agents_bind_function_tool__(tool)
-        return self if bound is self.__wrapped__ else self._with(bound)
+        return self if bound is self.__wrapped__ else self._self_copy(bound)

@@ -22,7 +22,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, ClassVar, NamedTuple, NoReturn
 
-import wrapt
 from agents import (
     ApplyPatchTool,
     AsyncComputer,
@@ -42,6 +41,7 @@ from aegis_otel.adapters.openai_agents.gates.actions import (
     named_target,
 )
 from aegis_otel.adapters.openai_agents.gates.body_watch import returned_failure
+from aegis_otel.adapters.openai_agents.gates.gate_proxy import GateProxy
 from aegis_otel.adapters.openai_agents.tracing.span_bridge import at_current_span
 from aegis_otel.governance import refusal
 from aegis_otel.governance.call import Origin
@@ -73,7 +73,7 @@ self_test_output: ContextVar[str | None] = ContextVar("aegis_otel_self_test_outp
 
 @dataclasses.dataclass(eq=False)
 class LocalGate:
-    """Decides on the calls of local tools, for the proxies before their parts."""
+    """What the proxies of local tools have in common: who decides, and on whose calls."""
 
     governor: Governor
     targets: Targets
@@ -90,9 +90,10 @@ class LocalGate:
         self.retired = True
 
 
-class ToolProxy(wrapt.BaseObjectProxy[Any]):
+class ToolProxy(GateProxy):
     """A proxy of the user's part of a local tool: all attributes but the governed calls are of the part."""
 
+    _self_gate: LocalGate
     _self_schema: ClassVar[Schema]
     """JSON Schema of the parameters that a rule sees."""
 
@@ -145,29 +146,8 @@ class ToolProxy(wrapt.BaseObjectProxy[Any]):
                 return refused(call.refusal)
             return await gate.governor.run(call, run, failed=returned_failure)
 
-    def __repr__(self) -> str:
-        return repr(self.__wrapped__)
-
-    def __copy__(self) -> ToolProxy:
-        return type(self)(copy.copy(self.__wrapped__), self._self_gate, self._self_tool)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> ToolProxy:
-        return type(self)(copy.deepcopy(self.__wrapped__, memo), self._self_gate, self._self_tool)
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        if not self._self_gate.is_on_class:
-            raise TypeError("a tool with a gate of its own cannot be pickled: it would come back without")
-        return unwrap, (self.__wrapped__,)
-
-
-def unwrap(part: Any) -> Any:
-    """Return the user's part, whether or not it is behind a proxy."""
-    return part.__wrapped__ if isinstance(part, ToolProxy) else part
-
-
-def gate_of(part: Any) -> LocalGate | None:
-    """Return the gate before a part, if there is one."""
-    return part._self_gate if isinstance(part, ToolProxy) else None
+    def _self_copy(self, wrapped: Any) -> ToolProxy:
+        return type(self)(wrapped, self._self_gate, self._self_tool)
 
 
 _STRING = {"type": "string"}
@@ -364,7 +344,7 @@ class LocalToolKind(NamedTuple):
     """One kind of local tool."""
 
     name: str
-    """As coverage shows it."""
+    """The name that coverage shows."""
     tool: type[Any]
     """The SDK's class of the tool."""
     attribute: str
@@ -373,11 +353,11 @@ class LocalToolKind(NamedTuple):
     sdk_action: type[Any]
     """The SDK's class that carries out a call, by its class method `execute`."""
     self_test_call: dict[str, Any]
-    """A call for the self-test, as a model makes it."""
+    """A call that the model of the self-test makes."""
     self_test_part: Any = _unreached
     """The part of the tool of the self-test: it answers that it was reached."""
     self_test_fields: Mapping[str, str] | None = None
-    """What that tool needs beside its part."""
+    """Other fields that the tool of the self-test needs."""
     writes_files: bool = False
 
     @property

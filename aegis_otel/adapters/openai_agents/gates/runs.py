@@ -26,7 +26,7 @@ class Mark(StrEnum):
     PAUSED = "call"
     """The run was paused for the call, in a governed process."""
     PAUSED_AGAIN = "asked"
-    """So it was, for a call out of a saved text: only a yes to the call vouches for it."""
+    """The run was paused again, for a call out of a saved text, which counts only with a yes of its own."""
     APPROVED = "yes"
     """A human said yes to the call, in a governed process."""
     ALWAYS_APPROVED = "always"
@@ -65,7 +65,7 @@ class Run:
 
     @classmethod
     def restore(cls, saved: object) -> Run:
-        """Return the run of a saved state; a new one where the text cannot be read."""
+        """Return the run of a saved state; a new one where what is saved is not usable."""
         run_id = saved.get("run") if isinstance(saved, dict) else None
         marks = saved.get("marks") if isinstance(saved, dict) else None
         if not isinstance(run_id, str) or not 0 < len(run_id) <= _LONGEST_ID:

@@ -34,18 +34,18 @@ INSTRUMENTORS = (
 )
 
 
-def bridged_elsewhere(ours: TracingProcessor, kin: type[TracingProcessor]) -> SpanOf | None:
+def bridged_elsewhere(ours: TracingProcessor, our_class: type[TracingProcessor]) -> SpanOf | None:
     """Return how to find the span of another bridge of the SDK's traces; None where there is no other.
 
     Args:
         ours: The processor that asks.
-        kin: Its class; of several, the one registered first bridges.
+        our_class: Its class; of several, the one registered first bridges.
     """
     if _known(get_trace_provider()) is not None:
         return _current
     ours_passed = False
     for processor in registered_processors():
-        if isinstance(processor, kin):
+        if isinstance(processor, our_class):
             ours_passed = ours_passed or processor is ours
             if not ours_passed:
                 return _current

@@ -1,4 +1,4 @@
-"""The SDK's traces as OpenTelemetry spans by the GenAI conventions.
+"""Bridge the SDK's traces to OpenTelemetry spans by the GenAI conventions.
 
 No decision is made here, and a tool call gets no span here: the governor makes `govern_tool` and
 `execute_tool`, with tracing on or off. No span gets prompts, arguments or outputs.
@@ -135,7 +135,7 @@ _CLIENTS = ("generation", "response", "mcp_tools")
 
 
 def _describe(data: Any) -> Described:
-    """Return what is known of a span now: less at its start than at its end."""
+    """Return the name and the attributes of a span; more of them are known at its end than at its start."""
     describe = _DESCRIBE.get(data.type)
     # A kind the SDK may add, and those of its voice pipelines, show up by their type.
     return (redact_name(data.type), {}) if describe is None else describe(data)
@@ -215,7 +215,7 @@ _ERRORS = {
     "Guardrail tripwire triggered": "guardrail_tripwire_triggered",
     "Max turns exceeded": "max_turns_exceeded",
 }
-"""The SDK's errors that say what failed in fixed words. Any other message may hold what nobody redacted."""
+"""The messages of the SDK's errors that are always the same. Any other may hold what is not redacted."""
 
 
 def _error(span: Span[Any]) -> str | None:
