@@ -23,7 +23,7 @@ from aegis_otel.config import (
 )
 from aegis_otel.errors import ConfigError
 from aegis_otel.policy.loading import validators
-from aegis_otel.policy.loading.schema import KEYS, SYNONYMS, json_schema
+from aegis_otel.policy.loading.schema import KEY_SYNONYMS, KEYS, json_schema
 
 
 def refused(text: str | bytes) -> list[str]:
@@ -109,7 +109,7 @@ def test_k9_1_words_of_other_languages_at_the_top(text: str, hint: str) -> None:
 
 def test_k9_1_the_table_suggests_only_what_exists() -> None:
     own = {key for section in KEYS.values() for key in section}
-    for section, words in SYNONYMS.items():
+    for section, words in KEY_SYNONYMS.items():
         assert section in KEYS
         assert {each.rpartition(".")[2] for each in words.values()} <= own
         assert not set(words) & set(KEYS[section])

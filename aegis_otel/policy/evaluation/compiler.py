@@ -72,6 +72,11 @@ class CompiledRule:
     def __str__(self) -> str:
         return f"rule {quoted(self.name)}"
 
+    @property
+    def scope(self) -> tuple[tuple[Glob, ...], ...]:
+        """The globs of its type, of its target and of its agent."""
+        return self.types, self.targets, self.agents
+
 
 Step = tuple[Applies | None, Verdict, CompiledRule | None]
 """A rule's plain test and its verdict; the last step of a plan has no test, the default's no rule."""

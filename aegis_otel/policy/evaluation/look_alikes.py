@@ -61,7 +61,7 @@ def _letter(char: str) -> str:
 
 
 def _plain(char: str) -> str:
-    """Return the character, as the letter it is a shape of; nothing of accents, formats and variations."""
+    """Return the plain letter that the character is a shape of, or itself; nothing for an accent."""
     if char.isascii():
         return char
     if unicodedata.category(char)[0] not in "LNS":

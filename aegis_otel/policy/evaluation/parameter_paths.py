@@ -115,7 +115,7 @@ def null(params: Mapping[str, Any], test: ParamTest, schema: SchemaReader | None
 
 
 def _steps_until(params: Mapping[str, Any], test: ParamTest, end: object) -> tuple[str, ...]:
-    """Return the keys that lead to `end` on the way of `test`, whatever keys with dots there are."""
+    """Return the steps of `test` up to the first whose value is `end`; all of them where none is."""
     value: Any = params
     for number, step in enumerate(test.steps, 1):
         value = value.get(step, Missing.ABSENT)

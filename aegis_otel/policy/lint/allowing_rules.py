@@ -258,7 +258,7 @@ def _changing_tools(subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
 
 
 def _other_paths(subject: Subject, rule: CompiledRule, example: Example) -> Iterator[Finding]:
-    """Find parameters with paths that a rule which tests one path does not test."""
+    """Find parameters that hold paths and are not tested, where the rule tests another such parameter."""
     tested = {test.path for test in rule.rule.tests}
     one = next((test for test in rule.rule.tests if content_of(test.path) is Content.PATH), None)
     names = dict.fromkeys(["move_to"] if example.action.type == "apply_patch" else [])

@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, product
 
 from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.evaluation.patterns import Glob, Shape, outline
@@ -39,8 +39,11 @@ def _needs(name: str, glob: Glob) -> tuple[_Key, ...]:
     return tuple((name, piece) for piece in _rows(glob.text, _PIECE, shorter=True))
 
 
-def _attributes(rule: CompiledRule) -> tuple[tuple[str, Sequence[Glob]], ...]:
-    return (("type", rule.types), ("target", rule.targets), ("agent", rule.agents))
+_NAMES = ("type", "target", "agent")
+
+
+def _attributes(rule: CompiledRule) -> Iterator[tuple[str, Sequence[Glob]]]:
+    return zip(_NAMES, rule.scope, strict=True)
 
 
 class Covering:
@@ -109,15 +112,14 @@ class Overlapping:
     """
 
     def __init__(self, rules: Sequence[CompiledRule]) -> None:
-        self._sides: dict[tuple[str, bool], _Starts] = {}
-        for name in ("type", "target", "agent"):
-            for is_end in (False, True):
-                self._sides[name, is_end] = _Starts(
-                    (side, number)
-                    for number, rule in enumerate(rules)
-                    for glob in dict(_attributes(rule))[name]
-                    for side in [_side(glob, is_end=is_end)]
-                )
+        self._sides = {
+            (name, is_end): _Starts(
+                (_side(glob, is_end=is_end), number)
+                for number, rule in enumerate(rules)
+                for glob in rule.scope[_NAMES.index(name)]
+            )
+            for name, is_end in product(_NAMES, (False, True))
+        }
 
     def find(self, rule: CompiledRule) -> Iterator[int]:
         """Yield the numbers of the rules that may overlap with `rule`, in order."""

@@ -68,14 +68,11 @@ def order(subject: Subject) -> Iterator[Finding]:
 
 
 class _Scopes:
-    """What rules match; two rules are compared once for all that match the same as they do."""
+    """Compares what rules match, once for all pairs of rules that match the same."""
 
     def __init__(self, rules: Sequence[CompiledRule]) -> None:
         numbers: dict[tuple[tuple[Glob, ...], ...], int] = {}
-        self._number = {
-            rule.name: numbers.setdefault((rule.types, rule.targets, rule.agents), len(numbers))
-            for rule in rules
-        }
+        self._number = {rule.name: numbers.setdefault(rule.scope, len(numbers)) for rule in rules}
         self._covers: dict[tuple[int, int], bool] = {}
         self._shared: dict[tuple[int, int], tuple[str, str] | None] = {}
 
@@ -83,20 +80,16 @@ class _Scopes:
         """Return whether `wide` matches every call that `narrow` matches, conditions aside."""
         key = self._number[wide.name], self._number[narrow.name]
         if key not in self._covers:
-            self._covers[key] = (
-                _all_covered(wide.types, narrow.types)
-                and _all_covered(wide.targets, narrow.targets)
-                and _all_covered(wide.agents, narrow.agents)
-            )
+            self._covers[key] = all(map(_all_covered, wide.scope, narrow.scope))
         return self._covers[key]
 
     def shared(self, one: CompiledRule, other: CompiledRule) -> tuple[str, str] | None:
         """Return a type and a target that both rules match, which are empty where both match any."""
         key = self._number[one.name], self._number[other.name]
         if key not in self._shared:
-            found, target = _text(one.types, other.types), _text(one.targets, other.targets)
-            apart = found is None or target is None or _text(one.agents, other.agents) is None
-            self._shared[key] = None if apart else (found or "", target or "")
+            (found, target, agent) = map(_text, one.scope, other.scope)
+            is_apart = found is None or target is None or agent is None
+            self._shared[key] = None if is_apart else (found or "", target or "")
         return self._shared[key]
 
 
@@ -171,31 +164,23 @@ def _together(
     limits: _Limits,
 ) -> list[CompiledRule] | None:
     """Return unconditional rules that each cover a part of the rule's patterns, and together all of them."""
-    if len(rule.types) * len(rule.targets) * len(rule.agents) == 1:
+    if all(len(globs) == 1 for globs in rule.scope):
         return None
     found: dict[str, CompiledRule] = {}
-    parts = [
-        list(zip(*each, strict=True))
-        for each in zip((rule.types, rule.targets, rule.agents), near, strict=True)
-    ]
-    for (of_type, types), (target, targets), (agent, agents) in product(*parts):
+    for combination in product(*(zip(*each, strict=True) for each in zip(rule.scope, near, strict=True))):
         if not limits.spend("combinations", rule):
             return None
-        cover = next(
-            (
-                each
-                for each in map(rules.__getitem__, index.find(types, targets, agents))
-                if limits.spend("comparisons", rule)
+        globs, numbers = zip(*combination, strict=True)
+        for each in map(rules.__getitem__, index.find(*numbers)):
+            if (
+                limits.spend("comparisons", rule)
                 and any(glob.matches_all for glob in each.agents)
-                and _all_covered(each.types, [of_type])
-                and _all_covered(each.targets, [target])
-                and _all_covered(each.agents, [agent])
-            ),
-            None,
-        )
-        if cover is None:
+                and all(_all_covered(wides, [glob]) for wides, glob in zip(each.scope, globs, strict=True))
+            ):
+                found[each.name] = each
+                break
+        else:
             return None
-        found[cover.name] = cover
     return list(found.values())
 
 
@@ -210,11 +195,10 @@ def _overlapping(subject: Subject, hidden: set[str], scopes: _Scopes, limits: _L
             conditional.add(number, rule)
         if rule.rule.approval is not Approval.BLOCK or rule.name in hidden:
             continue
+        candidates = conditional.find(*(near[0] for near in conditional.near(rule)))
         covering = [
             each
-            for each in map(
-                rules.__getitem__, conditional.find(*(near[0] for near in conditional.near(rule)))
-            )
+            for each in map(rules.__getitem__, candidates)
             if limits.spend("splits", rule) and scopes.covers(each, rule)
         ]
         if names := _always_holding(covering):
@@ -240,15 +224,14 @@ def _overlap(subject: Subject, scopes: _Scopes, earlier: CompiledRule, rule: Com
     named = called & {name for tool in subject.tools_of(earlier) for name in tool.names}
     call = " on ".join(quoted(each) for each in (shared[0] or "x", shared[1]) if each)
     is_error = bool(named) and widens and not earlier.rule.is_conditional
+    is_conditional = earlier.rule.is_conditional or rule.rule.is_conditional
     return finding(
         *("overlap", rule.rule.place, rule),
         severity=Severity.ERROR if is_error else Severity.WARNING,
         earlier=earlier,
         where=earlier.rule.place,
         name=rule.name,
-        when="where both conditions hold, "
-        if earlier.rule.is_conditional or rule.rule.is_conditional
-        else "",
+        when="where both conditions hold, " if is_conditional else "",
         call=quoted(min(named)) if named else call,
     )
 

@@ -94,7 +94,7 @@ _NOT_LATIN = re.compile("(?!LATIN)")
 
 
 def _mixed(text: str, foreign: re.Pattern[str], parts: str) -> str | None:
-    """Return which letter of a `foreign` Unicode name stands among ASCII letters, as a part of a sentence."""
+    """Return the end of a sentence about `text` where a `foreign` letter stands among ASCII letters."""
     for part in re.findall(parts, text, re.DOTALL) if not text.isascii() else ():
         found = [c for c in part if c.isalpha() and foreign.match(unicodedata.name(c, "unnamed"))]
         if found and any(c.isascii() and c.isalpha() for c in part):

@@ -134,7 +134,7 @@ def _document(
     valid = read_policy(data, validation)
     # Only what is shown is explained: a suggestion is looked for among hundreds of names.
     faults, rest = validation.faults[:_MAX_PROBLEMS], validation.faults[_MAX_PROBLEMS:]
-    found = [(fault.location, fault.at_key, *problem_messages.explain(fault)) for fault in faults]
+    found = [(fault.location, fault.at_key, *problem_messages.explain_fault(fault)) for fault in faults]
     found += _duplicates(data, lambda at: str(locate(at, True)) if has_text else problem_messages.path(at))
     problems = _reworded(problems, validation) + [
         Problem(
@@ -150,7 +150,7 @@ def _document(
 
 
 def _duplicates(data: Any, place: Callable[[Location], str]) -> list[tuple[Location, bool, str, None]]:
-    """Return the faults of rules whose name another rule has; the data need not be valid otherwise."""
+    """Return the faults of rules whose name another rule has. Other parts of the data may be invalid."""
     rules = data.get("rules") if isinstance(data, dict) else None
     first: dict[str, Location] = {}
     found: list[tuple[Location, bool, str, None]] = []
@@ -164,9 +164,9 @@ def _duplicates(data: Any, place: Callable[[Location], str]) -> list[tuple[Locat
 
 
 def _reworded(problems: list[Problem], validation: Validation) -> list[Problem]:
-    """Return `problems`, where a word that versions of YAML disagree on stands instead of one of a few.
+    """Return `problems`, with those reworded where one of a few words must stand and YAML versions disagree.
 
-    To quote it, as the reader of the YAML proposes, would not help; which words may stand there does.
+    The reader of the YAML proposes to quote such a word, which would not help. The message lists the words.
     """
     better: dict[Problem, Problem] = {}
     for at, refused in validation.refused:
@@ -180,7 +180,7 @@ def _reworded(problems: list[Problem], validation: Validation) -> list[Problem]:
 
 
 def _refusal(problems: list[Problem], more: int = 0) -> PolicyError:
-    """Return the error with the first of `problems`; `more` is how many there are beside them."""
+    """Return the error with the first of `problems`; `more` is the number of problems not among them."""
     problems = sorted(problems, key=lambda problem: (problem.line, problem.column))
     rest = more + len(problems[_MAX_PROBLEMS:])
     if rest:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from aegis_otel.policy.loading.schema import KEYS, SYNONYMS, Fault
-from aegis_otel.policy.loading.validators import APPROVALS, CHOICES, synonym
-from aegis_otel.policy.loading.validators import SYNONYMS as OTHER_WORDS
+from aegis_otel.policy.loading.schema import KEY_SYNONYMS, KEYS, Fault
+from aegis_otel.policy.loading.validators import APPROVALS, CHOICES, SYNONYMS, synonym
 from aegis_otel.policy.loading.yaml_reader import Location
 from aegis_otel.policy.messages import closest, quoted, shown
 
@@ -15,7 +14,7 @@ _SHORT = 60
 """Characters of a value that a suggestion repeats."""
 
 
-def explain(fault: Fault) -> tuple[str, str | None]:
+def explain_fault(fault: Fault) -> tuple[str, str | None]:
     """Return the sentence about `fault`, and what was probably meant."""
     if fault.error is None:
         return _unknown_key(fault.location, fault.value)
@@ -34,10 +33,10 @@ def _unknown_key(location: Location, value: Any) -> tuple[str, str | None]:
         return f"a space is missing after {quoted(name + ':')}", f"{name}: {rest}"
     unknown = f"unknown key {quoted(key)} in {where}"
     # A key such as `deny` or `ask` stands for an approval.
-    word = key if key in APPROVALS else synonym(key, OTHER_WORDS["approval"])
+    word = key if key in APPROVALS else synonym(key, SYNONYMS["approval"])
     if section in ("rules", "defaults") and word and value is not False:
         return unknown, f"approval: {word}"
-    if meant := synonym(key, SYNONYMS[section]):
+    if meant := synonym(key, KEY_SYNONYMS[section]):
         return unknown, _with_value(meant, value)
     home = next((name for name, keys in KEYS.items() if key in keys), None)
     if home is None:
@@ -55,7 +54,7 @@ def _with_value(key: str, value: Any) -> str:
     section, _, inner = key.rpartition(".")
     if inner in CHOICES:
         lower = value.lower() if isinstance(value, str) else ""
-        meant = lower if lower in CHOICES[inner] else synonym(value, OTHER_WORDS[inner])
+        meant = lower if lower in CHOICES[inner] else synonym(value, SYNONYMS[inner])
         return f"{inner}: {meant}" if meant else inner
     if not section:
         return key

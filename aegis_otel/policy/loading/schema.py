@@ -111,7 +111,7 @@ def _mapping(value: Any) -> dict[Any, Any]:
 
 
 def _whole(pattern: str) -> str:
-    """Return `pattern` for the whole text; to some engines `$` also stands before a last line break."""
+    """Return `pattern` for the whole text: in some engines `$` also matches before a last line break."""
     return f"^({pattern})$(?!\n)"
 
 
@@ -202,7 +202,7 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
 }
 """The keys of each section, by the section's own key; the whole policy is the section without one."""
 KEYS = {name: tuple(keys) for name, keys in SECTIONS.items()}
-SYNONYMS: Mapping[str, Mapping[str, str]] = {
+KEY_SYNONYMS: Mapping[str, Mapping[str, str]] = {
     name: by_synonym(
         DATA["keys"][name]
         | ({f"param_{each}": OPERATORS[each].synonyms for each in OPERATORS} if name == "conditions" else {})

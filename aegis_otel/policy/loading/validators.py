@@ -150,5 +150,5 @@ def timezone(value: object) -> str:
 
 @cache
 def _zones() -> dict[str, str]:
-    """Return the names of all time zones by what they are in small letters; this reads the disk."""
+    """Return the names of all time zones by their spelling in small letters. This reads the disk."""
     return {zone.lower(): zone for zone in available_timezones()}

@@ -1,7 +1,7 @@
 """Explain what is wrong with YAML that cannot be parsed, in words for the person who wrote it.
 
-The parser knows where it gave up, and the text around that place shows why: a tab, an indent that no
-line above has, a missing colon, a quote or bracket that is never closed.
+The parser reports where it stopped, and the text around that place shows why: a tab, an indent that no line
+above has, a missing colon, a quote or bracket that is never closed.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ class Mark(NamedTuple):
     column: int
 
 
-class Fault(NamedTuple):
-    """An explanation of what is wrong, with its place (0-based)."""
+class YamlFault(NamedTuple):
+    """The explanation of what cannot be parsed, and its place."""
 
     message: str
     place: Mark
 
 
 class _Level(NamedTuple):
-    """An indent at which lines above stand."""
+    """An indent of the lines above."""
 
     column: int
     is_item: bool
@@ -44,7 +44,7 @@ class _Level(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """What the parser says."""
+    """What the parser reports, and the text."""
 
     lines: Sequence[str]
     problem: str
@@ -67,21 +67,21 @@ class Failure(NamedTuple):
         return _UNEXPECTED.search(self.problem) is not None
 
 
-def explain(text: str, problem: str, context: str, mark: Mark, start: Mark | None) -> Fault:
-    """Return what the parser could not read; see `Failure` for the arguments."""
+def explain_syntax(text: str, problem: str, context: str, mark: Mark, start: Mark | None) -> YamlFault:
+    """Return what the parser could not read. The arguments are described in `Failure`."""
     lines = re.split(r"\r\n|\n", text.removeprefix("\ufeff"))
     failure = Failure(lines, problem, context, mark, start)
     for check in (_tab, _quote, _special, _flow, _colon, _indentation):
         if fault := check(failure):
             return fault
     if (character := failure.at(mark)) in ("]", "}"):
-        return Fault(f"`{character}` closes nothing that is open", mark)
+        return YamlFault(f"`{character}` closes nothing that is open", mark)
     if any(each.startswith("...") for each in lines[: mark.line]):
-        return Fault("text follows `...`, which ends the document", mark)
-    return Fault(", ".join(filter(None, (problem, context))) or "it cannot be read", mark)
+        return YamlFault("text follows `...`, which ends the document", mark)
+    return YamlFault(", ".join(filter(None, (problem, context))) or "it cannot be read", mark)
 
 
-def _tab(its: Failure) -> Fault | None:
+def _tab(its: Failure) -> YamlFault | None:
     line = its.line(its.mark.line)
     indent = line[: len(line) - len(line.lstrip(" \t"))]
     if "\t" not in indent:
@@ -89,26 +89,26 @@ def _tab(its: Failure) -> Fault | None:
     wanted = _expected(its, line)
     spaces = f", here {wanted.column} of them" if wanted else ""
     message = f"the line is indented with a tab: YAML indents with spaces{spaces}"
-    return Fault(message, Mark(its.mark.line, indent.index("\t")))
+    return YamlFault(message, Mark(its.mark.line, indent.index("\t")))
 
 
-def _quote(its: Failure) -> Fault | None:
+def _quote(its: Failure) -> YamlFault | None:
     if its.start is not None and "end of stream" in its.problem and "quoted scalar" in its.context:
-        return Fault(f"the quote {its.at(its.start)} that begins here is never closed", its.start)
+        return YamlFault(f"the quote {its.at(its.start)} that begins here is never closed", its.start)
     if "unknown escape" in its.problem:
         message = "a backslash in double quotes begins an escape: write the value in single quotes"
-        return Fault(message, its.start or its.mark)
+        return YamlFault(message, its.start or its.mark)
     before = its.line(its.mark.line)[: its.mark.column].rstrip()
     if before.endswith(("'", '"')) and its.is_unexpected:
         message = (
             f"text follows a closing quote {before[-1]}: a quote before it is not closed, "
             "or the whole value needs quotes"
         )
-        return Fault(message, its.mark)
+        return YamlFault(message, its.mark)
     return None
 
 
-def _special(its: Failure) -> Fault | None:
+def _special(its: Failure) -> YamlFault | None:
     """Explain a value that begins with a character that means something to YAML."""
     about = "cannot start any token", "alphabetic or numeric", "block scalar"
     if not any(each in its.problem or each in its.context for each in about):
@@ -117,20 +117,20 @@ def _special(its: Failure) -> Fault | None:
         if place is not None and (character := its.at(place)) and character in _MEANINGFUL:
             word = re.split(r"[\s,}\]]", its.line(place.line)[place.column :], maxsplit=1)[0]
             message = f"a value may not begin with {shown(character)} unless it is quoted: write "
-            return Fault(message + quoted(f'"{word}"'), place)
+            return YamlFault(message + quoted(f'"{word}"'), place)
     return None
 
 
-def _flow(its: Failure) -> Fault | None:
+def _flow(its: Failure) -> YamlFault | None:
     opening = its.at(its.start) if its.start is not None and "flow" in its.context else ""
     if its.start is None or opening not in ("[", "{"):
         return None
     closing = "]" if opening == "[" else "}"
     where = f"`{opening}` on line {its.start.line + 1}, column {its.start.column + 1}"
-    return Fault(f"{where} is not closed: `,` or `{closing}` is missing before this", its.mark)
+    return YamlFault(f"{where} is not closed: `,` or `{closing}` is missing before this", its.mark)
 
 
-def _colon(its: Failure) -> Fault | None:
+def _colon(its: Failure) -> YamlFault | None:
     """Explain a colon that is missing, has no space after it, or is one too many."""
     if "mapping values" not in its.problem and "expected ':'" not in its.problem:
         return None
@@ -140,20 +140,20 @@ def _colon(its: Failure) -> Fault | None:
     near = [mark.line, previous] if its.start is None else [its.start.line, mark.line]
     for number in near:
         if found := _GLUED.match(its.line(number)):
-            return Fault(f"a space is missing after {quoted(found[1] + ':')}", Mark(number, found.end(1)))
+            return YamlFault(f"a space is missing after {quoted(found[1] + ':')}", Mark(number, found.end(1)))
         if found := _GLUED_DASH.match(its.line(number)):
-            return Fault("a space is missing after `-`", Mark(number, found.end() - 2))
+            return YamlFault("a space is missing after `-`", Mark(number, found.end() - 2))
     for number in reversed(near):
         if not _KEY.match(its.line(number)) and (found := _NO_COLON.match(its.line(number))):
-            return Fault(f"a `:` is missing after {quoted(found[1])}", Mark(number, found.end(1)))
+            return YamlFault(f"a `:` is missing after {quoted(found[1])}", Mark(number, found.end(1)))
     if fault := _indentation(its._replace(problem="did not find expected key")):
         return fault
     if ": " in its.line(mark.line)[: mark.column].lstrip(" -"):
-        return Fault("a value with `: ` in it must be quoted (mapping values are not allowed here)", mark)
+        return YamlFault("a value with `: ` in it must be quoted (mapping values are not allowed here)", mark)
     return None
 
 
-def _indentation(its: Failure) -> Fault | None:
+def _indentation(its: Failure) -> YamlFault | None:
     if its.mark.line >= len(its.lines) or not its.is_unexpected:
         return None
     line = its.line(its.mark.line)
@@ -163,14 +163,14 @@ def _indentation(its: Failure) -> Fault | None:
     is_item = line[found:].startswith("-")
     if wanted is None or wanted.column == found:
         if is_item and any(level.column == found for level in _levels(its.lines[: its.mark.line])):
-            return Fault("an item (`- `) stands among keys: indent it, or drop its `-`", place)
+            return YamlFault("an item (`- `) stands among keys: indent it, or drop its `-`", place)
         return None
     message = (
         f"{'the item' if is_item else 'the line'} is indented by {_spaces(found)} where "
         f"{_spaces(wanted.column)} {'is' if wanted.column == 1 else 'are'} expected, to belong to line "
         f"{wanted.line + 1}"
     )
-    return Fault(message, place)
+    return YamlFault(message, place)
 
 
 def _expected(its: Failure, line: str) -> _Level | None:

@@ -202,7 +202,7 @@ class _Reader:
             return Problem(_TOO_DEEP, self.source, mark.line + 1, mark.column + 1)
         start = None if start is None else yaml_errors.Mark(start.line, start.column)
         place = yaml_errors.Mark(mark.line, mark.column)
-        fault = yaml_errors.explain(text, problem, context, place, start)
+        fault = yaml_errors.explain_syntax(text, problem, context, place, start)
         line, column = fault.place
         return Problem(f"not valid YAML: {fault.message}", self.source, line + 1, column + 1)
 
