@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pkgutil
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from aegis_otel.audit.lake.fold import literal, without_type
 
 if TYPE_CHECKING:
     import duckdb
-
 
 HOUR = 'make_timestamptz(epoch_us("timestamp") // 3_600_000_000 * 3_600_000_000)'
 """The hour of a row, UTC. `date_trunc` asks a calendar for every row, which takes four times as long."""
@@ -20,55 +21,22 @@ ANSWER = """CASE WHEN result_status = 'pending' THEN 'waiting'
 The column `outcome` does not say it: a call can be blocked after a yes, and denied without an answer."""
 
 
-class View(NamedTuple):
+class NamedQuery(NamedTuple):
     name: str
     meaning: str
     sql: str
 
 
-VIEWS: tuple[View, ...] = (
-    View(
-        "decisions_by_rule",
-        "calls by rule and result; a rule whose risk or approval was changed has a row for each version",
-        """
-        SELECT matched_rule, risk_level, approval, count(*) AS calls,
-            count(*) FILTER (result_status = 'success') AS succeeded,
-            count(*) FILTER (result_status = 'failed') AS failed,
-            count(*) FILTER (result_status = 'blocked') AS blocked,
-            count(*) FILTER (result_status = 'denied') AS denied,
-            min("timestamp") AS first_seen, max("timestamp") AS last_seen
-        FROM audit GROUP BY matched_rule, risk_level, approval ORDER BY calls DESC, matched_rule""",
-    ),
-    View(
-        "approvals",
-        "calls with a question to a human, answered or not",
-        f"""
-        SELECT decision_id, "timestamp", agent_name, action_type, action_target, action_params, risk_level,
-            matched_rule, human_decision, approver, approval_reason, approval_wait_s, result_status
-        FROM audit WHERE {ANSWER} IS NOT NULL""",  # noqa: S608
-    ),
-    View(
-        "decisions_by_hour",
-        "calls by hour, risk and result",
-        f"""
-        SELECT {HOUR} AS hour, risk_level, result_status, count(*) AS calls
-        FROM audit GROUP BY ALL ORDER BY hour, risk_level, result_status""",  # noqa: S608
-    ),
-    View("critical", "calls of CRITICAL risk", "SELECT * FROM audit WHERE risk_level = 'CRITICAL'"),
-    View(
-        "unknown_outcomes",
-        "allowed calls whose process died before it recorded their outcome",
-        "SELECT * FROM audit WHERE result_status = 'unknown'",
-    ),
-    View(
-        "policy_versions",
-        "policies that decided calls, and when",
-        """
-        SELECT policy_digest, min("timestamp") AS first_seen, max("timestamp") AS last_seen,
-            count(*) AS calls, count(DISTINCT matched_rule) AS rules,
-            count(*) FILTER (approval = 'block') AS blocked
-        FROM audit GROUP BY policy_digest ORDER BY first_seen""",
-    ),
+def read_queries(package: str, file: str) -> dict[str, NamedQuery]:
+    """Return the queries of a file of a package, by name: paragraphs that begin with `-- name: meaning`."""
+    text = (pkgutil.get_data(package, file) or b"").decode()
+    found = re.findall(r"^-- (\w+): (.+)\n((?:.+\n)+)", text, re.MULTILINE)
+    return {query[0]: NamedQuery(*query) for query in found}
+
+
+VIEWS = tuple(
+    each._replace(sql=each.sql.format(hour=HOUR, answer=ANSWER))
+    for each in read_queries("aegis_otel.audit.query", "data/views.sql").values()
 )
 
 
