@@ -253,15 +253,14 @@ def locked(directory: Path, draft: str | None = None, *, mirrors: bool = False) 
     create_views(audit)
     # The views name files by patterns, and what may be opened is compared with both.
     names = {str(directory), glob.escape(str(directory))}
-    parts = (JOURNAL, LAKE, *([MIRROR] if mirrors else []))
-    folders = [f"{name}/{part}/" for name in names for part in parts]  # not the audit's own: its key is there
+    # Not the audit's own folder: its key is there.
+    folders = [f"{name}/{part}/" for name in names for part in (JOURNAL, LAKE, MIRROR)]
     seals = [f"{name}/{file}" for name in names for file in (SEALS, SEALS.replace("l", "[l]"))]
     for name, value in {
         "allowed_directories": f"[{', '.join(map(literal, folders))}]",
         "allowed_paths": f"[{', '.join(map(literal, ['/dev/null', *seals, *([draft] if draft else [])]))}]",
         "temp_directory": "''",
         "memory_limit": f"'{MEMORY_MB}MB'",
-        "threads": min(4, os.cpu_count() or 1),
         "enable_external_access": False,
         "lock_configuration": True,
     }.items():

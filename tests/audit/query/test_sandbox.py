@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -271,6 +273,29 @@ class TestBounds:
     def test_memory(self, audit: Path, sql: str) -> None:
         with pytest.raises(AuditError, match=r"more (than the 1000 MB of )?memory"):
             ask(audit, sql, timeout=60)
+
+    def test_memory_of_the_engine(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """DuckDB's own bound comes first: it stops a query, and what the process has beside it goes on."""
+        with pytest.raises(duckdb.OutOfMemoryException):
+            connection.execute(
+                only_read("SELECT length(array_agg(i)) FROM range(150_000_000) t(i)")
+            ).fetchall()
+
+    @pytest.mark.skipif(
+        sys.platform != "linux", reason="only there the bounds of another process can be read"
+    )
+    def test_whoever_asked_may_be_gone(self, audit: Path) -> None:
+        """Nobody would stop the process then, so it has a bound of its own on processor time."""
+        answer = select(audit, "SELECT i FROM range(1000000000000) t(i)", timeout=5)
+        next(answer.rows)
+        (child,) = (
+            int(each)
+            for path in Path("/proc/self/task").glob("*/children")
+            for each in path.read_text().split()
+        )
+        soft, hard = resource.prlimit(child, resource.RLIMIT_CPU)
+        assert soft == hard == 5 * (os.cpu_count() or 1) + 10
+        answer.rows.close()
 
     def test_rows_without_end_can_be_left(self, audit: Path) -> None:
         """They come as they are found, and the process ends with who reads them."""
