@@ -29,6 +29,7 @@ from aegis.runtime.audit import AuditLogger as PeerAuditLogger
 
 from aegis_otel import Action
 from aegis_otel import Policy as OurPolicy
+from aegis_otel.audit.journal import seal_trigger
 from aegis_otel.audit.journal import writer as journal_module
 from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.keys import audit_id, load_key
@@ -94,7 +95,7 @@ def write_path(folder: Path) -> None:
     """One writer, sequential: what a caller waits, and records a second."""
     system = RealSystem()
     ours, theirs = Journal(folder / "ours"), PeerAuditLogger(folder / "peer.db")
-    journal_module.SEAL_BYTES = 1 << 60
+    seal_trigger.SEAL_BYTES = 1 << 60
     our_decision = OurPolicy.from_dict(RULES).evaluate(
         Action("search_web", "web", {"query": "x", "limit": 5})
     )
@@ -162,7 +163,7 @@ def p(taken: list[float], percent: int) -> float:
 
 def sealing(folder: Path) -> None:
     """How long the sealer's work takes, for what a journal hands it at a time."""
-    journal_module.SEAL_BYTES = journal_module.ROTATE_BYTES = 1 << 60
+    seal_trigger.SEAL_BYTES = journal_module.ROTATE_BYTES = 1 << 60
     journal = write_live(folder / "seal", LIVE, datetime.now(UTC))
     journal.close()
     begun = time.perf_counter()

@@ -22,7 +22,7 @@ import aegis
 from aegis.runtime.audit import AuditLogger as PeerAuditLogger
 
 from aegis_otel import Action, Policy
-from aegis_otel.audit.journal import writer as journal_module
+from aegis_otel.audit.journal import seal_trigger
 from aegis_otel.audit.record import AuditRecord
 from aegis_otel.governance.recording import record_arguments, record_decision
 from aegis_otel.runtime.audit import AuditLogger
@@ -125,7 +125,7 @@ async def measure(rounds: int, folder: Path) -> None:
 
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
-    journal_module.SEAL_BYTES = 1 << 60  # no process that seals beside the measurement
+    seal_trigger.SEAL_BYTES = 1 << 60  # no process that seals beside the measurement
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(measure(rounds, Path(folder)))
 

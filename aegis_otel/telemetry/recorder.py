@@ -23,7 +23,7 @@ from aegis_otel.governance.error_text import error_type
 from aegis_otel.model import Outcome
 from aegis_otel.telemetry.attributes import Attributes, decision_attributes, risk, seal_attributes, text
 from aegis_otel.telemetry.events import Events
-from aegis_otel.telemetry.metrics import (
+from aegis_otel.telemetry.instruments import (
     LOADED,
     REFUSED,
     Instruments,

@@ -35,7 +35,7 @@ from aegis_otel.model import Outcome
 from aegis_otel.redaction.redactor import redact_name
 from aegis_otel.telemetry.attributes import Attributes, add_refusal, call_attributes, risk, text
 from aegis_otel.telemetry.events import Events
-from aegis_otel.telemetry.metrics import Instruments
+from aegis_otel.telemetry.instruments import Instruments
 
 _FOREIGN_TOOL_MARKS = {
     semconv.GEN_AI_OPERATION_NAME: semconv.EXECUTE_TOOL,

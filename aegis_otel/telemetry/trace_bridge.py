@@ -33,7 +33,7 @@ from opentelemetry.trace import (
 
 from aegis_otel import semconv
 from aegis_otel.telemetry.attributes import Attributes
-from aegis_otel.telemetry.metrics import invoke_agent_duration
+from aegis_otel.telemetry.instruments import invoke_agent_duration
 from aegis_otel.telemetry.spans import is_foreign_tool
 from aegis_otel.version import __version__
 

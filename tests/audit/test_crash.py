@@ -118,10 +118,10 @@ print(len(report.seals), report.busy, len(report.problems))
 
 WRITE_UNTIL_KILLED = """
 import os, sys, time
-from aegis_otel.audit.journal import writer as module
+from aegis_otel.audit.journal import seal_trigger, writer as module
 from aegis_otel.audit.journal.writer import Journal
 from tests.support.records import completed, decided
-module.ROTATE_BYTES, module.SEAL_BYTES = 20_000, 1 << 60
+module.ROTATE_BYTES, seal_trigger.SEAL_BYTES = 20_000, 1 << 60
 journal = Journal(sys.argv[1])
 effects = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 n = 0

@@ -14,7 +14,7 @@ from tests.support.records import files, python, select, statuses
 
 CALLS = """
 import sys
-from aegis_otel.audit.journal import writer as module
+from aegis_otel.audit.journal import seal_trigger, writer as module
 from aegis_otel.audit.journal.writer import Journal
 from tests.support.records import completed, decided
 def write(journal, who, count):
@@ -43,7 +43,7 @@ def test_b46_processes_write_while_they_have_themselves_sealed(audit: Path) -> N
     """
     each = int(os.environ.get("CALLS", "600"))
     code = CALLS + (
-        "module.ROTATE_BYTES = module.SEAL_BYTES = 100_000\n"
+        "module.ROTATE_BYTES = seal_trigger.SEAL_BYTES = 100_000\n"
         f"write(Journal(sys.argv[1]), sys.argv[2], {each})\n"
     )
     children = [python(code, audit, n) for n in range(8)]
@@ -126,7 +126,7 @@ def test_workers_forked_before_they_serve(audit: Path) -> None:
     """As gunicorn does it: the master writes and has itself sealed; its workers write, die, are replaced."""
     code = CALLS + (
         "import os, signal, threading\n"
-        "module.ROTATE_BYTES = module.SEAL_BYTES = 5_000\n"
+        "module.ROTATE_BYTES = seal_trigger.SEAL_BYTES = 5_000\n"
         "journal, sealed = Journal(sys.argv[1]), threading.Event()\n"
         "journal.on_seal = lambda seal: sealed.set()\n"
         'write(journal, "master", 20)\n'

@@ -159,10 +159,10 @@ wrapper = Path(sys.argv[2]) / "python-that-tells"
 wrapper.write_text(f'#!/bin/sh\\nenv > {sys.argv[2]}/environment\\nexec {sys.executable} "$@"\\n')
 wrapper.chmod(0o700)
 sys.executable = str(wrapper)
-from aegis_otel.audit.journal import writer as module
+from aegis_otel.audit.journal import seal_trigger, writer as module
 from aegis_otel.audit.journal.writer import Journal
 from tests.support.records import decided
-module.ROTATE_BYTES = module.SEAL_BYTES = 500
+module.ROTATE_BYTES = seal_trigger.SEAL_BYTES = 500
 done = threading.Event()
 journal = Journal(sys.argv[1])
 journal.on_seal = lambda seal: done.set()

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 AGENT = """
 import logging, os, sys, threading
 from pathlib import Path
-from aegis_otel.audit.journal import writer as module
+from aegis_otel.audit.journal import seal_trigger, writer as module
 from aegis_otel.audit.journal.writer import Journal
 from tests.support.records import decided
 
@@ -33,7 +33,7 @@ for name in (*standard, *packages, "sitecustomize", "usercustomize"):
     (here / f"{name}.py").write_text(f"open({str(here / 'ran')!r}, 'a').write('{name} ')\\n")
 (here / "aegis_otel").mkdir()
 (here / "aegis_otel" / "__init__.py").write_text(f"open({str(here / 'ran')!r}, 'a').write('aegis_otel ')\\n")
-module.ROTATE_BYTES = module.SEAL_BYTES = 500
+module.ROTATE_BYTES = seal_trigger.SEAL_BYTES = 500
 done = threading.Event()
 journal = Journal(sys.argv[1])
 journal.on_seal = lambda seal: done.set()

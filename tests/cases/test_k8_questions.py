@@ -148,7 +148,7 @@ async def test_k8_more_questions_than_wait_are_denied_at_once(
     bench: BENCH, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond the budget there is an answer: no, and why."""
-    monkeypatch.setattr("aegis_otel.runtime.approval.threads.MOST_WAITING", 10)
+    monkeypatch.setattr("aegis_otel.runtime.approval.handler_threads.MOST_WAITING", 10)
     hanging = threading.Event()
     b = bench(
         approver=CallbackApprovalHandler(lambda decision: hanging.wait(60)), executor=Executor(), timeout=1

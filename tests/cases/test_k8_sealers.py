@@ -30,7 +30,7 @@ def short_process(audit: Path) -> None:
     """A journal that writes one record, as a process of a moment does, and the sealer that it starts."""
     journal = Journal(audit)
     journal.append(decided(decision_id=f"{time.monotonic_ns()}", result_status="blocked"))
-    while journal._sealer._busy.locked():
+    while journal._trigger._busy.locked():
         time.sleep(0.002)
     journal.close()
 

@@ -14,7 +14,7 @@ import pytest
 
 from aegis_otel import Action, ConfigError, Policy, PolicyError, semconv
 from aegis_otel.runtime.policy_reload import Change, PolicyFiles
-from aegis_otel.telemetry.metrics import Counts
+from aegis_otel.telemetry.instruments import Counts
 from tests.support.kit import Bench
 
 BLOCKS = "rules:\n  - {name: no_deletes, match: {type: delete_*}, approval: block, risk_level: critical}\n"

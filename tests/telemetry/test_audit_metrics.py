@@ -13,7 +13,7 @@ import pytest
 
 from aegis_otel import Action, Result, ResultStatus, semconv
 from aegis_otel.adapters.base import BaseExecutor
-from aegis_otel.audit.journal import sealer
+from aegis_otel.audit.journal import seal_trigger
 from aegis_otel.audit.journal import writer as journal_module
 from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.lake.sealing import seal
@@ -66,12 +66,12 @@ def sealing(bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch) -> Cal
     """Has the audit of a bench sealed by another process, as its journal does, to the end."""
     made = bench(executor=Succeed())
     monkeypatch.setattr(journal_module, "ROTATE_BYTES", 100)
-    monkeypatch.setattr(journal_module, "SEAL_BYTES", 100)
+    monkeypatch.setattr(seal_trigger, "SEAL_BYTES", 100)
 
     async def run() -> Bench:
         for _ in range(2):
             await made.runtime.run_one(Action("search", "web"))
-        while made.runtime.audit._journal._sealer._busy.locked():
+        while made.runtime.audit._journal._trigger._busy.locked():
             await asyncio.sleep(0.01)
         return made
 
@@ -85,7 +85,7 @@ async def test_a_call_whose_process_died_is_counted_once(
     made = await sealing()
     assert made.telemetry.points(UNKNOWN) == {(): 0}
     died = Journal(made.audit)
-    monkeypatch.setattr(died._sealer, "start", lambda *_: None)
+    monkeypatch.setattr(died._trigger, "start", lambda *_: None)
     died.append(decided(decision_id="a"))
     died.append(decided(decision_id="b"))
     died.append(decided(decision_id="asked", result_status="pending"))
@@ -136,8 +136,8 @@ async def test_a_sealing_that_fails_is_counted(
 def interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the sealer takes the Python to be that it is started with."""
     path = tmp_path / "python-fake"
-    monkeypatch.setattr(sealer.sys, "executable", str(path))
-    monkeypatch.setattr(sealer, "_LONGEST_S", 0.5)
+    monkeypatch.setattr(seal_trigger.sys, "executable", str(path))
+    monkeypatch.setattr(seal_trigger, "_LONGEST_S", 0.5)
     return path
 
 
@@ -172,7 +172,7 @@ async def test_a_sealer_that_cannot_do_its_work_is_said_and_counted(
 def test_one_sealer_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However often there is something to seal while it is at work, nothing queues up behind it."""
     started, go_on = [], threading.Event()
-    it = sealer.Sealer(tmp_path)
+    it = seal_trigger.SealTrigger(tmp_path)
     monkeypatch.setattr(it, "_seal", lambda: (started.append(os.getpid()), go_on.wait(10), [])[2])
     for _ in range(100):
         it.start(None, None)

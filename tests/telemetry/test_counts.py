@@ -24,7 +24,7 @@ from aegis_otel import semconv
 from aegis_otel.audit.record import RecordStatus
 from aegis_otel.errors import PolicyError, Problem
 from aegis_otel.model import Approval, Outcome, RiskLevel
-from aegis_otel.telemetry.metrics import ZERO_LIMIT, Counts, DecisionLabels, Flusher, plausible_labels
+from aegis_otel.telemetry.instruments import ZERO_LIMIT, Counts, DecisionLabels, Flusher, plausible_labels
 from aegis_otel.telemetry.recorder import Recorder
 from tests.support.telemetry import Sink, finish, make_call, sink
 

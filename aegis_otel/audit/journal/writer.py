@@ -6,7 +6,7 @@ nobody can complete the calls that are open. A file gets its name only when it i
 file is unlocked only after that, so readers always find a locked file of a living writer.
 
 Each line is chained to the one before it, across the files of a writer (see `audit.seals.hash_chain`). The
-journal starts another process now and then to seal complete files (see `audit.journal.sealer`).
+journal starts another process now and then to seal complete files (see `audit.journal.seal_trigger`).
 
 With `durability="power"`, `sync` waits until all lines are on the disk, and `audit.journal.group_commit` owns
 the descriptors, because a file must not be closed before that.
@@ -27,12 +27,12 @@ from time import monotonic  # not by its module, whose clock a program may repla
 from aegis_otel.audit import files
 from aegis_otel.audit.journal.files import file_name
 from aegis_otel.audit.journal.group_commit import GroupCommit
-from aegis_otel.audit.journal.sealer import Sealer, claim
+from aegis_otel.audit.journal.seal_trigger import SealTrigger
 from aegis_otel.audit.keys import audit_id, keyed_digest, load_key
 from aegis_otel.audit.location import address, audit_errors, failure, locate, prepare
 from aegis_otel.audit.record import AuditRecord, encode
 from aegis_otel.audit.seals.hash_chain import journal_origin, link
-from aegis_otel.audit.seals.seal_log import JOURNAL_FILE, Seal
+from aegis_otel.audit.seals.seal_log import Seal
 from aegis_otel.config import DURABILITY
 from aegis_otel.errors import AuditError
 
@@ -44,10 +44,6 @@ LOOK_S = 0.001
 """Seconds between checks that the file is still at its path. A line in a file that was deleted or moved away
 is lost, but so is a line just before the removal: a check for each line of a burst adds nothing, and costs as
 much as the `write`."""
-SEAL_BYTES = 4 << 20
-"""The bytes in complete files at which a sealing is started: some 5,000 calls, folded in milliseconds."""
-LITTER = 64
-"""The number of journal files at which a sealing is started too, when a process makes its first one."""
 
 
 class Journal:
@@ -79,7 +75,7 @@ class Journal:
         self._path = ""
         self._look_at = self._rotate_at = 0.0
         self._unsealed = 0
-        self._sealer = Sealer(self._directory, self.address)
+        self._trigger = SealTrigger(self._directory, self.address)
         self._commit = GroupCommit(self._directory) if self._power else None
 
     @property
@@ -198,13 +194,9 @@ class Journal:
         """Start a sealing at a new file, if enough files are complete."""
         now = monotonic()
         late = self._rotate_at and now >= self._rotate_at
-        if (
-            self._unsealed >= SEAL_BYTES
-            or late
-            or (self._number == 1 and _many_files(journal) and claim(self._directory))
-        ):
+        if late or self._trigger.is_due(journal, self._unsealed, is_first=self._number == 1):
             self._unsealed = 0
-            self._sealer.start(self.on_seal, self.on_seal_failed)
+            self._trigger.start(self.on_seal, self.on_seal_failed)
         self._look_at = now + LOOK_S
         self._rotate_at = now + ROTATE_S
 
@@ -248,11 +240,6 @@ def _create_held(journal: Path, name: str) -> int:
         files.remove_file(journal, draft)  # renamed already, when an interrupt came after it
         raise
     return descriptor
-
-
-def _many_files(journal: Path) -> bool:
-    with os.scandir(journal) as entries:
-        return sum(1 for entry in entries if JOURNAL_FILE.fullmatch(entry.name)) > LITTER
 
 
 def _host() -> str:

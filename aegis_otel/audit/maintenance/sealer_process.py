@@ -1,4 +1,4 @@
-"""Seal an audit and send what is sealed, in the process that `audit.journal.sealer` starts."""
+"""Seal an audit and send what is sealed, in the process that `audit.journal.seal_trigger` starts."""
 
 from __future__ import annotations
 

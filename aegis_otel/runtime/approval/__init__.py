@@ -11,13 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from aegis_otel.governance.question import ApprovalAnswer, NobodyToAsk, Question, current_question
 from aegis_otel.runtime.approval.callback import CallbackApprovalHandler
-from aegis_otel.runtime.approval.handler import (
-    ApprovalHandler,
-    AutoApprovalHandler,
-    DenyApprovalHandler,
-    NoTerminal,
-)
-from aegis_otel.runtime.approval.terminal import CLIApprovalHandler, default_handler
+from aegis_otel.runtime.approval.default import NoTerminal, default_handler
+from aegis_otel.runtime.approval.handler import ApprovalHandler, AutoApprovalHandler, DenyApprovalHandler
+from aegis_otel.runtime.approval.terminal import CLIApprovalHandler
 
 if TYPE_CHECKING:
     from aegis_otel.runtime.approval.webhook import WebhookApprovalHandler

@@ -9,7 +9,7 @@ from typing import Any
 from aegis_otel.errors import ConfigError
 from aegis_otel.model import PolicyDecision
 from aegis_otel.runtime.approval.handler import ApprovalHandler
-from aegis_otel.runtime.approval.threads import in_turn
+from aegis_otel.runtime.approval.handler_threads import in_turn
 from aegis_otel.runtime.threads import Threads
 
 _THREADS = 64

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from aegis_otel.governance.question import ApprovalAnswer, NobodyToAsk
+from aegis_otel.governance.question import ApprovalAnswer
 from aegis_otel.model import PolicyDecision
 
 
@@ -42,12 +42,3 @@ class DenyApprovalHandler(ApprovalHandler):
 
     async def request_approval(self, decision: PolicyDecision) -> bool:  # noqa: ARG002
         return False
-
-
-class NoTerminal(ApprovalHandler):
-    """Denies everything, and says why: the default of a process without a terminal."""
-
-    channel = "none"
-
-    async def request_approval(self, decision: PolicyDecision) -> bool:  # noqa: ARG002
-        raise NobodyToAsk("no terminal to ask at; give instrument() or Runtime(...) an `approval_handler`")

@@ -14,9 +14,9 @@ from typing import TextIO
 
 from aegis_otel.governance.question import NobodyToAsk, Question, current_question
 from aegis_otel.model import PolicyDecision
-from aegis_otel.runtime.approval.handler import ApprovalHandler, NoTerminal
+from aegis_otel.runtime.approval.handler import ApprovalHandler
+from aegis_otel.runtime.approval.handler_threads import in_turn
 from aegis_otel.runtime.approval.screen import Screen, Sheet, refused, sheet
-from aegis_otel.runtime.approval.threads import in_turn
 from aegis_otel.runtime.threads import Threads
 
 _terminal = Threads("aegis-approval", 1)  # there is one keyboard
@@ -94,15 +94,6 @@ class CLIApprovalHandler(ApprovalHandler):
                 return True
             else:
                 out.write("  Please enter 'y' or 'n'.\n")
-
-
-def default_handler() -> ApprovalHandler:
-    """Return the handler for the terminal, if there is one."""
-    try:
-        interactive = sys.stdin is not None and sys.stdin.isatty()
-    except ValueError:  # closed
-        interactive = False
-    return CLIApprovalHandler() if interactive else NoTerminal()
 
 
 def _screen(stdin: TextIO, out: TextIO) -> Screen:

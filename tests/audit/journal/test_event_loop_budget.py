@@ -19,8 +19,9 @@ import pytest
 
 from aegis_otel import Action, Result, ResultStatus
 from aegis_otel.adapters.base import BaseExecutor
+from aegis_otel.audit.journal import seal_trigger
 from aegis_otel.audit.journal import writer as journal_module
-from aegis_otel.audit.journal.sealer import Sealer
+from aegis_otel.audit.journal.seal_trigger import SealTrigger
 from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.runtime.audit import AuditLogger
 from tests.support.kit import Bench
@@ -90,10 +91,10 @@ async def test_b46_a_new_file_waits_for_no_disk_and_starts_no_process(
     """Not even where it has a sealing begun; and it asks no more where there are many files."""
     monkeypatch.setenv("AEGIS_DURABILITY", durability)
     monkeypatch.setattr(journal_module, "ROTATE_BYTES", 10)
-    monkeypatch.setattr(journal_module, "SEAL_BYTES", 10)
+    monkeypatch.setattr(seal_trigger, "SEAL_BYTES", 10)
     made = bench(executor=Succeed())
     began: list[bool] = []
-    monkeypatch.setattr(Sealer, "_seal", lambda _: began.append(True) or [])
+    monkeypatch.setattr(SealTrigger, "_seal", lambda _: began.append(True) or [])
     costs = []
     for _ in range(40):
         with calls_of_this_thread() as seen:

@@ -22,7 +22,7 @@ from types import FrameType
 
 import pytest
 
-from aegis_otel.audit.journal import group_commit
+from aegis_otel.audit.journal import group_commit, seal_trigger
 from aegis_otel.audit.journal import writer as journal_module
 from aegis_otel.audit.journal.writer import LOOK_S, Journal
 from aegis_otel.audit.record import encode
@@ -406,7 +406,7 @@ subprocess.run(["chattr", "-a", file], check=True)
 
     def test_an_interrupted_record_is_not_there(self, audit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Ctrl-C while a line is written is passed on, and the line, of a call that will not run, is gone."""
-        monkeypatch.setattr(journal_module, "SEAL_BYTES", 1 << 40)
+        monkeypatch.setattr(seal_trigger, "SEAL_BYTES", 1 << 40)
         journal = Journal(audit)
         written = 0
 

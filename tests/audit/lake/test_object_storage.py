@@ -314,11 +314,11 @@ def test_the_agent_has_it_sent_by_itself(url: str, machine: Any) -> None:
     code = """
 import logging, sys, time
 from datetime import UTC, datetime
-from aegis_otel.audit.journal import writer as module
+from aegis_otel.audit.journal import seal_trigger, writer as module
 from aegis_otel.audit.journal.writer import Journal
 from tests.support.records import completed, decided
 logging.basicConfig()
-module.ROTATE_BYTES = module.SEAL_BYTES = 20_000
+module.ROTATE_BYTES = seal_trigger.SEAL_BYTES = 20_000
 journal = Journal(sys.argv[1])
 told = []
 journal.on_seal = told.append

@@ -18,6 +18,7 @@ import duckdb
 import pytest
 from click.testing import CliRunner
 
+from aegis_otel.audit.journal import seal_trigger
 from aegis_otel.audit.journal import writer as journal_module
 from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.keys import audit_id, load_key
@@ -576,7 +577,7 @@ class TestProcess:
     def test_a_journal_has_itself_sealed(self, audit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """At the threshold a process of its own does it, and the journal hears of it; secrets stay here."""
         monkeypatch.setattr(journal_module, "ROTATE_BYTES", 2_000)
-        monkeypatch.setattr(journal_module, "SEAL_BYTES", 8_000)
+        monkeypatch.setattr(seal_trigger, "SEAL_BYTES", 8_000)
         heard = []
         done = threading.Event()
         journal = Journal(audit)
@@ -595,10 +596,10 @@ class TestProcess:
     def test_it_neither_loads_duckdb_nor_holds_a_call_up(self, audit: Path) -> None:
         code = """
 import sys, threading
-from aegis_otel.audit.journal import writer as module
+from aegis_otel.audit.journal import seal_trigger, writer as module
 from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.record import AuditRecord
-module.ROTATE_BYTES, module.SEAL_BYTES = 1_000, 1_000
+module.ROTATE_BYTES, seal_trigger.SEAL_BYTES = 1_000, 1_000
 journal, done = Journal(sys.argv[1]), threading.Event()
 journal.on_seal = lambda seal: done.set()
 for n in range(20):
@@ -612,13 +613,13 @@ print([name for name in ("duckdb", "agents", "rich", "click") if name in sys.mod
         self, audit: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         monkeypatch.setattr(journal_module, "ROTATE_BYTES", 2_000)
-        monkeypatch.setattr(journal_module, "SEAL_BYTES", 2_000)
+        monkeypatch.setattr(seal_trigger, "SEAL_BYTES", 2_000)
         journal = Journal(audit)
         call(journal, "first")
         (audit / "seals.jsonl").write_text("{}\n")
         for n in range(40):
             call(journal, str(n), reason="x" * 1_000)
-            while journal._sealer._busy.locked():
+            while journal._trigger._busy.locked():
                 threading.Event().wait(0.01)
             if n > 3 and caplog.records:
                 break
@@ -632,7 +633,7 @@ print([name for name in ("duckdb", "agents", "rich", "click") if name in sys.mod
         self, audit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Neither variables nor a `sitecustomize`, such as the one of `opentelemetry-instrument`."""
-        from aegis_otel.audit.journal.sealer import Sealer
+        from aegis_otel.audit.journal.seal_trigger import SealTrigger
 
         journal = Journal(audit)
         call(journal, "done")
@@ -651,7 +652,7 @@ print([name for name in ("duckdb", "agents", "rich", "click") if name in sys.mod
             return real(*arguments, **options)
 
         monkeypatch.setattr(subprocess, "run", run)
-        (made,) = Sealer(audit)._seal()
+        (made,) = SealTrigger(audit)._seal()
         assert made.seal == 1
         assert not (tmp_path / "ran").exists()
         assert "sk-secret" not in str(started["env"])

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec.structs import replace
 
+from aegis_otel.audit.journal import seal_trigger
 from aegis_otel.audit.journal import writer as journal_module
 from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.keys import audit_id, load_key
@@ -167,7 +168,7 @@ def test_a_signature_of_another_audit(audit: Path, public: Path, tmp_path: Path)
 
 def test_the_sealing_process_signs_too(audit: Path, public: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_module, "ROTATE_BYTES", 500)
-    monkeypatch.setattr(journal_module, "SEAL_BYTES", 500)
+    monkeypatch.setattr(seal_trigger, "SEAL_BYTES", 500)
     done = threading.Event()
     journal = Journal(audit)
     journal.on_seal = lambda _: done.set()

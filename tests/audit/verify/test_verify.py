@@ -549,11 +549,11 @@ def test_the_first_seal_of_all_may_come_meanwhile(tmp_path: Path) -> None:
 BUSY = """
 import sys, time
 from pathlib import Path
-from aegis_otel.audit.journal import writer as module
+from aegis_otel.audit.journal import seal_trigger, writer as module
 from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.lake.sealing import seal
 from tests.support.records import completed, decided, python
-module.ROTATE_BYTES, module.SEAL_BYTES = 2_000, 1 << 60
+module.ROTATE_BYTES, seal_trigger.SEAL_BYTES = 2_000, 1 << 60
 audit = Path(sys.argv[1])
 journal = Journal(audit)
 print("begun", flush=True)

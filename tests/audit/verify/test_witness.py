@@ -21,6 +21,7 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogR
 
 from aegis_otel import Policy, Runtime
 from aegis_otel.audit.findings import Proof
+from aegis_otel.audit.journal import seal_trigger
 from aegis_otel.audit.journal import writer as journal_module
 from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.lake.sealing import seal
@@ -256,7 +257,7 @@ async def test_a_runtime_tells_its_seals(
 ) -> None:
     """What its journal has sealed becomes an event of its recorder."""
     monkeypatch.setattr(journal_module, "ROTATE_BYTES", 500)
-    monkeypatch.setattr(journal_module, "SEAL_BYTES", 500)
+    monkeypatch.setattr(seal_trigger, "SEAL_BYTES", 500)
     made = bench()
     told = threading.Event()
     record = made.runtime.recorder.audit_sealed

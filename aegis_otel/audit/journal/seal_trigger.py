@@ -1,4 +1,4 @@
-"""The sealer: a short process that seals complete files, started by a journal now and then.
+"""When complete files of the journal are sealed, and the start of the short process that seals them.
 
 Sealing takes DuckDB, which must not run in an agent: importing it holds up the event loop, and its threads do
 not survive a fork. The process is isolated (see `audit.journal.child_process`). It inherits no descriptor,
@@ -24,7 +24,7 @@ import msgspec
 from aegis_otel.audit import files
 from aegis_otel.audit.journal import child_process
 from aegis_otel.audit.location import SEALS
-from aegis_otel.audit.seals.seal_log import Seal
+from aegis_otel.audit.seals.seal_log import JOURNAL_FILE, Seal
 from aegis_otel.config import SEAL_KEY
 from aegis_otel.errors import AegisError
 
@@ -34,6 +34,10 @@ OnSeal = Callable[[Seal], None]
 
 _PROCESS = "aegis_otel.audit.maintenance.sealer_process"
 _LONGEST_S = 600.0
+SEAL_BYTES = 4 << 20
+"""The bytes in complete files at which a sealing is started: some 5,000 calls, folded in milliseconds."""
+LITTER = 64
+"""The number of journal files at which a sealing is started too, when a process makes its first one."""
 RETRY_S = 60.0
 """Seconds after a sealing, or an attempt, in which a short-lived process starts no other. Sealed files are
 removed a minute later, and files that cannot be sealed stay: their number alone would start a sealer in every
@@ -68,7 +72,7 @@ def claim(directory: Path) -> bool:
         os.close(descriptor)
 
 
-class Sealer:
+class SealTrigger:
     """Starts sealer processes, one at a time. The child of a fork needs a sealer of its own."""
 
     def __init__(self, directory: Path, address: str | None = None) -> None:
@@ -80,6 +84,17 @@ class Sealer:
         self._address = address
         self._busy = threading.Lock()
         self._failed = False
+
+    def is_due(self, journal: Path, unsealed: int, *, is_first: bool) -> bool:
+        """Return whether a sealing is worth starting a process, where a writer begins a new file.
+
+        Args:
+            journal: The directory of the journal.
+            unsealed: The bytes in the writer's complete files since the last sealing.
+            is_first: Whether it is the writer's first file. Short-lived processes never have enough bytes:
+                there the number of files counts, and one process of many seals them.
+        """
+        return unsealed >= SEAL_BYTES or (is_first and _many_files(journal) and claim(self._directory))
 
     def start(self, on_seal: OnSeal | None, on_failed: Callable[[], None] | None) -> None:
         """Seal the audit in the background, unless a sealing is under way.
@@ -140,3 +155,8 @@ class Sealer:
         if ran.returncode:
             raise RuntimeError(f"the sealer ended with status {ran.returncode}")
         return [msgspec.json.decode(line, type=Seal) for line in ran.stdout.splitlines()]
+
+
+def _many_files(journal: Path) -> bool:
+    with os.scandir(journal) as entries:
+        return sum(1 for entry in entries if JOURNAL_FILE.fullmatch(entry.name)) > LITTER
