@@ -14,7 +14,6 @@ import fcntl
 import os
 import stat
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
@@ -28,29 +27,17 @@ LARGEST = 1 << 30
 
 PATIENCE_S = 900.0
 """Seconds to wait for a lock that others hold: a sealing ends within ten minutes."""
-_PAUSES_S = 0.0, 0.001, 0.002, 0.004
-"""Pauses before the first tries: most locks are held for less than a millisecond."""
-
 _SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | _SAFE
 _NEW = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
 _MODE = 0o600
 _KINDS = (
+    (stat.S_ISREG, None),
     (stat.S_ISLNK, "a symbolic link"),
     (stat.S_ISDIR, "a directory"),
     (stat.S_ISFIFO, "a named pipe"),
     (stat.S_ISSOCK, "a socket"),
 )
-# The errors of opening something that is not a regular file, or not a folder on the way to one.
-_NO_FILE = {
-    errno.ELOOP,
-    errno.EMLINK,
-    errno.EISDIR,
-    errno.ENOTDIR,
-    errno.ENXIO,
-    errno.EOPNOTSUPP,
-    errno.ENODEV,
-}
 
 
 class NotAFile(AuditError):
@@ -80,17 +67,17 @@ def open_file(root: Path, name: str, flags: int = os.O_RDONLY, *, single_link: b
     try:
         with _parent(root, name) as (base, folder):
             descriptor = os.open(base, flags | _SAFE, _MODE, dir_fd=folder)
-    except OSError as error:
-        if error.errno in _NO_FILE:
-            raise NotAFile(root / name, _kind_at(root, name)) from None
+    except OSError:
+        if (kind := _kind_at(root, name)) is not None:
+            raise NotAFile(root / name, kind) from None
         raise
     state = os.fstat(descriptor)
-    if not stat.S_ISREG(state.st_mode):
+    kind = _kind(state.st_mode)
+    if kind is None and single_link and state.st_nlink > 1:
+        kind = f"a file with {state.st_nlink} names (hard links)"
+    if kind is not None:
         os.close(descriptor)
-        raise NotAFile(root / name, _kind(state.st_mode))
-    if single_link and state.st_nlink > 1:
-        os.close(descriptor)
-        raise NotAFile(root / name, f"a file with {state.st_nlink} names (hard links)")
+        raise NotAFile(root / name, kind)
     return descriptor
 
 
@@ -154,7 +141,7 @@ def make_folder(root: Path, name: str) -> None:
             os.mkdir(base, 0o700, dir_fd=folder)
             os.fsync(folder)
         if not stat.S_ISDIR(os.lstat(root / made).st_mode):
-            raise NotAFile(root / made, _kind_at(root, made))
+            raise NotAFile(root / made, _kind_at(root, made) or "a file")
 
 
 class Draft(NamedTuple):
@@ -228,15 +215,10 @@ def lock(descriptor: int, kind: int, patience: float | None = None) -> None:
         OSError: it cannot be locked.
     """
     patience = PATIENCE_S if patience is None else patience
-    until = time.monotonic() + patience
-    for pause in _PAUSES_S:
-        time.sleep(pause)
-        with suppress(BlockingIOError):
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-            return
-        if time.monotonic() >= until:
-            break
-    if not _lock_in_turn(descriptor, kind, until - time.monotonic()):
+    with suppress(BlockingIOError):
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        return
+    if patience <= 0 or not _lock_in_turn(descriptor, kind, patience):
         what = f"another process has held its lock for {patience:g} seconds (`lsof` says which)"
         raise TimeoutError(errno.ETIMEDOUT, what)
 
@@ -247,8 +229,6 @@ def _lock_in_turn(descriptor: int, kind: int, patience: float) -> bool:
     A thread waits, for only a thread can be left waiting. It has a copy of the descriptor: if it gets the
     lock too late, closing the copy, then the last one, gives it back.
     """
-    if patience <= 0:
-        return False
     copy = os.dup(descriptor)
     failed: list[OSError] = []
 
@@ -341,8 +321,8 @@ def _parent(root: Path, name: str) -> Iterator[tuple[str, int]]:
         os.close(current)
 
 
-def _kind_at(root: Path, name: str) -> str:
-    """Return what has the name of a file, or of the first folder on the way that is not a folder."""
+def _kind_at(root: Path, name: str) -> str | None:
+    """Return what has the name of a file or of a folder on the way and is neither; None if nothing has."""
     path = root
     with suppress(OSError):
         for part in name.split("/"):
@@ -351,9 +331,10 @@ def _kind_at(root: Path, name: str) -> str:
             if path == root / name:
                 return _kind(mode)
             if not stat.S_ISDIR(mode):
-                return f"below {_kind(mode)}"
-    return "something else"
+                return f"below {_kind(mode) or 'a file'}"
+    return None
 
 
-def _kind(mode: int) -> str:
+def _kind(mode: int) -> str | None:
+    """Return what a file is; None for a regular file."""
     return next((kind for fits, kind in _KINDS if fits(mode)), "a device")

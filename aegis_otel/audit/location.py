@@ -220,10 +220,8 @@ def alone(directory: Path, name: str, patience: float | None = None) -> Iterator
     with audit_errors("read the audit at", directory / name):
         descriptor = (files.open_folder if name == JOURNAL else files.open_file)(directory, name)
     try:
-        try:
+        with audit_errors("lock", directory / name, "end it, and try again"):
             files.lock(descriptor, fcntl.LOCK_EX, patience)
-        except TimeoutError as error:
-            raise failure("lock", directory / name, error, "end it, and try again") from error
         yield
     finally:
         os.close(descriptor)
