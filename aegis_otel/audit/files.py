@@ -27,6 +27,7 @@ LARGEST = 1 << 30
 
 PATIENCE_S = 900.0
 """Seconds to wait for a lock that others hold: a sealing ends within ten minutes."""
+
 _SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | _SAFE
 _NEW = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL

@@ -75,7 +75,7 @@ def end_questions(directory: Path, keep: timedelta) -> int:
         ConfigError: the approval key is unusable.
     """
     now = datetime.now(UTC)
-    before = _text(now - keep)
+    before = (now - keep).isoformat(timespec="microseconds")
     journal = Journal(directory)
     try:
         with taking_over(directory):
@@ -140,7 +140,7 @@ def _last_line(waiting: Waiting, now: datetime) -> AuditRecord:
     return AuditRecord(
         stage="completed" if begun else "resolved",
         decision_id=waiting.row.decision_id,
-        timestamp=_text(max(now, later)),
+        timestamp=max(now, later).isoformat(timespec="microseconds"),
         human_decision=None if begun else "expired",
         outcome=None if begun else Outcome.EXPIRED.value,
         result_status=(RecordStatus.CANCELLED if begun else RecordStatus.DENIED).value,
@@ -150,7 +150,3 @@ def _last_line(waiting: Waiting, now: datetime) -> AuditRecord:
             else "Nobody answered before its time in the audit was over"
         ),
     )
-
-
-def _text(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%S.%f}+00:00"
