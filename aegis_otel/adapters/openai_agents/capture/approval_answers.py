@@ -64,38 +64,38 @@ class AnswerRecorder:
         self._interruptions = interruptions
         self._audited = audited
 
-    def approving(self, original: Callable[..., None]) -> Callable[..., None]:
-        """Return `RunContextWrapper.approve_tool` such that it records the answer."""
+    def approve_tool(
+        self,
+        original: Callable[..., None],
+        context: Any,
+        approval_item: ToolApprovalItem,
+        always_approve: bool = False,
+    ) -> None:
+        """Record an approval that `RunContextWrapper.approve_tool` (`original`) is given."""
+        shown = _shown(approval_item)
+        waiting = self._find(context, shown)
+        original(context, approval_item, always_approve)
+        if shown is not None:
+            self._mark(context, shown, waiting is not None, always_approve)
+            self._record(waiting, shown, approved=True)
 
-        def approve_tool(context: Any, approval_item: ToolApprovalItem, always_approve: bool = False) -> None:
-            shown = _shown(approval_item)
-            waiting = self._find(context, shown)
-            original(context, approval_item, always_approve)
-            if shown is not None:
-                self._mark(context, shown, waiting is not None, always_approve)
-                self._record(waiting, shown, approved=True)
-
-        return approve_tool
-
-    def rejecting(self, original: Callable[..., None]) -> Callable[..., None]:
-        """Return `RunContextWrapper.reject_tool` such that it records the answer."""
-
-        def reject_tool(
-            context: Any,
-            approval_item: ToolApprovalItem,
-            always_reject: bool = False,
-            rejection_message: str | None = None,
-        ) -> None:
-            shown = _shown(approval_item)
-            waiting = self._find(context, shown)
-            text = rejection_message
-            # The policy's question has a text of its own; the SDK has one for the question of the tool.
-            if text is None and waiting is not None and waiting.row.approval == Approval.APPROVE.value:
-                text = refusal.DENIED.text
-            original(context, approval_item, always_reject, text)
-            self._record(waiting, shown, approved=False, message=rejection_message)
-
-        return reject_tool
+    def reject_tool(
+        self,
+        original: Callable[..., None],
+        context: Any,
+        approval_item: ToolApprovalItem,
+        always_reject: bool = False,
+        rejection_message: str | None = None,
+    ) -> None:
+        """Record a rejection that `RunContextWrapper.reject_tool` (`original`) is given."""
+        shown = _shown(approval_item)
+        waiting = self._find(context, shown)
+        text = rejection_message
+        # The policy's question has a text of its own; the SDK has one for the question of the tool.
+        if text is None and waiting is not None and waiting.row.approval == Approval.APPROVE.value:
+            text = refusal.DENIED.text
+        original(context, approval_item, always_reject, text)
+        self._record(waiting, shown, approved=False, message=rejection_message)
 
     def _find(self, context: object, shown: ShownCall | None) -> Waiting | None:
         """Return the pending call in the audit that an answer is about, if there is one."""

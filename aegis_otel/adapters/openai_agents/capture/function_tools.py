@@ -192,7 +192,7 @@ def install(gates: Gates, patches: Patches) -> None:
     gates.retired = False
     patches.on_undo(gates.retire)
 
-    def decide_first(owner: Any, name: str, parameters: set[str], wrap: Callable[..., Execute]) -> None:
+    def decide_first(owner: Any, name: str, parameters: set[str], wrapper: Callable[..., Any]) -> None:
         found: Any = vars(owner).get(name)
         known = (
             inspect.iscoroutinefunction(found) and parameters <= inspect.signature(found).parameters.keys()
@@ -202,7 +202,7 @@ def install(gates: Gates, patches: Patches) -> None:
                 f"this version of openai-agents has no `{owner.__name__}.{name}` as known here, where "
                 "aegis-otel decides on calls: pin openai-agents to a version named in the README"
             )
-        patches.wrap(owner, name, functools.partial(wrap, gates))
+        patches.wrap(owner, name, functools.partial(wrapper, gates))
 
     def decide_first_in_sessions(module: Any) -> None:
         decide_first(module.RealtimeSession, REALTIME_GUARDRAILS, {"self", "tool"}, _decide_first_in_session)
@@ -218,54 +218,44 @@ def install(gates: Gates, patches: Patches) -> None:
         patches.wrap(_SdkInvoker, "__call__", functools.partial(_gate_ungated, gates))
 
 
-def _decide_first(gates: Gates, execute: Execute) -> Execute:
-    """Wrap the function that runs the input guardrails of a call: the gate decides before them.
+async def _decide_first(gates: Gates, execute: Execute, **given: Any) -> str | None:
+    """Decide on a call, then run its input guardrails with `execute`; return a refusal of either.
 
     So the gate is in none of the lists that a program reads: neither among a tool's guardrails, nor among
     the results of a run, nor in a saved state.
     """
-
-    async def decided(**given: Any) -> str | None:
-        tool = given["func_tool"]
-        if gates.decides_on(tool):  # else its own gate is among its guardrails
-            data = ToolInputGuardrailData(context=given["tool_context"], agent=given["agent"])
-            behavior = (await gates.of(tool).guard(data)).behavior
-            if behavior["type"] == "reject_content":
-                return behavior["message"]
-        return await execute(**given)
-
-    return decided
+    tool = given["func_tool"]
+    if gates.decides_on(tool):  # else its own gate is among its guardrails
+        data = ToolInputGuardrailData(context=given["tool_context"], agent=given["agent"])
+        behavior = (await gates.of(tool).guard(data)).behavior
+        if behavior["type"] == "reject_content":
+            return behavior["message"]
+    return await execute(**given)
 
 
-def _decide_first_in_session(gates: Gates, run: Execute) -> Execute:
+async def _decide_first_in_session(gates: Gates, run: Execute, session: Any, **given: Any) -> str | None:
     """Do as `_decide_first` in a realtime session, which itself makes the context that the gate is given."""
-
-    async def decided(session: Any, **given: Any) -> str | None:
-        tool = given["tool"]
-        if gates.decides_on(tool):
-            only_ours = SimpleNamespace(tool_input_guardrails=[gates.of(tool).guardrail])  # all it reads
-            refusal = await run(session, **given | {"tool": only_ours})
-            if refusal is not None:
-                return refusal
-        return await run(session, **given)
-
-    return decided
+    tool = given["tool"]
+    if gates.decides_on(tool):
+        only_ours = SimpleNamespace(tool_input_guardrails=[gates.of(tool).guardrail])  # all it reads
+        refusal = await run(session, **given | {"tool": only_ours})
+        if refusal is not None:
+            return refusal
+    return await run(session, **given)
 
 
-def _gate_ungated(gates: Gates, call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """Wrap the call of the SDK's invokers: one that was read from a tool earlier gets the gate of the tool.
+def _gate_ungated(
+    gates: Gates, call: Callable[..., Awaitable[Any]], invoker: Any, ctx: ToolContext[Any], input: str
+) -> Awaitable[Any]:
+    """Call an invoker of the SDK with `call`; one that was read from a tool earlier, behind the tool's gate.
 
     A program may have wrapped it: then the gate before the wrapper does not see what the SDK validates.
     """
-
-    def called(self: Any, ctx: ToolContext[Any], input: str) -> Awaitable[Any]:
-        tool = getattr(self, "_function_tool", None)
-        if tool is None or gate_of(self._invoke_tool_impl) is not None:
-            return call(self, ctx, input)
-        behind = gates.around(tool, self)
-        return call(self, ctx, input) if behind is self else behind(ctx, input)
-
-    return called
+    tool = getattr(invoker, "_function_tool", None)
+    if tool is None or gate_of(invoker._invoke_tool_impl) is not None:
+        return call(invoker, ctx, input)
+    behind = gates.around(tool, invoker)
+    return call(invoker, ctx, input) if behind is invoker else behind(ctx, input)
 
 
 class _InvokerAttribute:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from types import FunctionType, ModuleType
+from types import ModuleType
 from typing import Any
 
 import wrapt
@@ -20,25 +20,22 @@ class Patches:
         self._on_undo: list[Callable[[], None]] = []
 
     def set(self, owner: type | ModuleType, name: str, value: Any) -> None:
-        """Set `owner.name`, and remember what the class or module itself had there.
-
-        A function calls the original once it was taken back, for whoever has wrapped it meanwhile.
-        """
-        before = vars(owner).get(name, _ABSENT)
-        if isinstance(value, FunctionType) and isinstance(before, FunctionType):
-            ours = value
-
-            @functools.wraps(before)
-            def value(*args: Any, **kwargs: Any) -> Any:
-                return (ours if self._made else before)(*args, **kwargs)
-
-        self._made.append((owner, name, value, before))
+        """Set `owner.name`, and remember what the class or module itself had there."""
+        self._made.append((owner, name, value, vars(owner).get(name, _ABSENT)))
         setattr(owner, name, value)
 
-    def wrap(self, owner: type | ModuleType, name: str, wrap: Callable[[Any], Callable[..., Any]]) -> None:
-        """Set `owner.name` to what `wrap` returns for the original, under the name of the original."""
+    def wrap(self, owner: type | ModuleType, name: str, wrapper: Callable[..., Any]) -> None:
+        """Have `wrapper` called in place of a function, with the function and then with its arguments.
+
+        Once it was taken back, whoever has wrapped it meanwhile calls the function itself.
+        """
         original = getattr(owner, name)
-        self.set(owner, name, functools.wraps(original)(wrap(original)))
+
+        @functools.wraps(original)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            return wrapper(original, *args, **kwargs) if self._made else original(*args, **kwargs)
+
+        self.set(owner, name, wrapped)
 
     def when_imported(self, name: str, patch: Callable[[Any], None]) -> None:
         """Call `patch` with the module of that name: now, or once it is imported, or not at all.

@@ -23,31 +23,22 @@ def install(patches: Patches) -> None:
     patches.wrap(run_state, "_build_run_state_from_json", _restore)
 
 
-def _share(original: Callable[..., None]) -> Callable[..., None]:
-    def share(self: RunContextWrapper[Any], target: RunContextWrapper[Any]) -> None:
-        original(self, target)
-        vars(target)[RUN_ATTRIBUTE] = run_of(self)
-
-    return share
+def _share(original: Callable[..., None], context: RunContextWrapper[Any], target: Any) -> None:
+    original(context, target)
+    vars(target)[RUN_ATTRIBUTE] = run_of(context)
 
 
-def _save(original: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    def to_json(self: Any, **how: Any) -> dict[str, Any]:
-        saved = original(self, **how)
-        run: Run | None = getattr(self._context, RUN_ATTRIBUTE, None)
-        if run is not None and (run.marks or self.get_interruptions()):
-            saved[SAVED] = run.saved()
-        return saved
-
-    return to_json
+def _save(original: Callable[..., dict[str, Any]], state: Any, **how: Any) -> dict[str, Any]:
+    saved = original(state, **how)
+    run: Run | None = getattr(state._context, RUN_ATTRIBUTE, None)
+    if run is not None and (run.marks or state.get_interruptions()):
+        saved[SAVED] = run.saved()
+    return saved
 
 
-def _restore(original: Callable[..., Any]) -> Callable[..., Any]:
-    async def build(*values: Any, **named: Any) -> Any:
-        state = await original(*values, **named)
-        saved = named["state_json"] if "state_json" in named else values[1]
-        if state._context is not None:
-            vars(state._context)[RUN_ATTRIBUTE] = Run.restore(saved.get(SAVED))
-        return state
-
-    return build
+async def _restore(original: Callable[..., Any], *values: Any, **named: Any) -> Any:
+    state = await original(*values, **named)
+    saved = named["state_json"] if "state_json" in named else values[1]
+    if state._context is not None:
+        vars(state._context)[RUN_ATTRIBUTE] = Run.restore(saved.get(SAVED))
+    return state

@@ -27,7 +27,6 @@ from aegis_otel.adapters.openai_agents.gates.approval_check import ApprovalCheck
 from aegis_otel.adapters.openai_agents.gates.function_gate import Gate, is_governed
 from aegis_otel.adapters.openai_agents.gates.runs import run_of
 
-Wrapped = Callable[..., Any]
 Evaluate = Callable[..., Awaitable[Any]]
 Asked = tuple[Any, Any, object, Any]
 """What the SDK asks about: the tool, the call as the model made it, the agent, and the context of the run."""
@@ -49,7 +48,7 @@ def install(gates: Gates, patches: Patches, *, audited: bool) -> None:
     checks = ApprovalChecks(gates, audited=audited)
     answers = AnswerRecorder(gates.governor.interruptions, audited=audited)
 
-    def wrap(owner: Any, name: str, wrapper: Callable[[ApprovalChecks, Any], Wrapped]) -> None:
+    def wrap(owner: Any, name: str, wrapper: Callable[..., Any]) -> None:
         patches.wrap(owner, name, functools.partial(wrapper, checks))
 
     def wrap_session(module: Any) -> None:
@@ -61,8 +60,8 @@ def install(gates: Gates, patches: Patches, *, audited: bool) -> None:
     # The SDK reads the status here, before and after it asks whether an approval is needed.
     patches.wrap(RunContextWrapper, "get_approval_status", _status)
     # Every answer ends in one of these: of `RunState`, and of a realtime session.
-    patches.wrap(RunContextWrapper, "approve_tool", answers.approving)
-    patches.wrap(RunContextWrapper, "reject_tool", answers.rejecting)
+    patches.wrap(RunContextWrapper, "approve_tool", answers.approve_tool)
+    patches.wrap(RunContextWrapper, "reject_tool", answers.reject_tool)
     # Here it asks whether an approval is needed, in a run that is not resumed.
     evaluate = functools.partial(_evaluate, lambda tool, context, call: (tool, context, call))
     patches.wrap(tool_execution, "function_needs_approval", evaluate)
@@ -141,118 +140,107 @@ class ApprovalChecks:
         return ApprovalCheck(tool, tool_call, name, context, conversation_of(config), interruptions, gate)
 
 
-def _status(original: Callable[..., bool | None]) -> Wrapped:
-    def get_approval_status(self: Any, tool_name: str, call_id: str, **which: Any) -> bool | None:
-        status = original(self, tool_name, call_id, **which)
-        check = current_check.get()
-        if check is None or not check.concerns(tool_name, call_id, self):
-            return status
-        return check.status(status)
-
-    return get_approval_status
-
-
-def _evaluate(about: Callable[..., tuple[FunctionTool, object, Any]], original: Evaluate) -> Evaluate:
-    """Wrap the SDK's evaluation; `about` picks the tool, the context and the call from its arguments."""
-
-    async def needs_approval(*given: Any) -> Any:
-        tool, context, tool_call = about(*given)
-        check = current_check.get()
-        if check is None or not check.concerns(tool.name, tool_call.call_id, context):
-            return await original(*given)
-        return await check.evaluate(lambda: original(*given))
-
-    return needs_approval
+def _status(
+    original: Callable[..., bool | None], context: Any, tool_name: str, call_id: str, **which: Any
+) -> bool | None:
+    status = original(context, tool_name, call_id, **which)
+    check = current_check.get()
+    if check is None or not check.concerns(tool_name, call_id, context):
+        return status
+    return check.status(status)
 
 
-def _check(checks: ApprovalChecks, original: Callable[..., Awaitable[Any]]) -> Wrapped:
-    async def _maybe_execute_tool_approval(self: Any, **call: Any) -> Any:
-        asked = call["func_tool"], call["raw_tool_call"], self.public_agent, self.context_wrapper
-        check = (_planned.get() or {}).pop((id(asked[1]), asked[1].arguments), None)
-        if check is not None:
-            check.open = True
-            current_check.set(check)
-        else:
-            check = checks.begin(asked, self.config)
-            if check is not None and call.get("approval_evaluation") is not None:
-                call["approval_evaluation"] = None  # it was not made by this check
-        return await checks.run(
-            check,
-            asked,
-            original(self, **call),
-            is_paused=lambda result: isinstance(getattr(result, "run_item", None), ToolApprovalItem),
-            is_rejected=lambda result: result is not None,
-        )
-
-    return _maybe_execute_tool_approval
+async def _evaluate(
+    about: Callable[..., tuple[FunctionTool, object, Any]], original: Evaluate, *given: Any
+) -> Any:
+    """Answer whether a call needs an approval; `about` picks the tool, the context and the call."""
+    tool, context, tool_call = about(*given)
+    check = current_check.get()
+    if check is None or not check.concerns(tool.name, tool_call.call_id, context):
+        return await original(*given)
+    return await check.evaluate(lambda: original(*given))
 
 
-def _check_in_session(checks: ApprovalChecks, original: Callable[..., Awaitable[Any]]) -> Wrapped:
-    async def _maybe_request_tool_approval(self: Any, tool_call: Any, **call: Any) -> Any:
-        asked = call["function_tool"], tool_call, call["agent"], self._context_wrapper
-        return await checks.run(
-            checks.begin(asked, waited=tool_call.call_id in run_of(self._context_wrapper).paused),
-            asked,
-            original(self, tool_call, **call),
-            is_paused=lambda result: result is None and tool_call.call_id in self._pending_tool_calls,
-            is_rejected=lambda result: result is False,
-        )
+async def _check(checks: ApprovalChecks, original: Evaluate, executor: Any, **call: Any) -> Any:
+    asked = call["func_tool"], call["raw_tool_call"], executor.public_agent, executor.context_wrapper
+    check = (_planned.get() or {}).pop((id(asked[1]), asked[1].arguments), None)
+    if check is not None:
+        check.open = True
+        current_check.set(check)
+    else:
+        check = checks.begin(asked, executor.config)
+        if check is not None and call.get("approval_evaluation") is not None:
+            call["approval_evaluation"] = None  # it was not made by this check
+    return await checks.run(
+        check,
+        asked,
+        original(executor, **call),
+        is_paused=lambda result: isinstance(getattr(result, "run_item", None), ToolApprovalItem),
+        is_rejected=lambda result: result is not None,
+    )
 
-    return _maybe_request_tool_approval
+
+async def _check_in_session(
+    checks: ApprovalChecks, original: Evaluate, session: Any, tool_call: Any, **call: Any
+) -> Any:
+    asked = call["function_tool"], tool_call, call["agent"], session._context_wrapper
+    return await checks.run(
+        checks.begin(asked, waited=tool_call.call_id in run_of(session._context_wrapper).paused),
+        asked,
+        original(session, tool_call, **call),
+        is_paused=lambda result: result is None and tool_call.call_id in session._pending_tool_calls,
+        is_rejected=lambda result: result is False,
+    )
 
 
-def _check_on_resume(checks: ApprovalChecks, original: Callable[..., Awaitable[Any]]) -> Wrapped:
+async def _check_on_resume(checks: ApprovalChecks, original: Evaluate, runs: Any, **how: Any) -> Any:
     """Check each call of a resumed run between the callbacks that the SDK makes for it."""
+    build, evaluate = how["pending_item_builder"], how["needs_approval_checker"]
+    pause, reject = how["pending_interruption_adder"], how["record_rejection"]
+    context = how["context_wrapper"]
+    planned: dict[tuple[int, str], ApprovalCheck] = {}
+    agents: dict[int, object] = {}
 
-    async def _select_function_tool_runs_for_resume(runs: Any, **how: Any) -> Any:
-        build, evaluate = how["pending_item_builder"], how["needs_approval_checker"]
-        pause, reject = how["pending_interruption_adder"], how["record_rejection"]
-        context = how["context_wrapper"]
-        planned: dict[tuple[int, str], ApprovalCheck] = {}
-        agents: dict[int, object] = {}
+    def end_last(*, paused: bool = False) -> None:
+        check = current_check.get()
+        if check is not None and check.open:
+            check.end(paused=paused)
 
-        def end_last(*, paused: bool = False) -> None:
-            check = current_check.get()
-            if check is not None and check.open:
-                check.end(paused=paused)
+    def on_build(run: Any) -> ToolApprovalItem:
+        end_last()
+        item: ToolApprovalItem = build(run)
+        agents[id(run.tool_call)] = item.agent
+        waited = run.tool_call.call_id in how["approval_items_by_call_id"]
+        check = checks.begin((run.function_tool, run.tool_call, item.agent, context), waited=waited)
+        if check is not None:
+            planned[id(run.tool_call), run.tool_call.arguments] = check
+        return item
 
-        def on_build(run: Any) -> ToolApprovalItem:
-            end_last()
-            item: ToolApprovalItem = build(run)
-            agents[id(run.tool_call)] = item.agent
-            waited = run.tool_call.call_id in how["approval_items_by_call_id"]
-            check = checks.begin((run.function_tool, run.tool_call, item.agent, context), waited=waited)
-            if check is not None:
-                planned[id(run.tool_call), run.tool_call.arguments] = check
-            return item
+    async def on_evaluate(run: Any) -> Any:
+        check = current_check.get()
+        if check is None:
+            return await evaluate(run)
+        return await check.evaluate(lambda: evaluate(run))
 
-        async def on_evaluate(run: Any) -> Any:
-            check = current_check.get()
-            if check is None:
-                return await evaluate(run)
-            return await check.evaluate(lambda: evaluate(run))
+    def on_pause(item: ToolApprovalItem) -> None:
+        end_last(paused=True)
+        pause(item)
 
-        def on_pause(item: ToolApprovalItem) -> None:
-            end_last(paused=True)
-            pause(item)
+    async def on_reject(call_id: str | None, tool_call: Any, tool: FunctionTool) -> None:
+        if current_check.get() is None:
+            checks.record_rejection((tool, tool_call, agents.get(id(tool_call)), context))
+        await reject(call_id, tool_call, tool)
 
-        async def on_reject(call_id: str | None, tool_call: Any, tool: FunctionTool) -> None:
-            if current_check.get() is None:
-                checks.record_rejection((tool, tool_call, agents.get(id(tool_call)), context))
-            await reject(call_id, tool_call, tool)
-
-        how |= {
-            "pending_item_builder": on_build,
-            "needs_approval_checker": on_evaluate,
-            "pending_interruption_adder": on_pause,
-            "record_rejection": on_reject,
-        }
-        current_check.set(None)
-        try:
-            selected = await original(runs, **how)
-        finally:
-            end_last()
-        _planned.set(planned)
-        return selected
-
-    return _select_function_tool_runs_for_resume
+    how |= {
+        "pending_item_builder": on_build,
+        "needs_approval_checker": on_evaluate,
+        "pending_interruption_adder": on_pause,
+        "record_rejection": on_reject,
+    }
+    current_check.set(None)
+    try:
+        selected = await original(runs, **how)
+    finally:
+        end_last()
+    _planned.set(planned)
+    return selected

@@ -110,7 +110,10 @@ def kind_of(tool: object) -> Kind:
 
 def _kind_of(tool: object) -> Kind:
     if isinstance(tool, FunctionTool):
-        return _custom_class(tool, FunctionTool, INVOKER) or _kind_of_function(tool)
+        origin = get_function_tool_origin(tool)
+        kinds = {ToolOriginType.MCP: MCP, ToolOriginType.AGENT_AS_TOOL: AGENT}
+        made = FUNCTION if origin is None else kinds.get(origin.type, FUNCTION)
+        return _custom_class(tool, FunctionTool, INVOKER) or made
     if isinstance(tool, ShellTool) and tool.environment is not None and tool.environment["type"] != "local":
         return HOSTED_SHELL
     for local in LOCAL_TOOL_KINDS:
@@ -122,13 +125,6 @@ def _kind_of(tool: object) -> Kind:
         if isinstance(tool, known):
             return kind
     return Kind("unknown", f"`{type(tool).__name__}` is no kind of tool that aegis-otel knows")
-
-
-def _kind_of_function(tool: FunctionTool) -> Kind:
-    origin = get_function_tool_origin(tool)
-    if origin is None:
-        return FUNCTION
-    return {ToolOriginType.MCP: MCP, ToolOriginType.AGENT_AS_TOOL: AGENT}.get(origin.type, FUNCTION)
 
 
 def _custom_class(tool: object, owner: type, attribute: str) -> Kind | None:

@@ -98,24 +98,18 @@ class PlacementWarning:
 def install(ungoverned: UngovernedTools, placement: PlacementWarning, patches: Patches) -> None:
     """Check the tools of every agent in each turn, and the model settings of each run."""
 
-    def check_tools(every: Callable[..., Awaitable[list[Any]]]) -> Callable[..., Any]:
-        async def get_all_tools(self: AgentBase[Any], run_context: Any) -> list[Any]:
-            tools = await every(self, run_context)
-            ungoverned.check(abilities(self, tools))
-            placement.check(tools)
-            return tools
+    async def get_all_tools(original: Callable[..., Awaitable[list[Any]]], agent: Any, context: Any) -> Any:
+        tools = await original(agent, context)
+        ungoverned.check(abilities(agent, tools))
+        placement.check(tools)
+        return tools
 
-        return get_all_tools
-
-    def check_settings(resolve: Callable[..., ModelSettings]) -> Callable[..., Any]:
-        def resolved(self: ModelSettings, override: ModelSettings | None) -> ModelSettings:
-            settings = resolve(self, override)
-            ungoverned.check(request_fields(_RUN, settings))
-            return settings
-
-        return resolved
+    def resolve(original: Callable[..., ModelSettings], own: ModelSettings, override: Any) -> ModelSettings:
+        settings = original(own, override)
+        ungoverned.check(request_fields(_RUN, settings))
+        return settings
 
     # The SDK asks each agent for its tools in each turn: what was added meanwhile is among them.
-    patches.wrap(AgentBase, ALL_TOOLS, check_tools)
+    patches.wrap(AgentBase, ALL_TOOLS, get_all_tools)
     # The settings of the agent and of the run meet here: only the result is what is requested.
-    patches.wrap(ModelSettings, "resolve", check_settings)
+    patches.wrap(ModelSettings, "resolve", resolve)
