@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -241,3 +244,44 @@ def test_two_thousand_rules_for_as_many_agents_are_checked_quickly() -> None:
     """Without an index of agents, this compares two million pairs."""
     rules = [{"match": {"type": "pay", "agent": f"agent_{number}"}} for number in range(2000)]
     assert kinds(*rules, {"match": {"type": "pay", "agent": "agent_7"}}) == [("error", "shadowed")]
+
+
+def test_an_operator_under_another_name_has_the_same_findings() -> None:
+    """The linter asks a row of `OPERATORS` what it means, and knows no operator by its name."""
+    program = """
+import json
+from aegis_otel.policy.evaluation.operators import OPERATORS
+for name, row in list(OPERATORS.items()):
+    OPERATORS[f"other_{name}"] = row._replace(synonyms="")
+from aegis_otel import Policy
+from aegis_otel.policy.lint import lint
+rules = [
+    "{conditions: {param_gt: {n: 5}, param_lt: {n: 3}}}",
+    "{conditions: {param_eq: {n: x}, param_matches: {n: y}}}",
+    "{conditions: {param_gt: {n: 5}, param_contains: {n: y}}}",
+    "{match: {type: t}, approval: auto, conditions: {param_matches: {command: ^git}}}",
+    "{match: {type: t}, approval: auto, conditions: {param_contains: {command: git}}}",
+    "{match: {type: t}, approval: auto, conditions: {param_lte: {amount: 5}}}",
+    "{match: {type: t}, approval: auto, conditions: {param_gte: {amount: 5}}}",
+    "{match: {type: t}, approval: block, conditions: {param_gte: {amount: 5}}}, {approval: auto}",
+    "{match: {type: t}, approval: block, conditions: {param_eq: {path: /etc/x}}}, {approval: auto}",
+    "{match: {type: t}, approval: block, conditions: {param_matches: {path: ^/etc}}}, {approval: auto}",
+    "{approval: auto, conditions: {param_lt: {n: 5}}}, {approval: auto, conditions: {param_gte: {n: 5}}}, "
+    "{approval: block}",
+    "{approval: auto, conditions: {param_eq: {n: true}}}, "
+    "{approval: auto, conditions: {param_eq: {n: false}}}, {approval: block}",
+]
+fields = {"n": {"enum": ["a"]}, "path": {"enum": ["b"]}, "amount": {"type": "string"}}
+for given in (None, {"t": {"properties": fields}}):
+    for rule in rules:
+        text = f"defaults: {{}}\\nrules: [{rule}]"
+        pair = [Policy.from_text(each) for each in (text, text.replace("param_", "param_other_"))]
+        print(json.dumps([[finding.kind for finding in lint(policy, given)] for policy in pair]))
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    pairs = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert [one for one, other in pairs if one != other] == []
+    assert {kind for one, _ in pairs for kind in one} >= {
+        *("contradiction", "unanchored", "contains-allow", "no-lower-bound", "no-upper-bound"),
+        *("equality", "anchored-block", "split", "type", "enum"),
+    }
