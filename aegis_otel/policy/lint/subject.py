@@ -15,7 +15,8 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from aegis_otel.model import Action, Approval, Verdict
-from aegis_otel.policy.evaluation.compiler import CompiledRule
+from aegis_otel.policy.evaluation.compiler import CompiledPolicy, CompiledRule
+from aegis_otel.policy.evaluation.evaluator import judge as judge_action
 from aegis_otel.policy.evaluation.operators import Meaning, judge, meaning
 from aegis_otel.policy.evaluation.patterns import Glob
 from aegis_otel.policy.evaluation.schema_walk import properties_of
@@ -61,7 +62,7 @@ class Subject:
         self._examples: dict[str, Example | None] = {}
         self._types: set[str] = set()
         self._tried = self._asked = 0
-        self._without: dict[str, Policy] = {}
+        self._without: dict[str, CompiledPolicy] = {}
 
     @property
     def rules(self) -> tuple[CompiledRule, ...]:
@@ -96,20 +97,9 @@ class Subject:
         if len(self.rules) > 200:
             return None
         if rule.name not in self._without:
-            names = {id(each.rule): each.name for each in self.rules}
-            documents = [
-                replace(
-                    document,
-                    rules=tuple(
-                        replace(each, name=names[id(each)])
-                        for each in document.rules
-                        if each is not rule.rule
-                    ),
-                )
-                for document in self.policy.documents
-            ]
-            self._without[rule.name] = Policy(documents)
-        return self._without[rule.name].evaluate(action, now=now).verdict
+            others = tuple(each for each in self.rules if each is not rule)
+            self._without[rule.name] = CompiledPolicy(others, self.policy.default, self.policy.digest)
+        return judge_action(self._without[rule.name], action, now)
 
     def example(self, rule: CompiledRule) -> Example | None:
         """Return an action that the rule decides; None where none was found."""
