@@ -28,30 +28,21 @@ if TYPE_CHECKING:
     from aegis_otel.runtime.runtime import Runtime
     from aegis_otel.telemetry.export_setup import configure_otlp
 
-_HOME = {
-    "Action": "model",
-    "AegisError": "errors",
-    "AegisInstrumentor": "instrumentor",
-    "AegisTracingProcessor": "adapters.openai_agents.instrument",
-    "Approval": "model",
-    "AuditError": "errors",
-    "ConfigError": "errors",
-    "ExecutionPlan": "governance.plan",
-    "Instrumentation": "adapters.openai_agents.instrument",
-    "Policy": "policy",
-    "PolicyDecision": "model",
-    "PolicyError": "errors",
-    "PolicyWatcher": "runtime.policy_reload",
-    "Result": "model",
-    "ResultStatus": "model",
-    "RiskLevel": "model",
-    "Runtime": "runtime.runtime",
-    "RuntimeHooks": "governance.hooks",
-    "configure_otlp": "telemetry.export_setup",
-    "connect": "audit.query.connection",
-    "govern_agent": "adapters.openai_agents.govern_agent",
-    "instrument": "adapters.openai_agents.instrument",
+_NAMES = {
+    "adapters.openai_agents.govern_agent": ("govern_agent",),
+    "adapters.openai_agents.instrument": ("AegisTracingProcessor", "Instrumentation", "instrument"),
+    "audit.query.connection": ("connect",),
+    "errors": ("AegisError", "AuditError", "ConfigError", "PolicyError"),
+    "governance.hooks": ("RuntimeHooks",),
+    "governance.plan": ("ExecutionPlan",),
+    "instrumentor": ("AegisInstrumentor",),
+    "model": ("Action", "Approval", "PolicyDecision", "Result", "ResultStatus", "RiskLevel"),
+    "policy": ("Policy",),
+    "runtime.policy_reload": ("PolicyWatcher",),
+    "runtime.runtime": ("Runtime",),
+    "telemetry.export_setup": ("configure_otlp",),
 }
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "Action",

@@ -21,7 +21,7 @@ from aegis_otel.redaction.masks import REDACTED, is_mask, unmasked
 from aegis_otel.redaction.secrets.command_lines import hide_arguments
 from aegis_otel.redaction.secrets.likelihood import is_card_number
 from aegis_otel.redaction.secrets.names import Held, held_by
-from aegis_otel.redaction.secrets.scanner import engine, suspects_json
+from aegis_otel.redaction.secrets.scanner import engine
 from aegis_otel.redaction.serialize import TAG, Plain, encode_plain
 
 MASKED = REDACTED[:-1]
@@ -50,7 +50,7 @@ def redact(plain: Plain, encoded: bytes | None = None) -> Plain:
         encoded: Its JSON, where the caller has it.
     """
     try:
-        if not suspects_json(encoded or encode_plain(plain)):
+        if not engine().suspects_json(encoded or encode_plain(plain)):
             return plain
         budget.begin()
         return _redact(plain)

@@ -300,7 +300,7 @@ def test_what_is_not_suspect_has_nothing_to_hide(text: str) -> None:
     data = text.encode("utf-8", "replace")
     suspected = engine().suspects(data)
     found: dict[bool, set[Any]] = {True: set(), False: set()}
-    for number, each in enumerate(engine().sought):
+    for number, each in enumerate(engine().kinds):
         found[number in suspected].update(each.find(data))
     assert found[False] <= found[True]
 
@@ -328,7 +328,7 @@ def matching(pattern: str) -> st.SearchStrategy[bytes]:
 
 GATED = [
     (number, each.gate)
-    for number, each in enumerate(engine().sought)
+    for number, each in enumerate(engine().kinds)
     if each.gate and each.gate not in each.clues and NAME_PART not in each.gate and len(each.gate) < 10_000
 ]
 

@@ -51,7 +51,7 @@ Find = Callable[[bytes], list[Span]]
 Check = Callable[[bytes], bool]
 
 
-class Sought:
+class SecretKind:
     """A kind of secret that is searched in steps, of which each rules out most texts for the next.
 
     Args:
@@ -86,7 +86,7 @@ class Sought:
 
 
 class Engine:
-    """Everything that is searched, compiled.
+    """All kinds of secrets that are searched for, compiled.
 
     Args:
         names: Patterns for names that were added.
@@ -100,42 +100,42 @@ class Engine:
         added = "|".join(names)
         name = f"{NAME_CLUE}|{added}" if added else NAME_CLUE
         tokens, of_vendors = split(without)
-        families = shapes.families()
+        known = shapes.known_shapes()
         gates = named_values.gates(added)
         texts = [
-            *(Sought(family, family.gate, family.clues, family.check) for family in families),
-            Sought(RuleFinder(tokens, loose), loose(tokens, 20), (loose(tokens, 2),)),
-            Sought(shapes.pem_keys, shapes.PEM),
-            Sought(named_values.finder(added), gates.TEXT, (name,), named_values.has_sign),
-            Sought(command_lines.command_secrets, command_lines.GATE, (command_lines.CLUE,)),
-            Sought(encoded.encoded_secrets, encoded.GATE, (encoded.CLUE,)),
-            Sought(sql.sql_values, sql.gate(added), (name, sql.CLUE)),
-            Sought(seed_phrases.seed_phrases, "", check=seed_phrases.has_phrase),
-            *(Sought(_finder(pattern), pattern) for pattern in patterns),
-            Sought(
+            *(SecretKind(shape, shape.gate, shape.clues, shape.check) for shape in known),
+            SecretKind(RuleFinder(tokens, loose), loose(tokens, 20), (loose(tokens, 2),)),
+            SecretKind(shapes.pem_keys, shapes.PEM),
+            SecretKind(named_values.finder(added), gates.TEXT, (name,), named_values.has_sign),
+            SecretKind(command_lines.command_secrets, command_lines.GATE, (command_lines.CLUE,)),
+            SecretKind(encoded.encoded_secrets, encoded.GATE, (encoded.CLUE,)),
+            SecretKind(sql.sql_values, sql.gate(added), (name, sql.CLUE)),
+            SecretKind(seed_phrases.seed_phrases, "", check=seed_phrases.has_phrase),
+            *(SecretKind(_finder(pattern), pattern) for pattern in patterns),
+            SecretKind(
                 RuleFinder(of_vendors, vendors),
                 vendors(of_vendors),
                 (vendor_names(of_vendors),),
                 has_vendor_sign,
             ),
-            Sought(self._without_unseen, _P.UNSEEN),
-            Sought(self._unwrapped, _P.WRAPPED),
+            SecretKind(self._without_unseen, _P.UNSEEN),
+            SecretKind(self._unwrapped, _P.WRAPPED),
         ]
         structures = [  # where only the redactor, which reads the structure, can find the secret
-            Sought(_nothing, gates.KEY, (name,)),
-            Sought(_nothing, gates.MEMBER, (name,)),
-            Sought(_nothing, gates.WORD),
-            Sought(_nothing, rf"\"\$type\":|(?i:value)\\*\":|\\u00[2-7]|{_P.ESCAPED}"),
+            SecretKind(_nothing, gates.KEY, (name,)),
+            SecretKind(_nothing, gates.MEMBER, (name,)),
+            SecretKind(_nothing, gates.WORD),
+            SecretKind(_nothing, rf"\"\$type\":|(?i:value)\\*\":|\\u00[2-7]|{_P.ESCAPED}"),
         ]
-        self._alone = frozenset(number for number, family in enumerate(families) if family.alone)
-        self._words = len(families) + 1
-        self._texts = _Search(texts)
-        self.sought = [*texts, *structures]
-        self._structures = _Search(self.sought)
+        self._alone = frozenset(number for number, shape in enumerate(known) if shape.alone)
+        self._words = len(known) + 1
+        self._texts = _KindSearch(texts)
+        self.kinds = [*texts, *structures]
+        self._structures = _KindSearch(self.kinds)
         self._added = bool(patterns)
 
     def suspects(self, data: bytes) -> list[int]:
-        """Return the numbers of what may be in a text: none is certain.
+        """Return the numbers of the kinds of secrets that may be in a text.
 
         Where tokens are at the beginning of a long text, the rest is not searched: `hide` takes them out
         first, because the one pass has many states in random letters.
@@ -147,9 +147,9 @@ class Engine:
         return self._texts(data)
 
     def suspects_json(self, encoded: bytes) -> list[int]:
-        """Return the numbers of what may be in a structure, of which this is the JSON: none is certain.
+        """Return the numbers of the kinds of secrets that may be in a structure, of which this is the JSON.
 
-        Our own patterns expect JSON's escapes; those of settings are spared them.
+        Our own patterns expect JSON's escapes; those of settings do not, and search without them.
         """
         if self._added and b"\\" in encoded:
             for escape, char in _ESCAPES:
@@ -160,7 +160,7 @@ class Engine:
         """Return `data` with every secret in it masked; the object itself where there is none.
 
         Hiding in the result hides nothing more: a mask sets apart what stood glued to a secret, so the text
-        is searched again, until nothing comes of it.
+        is searched again, until nothing more is found.
 
         Raises:
             TooMuchError: there is more in it than the budget allows.
@@ -203,7 +203,7 @@ class Engine:
         return self._found(data, self._texts(data))
 
     def _found(self, data: bytes, suspected: Iterable[int]) -> list[Span]:
-        return [span for number in suspected for span in self.sought[number].find(data)]
+        return [span for number in suspected for span in self.kinds[number].find(data)]
 
     def _without_unseen(self, data: bytes) -> list[Span]:
         """Return secrets with something in the middle that is not seen."""
@@ -232,7 +232,7 @@ class Engine:
         return edited.original(spans)
 
 
-class _Search:
+class _KindSearch:
     """Finds which kinds may be in a text: first all clues in one pass, then the gates that these leave.
 
     One automaton for all gates would have a state for every pair of places in two of them, and texts that are
@@ -240,11 +240,11 @@ class _Search:
     bytes: 100 ms for 300 kB of code. The clues have few states: 0.6 ms for 300 kB without secrets.
     """
 
-    def __init__(self, sought: Sequence[Sought]) -> None:
+    def __init__(self, kinds: Sequence[SecretKind]) -> None:
         numbers: dict[str, int] = {}
         self._checks: list[tuple[int, Check]] = []
-        self._behind: dict[int, list[tuple[int, Sought, frozenset[int]]]] = {}
-        for index, each in enumerate(sought):
+        self._behind: dict[int, list[tuple[int, SecretKind, frozenset[int]]]] = {}
+        for index, each in enumerate(kinds):
             needs = [numbers.setdefault(clue, len(numbers)) for clue in each.clues]
             if needs:
                 self._behind.setdefault(needs[-1], []).append((index, each, frozenset(needs)))
@@ -297,11 +297,6 @@ def _default() -> Engine:
 def engine() -> Engine:
     """Return the engine in force, compiled if nothing was hidden yet: that takes some 40 ms."""
     return _configured[0] if _configured else _default()
-
-
-def suspects_json(encoded: bytes) -> list[int]:
-    """Return the numbers of what may be in a structure of this JSON: see `Engine.suspects_json`."""
-    return engine().suspects_json(encoded)
 
 
 def configure(used: Engine | None) -> None:

@@ -76,12 +76,12 @@ _RECORDS = data_files.records("shapes.txt", _MACROS)
 
 
 @cache
-def families() -> tuple[Family, ...]:
-    """Return the families of `data/shapes.txt`, compiled."""
-    return tuple(Family(fields) for _, fields in _RECORDS)
+def known_shapes() -> tuple[Shape, ...]:
+    """Return the shapes of `data/shapes.txt`, compiled."""
+    return tuple(Shape(fields) for _, fields in _RECORDS)
 
 
-class Family:
+class Shape:
     """The secrets of one section of `data/shapes.txt`, which says what its fields mean."""
 
     def __init__(self, fields: Mapping[str, list[str]]) -> None:
