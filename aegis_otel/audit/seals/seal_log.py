@@ -216,13 +216,25 @@ class SealLog:
         self._descriptor = descriptor
         self._sign = sign
         self.audit = audit
-        self.seals = read_seals(directory)
+        whole = read_seal_lines(directory)
+        self.seals = parse_seals(directory / SEALS, whole)
         if self.seals and self.seals[0].audit != audit:
             raise AuditError(
                 f"the key of the audit at `{directory}` is not the one that it was begun with: "
                 "restore the file `key`"
             )
-        self.head = self._verified_head()
+        self._check_place()
+        if len(whole) < os.fstat(descriptor).st_size:  # a torn last line
+            os.ftruncate(descriptor, len(whole))
+        self.head = seals_origin(audit)
+        """The chain value of the last seal."""
+        for number, (_, value) in enumerate(follow(whole, self.head), 1):
+            if value is None:
+                raise AuditError(
+                    f"line {number} of `{directory / SEALS}` does not follow the line before it: "
+                    "nothing is sealed until `aegis audit verify` was looked into"
+                )
+            self.head = value
 
     @property
     def begins_signing(self) -> bool:
@@ -299,22 +311,6 @@ class SealLog:
             f"`{path}` was replaced or removed meanwhile: nothing is sealed; "
             "see what `aegis audit verify` says"
         )
-
-    def _verified_head(self) -> str:
-        """Check every line, cut off a torn last line, and return the last chain value."""
-        whole = read_seal_lines(self._directory)
-        self._check_place()
-        if len(whole) < os.fstat(self._descriptor).st_size:
-            os.ftruncate(self._descriptor, len(whole))
-        head = seals_origin(self.audit)
-        for number, (_, found) in enumerate(follow(whole, head), 1):
-            if found is None:
-                raise AuditError(
-                    f"line {number} of `{self._directory / SEALS}` does not follow the line before it: "
-                    "nothing is sealed until `aegis audit verify` was looked into"
-                )
-            head = found
-        return head
 
 
 @contextmanager
