@@ -128,36 +128,38 @@ async def ask(
     asked = _Asked(_question(call, timeout))
     shown = asked.question.action_params
     if not shown.startswith("{") or is_cut(shown):
-        return _unobtainable("its arguments cannot be shown whole: too deep, too large, or hidden altogether")
+        return _unobtainable(
+            call, "its arguments cannot be shown whole: too deep, too large, or hidden altogether"
+        )
     token = _asked.set(asked)
     try:
         # A handler that is not a coroutine function has held the event loop and gave no answer that counts.
         task = asyncio.ensure_future(approver.request_approval(call.decision))
     except Exception as error:
-        return _unobtainable("`request_approval` of the handler must be `async def`", error)
+        return _unobtainable(call, "`request_approval` of the handler must be `async def`", error)
     finally:
         _asked.reset(token)
     try:
         done, _ = await asyncio.wait({task}, timeout=timeout)
-    finally:
+    finally:  # also where the call is cancelled: the row then says that a human was asked, and for how long
         task.cancel()  # a handler that ignores this is left behind: nobody waits for it
-    waited = monotonic() - started
-    record.approval_wait_s = round(waited, 6)
+        waited = monotonic() - started
+        record.approval_wait_s = round(waited, 6)
     if not done or waited > timeout:  # a handler that holds the event loop is late without being stopped
         record.human_decision = "expired"
         return replace(refusal.EXPIRED, detail=asked.held_up)
     try:
         answer: object = task.result()
     except NobodyToAsk as error:
-        return _unobtainable(str(error) or "there is nobody to ask")
+        return _unobtainable(call, str(error) or "there is nobody to ask")
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
-        return _unobtainable(f"the handler raised {describe(error)}", error)
+        return _unobtainable(call, f"the handler raised {describe(error)}", error)
     if isinstance(answer, bool):
         answer = ApprovalAnswer(answer)
     if not isinstance(answer, ApprovalAnswer):
-        return _unobtainable(f"the handler answered `{type(answer).__name__}`, not True or False")
+        return _unobtainable(call, f"the handler answered `{type(answer).__name__}`, not True or False")
     author = answer.approver or approver.approver
     record.approver = None if author is None else safe_text(author)
     record.approval_reason = None if answer.reason is None else safe_text(answer.reason)
@@ -165,12 +167,13 @@ async def ask(
     return None if answer.approved else refusal.DENIED
 
 
-def _unobtainable(why: str, error: BaseException | None = None) -> Refusal:
+def _unobtainable(call: Call, why: str, error: BaseException | None = None) -> Refusal:
     """Return the refusal of a call for which there is no answer; the log and the row say why."""
+    which = f"call of `{call.tool}`, decision {call.record.decision_id}"
     if error is None:
-        _log.warning("denied: %s", safe_text(why))
+        _log.warning("%s denied: %s", which, safe_text(why))
     else:
-        _log.warning("the approval handler failed; denied: %s", traced(error))
+        _log.warning("%s denied: the approval handler failed: %s", which, traced(error))
     return replace(refusal.UNOBTAINABLE, detail=safe_text(why)[:_LONGEST_DETAIL])
 
 

@@ -40,7 +40,7 @@ SELECT epoch_us("timestamp") AS time, cut(agent_name) AS agent, cut(action_type)
     cut(coalesce(human_decision, approval)) AS decision, cut(result_status) AS status,
     head(action_params::VARCHAR) AS arguments,
     right(cut(decision_id), 8) AS id, mode = 'monitor' AS monitored, cut(approver) AS approver,
-    head(coalesce(approval_reason, reason)) AS reason,
+    head(coalesce(approval_reason, CASE reason WHEN 'approval_error' THEN result_error END, reason)) AS reason,
     human_decision IS NOT NULL AND decision_id IN (FROM unproven_answer) AS unproven,
     count(*) OVER () AS total
 FROM audit WHERE {condition} AND {where} ORDER BY "timestamp" DESC NULLS LAST, decision_id DESC LIMIT {limit:d}

@@ -81,7 +81,8 @@ class Runtime:
         _check_policy(policy)
         if approval_handler is not None and not isinstance(approval_handler, ApprovalHandler):
             raise ConfigError(
-                "`approval_handler` is no ApprovalHandler: pass an instance of a subclass (docs/approvals.md)"
+                f"`approval_handler` is a `{type(approval_handler).__name__}` and no ApprovalHandler: wrap a "
+                "function in `CallbackApprovalHandler`, or pass an instance of a subclass (docs/approvals.md)"
             )
         self.executor = executor
         self.approval = approval_handler or default_handler()

@@ -9,6 +9,7 @@ sampling, resource) the SDK's classes read themselves.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from importlib import import_module
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
 
+
+_log = logging.getLogger("aegis_otel")
 
 Signal = Literal["traces", "logs", "metrics"]
 
@@ -57,6 +60,7 @@ def configure_otlp() -> tuple[Signal, ...]:
     """
     if _read("OTEL_SDK_DISABLED").lower() == "true":
         return ()
+    _report_other_exporters()
     transports = {signal: _transport(signal) for signal in _WAYS if _is_wanted(signal)}
     if not transports:
         return ()
@@ -119,6 +123,20 @@ def may_be_meant_for_grpc() -> bool:
 
 def _unusable(error: Exception) -> ConfigError:
     return ConfigError(f"OTLP export cannot be set up: {error}; correct the `OTEL_*` variables")
+
+
+def _report_other_exporters() -> None:
+    """Log each exporter that a variable names and that nobody in this process sets up."""
+    for signal in _WAYS:
+        variable = f"OTEL_{signal.upper()}_EXPORTER"
+        others = {name.strip() for name in _read(variable).split(",")} - {"", "otlp", "none"}
+        if others and not _is_installed(signal):
+            _log.warning(
+                "`%s` in %s is not set up: aegis-otel knows `otlp` and `none`; with opentelemetry-distro "
+                "installed, `opentelemetry-instrument` knows more",
+                ", ".join(sorted(others)),
+                variable,
+            )
 
 
 def _is_wanted(signal: Signal) -> bool:

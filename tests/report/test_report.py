@@ -124,7 +124,7 @@ def test_what_the_page_says(audit: Path) -> None:
         "1 call still waiting for a human",
         "1 call got no answer in time, and did not run",
         "1 call in monitor mode: decided and recorded, not enforced",
-        "Humans were asked about 4 calls. Half of the answers came within 46 s",
+        "4 calls needed the approval of a human. Half of the answers came within 46 s",
         "expired: nobody answered in time 1",
         "dana 1 1 0 2 s 2 s",
         "lee 1 0 1 90 s 90 s",

@@ -345,7 +345,8 @@ async def test_without_a_terminal_nobody_is_asked(
     b = bench(approver=approver, executor=Executor())
     assert (await b.runtime.run_one(Action("write_x"))).status is ResultStatus.DENIED
     assert (b.row()["human_decision"], b.row()["reason"]) == (None, "approval_error")
-    assert "an `approval_handler`" in caplog.text
+    (said,) = [each for each in caplog.messages if "an `approval_handler`" in each]
+    assert said.startswith(f"call of `write_x`, decision {b.row()['decision_id']} denied: ")
 
 
 class Sync(ApprovalHandler):
@@ -423,6 +424,10 @@ async def test_a_fault_of_ours_while_asking_refuses_the_call(bench: BENCH) -> No
     [
         ({"policy": "policy.yaml"}, "`policy` is a `str`: pass Policy.from_yaml"),
         ({"approval_handler": Sync}, "pass an instance of a subclass"),
+        (
+            {"approval_handler": lambda _: True},
+            "is a `function` and no ApprovalHandler: wrap a function in `Call",
+        ),
         ({"approval_timeout": 0}, "`approval_timeout` is `0`: expected a number of seconds above 0"),
         ({"approval_timeout": float("inf")}, "`approval_timeout` is `inf`"),
         ({"approval_timeout": "soon"}, "`approval_timeout` is `soon`"),

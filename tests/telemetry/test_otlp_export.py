@@ -16,6 +16,7 @@ from opentelemetry.proto.collector.logs.v1 import logs_service_pb2, logs_service
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
+from aegis_otel.telemetry.export_setup import configure_otlp
 from tests.support.receiver import Received, attributes, receiving
 
 ROOT = Path(__file__).parents[2]
@@ -176,7 +177,7 @@ SOMEWHERE = "http://127.0.0.1:9"
             {
                 "OTEL_EXPORTER_OTLP_ENDPOINT": SOMEWHERE,
                 "OTEL_TRACES_EXPORTER": "none",
-                "OTEL_METRICS_EXPORTER": "prometheus",
+                "OTEL_METRICS_EXPORTER": "none",
             },
             ("logs",),
         ),
@@ -186,6 +187,18 @@ SOMEWHERE = "http://127.0.0.1:9"
 def test_only_what_is_asked_for_is_wired(environment: dict[str, str], wired: tuple[str, ...]) -> None:
     """An endpoint is the switch; the standard variables can turn each signal off."""
     assert run(ASK, **environment) == [str(wired)]
+
+
+def test_an_exporter_that_nobody_sets_up_is_reported(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`console` needs another package: without a word the program would seem to have no signals."""
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "console, otlp")
+    monkeypatch.setenv("OTEL_LOGS_EXPORTER", "none")
+    assert configure_otlp() == ()
+    (record,) = caplog.records
+    assert record.getMessage().startswith("`console` in OTEL_TRACES_EXPORTER is not set up")
+    assert "opentelemetry-distro" in record.getMessage()
 
 
 def test_without_an_endpoint_the_sdk_is_not_loaded() -> None:

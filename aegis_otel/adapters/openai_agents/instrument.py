@@ -224,6 +224,10 @@ def _resolved(policy: object, settings: Settings) -> dict[str, Any]:
 def _policy_files(
     policy: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None,
 ) -> tuple[Path, ...]:
+    if isinstance(policy, Mapping):  # iterated, its keys would be taken for paths
+        raise ConfigError("`policy` is a mapping: pass `Policy.from_dict(...)`")
+    if isinstance(policy, str) and os.pathsep in policy and not os.path.lexists(policy):
+        raise ConfigError(f"no file `{policy}`: pass several files as a list, {policy.split(os.pathsep)}")
     if isinstance(policy, str | os.PathLike):
         policy = [policy]
     named = [each for each in config.POLICY.value().split(os.pathsep) if each] if policy is None else policy

@@ -26,6 +26,7 @@ from opentelemetry.trace import StatusCode
 
 from aegis_otel import Policy
 from aegis_otel.adapters.openai_agents import governed_tool
+from aegis_otel.audit.query.timeline import timeline
 from aegis_otel.runtime.system import RealSystem
 from tests.support.kit import Bench
 
@@ -372,7 +373,13 @@ async def test_cancelled_while_a_human_is_asked(bench: BENCH) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     await asyncio.sleep(0.05)
-    assert (b.row()["result_status"], b.row()["human_decision"]) == ("cancelled", None)
+    row = b.row()
+    assert (row["result_status"], row["human_decision"]) == ("cancelled", None)
+    assert row["approval_wait_s"] > 0  # so that readers know that a human was asked
+    assert [(entry.stage, entry.what) for entry in timeline(row)][:2] == [
+        ("decided", "a human is asked"),
+        ("resolved", "no answer"),
+    ]
     assert_one_id(b, "expired")
 
 

@@ -8,6 +8,7 @@ import dataclasses
 import gc
 import logging
 import pickle
+import re
 import sys
 import threading
 import time
@@ -406,6 +407,19 @@ def test_threads_with_run_sync(policy: Path, tmp_path: Path) -> None:
         for n in range(8)
         for name, status in (("read_it", "success"), ("drop", "blocked"))
     }
+
+
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        ({"version": "1", "rules": []}, "pass `Policy.from_dict(...)`"),
+        ("a.yaml:b.yaml", "pass several files as a list, ['a.yaml', 'b.yaml']"),
+    ],
+)
+def test_what_is_no_path_is_answered_with_what_to_pass(given: Any, remedy: str) -> None:
+    """Neither a list as the environment has it nor a policy itself is taken for the name of a file."""
+    with pytest.raises(ConfigError, match=re.escape(remedy)):
+        aegis_otel.instrument(given)
 
 
 # --- monitor mode ---
