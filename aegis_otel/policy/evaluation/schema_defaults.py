@@ -86,9 +86,8 @@ def fill_defaults(params: dict[str, Any], schema: Mapping[str, Any]) -> bool:
     Returns:
         Whether all were filled in: False where the schema takes too many steps, or cannot be read.
     """
-    fill = _Fill(schema)
     try:
-        fill.run(params)
+        _DefaultsWalk(schema, _MAX_FILLING).fill_all(params)
     except FAILURES:
         return False
     return True
@@ -98,48 +97,43 @@ _Inner = Callable[[Mapping[str, Any], Any], Iterable[Any]]
 """(schema, key or index) -> what the schema says of the value there."""
 
 
-class _Fill:
-    """Fills in values, those at the top first, so that a limit leaves out only what is deepest."""
+class _DefaultsWalk(SchemaWalk):
+    """A walk that fills in defaults, those at the top first: a limit leaves out only what is deepest."""
 
-    def __init__(self, root: Mapping[str, Any]) -> None:
-        self._walk = SchemaWalk(root, _MAX_FILLING)
-        self._root = root
-        self._waiting: deque[tuple[Any, list[Any], int]] = deque()
-
-    def run(self, params: dict[str, Any]) -> None:
-        self._waiting.append((params, [self._root], 0))
-        while self._waiting:
-            value, schemas, depth = self._waiting.popleft()
+    def fill_all(self, params: dict[str, Any]) -> None:
+        waiting: deque[tuple[Any, list[Any], int]] = deque([(params, [self.root], 0)])
+        while waiting:
+            value, schemas, depth = waiting.popleft()
             parts = self._parts_for(value, schemas)
             if isinstance(value, dict):
                 self._fill(value, parts)
             if depth == _MAX_DEPTH:
                 continue
-            inner: _Inner = self._walk.inner if isinstance(value, dict) else _item
+            inner: _Inner = self.inner if isinstance(value, dict) else _item
             for key, each in value.items() if isinstance(value, dict) else enumerate(value):
                 if isinstance(value, list):
-                    self._walk.step(1 + len(parts))
+                    self.step(1 + len(parts))
                 if isinstance(each, (dict, list)):
                     schemas = [schema for part in parts for schema in inner(part, key)]
-                    self._waiting.append((each, schemas, depth + 1))
+                    waiting.append((each, schemas, depth + 1))
 
     def _fill(self, value: dict[str, Any], parts: list[Mapping[str, Any]]) -> None:
         fields: dict[str, list[Any]] = {}
         for part in parts:
             for name, inner in part.get("properties", {}).items():
-                self._walk.step()
+                self.step()
                 fields.setdefault(name, []).append(inner)
         doubtful = self._named_by_conditions(parts)
         for name, inners in fields.items():
             if name in value or name in doubtful:
                 continue
             defaults = {}
-            for each in self._walk.defaults(inners):
+            for each in self.defaults(inners):
                 self._weigh(each)
                 defaults[json.dumps(each, sort_keys=True)] = each
             if len(defaults) == 1:
                 value[name] = copy.deepcopy(defaults.popitem()[1])
-            elif defaults and not any(map(self._walk.allows_null, inners)):
+            elif defaults and not any(map(self.allows_null, inners)):
                 value[name] = None
 
     def _weigh(self, default: Any) -> None:
@@ -147,12 +141,12 @@ class _Fill:
         waiting = [default]
         while waiting:
             value = waiting.pop()
-            self._walk.step()
+            self.step()
             if isinstance(value, (dict, list)):
-                self._walk.step(len(value))
+                self.step(len(value))
                 waiting += value.values() if isinstance(value, dict) else value
             elif isinstance(value, str):
-                self._walk.step(len(value) // 1_000)
+                self.step(len(value) // 1_000)
 
     def _named_by_conditions(self, parts: list[Mapping[str, Any]]) -> set[str]:
         """Return the names whose defaults depend on the other arguments."""
@@ -163,7 +157,7 @@ class _Fill:
         found: set[str] = set()
         for part in self._parts_for(None, conditional):
             properties = part.get("properties", ())
-            self._walk.step(len(properties) // _PER_STEP)
+            self.step(len(properties) // _PER_STEP)
             found.update(properties)
         return found
 
@@ -172,7 +166,7 @@ class _Fill:
         found: dict[int, Mapping[str, Any]] = {}  # by id: a schema may refer to itself
         waiting = deque(schemas)
         while waiting:
-            for part in self._walk.parts(waiting.popleft(), loops=True):
+            for part in self.parts(waiting.popleft(), loops=True):
                 if id(part) in found:
                     continue
                 found[id(part)] = part
@@ -182,9 +176,9 @@ class _Fill:
 
     def _fits(self, value: Any, schema: Any) -> bool:
         """Return whether a list or an object may fit. Other values do: the body may convert them."""
-        for part in self._walk.parts(schema, loops=True):
+        for part in self.parts(schema, loops=True):
             kinds, required = part.get("type", ()), part.get("required", ())
-            self._walk.step(len(kinds) // _PER_STEP + len(required) // _PER_STEP)
+            self.step(len(kinds) // _PER_STEP + len(required) // _PER_STEP)
             if not allows_type(part, "array" if isinstance(value, list) else "object"):
                 return False
             if not isinstance(value, dict):
@@ -192,14 +186,14 @@ class _Fill:
             if any(name not in value for name in required):
                 return False
             properties = part.get("properties", {})
-            self._walk.step(len(value) // _PER_STEP)
+            self.step(len(value) // _PER_STEP)
             if any(name in properties and not self._allows(properties[name], value[name]) for name in value):
                 return False
         return True
 
     def _allows(self, schema: Any, value: Any) -> bool:
-        for part in self._walk.parts(schema, loops=True):
-            self._walk.step(len(part.get("enum", ())) // _PER_STEP)
+        for part in self.parts(schema, loops=True):
+            self.step(len(part.get("enum", ())) // _PER_STEP)
             if value != part.get("const", value) or value not in part.get("enum", (value,)):
                 return False
         return True
