@@ -84,11 +84,9 @@ class Proof:
 
     def report(
         self, file: str, faults: Iterable[str], line: int | None = None, byte: int | None = None
-    ) -> bool:
-        """Add a finding for each fault, and return whether there was none."""
-        before = len(self.findings)
+    ) -> None:
+        """Add a finding for each fault of a file or of its line."""
         self.findings += [Finding(file, what, line, byte) for what in faults]
-        return len(self.findings) == before
 
     def note_other(self, name: str, *, is_draft: bool) -> None:
         """Note a file that is no part of an audit; a name that is not UTF-8 is a finding."""

@@ -26,8 +26,8 @@ from aegis_otel.redaction.terminal import escape
     show_default=True,
     help="Where to write the page; `-` is standard output.",
 )
-@click.option("--since", metavar="TIME", help="Calls from this time on, written as for `aegis audit`.")
-@click.option("--until", metavar="TIME", help="Calls before this time.")
+@click.option("--since", metavar="TIME", help="Only calls from this time on, written as for `aegis audit`.")
+@click.option("--until", metavar="TIME", help="Only calls before this time.")
 @click.option("--title", help="The heading of the page.")
 @audit_id_option
 @click.option("--verify", "verifies", is_flag=True, help="Verify the audit first, and show the result.")

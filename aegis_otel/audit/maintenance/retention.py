@@ -17,7 +17,7 @@ from aegis_otel.audit.answers.pending_calls import end_questions
 from aegis_otel.audit.findings import Proof
 from aegis_otel.audit.keys import audit_id, load_key
 from aegis_otel.audit.lake.cleanup import clear
-from aegis_otel.audit.location import exists, failure, prepare
+from aegis_otel.audit.location import audit_errors, exists, prepare
 from aegis_otel.audit.seals.seal_log import Removed, Seal, SealLog, Segment, live_segments, locked
 from aegis_otel.audit.seals.signing import Signer, load_signer
 from aegis_otel.audit.verify.seals import check_seals, extent
@@ -79,11 +79,9 @@ def prune(directory: Path, *, keep: timedelta | None = None, max_bytes: int | No
         )
     if not exists(directory):
         return Pruned(None, 0)
-    try:
+    with audit_errors("prune the audit at", directory, "nothing was removed"):
         expired = 0 if keep is None else end_questions(directory, keep)
         return Pruned(_prune(directory, sign, keep, max_bytes), expired)
-    except OSError as error:
-        raise failure("prune the audit at", directory, error, "nothing was removed") from error
 
 
 def _prune(directory: Path, sign: Signer, keep: timedelta | None, max_bytes: int | None) -> Seal | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from aegis_otel.audit import files
 from aegis_otel.audit.lake.fold import literal
-from aegis_otel.audit.location import failure
+from aegis_otel.audit.location import audit_errors
 from aegis_otel.audit.query.filters import Condition
 from aegis_otel.audit.query.rows import Row, to_json
 from aegis_otel.errors import AuditError
@@ -91,13 +91,11 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[files.Draft]:
     target = Path(os.path.realpath(os.fsdecode(path)))
     if target.exists() and not target.is_file():
         raise AuditError(f"cannot export to `{target}`: it is not a regular file")
-    try:
-        with files.replaced(target.parent, target.name) as draft:
-            yield draft
-    except AuditError:
-        raise
-    except OSError as error:
-        raise failure("export to", target, error, "choose another place") from error
+    with (
+        audit_errors("export to", target, "choose another place"),
+        files.replaced(target.parent, target.name) as draft,
+    ):
+        yield draft
 
 
 @contextmanager

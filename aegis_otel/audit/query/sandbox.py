@@ -164,7 +164,7 @@ def _lines(descriptor: int, timeout: float) -> Iterator[bytes]:
         selector.register(descriptor, selectors.EVENT_READ)
         while True:
             begun = time.monotonic()
-            ready = left > 0 and selector.select(left)
+            ready = selector.select(left)
             chunk = os.read(descriptor, 1 << 20) if ready else b""
             buffer += chunk
             end = buffer.rfind(b"\n", searched) + 1
@@ -203,8 +203,6 @@ def _main() -> None:
         try:
             audit = locked(directory, draft, mirrors=order["mirrors"])
             _say(left_out(audit, directory))
-        except duckdb.OutOfMemoryException:
-            raise
         except duckdb.Error as error:  # of the audit, not of the query
             raise unreadable(error) from error
         asked = only_read(order["sql"])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 
 from aegis_otel.audit.findings import Proof
 from aegis_otel.audit.journal.files import chain_before, is_text, numbered, without_newer
-from aegis_otel.audit.location import JOURNAL, failure
+from aegis_otel.audit.location import JOURNAL, audit_errors
 from aegis_otel.audit.record import decode
 from aegis_otel.audit.seals.hash_chain import journal_origin, without_chain
 from aegis_otel.audit.seals.seal_log import CARRIED_FILE
@@ -117,13 +118,9 @@ def _check_carried(proof: Proof, ledger: Ledger, name: str, tag: str) -> None:
 
 def _names(proof: Proof) -> set[str]:
     journal = proof.directory / JOURNAL
-    try:
-        if journal.is_symlink():
-            proof.found(JOURNAL, "is a link, not a directory of the audit")
-            return set()
-        before = os.listdir(journal)
-        return without_newer(os.listdir(journal), before)
-    except FileNotFoundError:
-        return set()
-    except OSError as error:
-        raise failure("read the audit at", journal, error) from error
+    with audit_errors("read the audit at", journal), suppress(FileNotFoundError):
+        if not journal.is_symlink():
+            before = os.listdir(journal)
+            return without_newer(os.listdir(journal), before)
+        proof.found(JOURNAL, "is a link, not a directory of the audit")
+    return set()

@@ -23,7 +23,7 @@ from aegis_otel.audit.findings import Proof
 from aegis_otel.audit.journal.files import shown_name
 from aegis_otel.audit.keys import KEY_BYTES, audit_id
 from aegis_otel.audit.lake.scan import find_mirrors
-from aegis_otel.audit.location import JOURNAL, KEY, LAKE, MIRROR, REMOTE, SEALS, failure
+from aegis_otel.audit.location import JOURNAL, KEY, LAKE, MIRROR, REMOTE, SEALS, audit_errors, failure
 from aegis_otel.audit.seals.hash_chain import check, seals_origin
 from aegis_otel.audit.seals.signing import load_public_key
 from aegis_otel.audit.verify.journal import check_journal
@@ -31,7 +31,6 @@ from aegis_otel.audit.verify.lake import check_lake
 from aegis_otel.audit.verify.rows import check_across, check_rows, check_unfinished
 from aegis_otel.audit.verify.seals import Ledger, check_seals
 from aegis_otel.audit.verify.witness import compare_witness
-from aegis_otel.errors import AuditError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -66,16 +65,11 @@ def verify(
     """
     proof = Proof(directory)
     scope = _Scope(witness, [load_public_key(path) for path in public_keys], audit, mirrors)
-    try:
-        with _unsealed(directory):
-            if progress is not None:
-                size = _size(directory) + sum(map(os.path.getsize, witness))
-                proof.on_progress = _adding_up(progress, size)
-            _check_all(proof, scope)
-    except AuditError:
-        raise
-    except OSError as error:
-        raise failure("read the audit at", directory, error, "restore it from a copy") from error
+    with audit_errors("read the audit at", directory, "restore it from a copy"), _unsealed(directory):
+        if progress is not None:
+            size = _size(directory) + sum(map(os.path.getsize, witness))
+            proof.on_progress = _adding_up(progress, size)
+        _check_all(proof, scope)
     return proof
 
 

@@ -16,7 +16,7 @@ import msgspec
 from aegis_otel import semconv
 from aegis_otel.audit import files
 from aegis_otel.audit.findings import Proof
-from aegis_otel.audit.location import SEALS, failure
+from aegis_otel.audit.location import SEALS, audit_errors
 from aegis_otel.audit.verify.seals import Ledger
 
 Attributes = dict[str, str | int]
@@ -42,16 +42,13 @@ def read_events(
     Raises:
         AuditError: the file cannot be read.
     """
-    try:
-        with files.open_given(path) as file:
-            for number, line in enumerate(_lines(file, on_progress), 1):
-                events = None if line is None else _events(line, name)
-                if events is None:
-                    yield number, None
-                for event in events or ():
-                    yield number, _attributes(event)
-    except OSError as error:
-        raise failure("read", path, error, "give a file of the collector's") from error
+    with audit_errors("read", path, "give a file of the collector's"), files.open_given(path) as file:
+        for number, line in enumerate(_lines(file, on_progress), 1):
+            events = None if line is None else _events(line, name)
+            if events is None:
+                yield number, None
+            for event in events or ():
+                yield number, _attributes(event)
 
 
 def _lines(file: BinaryIO, on_progress: Callable[[int], object]) -> Iterator[bytes | None]:

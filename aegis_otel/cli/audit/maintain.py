@@ -38,7 +38,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @path_option
 @click.pass_context
 def seal(ctx: click.Context, /, *, path: str | None) -> None:
-    """Seal finished calls: compress them, and sign or chain them so that a later change shows.
+    """Seal finished calls: write them to compressed files, in which a later change shows.
 
     Agents seal by themselves from time to time. Calls that are running or wait for a human stay in the
     journal. An audit on object storage is sent there. If something cannot be sealed or sent, the command

@@ -52,7 +52,7 @@ audit_id_option = click.option(
     help=f"The id that the audit must have; fail for any other.  [default: {AUDIT_ID.env}]",
 )
 limit_option = click.option(
-    "--limit", metavar="N", type=Within(click.IntRange(1, _LARGEST)), help="The newest N entries only."
+    "--limit", metavar="N", type=Within(click.IntRange(1, _LARGEST)), help="Only the newest N entries."
 )
 
 
@@ -102,25 +102,26 @@ _FILTERS = (
         "--risk-level",
         "risk_level",
         type=click.Choice([level.lower() for level in RISK_LEVELS], case_sensitive=False),
-        help="Calls of this risk level only.",
+        help="Only calls of this risk level.",
     ),
     click.option(
         "--status",
         "result_status",
+        metavar="RESULT",
         type=click.Choice(STATUSES, case_sensitive=False),
-        help="Calls with this result only.",
+        help=f"Only calls with this result: {', '.join(STATUSES)}.",
     ),
-    click.option("--session", "session_id", metavar="ID", help="Calls of this session only."),
-    click.option("--rule", "matched_rule", metavar="NAME", help="Calls that this rule decided only."),
-    click.option("--agent", "agent_name", metavar="NAME", help="Calls by this agent only."),
-    click.option("--tool", "tool_name", metavar="NAME", help="Calls of this tool only."),
-    click.option("--type", "--action-type", "action_type", metavar="TYPE", help="Actions of this type only."),
+    click.option("--session", "session_id", metavar="ID", help="Only calls of this session."),
+    click.option("--rule", "matched_rule", metavar="NAME", help="Only calls that this rule decided."),
+    click.option("--agent", "agent_name", metavar="NAME", help="Only calls by this agent."),
+    click.option("--tool", "tool_name", metavar="NAME", help="Only calls of this tool."),
+    click.option("--type", "--action-type", "action_type", metavar="TYPE", help="Only actions of this type."),
     click.option(
         "--since",
         metavar="TIME",
-        help="Calls from this time on: ISO 8601 (UTC if it has no offset), or how long ago: 30m, 2h, 7d.",
+        help="Only calls from then on: ISO 8601 (UTC without an offset), or how long ago: 30m, 2h, 7d.",
     ),
-    click.option("--until", metavar="TIME", help="Calls before this time, written like --since."),
+    click.option("--until", metavar="TIME", help="Only calls before this time, written like --since."),
 )
 
 

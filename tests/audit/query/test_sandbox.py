@@ -14,10 +14,11 @@ import duckdb
 import pandas
 import pytest
 
+from aegis_otel.audit.lake.sealing import seal
 from aegis_otel.audit.query.sandbox import locked, only_read, select, select_parquet
 from aegis_otel.errors import AuditError, ConfigError
 from aegis_otel.runtime.audit import AuditLogger
-from tests.support.records import decided
+from tests.support.records import decided, wait_until_seen, write_call
 
 
 @pytest.fixture
@@ -95,6 +96,16 @@ class TestReading:
             "é",
         ]
         assert [row[0] for row in rows] == ["id-1", "id-0"]
+
+    def test_sealed_rows(self, audit: Path) -> None:
+        """The files of the lake are named by patterns and by their own names, which differ here."""
+        for name in ("sealed", "later"):
+            write_call(audit, name)
+            assert seal(audit).problems == []
+        wait_until_seen(audit)
+        with locked(audit) as connection:
+            found = connection.execute(only_read("SELECT decision_id FROM audit ORDER BY 1")).fetchall()
+        assert found == [("id-0",), ("id-1",), ("later",), ("sealed",)]
 
     def test_into_parquet(self, audit: Path, tmp_path: Path) -> None:
         draft = tmp_path / "o'ut"
