@@ -244,3 +244,23 @@ def test_k9_2_a_file_in_another_encoding_says_which_and_how_to_save_it(written: 
 def test_k9_2_bytes_that_are_no_policy_are_refused_holds(content: bytes) -> None:
     with pytest.raises(PolicyError):
         Policy.from_text(content)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("approval: true", "must be `auto`, `approve` or `block`, not `true`"),
+        (
+            "conditions: { param_ne: { a: 1 } }",
+            "no condition is negated: put a rule that allows the other values",
+        ),
+        ("conditions: { param_not_in: { a: [1] } }", "no condition is negated"),
+        ("conditions: { param_between: { a: [1, 2] } }", "use `param_gte` and `param_lte` together"),
+        ("conditions: { amount: '> 1000' }", "as in `param_gt: { amount: ... }`"),
+    ],
+)
+def test_k9_no_suggestion_says_less_than_what_was_written(line: str, said: str) -> None:
+    """The closest name of a condition may be its opposite, and `true` may ask for an approval as well."""
+    (problem,) = refused(f"rules:\n  - {line}\n")
+    assert said in problem
+    assert "did you mean" not in problem

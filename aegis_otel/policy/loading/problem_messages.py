@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from aegis_otel.policy.loading.schema import KEY_SYNONYMS, KEYS, Fault
-from aegis_otel.policy.loading.validators import APPROVALS, CHOICES, SYNONYMS, synonym
+from aegis_otel.policy.loading.validators import APPROVALS, CHOICES, MISSING_CONDITIONS, SYNONYMS, synonym
 from aegis_otel.policy.loading.yaml_reader import Location
 from aegis_otel.policy.messages import closest, quoted, shown
 
@@ -38,9 +38,15 @@ def _unknown_key(location: Location, value: Any) -> tuple[str, str | None]:
         return unknown, f"approval: {word}"
     if meant := synonym(key, KEY_SYNONYMS[section]):
         return unknown, _with_value(meant, value)
+    if section == "conditions" and (instead := synonym(key, MISSING_CONDITIONS)):
+        return f"{unknown}: {instead}", None
     home = next((name for name, keys in KEYS.items() if key in keys), None)
     if home is None:
-        return unknown, closest(key, KEYS[section])
+        meant = closest(key, KEYS[section])
+        if section == "conditions" and meant is None:
+            example = f"{{ {quoted(key)[1:-1]}: ... }}"
+            return f"{unknown}: a parameter stands below its condition, as in `param_gt: {example}`", None
+        return unknown, meant
     misplaced = f"{quoted(key)} does not belong in {where}"
     if home == "":
         return f"{misplaced}: it is a key of the policy itself", None

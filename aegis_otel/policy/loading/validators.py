@@ -40,6 +40,8 @@ def by_synonym(words: Mapping[str, str]) -> dict[str, str]:
 DATA: Any = json.loads(pkgutil.get_data("aegis_otel.policy.loading", "data/synonyms.json") or b"")
 """The words of other policy languages by what they are called here, for suggestions: those of values, and, by
 the section they may stand in, those of keys. `match.type` stands for `type` of the section `match`."""
+MISSING_CONDITIONS = by_synonym(DATA["no_such_condition"])
+"""What to write instead of conditions that do not exist: the closest name may mean the opposite."""
 SYNONYMS = {key: by_synonym(DATA[key]) for key in ("approval", "risk_level")}
 CHOICES = {"approval": APPROVALS, "risk_level": RISK_LEVELS}
 
