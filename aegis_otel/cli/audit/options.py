@@ -119,7 +119,7 @@ _FILTERS = (
     click.option(
         "--since",
         metavar="TIME",
-        help="Only calls from then on: ISO 8601 (UTC without an offset), or how long ago: 30m, 2h, 7d.",
+        help="Only calls since then: ISO 8601 (UTC without an offset), or how long ago: 30m, 2h, 7d.",
     ),
     click.option("--until", metavar="TIME", help="Only calls before this time, written like --since."),
 )
