@@ -338,4 +338,7 @@ def _kind_at(root: Path, name: str) -> str | None:
 
 def _kind(mode: int) -> str | None:
     """Return what a file is; None for a regular file."""
-    return next((kind for fits, kind in _KINDS if fits(mode)), "a device")
+    for fits, kind in _KINDS:  # no generator: an interrupt while it is closed would be lost
+        if fits(mode):
+            return kind
+    return "a device"
