@@ -368,10 +368,10 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
         if total and sys.stderr.isatty() and time.monotonic() > shown + 0.1:
             shown = time.monotonic()
             part = f"{done / total:.0%}" if done else "..."
-            click.echo(f"\r\x1b[2K{label} {part}", nl=False, err=True)
+            click.echo(f"\r{label} {part:4}", nl=False, err=True)
 
     try:
         yield update
     finally:
-        if shown:
-            click.echo("\r\x1b[2K", nl=False, err=True)
+        if shown:  # with spaces: click takes escape sequences away where there are to be no colours
+            click.echo(f"\r{' ' * len(f'{label} 100%')}\r", nl=False, err=True)

@@ -40,7 +40,7 @@ def check_journal(proof: Proof, ledger: Ledger) -> None:
         proof.unproven.append(
             "that no line was cut off at the end of a journal file, and no writer's last files were removed: "
             f"{proof.lines} lines in {proof.journals} files are not sealed yet (`aegis audit seal`); nor "
-            "that an agent wrote them, and not somebody else who can write to the directory"
+            "that an agent wrote them: anybody who can write to the directory could have"
         )
 
 

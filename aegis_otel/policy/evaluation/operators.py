@@ -193,7 +193,7 @@ OPERATORS: dict[str, Operator] = {
     "contains": Operator(
         "text has this part, a list this item, a mapping this key",
         *(_check_scalar, _SCALAR, _contains, Meaning.PART, ("string", "array", "object")),
-        synonyms="contains has includes param_has param_in param_includes",
+        synonyms="contains has includes param_has param_includes",
     ),
     "matches": Operator(
         "RE2 pattern found anywhere in the text; `(?i)` ignores case",
