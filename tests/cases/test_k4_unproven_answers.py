@@ -57,7 +57,7 @@ async def test_k4_a_planted_answer_is_shown_as_not_proven(asking: BENCH, chained
     assert form["row"]["human_decision"] == "approved", "that is what the line says"
     assert "answer        not proven" in text
     assert form["answer_not_proven"] is True
-    assert "1 call with a human's answer that nobody has proven" in page
+    assert "1 call with a human's answer that is not proven" in page
 
 
 async def test_k4_a_no_that_was_turned_is_shown_as_not_proven(asking: BENCH) -> None:
@@ -69,7 +69,7 @@ async def test_k4_a_no_that_was_turned_is_shown_as_not_proven(asking: BENCH) -> 
     assert row["human_decision"] == "denied"
     plant(b.audit, forged_yes(row), chained=False)
     _, form, page = shown(b)
-    assert "that nobody has proven" in page
+    assert "answer that is not proven" in page
     assert form["answer_not_proven"] is True
 
 
@@ -79,7 +79,7 @@ async def test_k4_a_proven_answer_is_not_marked_holds(asking: BENCH) -> None:
     text, _, page = shown(b)
     assert desk.paid == [5]
     assert "not proven" not in text
-    assert "that nobody has proven" not in page
+    assert "answer that is not proven" not in page
 
 
 async def test_k7_prune_says_what_it_ended(
