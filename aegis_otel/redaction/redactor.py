@@ -20,8 +20,8 @@ from aegis_otel.redaction.data_files import words
 from aegis_otel.redaction.masks import REDACTED, is_mask, unmasked
 from aegis_otel.redaction.secrets.command_lines import hide_arguments
 from aegis_otel.redaction.secrets.likelihood import is_card_number
-from aegis_otel.redaction.secrets.names import Held, held_by
 from aegis_otel.redaction.secrets.scanner import engine
+from aegis_otel.redaction.secrets.secret_names import Held, held_by
 from aegis_otel.redaction.serialize import TAG, Plain, encode_plain
 
 MASKED = REDACTED[:-1]

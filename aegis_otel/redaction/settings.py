@@ -14,8 +14,8 @@ import re2
 
 from aegis_otel.errors import ConfigError
 from aegis_otel.redaction import redactor
-from aegis_otel.redaction.secrets import names, scanner
-from aegis_otel.redaction.secrets.patterns import compiled
+from aegis_otel.redaction.secrets import scanner, secret_names
+from aegis_otel.redaction.secrets.value_patterns import compiled
 from aegis_otel.redaction.secrets.vendor_rules import rules
 from aegis_otel.version import __version__
 
@@ -63,7 +63,7 @@ def apply(settings: Settings) -> None:
     """Have the whole process redact by these settings from now on; compiles what is needed."""
     if _in_force and _in_force[0][0] == settings:
         return
-    names.configure(settings.names, settings.exempt_names)
+    secret_names.configure(settings.names, settings.exempt_names)
     redactor.forget()
     if settings == Settings():
         scanner.configure(None)
@@ -103,8 +103,8 @@ def parse(given: object, place: str = "redaction") -> Settings:
     for place_in, pattern in enumerate(lists["patterns"]):
         _check_pattern(pattern, f"{place}.patterns[{place_in}]")
     return Settings(
-        names=tuple(names.normal(name) for name in lists["names"]),
-        exempt_names=tuple(names.normal_glob(name) for name in lists["exempt_names"]),
+        names=tuple(secret_names.normal(name) for name in lists["names"]),
+        exempt_names=tuple(secret_names.normal_glob(name) for name in lists["exempt_names"]),
         patterns=lists["patterns"],
         exempt_rules=lists["exempt_rules"],
     )

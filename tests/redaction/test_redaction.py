@@ -12,7 +12,7 @@ import pytest
 
 from aegis_otel.redaction import redactor
 from aegis_otel.redaction.redactor import REDACTED
-from aegis_otel.redaction.secrets.names import held_by
+from aegis_otel.redaction.secrets.secret_names import held_by
 from aegis_otel.redaction.serialize import encode_plain, to_plain
 
 

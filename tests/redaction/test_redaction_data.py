@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from aegis_otel.redaction import data_files
 from aegis_otel.redaction.redactor import redact_text
 from aegis_otel.redaction.secrets.command_lines import PATTERNS
-from aegis_otel.redaction.secrets.names import held_by
+from aegis_otel.redaction.secrets.secret_names import held_by
 
-NAMES = dict(data_files.lines("names.txt"))
-TOKENS = dict(data_files.lines("token_shapes.txt"))["shapes"]
+NAMES = dict(data_files.lines("secret_names.txt"))
+TOKENS = dict(data_files.lines("service_tokens.txt"))["shapes"]
 FLAGS: list[Any] = [
     pytest.param(names, flag, fields.get("needs", [""])[0], id=f"{names[:40]} {flag}")
     for names, fields in data_files.records("command_lines.txt", vars(PATTERNS))

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from aegis_otel.redaction import redactor
 from aegis_otel.redaction.redactor import REDACTED
 from aegis_otel.redaction.secrets.likelihood import is_card_number
-from aegis_otel.redaction.secrets.names import _PARTS, NAME_CLUE, NAME_PART, held_by
-from aegis_otel.redaction.secrets.patterns import OPTIONS
 from aegis_otel.redaction.secrets.scanner import engine
+from aegis_otel.redaction.secrets.secret_names import _PARTS, NAME_CLUE, NAME_PART, held_by
+from aegis_otel.redaction.secrets.value_patterns import OPTIONS
 from aegis_otel.redaction.serialize import encode_plain, to_plain
 
 

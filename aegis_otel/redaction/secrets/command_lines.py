@@ -11,10 +11,10 @@ from typing import Any
 
 from aegis_otel.redaction import data_files
 from aegis_otel.redaction.masks import EditedText, Span, after_mask, bounded
-from aegis_otel.redaction.secrets import patterns
-from aegis_otel.redaction.secrets.shapes import unbounded
+from aegis_otel.redaction.secrets import value_patterns
+from aegis_otel.redaction.secrets.secret_shapes import unbounded
 
-PATTERNS = patterns.load("command lines")
+PATTERNS = value_patterns.load("command lines")
 _LONGEST_VALUE = 1_024
 _MOST_WORDS = 1_000
 """Words of a list that are searched as a command line."""
@@ -28,8 +28,8 @@ class _Use:
         secrets = list(fields.get("secret", ()))
         secrets += [f"{gap}(?:{flags})(?:{gap}|=){value}" for flags in fields.get("flag", ())]
         secrets += [f"{gap}(?:{flags})(?:{gap}|=)?{value}" for flags in fields.get("glued", ())]
-        self.names = patterns.compiled(names)
-        self.secret = patterns.compiled("|".join(secrets))
+        self.names = value_patterns.compiled(names)
+        self.secret = value_patterns.compiled("|".join(secrets))
         self.needs = fields.get("needs", [""])[0].encode()
         self.most = int(fields.get("most", ["16"])[0])
 
@@ -51,8 +51,8 @@ class CommandFinder:
     """Finds the secrets in command lines."""
 
     def __init__(self) -> None:
-        self._called = patterns.compiled(GATE)
-        self._program = patterns.compiled(_PROGRAM)
+        self._called = value_patterns.compiled(GATE)
+        self._program = value_patterns.compiled(_PROGRAM)
         uses = [_Use(names, fields) for names, fields in _records]
         self._uses_of = lru_cache(maxsize=256)(
             lambda program: [use for use in uses if use.names.fullmatch(program) is not None]

@@ -9,8 +9,8 @@ from base64 import b64decode, b64encode
 
 from aegis_otel.redaction.masks import Span
 from aegis_otel.redaction.secrets.named_values import finder
-from aegis_otel.redaction.secrets.names import ENCODED
-from aegis_otel.redaction.secrets.patterns import compiled
+from aegis_otel.redaction.secrets.secret_names import ENCODED
+from aegis_otel.redaction.secrets.value_patterns import compiled
 
 
 def _in_base64(name: str) -> list[str]:

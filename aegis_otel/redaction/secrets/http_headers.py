@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from aegis_otel.redaction.data_files import byte_words
 from aegis_otel.redaction.masks import MASKED, Span, after_mask, bounded, is_mask
-from aegis_otel.redaction.secrets import patterns
+from aegis_otel.redaction.secrets import value_patterns
 
-_P = patterns.load("http headers", MASKED=MASKED)
+_P = value_patterns.load("http headers", MASKED=MASKED)
 _SHOWN = byte_words("shown_parameters")
 _ATTRIBUTES = byte_words("cookie_attributes")
 

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Callable
 
 from aegis_otel.redaction.data_files import byte_words
-from aegis_otel.redaction.secrets import patterns
+from aegis_otel.redaction.secrets import value_patterns
 
-_P = patterns.load("words")
+_P = value_patterns.load("words")
 _ID_PREFIXES = byte_words("id_prefixes")
 _BEHIND_BEARER = byte_words("behind_bearer")
 
@@ -143,4 +143,4 @@ ACCEPT: dict[str, Callable[[bytes, int, int], bool]] = {
     ),
 }
 """Functions of a text and the place of a match in it, which return whether it is a secret; by their names in
-`data/shapes.txt`."""
+`data/secret_shapes.txt`."""

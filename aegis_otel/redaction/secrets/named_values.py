@@ -1,7 +1,7 @@
 """A name and its value inside a text: `api_key = x`, `--api-key x`, `<password>x<`, `Cookie: a=x`.
 
 Between them stands a sign, a word or a structure: `=`, `%3D`, `ist`, `", "value": "`. The patterns of all of
-these are data: `data/patterns.txt`.
+these are data: `data/value_patterns.txt`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 from aegis_otel.redaction import budget
 from aegis_otel.redaction.data_files import byte_words
 from aegis_otel.redaction.masks import Span, after_mask, bounded, clip, is_command, is_mask, unmasked
-from aegis_otel.redaction.secrets import patterns
+from aegis_otel.redaction.secrets import value_patterns
 from aegis_otel.redaction.secrets.http_headers import authorization, cookies
 from aegis_otel.redaction.secrets.likelihood import is_random, is_strong, is_thought_of
-from aegis_otel.redaction.secrets.names import VERBS, Held, held_by, name_part
-from aegis_otel.redaction.secrets.shapes import unbounded
+from aegis_otel.redaction.secrets.secret_names import VERBS, Held, held_by, name_part
+from aegis_otel.redaction.secrets.secret_shapes import unbounded
 
-P = patterns.load("named values", VERBS="|".join(VERBS))
+P = value_patterns.load("named values", VERBS="|".join(VERBS))
 _NO_VALUES, _TYPE_NAMES, _PROSE = map(byte_words, ("no_values", "type_names", "prose"))
 _QUOTES = (b"'", b'"')
 _BEFORE_TAG = (b"<", b":", *_QUOTES)
@@ -41,7 +41,7 @@ _ascii = compile_fixed(r"[A-Za-z0-9_.\-]+")
 def gates(added: str = "") -> Any:
     """Return patterns found wherever a name has a value: `TEXT`, and in JSON `KEY`, `MEMBER` and `WORD`."""
     part = name_part(added).replace(r"\b", "")
-    return patterns.load("gates of named values", PART=part, IS=P.IS, PAIR=unbounded(P.PAIR))
+    return value_patterns.load("gates of named values", PART=part, IS=P.IS, PAIR=unbounded(P.PAIR))
 
 
 def has_sign(data: bytes) -> bool:
@@ -52,7 +52,7 @@ def has_sign(data: bytes) -> bool:
 @cache
 def finder(added: str = "") -> Callable[[bytes], list[Span]]:
     """Return a function that finds the values whose names say that they are secret, or were added."""
-    search = patterns.load("name in a text", NAME=name_part(added)).name.search
+    search = value_patterns.load("name in a text", NAME=name_part(added)).name.search
 
     def find(data: bytes) -> list[Span]:
         spans: list[Span] = []

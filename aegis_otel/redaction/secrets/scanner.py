@@ -24,9 +24,16 @@ from aegis_otel.redaction.masks import (
     whole_word,
     without_substitutions,
 )
-from aegis_otel.redaction.secrets import command_lines, encoded, named_values, seed_phrases, shapes, sql
-from aegis_otel.redaction.secrets.names import NAME_CLUE
-from aegis_otel.redaction.secrets.patterns import compiled, compiled_gate, load, pattern_set
+from aegis_otel.redaction.secrets import (
+    command_lines,
+    encoded,
+    named_values,
+    secret_shapes,
+    seed_phrases,
+    sql,
+)
+from aegis_otel.redaction.secrets.secret_names import NAME_CLUE
+from aegis_otel.redaction.secrets.value_patterns import compiled, compiled_gate, load, pattern_set
 from aegis_otel.redaction.secrets.vendor_rules import (
     RuleFinder,
     has_vendor_sign,
@@ -100,12 +107,12 @@ class Engine:
         added = "|".join(names)
         name = f"{NAME_CLUE}|{added}" if added else NAME_CLUE
         tokens, of_vendors = split(without)
-        known = shapes.known_shapes()
+        known = secret_shapes.known_shapes()
         gates = named_values.gates(added)
         texts = [
             *(SecretKind(shape, shape.gate, shape.clues, shape.check) for shape in known),
             SecretKind(RuleFinder(tokens, loose), loose(tokens, 20), (loose(tokens, 2),)),
-            SecretKind(shapes.pem_keys, shapes.PEM),
+            SecretKind(secret_shapes.pem_keys, secret_shapes.PEM),
             SecretKind(named_values.finder(added), gates.TEXT, (name,), named_values.has_sign),
             SecretKind(command_lines.command_secrets, command_lines.GATE, (command_lines.CLUE,)),
             SecretKind(encoded.encoded_secrets, encoded.GATE, (encoded.CLUE,)),

@@ -7,7 +7,7 @@ from re import compile as compile_fixed  # one class of characters: as linear, a
 
 from aegis_otel.redaction import data_files
 from aegis_otel.redaction.masks import Span
-from aegis_otel.redaction.secrets.patterns import compiled
+from aegis_otel.redaction.secrets.value_patterns import compiled
 
 _FEWEST = 12
 _token = compile_fixed(rb"[a-z]+|[^a-z \t,\r\n]+")

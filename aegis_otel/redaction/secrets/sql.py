@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from aegis_otel.redaction.masks import Span, bounded, is_mask
-from aegis_otel.redaction.secrets import patterns
-from aegis_otel.redaction.secrets.names import held_by, name_part
+from aegis_otel.redaction.secrets import value_patterns
+from aegis_otel.redaction.secrets.secret_names import held_by, name_part
 
-_P = patterns.load("sql")
+_P = value_patterns.load("sql")
 CLUE = _P.CLUE
 """A pattern found wherever values go into columns, with few states."""
 _MOST_VALUES = 10_000

@@ -16,7 +16,7 @@ import msgspec
 from aegis_otel.redaction import budget, data_files
 from aegis_otel.redaction.masks import Span
 from aegis_otel.redaction.secrets.likelihood import entropy
-from aegis_otel.redaction.secrets.patterns import compiled, pattern_set
+from aegis_otel.redaction.secrets.value_patterns import compiled, pattern_set
 
 EDGE = r"(?:^|[^A-Za-z0-9]|\\[abfnrtv]|\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2})"
 """What may stand before a token: nothing, no letter or digit, or an escape inside a repr or JSON."""

@@ -1,6 +1,6 @@
 """Secrets that are known by their shape, or by what stands around them: tokens, card numbers, private keys.
 
-The shapes are data: `data/shapes.txt`, and `data/token_shapes.txt` for tokens with a known beginning.
+The shapes are data: `data/secret_shapes.txt`, and `data/service_tokens.txt` for tokens with a known start.
 
 One search of RE2 is linear; finding all matches is linear only if a match, once it has begun, takes what it
 has read, and the rejected ones together are not much longer than the text.
@@ -14,10 +14,10 @@ from re import compile as compile_fixed  # on a few characters
 
 from aegis_otel.redaction import budget, data_files
 from aegis_otel.redaction.masks import Span, after_mask, bounded, is_command
-from aegis_otel.redaction.secrets import patterns
+from aegis_otel.redaction.secrets import value_patterns
 from aegis_otel.redaction.secrets.likelihood import ACCEPT
-from aegis_otel.redaction.secrets.names import NAME_CLUE, SCRIPTS
-from aegis_otel.redaction.secrets.patterns import compiled
+from aegis_otel.redaction.secrets.secret_names import NAME_CLUE, SCRIPTS
+from aegis_otel.redaction.secrets.value_patterns import compiled
 from aegis_otel.redaction.secrets.vendor_rules import EDGE, fewer
 
 _ESCAPED = (  # what stands in JSON for a break
@@ -57,7 +57,7 @@ _CHECKS: dict[str, Callable[[bytes], bool]] = {
         any(digit in data for digit in b"0123456789") and b"a" * 14 in data.translate(_ALNUM)
     ),
 }
-_TOKENS = dict(data_files.lines("token_shapes.txt"))["shapes"]
+_TOKENS = dict(data_files.lines("service_tokens.txt"))["shapes"]
 _TOKEN_GATE, _TOKEN_CLUE = (
     rf"{EDGE}(?:{'|'.join(fewer(token, counted) for token in _TOKENS)})" for counted in (6, 1)
 )
@@ -72,17 +72,17 @@ _MACROS = {
     # Fourteen letters and digits behind a sign, with at least one digit: no random part is without.
     "LONG_PART": rf"[_\-.](?:{'|'.join(_DIGIT_AT)}|[A-Za-z]{{13,}}[0-9])",
 }
-_RECORDS = data_files.records("shapes.txt", _MACROS)
+_RECORDS = data_files.records("secret_shapes.txt", _MACROS)
 
 
 @cache
 def known_shapes() -> tuple[Shape, ...]:
-    """Return the shapes of `data/shapes.txt`, compiled."""
+    """Return the shapes of `data/secret_shapes.txt`, compiled."""
     return tuple(Shape(fields) for _, fields in _RECORDS)
 
 
 class Shape:
-    """The secrets of one section of `data/shapes.txt`, which says what its fields mean."""
+    """The secrets of one section of `data/secret_shapes.txt`, which says what its fields mean."""
 
     def __init__(self, fields: Mapping[str, list[str]]) -> None:
         first = {field: values[0] for field, values in fields.items()}
@@ -149,7 +149,7 @@ def _can_begin(data: bytes, at: int) -> bool:
     return at == 0 or not data[at - 1 : at].isalnum() or _escape.search(data[max(0, at - 6) : at]) is not None
 
 
-_KEYS = patterns.load("private keys")
+_KEYS = value_patterns.load("private keys")
 PEM = _KEYS.BEGIN
 """How a private key begins."""
 

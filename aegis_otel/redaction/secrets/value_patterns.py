@@ -42,13 +42,13 @@ def compiled_gate(pattern: str) -> Any:
 
 
 def load(title: str, **parts: str) -> Any:
-    """Return a section of `data/patterns.txt`: each pattern is an attribute, one in capitals as its text.
+    """Return a section of `data/value_patterns.txt`: each pattern an attribute, one in capitals as its text.
 
     Args:
         title: The title of the section.
         parts: What stands for the names in braces that the data does not define.
     """
-    ((_, fields),) = records("patterns.txt", parts, title)
+    ((_, fields),) = records("value_patterns.txt", parts, title)
     patterns = SimpleNamespace()
     for name, (pattern,) in fields.items():
         if name.isupper():

@@ -1,6 +1,6 @@
 """Which names say that their value is a secret: `password`, `apiKey`, `X-Auth-Token`; not `max_tokens`.
 
-The names are data (`data/names.txt`). A name is split into words, so that `author` is not `auth` and
+The names are data (`data/secret_names.txt`). A name is split into words, so that `author` is not `auth` and
 `tokenizer` is not `token`. Ids, counts and descriptions of a secret are not secret: `secret_arn`,
 `token_count`, `credit_card_last_4`.
 """
@@ -14,12 +14,12 @@ from typing import Literal
 from unicodedata import category, combining, normalize
 
 from aegis_otel.redaction import data_files
-from aegis_otel.redaction.secrets.patterns import compiled
+from aegis_otel.redaction.secrets.value_patterns import compiled
 
 Held = Literal["no", "text", "any"]
 """What a name says of its value: no secret; a secret if it is text; a secret."""
 
-_LINES = dict(data_files.lines("names.txt"))
+_LINES = dict(data_files.lines("secret_names.txt"))
 _WORDS, _GLUED, _LAST, _COUNTED, _ALONE = (
     "|".join(_LINES[title]) for title in ("words", "glued", "last", "counted", "alone")
 )
