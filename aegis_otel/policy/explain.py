@@ -22,7 +22,6 @@ from aegis_otel.policy.messages import listed, shown
 from aegis_otel.policy.policy import Policy
 from aegis_otel.policy.rules import ParamTest, Place
 
-_WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 IsHidden = Callable[[object], bool]
 """Whether a value, or a part of it, is only a stand-in for the one that was decided on."""
 
@@ -110,19 +109,7 @@ def _until_false(
 def _wanted(test: Condition | tuple[Glob, ...]) -> str:
     if not isinstance(test, Condition):
         return listed(glob.text for glob in test)
-    if isinstance(test.spec, ParamTest):
-        return shown(test.spec.expected)
-    window = test.spec
-    parts = (
-        *(
-            f"{word} {minutes // 60:02}:{minutes % 60:02}"
-            for word, minutes in (("from", window.after), ("to", window.before))
-            if minutes is not None
-        ),
-        ", ".join(_WEEKDAYS[day - 1] for day in sorted(window.weekdays)),
-        window.timezone,
-    )
-    return " ".join(part for part in parts if part)
+    return shown(test.spec.expected) if isinstance(test.spec, ParamTest) else str(test.spec)
 
 
 def _tested_values(label: str, test: Condition | tuple[Glob, ...], action: Action) -> Iterator[object]:

@@ -40,7 +40,7 @@ class Policy:
     """The rules as tests, which decide."""
     rule_count: int
     reads_time: bool
-    """Whether any rule has a time window."""
+    """Whether what any rule says depends on the time."""
     _plans: dict[str, Plan]
 
     def __init__(self, documents: Sequence[PolicyDocument]) -> None:
@@ -48,7 +48,7 @@ class Policy:
         object.__setattr__(self, "documents", tuple(documents))
         object.__setattr__(self, "compiled", compiled)
         object.__setattr__(self, "rule_count", len(compiled.rules))
-        object.__setattr__(self, "reads_time", any(each.rule.window is not None for each in compiled.rules))
+        object.__setattr__(self, "reads_time", any(each.rule.reads_time for each in compiled.rules))
         object.__setattr__(self, "_plans", compiled.plans)
 
     @classmethod

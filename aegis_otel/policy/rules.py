@@ -1,16 +1,18 @@
 """A policy after validation: the types of what was written, each with its place. Nothing is compiled yet.
 
-`loading/loader.py` makes these; the compiler, the digest and the linter read them. Their values are valid.
+`loading/loader.py` makes these; the compiler and the linter read them. Their values are valid. What the
+digest of a policy covers (`content`), and whether a rule looks at the time, stand here beside the values.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aegis_otel.model import Approval, RiskLevel
 
 Scalar = str | int | float | bool
+_WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
 class Place(NamedTuple):
@@ -56,6 +58,17 @@ class TimeWindow:
         """Whether the window runs over midnight."""
         return self.after is not None and self.before is not None and self.after > self.before
 
+    @property
+    def content(self) -> list[Any]:
+        """What can change a decision."""
+        return [self.after, self.before, sorted(self.weekdays), self.timezone]
+
+    def __str__(self) -> str:
+        limits = (("from", self.after), ("to", self.before))
+        times = [f"{word} {at // 60:02}:{at % 60:02}" for word, at in limits if at is not None]
+        days = ", ".join(_WEEKDAYS[day - 1] for day in sorted(self.weekdays))
+        return " ".join(part for part in (*times, days, self.timezone) if part)
+
 
 PARAM_PATH = r"[^.]+(\.[^.]+)*"
 """The regular expression of the path of a parameter."""
@@ -82,6 +95,11 @@ class ParamTest:
     def __post_init__(self) -> None:
         object.__setattr__(self, "steps", steps_of(self.path))
 
+    @property
+    def content(self) -> list[Any]:
+        """What can change a decision; the type keeps `1`, `1.0` and `true` apart."""
+        return [self.path, self.operator, type(self.expected).__name__, self.expected]
+
     def __str__(self) -> str:
         return f"`param_{self.operator}` on `{self.path}`"
 
@@ -100,6 +118,22 @@ class Rule:
     risk_level: RiskLevel
     approval: Approval
     place: Place
+
+    @property
+    def content(self) -> list[Any]:
+        """What can change a decision, all but the name."""
+        return [
+            self.approval.value,
+            self.risk_level.name,
+            *([pattern.text for pattern in patterns] for patterns in (self.types, self.targets, self.agents)),
+            self.window and self.window.content,
+            sorted(test.content for test in self.tests),
+        ]
+
+    @property
+    def reads_time(self) -> bool:
+        """Whether what it says depends on the time."""
+        return self.window is not None
 
     @property
     def is_conditional(self) -> bool:

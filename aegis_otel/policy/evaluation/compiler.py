@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from aegis_otel.errors import PolicyError, Problem
 from aegis_otel.model import DEFAULT_RULE, Verdict
@@ -132,7 +131,7 @@ class CompiledPolicy:
             steps.append((None, self.default_verdict, None))
         rules = [rule.rule for _, _, rule in steps if rule is not None]
         names = frozenset[str]().union(*(rule.names for _, _, rule in steps if rule is not None))
-        return tuple(steps), any(rule.window is not None for rule in rules), names
+        return tuple(steps), any(rule.reads_time for rule in rules), names
 
 
 def compile_policy(documents: Sequence[PolicyDocument]) -> CompiledPolicy:
@@ -173,24 +172,10 @@ def _digest(rules: Sequence[Rule], names: Sequence[str], defaults: Defaults) -> 
     content = [
         defaults.approval.value,
         defaults.risk_level.name,
-        [_content(rule, name) for rule, name in zip(rules, names, strict=True)],
+        [[name, *rule.content] for rule, name in zip(rules, names, strict=True)],
     ]
     canonical = json.dumps(content, separators=(",", ":")).encode("ascii")
     return f"sha256:{hashlib.sha256(canonical).hexdigest()}"
-
-
-def _content(rule: Rule, name: str) -> list[Any]:
-    window = rule.window
-    return [
-        name,
-        rule.approval.value,
-        rule.risk_level.name,
-        *([pattern.text for pattern in patterns] for patterns in (rule.types, rule.targets, rule.agents)),
-        window and [window.after, window.before, sorted(window.weekdays), window.timezone],
-        sorted(
-            [test.path, test.operator, type(test.expected).__name__, test.expected] for test in rule.tests
-        ),
-    ]
 
 
 def _compile(rule: Rule, name: str, digest: str) -> CompiledRule:
