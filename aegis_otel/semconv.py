@@ -142,7 +142,7 @@ DECISION_OUTCOME = _attribute(
 )
 DECISION_REASON = _attribute(
     "aegis.decision.reason",
-    "why the call did not run: one sentence without argument values",
+    "why the call did not run, or would not have in monitor mode: one sentence without argument values",
 )
 DECISION_RESENT = _attribute(
     "aegis.decision.resent",

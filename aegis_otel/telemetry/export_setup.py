@@ -58,9 +58,15 @@ def configure_otlp() -> tuple[Signal, ...]:
     Raises:
         ConfigError: a variable has a value that cannot work. Nothing was installed.
     """
-    if _read("OTEL_SDK_DISABLED").lower() == "true":
+    for signal in () if _is_disabled() else _WAYS:
+        _report_other_exporters(signal)
+    return set_up_export()
+
+
+def set_up_export() -> tuple[Signal, ...]:
+    """Do what `configure_otlp` does, without a word about exporters that are not OTLP's: for commands."""
+    if _is_disabled():
         return ()
-    _report_other_exporters()
     transports = {signal: _transport(signal) for signal in _WAYS if _is_wanted(signal)}
     if not transports:
         return ()
@@ -125,18 +131,22 @@ def _unusable(error: Exception) -> ConfigError:
     return ConfigError(f"OTLP export cannot be set up: {error}; correct the `OTEL_*` variables")
 
 
-def _report_other_exporters() -> None:
-    """Log each exporter that a variable names and that nobody in this process sets up."""
-    for signal in _WAYS:
-        variable = f"OTEL_{signal.upper()}_EXPORTER"
-        others = {name.strip() for name in _read(variable).split(",")} - {"", "otlp", "none"}
-        if others and not _is_installed(signal):
-            _log.warning(
-                "`%s` in %s is not set up: aegis-otel knows `otlp` and `none`; with opentelemetry-distro "
-                "installed, `opentelemetry-instrument` knows more",
-                ", ".join(sorted(others)),
-                variable,
-            )
+def _is_disabled() -> bool:
+    return _read("OTEL_SDK_DISABLED").lower() == "true"
+
+
+def _report_other_exporters(signal: Signal) -> None:
+    """Log each exporter that the signal's variable names and that nobody in this process sets up."""
+    variable = f"OTEL_{signal.upper()}_EXPORTER"
+    names = [name.strip() for name in _read(variable).split(",")]
+    others = sorted(name for name in names if name.lower() not in ("", "otlp", "none"))
+    if others and not _is_installed(signal):
+        _log.warning(
+            "`%s` in %s is not set up: aegis-otel knows `otlp` and `none`; with opentelemetry-distro "
+            "installed, `opentelemetry-instrument` knows more",
+            ", ".join(others),
+            variable,
+        )
 
 
 def _is_wanted(signal: Signal) -> bool:

@@ -128,9 +128,11 @@ class Recorder:
         level = risk(record)
         self._counts.add(semconv.METRIC_DECISIONS, decision_labels(record, outcome, level))
         if call.signal is _NO_SPAN:
-            if call.channel is None or self._is_silent():
+            if self._is_silent():
                 return
-            call.signal = None  # an SDK was installed while a human was asked, and gets the rest
+            call.signal = (
+                None  # a hook installed an SDK, or somebody while a human was asked: it gets the rest
+            )
         call_span = _call_span(call)
         call_span.refresh(call)
         context = call_span.context

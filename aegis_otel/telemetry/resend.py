@@ -20,7 +20,7 @@ from aegis_otel.governance.recording import unix_ns
 from aegis_otel.model import Outcome
 from aegis_otel.telemetry.attributes import call_attributes, decision_attributes, risk, seal_attributes
 from aegis_otel.telemetry.events import Events
-from aegis_otel.telemetry.export_setup import configure_otlp
+from aegis_otel.telemetry.export_setup import set_up_export
 from aegis_otel.telemetry.outbox import Outbox
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def send_seals(seals: Iterable[Seal]) -> bool:
     Raises:
         ConfigError: an `OTEL_*` variable has a value that cannot work.
     """
-    if "logs" not in configure_otlp():
+    if "logs" not in set_up_export():
         return False
     events = Events(None)
     for seal in seals:
