@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from copy import copy
+from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Unpack
 
@@ -69,17 +70,22 @@ class AuditLogger:
         """
         if path is not None and db_path is not None:
             raise ConfigError("`path` and `db_path` are two names of one setting: give one of them")
-        journal = self._journal = Journal(db_path if path is None else path, durability=durability)
-        self.path = journal.path
-        """The audit directory, absolute."""
-        self.address = journal.address
-        """Where on object storage the sealed part goes too, as an argument or the environment says."""
-        proofs = self._proofs = Proofs(self.path)
-        # Methods of `governance.call.Journal` that others have: called directly, because every call does it.
-        self.mark, self.sync, self.digest = journal.mark, journal.sync, journal.digest
-        self.prove, self.keyed = proofs.of, proofs.keyed
+        self._journal = Journal(db_path if path is None else path, durability=durability)
+        self._proofs = Proofs(self._journal.path)
         self._system = RealSystem()
         self._subscribers: list[Callable[[AuditRecord], object]] = []
+
+    # Properties and methods of the class, so that a subclass can have its own.
+
+    @property
+    def path(self) -> Path:
+        """The audit directory, absolute."""
+        return self._journal.path
+
+    @property
+    def address(self) -> str | None:
+        """Where on object storage the sealed part goes too, as an argument or the environment says."""
+        return self._journal.address
 
     @property
     def unsendable(self) -> str | None:
@@ -112,6 +118,30 @@ class AuditLogger:
                 callback(copy(record))
             except Exception:
                 _log.warning("a subscriber to the audit failed", exc_info=True)
+
+    def mark(self) -> int | None:
+        """Return the state of the journal; see `audit.journal.writer.Journal.mark`."""
+        return self._journal.mark()
+
+    def sync(self, mark: int | None) -> Awaitable[None]:
+        """Wait until lines are as durable as asked for; see `audit.journal.writer.Journal.sync`."""
+        return self._journal.sync(mark)
+
+    def digest(self, payload: bytes) -> str:
+        """Return the keyed digest of encoded arguments; see `audit.journal.writer.Journal.digest`."""
+        return self._journal.digest(payload)
+
+    def prove(self, row: AuditRecord, line: AuditRecord) -> str:
+        """Return the proof that this process took an answer; see `audit.answers.answer_proof.Proofs`."""
+        return self._proofs.of(row, line)
+
+    def keyed(self, kind: str, *parts: str | None) -> str:
+        """Return a keyed digest that only a process with the approval key can make.
+
+        Raises:
+            AegisError: the key cannot be read or made, or is unusable.
+        """
+        return self._proofs.keyed(kind, *parts)
 
     def subscribe(self, callback: Callable[[AuditRecord], object]) -> None:
         """Call `callback` with every record that is written from now on, once it is on disk.

@@ -7,15 +7,16 @@ import dataclasses
 import functools
 import json
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import wrapt
-from agents import Agent, FunctionTool, RunConfig, Runner, function_tool
+from agents import Agent, FunctionTool, RunConfig, Runner, ToolExecutionConfig, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
 from agents.tool_context import ToolContext
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator
 
 import aegis_otel
 from aegis_otel import Instrumentation, Policy
@@ -32,7 +33,7 @@ from tests.cases.test_k1_judged_arguments import (
     stripped,
     url,
 )
-from tests.support.kit import make_bench
+from tests.support.kit import Bench, make_bench
 
 HANDED = "_function_tool_arguments"
 Start = Callable[..., Instrumentation]
@@ -307,3 +308,44 @@ def test_k1_a_proxy_around_the_sdks_invoker_is_no_sdks_invoker(
         tool = governed_tool(runtime=b.runtime)(tool)
     assert call(tool, '{"limit": 5000, "limit": 7}').startswith(BLOCKED)
     assert call(tool, '{"limit": 7}') == "ran 7"
+
+
+_tenant: ContextVar[str] = ContextVar("tenant")
+
+
+def _own(path: str) -> str:
+    return f"{_tenant.get()}/{path}"
+
+
+OwnPath = Annotated[str, AfterValidator(_own)]
+
+
+async def test_k1_a_body_gets_what_was_validated_for_its_own_run(installed: Callable[..., Bench]) -> None:
+    """Two runs may have a call of one id: what was validated for the rejected one stays there."""
+    ran: list[str] = []
+
+    @function_tool(needs_approval=True)
+    def read(path: OwnPath) -> str:
+        """Read."""
+        ran.append(path)
+        return path
+
+    block = {"name": "evil", "match": {"type": "read"}, "conditions": {"param_contains": {"path": "evil"}}}
+    rest = {"name": "rest", "match": {"type": "*"}, "risk_level": "low", "approval": "auto"}
+    installed(policy={"version": "1", "rules": [block | {"risk_level": "high", "approval": "block"}, rest]})
+    config = RunConfig(tool_execution=ToolExecutionConfig(pre_approval_tool_input_guardrails=True))
+
+    async def run(name: str, *, approved: bool) -> None:
+        _tenant.set(name)
+        model = ScriptedModel(
+            [[function_call("read", {"path": "x"}, call_id="call_1")], [assistant_message("k")]]
+        )
+        agent = Agent(name="A", tools=[read], model=model)
+        state = (await Runner.run(agent, "go", run_config=config)).to_state()
+        for each in state.get_interruptions():
+            (state.approve if approved else state.reject)(each)
+        await Runner.run(agent, state, run_config=config)
+
+    await asyncio.create_task(run("first", approved=False))
+    await asyncio.create_task(run("second", approved=True))
+    assert ran == ["second/x"]

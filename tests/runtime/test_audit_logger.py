@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import stat
 from collections.abc import Iterator
@@ -11,11 +12,12 @@ from typing import Any
 
 import pytest
 
+from aegis_otel import Action, Policy, Runtime
 from aegis_otel.audit.query.export import write_jsonl
 from aegis_otel.audit.query.rows import Row
 from aegis_otel.audit.record import COLUMNS
 from aegis_otel.errors import AuditError, ConfigError
-from aegis_otel.model import Action, Approval, PolicyDecision, Result, ResultStatus, RiskLevel, Verdict
+from aegis_otel.model import Approval, PolicyDecision, Result, ResultStatus, RiskLevel, Verdict
 from aegis_otel.runtime.audit import AuditLogger
 from tests.support.records import decided
 
@@ -285,3 +287,27 @@ class TestPlace:
         assert logger.count() == 1
         logger.log("s", decision())
         assert logger.count() == 2
+
+
+def test_a_subclass_may_have_its_own_of_everything(tmp_path: Path) -> None:
+    """What it defines is what is called, also for methods that only hand on."""
+    called: list[str] = []
+
+    class Own(AuditLogger):
+        @property
+        def path(self) -> Path:
+            called.append("path")
+            return super().path
+
+        def mark(self) -> int | None:
+            called.append("mark")
+            return super().mark()
+
+        def digest(self, payload: bytes) -> str:
+            called.append("digest")
+            return super().digest(payload)
+
+    runtime = Runtime(policy=Policy.from_dict({"version": "1"}), audit_logger=Own(tmp_path / "audit"))
+    asyncio.run(runtime.governor.authorize(Action("search")))
+    runtime.audit.check()
+    assert set(called) == {"path", "mark", "digest"}

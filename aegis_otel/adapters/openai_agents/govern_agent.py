@@ -29,6 +29,7 @@ from aegis_otel.adapters.openai_agents.gates.local_tool_kinds import (
     LOCAL_TOOL_KINDS,
     ComputerProxy,
     LocalGate,
+    ToolProxy,
 )
 from aegis_otel.adapters.openai_agents.governed_tool import behind_gate
 from aegis_otel.config import ON_UNGOVERNED
@@ -187,7 +188,7 @@ class _Tools:
             return tool
         if kind.proxy is ComputerProxy:
             return dataclasses.replace(tool, computer=_govern_computer(tool.computer, gate))
-        part = unwrap(vars(tool).get(kind.attribute))
+        part = unwrap(vars(tool).get(kind.attribute), ToolProxy)
         if part is None:
             return tool
         governed = copy.copy(tool)
@@ -197,7 +198,7 @@ class _Tools:
 
 def _govern_computer(computer: Any, gate: LocalGate) -> Any:
     """Return the computer behind `gate`, or a factory of such computers where it is a factory."""
-    if gate_of(computer) is not None:
+    if gate_of(computer, ToolProxy) is not None:
         return computer
     if isinstance(computer, agents.Computer | agents.AsyncComputer):
         return ComputerProxy(computer, gate)
@@ -215,6 +216,6 @@ def _govern_computer(computer: Any, gate: LocalGate) -> Any:
 
     def dispose_own(*, run_context: Any, computer: Any) -> Any:
         assert dispose is not None
-        return dispose(run_context=run_context, computer=unwrap(computer))
+        return dispose(run_context=run_context, computer=unwrap(computer, ToolProxy))
 
     return ComputerProvider(create=maker(create), dispose=dispose and dispose_own)

@@ -17,7 +17,7 @@ from aegis_otel.adapters.openai_agents.gates.actions import (
 )
 from aegis_otel.adapters.openai_agents.gates.function_gate import Gate, is_governed
 from aegis_otel.adapters.openai_agents.gates.gate_proxy import unwrap
-from aegis_otel.adapters.openai_agents.gates.invoker import gated
+from aegis_otel.adapters.openai_agents.gates.invoker import GatedBody, gated
 from aegis_otel.errors import ConfigError
 from aegis_otel.governance.governor import Governor
 from aegis_otel.runtime.runtime import Runtime
@@ -90,5 +90,5 @@ def behind_gate(tool: FunctionTool, governor: Governor, factory: ActionFactory) 
     own = vars(governed)  # past the descriptors of the capture point
     gate = Gate(governor, lambda: factory, own["needs_approval"])
     own["tool_input_guardrails"] = [gate.guardrail, *(own["tool_input_guardrails"] or ())]
-    own["on_invoke_tool"] = gated(unwrap(own["on_invoke_tool"]), gate, inspectable=False)
+    own["on_invoke_tool"] = gated(unwrap(own["on_invoke_tool"], GatedBody), gate, inspectable=False)
     return governed

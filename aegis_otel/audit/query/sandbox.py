@@ -251,8 +251,10 @@ def locked(directory: Path, draft: str | None = None, *, mirrors: bool = False) 
     create_views(audit)
     # The views name files by patterns, and what may be opened is compared with both.
     names = {str(directory), glob.escape(str(directory))}
-    # Not the audit's own folder: its key is there.
-    folders = [f"{name}/{part}/" for name in names for part in (JOURNAL, LAKE, MIRROR)]
+    # Not the audit's own folder: its key is there. And only folders that were checked: DuckDB allows what is
+    # behind a link, and `mirror` may be one where no mirror is asked for.
+    parts = (JOURNAL, LAKE, *([MIRROR] if mirrors else []))
+    folders = [f"{name}/{part}/" for name in names for part in parts]
     seals = [f"{name}/{file}" for name in names for file in (SEALS, SEALS.replace("l", "[l]"))]
     for name, value in {
         "allowed_directories": f"[{', '.join(map(literal, folders))}]",

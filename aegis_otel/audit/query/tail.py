@@ -83,7 +83,7 @@ class Feed:
 
     def _note_times(self, rows: Iterable[Row]) -> None:
         times = (datetime.fromisoformat(row["timestamp"]) for row in rows if row["timestamp"] is not None)
-        self._newest = max(self._newest, *times)
+        self._newest = max([self._newest, *times])
 
     def _changed(self, rows: Iterable[Row]) -> list[Row]:
         """Return the rows that were not shown before as they are now, and note that they are."""

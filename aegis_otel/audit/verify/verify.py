@@ -65,11 +65,14 @@ def verify(
     """
     proof = Proof(directory)
     scope = _Scope(witness, [load_public_key(path) for path in public_keys], audit, mirrors)
-    with audit_errors("read the audit at", directory, "restore it from a copy"), _unsealed(directory):
-        if progress is not None:
-            size = _size(directory) + sum(map(os.path.getsize, witness))
-            proof.on_progress = _adding_up(progress, size)
-        _check_all(proof, scope)
+    with audit_errors("read the audit at", directory, "restore it from a copy"):
+        with _unsealed(directory):
+            if progress is not None:
+                size = _size(directory) + sum(map(os.path.getsize, witness))
+                proof.on_progress = _adding_up(progress, size)
+            ledger = _check_directory(proof, scope)
+        # Not under the lock: a witness may be a pipe, and no sealing waits for it.
+        _compare_with_witness(proof, ledger, scope)
     return proof
 
 
@@ -82,8 +85,12 @@ class _Scope(NamedTuple):
     mirrors: bool
 
 
-def _check_all(proof: Proof, scope: _Scope) -> None:
-    """Check the audit of the directory, what was fetched of others, and both against each other."""
+def _check_directory(proof: Proof, scope: _Scope) -> Ledger | None:
+    """Check the audit of the directory, what was fetched of others, and both against each other.
+
+    Returns:
+        What the seals of the audit state; None where the directory has only what others have sealed.
+    """
     directory = proof.directory
     if not os.listdir(directory):
         proof.found(".", "the directory is empty: there is no audit in it")
@@ -101,6 +108,11 @@ def _check_all(proof: Proof, scope: _Scope) -> None:
         sealed += _check_mirror(proof, mirror, scope)
     if mirrors and not proof.findings:
         check_across(proof, sealed)
+    return ledger
+
+
+def _compare_with_witness(proof: Proof, ledger: Ledger | None, scope: _Scope) -> None:
+    """Compare the seals with the witness, and note what is not proven without one."""
     others = compare_witness(proof, ledger, scope.witness) if ledger and scope.witness else set()
     if not scope.audit and (others or (scope.keys and not scope.witness)):
         known = f"the witness knows {len(others)} more" if others else "the same key may sign others"

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import dataclasses
 import gc
+import inspect
 import logging
 import pickle
 import re
@@ -43,6 +44,7 @@ import aegis_otel
 from aegis_otel import AuditError, ConfigError, Instrumentation, Policy, PolicyError, Runtime
 from aegis_otel.adapters.openai_agents import governed_tool
 from aegis_otel.adapters.openai_agents.capture import function_tools
+from aegis_otel.adapters.openai_agents.capture.patches import Patches
 from aegis_otel.runtime.approval import CallbackApprovalHandler, DenyApprovalHandler
 from aegis_otel.runtime.audit import AuditLogger
 from tests.support.kit import make_bench
@@ -803,3 +805,27 @@ def test_object_storage_without_its_package_is_told(
             "until then what is sealed is not sent there",
         )
     ]
+
+
+def test_what_is_called_in_place_of_the_sdks_methods_takes_their_arguments_by_name(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """User code may call `agent.get_all_tools(run_context=...)`, as the SDK declares it."""
+    wrapped: dict[str, tuple[Any, Any]] = {}
+    wrap = Patches.wrap
+
+    def note(self: Patches, owner: Any, name: str, wrapper: Any) -> None:
+        if isinstance(owner, type) and not owner.__name__.startswith("_") and not name.startswith("_"):
+            wrapped[f"{owner.__name__}.{name}"] = getattr(owner, name), wrapper
+        wrap(self, owner, name, wrapper)
+
+    monkeypatch.setattr(Patches, "wrap", note)
+    for approvals in ("handler", "sdk"):
+        found = aegis_otel.instrument(policy, audit_dir=tmp_path / "audit", approvals=approvals)
+        found.uninstrument()
+    assert {"AgentBase.get_all_tools", "RunContextWrapper.approve_tool"} <= wrapped.keys()
+    for name, (original, wrapper) in wrapped.items():
+        _, *expected = inspect.signature(original).parameters
+        _, _, *taken = inspect.signature(wrapper).parameters.values()
+        if not any(each.kind is each.VAR_KEYWORD for each in taken):
+            assert [each.name for each in taken] == expected, name

@@ -243,6 +243,13 @@ def test_nothing_is_read_by_way_of_a_link_or_a_descriptor(
                 connection.execute(only_read(f"FROM read_text('{name}')")).fetchall()
 
 
+def test_nothing_is_read_behind_a_mirror_that_is_a_link(audit: Path) -> None:
+    """DuckDB allows what is behind a folder that it may read, and nobody asked for mirrors here."""
+    (audit / "mirror").symlink_to("/")
+    with pytest.raises(ConfigError, match="Cannot access file"):
+        ask(audit, "SELECT content FROM read_text('/etc/passwd')")
+
+
 def test_a_name_is_no_variable_of_the_program(connection: duckdb.DuckDBPyConnection) -> None:
     """DuckDB for Python would look for one, in whoever calls it."""
     frame = pandas.DataFrame({"secret": [1]})

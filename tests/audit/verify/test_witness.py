@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -334,3 +335,20 @@ def test_the_command_line_says_that_it_told_nobody(audit: Path) -> None:
         0,
         "no OTLP endpoint is set: the seals were sent to no witness\n",
     )
+
+
+def test_a_witness_that_takes_long_keeps_no_sealer_waiting(audit: Path, tmp_path: Path) -> None:
+    """It may be a pipe; the seals are locked only while the directory is read."""
+    sealed(audit, "a")
+    pipe = tmp_path / "witness"
+    os.mkfifo(pipe)
+    checked: list[Proof] = []
+    work = threading.Thread(target=lambda: checked.append(verify(audit, witness=[pipe])))
+    work.start()
+    try:
+        # Opened by both ends: the directory was checked, and the witness is waited for.
+        with open(pipe, "w"), open(audit / "seals.jsonl", "r+") as seals:
+            fcntl.flock(seals, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        work.join(30)
+    assert len(checked) == 1

@@ -47,6 +47,13 @@ class Reader:
 
 
 class TestFeed:
+    def test_an_audit_without_rows_waits_for_the_first(self, audit: AuditLogger) -> None:
+        audit.check()  # the directory is there, and nothing in its journal
+        reader = Reader(audit)
+        assert (reader.first, reader.poll()) == ("", "")
+        audit.append(decided(decision_id="first", timestamp=at(0)))
+        assert reader.poll() == "first open"
+
     def test_what_is_new_and_what_changes(self, audit: AuditLogger) -> None:
         """Each once, oldest first; nothing where nothing happened."""
         audit.append(decided(decision_id="a", timestamp=at(-2), result_status="pending"))

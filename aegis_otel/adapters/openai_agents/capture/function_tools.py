@@ -37,7 +37,7 @@ from aegis_otel.adapters.openai_agents.gates.function_gate import (
     own_guardrail,
 )
 from aegis_otel.adapters.openai_agents.gates.gate_proxy import gate_of, unwrap
-from aegis_otel.adapters.openai_agents.gates.invoker import gated
+from aegis_otel.adapters.openai_agents.gates.invoker import GatedBody, gated
 from aegis_otel.errors import ConfigError
 from aegis_otel.governance.governor import Governor
 from aegis_otel.policy import Policy
@@ -94,11 +94,11 @@ class Gates:
         known = self._invokers.get(tool)
         if known is not None and known[0] is raw and known[1] is inspectable:
             return known[2]
-        gate = gate_of(raw)
+        gate = gate_of(raw, GatedBody)
         if (gate is not None and not isinstance(gate, ToolGate)) or _is_output(tool):
             return raw
         # Any other gate in `raw` is that of another capture point, from which the invoker was read.
-        invoker = gated(unwrap(raw), self._gate_before(tool, own), inspectable=inspectable)
+        invoker = gated(unwrap(raw, GatedBody), self._gate_before(tool, own), inspectable=inspectable)
         self._invokers.put(tool, (raw, inspectable, invoker))
         return invoker
 
@@ -252,7 +252,7 @@ def _gate_ungated(
     A program may have wrapped it: then the gate before the wrapper does not see what the SDK validates.
     """
     tool = getattr(invoker, "_function_tool", None)
-    if tool is None or gate_of(invoker._invoke_tool_impl) is not None:
+    if tool is None or gate_of(invoker._invoke_tool_impl, GatedBody) is not None:
         return call(invoker, ctx, input)
     behind = gates.around(tool, invoker)
     return call(invoker, ctx, input) if behind is invoker else behind(ctx, input)
@@ -270,6 +270,6 @@ class _InvokerAttribute:
         return self._gates.invoker(tool, vars(tool)[INVOKER])
 
     def __set__(self, tool: FunctionTool, invoker: Invoke) -> None:
-        if isinstance(gate_of(invoker), ToolGate):  # read from a tool, for a copy of it
-            invoker = unwrap(invoker)
+        if isinstance(gate_of(invoker, GatedBody), ToolGate):  # read from a tool, for a copy of it
+            invoker = unwrap(invoker, GatedBody)
         vars(tool)[INVOKER] = invoker

@@ -86,8 +86,8 @@ class _PartAttribute:
 
 def _without_class_gate(part: Any) -> Any:
     """Return the part without a gate of the SDK's classes, which may be that of an earlier installation."""
-    gate = gate_of(part)
-    return unwrap(part) if gate is not None and gate.is_on_class else part
+    gate = gate_of(part, ToolProxy)
+    return unwrap(part, ToolProxy) if gate is not None and gate.is_on_class else part
 
 
 def _note_call(execute: Execute) -> Execute:
@@ -112,7 +112,7 @@ def _govern_computer(act: Execute, gate: LocalGate) -> Execute:
 
     async def governed(cls: type, computer: Any, tool_call: Any) -> Any:
         computer = _without_class_gate(computer)
-        if gate_of(computer) is None:
+        if gate_of(computer, ToolProxy) is None:
             actions = getattr(tool_call, "actions", None) or [getattr(tool_call, "action", None)]
             screenshots = [member(each, "type") for each in actions].count("screenshot")
             computer = local_tool_kinds.ComputerProxy(computer, gate, screenshots=screenshots)

@@ -98,8 +98,10 @@ class PlacementWarning:
 def install(ungoverned: UngovernedTools, placement: PlacementWarning, patches: Patches) -> None:
     """Check the tools of every agent in each turn, and the model settings of each run."""
 
-    async def get_all_tools(original: Callable[..., Awaitable[list[Any]]], agent: Any, context: Any) -> Any:
-        tools = await original(agent, context)
+    async def get_all_tools(
+        original: Callable[..., Awaitable[list[Any]]], agent: Any, run_context: Any
+    ) -> Any:
+        tools = await original(agent, run_context)
         ungoverned.check(abilities(agent, tools))
         placement.check(tools)
         return tools

@@ -245,6 +245,8 @@ class Gate:
     async def _blocks(self, context: ToolContext[Any], agent: str | None) -> bool:
         """Return whether a call is refused at once, and nobody is asked: it is blocked, or cannot be read."""
         arguments = context.tool_arguments
+        # What is kept may be of another run, whose call had the same id and was rejected.
+        self._ready.pop((context.tool_call_id, arguments), None)
         request = await self._request(context, arguments, agent)
         self._keep(context.tool_call_id, arguments, request)
         blocked = (await self._verdict(request.action, len(arguments))).approval is Approval.BLOCK

@@ -33,14 +33,22 @@ class GateProxy(wrapt.BaseObjectProxy[Any]):
     def __reduce_ex__(self, protocol: Any) -> Any:
         if not self._self_gate.is_on_class:
             raise TypeError("a tool with a gate of its own cannot be pickled: it would come back without")
-        return unwrap, (self.__wrapped__,)
+        return _restore, (self.__wrapped__,)
 
 
-def unwrap(thing: Any) -> Any:
-    """Return the user's object, whether or not it is behind a gate."""
-    return thing.__wrapped__ if isinstance(thing, GateProxy) else thing
+def unwrap(thing: Any, kind: type[GateProxy]) -> Any:
+    """Return the user's object, whether or not it is behind a gate of this kind.
+
+    The kind matters: a function tool's invoker may be a part of a local tool, and the other way round. Each
+    then keeps the gate of its own tool, within the gate of the tool that it is given to.
+    """
+    return thing.__wrapped__ if isinstance(thing, kind) else thing
 
 
-def gate_of(thing: Any) -> Any:
-    """Return the gate before an object; None where there is none."""
-    return thing._self_gate if isinstance(thing, GateProxy) else None
+def gate_of(thing: Any, kind: type[GateProxy]) -> Any:
+    """Return the gate of this kind before an object; None where there is none."""
+    return thing._self_gate if isinstance(thing, kind) else None
+
+
+def _restore(thing: Any) -> Any:
+    return thing

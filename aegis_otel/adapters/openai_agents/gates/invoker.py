@@ -38,7 +38,7 @@ def gated(invoker: Invoke, gate: Gate, *, inspectable: bool = True) -> Invoke:
         ConfigError: this SDK's tools are built in a way not known here.
     """
     if not is_sdk_invoker(invoker):
-        return _Gated(invoker, gate, invoker)
+        return GatedBody(invoker, gate, invoker)
     implementation = getattr(invoker, _SDK_IMPLEMENTATION, None)
     if implementation is None:
         raise ConfigError(
@@ -47,7 +47,7 @@ def gated(invoker: Invoke, gate: Gate, *, inspectable: bool = True) -> Invoke:
         )
     inside = copy.copy(invoker)
     run = watched(receiving(implementation), sync=is_sync(invoker))
-    setattr(inside, _SDK_IMPLEMENTATION, _Gated(implementation, gate, run, inspectable))
+    setattr(inside, _SDK_IMPLEMENTATION, GatedBody(implementation, gate, run, inspectable))
     return _GatedInvoker(invoker, gate, inside, inspectable)
 
 
@@ -70,7 +70,7 @@ def _signature(kind: Any) -> inspect.Signature | None:
     return signature.replace(parameters=parameters)
 
 
-class _Gated(GateProxy):
+class GatedBody(GateProxy):
     """A body behind its gate.
 
     Args:
@@ -100,7 +100,7 @@ class _Gated(GateProxy):
         return gated(wrapped, self._self_gate, inspectable=self._self_inspectable)
 
 
-class _GatedInvoker(_Gated):
+class _GatedInvoker(GatedBody):
     """The SDK's invoker of a function's tool, with the gate inside of its failure handling."""
 
     def __call__(self, context: ToolContext[Any], arguments: str) -> Awaitable[Any]:

@@ -18,6 +18,7 @@ from agents import (
     ComputerProvider,
     ComputerTool,
     CustomTool,
+    FunctionTool,
     LocalShellTool,
     Runner,
     ShellTool,
@@ -26,6 +27,7 @@ from agents import (
 from agents.editor import ApplyPatchEditor
 from agents.mcp import MCPServerStdio
 from agents.testing import ScriptedModel, assistant_message, function_call
+from agents.tool_context import ToolContext
 from openai.types.responses import ResponseApplyPatchToolCall
 
 from aegis_otel import ConfigError
@@ -568,3 +570,30 @@ async def test_what_was_read_under_an_old_capture_point_is_judged_by_the_new(
     await run(agent)
     assert body.seen == [kind.saw]
     assert b.row()["result_status"] == "blocked"
+
+
+async def test_an_invoker_of_one_tool_that_is_given_to_another_keeps_its_gate(installed: INSTALL) -> None:
+    """What the policy blocks by its own name does not run under the name of the tool that it is given to."""
+    b = installed(policy=policy("block", type="drop*"))
+    ran: list[str] = []
+
+    async def drop(context: Any, given: str) -> str:
+        ran.append(given)
+        return "dropped"
+
+    nothing: dict[str, Any] = {"type": "object", "properties": {}}
+    function = FunctionTool("drop_rows", "", nothing, drop)
+    custom = CustomTool(name="drop_table", description="", on_invoke_tool=drop)
+    by_custom = CustomTool(name="helper", description="", on_invoke_tool=function.on_invoke_tool)
+    by_function = FunctionTool("other_helper", "", nothing, custom.on_invoke_tool)
+    context = ToolContext(None, tool_name="helper", tool_call_id="c", tool_arguments="{}")
+    for tool in (by_custom, by_function):
+        assert "[AEGIS BLOCKED]" in str(await tool.on_invoke_tool(context, "{}"))
+    assert ran == []
+    # A function tool that may run is recorded as what it did, also where its invoker is a custom tool's.
+    allowed = CustomTool(name="free", description="", on_invoke_tool=drop)
+    outer = FunctionTool("free_too", "", nothing, allowed.on_invoke_tool)
+    model = ScriptedModel([[function_call("free_too", {}, call_id="f")], [assistant_message("done")]])
+    await Runner.run(Agent(name="A", tools=[outer], model=model), "go")
+    assert ran == ["{}"]
+    assert [row["result_status"] for row in b.rows() if row["action_type"] == "free_too"] == ["success"]

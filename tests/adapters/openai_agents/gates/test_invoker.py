@@ -10,6 +10,7 @@ from agents.tool_context import ToolContext
 
 from aegis_otel.adapters.openai_agents import governed_tool
 from aegis_otel.adapters.openai_agents.gates.gate_proxy import gate_of, unwrap
+from aegis_otel.adapters.openai_agents.gates.invoker import GatedBody
 from tests.support.kit import Bench
 
 
@@ -39,7 +40,7 @@ def test_an_invoker_taken_out_of_its_gate_is_the_sdks_own(bench: Callable[..., B
 
     raw = look.on_invoke_tool
     gated = governed_tool(runtime=bench().runtime)(look).on_invoke_tool
-    outside = unwrap(gated)
-    assert gate_of(gated) is not None
-    assert gate_of(outside) is None
+    outside = unwrap(gated, GatedBody)
+    assert gate_of(gated, GatedBody) is not None
+    assert gate_of(outside, GatedBody) is None
     assert vars(outside).keys() == vars(raw).keys()
