@@ -43,7 +43,7 @@ from aegis_otel.audit.query.rows import read_rows
 from aegis_otel.audit.query.views import HOUR
 from aegis_otel.audit.record import COLUMNS, SCHEMA_VERSION, AuditRecord
 from aegis_otel.audit.seals.seal_log import VERSION, Seal, Segment, locked, segment_name
-from aegis_otel.governance.recording import record_arguments, record_decision
+from aegis_otel.governance.recording import record_call
 from aegis_otel.runtime.system import RealSystem
 
 ROWS, DAYS, LIVE = 5_000_000, 30, 5_000
@@ -103,8 +103,7 @@ def write_path(folder: Path) -> None:
     peer_decision = peer_policy.evaluate(aegis.Action("search_web", "web", params={"query": "x", "limit": 5}))
 
     def record() -> AuditRecord:
-        made = record_decision(our_decision, system, "session", time.time_ns())
-        arguments, _ = record_arguments(made, our_decision.action.params)
+        made, arguments, _ = record_call(our_decision, system, "session", time.time_ns())
         made.args_digest = ours.digest(arguments)
         made.result_status = "open"
         return made

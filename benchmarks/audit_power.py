@@ -24,7 +24,7 @@ from aegis.runtime.audit import AuditLogger as PeerAuditLogger
 from aegis_otel import Action, Policy
 from aegis_otel.audit.journal import seal_trigger
 from aegis_otel.audit.record import AuditRecord
-from aegis_otel.governance.recording import record_arguments, record_decision
+from aegis_otel.governance.recording import record_call
 from aegis_otel.runtime.audit import AuditLogger
 from aegis_otel.runtime.system import RealSystem
 
@@ -45,8 +45,7 @@ def ours(folder: Path, *, whole: bool) -> Write:
     action = Action("search", "web", params={"query": "governance", "limit": 5})
 
     def build() -> AuditRecord:
-        record = record_decision(policy.evaluate(action), system, "session", system.now_ns())
-        arguments, _ = record_arguments(record, action.params)
+        record, arguments, _ = record_call(policy.evaluate(action), system, "session", system.now_ns())
         record.args_digest = audit.digest(arguments)
         return record
 

@@ -346,4 +346,4 @@ async def test_a_call_is_authorized_straight_on(tmp_path: Path) -> None:
     finally:
         sys.setprofile(None)
     assert "governance/governor.py" in entered
-    assert len(returns) <= 10, returns
+    assert len(returns) <= 10, "\n".join(returns)

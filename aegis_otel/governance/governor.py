@@ -28,10 +28,10 @@ from aegis_otel.governance.call import (
 )
 from aegis_otel.governance.error_text import describe, traced
 from aegis_otel.governance.hooks import RuntimeHooks, fire
-from aegis_otel.governance.interruptions import Interruptions, is_approved, resolved_columns
+from aegis_otel.governance.paused_calls import PausedCalls, is_approved, resolved_columns
 from aegis_otel.governance.question import ask
 from aegis_otel.governance.recording import (
-    record_arguments,
+    record_call,
     record_decision,
     record_verdict,
     timestamp,
@@ -91,7 +91,7 @@ class Governor:
         self.mode = mode
         """Whether a refusal stops the body, or is only recorded."""
         self.run = Bodies(self).run
-        self.interruptions = Interruptions(self)
+        self.paused_calls = PausedCalls(self)
         """The calls that the SDK pauses."""
         self.unavailable: Refusal | None = None
         """Why governance could not start, where it could not: every call is refused with it."""
@@ -142,7 +142,7 @@ class Governor:
             fault = self.unavailable or refusal.UNAVAILABLE
         try:
             if resumed and fault is None:
-                fault = await self.interruptions.resume(call, inside, answered)
+                fault = await self.paused_calls.resume(call, inside, answered)
             await self._settle(call, fault)
         except Exception as error:
             _log_failure(error)
@@ -175,8 +175,9 @@ class Governor:
         """Evaluate the policy and make the record; for large arguments this runs in a thread."""
         begun, decision = self.system.monotonic(), self._evaluate(action, started_ns)
         took = self.system.monotonic() - begun
-        record = record_decision(decision, self.system, self._session_id, started_ns, origin, mode=self.mode)
-        arguments, shown = record_arguments(record, action.params)
+        record, arguments, shown = record_call(
+            decision, self.system, self._session_id, started_ns, origin, mode=self.mode
+        )
         record.args_digest = self._digest(arguments)
         return Call(decision, origin, started_ns, record, arguments, shown=shown, evaluation_s=took)
 
@@ -223,7 +224,7 @@ class Governor:
         self.signals.opened(call)
         mark = self.journal.mark()
         if call.record.human_decision is not None:
-            self.interruptions.with_proof(call.record, call.record)
+            self.paused_calls.with_proof(call.record, call.record)
         if not self.write(call, call.record) and self.needs_audit:
             self.refuse(call, refusal.UNAVAILABLE)
         if self.hooks.on_decision is not None:
@@ -273,7 +274,7 @@ class Governor:
         if call.outcome is None or (why.outcome is Outcome.ERROR and call.refusal is None):
             self.refuse(call, why)
             line = self.line(call, "resolved", **resolved_columns(call.record))
-            self.write(call, self.interruptions.with_proof(call.record, line))
+            self.write(call, self.paused_calls.with_proof(call.record, line))
         if not call.announced:
             self.announce(call)
 
@@ -307,7 +308,7 @@ class Governor:
                 rules = self.policy.rules_asked(asked.action)
                 await off_loop_if_large(self.system, call.origin.size, lambda: self._recheck(call), rules)
             line = self.line(call, "resolved", **resolved_columns(call.record))
-            if not self.write(call, self.interruptions.with_proof(call.record, line)) and self.needs_audit:
+            if not self.write(call, self.paused_calls.with_proof(call.record, line)) and self.needs_audit:
                 self.refuse(call, refusal.UNAVAILABLE)
             await fire(self.hooks.on_approval, self.signals.hook_failed, asked, why is None)
             if call.decision.verdict is not asked.verdict:

@@ -55,6 +55,20 @@ _RISK_NAMES = {level: level.name for level in RiskLevel}
 """An enum's own `.name` costs ten times a look-up."""
 
 
+def record_call(
+    decision: PolicyDecision,
+    system: System,
+    session_id: str,
+    started_ns: int,
+    origin: Origin = NOWHERE,
+    *,
+    mode: Mode = Mode.ENFORCE,
+) -> tuple[AuditRecord, bytes, bytes]:
+    """Return the record of a decision with its arguments, and what `record_arguments` returns."""
+    record = record_decision(decision, system, session_id, started_ns, origin, mode=mode)
+    return record, *record_arguments(record, decision.action.params)
+
+
 def record_decision(
     decision: PolicyDecision,
     system: System,

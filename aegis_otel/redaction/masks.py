@@ -16,13 +16,16 @@ from aegis_otel.redaction.data_files import byte_words
 
 Span = tuple[int, int]
 
-REDACTED = "[REDACTED]"
-"""In place of what could not be worked through; every other mask says how much it hides."""
+MASK_BEGINNING = "[REDACTED"
+"""How every mask begins."""
+REDACTED = f"{MASK_BEGINNING}]"
+"""In place of what could not be worked through; every other mask says how much it hides: see `mask`."""
 MASKED = r"\[REDACTED(?: (?:object |list )?\d{1,9} chars)?\]"
 """A pattern for what stands in place of a secret, a text or a structure."""
 LONGEST = 1_024
 """Bytes of a quoted or bracketed value with blanks that are hidden; a value of one word has no bound."""
 
+_BEGINNING = MASK_BEGINNING.encode()
 _mask = compile_fixed(MASKED.encode())
 _masks = compile_fixed(f"(?:{MASKED})+".encode())
 _boundary = compile_fixed(rb"[\r\n;|&`]|\$\(")
@@ -39,6 +42,16 @@ _LOOK_BACK = 4_096  # bytes of a line before a value, in which an open quote is 
 _COMMANDS = byte_words("commands")
 
 
+def mask(size: int, kind: str = "") -> str:
+    """Return what stands in place of `size` characters that are hidden; `MASKED` matches it.
+
+    Args:
+        size: The number of characters.
+        kind: `object` or `list` where they are one; empty for a text.
+    """
+    return f"{MASK_BEGINNING} {kind}{' ' if kind else ''}{size} chars]"
+
+
 def is_mask(data: bytes) -> bool:
     """Return whether `data` is a mask and nothing else."""
     return _mask.fullmatch(data) is not None
@@ -46,12 +59,12 @@ def is_mask(data: bytes) -> bool:
 
 def unmasked(data: bytes) -> bytes:
     """Return `data` without masks."""
-    return _mask.sub(b"", data) if b"[REDACTED" in data else data
+    return _mask.sub(b"", data) if _BEGINNING in data else data
 
 
 def beyond_masks(data: bytes, spans: Iterable[Span]) -> list[Span]:
     """Return the spans that hide more than masks; one that ends within a mask is extended over all of it."""
-    if b"[REDACTED" not in data:
+    if _BEGINNING not in data:
         return list(spans)
     masks = [found.span() for found in _mask.finditer(data)]
     kept: list[Span] = []
@@ -71,7 +84,7 @@ def beyond_masks(data: bytes, spans: Iterable[Span]) -> list[Span]:
 
 def after_mask(data: bytes, at: int) -> int:
     """Return where the masks at `at` end; `at` where there is none."""
-    found = _masks.match(data, at) if data.startswith(b"[REDACTED", at) else None
+    found = _masks.match(data, at) if data.startswith(_BEGINNING, at) else None
     return at if found is None else found.end()
 
 
@@ -178,7 +191,7 @@ class EditedText:
             if masked:
                 hidden = data[start:end]
                 size = end - start if hidden.isascii() else len(hidden.decode("utf-8", "replace"))
-                instead = b"[REDACTED %d chars]" % size
+                instead = mask(size).encode()
             parts += (data[done:start], instead)
             length += start - done
             self._places.append((length, length := length + len(instead)))

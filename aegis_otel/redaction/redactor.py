@@ -17,17 +17,14 @@ import msgspec
 
 from aegis_otel.redaction import budget
 from aegis_otel.redaction.data_files import words
-from aegis_otel.redaction.masks import REDACTED, is_mask, unmasked
+from aegis_otel.redaction.masks import REDACTED, is_mask, mask, unmasked
 from aegis_otel.redaction.secrets.command_lines import hide_arguments
 from aegis_otel.redaction.secrets.likelihood import is_card_number
 from aegis_otel.redaction.secrets.scanner import engine
 from aegis_otel.redaction.secrets.secret_names import Held, held_by
 from aegis_otel.redaction.serialize import TAG, Plain, encode_plain
 
-MASKED = REDACTED[:-1]
-"""How every mask begins; behind it stands how much it hides: `[REDACTED 14 chars]`."""
-
-__all__ = ["MASKED", "REDACTED", "redact", "redact_name", "redact_text"]
+__all__ = ["REDACTED", "redact", "redact_name", "redact_text"]
 
 _STRICTNESS: tuple[Held, ...] = ("no", "text", "any")
 _SHORT_KEY = 100  # characters of a key that is worth remembering
@@ -122,9 +119,9 @@ def _masked(plain: Plain) -> str:
     Whoever writes the arguments may choose their names too; `{"token": ["rm", "-rf"]}` is no text of a key.
     """
     if isinstance(plain, str):
-        return plain if is_mask(plain.encode()) else f"{MASKED} {len(plain)} chars]"
-    kind = "object " if isinstance(plain, dict) else "list " if isinstance(plain, list) else ""
-    return f"{MASKED} {kind}{len(msgspec.json.encode(plain).decode())} chars]"
+        return plain if is_mask(plain.encode()) else mask(len(plain))
+    kind = "object" if isinstance(plain, dict) else "list" if isinstance(plain, list) else ""
+    return mask(len(msgspec.json.encode(plain).decode()), kind)
 
 
 def _redact_list(plain: list[Plain], held: Held) -> list[Plain]:

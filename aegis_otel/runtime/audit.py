@@ -28,7 +28,7 @@ from aegis_otel.config import AUDIT_ID
 from aegis_otel.errors import AegisError, AuditError, ConfigError
 from aegis_otel.governance import refusal
 from aegis_otel.governance.error_text import safe_text
-from aegis_otel.governance.recording import record_arguments, record_decision, timestamp, unix_ns
+from aegis_otel.governance.recording import record_call, timestamp, unix_ns
 from aegis_otel.model import Approval, Outcome, PolicyDecision, Result, RiskLevel
 from aegis_otel.runtime.system import RealSystem
 
@@ -251,8 +251,7 @@ class AuditLogger:
             raise ConfigError(f"`human_decision` is `{human_decision}`: expected one of {expected}")
         if result is not None and result.status.value not in STATUSES:
             raise ConfigError(f"a result `{result.status.value}` is of a dry run, which is not audited")
-        record = record_decision(decision, self._system, session_id, self._system.now_ns())
-        arguments, _ = record_arguments(record, decision.action.params)
+        record, arguments, _ = record_call(decision, self._system, session_id, self._system.now_ns())
         record.args_digest = self.digest(arguments)
         record.human_decision = human_decision
         if result is not None:

@@ -49,7 +49,7 @@ class Runtime:
         audit_logger: Where records go. Default: `AuditLogger()`, the directory `aegis_audit`.
         session_id: Groups the rows of this Runtime. Default: 12 random hex digits.
         hooks: Callbacks that observe.
-        approval_timeout: Seconds a human has; default `AEGIS_APPROVAL_TIMEOUT`, else 300.
+        approval_timeout: Seconds a human has; default `AEGIS_APPROVAL_TIMEOUT`.
         mode: `enforce` or `monitor` (decide and record, stop nothing, ask nobody); default `AEGIS_MODE`,
             else `enforce`.
         on_audit_failure: What becomes of a call whose verdict cannot be written: `block` or `allow`;

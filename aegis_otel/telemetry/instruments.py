@@ -110,6 +110,10 @@ class Counts:
         with self._lock:
             series[labels] = series.get(labels, 0) + amount
 
+    def add_decision(self, record: AuditRecord, outcome: str, risk: str) -> None:
+        """Count a decision with its labels."""
+        self.add(semconv.METRIC_DECISIONS, decision_labels(record, outcome, risk))
+
     def start_at_zero(self, sets: Sequence[DecisionLabels]) -> None:
         """Give each of `sets` a series of decisions, in their order and up to `ZERO_LIMIT` series in all."""
         decisions = self._series[semconv.METRIC_DECISIONS]

@@ -27,7 +27,6 @@ from aegis_otel.telemetry.instruments import (
     LOADED,
     REFUSED,
     Instruments,
-    decision_labels,
     flusher,
     plausible_labels,
 )
@@ -126,7 +125,7 @@ class Recorder:
         record = call.record
         outcome = (call.outcome or Outcome.ERROR)._value_  # `.value` costs ten times as much
         level = risk(record)
-        self._counts.add(semconv.METRIC_DECISIONS, decision_labels(record, outcome, level))
+        self._counts.add_decision(record, outcome, level)
         if call.signal is _NO_SPAN:
             if self._is_silent():
                 return

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from agents import Runner
 
-from aegis_otel.governance.interruptions import ShownCall
+from aegis_otel.governance.paused_calls import ShownCall
 from tests.cases.paused_runs import ALLOWS, ASKS, Desk
 from tests.support.kit import Bench
 
@@ -46,12 +46,12 @@ async def test_k4_a_yes_withdrawn_while_the_run_goes_on_runs_nothing(
     take_over = type(b.runtime.audit).take_over
 
     def late(audit: Any, *given: Any, **named: Any) -> Any:
-        interruptions = b.runtime.governor.interruptions
-        waiting = interruptions.find(
+        paused_calls = b.runtime.governor.paused_calls
+        waiting = paused_calls.find(
             ShownCall("call_0", "refund", "Desk", item.arguments), b.rows()[0]["run_id"]
         )
         assert waiting is not None
-        interruptions.answer(waiting, item.arguments, approved=False, approver="bob")
+        paused_calls.answer(waiting, item.arguments, approved=False, approver="bob")
         return take_over(audit, *given, **named)
 
     monkeypatch.setattr(type(b.runtime.audit), "take_over", late)

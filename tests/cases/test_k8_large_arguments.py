@@ -46,8 +46,8 @@ async def asked_by_the_sdk(b: Bench, tool: FunctionTool) -> object:
 
     gates = Gates(b.runtime.governor, {})
     call = function_call("pay", {}, call_id="c").model_copy(update={"arguments": TEXT})
-    interruptions = b.runtime.governor.interruptions
-    check = ApprovalCheck(tool, call, "A", RunContextWrapper(None), None, interruptions, gates.of(tool))
+    paused_calls = b.runtime.governor.paused_calls
+    check = ApprovalCheck(tool, call, "A", RunContextWrapper(None), None, paused_calls, gates.of(tool))
     return (await check.decide(True)).step.name
 
 

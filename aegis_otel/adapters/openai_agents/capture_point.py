@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from aegis_otel.adapters.openai_agents.capture import function_tools, local_tools, saved_runs, sdk_approvals
+from aegis_otel.adapters.openai_agents.capture import function_tools, local_tools, run_ids, sdk_approvals
 from aegis_otel.adapters.openai_agents.capture.function_tools import Gates
 from aegis_otel.adapters.openai_agents.capture.patches import Patches
 from aegis_otel.adapters.openai_agents.capture.self_test import self_test
@@ -71,7 +71,7 @@ class CapturePoint:
         gates, placement = Gates(self.governor, self.targets), PlacementWarning()
         interrupts = self.approvals == "sdk" and enforces
         function_tools.install(gates, patches)
-        saved_runs.install(patches)
+        run_ids.install(patches)
         if enforces:
             sdk_approvals.install(gates, patches, audited=interrupts)
         local_tools.install(self.governor, self.targets, patches)

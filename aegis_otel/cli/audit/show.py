@@ -18,7 +18,7 @@ from aegis_otel.cli.audit.options import path_option
 from aegis_otel.cli.audit.source import find_audit
 from aegis_otel.cli.rendering import MONITOR, NOT_ENFORCED, action, is_monitored
 from aegis_otel.errors import PolicyError
-from aegis_otel.redaction.redactor import MASKED
+from aegis_otel.redaction.masks import MASK_BEGINNING
 from aegis_otel.redaction.terminal import escape
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _explain(policy: Policy, row: Row) -> Explanation:
 def _is_hidden(value: object) -> bool:
     """Return whether a part of a value is not in the audit because it was redacted or cut."""
     text = json.dumps(value) if isinstance(value, str | dict | list) else ""
-    return MASKED in text or CUT in text
+    return MASK_BEGINNING in text or CUT in text
 
 
 def _agrees(row: Row, explanation: Explanation) -> bool:

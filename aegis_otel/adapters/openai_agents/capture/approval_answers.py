@@ -14,7 +14,7 @@ from aegis_otel.adapters.openai_agents.gates.runs import Mark, run_of
 from aegis_otel.audit.record import Waiting
 from aegis_otel.errors import AuditError
 from aegis_otel.governance import refusal
-from aegis_otel.governance.interruptions import Interruptions, ShownCall
+from aegis_otel.governance.paused_calls import PausedCalls, ShownCall
 from aegis_otel.model import Approval
 
 
@@ -56,12 +56,12 @@ class AnswerRecorder:
     """Records the answers that pass through a run's context.
 
     Args:
-        interruptions: The paused calls.
+        paused_calls: The paused calls.
         audited: Whether the SDK puts the policy's questions, so that the audit has the questions.
     """
 
-    def __init__(self, interruptions: Interruptions, *, audited: bool) -> None:
-        self._interruptions = interruptions
+    def __init__(self, paused_calls: PausedCalls, *, audited: bool) -> None:
+        self._paused_calls = paused_calls
         self._audited = audited
 
     def approve_tool(
@@ -102,26 +102,26 @@ class AnswerRecorder:
         if not self._audited or shown is None or not shown.call_id:
             return None
         try:
-            return self._interruptions.find(shown, run_of(context).id, _answer.get().decision_id)
+            return self._paused_calls.find(shown, run_of(context).id, _answer.get().decision_id)
         except AuditError as error:
             raise AuditError(f"{error}; the answer does not count") from error
 
     def _mark(self, context: object, shown: ShownCall, is_known: bool, always: bool) -> None:
         """Mark in the run that a human approved a call, or every call of that tool by that agent."""
-        run, interruptions = run_of(context), self._interruptions
+        run, paused_calls = run_of(context), self._paused_calls
         paused_here = (Mark.PAUSED, Mark.PAUSED_AGAIN)
-        if is_known or not run.restored or any(run.has(mark, shown, interruptions) for mark in paused_here):
+        if is_known or not run.restored or any(run.has(mark, shown, paused_calls) for mark in paused_here):
             if not self._audited:
-                run.add(Mark.APPROVED, shown, interruptions)
+                run.add(Mark.APPROVED, shown, paused_calls)
             if always:
-                run.add(Mark.ALWAYS_APPROVED, shown, interruptions)
+                run.add(Mark.ALWAYS_APPROVED, shown, paused_calls)
 
     def _record(
         self, waiting: Waiting | None, shown: ShownCall | None, *, approved: bool, message: str | None = None
     ) -> None:
         if waiting is not None and shown is not None:
             approver, reason, _ = _answer.get()
-            self._interruptions.answer(
+            self._paused_calls.answer(
                 waiting, shown.arguments, approved=approved, approver=approver, reason=reason or message
             )
 

@@ -46,7 +46,7 @@ def install(gates: Gates, patches: Patches, *, audited: bool) -> None:
         audited: Whether the SDK puts the policy's questions, too, and the audit has the answers.
     """
     checks = ApprovalChecks(gates, audited=audited)
-    answers = AnswerRecorder(gates.governor.interruptions, audited=audited)
+    answers = AnswerRecorder(gates.governor.paused_calls, audited=audited)
 
     def wrap(owner: Any, name: str, wrapper: Callable[..., Any]) -> None:
         patches.wrap(owner, name, functools.partial(wrapper, checks))
@@ -136,8 +136,8 @@ class ApprovalChecks:
 
     def _check(self, gate: Gate | None, call: Asked, config: Any = None) -> ApprovalCheck:
         tool, tool_call, agent, context = call
-        name, interruptions = getattr(agent, "name", None), self._gates.governor.interruptions
-        return ApprovalCheck(tool, tool_call, name, context, conversation_of(config), interruptions, gate)
+        name, paused_calls = getattr(agent, "name", None), self._gates.governor.paused_calls
+        return ApprovalCheck(tool, tool_call, name, context, conversation_of(config), paused_calls, gate)
 
 
 def _status(

@@ -29,7 +29,7 @@ from agents import FunctionTool
 from aegis_otel.adapters.openai_agents.gates.runs import Mark, run_of
 from aegis_otel.governance.call import Origin
 from aegis_otel.governance.error_text import traced
-from aegis_otel.governance.interruptions import Interruptions, NextStep, ShownCall, Step
+from aegis_otel.governance.paused_calls import NextStep, PausedCalls, ShownCall, Step
 from aegis_otel.model import Approval
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class ApprovalCheck:
     context: Any
     """The context of the run."""
     conversation: str | None
-    interruptions: Interruptions
+    paused_calls: PausedCalls
     gate: Gate | None
     """The gate of the tool, where the audit has the answers about it; None where only the tool asks."""
     waited: bool = False
@@ -170,7 +170,7 @@ class ApprovalCheck:
         if self.asked and not paused and not self.settled:
             self.settled = True
             assert self.next_step is not None
-            self.interruptions.withdraw(self.next_step.question)
+            self.paused_calls.withdraw(self.next_step.question)
 
     def record_rejection(self) -> None:
         """Record that the SDK rejects the call by itself."""
@@ -184,12 +184,12 @@ class ApprovalCheck:
         run.paused.add(self.tool_call.call_id)
         if self.gate is None:
             mark = Mark.PAUSED_AGAIN if self.waited or self.first_status else Mark.PAUSED
-            run.add(mark, self.shown, self.interruptions)
-        self.asked = self.interruptions.pause(question)
+            run.add(mark, self.shown, self.paused_calls)
+        self.asked = self.paused_calls.pause(question)
         return self.asked
 
     def _has(self, mark: Mark) -> bool:
-        return run_of(self.context).has(mark, self.shown, self.interruptions)
+        return run_of(self.context).has(mark, self.shown, self.paused_calls)
 
 
 current_check: ContextVar[ApprovalCheck | None] = ContextVar("aegis_otel_approval_check", default=None)

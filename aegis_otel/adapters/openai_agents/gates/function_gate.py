@@ -34,7 +34,7 @@ from aegis_otel.governance.body import NOT_BEGUN
 from aegis_otel.governance.call import Call, is_large, off_loop_if_large
 from aegis_otel.governance.error_text import traced
 from aegis_otel.governance.governor import Governor
-from aegis_otel.governance.interruptions import NextStep, Step
+from aegis_otel.governance.paused_calls import NextStep, Step
 from aegis_otel.model import Action, Approval, Mode, Verdict
 from aegis_otel.policy.evaluation.evaluator import strictness
 
@@ -179,7 +179,7 @@ class Gate:
         request = await self._new_request(call_id, names_of(check.tool), arguments, agent)
         if self.governor.unavailable is not None or (request.fault is not None and self.may_stop()):
             return NextStep(Step.PROCEED)
-        next_step = await self.governor.interruptions.next_step(
+        next_step = await self.governor.paused_calls.next_step(
             request.action,
             check.origin(request.original_name),
             arguments,
@@ -198,7 +198,7 @@ class Gate:
         _, _, agent, arguments = check.shown
         request = self._unvalidated(names_of(check.tool), arguments, agent)
         question = None if check.next_step is None else check.next_step.question
-        self.governor.interruptions.record_rejection(
+        self.governor.paused_calls.record_rejection(
             request.action, check.origin(request.original_name), arguments, question
         )
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import uuid4
 
-from aegis_otel.governance.interruptions import Interruptions, ShownCall
+from aegis_otel.governance.paused_calls import PausedCalls, ShownCall
 
 RUN_ATTRIBUTE = "_aegis_run"
 """The attribute of a context that holds its `Run`."""
@@ -46,18 +46,18 @@ class Run:
         self.paused: set[str] = set()
         """Ids of calls that were put to a human in this process."""
 
-    def add(self, mark: Mark, call: ShownCall, interruptions: Interruptions) -> None:
+    def add(self, mark: Mark, call: ShownCall, paused_calls: PausedCalls) -> None:
         """Mark a call; without a key nothing is marked, and a saved yes is asked for again."""
-        if (digest := self._digest(mark, call, interruptions)) is not None:
+        if (digest := self._digest(mark, call, paused_calls)) is not None:
             self.marks.add(digest)
 
-    def has(self, mark: Mark, call: ShownCall, interruptions: Interruptions) -> bool:
+    def has(self, mark: Mark, call: ShownCall, paused_calls: PausedCalls) -> bool:
         """Return whether a call has a mark."""
-        return self._digest(mark, call, interruptions) in self.marks
+        return self._digest(mark, call, paused_calls) in self.marks
 
-    def _digest(self, mark: Mark, call: ShownCall, interruptions: Interruptions) -> str | None:
+    def _digest(self, mark: Mark, call: ShownCall, paused_calls: PausedCalls) -> str | None:
         about = (call.tool, call.agent) if mark is Mark.ALWAYS_APPROVED else call
-        return interruptions.run_digest(self.id, mark.value, *about)
+        return paused_calls.run_digest(self.id, mark.value, *about)
 
     def saved(self) -> dict[str, Any]:
         """Return the run as it stands in a saved state."""

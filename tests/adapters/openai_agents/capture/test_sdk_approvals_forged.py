@@ -11,7 +11,7 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 
 from aegis_otel import AuditError, Policy
 from aegis_otel.adapters.openai_agents import answered_by
-from aegis_otel.governance.interruptions import ShownCall
+from aegis_otel.governance.paused_calls import ShownCall
 from tests.support.kit import Bench
 
 BENCH = Callable[..., Bench]
@@ -173,14 +173,14 @@ async def test_an_answer_after_the_call_has_run(asking: BENCH, late: bool) -> No
     b = asking(ASKS)
     state = await desk.state(await desk.paused("pay", to="a"))
     item = state.get_interruptions()[0]
-    interruptions = b.runtime.governor.interruptions
-    seen = interruptions.find(ShownCall("c1", "pay", "Desk", item.arguments), b.row()["run_id"])
+    paused_calls = b.runtime.governor.paused_calls
+    seen = paused_calls.find(ShownCall("c1", "pay", "Desk", item.arguments), b.row()["run_id"])
     assert seen is not None
     state.approve(item)
     await desk.resumed(state)
     before = b.rows()
     with pytest.raises(AuditError, match="`c1` is already answered"):
-        interruptions.answer(seen, item.arguments, approved=late, approver="bob")
+        paused_calls.answer(seen, item.arguments, approved=late, approver="bob")
     assert b.rows() == before
     assert (before[0]["result_status"], before[0]["approver"]) == ("success", None)
 

@@ -130,7 +130,7 @@ def _call_of(waiting: Waiting, arguments: str, now_ns: int) -> Call:
     return Call(decision, origin, now_ns, row, b"", stamped_ns=last, channel=CHANNEL)
 
 
-class Interruptions:
+class PausedCalls:
     """The paused calls of one governor."""
 
     def __init__(self, governor: Governor) -> None:
