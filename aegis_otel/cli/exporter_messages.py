@@ -6,8 +6,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from aegis_otel.telemetry.exporters import CAUSE_LOGGER
-
 
 class ExporterMessages(logging.Handler):
     """Keep why the last request failed, or else the last message of an exporter."""
@@ -17,6 +15,9 @@ class ExporterMessages(logging.Handler):
         self._cause = self._last = ""
 
     def emit(self, record: logging.LogRecord) -> None:
+        # Where exporters log it is loaded already, and `aegis --help` must not load it.
+        from aegis_otel.telemetry.exporters import CAUSE_LOGGER
+
         message = record.getMessage().rstrip(". ")
         if record.name == CAUSE_LOGGER:
             self._cause = message
