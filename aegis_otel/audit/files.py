@@ -49,7 +49,7 @@ class NotAFile(AuditError):
 
     def __init__(self, path: Path, kind: str) -> None:
         self.kind = kind
-        """What it is, with its article: `a named pipe`."""
+        """The kind of thing that was found, as a sentence names it: `a named pipe`."""
         super().__init__(
             f"`{path}` is {kind} and is not a regular file, as every file of an audit is: move it away"
         )

@@ -58,8 +58,9 @@ def configure_otlp() -> tuple[Signal, ...]:
     Raises:
         ConfigError: a variable has a value that cannot work. Nothing was installed.
     """
-    for signal in () if _is_disabled() else _WAYS:
-        _report_other_exporters(signal)
+    if not _is_disabled():
+        for signal in _WAYS:
+            _report_other_exporters(signal)
     return set_up_export()
 
 

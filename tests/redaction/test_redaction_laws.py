@@ -13,35 +13,14 @@ import re2
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from aegis_otel.redaction import redactor
 from aegis_otel.redaction.redactor import REDACTED
 from aegis_otel.redaction.secrets.likelihood import is_card_number
 from aegis_otel.redaction.secrets.scanner import engine
 from aegis_otel.redaction.secrets.secret_names import _PARTS, NAME_CLUE, NAME_PART, held_by
 from aegis_otel.redaction.secrets.value_patterns import OPTIONS
 from aegis_otel.redaction.serialize import encode_plain, to_plain
+from tests.support.unsized_masks import redact, redact_text
 
-
-def redact(plain: Any) -> Any:
-    """What leaves, with masks that do not say how much they hide."""
-    return unsized(redactor.redact(plain), plain)
-
-
-def redact_text(text: str) -> str:
-    return SIZED.sub(REDACTED, redactor.redact_text(text))
-
-
-def unsized(value: Any, plain: Any = None) -> Any:
-    if value is plain:
-        return value
-    if isinstance(value, str):
-        return SIZED.sub(REDACTED, value)
-    if isinstance(value, list):
-        return [unsized(item) for item in value]
-    return {unsized(key): unsized(item) for key, item in value.items()} if isinstance(value, dict) else value
-
-
-SIZED = re.compile(r"\[REDACTED (?:object |list )?\d+ chars\]")
 ALNUM = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 UPPER, HEX = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", "0123456789abcdef"
 

@@ -6,7 +6,6 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -40,18 +39,6 @@ while True:
     print(len(report.seals), flush=True)
     time.sleep(0.05)
 """
-
-
-@pytest.fixture
-def audit(tmp_path: Path) -> Path:
-    return tmp_path / "aegis_audit"
-
-
-@pytest.fixture(autouse=True)
-def no_descriptor_is_left_open() -> Iterator[None]:
-    yield
-    for journal in list(journal_module._journals):
-        journal.close()
 
 
 def write(audit: Path, *names: str, **first: Any) -> None:

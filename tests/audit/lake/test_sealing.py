@@ -9,7 +9,6 @@ import re
 import stat
 import subprocess
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -33,18 +32,6 @@ from aegis_otel.runtime.audit import AuditLogger
 from tests.support.records import completed, decided, files, python, statuses, wait_until_seen
 
 LINK = re.compile(rb'^(.*),"chain":"([0-9a-f]{64})"\}$', re.DOTALL)
-
-
-@pytest.fixture
-def audit(tmp_path: Path) -> Path:
-    return tmp_path / "aegis_audit"
-
-
-@pytest.fixture(autouse=True)
-def no_descriptor_is_left_open() -> Iterator[None]:
-    yield
-    for journal in list(journal_module._journals):
-        journal.close()
 
 
 def call(journal: Journal, name: str, status: str | None = "success", **first: Any) -> None:
