@@ -63,7 +63,7 @@ LAYERS = {
 # the packages before its own.
 FLOORS = {
     "audit": ("seals", "journal", "answers", "lake", "verify", "maintenance", "query"),
-    "policy": ("evaluation", "loading", "lint"),
+    "policy": ("operators", "evaluation", "loading", "lint"),
     "adapters.openai_agents": ("tracing", "gates", "capture", "coverage"),
 }
 MOST_SIBLINGS = 12

@@ -14,14 +14,16 @@ from aegis_otel.model import Action, Verdict
 from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.evaluation.conditions import Condition
 from aegis_otel.policy.evaluation.evaluator import advised, decide, strictest, strictness, tests, unknowns
-from aegis_otel.policy.evaluation.operators import Answer
 from aegis_otel.policy.evaluation.parameter_paths import find
-from aegis_otel.policy.evaluation.patterns import Glob
 from aegis_otel.policy.evaluation.schema_paths import SchemaReader
 from aegis_otel.policy.messages import listed, shown
+from aegis_otel.policy.operators.answer import Answer
+from aegis_otel.policy.patterns import Glob
 from aegis_otel.policy.policy import Policy
 from aegis_otel.policy.rules import ParamTest, Place
 
+_MOST_VALUES = 5
+"""Values of a list that are shown."""
 IsHidden = Callable[[object], bool]
 """Whether a value, or a part of it, is only a stand-in for the one that was decided on."""
 
@@ -109,7 +111,11 @@ def _until_false(
 def _wanted(test: Condition | tuple[Glob, ...]) -> str:
     if not isinstance(test, Condition):
         return listed(glob.text for glob in test)
-    return shown(test.spec.expected) if isinstance(test.spec, ParamTest) else str(test.spec)
+    if not isinstance(test.spec, ParamTest):
+        return str(test.spec)
+    more = len(test.spec.values) - _MOST_VALUES
+    values = ", ".join(map(shown, test.spec.values[:_MOST_VALUES]))
+    return f"{values} and {more} more" if more > 0 else values
 
 
 def _tested_values(label: str, test: Condition | tuple[Glob, ...], action: Action) -> Iterator[object]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from aegis_otel.model import Approval, RiskLevel
 
 Scalar = str | int | float | bool
+Expected = Scalar | tuple[Scalar, ...]
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
@@ -81,13 +82,14 @@ def steps_of(path: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class ParamTest:
-    """One `param_*` condition on one parameter."""
+    """One condition on one parameter."""
 
     operator: str
-    """Its name in `operators.OPERATORS`."""
+    """Its key in a policy, as in `operators.table.OPERATORS`."""
     path: str
     """The parameter's name, or a dotted path into it."""
-    expected: Scalar
+    expected: Expected
+    """The checked value of the policy; a list of it stands here as a tuple."""
     place: Place
     steps: tuple[str, ...] = field(init=False)
     """The keys that the path leads through."""
@@ -96,12 +98,18 @@ class ParamTest:
         object.__setattr__(self, "steps", steps_of(self.path))
 
     @property
+    def values(self) -> tuple[Scalar, ...]:
+        """The values of a list, or the one value."""
+        return self.expected if isinstance(self.expected, tuple) else (self.expected,)
+
+    @property
     def content(self) -> list[Any]:
         """What can change a decision; the type keeps `1`, `1.0` and `true` apart."""
-        return [self.path, self.operator, type(self.expected).__name__, self.expected]
+        kind = "list" if isinstance(self.expected, tuple) else type(self.expected).__name__
+        return [self.path, self.operator.removeprefix("param_"), kind, self.expected]
 
     def __str__(self) -> str:
-        return f"`param_{self.operator}` on `{self.path}`"
+        return f"`{self.operator}` on `{self.path}`"
 
 
 @dataclass(frozen=True, slots=True)

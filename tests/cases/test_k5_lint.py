@@ -104,7 +104,7 @@ TEXTS = ["".join(letters) for size in range(6) for letters in itertools.product(
 
 @given(GLOBS, GLOBS)
 def test_k5_overlap_and_containment_are_decided(one: str, other: str) -> None:
-    from aegis_otel.policy.evaluation.patterns import compile_glob, covers, overlap
+    from aegis_otel.policy.patterns import compile_glob, covers, overlap
 
     first = {text for text in TEXTS if compile_glob(one).matches(text)}
     second = {text for text in TEXTS if compile_glob(other).matches(text)}

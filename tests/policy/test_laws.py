@@ -17,9 +17,9 @@ from jsonschema import Draft202012Validator
 
 from aegis_otel import Action, Policy, PolicyError
 from aegis_otel.errors import Problem
-from aegis_otel.policy.evaluation.patterns import compile_glob, covers
 from aegis_otel.policy.explain import Match, explain
 from aegis_otel.policy.loading.schema import KEYS, json_schema
+from aegis_otel.policy.patterns import compile_glob, covers
 
 LETTERS = "ab."
 words = st.text(LETTERS, max_size=4)

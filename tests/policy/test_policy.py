@@ -242,6 +242,34 @@ def test_the_digest_depends_on_all_that_decides() -> None:
     assert all(len(each.digest) == 71 and each.digest.startswith("sha256:") for each in policies)
 
 
+def test_the_digest_of_a_policy_stays_from_version_to_version() -> None:
+    """An audit names policies by it. This one was computed by version 0.1."""
+    text = """
+defaults: {approval: block, risk_level: high}
+rules:
+  - name: all operators
+    match: {type: [pay, "refund*"], target: db, agent: "*bot"}
+    conditions:
+      time_after: "09:00"
+      time_before: "17:30"
+      weekdays: [mon, 5]
+      timezone: Europe/Berlin
+      param_eq: {currency: EUR, dry: true, n: 1, x: 1.0}
+      param_gt: {amount: 5}
+      param_lt: {order.total: 10.5}
+      param_gte: {a: 1}
+      param_lte: {b: -2}
+      param_contains: {tags: x, items: 3}
+      param_matches: {path: '^/srv/[a-z]+$'}
+    risk_level: critical
+    approval: approve
+  - match: {type: "*"}
+    approval: auto
+"""
+    digest = "sha256:c395eec26ea16a5af7796f1b27558369e317cc6b384d608d2e9a841958985046"
+    assert Policy.from_text(text).digest == digest
+
+
 def test_equal_policies_are_equal() -> None:
     one, same, other = policy({"name": "a"}), policy({"name": "a"}), policy({"name": "b"})
     assert one == same

@@ -12,8 +12,8 @@ from aegis_otel.model import DEFAULT_RULE, Verdict
 from aegis_otel.policy.evaluation.conditions import Condition, compile_conditions
 from aegis_otel.policy.evaluation.fast_path import Applies, compile_applies
 from aegis_otel.policy.evaluation.look_alikes import skeleton
-from aegis_otel.policy.evaluation.patterns import Glob, Matcher, Shape, compile_glob
 from aegis_otel.policy.messages import quoted
+from aegis_otel.policy.patterns import Glob, Matcher, Shape, compile_glob
 from aegis_otel.policy.rules import Defaults, Patterns, PolicyDocument, Rule
 
 

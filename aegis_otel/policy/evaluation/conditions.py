@@ -8,9 +8,10 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from aegis_otel.model import Action
-from aegis_otel.policy.evaluation.operators import OPERATORS, Answer
 from aegis_otel.policy.evaluation.parameter_paths import Missing, absent, find, null, other_spelling
 from aegis_otel.policy.evaluation.schema_paths import SchemaReader
+from aegis_otel.policy.operators.answer import Answer
+from aegis_otel.policy.operators.table import OPERATORS, prepared
 from aegis_otel.policy.rules import ParamTest, Rule, TimeWindow
 
 Test = Callable[[Action, datetime, SchemaReader | None], Answer]
@@ -54,7 +55,7 @@ def _window_test(window: TimeWindow) -> Test:
 
 
 def _param_test(spec: ParamTest) -> Test:
-    judge, expected, is_nested = OPERATORS[spec.operator].judge, spec.expected, len(spec.steps) > 1
+    judge, expected, is_nested = OPERATORS[spec.operator].judge, prepared(spec), len(spec.steps) > 1
 
     def test(action: Action, _now: datetime, schema: SchemaReader | None) -> Answer:
         if action.doubt is not None:

@@ -17,10 +17,11 @@ from aegis_otel.model import ERROR_RULE, Action, Approval, RiskLevel, Verdict
 from aegis_otel.policy.evaluation.compiler import CompiledPolicy, CompiledRule, Plan
 from aegis_otel.policy.evaluation.conditions import Condition
 from aegis_otel.policy.evaluation.look_alikes import skeleton
-from aegis_otel.policy.evaluation.operators import Answer, wanted
 from aegis_otel.policy.evaluation.parameter_paths import BEYOND_THE_CALL
-from aegis_otel.policy.evaluation.patterns import Glob
 from aegis_otel.policy.evaluation.schema_paths import SchemaReader
+from aegis_otel.policy.operators.answer import Answer
+from aegis_otel.policy.operators.table import wanted
+from aegis_otel.policy.patterns import Glob
 from aegis_otel.policy.rules import ParamTest
 
 _STRICTNESS = {approval: rank for rank, approval in enumerate(Approval)}

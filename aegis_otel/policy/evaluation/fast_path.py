@@ -16,8 +16,8 @@ from typing import Any, NoReturn
 
 from aegis_otel.model import Action
 from aegis_otel.policy.evaluation.conditions import Condition
-from aegis_otel.policy.evaluation.operators import OPERATORS
-from aegis_otel.policy.evaluation.patterns import Glob, Shape
+from aegis_otel.policy.operators.table import OPERATORS
+from aegis_otel.policy.patterns import Glob, Shape
 from aegis_otel.policy.rules import ParamTest
 
 Applies = Callable[[Action, datetime | None], bool]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
-from aegis_otel.policy.evaluation.patterns import BadRegex, compile_regex
+from aegis_otel.policy.patterns import BadRegex, compile_regex
 
 MAX_NODES = 6_000
 """The most nodes of a schema that is read once for a tool."""

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from aegis_otel.model import Approval, RiskLevel
 from aegis_otel.policy.evaluation.compiler import CompiledRule
-from aegis_otel.policy.evaluation.operators import Meaning, meaning
 from aegis_otel.policy.evaluation.schema_walk import properties_of
 from aegis_otel.policy.lint.finding import Finding, Severity, finding
 from aegis_otel.policy.lint.parameter_content import (
@@ -31,6 +30,7 @@ from aegis_otel.policy.lint.regex_samples import (
 )
 from aegis_otel.policy.lint.subject import Example, Subject
 from aegis_otel.policy.messages import shown
+from aegis_otel.policy.operators.table import Meaning, meaning
 from aegis_otel.policy.rules import ParamTest
 
 _EVIL = "evil.example"

@@ -8,13 +8,13 @@ from typing import Any
 
 from aegis_otel.model import Approval
 from aegis_otel.policy.evaluation.compiler import CompiledRule
-from aegis_otel.policy.evaluation.operators import Meaning, meaning
 from aegis_otel.policy.evaluation.parameter_paths import find
 from aegis_otel.policy.evaluation.schema_walk import properties_of
 from aegis_otel.policy.lint.finding import Finding, finding
 from aegis_otel.policy.lint.parameter_content import WORDS, Content, content_of
 from aegis_otel.policy.lint.regex_samples import inserted
 from aegis_otel.policy.lint.subject import ABSENT, Example, Subject
+from aegis_otel.policy.operators.table import Meaning, meaning
 from aegis_otel.policy.rules import ParamTest
 
 Dodge = tuple[str, Any]

@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import chain, product
 
 from aegis_otel.policy.evaluation.compiler import CompiledRule
-from aegis_otel.policy.evaluation.patterns import Glob, Shape, outline
+from aegis_otel.policy.patterns import Glob, Shape, outline
 
 _PIECE = 4
 _WORTH = 30

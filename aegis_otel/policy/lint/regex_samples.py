@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from aegis_otel.policy.evaluation.patterns import BadRegex, compile_regex
+from aegis_otel.policy.patterns import BadRegex, compile_regex
 
 _LETTERS = "ax1_/ .-@:=,;&|\n\t\"'(){}[]<>+*?!#$%^~`\\AXZbcdefghijklmnopqrstuvwyzé€"
 _TOKEN = re.compile(

@@ -10,12 +10,12 @@ from typing import Any
 from aegis_otel.model import Approval
 from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.evaluation.evaluator import strictness
-from aegis_otel.policy.evaluation.operators import Meaning, compared_types, judge, meaning
-from aegis_otel.policy.evaluation.patterns import Glob, covers, may_overlap, outline, overlap
 from aegis_otel.policy.lint.finding import Finding, Severity, finding
 from aegis_otel.policy.lint.glob_index import Covering, Overlapping
 from aegis_otel.policy.lint.subject import Subject
 from aegis_otel.policy.messages import quoted
+from aegis_otel.policy.operators.table import Meaning, compared_types, judge, meaning
+from aegis_otel.policy.patterns import Glob, covers, may_overlap, outline, overlap
 from aegis_otel.policy.rules import ParamTest, Rule
 
 
@@ -36,8 +36,8 @@ def conflict(tests: Sequence[ParamTest]) -> tuple[ParamTest, ParamTest] | None:
             return one, other
         if meaning(one) is Meaning.LOWER_BOUND and meaning(other) is Meaning.UPPER_BOUND:
             least, most = one.expected, other.expected
-            assert not isinstance(least, str)
-            assert not isinstance(most, str)
+            assert isinstance(least, (int, float))
+            assert isinstance(most, (int, float))
             both = judge(one, most) is True and judge(other, least) is True
             if least > most or (least == most and not both):
                 return one, other

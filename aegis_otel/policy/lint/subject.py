@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 from aegis_otel.model import Action, Approval, Verdict
 from aegis_otel.policy.evaluation.compiler import CompiledPolicy, CompiledRule
 from aegis_otel.policy.evaluation.evaluator import judge as judge_action
-from aegis_otel.policy.evaluation.operators import Meaning, judge, meaning
-from aegis_otel.policy.evaluation.patterns import Glob
 from aegis_otel.policy.evaluation.schema_walk import properties_of
 from aegis_otel.policy.lint.regex_samples import samples
 from aegis_otel.policy.lint.tool_list import Inventory, KnownTool
+from aegis_otel.policy.operators.table import Meaning, judge, meaning
+from aegis_otel.policy.patterns import Glob
 from aegis_otel.policy.policy import Policy
 from aegis_otel.policy.rules import ParamTest, Rule, steps_of
 
@@ -190,7 +190,7 @@ def _values(tests: Sequence[ParamTest]) -> Iterator[Any]:
         elif meaning(test) is Meaning.PART:
             yield from (test.expected, [test.expected])
         else:
-            yield test.expected
+            yield from test.values
     numbers = [test.expected for test in tests if isinstance(test.expected, (int, float))]
     yield from (number + step for number in numbers for step in (1, -1))
     with contextlib.suppress(OverflowError):  # integers may be larger than a float can be

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from aegis_otel.policy.evaluation.compiler import CompiledRule
-from aegis_otel.policy.evaluation.operators import Meaning, meaning
-from aegis_otel.policy.evaluation.patterns import compile_glob
 from aegis_otel.policy.lint.finding import Finding, Severity, finding
 from aegis_otel.policy.lint.subject import Subject
 from aegis_otel.policy.lint.tool_list import Inventory
 from aegis_otel.policy.messages import quoted
+from aegis_otel.policy.operators.table import Meaning, meaning
+from aegis_otel.policy.patterns import compile_glob
 from aegis_otel.policy.rules import Pattern, Place
 
 # Characters without a shape of their own that are not format characters (Cf) to Unicode.
@@ -59,8 +59,9 @@ def _texts(rule: CompiledRule) -> Iterator[tuple[str, str, Place, bool]]:
         yield "pattern", pattern.text, pattern.place, False
     for test in written.tests:
         yield "parameter", test.path, test.place, True
-        if isinstance(test.expected, str):
-            yield "value", test.expected, test.place, meaning(test) is not Meaning.PATTERN
+        for value in test.values:
+            if isinstance(value, str):
+                yield "value", value, test.place, meaning(test) is not Meaning.PATTERN
 
 
 def _patterns(

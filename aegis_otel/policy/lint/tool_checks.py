@@ -10,8 +10,6 @@ from typing import Any
 from aegis_otel.model import Approval
 from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.evaluation.look_alikes import skeleton
-from aegis_otel.policy.evaluation.operators import Meaning, compared_types, meaning
-from aegis_otel.policy.evaluation.patterns import Glob, compile_glob
 from aegis_otel.policy.evaluation.schema_paths import Presence, SchemaReader, schemas_at
 from aegis_otel.policy.evaluation.schema_walk import properties_of
 from aegis_otel.policy.lint.finding import Finding, Severity, finding, severity_for
@@ -19,6 +17,8 @@ from aegis_otel.policy.lint.subject import Subject, falls_under
 from aegis_otel.policy.lint.text_checks import as_globs
 from aegis_otel.policy.lint.tool_list import Inventory, KnownTool
 from aegis_otel.policy.messages import closest, listed
+from aegis_otel.policy.operators.table import Meaning, compared_types, meaning
+from aegis_otel.policy.patterns import Glob, compile_glob
 from aegis_otel.policy.rules import ParamTest, Patterns, Place
 
 _TOOLS = Place("<tools>")

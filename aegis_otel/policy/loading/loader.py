@@ -16,7 +16,17 @@ from aegis_otel.policy.loading.schema import Validation, read_policy
 from aegis_otel.policy.loading.validators import CHOICES
 from aegis_otel.policy.loading.yaml_reader import Location
 from aegis_otel.policy.messages import listed, quoted, shown
-from aegis_otel.policy.rules import Defaults, ParamTest, Pattern, Place, PolicyDocument, Rule, TimeWindow
+from aegis_otel.policy.operators.table import OPERATORS
+from aegis_otel.policy.rules import (
+    Defaults,
+    Expected,
+    ParamTest,
+    Pattern,
+    Place,
+    PolicyDocument,
+    Rule,
+    TimeWindow,
+)
 
 NO_TEXT = "<policy>"
 _MAX_PROBLEMS = 100
@@ -172,7 +182,7 @@ def _reworded(problems: list[Problem], validation: Validation) -> list[Problem]:
     for at, refused in validation.refused:
         if refused.problem is None or not at or at[-1] not in CHOICES:
             continue
-        if not str(at[-2]).startswith("param_"):
+        if at[-2] not in OPERATORS:
             subject = problem_messages.subject([step for step in at if isinstance(step, str)])
             message = f"{subject} must be {listed(CHOICES[str(at[-1])])}, not {quoted(refused.text)}"
             better[refused.problem] = replace(refused.problem, message=message, suggestion=None)
@@ -225,11 +235,9 @@ def _rule(rule: Any, index: int, locate: Locate) -> Rule:
         agents=patterns("agent"),
         window=_window(conditions, (*at, "conditions"), locate),
         tests=tuple(
-            ParamTest(
-                key.removeprefix("param_"), path, expected, locate((*at, "conditions", key, path), True)
-            )
+            ParamTest(key, path, _immutable(expected), locate((*at, "conditions", key, path), True))
             for key, section in conditions.items()
-            if key.startswith("param_")
+            if key in OPERATORS
             for path, expected in section.items()
         ),
         risk_level=risk_level,
@@ -238,8 +246,13 @@ def _rule(rule: Any, index: int, locate: Locate) -> Rule:
     )
 
 
+def _immutable(expected: Any) -> Expected:
+    """Return the checked value of a condition; a list of a dict that made a policy may change later."""
+    return tuple(expected) if isinstance(expected, list) else expected
+
+
 def _window(conditions: Any, at: Location, locate: Locate) -> TimeWindow | None:
-    keys = [key for key in conditions if not key.startswith("param_")]
+    keys = [key for key in conditions if key not in OPERATORS]
     if not keys:
         return None
     return TimeWindow(

@@ -9,6 +9,7 @@ from aegis_otel.policy.loading.schema import KEY_SYNONYMS, KEYS, Fault
 from aegis_otel.policy.loading.validators import APPROVALS, CHOICES, MISSING_CONDITIONS, SYNONYMS, synonym
 from aegis_otel.policy.loading.yaml_reader import Location
 from aegis_otel.policy.messages import closest, quoted, shown
+from aegis_otel.policy.operators.table import OPERATORS
 
 _SHORT = 60
 """Characters of a value that a suggestion repeats."""
@@ -80,7 +81,7 @@ def _subject(fault: Fault) -> str:
 def subject(names: list[str], *, at_key: bool = False) -> str:
     """Return the subject of a sentence about the value that these keys lead to."""
     section = names[-2] if len(names) > 1 else ""
-    if section.startswith("param_"):
+    if section in OPERATORS:
         return f"`{section}`" if at_key else f"`{section}` on {quoted(names[-1])}"
     return f"`{section}.{names[-1]}`" if section in ("match", "defaults") else f"`{names[-1]}`"
 

@@ -1,7 +1,7 @@
 """The keys of a policy file: the one table behind both the loader and the published JSON Schema.
 
 `SECTIONS` has the keys of each section. Each key has the function that reads its value, the JSON Schema of
-that value, and a sentence for editors. The keys of `param_*` conditions come from `operators.py`.
+that value, and a sentence for editors. The conditions on parameters come from `operators/table.py`.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from aegis_otel.policy.evaluation.operators import OPERATORS, Operator
 from aegis_otel.policy.loading import validators
 from aegis_otel.policy.loading.validators import DATA, DECEPTIVE, MAX_GLOB, MAX_NAME, WEEKDAYS, by_synonym
 from aegis_otel.policy.loading.yaml_reader import Location, Refused
 from aegis_otel.policy.messages import Invalid, shown
+from aegis_otel.policy.operators.table import OPERATORS, Operator
 from aegis_otel.policy.rules import PARAM_PATH
 
 _EMPTY = "must not be empty: leave it out if nothing is meant"
@@ -96,8 +96,13 @@ def _params(operator: Operator) -> Key:
             raise Invalid(_EMPTY)
         for path in value:
             validation.read(_value(validators.param_path), path, (*at, path), at_key=True)
-        check = _value(operator.check)
         return {path: validation.read(check, expected, (*at, path)) for path, expected in value.items()}
+
+    def check(validation: Validation, value: Any, at: Location) -> Any:
+        items = enumerate(value if isinstance(value, list) else ())
+        refused = [((*at, number), item) for number, item in items if isinstance(item, Refused)]
+        validation.refused += refused
+        return None if refused else operator.check(value)
 
     names = {**_READABLE, "maxLength": MAX_NAME, "pattern": _whole(PARAM_PATH)}
     schema = {"type": "object", "minProperties": 1, "propertyNames": names}
@@ -197,7 +202,7 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
             *(_value(validators.timezone), {"type": "string", "minLength": 1}),
             "IANA zone the times and days are in; UTC without it",
         ),
-        **{f"param_{name}": _params(operator) for name, operator in OPERATORS.items()},
+        **{key: _params(operator) for key, operator in OPERATORS.items()},
     },
 }
 """The keys of each section, by the section's own key; the whole policy is the section without one."""
@@ -205,7 +210,7 @@ KEYS = {name: tuple(keys) for name, keys in SECTIONS.items()}
 KEY_SYNONYMS: Mapping[str, Mapping[str, str]] = {
     name: by_synonym(
         DATA["keys"][name]
-        | ({f"param_{each}": OPERATORS[each].synonyms for each in OPERATORS} if name == "conditions" else {})
+        | ({key: operator.synonyms for key, operator in OPERATORS.items()} if name == "conditions" else {})
     )
     for name in SECTIONS
 }

@@ -1,4 +1,4 @@
-"""Check a policy's single values. The values of `param_*` conditions are checked in `operators.py`.
+"""Check a policy's single values. The values of conditions on parameters are checked in `policy/operators/`.
 
 A check returns the value in the form in which the rest of the package uses it, or raises Invalid.
 """

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aegis_otel.policy.evaluation.compiler import TypeIndex
-from aegis_otel.policy.evaluation.patterns import Shape, compile_glob, covers
+from aegis_otel.policy.patterns import Shape, compile_glob, covers
 
 
 @pytest.mark.parametrize(

@@ -250,9 +250,9 @@ def test_an_operator_under_another_name_has_the_same_findings() -> None:
     """The linter asks a row of `OPERATORS` what it means, and knows no operator by its name."""
     program = """
 import json
-from aegis_otel.policy.evaluation.operators import OPERATORS
+from aegis_otel.policy.operators.table import OPERATORS
 for name, row in list(OPERATORS.items()):
-    OPERATORS[f"other_{name}"] = row._replace(synonyms="")
+    OPERATORS[name.replace("param_", "param_other_")] = row._replace(synonyms="")
 from aegis_otel import Policy
 from aegis_otel.policy.lint import lint
 rules = [

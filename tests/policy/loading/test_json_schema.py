@@ -191,8 +191,8 @@ import json
 import subprocess
 import sys
 from datetime import UTC, datetime
-from aegis_otel.policy.evaluation import operators
-operators.OPERATORS["divides"] = operators.OPERATORS["gt"]._replace(
+from aegis_otel.policy.operators.table import OPERATORS
+OPERATORS["param_divides"] = OPERATORS["param_gt"]._replace(
     about="parameter is a multiple of", judge=lambda value, expected: value % expected == 0, symbol=None,
     synonyms="multiple_of",
 )

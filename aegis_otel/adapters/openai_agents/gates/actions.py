@@ -24,8 +24,8 @@ from aegis_otel.governance.refusal import Refusal
 from aegis_otel.model import Action, Approval, FrozenDict, freeze
 from aegis_otel.policy import Policy
 from aegis_otel.policy.evaluation.look_alikes import folded
-from aegis_otel.policy.evaluation.patterns import compile_glob
 from aegis_otel.policy.evaluation.schema_defaults import fill_defaults, flat_defaults, has_defaults
+from aegis_otel.policy.patterns import compile_glob
 
 Targets = Mapping[str, str]
 """By tool name, or a pattern with `*` and `?`: what rules match as `match.target`. The first match counts."""

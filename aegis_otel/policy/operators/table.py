@@ -1,0 +1,142 @@
+"""The table of the conditions on a parameter. To add one, add a row to `OPERATORS`.
+
+The loader, the published JSON Schema, the evaluator, the explanation and the linter read the row; the table
+in docs/policy.md needs a line for it. What a row does with a value stands in the module for its kind of
+comparison.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any, NamedTuple
+
+from aegis_otel.policy.operators import comparisons
+from aegis_otel.policy.operators.answer import Answer, kind
+from aegis_otel.policy.patterns import compile_regex
+from aegis_otel.policy.rules import ParamTest, Scalar
+
+
+class Meaning(Enum):
+    """What a condition says about a value: all that the linter asks of an operator."""
+
+    EQUAL = "equal"
+    LOWER_BOUND = "lower bound"
+    UPPER_BOUND = "upper bound"
+    PART = "part"
+    """The value holds the expected one."""
+    PATTERN = "pattern"
+    """The expected value is a regular expression."""
+    OTHER = "other"
+
+
+class Operator(NamedTuple):
+    """One condition on a parameter."""
+
+    about: str
+    """The sentence about it in the published JSON Schema."""
+    check: Callable[[object], Any]
+    """Check the policy's value and return it, JSON-like, for `ParamTest.expected`. Raises Invalid."""
+    schema: Mapping[str, Any]
+    """The JSON Schema of such a value."""
+    judge: Callable[[Any, Any], Answer]
+    """Compare a parameter's value, which is never null, with what `prepare` made of the policy's."""
+    meaning: Meaning = Meaning.OTHER
+    compares: tuple[str, ...] = ()
+    """The JSON Schema types of parameters that it can compare; empty for that of the policy's value only."""
+    prepare: Callable[[Any], Any] | None = None
+    """Make of the checked value what `judge` gets, once when a policy is compiled; None: the value itself."""
+    symbol: str | None = None
+    """Python's operator that does the same to two values of one type, for `fast_path.py`."""
+    synonyms: str = ""
+    """Words of other policy languages, for suggestions."""
+
+
+_NUMERIC = ("number", "integer")
+
+
+def _bound(sign: str, compare: Callable[[Any, Any], bool], about: str, synonyms: str) -> Operator:
+    meaning = Meaning.LOWER_BOUND if sign[0] == ">" else Meaning.UPPER_BOUND
+    judge = comparisons.comparison(compare)
+    return Operator(
+        *(about, comparisons.check_number, comparisons.NUMBER, judge, meaning, _NUMERIC),
+        symbol=sign,
+        synonyms=synonyms,
+    )
+
+
+OPERATORS: dict[str, Operator] = {
+    "param_eq": Operator(
+        "parameter equals; text, number and boolean never mix",
+        *(comparisons.check_scalar, comparisons.SCALAR, comparisons.equal, Meaning.EQUAL),
+        symbol="==",
+        synonyms="eq equals param param_equal param_equals param_is",
+    ),
+    "param_gt": _bound(
+        *(">", operator.gt, "parameter is greater than"),
+        "above gt greater_than max_exceeded over param_above param_greater_than param_over",
+    ),
+    "param_lt": _bound(
+        *("<", operator.lt, "parameter is less than"),
+        "below less_than lt param_below param_less_than param_under under",
+    ),
+    "param_gte": _bound(
+        *(">=", operator.ge, "parameter is at least"),
+        "at_least ge gte min param_ge param_min",
+    ),
+    "param_lte": _bound(
+        *("<=", operator.le, "parameter is at most"),
+        "at_most le lte max param_le param_max",
+    ),
+    "param_contains": Operator(
+        "text has this part, a list this item, a mapping this key",
+        *(comparisons.check_scalar, comparisons.SCALAR, comparisons.contains, Meaning.PART),
+        compares=("string", "array", "object"),
+        synonyms="contains has includes param_has param_includes",
+    ),
+    "param_matches": Operator(
+        "RE2 pattern found anywhere in the text; `(?i)` ignores case",
+        *(comparisons.check_regex, comparisons.REGEX, comparisons.matches, Meaning.PATTERN),
+        compares=("string",),
+        prepare=compile_regex,
+        synonyms="match matches param_match param_pattern param_re param_regex param_regexp pattern regex "
+        "regexp",
+    ),
+}
+"""By the key in a policy."""
+
+
+def meaning(test: ParamTest) -> Meaning:
+    """Return what `test` says about a value."""
+    return OPERATORS[test.operator].meaning
+
+
+def compared_types(test: ParamTest) -> tuple[str, ...]:
+    """Return the JSON Schema types of the values that `test` can compare."""
+    types = (each for value in test.values for each in _types_of(value))
+    return OPERATORS[test.operator].compares or tuple(dict.fromkeys(types))
+
+
+def _types_of(expected: Scalar) -> tuple[str, ...]:
+    if isinstance(expected, bool):
+        return ("boolean",)
+    return ("string",) if isinstance(expected, str) else _NUMERIC
+
+
+def prepared(test: ParamTest) -> Any:
+    """Return what the `judge` of the operator compares a value with."""
+    prepare = OPERATORS[test.operator].prepare
+    return test.expected if prepare is None else prepare(test.expected)
+
+
+def judge(test: ParamTest, value: Any) -> Answer:
+    """Return how `value` compares with what `test` expects. For tools: each call prepares that anew."""
+    return OPERATORS[test.operator].judge(value, prepared(test))
+
+
+def wanted(test: ParamTest) -> str:
+    """Return in words what a value must be for `test` to be answered."""
+    if "array" in OPERATORS[test.operator].compares:
+        return "text, a list or a mapping" if isinstance(test.expected, str) else "a list"
+    return " or ".join(dict.fromkeys(map(kind, test.values)))
