@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from aegis_otel.errors import AegisError, AuditError, ConfigError, PolicyError
     from aegis_otel.governance.hooks import RuntimeHooks
     from aegis_otel.governance.plan import ExecutionPlan
+    from aegis_otel.governance.subject import acting_for
     from aegis_otel.instrumentor import AegisInstrumentor
-    from aegis_otel.model import Action, Approval, PolicyDecision, Result, ResultStatus, RiskLevel
+    from aegis_otel.model import Action, Approval, PolicyDecision, Result, ResultStatus, RiskLevel, Subject
     from aegis_otel.policy import Policy
     from aegis_otel.runtime.policy_reload import PolicyWatcher
     from aegis_otel.runtime.runtime import Runtime
@@ -35,8 +36,9 @@ _NAMES = {
     "errors": ("AegisError", "AuditError", "ConfigError", "PolicyError"),
     "governance.hooks": ("RuntimeHooks",),
     "governance.plan": ("ExecutionPlan",),
+    "governance.subject": ("acting_for",),
     "instrumentor": ("AegisInstrumentor",),
-    "model": ("Action", "Approval", "PolicyDecision", "Result", "ResultStatus", "RiskLevel"),
+    "model": ("Action", "Approval", "PolicyDecision", "Result", "ResultStatus", "RiskLevel", "Subject"),
     "policy": ("Policy",),
     "runtime.policy_reload": ("PolicyWatcher",),
     "runtime.runtime": ("Runtime",),
@@ -63,7 +65,9 @@ __all__ = [
     "RiskLevel",
     "Runtime",
     "RuntimeHooks",
+    "Subject",
     "__version__",
+    "acting_for",
     "configure_otlp",
     "connect",
     "govern_agent",

@@ -164,12 +164,53 @@ def _lists(schema: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
         return False
 
 
+class Subject(msgspec.Struct, frozen=True, cache_hash=True):
+    """The person or tenant that an agent acts for, as the program knows it; never as a model says it.
+
+    A field that is None is not known, which is not the same as having none: `roles=()` is somebody without
+    any role.
+
+    Raises:
+        TypeError: `user` or `tenant` is not text, or `roles` not a list, tuple or set of texts.
+        ValueError: one of these texts is empty.
+    """
+
+    user: str | None = None
+    """The id of the user (`match.user`)."""
+    tenant: str | None = None
+    """The id of the tenant, customer or organization (`match.tenant`)."""
+    roles: tuple[str, ...] | None = None
+    """The user's roles (`match.role`); kept in alphabetical order, each once."""
+
+    def __post_init__(self) -> None:
+        for name in ("user", "tenant"):
+            if (value := getattr(self, name)) is not None:
+                msgspec.structs.force_setattr(self, name, _checked(name, value))
+        if self.roles is None:
+            return
+        if not isinstance(self.roles, list | tuple | set | frozenset):
+            raise TypeError(
+                f"`roles` of a subject is a `{type(self.roles).__name__}`: pass a list of texts, such as "
+                '`["clerk"]`'
+            )
+        roles = {_checked("roles", role) for role in self.roles}
+        msgspec.structs.force_setattr(self, "roles", tuple(sorted(roles)))
+
+
+def _checked(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"`{name}` of a subject has a `{type(value).__name__}`: pass text, such as `str(id)`")
+    if not value:
+        raise ValueError(f"`{name}` of a subject has an empty text: pass None where it is not known")
+    return str.__str__(value)  # of an enum its value; and what compares otherwise than text is none
+
+
 @dataclass(frozen=True, slots=True)
 class Action:
     """One thing an agent is about to do.
 
     Raises:
-        TypeError: when `params` is not a mapping.
+        TypeError: when `params` is not a mapping, or `subject` not a Subject.
     """
 
     type: str
@@ -183,6 +224,8 @@ class Action:
     """The name of the agent that asks (`match.agent`); None when it is not known."""
     schema: Mapping[str, Any] | None = field(default=None, kw_only=True, compare=False, repr=False)
     """JSON Schema of `params`, if there is one: a condition can distinguish a typo from an absent value."""
+    subject: Subject | None = field(default=None, kw_only=True)
+    """Whom the agent acts for; None when it is not known."""
     forms: tuple[Action, ...] = field(init=False, default=(), compare=False, repr=False)
     """The same action in other words: under the tool's other name, or with the arguments as the tool's own
     validation reads them. Each is judged as well, and the strictest verdict counts."""
@@ -198,6 +241,8 @@ class Action:
             if not isinstance(self.params, (dict, Mapping)):  # an abstract class is slow to ask
                 raise TypeError(f"params of an Action must be a mapping, not `{type(self.params).__name__}`")
             object.__setattr__(self, "params", freeze(dict(self.params)))
+        if self.subject is not None and type(self.subject) is not Subject:
+            raise TypeError(f"subject of an Action must be a Subject, not `{type(self.subject).__name__}`")
         if self.schema is not None and not _lists(self.schema, self.params):
             object.__setattr__(self, "is_plain", False)
 
@@ -208,6 +253,13 @@ class Action:
         if self.forms or self.doubt:
             object.__setattr__(self, "is_plain", False)
         return self
+
+    def for_subject(self, subject: Subject | None) -> Action:
+        """Return a copy of the action, in all its forms, that is done for `subject`."""
+        other = copy.copy(self)
+        object.__setattr__(other, "subject", subject)
+        object.__setattr__(other, "forms", tuple([each.for_subject(subject) for each in self.forms]))
+        return other
 
     def leave_unvalidated(self) -> Action:
         """Mark that the tool's own validation was left out, and return the action."""

@@ -44,7 +44,7 @@ __all__ = [
 ]
 __unittest = True  # unittest leaves the frames of this module out of a failure
 
-Subject: TypeAlias = "PolicyDecision | GovernedRun"
+Checked: TypeAlias = "PolicyDecision | GovernedRun"
 PolicySource = Policy | dict[str, Any] | str | os.PathLike[str]
 
 
@@ -150,7 +150,7 @@ def governed(
         raise AssertionError(f"no answer was left for {', '.join(unanswered)}: give more `answers`")
 
 
-def assert_allowed(subject: Subject, tool: str | None = None, *, rule: str | None = None) -> None:
+def assert_allowed(subject: Checked, tool: str | None = None, *, rule: str | None = None) -> None:
     """Fail unless the action runs and nobody is asked.
 
     Args:
@@ -161,13 +161,13 @@ def assert_allowed(subject: Subject, tool: str | None = None, *, rule: str | Non
     _check(subject, tool, "allowed", rule)
 
 
-def assert_blocked(subject: Subject, tool: str | None = None, *, rule: str | None = None) -> None:
+def assert_blocked(subject: Checked, tool: str | None = None, *, rule: str | None = None) -> None:
     """Fail unless the policy blocks the action; arguments as for `assert_allowed`."""
     _check(subject, tool, "blocked", rule)
 
 
 def assert_asked(
-    subject: Subject, tool: str | None = None, *, rule: str | None = None, answer: str | None = None
+    subject: Checked, tool: str | None = None, *, rule: str | None = None, answer: str | None = None
 ) -> None:
     """Fail unless a human is asked; in a run the `answer` may be given: `approved`, `denied` or `expired`."""
     _check(subject, tool, "asked about", rule)
@@ -187,7 +187,7 @@ _Call = tuple[set[str | None], set[str], str]
 _WORDS = {Approval.AUTO: "allowed", Approval.APPROVE: "asked about", Approval.BLOCK: "blocked"}
 
 
-def _calls(subject: Subject) -> list[_Call]:
+def _calls(subject: Checked) -> list[_Call]:
     if isinstance(subject, PolicyDecision):
         name, words = subject.action.type, (_WORDS[subject.approval],)
         return [_call((name,), words, subject.matched_rule, subject.reason)]
@@ -207,7 +207,7 @@ def _call(names: tuple[str | None, ...], words: tuple[str, ...], rule: str, reas
     return {*names}, {*words, rule}, line
 
 
-def _check(subject: Subject, tool: str | None, word: str, rule: str | None) -> None:
+def _check(subject: Checked, tool: str | None, word: str, rule: str | None) -> None:
     __tracebackhide__ = True  # pytest leaves this frame out of a failure
     calls = _calls(subject)
     wanted = {word} if rule is None else {word, rule}

@@ -38,6 +38,7 @@ from aegis_otel.governance.recording import (
     utc,
 )
 from aegis_otel.governance.refusal import Refusal
+from aegis_otel.governance.subject import SubjectSource
 from aegis_otel.model import (
     ERROR_RULE,
     Action,
@@ -78,6 +79,7 @@ class Governor:
         session_id: str,
         mode: Mode = Mode.ENFORCE,
         block_on_audit_failure: bool = True,
+        subjects: SubjectSource | None = None,
     ) -> None:
         self.policy = policy
         """In force for every call that is not decided yet, or waits for a human. Replaced as a whole."""
@@ -90,6 +92,8 @@ class Governor:
         self._session_id = session_id
         self.mode = mode
         """Whether a refusal stops the body, or is only recorded."""
+        self.subjects = subjects or SubjectSource()
+        """Finds whom a call is made for; each adapter puts it on its actions."""
         self.run = Bodies(self).run
         self.paused_calls = PausedCalls(self)
         """The calls that the SDK pauses."""

@@ -20,6 +20,7 @@ from aegis_otel.governance.hooks import RuntimeHooks
 from aegis_otel.governance.isolation import IsolatedSignals
 from aegis_otel.governance.plan import BaseExecutor, ExecutionPlan
 from aegis_otel.governance.recording import rough_size
+from aegis_otel.governance.subject import ReadSubject, SubjectSource
 from aegis_otel.model import Action, Approval, Mode, Result, ResultStatus
 from aegis_otel.policy import Policy
 from aegis_otel.runtime.approval import ApprovalHandler, default_handler
@@ -57,6 +58,8 @@ class Runtime:
         recorder: Telemetry through providers of your own; default: OpenTelemetry's global ones.
         redaction: What is hidden beyond the rules, or shown in spite of them, in the whole process; a mapping
             or a YAML file (docs/redaction.md). Default: what is in force, at first `AEGIS_REDACTION`.
+        subject: Reads whom a call is made for from the SDK's context of its run: a function that returns a
+            Subject, a mapping of its fields, or None (docs/subjects.md). Asked on every call of a tool.
 
     Raises:
         ConfigError: a setting or an argument is unusable; the message says which.
@@ -76,6 +79,7 @@ class Runtime:
         on_audit_failure: str | None = None,
         recorder: Recorder | None = None,
         redaction: RedactionSource | None = None,
+        subject: ReadSubject | None = None,
     ) -> None:
         use_redaction(redaction)
         _check_policy(policy)
@@ -102,6 +106,7 @@ class Runtime:
             session_id=self.session_id,
             mode=self.mode,
             block_on_audit_failure=ON_AUDIT_FAILURE.value(on_audit_failure) == "block",
+            subjects=SubjectSource(subject),
         )
         self.audit.on_seal(self.recorder.audit_sealed, self.recorder.sealing_failed)
         self.recorder.policy_loaded(policy, self.mode.value)
@@ -145,7 +150,8 @@ class Runtime:
         for action in actions:
             if not isinstance(action, Action):
                 raise ConfigError(f"a plan is made of Actions, not of `{type(action).__name__}`")
-        return ExecutionPlan(tuple(self.policy.evaluate(action) for action in actions))
+        stamp = self.governor.subjects.stamp
+        return ExecutionPlan(tuple(self.policy.evaluate(stamp(action)) for action in actions))
 
     async def execute(
         self, plan: ExecutionPlan, *, dry_run: bool = False, parallel: bool = False
@@ -166,7 +172,8 @@ class Runtime:
             ConfigError: the Runtime has no executor.
         """
         if dry_run:
-            verdicts = [self.policy.evaluate(decision.action) for decision in plan]
+            stamp = self.governor.subjects.stamp
+            verdicts = [self.policy.evaluate(stamp(decision.action)) for decision in plan]
             return [Result(each.action, _DRY[each.approval]) for each in verdicts]
         executor = self.executor
         if executor is None:
@@ -179,7 +186,7 @@ class Runtime:
         failed = False
         for decision in plan:
             if failed:
-                self.governor.skip(decision.action, refusal.SKIPPED)
+                self.governor.skip(self.governor.subjects.stamp(decision.action), refusal.SKIPPED)
                 results.append(Result(decision.action, ResultStatus.SKIPPED, error=refusal.SKIPPED))
                 continue
             result = await self._execute(decision.action, executor)
@@ -210,6 +217,7 @@ class Runtime:
             self.audit.close()
 
     async def _execute(self, action: Action, executor: BaseExecutor) -> Result:
+        action = self.governor.subjects.stamp(action)
         call = await self.governor.authorize(action, Origin(size=rough_size(action.params)))
         if call.refusal is not None:
             return self.governor.result(call)

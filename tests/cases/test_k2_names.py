@@ -169,7 +169,7 @@ def test_k2_a_name_that_only_looks_otherwise_passes_no_block(name: str) -> None:
         return "ran"
 
     tool = FunctionTool(name, "", {"type": "object", "properties": {}}, body)
-    action = actions.factory_of(tool, {}).make("{}", None)
+    action = actions.factory_of(tool, {}).make("{}", actions.Caller(None))
     policy = Policy.from_dict(
         {
             "version": "1",
@@ -205,7 +205,7 @@ def test_k2_a_name_of_another_type_of_text_is_a_name() -> None:
         return "ran"
 
     tool = FunctionTool(Name("pay"), "", {}, body, strict_json_schema=False)
-    assert type(actions.factory_of(tool, {}).make("{}", None).type) is str
+    assert type(actions.factory_of(tool, {}).make("{}", actions.Caller(None)).type) is str
 
 
 RENAMED: dict[str, Any] = {

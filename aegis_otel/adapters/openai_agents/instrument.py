@@ -20,6 +20,7 @@ from aegis_otel.adapters.openai_agents.tracing.other_instrumentors import regist
 from aegis_otel.adapters.openai_agents.tracing.span_bridge import SpanBridge
 from aegis_otel.errors import ConfigError
 from aegis_otel.governance.hooks import RuntimeHooks
+from aegis_otel.governance.subject import ReadSubject
 from aegis_otel.model import Mode
 from aegis_otel.policy import Policy
 from aegis_otel.runtime.approval import ApprovalHandler
@@ -80,6 +81,8 @@ class Settings(TypedDict, total=False):
     """Where events go; likewise."""
     redaction: RedactionSource | None
     """Names and patterns to hide or to show: a mapping or a YAML file (docs/redaction.md)."""
+    subject: ReadSubject | None
+    """Reads whom a call is made for from the SDK's context of its run (docs/subjects.md)."""
 
 
 _POINT_SETTINGS: dict[str, config.Setting[Any]] = {
@@ -152,6 +155,7 @@ def govern(
                 hooks=settings.get("hooks"),
                 recorder=Recorder(**{name: settings.get(name) for name in PROVIDERS}),  # type: ignore[arg-type]
                 redaction=settings.get("redaction"),
+                subject=settings.get("subject"),
             )
         point = CapturePoint(
             runtime.governor,

@@ -96,7 +96,10 @@ def _note_call(execute: Execute) -> Execute:
     async def noted(cls: type, **given: Any) -> Any:
         tool_call = getattr(given.get("call") or given.get("action"), "tool_call", None)
         call = local_tool_kinds.LocalCall(
-            getattr(given.get("agent"), "name", None), member(tool_call, "call_id"), given.get("config")
+            getattr(given.get("agent"), "name", None),
+            member(tool_call, "call_id"),
+            given.get("config"),
+            given.get("context_wrapper"),
         )
         token = local_tool_kinds.local_call.set(call)
         try:

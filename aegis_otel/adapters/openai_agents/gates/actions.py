@@ -21,7 +21,7 @@ from aegis_otel.adapters.openai_agents.gates.argument_validation import (
 from aegis_otel.adapters.openai_agents.gates.runs import run_id_of
 from aegis_otel.governance.call import Origin
 from aegis_otel.governance.refusal import Refusal
-from aegis_otel.model import Action, Approval, FrozenDict, freeze
+from aegis_otel.model import Action, Approval, FrozenDict, Subject, freeze
 from aegis_otel.policy import Policy
 from aegis_otel.policy.evaluation.look_alikes import folded
 from aegis_otel.policy.evaluation.schema_defaults import fill_defaults, flat_defaults, has_defaults
@@ -34,6 +34,15 @@ DEFAULT_TARGET = "default"
 _PLAIN = re.compile(r"[!-~]*")
 _NO_OBJECT = "the arguments are not a JSON object"
 _UNREAD = "what the tool makes of its arguments cannot be read"
+
+
+class Caller(NamedTuple):
+    """Who makes a call, and for whom."""
+
+    agent: str | None
+    """The name of the agent; None where it is not known."""
+    subject: Subject | None = None
+    """Whom the agent acts for; None where it is not known."""
 
 
 class ToolRequest(NamedTuple):
@@ -92,7 +101,7 @@ class ActionFactory:
         self.runs_user_code = self._validation is not None and self._validation.runs_user_code
         """Whether `validated` may run validators of the user's."""
 
-    def make(self, arguments: str, agent: str | None, called: Sequence[str] = ()) -> Action:
+    def make(self, arguments: str, caller: Caller, called: Sequence[str] = ()) -> Action:
         """Return the action as the model words it.
 
         Arguments that are not a JSON object stand under an empty name, as a text, and no condition on their
@@ -101,7 +110,7 @@ class ActionFactory:
 
         Args:
             arguments: As the model sent them.
-            agent: Whose call it is.
+            caller: Whose call it is.
             called: What the model calls the tool: a governed one may have another name since, or a namespace.
         """
         names = self._names_with(called)
@@ -111,15 +120,15 @@ class ActionFactory:
             if not isinstance(params, dict):
                 raise TypeError
         except Ambiguous as error:
-            return self._action({"": arguments}, agent, names, doubt=str(error))
+            return self._action({"": arguments}, caller, names, doubt=str(error))
         except (ValueError, TypeError, RecursionError):
-            return self._action({"": arguments}, agent, names, doubt=_NO_OBJECT)
+            return self._action({"": arguments}, caller, names, doubt=_NO_OBJECT)
         if self._flat_defaults is None:
             fill_defaults(params, self._shown)
         else:
             for name, default in self._flat_defaults.items():
                 params.setdefault(name, default)
-        return self._action(params, agent, names)
+        return self._action(params, caller, names)
 
     def validated(self, action: Action, arguments: str, policy: Policy, called: Sequence[str]) -> ToolRequest:
         """Return the action, with what the tool's validation makes of its arguments where a rule reads them.
@@ -146,7 +155,8 @@ class ActionFactory:
         handed = prepared if self._is_sdks else None
         if prepared.error is not None or (prepared.plain and same(prepared.plain, action.params)):
             return ToolRequest(action, handed, self.original_name)
-        forms = self._forms(prepared.plain or FrozenDict(), action.agent, names)
+        caller = Caller(action.agent, action.subject)
+        forms = self._forms(prepared.plain or FrozenDict(), caller, names)
         if prepared.plain is None:
             forms = [each.qualify(doubt=_UNREAD) for each in forms]
         return ToolRequest(action.qualify(forms), handed, self.original_name)
@@ -162,28 +172,34 @@ class ActionFactory:
     def _action(
         self,
         params: dict[str, Any],
-        agent: str | None,
+        caller: Caller,
         names: Sequence[tuple[str, str]],
         *,
         doubt: str | None = None,
     ) -> Action:
         if len(names) == 1:
             ((type_, target),) = names
-            action = Action(type_, target, params, self._description, agent=agent, schema=self._schema)
+            action = Action(
+                *(type_, target, params, self._description),
+                agent=caller.agent,
+                subject=caller.subject,
+                schema=self._schema,
+            )
             return action if doubt is None else action.qualify(doubt=doubt)
-        first, *others = self._forms(freeze(params), agent, names, self._schema)
+        first, *others = self._forms(freeze(params), caller, names, self._schema)
         return first.qualify([each.qualify(doubt=doubt) for each in others], doubt)
 
     def _forms(
         self,
         params: Mapping[str, Any],
-        agent: str | None,
+        caller: Caller,
         names: Sequence[tuple[str, str]],
         schema: Mapping[str, Any] | None = None,
     ) -> list[Action]:
         """Return one action for each name."""
+        agent, subject, what = caller.agent, caller.subject, self._description
         return [
-            Action(type_, target, params, self._description, agent=agent, schema=schema)
+            Action(type_, target, params, what, agent=agent, subject=subject, schema=schema)
             for type_, target in names
         ]
 

@@ -20,6 +20,7 @@ from agents.tool_context import ToolContext
 
 from aegis_otel.adapters.openai_agents.gates.actions import (
     ActionFactory,
+    Caller,
     ToolRequest,
     called_by,
     names_of,
@@ -108,13 +109,13 @@ class Gate:
         """Decide on a call as an input guardrail: a refusal is the tool's output, and the run goes on."""
         context = data.context
         arguments = context.tool_arguments
-        agent = getattr(data.agent, "name", None)
+        caller = self._caller(getattr(data.agent, "name", None), context)
         check = last_check(context.tool_call_id, arguments)
         judged = check is not None and check.next_step is not None
         preview = check.pauses if check is not None and judged else self._is_preview(context)
-        if preview and not await self._blocks(context, agent):
+        if preview and not await self._blocks(context, caller):
             return ToolGuardrailFunctionOutput.allow()
-        request = await self._request(context, arguments, agent)
+        request = await self._request(context, arguments, caller)
         call = await self._authorize(context, arguments, request, check)
         info = {"decision_id": call.record.decision_id}
         if call.refusal is not None:
@@ -140,10 +141,12 @@ class Gate:
             outer = _running.get()  # of a wrapper around another gate, the same call
             if outer and not (self.guards_same_tool(outer.gate) and outer.is_call_of(context, arguments)):
                 outer = None
-            agent = getattr(getattr(context, "agent", None), "name", None)
             if outer is not None:
-                agent = outer.call.decision.action.agent
-            request = await self._request(context, arguments, agent)
+                action = outer.call.decision.action
+                caller = Caller(action.agent, action.subject)
+            else:
+                caller = self._caller(getattr(getattr(context, "agent", None), "name", None), context)
+            request = await self._request(context, arguments, caller)
             prepared = request.prepared
             if outer is not None and not await self._is_stricter(request, outer.call):
                 return await _start(body, context, arguments, prepared)
@@ -176,7 +179,8 @@ class Gate:
             trusted: Whether the tool's own question counts as answered where the audit has no answer.
         """
         call_id, _, agent, arguments = check.shown
-        request = await self._new_request(call_id, names_of(check.tool), arguments, agent)
+        caller = self._caller(agent, check.context)
+        request = await self._new_request(call_id, names_of(check.tool), arguments, caller)
         if self.governor.unavailable is not None or (request.fault is not None and self.may_stop()):
             return NextStep(Step.PROCEED)
         next_step = await self.governor.paused_calls.next_step(
@@ -196,7 +200,7 @@ class Gate:
     def record_rejection(self, check: ApprovalCheck) -> None:
         """Record a call that the SDK rejects by itself."""
         _, _, agent, arguments = check.shown
-        request = self._unvalidated(names_of(check.tool), arguments, agent)
+        request = self._unvalidated(names_of(check.tool), arguments, self._caller(agent, check.context))
         question = None if check.next_step is None else check.next_step.question
         self.governor.paused_calls.record_rejection(
             request.action, check.origin(request.original_name), arguments, question
@@ -242,12 +246,15 @@ class Gate:
             return True
         return bool(getattr(config.tool_execution, "pre_approval_tool_input_guardrails", False))
 
-    async def _blocks(self, context: ToolContext[Any], agent: str | None) -> bool:
+    def _caller(self, agent: str | None, context: object) -> Caller:
+        return Caller(agent, self.governor.subjects.find(context))
+
+    async def _blocks(self, context: ToolContext[Any], caller: Caller) -> bool:
         """Return whether a call is refused at once, and nobody is asked: it is blocked, or cannot be read."""
         arguments = context.tool_arguments
         # What is kept may be of another run, whose call had the same id and was rejected.
         self._ready.pop((context.tool_call_id, arguments), None)
-        request = await self._request(context, arguments, agent)
+        request = await self._request(context, arguments, caller)
         self._keep(context.tool_call_id, arguments, request)
         blocked = (await self._verdict(request.action, len(arguments))).approval is Approval.BLOCK
         return request.fault is not None or (blocked and self.governor.mode is Mode.ENFORCE)
@@ -265,11 +272,10 @@ class Gate:
         rules = policy.rules_asked(action)
         return (await off_loop_if_large(system, size, lambda: policy.evaluate(action), rules)).verdict
 
-    def _request(
-        self, context: ToolContext[Any], arguments: str, agent: str | None
-    ) -> Awaitable[ToolRequest]:
+    def _request(self, context: ToolContext[Any], arguments: str, caller: Caller) -> Awaitable[ToolRequest]:
         """Return the call as the policy is asked about it."""
-        return self._new_request(getattr(context, "tool_call_id", None), called_by(context), arguments, agent)
+        call_id = getattr(context, "tool_call_id", None)
+        return self._new_request(call_id, called_by(context), arguments, caller)
 
     def _authorize(
         self,
@@ -291,17 +297,18 @@ class Gate:
         )
 
     async def _new_request(
-        self, call_id: str | None, called: Sequence[str], arguments: str, agent: str | None
+        self, call_id: str | None, called: Sequence[str], arguments: str, caller: Caller
     ) -> ToolRequest:
         if self._ready:  # else the SDK has not asked about a call of this tool before
             ready = self._ready.pop((call_id, arguments), None)
-            if ready is not None and ready.action.agent == agent:  # ids of two runs may be the same
+            # The ids of two runs may be the same.
+            if ready is not None and (ready.action.agent, ready.action.subject) == caller:
                 return ready
         large, off_loop = is_large(len(arguments)), self.governor.system.off_loop
         request = (
-            await off_loop(lambda: self._unvalidated(called, arguments, agent))
+            await off_loop(lambda: self._unvalidated(called, arguments, caller))
             if large
-            else self._unvalidated(called, arguments, agent)
+            else self._unvalidated(called, arguments, caller)
         )
         if request.fault is not None:
             return request
@@ -311,14 +318,15 @@ class Gate:
         # Validators of the user's run where the SDK runs them.
         return factory.validated(request.action, arguments, policy, called)
 
-    def _unvalidated(self, called: Sequence[str], arguments: str, agent: str | None) -> ToolRequest:
+    def _unvalidated(self, called: Sequence[str], arguments: str, caller: Caller) -> ToolRequest:
         name = next(iter(called), None)
         try:
             factory = self._factory()
-            return ToolRequest(factory.make(arguments, agent, called), None, factory.original_name)
+            return ToolRequest(factory.make(arguments, caller, called), None, factory.original_name)
         except Exception as error:
             _log.error("the call of `%s` could not be understood: %s", name, traced(error))
-            action = Action(name or "unknown", params={"": arguments}, agent=agent)
+            agent, subject = caller
+            action = Action(name or "unknown", params={"": arguments}, agent=agent, subject=subject)
             return ToolRequest(action, fault=refusal.UNAVAILABLE)
 
     def _let_proceed(self, call: Call, context: ToolContext[Any], prepared: Prepared | None) -> None:  # noqa: ARG002

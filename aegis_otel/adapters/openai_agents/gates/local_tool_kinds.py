@@ -64,6 +64,8 @@ class LocalCall(NamedTuple):
     agent: str | None = None
     call_id: str | None = None
     run_config: Any = None
+    context: Any = None
+    """The context of the run."""
 
 
 local_call: ContextVar[LocalCall | None] = ContextVar("aegis_otel_local_call", default=None)
@@ -108,6 +110,7 @@ class ToolProxy(GateProxy):
         body: Callable[[], Any],
         refused: Callable[[str], Any] = str,
         call_id: str | None = None,
+        context: object = None,
     ) -> Any:
         """Decide on a call; return what `body` returns, or what `refused` makes of the refusal.
 
@@ -116,6 +119,7 @@ class ToolProxy(GateProxy):
             body: Runs the user's part; it may return an awaitable. Its exceptions pass through.
             refused: Called with the text for the model.
             call_id: The id of the model's call, where the user's part is given it.
+            context: The context of the run, where the user's part is given it.
         """
         if (output := self_test_output.get()) is not None:
             return output
@@ -129,11 +133,12 @@ class ToolProxy(GateProxy):
             return await run()
         current, fault = local_call.get() or LocalCall(gate.agent), None
         target = named_target(tool, gate.targets) or DEFAULT_TARGET
+        agent, subject = current.agent, gate.governor.subjects.find(current.context or context)
         try:
-            action = Action(tool, target, params(), agent=current.agent, schema=self._self_schema)
+            action = Action(tool, target, params(), agent=agent, subject=subject, schema=self._self_schema)
         except Exception as error:
             _log.error("the call of `%s` could not be understood: %s", tool, traced(error))
-            action, fault = Action(tool, target, agent=current.agent), refusal.UNAVAILABLE
+            action, fault = Action(tool, target, agent=agent, subject=subject), refusal.UNAVAILABLE
         origin = Origin(
             tool_name=tool,
             tool_call_id=call_id or current.call_id,
@@ -239,6 +244,7 @@ class CustomToolProxy(ToolProxy):
             lambda: {"input": text},
             lambda: self.__wrapped__(context, text),
             call_id=getattr(context, "tool_call_id", None),
+            context=context,
         )
 
 
