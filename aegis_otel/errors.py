@@ -4,6 +4,7 @@
     ├── PolicyError          a policy that cannot be loaded; carries every problem with its place
     │   ├── PolicyNotFound     its file does not exist
     │   └── PolicyNotMapping   it is not a mapping
+    ├── CasesError           cases for a policy that cannot be run; carries every problem with its place
     ├── ConfigError          a setting or a combination of parts that cannot work
     └── AuditError           the audit directory cannot be written or read
 
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One fault in a policy: where it is, what it is, and what was probably meant."""
+    """One fault in a policy, or in cases for one: where it is, what it is, and what was probably meant."""
 
     message: str
     source: str = "<policy>"
@@ -57,6 +58,18 @@ class PolicyNotFound(PolicyError, FileNotFoundError):
 
 class PolicyNotMapping(PolicyError, TypeError):
     """The policy is not a mapping: an empty file, a list, a single value."""
+
+
+class CasesError(AegisError, ValueError):
+    """Files with cases for `aegis policy test` that cannot be run.
+
+    Attributes:
+        problems: every fault found, in the order of the files and of their text.
+    """
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(str(problem) for problem in problems))
 
 
 class ConfigError(AegisError, ValueError):

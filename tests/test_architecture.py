@@ -42,6 +42,10 @@ LAYERS = {
     "config": Layer(("config",), ("names",)),
     "audit": Layer(("audit", "audit.*"), ("names", "types", "redaction", "config")),
     "report": Layer(("report", "report.*"), ("names", "types", "redaction", "config", "audit")),
+    "policy_tools": Layer(
+        ("policy_tools", "policy_tools.*"),
+        ("names", "types", "redaction", "policy", "config", "audit"),
+    ),
     "telemetry": Layer(("telemetry", "telemetry.*"), ("names", "types", "redaction", "governance", "config")),
     "runtime": Layer(
         ("runtime", "runtime.*"),
@@ -55,7 +59,7 @@ LAYERS = {
         ("__init__", "instrumentor", "testing", "cli", "cli.*", "__main__"),
         (
             *("names", "types", "redaction", "policy", "governance", "config"),
-            *("audit", "report", "telemetry", "runtime", "adapters"),
+            *("audit", "report", "policy_tools", "telemetry", "runtime", "adapters"),
         ),
     ),
 }

@@ -164,7 +164,7 @@ def test_k5_policy_tools_has_no_option_with_one_value() -> None:
     result = run("tools", "--help")
     assert result.exit_code == 0
     assert "--out" in result.output
-    assert "--format" not in result.output
+    assert "--format [text|json]" in result.output
 
 
 def doctor(policy: str, folder: Path) -> dict[str, dict[str, str]]:

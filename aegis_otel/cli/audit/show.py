@@ -16,6 +16,7 @@ from aegis_otel.audit.record import CUT
 from aegis_otel.cli import text_or_json_option
 from aegis_otel.cli.audit.options import path_option
 from aegis_otel.cli.audit.source import find_audit
+from aegis_otel.cli.explanation import explanation_report, print_rules
 from aegis_otel.cli.rendering import MONITOR, NOT_ENFORCED, action, is_monitored
 from aegis_otel.errors import PolicyError
 from aegis_otel.redaction.masks import MASK_BEGINNING
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import duckdb
 
     from aegis_otel.policy import Policy
-    from aegis_otel.policy.explain import Explanation, RuleTrace
+    from aegis_otel.policy.explain import Explanation
 
 _LONGEST = 20_000
 """Characters of one value that are printed; an older version may have written longer ones."""
@@ -167,8 +168,7 @@ def _print_why(row: Row, policy: Policy | None, explanation: Explanation | None)
     if policy is None or explanation is None:
         click.echo("  give the policy that decided with --policy FILE, to see it rule by rule")
         return
-    for trace in explanation.rules:
-        _print_rule(trace, decided=trace.rule == row["matched_rule"])
+    print_rules(explanation.rules, row["matched_rule"])
     if policy.digest != row["policy_digest"]:
         conclusion = f"this is not the policy that decided: it is {policy.digest}"
     elif _agrees(row, explanation):
@@ -181,15 +181,6 @@ def _print_why(row: Row, policy: Policy | None, explanation: Explanation | None)
     click.echo(f"  {escape(conclusion)}")
 
 
-def _print_rule(trace: RuleTrace, *, decided: bool) -> None:
-    mark = "=>" if decided else "  "
-    what = f"{trace.rule} ({trace.verdict.approval.value}) {trace.match.value}  [{trace.place}]"
-    click.echo(f"{mark} {escape(what)}")
-    for label, wanted, answer in trace.checks:
-        said = f"unknown: {answer}" if isinstance(answer, str) else "yes" if answer else "no"
-        click.echo(f"       {escape(f'{label} {wanted}: {said}')}")
-
-
 # --- for programs ---
 
 
@@ -198,25 +189,10 @@ def _report(row: Row, policy: Policy | None, explanation: Explanation | None) ->
     life = [each._asdict() | {"at": None if each.at is None else each.at.isoformat()} for each in entries]
     if policy is None or explanation is None:
         return {"row": row, "life": life, "explanation": None}
-    verdict = explanation.verdict
-    rules = [
-        {
-            "rule": trace.rule,
-            "place": str(trace.place),
-            "approval": trace.verdict.approval.value,
-            "match": trace.match.value,
-            "checks": [check._asdict() for check in trace.checks],
-        }
-        for trace in explanation.rules
-    ]
     why = {
         "policy_digest": policy.digest,
         "is_the_policy_that_decided": policy.digest == row["policy_digest"],
         "agrees_with_the_row": _agrees(row, explanation),
-        "matched_rule": verdict.matched_rule,
-        "approval": verdict.approval.value,
-        "risk_level": verdict.risk_level.name,
-        "reason": verdict.reason,
-        "rules": rules,
+        **explanation_report(explanation),
     }
     return {"row": row, "life": life, "explanation": why}

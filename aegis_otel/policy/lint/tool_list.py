@@ -5,6 +5,7 @@ The forms of such lists are our own file, MCP's `tools/list`, and OpenAI's lists
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -63,6 +64,14 @@ _DESCRIBING = frozenset(WORDS["schema keywords"].split())
 
 class NotTools(ValueError):
     """The data is not a list of tools; the message says why."""
+
+
+def parse_tools(content: bytes) -> Inventory:
+    """Return the inventory that a file has; errors as for `read_tools`, also where it is not JSON."""
+    try:
+        return read_tools(json.loads(content))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise NotTools(f"it is not JSON: {error}") from None
 
 
 def read_tools(data: object) -> Inventory:

@@ -64,8 +64,8 @@ def read_all(reads: Iterable[Callable[[], PolicyDocument]]) -> list[PolicyDocume
     return documents
 
 
-def read_content(path: str | Path, source: str) -> bytes:
-    """Read the policy file at `path`, up to the largest size of one; errors name it `source`.
+def read_content(path: str | Path, source: str, what: str = "policy file") -> bytes:
+    """Read the file at `path`, up to the largest size of a policy; errors call it `what` and name `source`.
 
     Raises:
         PolicyNotFound: there is no such file; also a FileNotFoundError.
@@ -74,16 +74,16 @@ def read_content(path: str | Path, source: str) -> bytes:
     try:
         mode = Path(path).stat().st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe would wait for its other end
-            raise PolicyError([Problem("policy file cannot be read: not a regular file", source)])
+            raise PolicyError([Problem(f"{what} cannot be read: not a regular file", source)])
         with open(path, "rb") as file:
             return file.read(4 * yaml_reader.MAX_CHARACTERS + 1)
     except PolicyError:
         raise
     except FileNotFoundError:
-        raise PolicyNotFound([Problem("policy file not found", source)]) from None
+        raise PolicyNotFound([Problem(f"{what} not found", source)]) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise PolicyError([Problem(f"policy file cannot be read: {reason.lower()}", source)]) from None
+        raise PolicyError([Problem(f"{what} cannot be read: {reason.lower()}", source)]) from None
 
 
 def read_text(text: str | bytes, source: str = NO_TEXT) -> PolicyDocument:
@@ -93,7 +93,7 @@ def read_text(text: str | bytes, source: str = NO_TEXT) -> PolicyDocument:
         PolicyNotMapping: the YAML is not a mapping; also a TypeError.
         PolicyError: it is not a valid policy.
     """
-    text = _decoded(text, source) if isinstance(text, bytes) else text
+    text = decode_text(text, source) if isinstance(text, bytes) else text
     document, problems = yaml_reader.read(text, source)
     if document is None:
         if not problems:
@@ -106,7 +106,8 @@ def read_text(text: str | bytes, source: str = NO_TEXT) -> PolicyDocument:
     return _document(document.value, source, locate, problems, has_text=True)
 
 
-def _decoded(content: bytes, source: str) -> str:
+def decode_text(content: bytes, source: str) -> str:
+    """Return the text in the bytes of a file. Raises PolicyError where it is not UTF-8."""
     encoding = json.detect_encoding(content[:4])
     if any(content[:4]) and not encoding.startswith("utf-8"):
         name = "UTF-32" if "32" in encoding else "UTF-16" + encoding[7:].upper()  # as iconv spells them

@@ -1,4 +1,4 @@
-"""`aegis policy`: check a policy before it is used, and print the JSON Schema of policies for editors."""
+"""`aegis policy check`: find errors and likely mistakes in a policy before it is used."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aegis_otel.cli import text_or_json_option
-from aegis_otel.cli.load_agent import load_agent
+from aegis_otel.cli.policy.inventory import inventory_of, read_inventory
 from aegis_otel.errors import PolicyError, Problem
 from aegis_otel.redaction.terminal import escape
 
 if TYPE_CHECKING:
     from aegis_otel.policy import Policy
-    from aegis_otel.policy.lint import Inventory
     from aegis_otel.policy.lint.finding import Finding
 
 
@@ -35,12 +34,7 @@ def _without_gc() -> Iterator[None]:
             gc.enable()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-def policy() -> None:
-    """Check policies before they are used."""
-
-
-@policy.command(short_help="Find errors and likely mistakes in a policy.")
+@click.command(short_help="Find errors and likely mistakes in a policy.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--tools",
@@ -76,7 +70,11 @@ def check(
 
     if tools is not None and agent is not None:
         raise click.UsageError("--tools and --agent exclude each other")
-    known = _read(tools.read()) if tools is not None else None if agent is None else _inventory(agent)
+    known = None
+    if tools is not None:
+        known = read_inventory(tools.read())
+    elif agent is not None:
+        known = inventory_of(agent)
     try:
         with _without_gc():
             loaded = Policy.from_yaml_files(*files)
@@ -94,58 +92,6 @@ def check(
         _print_lines(findings)
         _print_summary(loaded, errors)
     ctx.exit(1 if errors or (strict and findings) else 0)
-
-
-@policy.command()
-def schema() -> None:
-    """Print the JSON Schema of policy files."""
-    from aegis_otel.policy.loading.schema import json_schema
-
-    _print_json(json_schema())
-
-
-@policy.command(short_help="List an agent's tools, for `policy check --tools`.")
-@click.argument("target", metavar="MODULE:AGENT")
-@click.option(
-    "--out", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write to FILE instead."
-)
-@click.pass_context
-def tools(ctx: click.Context, target: str, out: Path | None) -> None:
-    """Print an agent's tools as JSON, for `aegis policy check --tools`.
-
-    These are all tools that the agent can reach: also by handoffs, through agents that are tools, and on
-    MCP servers, to which it connects. Importing MODULE runs its code. If a server's tools cannot be listed,
-    the exit code is 1.
-    """
-    known = _inventory(target)
-    listed = [tool._asdict() for tool in known.tools]
-    for tool in listed:
-        tool["parameters"] = tool.pop("schema")
-    document = {"version": "1", "agents": list(known.agents or ()), "tools": listed}
-    if out is None:
-        _print_json(document)
-    else:
-        out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    if not known.is_complete:
-        click.echo("warning: the tools of a server could not be listed", err=True)
-        ctx.exit(1)
-
-
-def _inventory(target: str) -> Inventory:
-    from aegis_otel.adapters.openai_agents.coverage.tool_inventory import inventory
-
-    return inventory(load_agent(target))
-
-
-def _read(content: bytes) -> Inventory:
-    from aegis_otel.policy.lint.tool_list import NotTools, read_tools
-
-    try:
-        return read_tools(json.loads(content))
-    except NotTools as error:
-        raise click.UsageError(f"--tools: {escape(str(error))}") from None
-    except (ValueError, RecursionError) as error:
-        raise click.UsageError(f"--tools is not JSON: {escape(str(error))}") from None
 
 
 def _print_lines(lines: Iterable[Problem | Finding]) -> None:

@@ -1,0 +1,51 @@
+"""Print why a policy decided so, rule by rule, for `aegis audit show` and `aegis policy`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aegis_otel.redaction.terminal import escape
+
+if TYPE_CHECKING:
+    from aegis_otel.policy.explain import Explanation, RuleTrace
+
+
+def rule_lines(rules: Iterable[RuleTrace], decided: str | None) -> Iterator[str]:
+    """Yield lines with each rule and its tests, not escaped yet; the rule that decided is marked."""
+    for trace in rules:
+        mark = "=>" if trace.rule == decided else "  "
+        yield f"{mark} {trace.rule} ({trace.verdict.approval.value}) {trace.match.value}  [{trace.place}]"
+        for label, wanted, answer in trace.checks:
+            said = f"unknown: {answer}" if isinstance(answer, str) else "yes" if answer else "no"
+            yield f"       {label} {wanted}: {said}"
+
+
+def print_rules(rules: Iterable[RuleTrace], decided: str | None, indent: str = "") -> None:
+    """Print the lines of `rule_lines`."""
+    for line in rule_lines(rules, decided):
+        click.echo(indent + escape(line))
+
+
+def explanation_report(explanation: Explanation) -> dict[str, Any]:
+    """Return the verdict and every rule, for programs."""
+    verdict = explanation.verdict
+    rules = [
+        {
+            "rule": trace.rule,
+            "place": str(trace.place),
+            "approval": trace.verdict.approval.value,
+            "match": trace.match.value,
+            "checks": [check._asdict() for check in trace.checks],
+        }
+        for trace in explanation.rules
+    ]
+    return {
+        "matched_rule": verdict.matched_rule,
+        "approval": verdict.approval.value,
+        "risk_level": verdict.risk_level.name,
+        "reason": verdict.reason,
+        "rules": rules,
+    }

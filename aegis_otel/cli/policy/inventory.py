@@ -1,0 +1,38 @@
+"""The tools that a command of `aegis policy` is given: from an agent, or from a file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from aegis_otel.cli.load_agent import load_agent
+from aegis_otel.redaction.terminal import escape
+
+if TYPE_CHECKING:
+    from aegis_otel.policy.lint import Inventory
+
+
+def inventory_of(target: str) -> Inventory:
+    """Return the tools that the agent at MODULE:AGENT can reach. Importing MODULE runs its code.
+
+    Raises:
+        click.UsageError: there is no such agent.
+    """
+    from aegis_otel.adapters.openai_agents.coverage.tool_inventory import inventory
+
+    return inventory(load_agent(target))
+
+
+def read_inventory(content: bytes) -> Inventory:
+    """Return the tools that a file for `--tools` lists.
+
+    Raises:
+        click.UsageError: it is not a list of tools.
+    """
+    from aegis_otel.policy.lint.tool_list import NotTools, parse_tools
+
+    try:
+        return parse_tools(content)
+    except NotTools as error:
+        raise click.UsageError(f"--tools: {escape(str(error))}") from None

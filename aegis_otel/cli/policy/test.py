@@ -1,0 +1,181 @@
+"""`aegis policy test`: hold a policy against cases, and say which rules no case reaches."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aegis_otel.cli import text_or_json_option
+from aegis_otel.cli.explanation import explanation_report, print_rules, rule_lines
+from aegis_otel.cli.rendering import plural
+from aegis_otel.errors import CasesError, PolicyError, Problem
+from aegis_otel.redaction.terminal import escape
+
+if TYPE_CHECKING:
+    from aegis_otel.policy_tools.case_runner import CaseResult, Report
+
+_INDENT = "      "
+
+
+@click.command(short_help="Test a policy with cases.")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--policy",
+    "policies",
+    metavar="FILE",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="The policy to test. Repeat it to merge several.  [default: what each FILE names as `policy`]",
+)
+@click.option(
+    "--junit",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write the results to FILE as JUnit XML.",
+)
+@click.option("--require-coverage", is_flag=True, help="Exit with 1 where no case reaches a rule.")
+@text_or_json_option
+@click.pass_context
+def test(
+    ctx: click.Context,
+    /,
+    *,
+    files: tuple[Path, ...],
+    policies: tuple[Path, ...],
+    junit: Path | None,
+    require_coverage: bool,
+    form: str,
+) -> None:
+    """Run the cases in FILE: calls, and what the policy must decide about each. No tool runs.
+
+    For each case that fails it prints what was expected, what the policy decided, and why, rule by rule.
+    Then it names the rules that decided no case. docs/policy-testing.md shows how to write cases.
+
+    \b
+    Exit codes:
+      0  every case passed
+      1  a case failed, or with --require-coverage no case reaches a rule
+      2  wrong usage, or a FILE that cannot be run
+      3  a policy is not valid
+    """
+    from aegis_otel.policy_tools.case_runner import run_cases
+    from aegis_otel.policy_tools.cases import read_case_files
+
+    try:
+        report = run_cases(read_case_files(files), policies)
+    except (CasesError, PolicyError) as error:
+        _print_problems(error.problems, form)
+        ctx.exit(3 if isinstance(error, PolicyError) else 2)
+    if junit is not None:
+        _write_junit(report, junit)
+    if form == "json":
+        click.echo(json.dumps(_document(report), indent=2))
+    else:
+        _print(report)
+    ctx.exit(1 if report.failed or (require_coverage and report.unreached) else 0)
+
+
+def _print_problems(problems: list[Problem], form: str) -> None:
+    if form == "json":
+        click.echo(json.dumps({"valid": False, "problems": [asdict(each) for each in problems]}, indent=2))
+    else:
+        for problem in problems:
+            click.echo(escape(str(problem)))
+
+
+def _print(report: Report) -> None:
+    for result in report.failed:
+        click.echo(f"FAIL  {escape(f'{result.case.name}  [{result.case.place}]')}")
+        for line in _summary(result):
+            click.echo(f"{_INDENT}{escape(line)}")
+        print_rules(result.explain().rules, result.verdict.matched_rule, indent=_INDENT)
+        click.echo("")
+    for rule in report.unreached:
+        click.echo(escape(f"{rule.place}: no case reaches rule `{rule.name}`"))
+    failed, reached = len(report.failed), len(report.rules) - len(report.unreached)
+    click.echo(
+        f"{plural(len(report.results), 'case')}: {len(report.results) - failed} passed, {failed} failed; "
+        f"{reached} of {plural(len(report.rules), 'rule')} reached"
+    )
+
+
+def _summary(result: CaseResult) -> list[str]:
+    """Return what was expected and what came, a line each."""
+    expected, verdict = result.case.expected, result.verdict
+    wanted = _words(
+        None if expected.approval is None else expected.approval.value,
+        expected.rule,
+        None if expected.risk_level is None else expected.risk_level.name,
+    )
+    shows_risk = "risk_level" in result.differences
+    came = _words(
+        verdict.approval.value, verdict.matched_rule, verdict.risk_level.name if shows_risk else None
+    )
+    return [f"expected {wanted}", f"decided {came}: {verdict.reason}"]
+
+
+def _words(approval: str | None, rule: str | None, risk_level: str | None) -> str:
+    parts = [
+        approval or "",
+        "" if rule is None else f"by `{rule}`",
+        "" if risk_level is None else f"at {risk_level.lower()} risk",
+    ]
+    return " ".join(part for part in parts if part)
+
+
+def _write_junit(report: Report, file: Path) -> None:
+    from aegis_otel.policy_tools.junit import JUnitCase, junit_xml
+
+    cases = [
+        JUnitCase(
+            result.case.place.source,
+            result.case.place.line,
+            result.case.name,
+            None if result.is_passed else "\n".join(_failure(result)),
+        )
+        for result in report.results
+    ]
+    file.write_bytes(junit_xml(cases))
+
+
+def _failure(result: CaseResult) -> list[str]:
+    """Return why a case failed: on the first line what was expected and what came."""
+    first = "; ".join(_summary(result))
+    return [first, *rule_lines(result.explain().rules, result.verdict.matched_rule)]
+
+
+def _document(report: Report) -> dict[str, Any]:
+    return {
+        "valid": True,
+        "passed": len(report.results) - len(report.failed),
+        "failed": len(report.failed),
+        "rules": len(report.rules),
+        "unreached": [{"rule": rule.name, **rule.place._asdict()} for rule in report.unreached],
+        "cases": [_case(result) for result in report.results],
+    }
+
+
+def _case(result: CaseResult) -> dict[str, Any]:
+    case, verdict = result.case, result.verdict
+    expected = case.expected
+    return {
+        "name": case.name,
+        **case.place._asdict(),
+        "passed": result.is_passed,
+        "expected": {
+            "approval": expected.approval and expected.approval.value,
+            "rule": expected.rule,
+            "risk_level": expected.risk_level and expected.risk_level.name.lower(),
+        },
+        "decided": {
+            "approval": verdict.approval.value,
+            "rule": verdict.matched_rule,
+            "risk_level": verdict.risk_level.name.lower(),
+            "reason": verdict.reason,
+        },
+        "explanation": None if result.is_passed else explanation_report(result.explain())["rules"],
+    }

@@ -1,0 +1,1 @@
+"""Tools for whoever writes policies: tests of a policy, comparisons of two, and first drafts."""

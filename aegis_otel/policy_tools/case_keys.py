@@ -1,0 +1,215 @@
+"""The keys of a file with cases: the one table behind both its reader and its published JSON Schema.
+
+It is read with the same YAML reader and the same checks as a policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from aegis_otel.policy.lint.tool_list import NotTools, read_tools
+from aegis_otel.policy.loading import validators
+from aegis_otel.policy.loading.schema import Fault, Key, Reader, Validation
+from aegis_otel.policy.loading.validators import by_synonym
+from aegis_otel.policy.loading.yaml_reader import Location
+from aegis_otel.policy.messages import Invalid, closest, quoted, shown
+
+_MAX_TEXT = 1000
+_READABLE = {"type": "string", "minLength": 1, "maxLength": _MAX_TEXT}
+
+
+def _mapping(value: Any) -> dict[Any, Any]:
+    if not isinstance(value, dict):
+        raise Invalid(f"must be a mapping, not {shown(value)}")
+    return value
+
+
+def _text(_: Validation, value: Any, at: Location) -> str:  # noqa: ARG001
+    if not isinstance(value, str):
+        raise Invalid(
+            f"must be text, not {shown(value)}", f'"{value}"' if type(value) in (int, bool) else None
+        )
+    if not 0 < len(value) <= _MAX_TEXT:
+        raise Invalid(f"must have 1 to {_MAX_TEXT} characters, not {len(value)}")
+    return value
+
+
+def _texts(validation: Validation, value: Any, at: Location) -> list[str]:
+    if isinstance(value, str):
+        return [_text(validation, value, at)]
+    return _list(_text, "text or a list of texts", validation, value, at)
+
+
+def _list(each: Reader, what: str, validation: Validation, value: Any, at: Location) -> list[Any]:
+    if not isinstance(value, list):
+        raise Invalid(f"must be {what}, not {shown(value)}")
+    if not value:
+        raise Invalid("must not be empty")
+    return [validation.read(each, item, (*at, number)) for number, item in enumerate(value)]
+
+
+def _section(name: str, validation: Validation, value: Any, at: Location) -> dict[str, Any]:
+    keys, found = SECTIONS[name], {}
+    for key, inner in _mapping(value).items():
+        if key in keys:
+            found[key] = validation.read(keys[key].read, inner, (*at, key))
+        else:
+            validation.faults.append(Fault((*at, key), inner, None, at_key=True))
+    missing = [f"`{key}`" for key in REQUIRED.get(name, ()) if key not in value]
+    if missing:
+        raise Invalid(f"needs {' and '.join(missing)}")
+    if name == "expect" and not value:
+        raise Invalid("must not be empty: state `approval`, `rule` or both")
+    return found
+
+
+def _time(_: Validation, value: Any, at: Location) -> datetime:  # noqa: ARG001
+    try:
+        moment = datetime.fromisoformat(value)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        message = f'must be an ISO 8601 time in quotes, such as "2026-03-04T12:00:00Z", not {shown(value)}'
+        raise Invalid(message) from None
+
+
+def _params(_: Validation, value: Any, at: Location) -> dict[Any, Any]:  # noqa: ARG001
+    return _mapping(value)
+
+
+def _schema(_: Validation, value: Any, at: Location) -> Mapping[str, Any] | None:  # noqa: ARG001
+    try:
+        (tool,) = read_tools({"tool": _mapping(value)}).tools
+        return tool.schema
+    except NotTools as error:
+        raise Invalid(f"is not the JSON Schema of a tool's parameters: {error}") from None
+
+
+def _checked(check: Callable[[object], Any]) -> Reader:
+    return lambda _validation, value, _at: check(value)
+
+
+_ONE_OR_MORE = {"anyOf": [_READABLE, {"type": "array", "items": _READABLE, "minItems": 1}]}
+SECTIONS: Mapping[str, Mapping[str, Key]] = {
+    "": {
+        "version": Key(_checked(validators.version), {"enum": ["1", 1]}, 'version of this format, "1"'),
+        "policy": Key(
+            *(_texts, _ONE_OR_MORE),
+            "the policy file, or several that are merged; relative to this file",
+        ),
+        "tools": Key(
+            *(_text, _READABLE),
+            "a list of the tools in JSON, as `aegis policy tools --out` writes it; relative to this file",
+        ),
+        "cases": Key(
+            partial(_list, partial(_section, "cases"), "a list of cases"),
+            {"type": "array", "items": {"$ref": "#/$defs/Case"}, "minItems": 1},
+        ),
+    },
+    "cases": {
+        "name": Key(_text, _READABLE, "what the case shows; unique"),
+        "action": Key(partial(_section, "action"), {"$ref": "#/$defs/Action"}),
+        "at": Key(
+            *(_time, {"type": "string"}),
+            "the time of the call in ISO 8601, UTC without an offset; needed where a rule looks at the time",
+        ),
+        "expect": Key(partial(_section, "expect"), {"$ref": "#/$defs/Expect"}),
+    },
+    "action": {
+        "type": Key(_text, _READABLE, "the action type; for a tool call, the tool's name"),
+        "target": Key(
+            _text, _READABLE, "what is acted on; without it that of the tool in `tools`, or `default`"
+        ),
+        "agent": Key(_text, _READABLE, "the name of the agent that asks; unknown without it"),
+        "params": Key(_params, {"type": "object"}, "the arguments; none without it"),
+        "schema": Key(
+            *(_schema, {"type": "object"}),
+            "JSON Schema of the arguments; without it that of the tool in `tools`",
+        ),
+    },
+    "expect": {
+        "approval": Key(
+            _checked(validators.choice("approval")),
+            {"enum": list(validators.APPROVALS)},
+            "what the policy must say",
+        ),
+        "rule": Key(_text, _READABLE, "the rule that must decide; `<default>` where none may match"),
+        "risk_level": Key(
+            _checked(validators.choice("risk_level")),
+            {"enum": list(validators.RISK_LEVELS)},
+            "the risk that the policy must state",
+        ),
+    },
+}
+"""The keys of each section, by the section's own key; the whole file is the section without one."""
+REQUIRED = {"": ("cases",), "cases": ("name", "action", "expect"), "action": ("type",)}
+_TITLES = {"": "a file with cases", "cases": "a case", "action": "`action`", "expect": "`expect`"}
+_SYNONYMS = by_synonym(
+    {
+        "type": "tool",
+        "params": "arguments args parameters",
+        "name": "about title test",
+        "expect": "expected then",
+        "approval": "verdict decision outcome",
+        "rule": "matched_rule",
+        "risk_level": "risk",
+        "at": "now time timestamp",
+        "cases": "tests",
+    }
+)
+_ABOUT = {
+    "": ("aegis-otel policy cases", "Cases for `aegis policy test`: calls, and what a policy must decide."),
+    "cases": ("Case", "One call, and what the policy must decide."),
+    "action": ("Action", "What an agent is about to do."),
+    "expect": ("Expect", "What must be decided; all that is stated."),
+}
+
+
+def read_file_section(data: Any, validation: Validation) -> Any:
+    """Return the checked `data` of a whole file; its faults are collected in `validation`."""
+    return validation.read(partial(_section, ""), data, ())
+
+
+def explain_fault(fault: Fault) -> tuple[str, str | None]:
+    """Return the sentence about `fault`, and what was probably meant."""
+    names = [step for step in fault.location if isinstance(step, str)]
+    if fault.error is None:
+        *above, key = names
+        section = above[-1] if above else ""
+        meant = closest(key, SECTIONS[section]) or _SYNONYMS.get(key.lower())
+        return f"unknown key {quoted(key)} in {_TITLES[section]}", meant
+    if not names:
+        subject = _TITLES[""]
+    elif names[-1] == "cases" and fault.location[-1] != "cases":
+        subject = _TITLES["cases"]
+    else:
+        inside = names[-2] if len(names) > 1 and names[-2] in ("action", "expect") else ""
+        subject = f"`{inside}.{names[-1]}`" if inside else f"`{names[-1]}`"
+    suggestion = fault.error.suggestion
+    return f"{subject} {fault.error}", suggestion() if callable(suggestion) else suggestion
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a file with cases, for editors.
+
+    It accepts what the reader accepts, save what JSON Schema cannot say: whether a file or a rule exists, a
+    name is used twice, or a time is one.
+    """
+    sections = {
+        title: {
+            "title": title,
+            "description": about,
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                key: {**it.schema, **({"description": it.about} if it.about else {})}
+                for key, it in SECTIONS[name].items()
+            },
+            **({"required": list(REQUIRED[name])} if name in REQUIRED else {"minProperties": 1}),
+        }
+        for name, (title, about) in _ABOUT.items()
+    }
+    whole = sections.pop(_ABOUT[""][0])
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole, "$defs": sections}

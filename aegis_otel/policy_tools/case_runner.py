@@ -1,0 +1,111 @@
+"""Run cases against the policies that they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from aegis_otel.errors import CasesError, Problem
+from aegis_otel.model import DEFAULT_RULE, Verdict
+from aegis_otel.policy.explain import Explanation, explain
+from aegis_otel.policy.messages import closest, quoted
+from aegis_otel.policy.policy import Policy, RuleSummary
+from aegis_otel.policy_tools.cases import Case, CaseFile
+
+_NO_TIME = datetime(2000, 1, 1, tzinfo=UTC)
+"""The time of cases for which no rule looks at the time."""
+
+
+class CaseResult(NamedTuple):
+    """What came of one case."""
+
+    case: Case
+    verdict: Verdict
+    policy: Policy
+
+    @property
+    def differences(self) -> list[str]:
+        """The keys of `expect` that the verdict does not meet."""
+        expected, verdict = self.case.expected, self.verdict
+        pairs = {
+            "approval": (expected.approval, verdict.approval),
+            "rule": (expected.rule, verdict.matched_rule),
+            "risk_level": (expected.risk_level, verdict.risk_level),
+        }
+        return [key for key, (wanted, came) in pairs.items() if wanted is not None and wanted != came]
+
+    @property
+    def is_passed(self) -> bool:
+        return not self.differences
+
+    def explain(self) -> Explanation:
+        """Return why the policy decided so, rule by rule."""
+        return explain(self.policy, self.case.action, self.case.at or _NO_TIME)
+
+
+class Report(NamedTuple):
+    """What came of all cases."""
+
+    results: tuple[CaseResult, ...]
+    rules: tuple[RuleSummary, ...]
+    """The rules of all policies."""
+    unreached: tuple[RuleSummary, ...]
+    """Those that decided no case."""
+
+    @property
+    def failed(self) -> list[CaseResult]:
+        return [result for result in self.results if not result.is_passed]
+
+
+def run_cases(files: Sequence[CaseFile], policies: Sequence[Path] = ()) -> Report:
+    """Run the cases of all files.
+
+    Args:
+        policies: The policy's files, instead of those that the files with cases name.
+
+    Raises:
+        PolicyError: a policy is not valid.
+        CasesError: a file names no policy, a case expects a rule that its policy does not have, or it has no
+            time where a rule looks at the time.
+    """
+    loaded: dict[tuple[Path, ...], Policy] = {}
+    pairs: list[tuple[Case, Policy]] = []
+    problems: list[Problem] = []
+    for file in files:
+        paths = tuple(policies) or file.policies
+        if not paths:
+            message = "no policy is named: write `policy: policy.yaml` into it, or give --policy"
+            problems.append(Problem(message, *file.place))
+            continue
+        key = tuple(path.resolve() for path in paths)
+        if key not in loaded:
+            loaded[key] = Policy.from_yaml_files(*paths)
+        pairs += ((case, loaded[key]) for case in file.cases)
+        problems += _problems(file.cases, loaded[key])
+    if problems:
+        raise CasesError(problems)
+    results = tuple(
+        CaseResult(case, policy.evaluate(case.action, now=case.at or _NO_TIME).verdict, policy)
+        for case, policy in pairs
+    )
+    reached = {(result.policy, result.verdict.matched_rule) for result in results}
+    rules = [(policy, rule) for policy in loaded.values() for rule in policy.rules]
+    unreached = tuple(rule for policy, rule in rules if (policy, rule.name) not in reached)
+    return Report(results, tuple(rule for _, rule in rules), unreached)
+
+
+def _problems(cases: Sequence[Case], policy: Policy) -> Iterator[Problem]:
+    """Yield what makes cases meaningless for the policy."""
+    names = [DEFAULT_RULE, *(rule.name for rule in policy.rules)]
+    known = frozenset(names)
+    for case in cases:
+        rule = case.expected.rule
+        if rule is not None and rule not in known:
+            message = f"the policy has no rule {quoted(rule)}"
+            yield Problem(message, *case.rule_place, closest(rule, names))
+        forms = (case.action, *case.action.forms)
+        if case.at is None and any(policy.compiled.plan(form.type)[1] for form in forms):
+            message = f"`at` is missing: a rule for {quoted(case.action.type)} looks at the time"
+            yield Problem(message, *case.place)

@@ -1,0 +1,169 @@
+"""Read files with cases: calls, and what a policy must decide about each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aegis_otel.errors import CasesError, PolicyError, Problem
+from aegis_otel.model import Action, Approval, RiskLevel
+from aegis_otel.policy.evaluation.schema_defaults import fill_defaults
+from aegis_otel.policy.lint.tool_list import Inventory, KnownTool, NotTools, parse_tools
+from aegis_otel.policy.loading import loader, yaml_reader
+from aegis_otel.policy.loading.schema import Validation
+from aegis_otel.policy.loading.yaml_reader import Document
+from aegis_otel.policy.messages import quoted
+from aegis_otel.policy.rules import Place
+from aegis_otel.policy_tools import case_keys
+from aegis_otel.policy_tools.case_keys import json_schema
+
+__all__ = ["Case", "CaseFile", "Expected", "json_schema", "read_case_files"]
+
+_MAX_PROBLEMS = 100
+_USUAL_TARGET = "default"
+
+
+class Expected(NamedTuple):
+    """What must be decided; None stands for what the case does not state."""
+
+    approval: Approval | None
+    rule: str | None
+    risk_level: RiskLevel | None
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One call, and what a policy must decide about it."""
+
+    name: str
+    place: Place
+    rule_place: Place
+    """The place of the expected rule; that of `expect` where it states none."""
+    action: Action
+    at: datetime | None
+    """The time of the call; None where the case does not state it."""
+    expected: Expected
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFile:
+    """One file with cases."""
+
+    source: str
+    """Its path, as it was given."""
+    policies: tuple[Path, ...]
+    """The policy's files; empty where the file names none."""
+    place: Place
+    """Where it names them; else its beginning."""
+    cases: tuple[Case, ...]
+
+
+def read_case_files(paths: Sequence[Path]) -> list[CaseFile]:
+    """Read files with cases, whose names must be unique in all of them.
+
+    Raises:
+        CasesError: one of them cannot be read or is not valid; it has the problems of all.
+    """
+    files: list[CaseFile] = []
+    problems: list[Problem] = []
+    for path in paths:
+        try:
+            files.append(_read_file(path))
+        except (CasesError, PolicyError) as error:
+            problems += error.problems
+    first: dict[str, Case] = {}
+    for case in (case for file in files for case in file.cases):
+        if first.setdefault(case.name, case) is not case:
+            message = f"duplicate name {quoted(case.name)}: it is already at {first[case.name].place}"
+            problems.append(Problem(message, *case.place))
+    if problems:
+        raise CasesError(problems)
+    return files
+
+
+def _read_file(path: Path) -> CaseFile:
+    source = str(path)
+    text = loader.decode_text(loader.read_content(path, source, "file with cases"), source)
+    document, problems = yaml_reader.read(text, source)
+    if document is None:
+        raise CasesError(problems or [Problem("the file is empty: write at least one case", source, 1, 1)])
+    validation = Validation()
+    valid = case_keys.read_file_section(document.value, validation)
+    for fault in validation.faults[:_MAX_PROBLEMS]:
+        message, suggestion = case_keys.explain_fault(fault)
+        place = document.find(fault.location, at_key=fault.at_key)
+        problems.append(Problem(message, source, *place, suggestion))
+    if problems:
+        raise CasesError(sorted(problems, key=lambda problem: (problem.line, problem.column)))
+    return _build(path, document, valid)
+
+
+def _build(path: Path, document: Document, valid: Any) -> CaseFile:
+    source = str(path)
+
+    def place(*location: str | int, at_key: bool = False) -> Place:
+        return Place(source, *document.find(location, at_key=at_key))
+
+    known = _read_tools(path, valid["tools"], place("tools")) if "tools" in valid else None
+    cases = []
+    for number, each in enumerate(valid["cases"]):
+        expect = each["expect"]
+        risk = expect.get("risk_level")
+        cases.append(
+            Case(
+                each["name"],
+                place("cases", number, "name"),
+                place("cases", number, "expect", "rule"),
+                _action(each["action"], known, place("cases", number, "action", "type")),
+                each.get("at"),
+                Expected(
+                    Approval(expect["approval"]) if "approval" in expect else None,
+                    expect.get("rule"),
+                    None if risk is None else RiskLevel[risk.upper()],
+                ),
+            )
+        )
+    policies = tuple(path.parent / each for each in valid.get("policy", ()))
+    return CaseFile(source, policies, place("policy"), tuple(cases))
+
+
+def _read_tools(path: Path, name: str, place: Place) -> Inventory:
+    source = str(path.parent / name)
+    try:
+        return parse_tools(loader.read_content(source, source, "list of tools"))
+    except NotTools as error:
+        raise CasesError([Problem(f"`tools`: {quoted(source)}: {error}", *place)]) from None
+    except PolicyError as error:
+        raise CasesError(
+            [Problem(f"`tools`: {error.problems[0].message}: {quoted(source)}", *place)]
+        ) from None
+
+
+def _action(given: Mapping[str, Any], known: Inventory | None, place: Place) -> Action:
+    """Return the action as a governed call of the tool would be judged: defaults filled in, by each name."""
+    agent = given.get("agent")
+    tool = _tool(given["type"], agent, known.tools if known else (), place)
+    schema = given.get("schema", tool and tool.schema)
+    target = given.get("target", (tool and tool.target) or _USUAL_TARGET)
+    params = dict(given.get("params", {}))
+    if schema is not None:
+        fill_defaults(params, schema)
+    names = dict.fromkeys((given["type"], *(tool.names if tool else ())))
+    first, *others = (Action(name, target, params, agent=agent, schema=schema) for name in names)
+    return first.qualify(others)
+
+
+def _tool(name: str, agent: str | None, tools: Iterable[KnownTool], place: Place) -> KnownTool | None:
+    """Return the tool of that name. Raises CasesError where several agents have different ones."""
+    found = {
+        (tool.target, repr(tool.schema)): tool
+        for tool in tools
+        if name in tool.names and (agent is None or tool.agent is None or tool.agent == agent)
+    }
+    if len(found) > 1:
+        message = f"several tools are called {quoted(name)}: say whose with `agent`"
+        raise CasesError([Problem(message, *place)])
+    return next(iter(found.values()), None)
