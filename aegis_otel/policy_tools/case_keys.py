@@ -43,10 +43,12 @@ def _texts(validation: Validation, value: Any, at: Location) -> list[str]:
     return _list(_text, "text or a list of texts", validation, value, at)
 
 
-def _list(each: Reader, what: str, validation: Validation, value: Any, at: Location) -> list[Any]:
+def _list(
+    each: Reader, what: str, validation: Validation, value: Any, at: Location, *, some: bool = True
+) -> list[Any]:
     if not isinstance(value, list):
         raise Invalid(f"must be {what}, not {shown(value)}")
-    if not value:
+    if some and not value:
         raise Invalid("must not be empty")
     return [validation.read(each, item, (*at, number)) for number, item in enumerate(value)]
 
@@ -111,6 +113,13 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
     "cases": {
         "name": Key(_text, _READABLE, "what the case shows; unique"),
         "action": Key(partial(_section, "action"), {"$ref": "#/$defs/Action"}),
+        "user": Key(_text, _READABLE, "the user that the agent acts for; not known without it"),
+        "tenant": Key(_text, _READABLE, "the tenant that the agent acts for; not known without it"),
+        "roles": Key(
+            partial(_list, _text, "a list of texts", some=False),
+            {"type": "array", "items": _READABLE},
+            "the user's roles, all of them; not known without it",
+        ),
         "at": Key(
             *(_time, {"type": "string"}),
             "the time of the call in ISO 8601, UTC without an offset; needed where a rule looks at the time",

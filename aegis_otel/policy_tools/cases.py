@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from aegis_otel.errors import CasesError, PolicyError, Problem
-from aegis_otel.model import Action, Approval, RiskLevel
-from aegis_otel.policy.evaluation.schema_defaults import fill_defaults
-from aegis_otel.policy.lint.tool_list import Inventory, KnownTool, NotTools, parse_tools
+from aegis_otel.model import Action, Approval, RiskLevel, Subject
+from aegis_otel.policy.lint.tool_list import Inventory, NotTools, parse_tools
 from aegis_otel.policy.loading import loader, yaml_reader
 from aegis_otel.policy.loading.schema import Validation
 from aegis_otel.policy.loading.yaml_reader import Document
-from aegis_otel.policy.messages import quoted
+from aegis_otel.policy.messages import Invalid, quoted
 from aegis_otel.policy.rules import Place
 from aegis_otel.policy_tools import case_keys
+from aegis_otel.policy_tools.calls import WrittenCall, action_of
 from aegis_otel.policy_tools.case_keys import json_schema
 
 __all__ = ["Case", "CaseFile", "Expected", "json_schema", "read_case_files"]
 
 _MAX_PROBLEMS = 100
-_USUAL_TARGET = "default"
 
 
 class Expected(NamedTuple):
@@ -111,13 +110,17 @@ def _build(path: Path, document: Document, valid: Any) -> CaseFile:
     cases = []
     for number, each in enumerate(valid["cases"]):
         expect = each["expect"]
+        try:
+            action = action_of(WrittenCall(**each["action"], subject=_subject(each)), known)
+        except Invalid as error:
+            raise CasesError([Problem(str(error), *place("cases", number, "action", "type"))]) from None
         risk = expect.get("risk_level")
         cases.append(
             Case(
                 each["name"],
                 place("cases", number, "name"),
                 place("cases", number, "expect", "rule"),
-                _action(each["action"], known, place("cases", number, "action", "type")),
+                action,
                 each.get("at"),
                 Expected(
                     Approval(expect["approval"]) if "approval" in expect else None,
@@ -130,6 +133,12 @@ def _build(path: Path, document: Document, valid: Any) -> CaseFile:
     return CaseFile(source, policies, place("policy"), tuple(cases))
 
 
+def _subject(case: Mapping[str, Any]) -> Subject | None:
+    """Return for whom the agent acts; None where the case says nothing about it."""
+    given = {key: case[key] for key in ("user", "tenant", "roles") if key in case}
+    return Subject(**given) if given else None
+
+
 def _read_tools(path: Path, name: str, place: Place) -> Inventory:
     source = str(path.parent / name)
     try:
@@ -140,30 +149,3 @@ def _read_tools(path: Path, name: str, place: Place) -> Inventory:
         raise CasesError(
             [Problem(f"`tools`: {error.problems[0].message}: {quoted(source)}", *place)]
         ) from None
-
-
-def _action(given: Mapping[str, Any], known: Inventory | None, place: Place) -> Action:
-    """Return the action as a governed call of the tool would be judged: defaults filled in, by each name."""
-    agent = given.get("agent")
-    tool = _tool(given["type"], agent, known.tools if known else (), place)
-    schema = given.get("schema", tool and tool.schema)
-    target = given.get("target", (tool and tool.target) or _USUAL_TARGET)
-    params = dict(given.get("params", {}))
-    if schema is not None:
-        fill_defaults(params, schema)
-    names = dict.fromkeys((given["type"], *(tool.names if tool else ())))
-    first, *others = (Action(name, target, params, agent=agent, schema=schema) for name in names)
-    return first.qualify(others)
-
-
-def _tool(name: str, agent: str | None, tools: Iterable[KnownTool], place: Place) -> KnownTool | None:
-    """Return the tool of that name. Raises CasesError where several agents have different ones."""
-    found = {
-        (tool.target, repr(tool.schema)): tool
-        for tool in tools
-        if name in tool.names and (agent is None or tool.agent is None or tool.agent == agent)
-    }
-    if len(found) > 1:
-        message = f"several tools are called {quoted(name)}: say whose with `agent`"
-        raise CasesError([Problem(message, *place)])
-    return next(iter(found.values()), None)

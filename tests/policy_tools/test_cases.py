@@ -12,6 +12,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from aegis_otel.errors import CasesError
+from aegis_otel.model import Subject
 from aegis_otel.policy_tools.cases import Case, json_schema, read_case_files
 
 WHOLE = """
@@ -191,7 +192,7 @@ def test_a_tool_that_two_agents_have_differently_needs_the_agent() -> None:
     tools = [{"name": "pay", "target": target, "agent": target} for target in ("bank", "shop")]
     Path("tools.json").write_text(json.dumps(tools))
     text = "tools: tools.json\ncases: [{ name: a, action: { type: pay%s }, expect: { rule: r } }]\n"
-    assert refused(text % "") == ["cases.yaml:2:36: several tools are called `pay`: say whose with `agent`"]
+    assert refused(text % "") == ["cases.yaml:2:36: several tools are called `pay`: say whose by the agent"]
     (case,) = read(text % ", agent: shop")
     assert case.action.target == "shop"
 
@@ -219,3 +220,17 @@ def test_the_published_schema_takes_what_the_reader_takes() -> None:
 def test_the_published_schema_refuses_what_the_reader_refuses(change: dict[str, Any]) -> None:
     assert list(SCHEMA.iter_errors({**VALID, **change}))
     assert refused(json.dumps({**VALID, **change}))
+
+
+def test_a_case_says_for_whom_the_agent_acts() -> None:
+    """No roles are known, and roles of which there are none, are two things."""
+    first, second, third = read(
+        "cases:\n"
+        "  - { name: a, action: { type: x }, user: alice, tenant: acme, roles: [b, a],"
+        " expect: { rule: r } }\n"
+        "  - { name: b, action: { type: x }, roles: [], expect: { rule: r } }\n"
+        "  - { name: c, action: { type: x }, expect: { rule: r } }\n"
+    )
+    assert first.action.subject == Subject("alice", "acme", ("a", "b"))
+    assert second.action.subject == Subject(None, None, ())
+    assert third.action.subject is None
