@@ -13,7 +13,15 @@ from typing import Any, NamedTuple
 from aegis_otel.model import Action, Verdict
 from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.evaluation.conditions import Condition
-from aegis_otel.policy.evaluation.evaluator import advised, decide, strictest, strictness, tests, unknowns
+from aegis_otel.policy.evaluation.evaluator import (
+    advised,
+    decide,
+    matched_values,
+    strictest,
+    strictness,
+    tests,
+    unknowns,
+)
 from aegis_otel.policy.evaluation.parameter_paths import find
 from aegis_otel.policy.evaluation.schema_paths import SchemaReader
 from aegis_otel.policy.messages import listed, shown
@@ -121,7 +129,7 @@ def _wanted(test: Condition | tuple[Glob, ...]) -> str:
 def _tested_values(label: str, test: Condition | tuple[Glob, ...], action: Action) -> Iterator[object]:
     """Yield the values that the answer of a test depends on."""
     if not isinstance(test, Condition):
-        yield getattr(action, label.strip("`").removeprefix("match."))
+        yield from matched_values(label.strip("`").removeprefix("match."), action) or ()
     elif isinstance(test.spec, ParamTest):
         yield find(action.params, test.spec)
         value: Any = action.params

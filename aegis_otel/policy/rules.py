@@ -38,6 +38,29 @@ class Pattern:
 Patterns = tuple[Pattern, ...]
 
 
+class SubjectMatch(NamedTuple):
+    """`user`, `tenant` and `role` of a rule's `match`; empty where the rule does not ask for it.
+
+    `*` matches only who is known, unlike in the rest of `match`, where it is the same as nothing.
+    """
+
+    user: Patterns = ()
+    tenant: Patterns = ()
+    role: Patterns = ()
+    """One of the subject's roles matches one of these."""
+
+    @property
+    def content(self) -> dict[str, list[str]]:
+        """What can change a decision."""
+        return {
+            name: [each.text for each in patterns] for name, patterns in self._asdict().items() if patterns
+        }
+
+
+ANYBODY = SubjectMatch()
+"""What a rule matches that asks for no subject."""
+
+
 @dataclass(frozen=True, slots=True)
 class TimeWindow:
     """`time_after`, `time_before`, `weekdays` and `timezone` of a rule, which are one condition."""
@@ -126,6 +149,7 @@ class Rule:
     risk_level: RiskLevel
     approval: Approval
     place: Place
+    subject: SubjectMatch = ANYBODY
 
     @property
     def content(self) -> list[Any]:
@@ -136,6 +160,7 @@ class Rule:
             *([pattern.text for pattern in patterns] for patterns in (self.types, self.targets, self.agents)),
             self.window and self.window.content,
             sorted(test.content for test in self.tests),
+            *([self.subject.content] if self.subject.content else ()),
         ]
 
     @property
@@ -145,7 +170,8 @@ class Rule:
 
     @property
     def is_conditional(self) -> bool:
-        return self.window is not None or bool(self.tests)
+        """Whether it may not match a call, whatever the call's type, target and agent are."""
+        return self.window is not None or bool(self.tests) or self.subject != ANYBODY
 
     @property
     def tests_by_path(self) -> dict[str, list[ParamTest]]:

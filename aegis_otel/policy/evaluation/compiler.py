@@ -61,7 +61,9 @@ class CompiledRule:
     targets: tuple[Glob, ...]
     agents: tuple[Glob, ...]
     texts: tuple[tuple[str, tuple[Glob, ...]], ...]
-    """The attributes of an action that the rule restricts, and their globs."""
+    """What of an action, and of its subject, the rule restricts, and the globs."""
+    subject: tuple[tuple[str, tuple[Glob, ...]], ...]
+    """The keys of `match` about the subject that the rule has, and their globs."""
     conditions: tuple[Condition, ...]
     names: frozenset[str]
     """The skeletons of the parameters at the top that it tests."""
@@ -182,6 +184,7 @@ def _compile(rule: Rule, name: str, digest: str) -> CompiledRule:
     # Everything is compiled now: no decision may wait for it, nor read a time zone from the disk.
     types, targets, agents = _globs(rule.types), _globs(rule.targets), _globs(rule.agents)
     texts = (("type", types), ("target", targets), ("agent", agents))
+    subject = tuple((name, _globs(each)) for name, each in rule.subject._asdict().items() if each)
     conditions = tuple(compile_conditions(rule))
     return CompiledRule(
         rule,
@@ -190,10 +193,14 @@ def _compile(rule: Rule, name: str, digest: str) -> CompiledRule:
         types,
         targets,
         agents,
-        tuple((name, globs) for name, globs in texts if not any(glob.matches_all for glob in globs)),
+        (
+            *((name, globs) for name, globs in texts if not any(glob.matches_all for glob in globs)),
+            *subject,
+        ),
+        subject,
         conditions,
         frozenset(skeleton(name) for test in rule.tests for name in (test.path, test.steps[0])),
-        compile_applies(targets, agents, conditions),
+        compile_applies(targets, agents, conditions, subject),
     )
 
 

@@ -26,6 +26,8 @@ from aegis_otel.policy.rules import ParamTest
 
 _STRICTNESS = {approval: rank for rank, approval in enumerate(Approval)}
 _NO_PLAN: Plan = ((), False, frozenset())
+_OF_THE_SUBJECT = {"user": "user", "tenant": "tenant", "role": "roles"}
+"""The keys of `match` that are compared with the action's subject, and the field of each."""
 _MOST_ADVICE = 3
 """Parameters that one answer to the model names."""
 
@@ -137,7 +139,7 @@ def tests(
 ) -> Iterator[tuple[str, Condition | tuple[Glob, ...], Answer]]:
     """Yield every test of `rule` in order: its name in messages, the test itself, its answer."""
     for name, globs in rule.texts:
-        yield f"`match.{name}`", globs, _text_answer(globs, getattr(action, name))
+        yield f"`match.{name}`", globs, _match_answer(globs, name, action)
     for condition in rule.conditions:
         try:
             answer = condition.test(action, now, schema)
@@ -155,6 +157,23 @@ def unknowns(tested: Iterable[tuple[str, object, Answer]]) -> list[str] | None:
         if answer is not True:
             unknown.append(f"{label} is unknown: {answer}")
     return unknown
+
+
+def matched_values(name: str, action: Action) -> tuple[object, ...] | None:
+    """Return the values of which `match.<name>` matches one; None where a subject's are not known."""
+    if name not in _OF_THE_SUBJECT:
+        return (getattr(action, name),)
+    value = None if action.subject is None else getattr(action.subject, _OF_THE_SUBJECT[name])
+    return value if value is None or type(value) is tuple else (value,)
+
+
+def _match_answer(globs: Sequence[Glob], name: str, action: Action) -> Answer:
+    values = matched_values(name, action)
+    if values is None:
+        return f"the {name} that the agent acts for is not known"
+    if len(values) == 1:
+        return _text_answer(globs, values[0])
+    return any(_text_answer(globs, each) is True for each in values)
 
 
 def _text_answer(globs: Sequence[Glob], value: object) -> Answer:

@@ -9,7 +9,7 @@ below and numbered constants: no text of a policy is ever part of it. docs/desig
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NoReturn
@@ -29,8 +29,8 @@ class NotPlain(Exception):
 
 
 _BARE = {
-    Shape.PREFIX: "startswith(action.{name}, {literal})",
-    Shape.SUFFIX: "endswith(action.{name}, {literal})",
+    Shape.PREFIX: "startswith({value}, {literal})",
+    Shape.SUFFIX: "endswith({value}, {literal})",
 }
 """The tests of one glob by the methods of `str`, which raise where the text is none."""
 _SHAPES = {
@@ -39,7 +39,8 @@ _SHAPES = {
     Shape.SUFFIX: "{text}.endswith({literal})",
     Shape.INFIX: "{literal} in {text}",
 }
-_TEXT = "({test} if type({name} := action.{name}) is str else doubt())"
+_TEXT = "({test} if type({name} := {value}) is str else doubt())"
+_ROLE = "has_role(action.subject.roles, {globs})"
 _NUMBER = (
     "(v {order} {expected} if type(v := params[{path}]) is int or type(v) is float and v == v else doubt())"
 )
@@ -48,7 +49,10 @@ _GENERAL = "plain({test}(action, now, None))"
 
 
 def compile_applies(
-    targets: Iterable[Glob], agents: Iterable[Glob], conditions: Iterable[Condition]
+    targets: Iterable[Glob],
+    agents: Iterable[Glob],
+    conditions: Iterable[Condition],
+    subject: Iterable[tuple[str, Sequence[Glob]]] = (),
 ) -> Applies | None:
     """Return the plain test of a rule beyond its action type; None when there is nothing more to test."""
     constants: list[Any] = []
@@ -57,35 +61,44 @@ def compile_applies(
         constants.append(value)
         return f"c{len(constants) - 1}"
 
-    parts = [*_text("target", targets, constant), *_text("agent", agents, constant)]
+    parts = []
+    for name, globs in (("target", targets), ("agent", agents)):
+        if not any(glob.matches_all for glob in globs):
+            parts.append(_text(name, f"action.{name}", globs, constant))
+    for name, globs in subject:  # without a subject each raises
+        if name == "role":
+            parts.append(_ROLE.format(globs=constant(globs)))
+        else:
+            parts.append(_text(name, f"action.subject.{name}", globs, constant))
     parts += [_condition(condition, constant) for condition in conditions]
     if not parts:
         return None
     names = "".join(f", c{number}" for number in range(len(constants)))
     source = (
-        f"def make(doubt, plain, startswith, endswith{names}):\n"
+        f"def make(doubt, plain, startswith, endswith, has_role{names}):\n"
         f"    def applies(action, now):\n"
         f"        params = action.params\n"
         f"        return {' and '.join(parts)}\n"
         f"    return applies\n"
     )
-    applies: Applies = _factory(source)(_doubt, _plain, str.startswith, str.endswith, *constants)
+    applies: Applies = _factory(source)(
+        *(_doubt, _plain, str.startswith, str.endswith, _has_role, *constants)
+    )
     return applies
 
 
-def _text(name: str, globs: Iterable[Glob], constant: Callable[[Any], str]) -> list[str]:
+def _text(name: str, value: str, globs: Iterable[Glob], constant: Callable[[Any], str]) -> str:
+    """Return the expression that says whether the text `value` is matched; `name` is a variable for it."""
     globs = tuple(globs)
-    if any(glob.matches_all for glob in globs):
-        return []
     if len(globs) == 1 and (bare := _BARE.get(globs[0].shape)):
-        return [bare.format(name=name, literal=constant(globs[0].literal))]
+        return bare.format(value=value, literal=constant(globs[0].literal))
     tests = []
     for glob in globs:
         if glob.shape is Shape.MIXED:
             tests.append(f"{constant(glob.matches)}({name})")
         else:
             tests.append(_SHAPES[glob.shape].format(text=name, literal=constant(glob.literal)))
-    return [_TEXT.format(name=name, test=f"({' or '.join(tests)})")]
+    return _TEXT.format(name=name, value=value, test=f"({' or '.join(tests)})")
 
 
 def _condition(condition: Condition, constant: Callable[[Any], str]) -> str:
@@ -110,6 +123,14 @@ def _factory(source: str) -> Callable[..., Any]:
 
 def _doubt() -> NoReturn:
     raise NotPlain
+
+
+def _has_role(roles: tuple[str, ...], globs: Sequence[Glob]) -> bool:
+    for role in roles:  # raises where the roles are not known
+        for glob in globs:
+            if glob.matches(role):
+                return True
+    return False
 
 
 def _plain(answer: bool | str) -> bool:

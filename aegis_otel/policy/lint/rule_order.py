@@ -16,7 +16,7 @@ from aegis_otel.policy.lint.subject import Subject
 from aegis_otel.policy.messages import quoted
 from aegis_otel.policy.operators.table import Meaning, compared_types, judge, meaning
 from aegis_otel.policy.patterns import Glob, covers, may_overlap, outline, overlap
-from aegis_otel.policy.rules import ParamTest, Rule
+from aegis_otel.policy.rules import ANYBODY, ParamTest, Patterns, Rule
 
 
 def contradictions(_subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
@@ -248,12 +248,22 @@ def _text(ones: Sequence[Glob], others: Sequence[Glob]) -> str | None:
 
 def _excludes(one: Rule, other: Rule) -> bool:
     """Return whether no call meets the conditions of both rules."""
+    if any(
+        map(_are_apart, one.subject[:2], other.subject[:2])
+    ):  # of several roles, each rule may ask for one
+        return True
     theirs = other.tests_by_path
     return any(
         conflict([*tests, *theirs[path]]) is not None
         for path, tests in one.tests_by_path.items()
         if path in theirs
     )
+
+
+def _are_apart(ones: Patterns, others: Patterns) -> bool:
+    """Return whether both are asked for, and nobody passes both."""
+    pairs = product(ones, others)
+    return bool(ones and others) and all(overlap(one.text, other.text) is None for one, other in pairs)
 
 
 def _always_holding(rules: Sequence[CompiledRule]) -> Sequence[str] | None:
@@ -264,7 +274,7 @@ def _always_holding(rules: Sequence[CompiledRule]) -> Sequence[str] | None:
 def _only_tests(rules: Sequence[CompiledRule]) -> Iterator[tuple[str, ParamTest]]:
     """Yield the name and the condition of each rule that has one condition, and no time window."""
     for rule in rules:
-        if len(rule.rule.tests) == 1 and rule.rule.window is None:
+        if len(rule.rule.tests) == 1 and rule.rule.window is None and rule.rule.subject == ANYBODY:
             yield rule.name, rule.rule.tests[0]
 
 
@@ -304,7 +314,7 @@ def _windows(rules: Sequence[CompiledRule]) -> list[str] | None:
     zones = set()
     for rule in rules:
         window = rule.rule.window
-        if window is None or rule.rule.tests:
+        if window is None or rule.rule.tests or rule.rule.subject != ANYBODY:
             continue
         zones.add(window.timezone)
         end = _DAY if window.before is None else window.before

@@ -14,6 +14,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, NamedTuple
 
+from aegis_otel import model
 from aegis_otel.model import Action, Approval, Verdict
 from aegis_otel.policy.evaluation.compiler import CompiledPolicy, CompiledRule
 from aegis_otel.policy.evaluation.evaluator import judge as judge_action
@@ -116,7 +117,8 @@ class Subject:
             schema = None if tool is None else tool.schema
             filled = _filled(params, schema)
             for now in times:
-                action = Action(action_type, target, filled, agent=agent, schema=schema)
+                who = _subject(rule)
+                action = Action(action_type, target, filled, agent=agent, subject=who, schema=schema)
                 self._types.add(action_type)
                 verdict = self.verdict(action, now)
                 if verdict.matched_rule == rule.name and not verdict.errors:
@@ -127,7 +129,7 @@ class Subject:
         """Return whether a call of `tool` without arguments runs unasked, by `rule`."""
         target = tool.target or _text(rule.targets, "default")
         agent = tool.agent or _text(rule.agents, "agent")
-        return self.runs(Action(tool.name, target, {}, agent=agent), NOON, rule)
+        return self.runs(Action(tool.name, target, {}, agent=agent, subject=_subject(rule)), NOON, rule)
 
     def _calls(self, rule: CompiledRule) -> Iterator[tuple[str, str, str, KnownTool | None]]:
         """Yield types, targets and agents that the rule matches: those of tools first."""
@@ -154,9 +156,16 @@ def falls_under(tool: KnownTool, rule: CompiledRule) -> bool:
 
 
 def _text(globs: Sequence[Glob], usual: str) -> str:
-    if any(glob.matches(usual) for glob in globs):
+    if not globs or any(glob.matches(usual) for glob in globs):
         return usual
     return globs[0].text.replace("*", "").replace("?", "x") or usual
+
+
+def _subject(rule: CompiledRule) -> model.Subject:
+    """Return somebody whom the rule matches, and whom few others do that ask for a subject."""
+    asked = dict(rule.subject)
+    role = (_text(asked["role"], "role"),) if "role" in asked else ()
+    return model.Subject(_text(asked.get("user", ()), "user"), _text(asked.get("tenant", ()), "tenant"), role)
 
 
 def _times(rule: CompiledRule) -> Iterator[datetime]:

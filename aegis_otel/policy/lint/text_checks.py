@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 from aegis_otel.policy.evaluation.compiler import CompiledRule
@@ -55,7 +56,7 @@ def _texts(rule: CompiledRule) -> Iterator[tuple[str, str, Place, bool]]:
     written = rule.rule
     if written.name is not None:
         yield "name", written.name, written.place, False
-    for pattern in (*written.types, *written.targets, *written.agents):
+    for pattern in (*written.types, *written.targets, *written.agents, *chain(*written.subject)):
         yield "pattern", pattern.text, pattern.place, False
     for test in written.tests:
         yield "parameter", test.path, test.place, True
@@ -72,6 +73,7 @@ def _patterns(
     yield from ((pattern, True, names) for pattern in rule.rule.types)
     yield from ((pattern, False, inventory and inventory.targets) for pattern in rule.rule.targets)
     yield from ((pattern, False, inventory and inventory.agents) for pattern in rule.rule.agents)
+    yield from ((pattern, False, None) for pattern in chain(*rule.rule.subject))
 
 
 def _invisible(text: str) -> str | None:

@@ -25,6 +25,7 @@ from aegis_otel.policy.rules import (
     Place,
     PolicyDocument,
     Rule,
+    SubjectMatch,
     TimeWindow,
 )
 
@@ -220,13 +221,14 @@ def _rule(rule: Any, index: int, locate: Locate) -> Rule:
     match, conditions = rule.get("match", {}), rule.get("conditions", {})
     place = locate((*at, "name"), True) if "name" in rule else locate(at, False)
 
-    def patterns(key: str) -> tuple[Pattern, ...]:
-        if key not in match:
-            return (Pattern("*", place),)
+    def written(key: str) -> tuple[Pattern, ...]:
         return tuple(
             Pattern(text, locate((*at, "match", key, number), False))
-            for number, text in enumerate(match[key])
+            for number, text in enumerate(match.get(key, ()))
         )
+
+    def patterns(key: str) -> tuple[Pattern, ...]:
+        return written(key) or (Pattern("*", place),)
 
     approval, risk_level = _verdict(rule)
     return Rule(
@@ -244,6 +246,7 @@ def _rule(rule: Any, index: int, locate: Locate) -> Rule:
         risk_level=risk_level,
         approval=approval,
         place=place,
+        subject=SubjectMatch(*map(written, SubjectMatch._fields)),
     )
 
 

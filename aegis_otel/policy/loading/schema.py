@@ -190,6 +190,9 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
         "type": _globs("the action type; for a tool call, the tool's name"),
         "target": _globs("what is acted on"),
         "agent": _globs("the name of the agent that asks"),
+        "user": _globs("the user that the agent acts for; where it is not known, the stricter verdict wins"),
+        "tenant": _globs("the tenant that the agent acts for; likewise"),
+        "role": _globs("one of the user's roles; likewise"),
     },
     "conditions": {
         "time_after": Key(_TIME_OF_DAY, _TIME, "at or after this time of day"),
