@@ -114,6 +114,7 @@ secret-rules: ## take over the newest rules of gitleaks for redaction (needs Go 
 bench: $(DEV)/.ready ## speed, as ratios to the peer in one process
 	$(DEV)/bin/python benchmarks/decision.py
 	$(DEV)/bin/python benchmarks/policy_check.py
+	$(DEV)/bin/python benchmarks/operators.py
 	$(DEV)/bin/python benchmarks/governed_call.py
 	$(DEV)/bin/python benchmarks/signals.py
 	$(DEV)/bin/python benchmarks/loop_stall.py

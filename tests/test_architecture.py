@@ -83,6 +83,8 @@ FOREIGN = {
     "httpx2": ("cli.doctor.signals", "runtime.approval.webhook"),
     "jinja2": ("report.page",),
     "obstore": ("audit.maintenance.object_store",),
+    "tree_sitter": ("policy.operators.shell_lines",),
+    "tree_sitter_bash": ("policy.operators.shell_lines",),
     "opentelemetry": ("telemetry.*",),
     "opentelemetry.exporter": ("telemetry.export_setup",),
     "opentelemetry.instrumentation": ("instrumentor",),

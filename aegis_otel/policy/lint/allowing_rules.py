@@ -174,6 +174,8 @@ def allowing(subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
             yield from _part(subject, rule, test, example)
         elif meaning(test) is Meaning.PATTERN:
             yield from _pattern(subject, rule, test, example)
+        elif meaning(test) is Meaning.COMMANDS:
+            yield from _commands(subject, rule, test, example)
     yield from _other_paths(subject, rule, example)
 
 
@@ -219,6 +221,23 @@ def _pattern(subject: Subject, rule: CompiledRule, test: ParamTest, example: Exa
         severity = Severity.ERROR if is_blocked else Severity.WARNING
         words: dict[str, Any] = {"test": test, "value": attack.value, **attack.words}
         yield finding(attack.what, test.place, rule, severity=severity, **words)
+
+
+def _commands(subject: Subject, rule: CompiledRule, test: ParamTest, example: Example) -> Iterator[Finding]:
+    """Find a `*` behind a program that its words can make run another one."""
+    seen: set[str] = set()
+    for command in map(str, test.values):
+        words, _, is_open = command.strip().rpartition(" ")
+        program = words.split(" ")[0].rpartition("/")[2]
+        found = WORDS["runs others"]["anywhere"].get(program)
+        if found is None and " " not in words.strip():
+            found = WORDS["runs others"]["directly after its name"].get(program)
+        if is_open != "*" or found is None or program in seen:
+            continue
+        line = f"{words} {found}"
+        if subject.runs(example.with_param(test.path, line), example.now, rule):
+            seen.add(program)
+            yield finding("arguments", test.place, rule, test=test, value=line, program=program)
 
 
 def _bounds(subject: Subject, rule: CompiledRule, example: Example) -> Iterator[Finding]:

@@ -14,7 +14,8 @@ from aegis_otel.policy.rules import steps_of
 
 _WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 WORDS: Any = json.loads(pkgutil.get_data("aegis_otel.policy.lint", "data/words.json") or b"")
-"""`programs` has arguments with which a program changes, sends or shows more than its name says."""
+"""`programs` has arguments with which a program changes, sends or shows more than its name says.
+`runs others` has arguments with which it runs another program, by where among its words they may stand."""
 _AMOUNTS, _CHANGING = (frozenset(WORDS[key].split()) for key in ("amounts", "changing verbs"))
 _CONTENTS = {content: frozenset(words.split()) for content, words in WORDS["contents"].items()}
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, NamedTuple
 
-from aegis_otel.policy.operators import comparisons
+from aegis_otel.policy.operators import comparisons, dates, membership, shell_lines
 from aegis_otel.policy.operators.answer import Answer, kind
 from aegis_otel.policy.patterns import compile_regex
 from aegis_otel.policy.rules import ParamTest, Scalar
@@ -28,6 +28,8 @@ class Meaning(Enum):
     """The value holds the expected one."""
     PATTERN = "pattern"
     """The expected value is a regular expression."""
+    COMMANDS = "commands"
+    """The expected values are shell commands; further words may follow one that ends with `*`."""
     OTHER = "other"
 
 
@@ -49,6 +51,8 @@ class Operator(NamedTuple):
     """Make of the checked value what `judge` gets, once when a policy is compiled; None: the value itself."""
     symbol: str | None = None
     """Python's operator that does the same to two values of one type, for `fast_path.py`."""
+    wanted: str | None = None
+    """In words what a value must be for it to answer; None: of the type of the policy's value."""
     synonyms: str = ""
     """Words of other policy languages, for suggestions."""
 
@@ -103,6 +107,36 @@ OPERATORS: dict[str, Operator] = {
         synonyms="match matches param_match param_pattern param_re param_regex param_regexp pattern regex "
         "regexp",
     ),
+    "param_in": Operator(
+        "parameter is one of these; text, number and boolean never mix",
+        *(membership.check, membership.SCHEMA, membership.judge),
+        prepare=membership.prepare,
+        synonyms="in one_of any_of param_any_of param_one_of param_is_in param_values",
+    ),
+    "shell_only": Operator(
+        "every command of the shell line is one of these; `*` as the last word allows any further words",
+        *(shell_lines.check, shell_lines.SCHEMA, shell_lines.judge, Meaning.COMMANDS),
+        compares=("string",),
+        prepare=shell_lines.prepare,
+        wanted="plain shell commands, without expansions, assignments or redirections to files",
+        synonyms="commands allowed_commands only_commands param_shell shell shell_commands",
+    ),
+    "date_from": Operator(
+        "date, or date-time, that is not before this one",
+        *(dates.check, dates.SCHEMA, dates.judge_from),
+        compares=("string",),
+        prepare=dates.prepare,
+        wanted="a date or date-time in the form of ISO 8601",
+        synonyms="date_after param_after param_date_from since",
+    ),
+    "date_until": Operator(
+        "date, or date-time, that is not after this one; a date ends with its last moment",
+        *(dates.check, dates.SCHEMA, dates.judge_until),
+        compares=("string",),
+        prepare=dates.prepare,
+        wanted="a date or date-time in the form of ISO 8601",
+        synonyms="date_before date_to param_before param_date_until",
+    ),
 }
 """By the key in a policy."""
 
@@ -137,6 +171,9 @@ def judge(test: ParamTest, value: Any) -> Answer:
 
 def wanted(test: ParamTest) -> str:
     """Return in words what a value must be for `test` to be answered."""
-    if "array" in OPERATORS[test.operator].compares:
+    operator = OPERATORS[test.operator]
+    if operator.wanted is not None:
+        return operator.wanted
+    if "array" in operator.compares:
         return "text, a list or a mapping" if isinstance(test.expected, str) else "a list"
     return " or ".join(dict.fromkeys(map(kind, test.values)))

@@ -53,6 +53,12 @@ GOOD: list[dict[str, Any]] = [
     when(param_contains={"a": "x", "b": 2}),
     when(param_matches={"a": "(?i)^x"}),
     when(param_eq={"a b": 1}),
+    when(param_in={"a": ["x", 1, 1.5, True, ""], "b.c": [0]}),
+    when(shell_only={"a": ["ls", "git status *", "find . -name '*.py'"]}),
+    when(
+        date_from={"a": "2026-12-01"},
+        date_until={"a": "2026-12-01T09:30:00.5+02:00", "b": "2026-12-01 09:30"},
+    ),
 ]
 
 BAD: list[Any] = [
@@ -128,6 +134,21 @@ BAD: list[Any] = [
     when(param_matches={"a": ""}),
     when(param_matches={"a": 1}),
     when(param_matches={"a": "x" * 1001}),
+    when(param_in={"a": []}),
+    when(param_in={"a": "x"}),
+    when(param_in={"a": [None]}),
+    when(param_in={"a": [[1]]}),
+    when(param_in={"a": ["x"] * 10_001}),
+    when(shell_only={"a": "ls"}),
+    when(shell_only={"a": []}),
+    when(shell_only={"a": [""]}),
+    when(shell_only={"a": [1]}),
+    when(shell_only={"a": ["l" * 1001]}),
+    when(shell_only={"a": ["ls"] * 1001}),
+    when(date_from={"a": "tomorrow"}),
+    when(date_from={"a": "2026-12-01\n"}),
+    when(date_until={"a": "26-12-01"}),
+    when(date_until={"a": 20261201}),
 ]
 
 BEYOND_JSON_SCHEMA: list[dict[str, Any]] = [
@@ -135,6 +156,9 @@ BEYOND_JSON_SCHEMA: list[dict[str, Any]] = [
     when(timezone="Mars/Olympus"),
     {"rules": [{"name": "a"}, {"name": "a"}]},
     when(param_gt={"a": float("inf")}),
+    when(date_from={"a": "2026-02-30"}),
+    when(shell_only={"a": ["ls; rm x"]}),
+    when(shell_only={"a": ["eval *"]}),
 ]
 
 
