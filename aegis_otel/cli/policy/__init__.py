@@ -8,6 +8,7 @@ from aegis_otel.cli import LazyGroup
 
 _MODULES = {
     "check": "check",
+    "diff": "diff",
     "explain": "explain",
     "schema": "schema",
     "test": "test",

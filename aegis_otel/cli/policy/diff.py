@@ -1,0 +1,162 @@
+"""`aegis policy diff`: what a new policy says otherwise, and what it decides otherwise."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aegis_otel.cli import text_or_json_option
+from aegis_otel.cli.policy.inventory import inventory_of, read_inventory
+from aegis_otel.cli.rendering import plural, visible
+from aegis_otel.redaction.terminal import escape
+
+if TYPE_CHECKING:
+    from aegis_otel.model import Verdict
+    from aegis_otel.policy import Policy
+    from aegis_otel.policy_tools.diff import PolicyDiff
+    from aegis_otel.policy_tools.probes import Probe
+
+_SIGNS = {"added": "+", "removed": "-", "changed": "~", "moved": ">"}
+
+
+@click.command(short_help="Compare two policies.")
+@click.argument("old", metavar="OLD")
+@click.argument("new", metavar="NEW")
+@click.option(
+    "--tools", metavar="FILE", type=click.File("rb"), help="Try calls of these tools, as for `check`."
+)
+@click.option(
+    "--agent", metavar="MODULE:AGENT", help="Try calls of this agent's tools; this runs MODULE's code."
+)
+@text_or_json_option
+@click.pass_context
+def diff(ctx: click.Context, /, *, old: str, new: str, tools: Any, agent: str | None, form: str) -> None:
+    """Show which rules differ between the policies OLD and NEW, and which calls they decide differently.
+
+    Each is a file; several that are merged are separated by `:`. Calls are made up from the rules of both:
+    a call that each rule decides, and from there up to the limits of every condition, and over. So a
+    difference that is shown is a real one, and one that is not shown may be there.
+
+    \b
+    Exit codes:
+      0  no call was found that NEW decides more loosely
+      1  NEW decides a call more loosely: it runs or is asked about where OLD asks or blocks
+      2  wrong usage
+      3  a policy is not valid
+    """
+    from aegis_otel.policy_tools.diff import diff_policies
+
+    if tools is not None and agent is not None:
+        raise click.UsageError("--tools and --agent exclude each other")
+    known = None
+    if tools is not None:
+        known = read_inventory(tools.read())
+    elif agent is not None:
+        known = inventory_of(agent)
+    found = diff_policies(_load(old), _load(new), known)
+    if form == "json":
+        click.echo(json.dumps(_document(found), indent=2))
+    else:
+        _print(found)
+    ctx.exit(1 if found.loosens else 0)
+
+
+def _load(paths: str) -> Policy:
+    from aegis_otel.policy import Policy
+
+    files = [paths] if os.path.exists(paths) else [each for each in paths.split(os.pathsep) if each]
+    return Policy.from_yaml_files(*files)
+
+
+def _print(found: PolicyDiff) -> None:
+    if found.old == found.new:
+        click.echo(f"no difference: both are {found.new.digest}")
+        return
+    old, new = found.old.default, found.new.default
+    if old != new:
+        click.echo(f"~ defaults: {_words(*old)} -> {_words(*new)}")
+    for change in found.rules:
+        what = f"{_SIGNS[change.change]} {change.rule} ({change.approval.value}) {change.change}"
+        click.echo(escape(f"{what}  [{change.place}]"))
+        for line in change.details:
+            click.echo(f"    {escape(line)}")
+    click.echo(f"\n{plural(found.tried, 'call')} tried:")
+    for each in found.differences:
+        click.echo(escape(f"  {each.effect}: {_verdict(each.old)} -> {_verdict(each.new)}"))
+        click.echo(f"      {_call(each.example)}" + (f" and {each.calls - 1} more" if each.calls > 1 else ""))
+    if not found.differences:
+        click.echo("  no call was found that is decided differently")
+    for sentence in found.untried:
+        click.echo(escape(f"not tried: {sentence}"))
+
+
+def _words(approval: Any, risk_level: Any) -> str:
+    return f"{approval.value} at {risk_level.name.lower()} risk"
+
+
+def _verdict(verdict: Verdict) -> str:
+    return f"{_words(verdict.approval, verdict.risk_level)} by `{verdict.matched_rule}`"
+
+
+def _call(probe: Probe) -> str:
+    action = probe.action
+    params = visible(json.dumps(action.params, ensure_ascii=False, default=str)) if action.params else "{}"
+    by = "" if action.agent in (None, "agent") else f" by {visible(action.agent or '')}"
+    return f"{visible(action.type)} -> {visible(action.target)} {params}{by} at {probe.now:%a %H:%M %Z}"
+
+
+def _document(found: PolicyDiff) -> dict[str, Any]:
+    return {
+        "old": _policy(found.old),
+        "new": _policy(found.new),
+        "loosens": found.loosens,
+        "rules": [
+            {
+                "change": change.change.value,
+                "rule": change.rule,
+                "approval": change.approval.value,
+                **change.place._asdict(),
+                "details": list(change.details),
+            }
+            for change in found.rules
+        ],
+        "tried": found.tried,
+        "differences": [
+            {
+                "effect": each.effect.value,
+                "old": _decided(each.old),
+                "new": _decided(each.new),
+                "calls": each.calls,
+                "example": {
+                    "type": each.example.action.type,
+                    "target": each.example.action.target,
+                    "agent": each.example.action.agent,
+                    "params": json.loads(json.dumps(each.example.action.params, default=str)),
+                    "at": each.example.now.isoformat(),
+                },
+            }
+            for each in found.differences
+        ],
+        "not_tried": list(found.untried),
+    }
+
+
+def _policy(policy: Policy) -> dict[str, Any]:
+    approval, risk_level = policy.default
+    return {
+        "sources": policy.sources,
+        "digest": policy.digest,
+        "rules": policy.rule_count,
+        "defaults": {"approval": approval.value, "risk_level": risk_level.name.lower()},
+    }
+
+
+def _decided(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "approval": verdict.approval.value,
+        "rule": verdict.matched_rule,
+        "risk_level": verdict.risk_level.name.lower(),
+    }

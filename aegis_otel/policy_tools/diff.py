@@ -1,0 +1,214 @@
+"""Compare two policies: what was written otherwise, and which calls are decided otherwise."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from enum import Enum, StrEnum
+from typing import Any, NamedTuple
+
+from aegis_otel.model import Approval, Verdict
+from aegis_otel.policy.evaluation.compiler import CompiledRule
+from aegis_otel.policy.lint.tool_list import Inventory
+from aegis_otel.policy.messages import quoted, shown
+from aegis_otel.policy.policy import Policy
+from aegis_otel.policy.rules import Pattern, Place, Rule
+from aegis_otel.policy_tools.probes import Probe, make_probes
+
+
+class Change(StrEnum):
+    """What happened to a rule."""
+
+    ADDED = "added"
+    REMOVED = "removed"
+    CHANGED = "changed"
+    MOVED = "moved"
+
+
+class RuleChange(NamedTuple):
+    change: Change
+    rule: str
+    place: Place
+    """In the new policy; of a removed rule in the old one."""
+    approval: Approval
+    details: tuple[str, ...] = ()
+    """What is otherwise, a line each."""
+
+
+class Effect(StrEnum):
+    """What a change of policy does to a call."""
+
+    LOOSER = "looser"
+    STRICTER = "stricter"
+    RISK = "other risk"
+
+
+class Difference(NamedTuple):
+    """Calls that the policies decide differently, by the same rules."""
+
+    effect: Effect
+    old: Verdict
+    new: Verdict
+    calls: int
+    example: Probe
+
+
+class PolicyDiff(NamedTuple):
+    old: Policy
+    new: Policy
+    rules: tuple[RuleChange, ...]
+    differences: tuple[Difference, ...]
+    """The looser ones first."""
+    tried: int
+    """How many calls were tried."""
+    untried: tuple[str, ...]
+    """Changed rules for which no example was found, and what else was not tried, a sentence each."""
+
+    @property
+    def loosens(self) -> bool:
+        return any(each.effect is Effect.LOOSER for each in self.differences)
+
+
+def diff_policies(old: Policy, new: Policy, inventory: Inventory | None = None) -> PolicyDiff:
+    """Compare two policies.
+
+    Args:
+        inventory: The tools that they govern, for better examples; None where they are not known.
+    """
+    changes = tuple(_rule_changes(old.compiled.rules, new.compiled.rules))
+    if old == new:
+        return PolicyDiff(old, new, changes, (), 0, ())
+    probes = make_probes((old, new), inventory)
+    groups: dict[tuple[Any, ...], Difference] = {}
+    for probe in probes.calls:
+        before, after = (policy.evaluate(probe.action, now=probe.now).verdict for policy in (old, new))
+        effect = _effect(before, after)
+        if effect is None:
+            continue
+        key = (before.matched_rule, before.approval, after.matched_rule, after.approval, effect)
+        known = groups.get(key)
+        groups[key] = Difference(
+            effect, before, after, 1 if known is None else known.calls + 1, known.example if known else probe
+        )
+    order = list(Effect)
+    changed = {change.rule for change in changes}
+    untried = [
+        f"no call was found that rule {quoted(rule.name)} of {policy.sources[0]} decides"
+        for policy, rule in probes.without_example
+        if rule.name in changed
+    ]
+    if not probes.is_complete:
+        untried.append("the policies are too large to try every call")
+    return PolicyDiff(
+        old,
+        new,
+        changes,
+        tuple(sorted(groups.values(), key=lambda each: order.index(each.effect))),
+        len(probes.calls),
+        tuple(untried),
+    )
+
+
+_RANK = {Approval.AUTO: 0, Approval.APPROVE: 1, Approval.BLOCK: 2}
+
+
+def _effect(old: Verdict, new: Verdict) -> Effect | None:
+    if _RANK[old.approval] != _RANK[new.approval]:
+        return Effect.LOOSER if _RANK[new.approval] < _RANK[old.approval] else Effect.STRICTER
+    return None if old.risk_level == new.risk_level else Effect.RISK
+
+
+# --- rules as they are written ---
+
+
+def _rule_changes(old: Sequence[CompiledRule], new: Sequence[CompiledRule]) -> Iterator[RuleChange]:
+    """Yield what happened to each rule, in the order of the new policy; removed rules last."""
+    old_by_name, new_by_name = ({rule.name: rule for rule in rules} for rules in (old, new))
+    staying = [rule.name for rule in new if rule.name in old_by_name]
+    moved = _moved(staying, {rule.name: number for number, rule in enumerate(old)})
+    before: str | None = None
+    for rule in new:
+        place, approval = rule.rule.place, rule.rule.approval
+        earlier = old_by_name.get(rule.name)
+        if earlier is None:
+            yield RuleChange(Change.ADDED, rule.name, place, approval, (_position(before),))
+        elif earlier.rule.content != rule.rule.content:
+            details = tuple(_details(earlier.rule, rule.rule))
+            if rule.name in moved:
+                details = (*details, f"moved {_position(before)}")
+            yield RuleChange(Change.CHANGED, rule.name, place, approval, details)
+        elif rule.name in moved:
+            yield RuleChange(Change.MOVED, rule.name, place, approval, (_position(before),))
+        before = rule.name
+    for rule in old:
+        if rule.name not in new_by_name:
+            yield RuleChange(Change.REMOVED, rule.name, rule.rule.place, rule.rule.approval)
+
+
+def _position(before: str | None) -> str:
+    return "to the top" if before is None else f"to after {quoted(before)}"
+
+
+def _moved(names: Sequence[str], old: Mapping[str, int]) -> set[str]:
+    """Return the fewest names that are to be moved to bring the others into their old order.
+
+    The others are a longest increasing subsequence of the old positions.
+    """
+    ends: list[int] = []  # the least last position of a subsequence of each length
+    rows: list[int] = []  # the length of the longest one that ends at each name
+    for name in names:
+        row = bisect_left(ends, old[name])
+        ends[row : row + 1] = [old[name]]
+        rows.append(row)
+    length, kept = len(ends) - 1, set()
+    for name, row in zip(reversed(names), reversed(rows), strict=True):
+        if row == length:
+            kept.add(name)
+            length -= 1
+    return set(names) - kept
+
+
+_LABELS = {
+    "types": "match.type",
+    "targets": "match.target",
+    "agents": "match.agent",
+    "window": "time window",
+    "tests": "conditions",
+}
+_NOT_COMPARED = {"name", "place"}
+
+
+def _details(old: Rule, new: Rule) -> Iterator[str]:
+    """Yield what was written otherwise, a line each."""
+    found = False
+    for each in fields(Rule):
+        if each.name in _NOT_COMPARED:
+            continue
+        label = _LABELS.get(each.name, each.name)
+        before, after = _words(getattr(old, each.name)), _words(getattr(new, each.name))
+        if before == after:
+            continue
+        found = True
+        if len(before) == len(after) == 1:
+            yield f"{label}: {before[0]} -> {after[0]}"
+        else:
+            yield from (f"{label}: - {text}" for text in before if text not in after)
+            yield from (f"{label}: + {text}" for text in after if text not in before)
+    if not found:
+        yield "conditions"
+
+
+def _words(value: Any) -> list[str]:
+    """Return what a field of a rule says."""
+    if value is None:
+        return ["any"]
+    if isinstance(value, tuple):
+        return [text for each in value for text in _words(each)]
+    if isinstance(value, Pattern):
+        return [quoted(value.text)]
+    if isinstance(value, Enum):
+        return [value.name.lower()]
+    if hasattr(value, "expected"):
+        return [f"{value} {', '.join(map(shown, value.values))}"]
+    return [str(value)]

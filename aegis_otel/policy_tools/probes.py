@@ -1,0 +1,159 @@
+"""Make up calls that two policies may decide differently.
+
+They begin with the linter's examples: for every rule a call that it decides. Then one thing at a time is
+changed: the name, the target, the agent, each parameter that a rule tests, up to its limits and over, and the
+time, to the edges of every window. No number of calls proves that two policies agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import chain, islice
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from aegis_otel.model import Action
+from aegis_otel.policy.evaluation.compiler import CompiledRule
+from aegis_otel.policy.lint.regex_samples import branches, is_found, render, samples, slots
+from aegis_otel.policy.lint.subject import ABSENT, NOON, Example, Subject
+from aegis_otel.policy.lint.tool_list import Inventory
+from aegis_otel.policy.operators.table import Meaning, meaning
+from aegis_otel.policy.policy import Policy
+from aegis_otel.policy.rules import ParamTest
+
+_MAX_CALLS = 20_000
+_MAX_MADE = 60_000
+"""Calls that may be made up, most of which are the same for two rules: some seconds."""
+_MAX_MIXED = 4_000
+"""Pairs of rules whose examples are mixed."""
+_MAX_SAMPLES = 20
+"""Texts that are tried for one regular expression."""
+_OTHER = "some_other_tool"
+
+
+class Probe(NamedTuple):
+    """A call to try, and when."""
+
+    action: Action
+    now: datetime
+
+
+class Probes(NamedTuple):
+    calls: tuple[Probe, ...]
+    without_example: tuple[tuple[Policy, CompiledRule], ...]
+    """Rules for which no call was found that they decide: none of the calls may show what they do."""
+    is_complete: bool
+    """False where there were too many calls to try them all."""
+
+
+def make_probes(policies: Sequence[Policy], inventory: Inventory | None) -> Probes:
+    """Return calls to try on all of the policies.
+
+    Args:
+        inventory: The tools that the policies govern, where they are known.
+    """
+    examples: list[tuple[CompiledRule, Example]] = []
+    missing: list[tuple[Policy, CompiledRule]] = []
+    for policy in policies:
+        subject = Subject(policy, inventory)
+        for rule in policy.compiled.rules:
+            example = subject.example(rule)
+            if example is None:
+                missing.append((policy, rule))
+            else:
+                examples.append((rule, example))
+    found: dict[tuple[Any, ...], Probe] = {}
+    for made, probe in enumerate(_probes(policies, examples, inventory)):
+        found.setdefault(_key(probe), probe)
+        if len(found) > _MAX_CALLS or made > _MAX_MADE:
+            return Probes(tuple(found.values())[:_MAX_CALLS], tuple(missing), False)
+    return Probes(tuple(found.values()), tuple(missing), True)
+
+
+def _key(probe: Probe) -> tuple[Any, ...]:
+    action = probe.action
+    return action.type, action.target, action.agent, repr(action.params), probe.now, id(action.schema)
+
+
+def _probes(
+    policies: Sequence[Policy], examples: Sequence[tuple[CompiledRule, Example]], inventory: Inventory | None
+) -> Iterator[Probe]:
+    yield Probe(Action(_OTHER, agent="agent"), NOON)
+    for tool in inventory.tools if inventory else ():
+        target = tool.target or "default"
+        yield Probe(Action(tool.name, target, {}, agent=tool.agent or "agent", schema=tool.schema), NOON)
+    for _, example in examples:
+        yield Probe(example.action, example.now)
+    for rule, example in examples:
+        yield from _variants(policies, rule, example)
+    mixed = ((one, other) for _, one in examples for _, other in examples if one is not other)
+    for one, other in islice(mixed, _MAX_MIXED):
+        params = {**other.action.params, **one.action.params}
+        yield Probe(replace(one.action, params=params), one.now)
+        yield Probe(replace(one.action, params=params), other.now)
+
+
+def _variants(policies: Sequence[Policy], rule: CompiledRule, example: Example) -> Iterator[Probe]:
+    """Yield the example with one thing changed."""
+    action, now = example.action, example.now
+    for text in _texts(glob.text for glob in rule.types):
+        yield Probe(replace(action, type=text), now)
+    near = [each for policy in policies for each in _near(policy, action.type)]
+    for text in _texts(glob.text for each in near for glob in each.targets):
+        yield Probe(replace(action, target=text), now)
+    for text in _texts(glob.text for each in near for glob in each.agents):
+        yield Probe(replace(action, agent=text), now)
+    tests = [test for each in near for test in each.rule.tests]
+    for test in tests:
+        for value in _values(test):
+            yield Probe(example.with_param(test.path, value), now)
+    for moment in dict.fromkeys(moment for each in near for moment in _edges(each)):
+        yield Probe(action, moment)
+
+
+def _near(policy: Policy, action_type: str) -> list[CompiledRule]:
+    """Return the rules of a policy for actions of that type."""
+    compiled = policy.compiled
+    return [compiled.rules[number] for number in compiled.matching(action_type)]
+
+
+def _texts(globs: Iterable[str]) -> Iterator[str]:
+    """Yield a text that each glob matches."""
+    for glob in dict.fromkeys(globs):
+        yield glob.replace("*", "").replace("?", "x") or "x"
+
+
+def _values(test: ParamTest) -> Iterator[Any]:
+    """Yield values of a parameter that pass a test, and that just fail it."""
+    yield ABSENT
+    if meaning(test) is Meaning.PATTERN:
+        yield from islice(_samples(str(test.expected)), _MAX_SAMPLES)
+    for value in test.values:
+        yield value
+        if isinstance(value, bool):
+            yield not value
+        elif isinstance(value, str):
+            yield f"{value}x"
+        else:
+            yield from (value + 1, value - 1)
+
+
+def _samples(pattern: str) -> Iterator[str]:
+    """Yield texts in which the pattern is found, with each of its alternatives, also of those in brackets."""
+    texts = (render(branch, atom, atom.sample()) for branch in branches(pattern) for atom in slots(branch))
+    return (text for text in dict.fromkeys(chain(samples(pattern), texts)) if is_found(pattern, text))
+
+
+def _edges(rule: CompiledRule) -> Iterator[datetime]:
+    """Yield the first and the last minute inside and outside of a rule's time window, on each day."""
+    window = rule.rule.window
+    if window is None:
+        return
+    midnight = NOON.astimezone(ZoneInfo(window.timezone)).replace(hour=0, minute=0)
+    times = [at for at in (window.after, window.before) if at is not None] or [12 * 60]
+    for day in range(7):
+        for at in times:
+            for step in (-1, 0):
+                yield midnight + timedelta(days=day, minutes=at + step)

@@ -1,0 +1,131 @@
+"""`aegis policy diff`: what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from aegis_otel.cli import main
+
+OLD = """
+rules:
+  - name: large
+    match: { type: pay }
+    conditions: { param_gt: { amount: 1000 } }
+    approval: block
+  - { name: search, match: { type: "search*" }, approval: auto }
+"""
+NEW = OLD.replace("1000", "2000").replace("search", "find")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("old.yaml").write_text(OLD)
+    Path("new.yaml").write_text(NEW)
+    return tmp_path
+
+
+def run(*arguments: str) -> Result:
+    result = CliRunner().invoke(main, ["policy", "diff", *arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result
+
+
+def test_what_is_written_and_what_is_decided_otherwise() -> None:
+    result = run("old.yaml", "new.yaml")
+    rules, _, calls = result.output.partition("\n\n")
+    assert rules.splitlines() == [
+        "~ large (block) changed  [new.yaml:3:5]",
+        "    conditions: `param_gt` on `amount` the number `1000` -> "
+        "`param_gt` on `amount` the number `2000`",
+        "+ find (auto) added  [new.yaml:7:7]",
+        "    to after `large`",
+        "- search (auto) removed  [old.yaml:7:7]",
+    ]
+    assert (
+        "  looser: block at medium risk by `large` -> approve at medium risk by `<default>`\n"
+        '      pay -> default {"amount": 1001} at Wed 12:00 UTC and '
+    ) in calls
+    assert "  stricter: auto at medium risk by `search` -> approve at medium risk by `<default>`\n" in calls
+    assert result.exit_code == 1
+
+
+def test_what_is_only_stricter_is_exit_0() -> None:
+    Path("new.yaml").write_text(OLD.replace("1000", "500"))
+    result = run("old.yaml", "new.yaml")
+    assert "stricter" in result.output
+    assert "looser" not in result.output
+    assert result.exit_code == 0
+
+
+def test_the_same_policy_is_no_difference() -> None:
+    Path("new.yaml").write_text(f"# the same\n{OLD}")
+    result = run("old.yaml", "new.yaml")
+    assert result.output.startswith("no difference: both are sha256:")
+    assert result.exit_code == 0
+
+
+def test_defaults_are_compared() -> None:
+    Path("new.yaml").write_text(f"defaults: {{ approval: auto, risk_level: low }}\n{OLD}")
+    result = run("old.yaml", "new.yaml")
+    assert result.output.startswith("~ defaults: approve at medium risk -> auto at low risk\n")
+    assert result.exit_code == 1
+
+
+def test_merged_files_are_separated_as_in_the_environment() -> None:
+    Path("more.yaml").write_text("rules: [{ name: more, match: { type: x }, approval: block }]\n")
+    result = run("old.yaml", os.pathsep.join(["old.yaml", "more.yaml"]))
+    assert result.output.startswith("+ more (block) added  [more.yaml:1:11]\n")
+    assert result.exit_code == 0
+
+
+def test_json_says_the_same() -> None:
+    result = run("old.yaml", "new.yaml", "--format", "json")
+    report = json.loads(result.output)
+    assert result.exit_code == 1
+    assert report["loosens"] is True
+    assert [(each["change"], each["rule"], each["line"]) for each in report["rules"]] == [
+        ("changed", "large", 3),
+        ("added", "find", 7),
+        ("removed", "search", 7),
+    ]
+    first = report["differences"][0]
+    assert first["effect"] == "looser"
+    assert first["old"] == {"approval": "block", "rule": "large", "risk_level": "medium"}
+    assert first["example"]["params"] == {"amount": 1001}
+
+
+def test_tools_are_tried() -> None:
+    Path("tools.json").write_text(json.dumps({"look_up": {"type": "object"}}))
+    Path("new.yaml").write_text(OLD + '  - { name: l, match: { type: "look?up" }, approval: auto }\n')
+    result = run("old.yaml", "new.yaml", "--tools", "tools.json")
+    assert "      look_up -> default {} at Wed 12:00 UTC" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("old.yaml",), 2),
+        (("old.yaml", "none.yaml"), 3),
+        (("old.yaml", "new.yaml", "--tools", "none.json"), 2),
+    ],
+)
+def test_wrong_usage_and_invalid_policies(arguments: tuple[str, ...], code: int) -> None:
+    assert run(*arguments).exit_code == code
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_hostile_policies_cannot_steer_the_terminal(form: str) -> None:
+    """Names and globs cannot hold control characters; values can."""
+    for name, value in (("old.yaml", r"\e[2J\u202e"), ("new.yaml", r"\e[3J\u202e")):
+        Path(name).write_text(
+            f'rules: [{{ name: a, approval: block, conditions: {{ param_eq: {{ a: "{value}" }} }} }}]\n'
+        )
+    result = run("old.yaml", "new.yaml", "--format", form)
+    assert result.exit_code == 1
+    assert all(c.isprintable() or c == "\n" for c in result.output)
