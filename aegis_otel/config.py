@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from typing import Generic, NamedTuple, TypeVar
 
 from aegis_otel.errors import ConfigError
+from aegis_otel.storage_schemes import examples
 
 T = TypeVar("T")
 _PREFIX = "AEGIS_"
@@ -127,13 +128,13 @@ AUDIT_DIR = Setting(
     "audit_dir",
     "aegis_audit",
     str,
-    "the directory of the audit, or `s3://bucket/prefix` (docs/audit-storage.md)",
+    f"the directory of the audit, or {examples('`')} (docs/audit-storage.md)",
 )
 AUDIT_SPOOL = Setting(
     "audit_spool",
     "",
     str,
-    "with `s3://`: the local directory of the journal; by default it is named after the address",
+    "with object storage: the local directory of the journal; by default it is named after the address",
 )
 AUDIT_ID = Setting(
     "audit_id",

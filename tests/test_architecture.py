@@ -39,7 +39,7 @@ LAYERS = {
     "redaction": Layer(("redaction", "redaction.*"), ("names", "types"), pure=True),
     "policy": Layer(("policy", "policy.*"), ("names", "types"), pure=True),
     "governance": Layer(("governance", "governance.*"), ("names", "types", "redaction", "policy"), pure=True),
-    "config": Layer(("config",), ("names",)),
+    "config": Layer(("config", "storage_schemes"), ("names",)),
     "audit": Layer(("audit", "audit.*"), ("names", "types", "redaction", "config")),
     "report": Layer(("report", "report.*"), ("names", "types", "redaction", "config", "audit")),
     "telemetry": Layer(("telemetry", "telemetry.*"), ("names", "types", "redaction", "governance", "config")),

@@ -27,6 +27,7 @@ from aegis_otel.audit.location import SEALS
 from aegis_otel.audit.seals.seal_log import JOURNAL_FILE, Seal
 from aegis_otel.config import SEAL_KEY
 from aegis_otel.errors import AegisError
+from aegis_otel.storage_schemes import PACKAGE, reads_variable
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +47,6 @@ _PACKAGES = (
     *("msgspec", "duckdb", "_duckdb", "pytz"),
     *("cryptography", "_cffi_backend", "cffi", "typing_extensions"),
 )
-_NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
 
 def claim(directory: Path) -> bool:
@@ -139,8 +139,8 @@ class SealTrigger:
         arguments, packages, names = [str(self._directory)], [*_PACKAGES], [SEAL_KEY.env]
         if self._address is not None:
             arguments.append(self._address)
-            packages.append("obstore")
-            names += [name for name in os.environ if name.startswith("AWS_") or name in _NETWORK]
+            packages.append(PACKAGE)
+            names += [name for name in os.environ if reads_variable(self._address, name)]
         ran = subprocess.run(  # noqa: S603 - our own module, by this interpreter
             child_process.command(_PROCESS, arguments, packages),
             env=child_process.environment(names),
