@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aegis_otel.cli import text_or_json_option
+from aegis_otel.cli import Group, text_or_json_option
 from aegis_otel.cli.load_agent import load_agent
 from aegis_otel.errors import PolicyError, Problem
 from aegis_otel.redaction.terminal import escape
@@ -35,7 +35,7 @@ def _without_gc() -> Iterator[None]:
             gc.enable()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 def policy() -> None:
     """Check policies before they are used."""
 
