@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from aegis_otel.policy.evaluation.patterns import MAX_REGEX, BadRegex, compile_regex
-from aegis_otel.policy.messages import Invalid, shown
+from aegis_otel.policy.messages import Invalid, plain_number, shown
 from aegis_otel.policy.rules import ParamTest, Scalar
 
 Answer = bool | str
@@ -97,7 +97,8 @@ def _is_finite(value: float) -> bool:
 
 def _check_number(value: object) -> int | float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_finite(value):
-        suggestion = value if isinstance(value, str) and re.fullmatch(r"-?\d+(\.\d+)?", value) else None
+        text = value if isinstance(value, str) else ""
+        suggestion = text if re.fullmatch(r"-?\d+(\.\d+)?", text) else plain_number(text)
         raise Invalid(f"must be a finite number, not {shown(value)}", suggestion)
     return value
 
