@@ -25,6 +25,8 @@ class Setting(NamedTuple, Generic[T]):
     parse: Callable[[str], T]
     """Turns the variable's text into a value; raises ValueError saying what is expected."""
     meaning: str
+    is_for_sealer: bool = False
+    """Whether the process that seals gets the variable; it gets no other of these."""
 
     @property
     def env(self) -> str:
@@ -142,7 +144,13 @@ AUDIT_ID = Setting(
     _audit_id,
     "the id that the audit must have, as `aegis audit verify` prints it; another audit is refused",
 )
-SEAL_KEY = Setting("seal_key", "", str, "a PEM file with the Ed25519 private key that signs what is sealed")
+SEAL_KEY = Setting(
+    "seal_key",
+    "",
+    str,
+    "a PEM file with the Ed25519 private key that signs what is sealed",
+    is_for_sealer=True,
+)
 APPROVAL_KEY = Setting(
     "approval_key",
     "",

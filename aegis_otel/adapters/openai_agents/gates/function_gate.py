@@ -18,7 +18,7 @@ from typing import Any
 from agents import FunctionTool, ToolGuardrailFunctionOutput, ToolInputGuardrail, ToolInputGuardrailData
 from agents.tool_context import ToolContext
 
-from aegis_otel.adapters.openai_agents.gates.actions import (
+from aegis_otel.adapters.openai_agents.gates.action_factory import (
     ActionFactory,
     ToolRequest,
     called_by,

@@ -34,7 +34,7 @@ from agents import (
 from agents.editor import ApplyPatchResult
 from agents.run_internal import tool_actions
 
-from aegis_otel.adapters.openai_agents.gates.actions import (
+from aegis_otel.adapters.openai_agents.gates.action_factory import (
     DEFAULT_TARGET,
     Targets,
     named_target,

@@ -12,12 +12,12 @@ from agents import FunctionTool
 from agents.tool import get_function_tool_origin
 from agents.tool_context import ToolContext
 
-from aegis_otel.adapters.openai_agents.gates.argument_reading import Ambiguous, read_alike, read_once, same
 from aegis_otel.adapters.openai_agents.gates.argument_validation import (
     Prepared,
     is_sdk_invoker,
     validation_of,
 )
+from aegis_otel.adapters.openai_agents.gates.json_arguments import Ambiguous, read_alike, read_once, same
 from aegis_otel.governance.refusal import Refusal
 from aegis_otel.model import Action, Approval, FrozenDict, freeze
 from aegis_otel.policy import Policy
