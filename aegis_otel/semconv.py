@@ -152,7 +152,7 @@ DECISION_RESENT = _attribute(
 POLICY_APPROVAL = _attribute("aegis.policy.approval", "what the rule asks for: `auto`, `approve` or `block`")
 POLICY_RULE_NAME = _attribute(
     "aegis.policy.rule.name",
-    "the rule that decided; `<default>` when none matched, `<error>` when the policy could not be evaluated",
+    "the rule that decided; `<default>` when none matched, `<error>` when no policy could be asked",
 )
 POLICY_DIGEST = _attribute("aegis.policy.digest", "the digest of the policy in force")
 POLICY_SOURCE = _attribute("aegis.policy.source", "the policy's file names", "string[]")
