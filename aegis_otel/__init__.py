@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from aegis_otel.version import __version__
+from aegis_otel.semconv import __version__
 
 if TYPE_CHECKING:
     from aegis_otel.adapters.openai_agents.govern_agent import govern_agent

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from typing import Generic, NamedTuple, TypeVar
 
 from aegis_otel.errors import ConfigError
+from aegis_otel.storage_schemes import examples
 
 T = TypeVar("T")
 _PREFIX = "AEGIS_"
@@ -24,6 +25,8 @@ class Setting(NamedTuple, Generic[T]):
     parse: Callable[[str], T]
     """Turns the variable's text into a value; raises ValueError saying what is expected."""
     meaning: str
+    is_for_sealer: bool = False
+    """Whether the process that seals gets the variable; it gets no other of these."""
 
     @property
     def env(self) -> str:
@@ -127,13 +130,13 @@ AUDIT_DIR = Setting(
     "audit_dir",
     "aegis_audit",
     str,
-    "the directory of the audit, or `s3://bucket/prefix` (docs/audit-storage.md)",
+    f"the directory of the audit, or {examples('`')} (docs/audit-storage.md)",
 )
 AUDIT_SPOOL = Setting(
     "audit_spool",
     "",
     str,
-    "with `s3://`: the local directory of the journal; by default it is named after the address",
+    "with object storage: the local directory of the journal; by default it is named after the address",
 )
 AUDIT_ID = Setting(
     "audit_id",
@@ -141,7 +144,13 @@ AUDIT_ID = Setting(
     _audit_id,
     "the id that the audit must have, as `aegis audit verify` prints it; another audit is refused",
 )
-SEAL_KEY = Setting("seal_key", "", str, "a PEM file with the Ed25519 private key that signs what is sealed")
+SEAL_KEY = Setting(
+    "seal_key",
+    "",
+    str,
+    "a PEM file with the Ed25519 private key that signs what is sealed",
+    is_for_sealer=True,
+)
 APPROVAL_KEY = Setting(
     "approval_key",
     "",

@@ -19,7 +19,7 @@ import msgspec
 DEFAULT_RULE = "<default>"
 """Stands where a rule's name does when no rule matched."""
 ERROR_RULE = "<error>"
-"""Stands where a rule's name does when governance failed before the policy could be asked."""
+"""Stands where a rule's name does when no policy could be loaded or evaluated."""
 
 
 class RiskLevel(IntEnum):

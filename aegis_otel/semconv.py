@@ -70,6 +70,8 @@ def _metric(  # noqa: PLR0917
     return name
 
 
+__version__ = "0.1.0"
+"""The version of the distribution, and of the instrumentation scope in every signal."""
 SCOPE = "aegis_otel"
 
 # --- operations (span names are "{operation} {what}") ---
@@ -152,7 +154,7 @@ DECISION_RESENT = _attribute(
 POLICY_APPROVAL = _attribute("aegis.policy.approval", "what the rule asks for: `auto`, `approve` or `block`")
 POLICY_RULE_NAME = _attribute(
     "aegis.policy.rule.name",
-    "the rule that decided; `<default>` when none matched, `<error>` when the policy could not be evaluated",
+    "the rule that decided; `<default>` when none matched, `<error>` when no policy could be asked",
 )
 POLICY_DIGEST = _attribute("aegis.policy.digest", "the digest of the policy in force")
 POLICY_SOURCE = _attribute("aegis.policy.source", "the policy's file names", "string[]")

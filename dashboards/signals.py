@@ -194,10 +194,7 @@ QUEUE_CAPACITY = _collector("exporter_queue_capacity", "gauge", "short", "what m
 MEMORY = _collector("process_memory_rss", "gauge", "bytes", "memory of the collector", ())
 UPTIME = _collector("process_uptime", "gauge", "s", "seconds since the collector began", ())
 
-OWN = (
-    *(DECISIONS, EVALUATION, APPROVAL_WAIT, PENDING, TOOL_DURATION, AGENT_DURATION),
-    *(AUDIT_RECORDS, AUDIT_ERRORS, SEAL_ERRORS, UNKNOWN_OUTCOMES, HOOK_ERRORS, RELOADS),
-)
+OWN = tuple(_own(metric.name) for metric in semconv.METRICS)
 OTHERS = (
     *(SPAN_CALLS, SPAN_DURATION, COLLECTOR_EVENTS, SDK_LOGS, SDK_SPANS, SDK_LOG_QUEUE, SDK_LOG_EXPORTS),
     *(

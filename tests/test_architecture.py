@@ -34,12 +34,12 @@ class Layer:
 
 # A new module belongs to exactly one layer: name it, or match it with a pattern. The first match counts.
 LAYERS = {
-    "names": Layer(("errors", "semconv", "version"), pure=True),
+    "names": Layer(("errors", "semconv"), pure=True),
     "types": Layer(("model", "audit.record"), ("names",), pure=True),
     "redaction": Layer(("redaction", "redaction.*"), ("names", "types"), pure=True),
     "policy": Layer(("policy", "policy.*"), ("names", "types"), pure=True),
     "governance": Layer(("governance", "governance.*"), ("names", "types", "redaction", "policy"), pure=True),
-    "config": Layer(("config",), ("names",)),
+    "config": Layer(("config", "storage_schemes"), ("names",)),
     "audit": Layer(("audit", "audit.*"), ("names", "types", "redaction", "config")),
     "report": Layer(("report", "report.*"), ("names", "types", "redaction", "config", "audit")),
     "policy_tools": Layer(

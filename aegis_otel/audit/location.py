@@ -15,6 +15,7 @@ from pathlib import Path
 from aegis_otel.audit import files
 from aegis_otel.config import AUDIT_DIR, AUDIT_SPOOL
 from aegis_otel.errors import AuditError, ConfigError
+from aegis_otel.storage_schemes import PACKAGE, address_fault, missing_package
 
 JOURNAL = "journal"
 LAKE = "lake"
@@ -52,9 +53,8 @@ def locate(path: str | os.PathLike[str] | None = None) -> Path:
     text = AUDIT_DIR.value(None if path is None else os.fsdecode(path))
     url = address(text)
     if url is not None:
-        text = (
-            AUDIT_SPOOL.value() or f"{AUDIT_DIR.default}-{re.sub('[^A-Za-z0-9]+', '-', url[5:]).strip('-')}"
-        )
+        place = re.sub("[^A-Za-z0-9]+", "-", url.partition("://")[2]).strip("-")
+        text = AUDIT_SPOOL.value() or f"{AUDIT_DIR.default}-{place}"
     if not text.strip() or "\0" in text or text == ":memory:":
         raise ConfigError(f"an audit is a directory on disk and cannot be named {text!r}: give it a path")
     directory = Path(os.path.abspath(os.path.expanduser(text)))
@@ -78,10 +78,8 @@ def address(path: str | os.PathLike[str] | None = None) -> str | None:
     text = AUDIT_DIR.value(None if path is None else os.fsdecode(path))
     if not re.match("[A-Za-z][A-Za-z0-9+.-]*://", text):
         return None
-    if re.match("s3://[^/]{1,2}(/|$)", text):
-        raise ConfigError(f"an audit cannot be at `{text}`: a bucket's name has at least 3 characters")
-    if not re.fullmatch("s3://[A-Za-z0-9][A-Za-z0-9.-]+(/[!-.0-~]+)*/?", text):
-        raise ConfigError(f"an audit cannot be at `{text}`: expected a directory, or `s3://bucket/prefix`")
+    if (fault := address_fault(text)) is not None:
+        raise ConfigError(f"an audit cannot be at `{text}`: {fault}")
     return text.rstrip("/")
 
 
@@ -102,9 +100,7 @@ def stated_address(directory: Path) -> str | None:
 
 def unsendable(url: str | None) -> str | None:
     """Return why nothing can be sent to an address: its package is not installed. None if it can."""
-    if url is None or find_spec("obstore") is not None:
-        return None
-    return f"`{url}` needs object storage: pip install '.[s3]' in a clone"
+    return None if url is None or find_spec(PACKAGE) is not None else missing_package(url)
 
 
 def failure(verb: str, path: Path, error: OSError, otherwise: str = _ELSEWHERE) -> AuditError:

@@ -172,7 +172,12 @@ class AuditRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     ] = None
     risk_level: Annotated[str | None, Column("LOW, MEDIUM, HIGH or CRITICAL")] = None
     approval: Annotated[str | None, Column("what the rule asks for: auto, approve or block")] = None
-    matched_rule: Annotated[str | None, Column("the rule that decided; `<default>` when none matched")] = None
+    matched_rule: Annotated[
+        str | None,
+        Column(
+            "the rule that decided; `<default>` when none matched, `<error>` when no policy could be asked"
+        ),
+    ] = None
     reason: Annotated[str | None, Column("the reason for the decision, in one sentence")] = None
     policy_digest: Annotated[str | None, Column("the digest of the policy that decided")] = None
     mode: Annotated[str | None, Column("enforce or monitor")] = None

@@ -18,7 +18,7 @@ import click
 
 from aegis_otel.errors import AegisError, ConfigError, PolicyError
 from aegis_otel.redaction.terminal import escape
-from aegis_otel.version import __version__
+from aegis_otel.semconv import __version__
 
 _SIGPIPE = 128 + 13
 text_or_json_option = click.option(
@@ -26,7 +26,24 @@ text_or_json_option = click.option(
 )
 
 
-class LazyGroup(click.Group):
+class Group(click.Group):
+    """Say which command was probably meant, whatever the version of click."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        is_unknown = name[:1].isalnum() and self.get_command(ctx, name) is None
+        if is_unknown and not ctx.resilient_parsing:
+            from aegis_otel.policy.messages import closest, quoted
+
+            meant = closest(name, self.list_commands(ctx))
+            hint = f" (did you mean `{meant}`?)" if meant else ""
+            raise click.UsageError(f"no command {quoted(name)}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(Group):
     """Load a command only when it is used.
 
     Args:

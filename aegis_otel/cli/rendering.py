@@ -120,27 +120,29 @@ _SHORT_TIME = _Column("Time (UTC)", lambda row: _time(row)[5:16], True)
 
 _WIDEST = (_TIME, _AGENT, _CONVERSATION, _ACTION, _RISK, _DECISION, _RULE, _RESULT, _ID)
 _WIDE_TABLE = (*_WIDEST[:2], _CONVERSATION._replace(value=_conversation_end), *_WIDEST[3:])
-_NARROW_TABLE = (
-    *(_SHORT_TIME, _AGENT._replace(below=lambda row: [_conversation_end(row)]), _ACTION, _RISK),
-    *(_RULE._replace(below=_mode), _RESULT, _ID),
+_STACKED = _Column(
+    "Action -> Target\n(Rule)",
+    action,
+    below=lambda row: [f"({row['matched_rule'] or '-'})", row["agent_name"], _conversation_end(row)],
 )
+_NARROW_TABLE = (_SHORT_TIME, _STACKED, _RISK, _DECISION, _RESULT, _ID)
 _SMALLEST_TABLE = (
-    _SHORT_TIME,
+    *(_SHORT_TIME, _STACKED),
     _Column(
-        "Action -> Target\n(Rule)",
-        action,
-        below=lambda row: [f"({row['matched_rule'] or '-'})", row["agent_name"], _conversation_end(row)],
+        "Decision\nResult\nRisk",
+        _DECISION.value,
+        True,
+        lambda row: [row["result_status"] or "-", row["risk_level"] or "-", *_mode(row)],
     ),
-    _Column("Result\nRisk", _RESULT.value, True, lambda row: [row["risk_level"] or "-", *_mode(row)]),
     _ID,
 )
 
 
 def print_rows(rows: Sequence[Row], total: int) -> None:
-    """Print rows of the audit, the widest table that has room, and what it leaves out.
+    """Print rows of the audit as the widest table that has room.
 
-    The smaller tables have agent and conversation, rule or risk below each other, and no decision. Where no
-    table has room, each value is on a line of its own.
+    The smaller tables have rule, agent and conversation below the action, the smallest one decision, result
+    and risk below each other. Where no table has room, each value is on a line of its own.
 
     Args:
         rows: The rows, in this order.
@@ -155,9 +157,8 @@ def print_rows(rows: Sequence[Row], total: int) -> None:
     for chosen in (_WIDEST, _WIDE_TABLE, _NARROW_TABLE, _SMALLEST_TABLE):
         columns = [each for each in chosen if has_conversations or each.header != _CONVERSATION.header]
         cells = [[column.header, *(_cell(column, row, longest) for row in rows)] for column in columns]
-        is_small = _DECISION not in columns
         sizes = _sizes(cells, [column.is_whole for column in columns], room)
-        may_break = is_small or (chosen is _WIDE_TABLE and room >= _WIDE)
+        may_break = _STACKED in chosen or (chosen is _WIDE_TABLE and room >= _WIDE)
         if sizes and (may_break or sum(map(_longest_line, cells)) + _GAP * len(cells) <= room):
             echo(_table(cells, sizes))
             break
@@ -169,9 +170,6 @@ def print_rows(rows: Sequence[Row], total: int) -> None:
         echo(f"{MONITOR}: {NOT_ENFORCED}.")
     if total > len(rows):
         echo(f"The newest {len(rows)} of {total} entries: more with --limit, all with --format json.")
-    if is_small:
-        hint = f"At {room} columns the table leaves out the decision: `aegis audit show ID` has it."
-        click.echo(hint, err=True)
 
 
 def _cell(column: _Column, row: Row, longest: int) -> str:

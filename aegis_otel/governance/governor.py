@@ -192,6 +192,8 @@ class Governor:
         reads parameters that the tool has not validated and does not block, what the body gets is not known,
         and so no condition on them can be answered.
         """
+        if self.unavailable is not None:  # no policy decided: the one in force is a placeholder
+            return PolicyDecision(action, _error_verdict(self.unavailable.error))
         policy = self.policy
         now = utc(now_ns) if policy.reads_time else None  # else nothing reads it
         decision = policy.evaluate(action, now=now)
@@ -214,10 +216,7 @@ class Governor:
 
     def _unassessed(self, action: Action, origin: Origin, started_ns: int, error: Exception) -> Call:
         """Return a refused call whose decision failed; it carries no arguments at all."""
-        reason = f"governance failed: {type(error).__name__}"
-        verdict = Verdict(
-            Approval.BLOCK, RiskLevel.CRITICAL, ERROR_RULE, reason, policy_digest=self.policy.digest
-        )
+        verdict = _error_verdict(f"governance failed: {type(error).__name__}", self.policy.digest)
         decision = PolicyDecision(action, verdict)
         record = record_decision(decision, self.system, self._session_id, started_ns, origin, mode=self.mode)
         return Call(decision, origin, started_ns, record, b"")
@@ -422,6 +421,11 @@ class Governor:
             completed_at=utc(self.system.now_ns()),
             decision_id=call.record.decision_id,
         )
+
+
+def _error_verdict(reason: str, digest: str = "") -> Verdict:
+    """Return the verdict on a call that no policy could decide on."""
+    return Verdict(Approval.BLOCK, RiskLevel.CRITICAL, ERROR_RULE, reason, policy_digest=digest)
 
 
 def _log_failure(error: Exception) -> None:

@@ -125,7 +125,7 @@ def _call_of(waiting: Waiting, arguments: str, now_ns: int) -> Call:
         row.reason or "",
         policy_digest=row.policy_digest or "",
     )
-    origin = Origin(row.tool_name, row.tool_call_id, row.conversation_id, len(arguments))
+    origin = Origin(size=len(arguments))  # the row has the rest
     decision, last = PolicyDecision(action, verdict), unix_ns(waiting.last)
     return Call(decision, origin, now_ns, row, b"", stamped_ns=last, channel=CHANNEL)
 

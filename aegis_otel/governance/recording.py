@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
+from operator import attrgetter
 
 from msgspec.structs import replace
 
@@ -50,7 +51,10 @@ def _second(seconds: int) -> str:
 
 _SHARED_CHARS = 256
 """The most characters of a name whose redaction is kept for the next call: what is kept stays small."""
-_Names = tuple[str, str, str, str | None, str | None, str | None, str | None, str | None]
+_Names = tuple[str | None, ...]
+_SHARED_COLUMNS = ("tool_name", "tool_original_name", "conversation_id", "run_id")
+"""The fields of an `Origin` that calls of one tool in one run share; each is in the column of its name."""
+_shared_fields = attrgetter(*_SHARED_COLUMNS)
 _RISK_NAMES = {level: level.name for level in RiskLevel}
 """An enum's own `.name` costs ten times a look-up."""
 
@@ -80,25 +84,16 @@ def record_decision(
 ) -> AuditRecord:
     """Return the record of a decision, still without its arguments: `record_arguments` adds these."""
     action = decision.action
-    names = (
-        session_id,
-        action.type,
-        action.target,
-        action.agent,
-        origin.tool_name,
-        origin.tool_original_name,
-        origin.conversation_id,
-        origin.run_id,
-    )
+    names = (session_id, action.type, action.target, action.agent, *_shared_fields(origin))
     # Calls of one tool in one run share these names, and a copy costs a tenth of what redacting them does.
-    are_short = all(
-        [  # noqa: C419 - a generator costs more than the names do
-            name is None or (type(name) is str and len(name) <= _SHARED_CHARS) for name in names
-        ]
-    )
-    shared = _shared_record if are_short else _named_record
+    are_short = True
+    for name in names:  # `all` and a generator cost more than the names do
+        if name is not None and (type(name) is not str or len(name) > _SHARED_CHARS):
+            are_short = False
+            break
+    make = _shared_record if are_short else _named_record
     record = replace(
-        shared(redactor.generation, redaction_digest(), mode, names),
+        make(redactor.generation, redaction_digest(), mode, names),
         decision_id=system.new_id(),
         timestamp=timestamp(started_ns),
         service=system.service,
@@ -146,8 +141,8 @@ def _recorded_reason(generation: int, reason: str) -> str | None:  # noqa: ARG00
 
 def _named_record(generation: int, redaction: str, mode: Mode, names: _Names) -> AuditRecord:  # noqa: ARG001
     """Return a record that has only what calls of one tool in one run have in common."""
-    session_id, action_type, target, agent, tool, original_tool, conversation, run_id = names
-    return AuditRecord(
+    session_id, action_type, target, agent, *fields = names
+    record = AuditRecord(
         stage="decided",
         decision_id="",
         timestamp="",
@@ -156,13 +151,13 @@ def _named_record(generation: int, redaction: str, mode: Mode, names: _Names) ->
         action_target=recorded_name(target),
         mode=mode.value,
         agent_name=None if agent is None else recorded_name(agent),
-        tool_name=None if tool is None else recorded_name(tool),
-        tool_original_name=None if original_tool is None else recorded_name(original_tool),
-        conversation_id=None if conversation is None else recorded_name(conversation),
-        run_id=None if run_id is None else recorded_name(run_id),
         redaction_digest=redaction,
         schema_version=SCHEMA_VERSION,
     )
+    for column, value in zip(_SHARED_COLUMNS, fields, strict=True):
+        if value is not None:
+            setattr(record, column, recorded_name(value))
+    return record
 
 
 _shared_record = lru_cache(maxsize=1024)(_named_record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from functools import lru_cache
@@ -9,6 +10,8 @@ from typing import Any
 
 _LONGEST = 60
 _LARGEST = 10**30
+_SEPARATED = re.compile(r"[-+]?[1-9][0-9]{0,2}(?:([,_' ])[0-9]{3})(?:\1[0-9]{3})*(?:\.[0-9]+)?")
+_DOTTED = re.compile(r"[-+]?[1-9][0-9]{0,2}(?:\.[0-9]{3})+(?:,[0-9]+|(?<=\.[0-9]{3}\.[0-9]{3}))")
 
 Suggestion = str | Callable[[], str | None] | None
 """What was probably meant; a function where it takes long to find, for when the problem is shown."""
@@ -49,6 +52,17 @@ def shown(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "a list"
     return f"a value of type {quoted(type(value).__name__)}"
+
+
+def plain_number(text: str) -> str | None:
+    """Return the number that `text` writes with separators of thousands, None where it is no such text."""
+    if len(text) > _LONGEST:
+        return None
+    if _SEPARATED.fullmatch(text):
+        return re.sub("[,_' ]", "", text)
+    if _DOTTED.fullmatch(text):
+        return text.replace(".", "").replace(",", ".")
+    return None
 
 
 def closest(word: str, choices: Iterable[str]) -> str | None:

@@ -17,7 +17,7 @@ from aegis_otel.redaction import redactor
 from aegis_otel.redaction.secrets import scanner, secret_names
 from aegis_otel.redaction.secrets.value_patterns import compiled
 from aegis_otel.redaction.secrets.vendor_rules import rules
-from aegis_otel.version import __version__
+from aegis_otel.semconv import __version__
 
 _MOST = 200  # entries of a list
 _LONGEST = {"names": 100, "exempt_names": 100, "patterns": 1_000, "exempt_rules": 100}

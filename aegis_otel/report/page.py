@@ -23,7 +23,7 @@ from aegis_otel.errors import AuditError
 from aegis_otel.redaction.terminal import escape
 from aegis_otel.report.buckets import KINDS, plural, stacked
 from aegis_otel.report.queries import MAX_GROUPS, ReportQueries
-from aegis_otel.version import __version__
+from aegis_otel.semconv import __version__
 
 TITLE = "Agent activity"
 LONGEST_TITLE = 200

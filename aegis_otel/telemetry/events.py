@@ -8,8 +8,8 @@ from opentelemetry._logs import LoggerProvider, LogRecord, SeverityNumber, get_l
 from opentelemetry.context import Context
 
 from aegis_otel import semconv
+from aegis_otel.semconv import __version__
 from aegis_otel.telemetry.attributes import Attributes
-from aegis_otel.version import __version__
 
 _SEVERITIES = {risk: (SeverityNumber(number), text) for risk, (number, text) in semconv.SEVERITIES.items()}
 _SEVERITIES |= {text: (number, text) for number, text in _SEVERITIES.values()}

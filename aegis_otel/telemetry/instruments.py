@@ -31,7 +31,7 @@ from aegis_otel import semconv
 from aegis_otel.audit.record import AuditRecord
 from aegis_otel.config import EVALUATION_DURATION
 from aegis_otel.model import DEFAULT_RULE, ERROR_RULE, Approval, Mode, Outcome
-from aegis_otel.version import __version__
+from aegis_otel.semconv import __version__
 
 if TYPE_CHECKING:
     from aegis_otel.policy import Policy

@@ -21,6 +21,7 @@ from aegis_otel import semconv
 from aegis_otel.governance.call import Call
 from aegis_otel.governance.error_text import error_type
 from aegis_otel.model import Outcome
+from aegis_otel.semconv import __version__
 from aegis_otel.telemetry.attributes import Attributes, decision_attributes, risk, seal_attributes, text
 from aegis_otel.telemetry.events import Events
 from aegis_otel.telemetry.instruments import (
@@ -31,7 +32,6 @@ from aegis_otel.telemetry.instruments import (
     plausible_labels,
 )
 from aegis_otel.telemetry.spans import Awaiting, CallSpan, Executing, Outlets, record_answer
-from aegis_otel.version import __version__
 
 if TYPE_CHECKING:
     from aegis_otel.audit.seals.seal_log import Seal

@@ -32,10 +32,10 @@ from opentelemetry.trace import (
 )
 
 from aegis_otel import semconv
+from aegis_otel.semconv import __version__
 from aegis_otel.telemetry.attributes import Attributes
 from aegis_otel.telemetry.instruments import invoke_agent_duration
 from aegis_otel.telemetry.spans import is_foreign_tool
-from aegis_otel.version import __version__
 
 OPEN_LIMIT = 10_000
 """Traces, and spans, that are kept waiting for their end. Past it the oldest is ended as it is."""

@@ -152,7 +152,7 @@ async def test_k9_the_terminal_shows_deadline_and_id(bench: BENCH, tmp_path: Pat
         assert (await b.runtime.run_one(Action("write_x"))).ok
     shown = (tmp_path / "out").read_text()
     assert f"  Id:      {b.row()['decision_id']}\n" in shown
-    assert re.search(r"  Until:   \d\d:\d\d:\d\d, in (300|29\d) s\n", shown)
+    assert re.search(r"  Until:   \d\d:\d\d:\d\d UTC([+-]\d\d:\d\d)?, in (300|29\d) s\n", shown)
 
 
 class Answer(BaseModel):

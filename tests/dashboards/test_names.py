@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import promql_parser
 import pytest
 
 from aegis_otel import semconv
+from aegis_otel.audit.record import COLUMNS
 from dashboards import signals
 from tests.dashboards.boards import Target, expanded, grafana_rules, marks, promql, targets
 
+ROOT = Path(__file__).parents[2]
 EVERYWHERE = {"job", "instance"}
 LOKI_OWN = {"service_name", "event_name", "trace_id"}
 """What Loki makes of an OTLP record beside its attributes."""
@@ -117,3 +120,31 @@ def test_values_that_are_asked_for_exist() -> None:
         for label, value in re.findall(r'(\w+)(?:=~|!~|!=|=)"([^"$]+)"', target.expr):
             wanted = set(value.split("|")) - {".+", ".*"}
             assert wanted <= values.get(label, wanted), f"{target}: {label} is never {wanted}"
+
+
+def clickhouse_views() -> dict[str, str]:
+    """The views of `collector/clickhouse/schema.sql`, by name."""
+    text = (ROOT / "collector/clickhouse/schema.sql").read_text(encoding="utf-8")
+    return dict(re.findall(r"VIEW (\w+) AS\n(.*?);\n", text, re.DOTALL))
+
+
+@pytest.mark.parametrize("view", clickhouse_views())
+def test_clickhouse_reads_attributes_that_the_events_have(view: str) -> None:
+    """A view that names no attribute of `semconv` any more would answer with empty texts."""
+    sql = clickhouse_views()[view]
+    names = set(re.findall(r"EventName (?:= |IN \()'([a-z_.]+)'", sql))
+    events = [event for event in semconv.EVENTS if event.name in names]
+    assert {event.name for event in events} == names != set()
+    had = {attribute for event in events for attribute in event.attributes}
+    asked = set(re.findall(r"LogAttributes\['([a-z_.]+)'\]", sql))
+    assert asked
+    assert asked <= had, asked - had
+
+
+def test_clickhouse_names_the_columns_of_a_decision_as_the_audit_does() -> None:
+    """So a question that is asked of the one is asked of the other in the same words."""
+    sql = clickhouse_views()["aegis_decisions"]
+    columns = set(re.findall(r" AS (\w+)", sql.partition("FROM")[0]))
+    assert len(columns) > 10
+    known = {column.name for column in COLUMNS}
+    assert columns <= known, columns - known

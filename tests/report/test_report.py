@@ -140,11 +140,21 @@ def test_what_the_page_says(audit: Path) -> None:
 def test_every_number_adds_up(audit: Path) -> None:
     """Each breakdown is of all calls, the chart too."""
     page = report()
-    for caption in ("By result", "By risk", "Rules, most frequent first", "Agents", "Tools", "Services"):
-        table = page.source.partition(f"<caption>{caption}</caption>")[2].partition("</table>")[0]
+    for caption in ("By result", "By risk", "Most frequent first", "Agents", "Tools", "Services"):
+        table = page.source.partition(f">{caption}</caption>")[2].partition("</table>")[0]
         assert sum(map(int, re.findall(r'data-label="Calls"[^>]*>(\d+)<', table))) == len(CALLS), caption
     shown = re.findall(r"<title>2026-11-22 [\d:]+: ([^<]*)</title>", page.source)
     assert sum(int(number) for each in shown for number in re.findall(r"\d+", each)) == len(CALLS)
+
+
+def test_a_table_alone_in_its_section_does_not_repeat_the_heading(audit: Path) -> None:
+    """Its caption has the order, which the heading does not have."""
+    sections = re.findall(r"<h2[^>]*>([^<]*)</h2>(.*?)</section>", report().source, re.DOTALL)
+    captions = {title: re.findall(r"<caption[^>]*>([^<]*)</caption>", inner) for title, inner in sections}
+    assert captions["By rule"] == captions["Failures"] == ["Most frequent first"]
+    for title in ("CRITICAL calls", "Blocked calls", "Denied calls", "Policy versions"):
+        assert captions[title] == ["Newest first"], title
+    assert re.search(r'unknown-title">[^<]*</h2>.*?<p class="empty">None\.</p>', report().source, re.DOTALL)
 
 
 def test_the_page_needs_nothing_else_and_runs_nothing(audit: Path) -> None:

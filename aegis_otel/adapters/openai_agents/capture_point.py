@@ -13,7 +13,7 @@ from aegis_otel.adapters.openai_agents.capture.patches import Patches
 from aegis_otel.adapters.openai_agents.capture.self_test import self_test
 from aegis_otel.adapters.openai_agents.coverage import ungoverned
 from aegis_otel.adapters.openai_agents.coverage.ungoverned import PlacementWarning, UngovernedTools
-from aegis_otel.adapters.openai_agents.gates.actions import Targets
+from aegis_otel.adapters.openai_agents.gates.action_factory import Targets
 from aegis_otel.errors import ConfigError
 from aegis_otel.governance.governor import Governor
 from aegis_otel.model import Mode

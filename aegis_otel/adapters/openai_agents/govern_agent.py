@@ -22,7 +22,7 @@ from aegis_otel.adapters.openai_agents.coverage import tool_kinds
 from aegis_otel.adapters.openai_agents.coverage.agent_walk import ALL_TOOLS, GOVERNED_MODE, abilities
 from aegis_otel.adapters.openai_agents.coverage.coverage import coverage
 from aegis_otel.adapters.openai_agents.coverage.ungoverned import UngovernedTools
-from aegis_otel.adapters.openai_agents.gates.actions import factory_of
+from aegis_otel.adapters.openai_agents.gates.action_factory import factory_of
 from aegis_otel.adapters.openai_agents.gates.function_gate import is_governed
 from aegis_otel.adapters.openai_agents.gates.gate_proxy import gate_of, unwrap
 from aegis_otel.adapters.openai_agents.gates.local_tool_kinds import (

@@ -9,7 +9,7 @@ from typing import Any
 
 from agents import FunctionTool, function_tool
 
-from aegis_otel.adapters.openai_agents.gates.actions import (
+from aegis_otel.adapters.openai_agents.gates.action_factory import (
     DEFAULT_TARGET,
     ActionFactory,
     names_of,

@@ -10,7 +10,11 @@ from agents import FunctionTool, ToolGuardrailFunctionOutput, ToolInputGuardrail
 from agents.tool_context import ToolContext
 
 from aegis_otel.adapters.openai_agents.capture.function_tools import Gates, SharedGuardrail, ToolGate
-from aegis_otel.adapters.openai_agents.gates.actions import DEFAULT_TARGET, ActionFactory, with_look_alikes
+from aegis_otel.adapters.openai_agents.gates.action_factory import (
+    DEFAULT_TARGET,
+    ActionFactory,
+    with_look_alikes,
+)
 from aegis_otel.adapters.openai_agents.gates.argument_validation import Prepared
 from aegis_otel.adapters.openai_agents.gates.body_watch import is_sync
 from aegis_otel.adapters.openai_agents.gates.function_gate import FactoryOf, Gate

@@ -2,9 +2,10 @@
 
 Sealing takes DuckDB, which must not run in an agent: importing it holds up the event loop, and its threads do
 not survive a fork. The process is isolated (see `audit.journal.child_process`). It inherits no descriptor,
-and of the environment only the name of the key and, if the audit has an address on object storage, the
-credentials for it. A failure is logged once and leaves the journal as it is: a record need not be sealed. A
-sealing of 5,000 calls takes 0.5 s, most of it to start the process.
+and of the environment only the settings that are for it (`config.Setting`) and, if the audit has an address
+on object storage, what using the storage takes (`storage_schemes`). A failure is logged once and leaves the
+journal as it is: a record need not be sealed. A sealing of 5,000 calls takes 0.5 s, most of it to start the
+process.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from aegis_otel.audit import files
 from aegis_otel.audit.journal import child_process
 from aegis_otel.audit.location import SEALS
 from aegis_otel.audit.seals.seal_log import JOURNAL_FILE, Seal
-from aegis_otel.config import SEAL_KEY
+from aegis_otel.config import SETTINGS
 from aegis_otel.errors import AegisError
+from aegis_otel.storage_schemes import PACKAGE, reads_variable
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +48,6 @@ _PACKAGES = (
     *("msgspec", "duckdb", "_duckdb", "pytz"),
     *("cryptography", "_cffi_backend", "cffi", "typing_extensions"),
 )
-_NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
 
 def claim(directory: Path) -> bool:
@@ -136,11 +137,12 @@ class SealTrigger:
     def _seal(self) -> list[Seal]:
         if getattr(sys, "frozen", False) or not Path(sys.executable).name.startswith(("python", "pypy")):
             raise RuntimeError("there is no Python interpreter to start: run `aegis audit seal` now and then")
-        arguments, packages, names = [str(self._directory)], [*_PACKAGES], [SEAL_KEY.env]
+        arguments, packages = [str(self._directory)], [*_PACKAGES]
+        names = [setting.env for setting in SETTINGS if setting.is_for_sealer]
         if self._address is not None:
             arguments.append(self._address)
-            packages.append("obstore")
-            names += [name for name in os.environ if name.startswith("AWS_") or name in _NETWORK]
+            packages.append(PACKAGE)
+            names += [name for name in os.environ if reads_variable(self._address, name)]
         ran = subprocess.run(  # noqa: S603 - our own module, by this interpreter
             child_process.command(_PROCESS, arguments, packages),
             env=child_process.environment(names),

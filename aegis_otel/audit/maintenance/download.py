@@ -38,7 +38,7 @@ from aegis_otel.audit.seals.seal_log import (
 from aegis_otel.errors import AegisError, AuditError
 
 if TYPE_CHECKING:
-    from obstore.store import S3Store
+    from obstore.store import ObjectStore
 
 _LARGEST_SEALS = 128 << 20
 """The most bytes that are read of the seals of others: a year of seals has some 10 MiB."""
@@ -85,7 +85,7 @@ def fetch(directory: Path, url: str | None) -> list[str]:
         return problems
 
 
-def _fetch(store: S3Store, audit: str, directory: Path, mirror: str) -> list[str]:
+def _fetch(store: ObjectStore, audit: str, directory: Path, mirror: str) -> list[str]:
     """Fetch what one audit has sealed: its files first, so that readers see seals whose files are there."""
     content = read_object(store, f"{audit}/{SEALS}", _LARGEST_SEALS) or b""
     if len(content) > _LARGEST_SEALS:
@@ -130,7 +130,7 @@ def _parse_seals(audit: str, content: bytes) -> list[Seal]:
     return seals
 
 
-def _fetch_segment(store: S3Store, audit: str, directory: Path, segment: Segment) -> str | None:
+def _fetch_segment(store: ObjectStore, audit: str, directory: Path, segment: Segment) -> str | None:
     """Fetch one file, and return what is wrong with it: it is then not kept."""
     name = f"{LAKE}/{segment.file}"
     files.make_folder(directory, f"{MIRROR}/{audit}/{LAKE}/{segment.file.rpartition('/')[0]}")

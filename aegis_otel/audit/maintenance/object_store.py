@@ -11,9 +11,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from aegis_otel.errors import AegisError, AuditError
+from aegis_otel.storage_schemes import missing_package
 
 if TYPE_CHECKING:
-    from obstore.store import S3Store
+    from obstore.store import ObjectStore
 
 T = TypeVar("T")
 
@@ -24,18 +25,18 @@ RETRIED = timedelta(seconds=60)
 
 
 @contextmanager
-def reaching(url: str) -> Iterator[S3Store]:
+def reaching(url: str) -> Iterator[ObjectStore]:
     """Yield the place on object storage.
 
     Raises:
         AuditError: the package for it is missing, or the place or a disk refuses what the block does.
     """
     try:
-        from obstore.store import S3Store  # noqa: PLC0415 - an extra
+        from obstore.store import from_url  # noqa: PLC0415 - an extra
     except ImportError as error:
-        raise AuditError(f"`{url}` needs object storage: pip install '.[s3]' in a clone") from error
+        raise AuditError(missing_package(url)) from error
     with failing_as(f"cannot use `{url}`"):
-        yield S3Store.from_url(url, retry_config={"retry_timeout": RETRIED})
+        yield from_url(url, retry_config={"retry_timeout": RETRIED})
 
 
 @contextmanager
@@ -54,7 +55,7 @@ def failing_as(what: str) -> Iterator[None]:
         raise AuditError(f"{what}: {error}") from error
 
 
-def read_object(store: S3Store, name: str, limit: int) -> bytes | None:
+def read_object(store: ObjectStore, name: str, limit: int) -> bytes | None:
     """Return an object, or None where there is none.
 
     Of an object with more than `limit` bytes this is a beginning, which is longer than `limit` as well.
@@ -65,7 +66,7 @@ def read_object(store: S3Store, name: str, limit: int) -> bytes | None:
         return None
 
 
-def chunks_of(store: S3Store, name: str, limit: int) -> Iterator[bytes]:
+def chunks_of(store: ObjectStore, name: str, limit: int) -> Iterator[bytes]:
     """Yield an object chunk by chunk, and stop once it is longer than `limit`."""
     left = limit
     for chunk in store.get(name).stream():
@@ -75,7 +76,7 @@ def chunks_of(store: S3Store, name: str, limit: int) -> Iterator[bytes]:
             return
 
 
-def list_folders(store: S3Store) -> list[str]:
+def list_folders(store: ObjectStore) -> list[str]:
     """Return the paths of the folders at the place.
 
     Raises:
@@ -88,7 +89,7 @@ def list_folders(store: S3Store) -> list[str]:
     return _in_time(list_all())
 
 
-def list_sizes(store: S3Store, folder: str) -> dict[str, int]:
+def list_sizes(store: ObjectStore, folder: str) -> dict[str, int]:
     """Return the bytes of every object below a folder, by its name in it; errors as for `list_folders`."""
 
     async def list_all() -> dict[str, int]:

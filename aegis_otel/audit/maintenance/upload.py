@@ -26,7 +26,7 @@ from aegis_otel.config import SEAL_KEY
 from aegis_otel.errors import AuditError
 
 if TYPE_CHECKING:
-    from obstore.store import S3Store
+    from obstore.store import ObjectStore
 
 
 def push(directory: Path, url: str | None) -> list[str]:
@@ -88,7 +88,7 @@ def _obsolete(seals: list[Seal]) -> dict[int, str]:
     return {number: names[number] for seal in past for number in seal.replaces}
 
 
-def _send(store: S3Store, directory: Path, name: str, segment: Segment) -> str | None:
+def _send(store: ObjectStore, directory: Path, name: str, segment: Segment) -> str | None:
     """Send one file and check that it arrived; return why not, where that is the file's fault."""
     path = directory / LAKE / segment.file
     try:

@@ -147,8 +147,9 @@ def connect(path: str | os.PathLike[str] | None = None) -> duckdb.DuckDBPyConnec
     an older connection at that very moment, may find one gone: it then fails, and has to be run again.
 
     Args:
-        path: The audit directory. Default: `AEGIS_AUDIT_DIR`, else `aegis_audit`. For `s3://bucket/prefix`,
-            the sealed part of every audit there is fetched, and this machine's own shown beside it.
+        path: The audit directory. Default: `AEGIS_AUDIT_DIR`, else `aegis_audit`. For an address on
+            object storage, the sealed part of every audit there is fetched, and this machine's own shown
+            beside it.
 
     Returns:
         A connection to an in-memory database of its own; nothing done in it changes the audit.

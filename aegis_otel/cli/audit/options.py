@@ -12,6 +12,7 @@ from aegis_otel.audit.query.export import FORMATS
 from aegis_otel.audit.query.filters import RISK_LEVELS, STATUSES, Condition, compile_filters
 from aegis_otel.config import AUDIT_DIR, AUDIT_ID
 from aegis_otel.redaction.terminal import escape
+from aegis_otel.storage_schemes import examples
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -42,7 +43,7 @@ path_option = click.option(
     "--path",
     "--db",
     metavar="DIR",
-    help=f"The audit directory, or s3://bucket/prefix.  [default: {AUDIT_DIR.env}, else {AUDIT_DIR.default}]",
+    help=f"The audit directory, or {examples()}.  [default: {AUDIT_DIR.env}, else {AUDIT_DIR.default}]",
 )
 audit_id_option = click.option(
     "--audit",

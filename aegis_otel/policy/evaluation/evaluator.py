@@ -122,10 +122,11 @@ def strictest(policy: CompiledPolicy, judged: Iterable[tuple[CompiledRule, list[
     verdict = max([*(rule.verdict for rule, _ in doubts), certain], key=strictness)
     errors = tuple(f"rule `{rule.name}`: {why}" for rule, unknown in doubts for why in unknown)
     if verdict is certain:
-        reason = f"{certain.reason}, which is at least as strict as what is unknown: {errors[0]}"
+        rule, unknown = doubts[0]
+        reason = f"{certain.reason}; rule `{rule.name}` may match, but is not stricter: {unknown[0]}"
     else:
         why = next(unknown[0] for rule, unknown in doubts if rule.verdict is verdict)
-        reason = f"rule `{verdict.matched_rule}` counts as a match: {why}"
+        reason = f"rule `{verdict.matched_rule}` may match, so it counts as a match: {why}"
     return msgspec.structs.replace(verdict, reason=reason, errors=errors, policy_digest=policy.digest)
 
 

@@ -18,13 +18,13 @@ from typing import Any
 from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.lint.allowing_rules import allowing
 from aegis_otel.policy.lint.blocking_rules import blocking
+from aegis_otel.policy.lint.file_and_time_checks import documents, times
 from aegis_otel.policy.lint.finding import Finding, Severity, finding
 from aegis_otel.policy.lint.rule_order import contradictions, order
 from aegis_otel.policy.lint.subject import Subject
 from aegis_otel.policy.lint.text_checks import texts
 from aegis_otel.policy.lint.tool_checks import tools as against_tools
 from aegis_otel.policy.lint.tool_list import Inventory
-from aegis_otel.policy.lint.whole_policy import documents, times
 from aegis_otel.policy.policy import Policy
 
 __all__ = ["Finding", "Inventory", "Severity", "lint"]

@@ -12,10 +12,10 @@ from typing import Any
 from aegis_otel.errors import PolicyError, PolicyNotFound, PolicyNotMapping, Problem
 from aegis_otel.model import Approval, RiskLevel
 from aegis_otel.policy.loading import problem_messages, yaml_reader
-from aegis_otel.policy.loading.schema import Validation, read_policy
-from aegis_otel.policy.loading.validators import CHOICES
+from aegis_otel.policy.loading.schema import Fault, Validation, read_policy
+from aegis_otel.policy.loading.validators import CHOICES, TIMES, time_fault
 from aegis_otel.policy.loading.yaml_reader import Location
-from aegis_otel.policy.messages import listed, quoted, shown
+from aegis_otel.policy.messages import Invalid, listed, quoted, shown
 from aegis_otel.policy.operators.table import OPERATORS
 from aegis_otel.policy.rules import (
     Defaults,
@@ -146,7 +146,7 @@ def _document(
     valid = read_policy(data, validation)
     # Only what is shown is explained: a suggestion is looked for among hundreds of names.
     faults, rest = validation.faults[:_MAX_PROBLEMS], validation.faults[_MAX_PROBLEMS:]
-    found = [(fault.location, fault.at_key, *problem_messages.explain_fault(fault)) for fault in faults]
+    found = problem_messages.explain_faults(faults)
     found += _duplicates(data, lambda at: str(locate(at, True)) if has_text else problem_messages.path(at))
     problems = _reworded(problems, validation) + [
         Problem(
@@ -176,18 +176,23 @@ def _duplicates(data: Any, place: Callable[[Location], str]) -> list[tuple[Locat
 
 
 def _reworded(problems: list[Problem], validation: Validation) -> list[Problem]:
-    """Return `problems`, with those reworded where one of a few words must stand and YAML versions disagree.
+    """Return `problems`, with those reworded of text on which YAML versions disagree and that no quotes help.
 
-    The reader of the YAML proposes to quote such a word, which would not help. The message lists the words.
+    That is text where one of a few words or a time must stand, and which is none. The message says which.
     """
     better: dict[Problem, Problem] = {}
     for at, refused in validation.refused:
-        if refused.problem is None or not at or at[-1] not in CHOICES:
+        key = str(at[-1]) if at else ""
+        if refused.problem is None or (len(at) > 1 and at[-2] in OPERATORS):
             continue
-        if at[-2] not in OPERATORS:
-            subject = problem_messages.subject([step for step in at if isinstance(step, str)])
-            message = f"{subject} must be {listed(CHOICES[str(at[-1])])}, not {quoted(refused.text)}"
-            better[refused.problem] = replace(refused.problem, message=message, suggestion=None)
+        if key in CHOICES:
+            wrong = Invalid(f"must be {listed(CHOICES[key])}, not {quoted(refused.text)}")
+        elif key in TIMES and (invalid := time_fault(refused.text)):
+            wrong = invalid
+        else:
+            continue
+        message, suggestion = problem_messages.explain_fault(Fault(at, refused.text, wrong))
+        better[refused.problem] = replace(refused.problem, message=message, suggestion=suggestion)
     return [better.get(problem, problem) for problem in problems]
 
 

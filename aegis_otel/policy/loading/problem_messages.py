@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from aegis_otel.policy.loading.schema import KEY_SYNONYMS, KEYS, Fault
@@ -11,8 +12,51 @@ from aegis_otel.policy.loading.yaml_reader import Location
 from aegis_otel.policy.messages import closest, quoted, shown
 from aegis_otel.policy.operators.table import OPERATORS
 
+_HOLDERS = frozenset((*KEYS, *(key for key in KEYS["conditions"] if key.startswith("param_")))) - {""}
+"""The keys whose values have keys of their own."""
+_OF_RULE = "it is a key of a rule, indented as the rule's other keys are"
 _SHORT = 60
 """Characters of a value that a suggestion repeats."""
+
+
+def explain_faults(faults: Sequence[Fault]) -> list[tuple[Location, bool, str, str | None]]:
+    """Return the location of each fault, whether its key is meant, the sentence about it, and what was meant.
+
+    Where a section is empty because the lines below it have the indent of its own key, that is one fault.
+    """
+    found: list[tuple[Location, bool, str, str | None]] = []
+    empty: dict[Location, int] = {}
+    outside: dict[int, list[str]] = {}
+    for fault in faults:
+        around, key = fault.location[:-1], fault.location[-1:]
+        number = empty.get(around)
+        if number is not None and fault.error is None and _belongs(key[0], found[number][0][-1]):
+            outside.setdefault(number, []).append(quoted(str(key[0])))
+            continue
+        if (
+            fault.error is not None
+            and fault.value is None
+            and not fault.at_key
+            and key
+            and key[0] in _HOLDERS
+        ):
+            empty[around] = len(found)
+        found.append((fault.location, fault.at_key, *explain_fault(fault)))
+    for number, keys in outside.items():
+        at, at_key, message, _ = found[number]
+        item = ", each rule after a `- `" if at == ("rules",) else ""
+        found[number] = at, at_key, f"{message}: indent {' and '.join(keys[:3])} below it{item}", None
+    return found
+
+
+def _belongs(key: Any, section: Any) -> bool:
+    """Return whether `key`, unknown where it stands, is probably one of the empty section before it."""
+    if not isinstance(key, str):
+        return False
+    if section in KEYS:
+        return key in KEYS[section]
+    words = (*KEYS["conditions"], *KEY_SYNONYMS["conditions"], *MISSING_CONDITIONS)
+    return synonym(key, dict.fromkeys(words, key)) is None and closest(key, KEYS["conditions"]) is None
 
 
 def explain_fault(fault: Fault) -> tuple[str, str | None]:
@@ -41,7 +85,8 @@ def _unknown_key(location: Location, value: Any) -> tuple[str, str | None]:
         return unknown, _with_value(meant, value)
     if section == "conditions" and (instead := synonym(key, MISSING_CONDITIONS)):
         return f"{unknown}: {instead}", None
-    home = next((name for name, keys in KEYS.items() if key in keys), None)
+    of_rule = section in ("match", "conditions") and key in KEYS["rules"]
+    home = "rules" if of_rule else next((name for name, keys in KEYS.items() if key in keys), None)
     if home is None:
         meant = closest(key, KEYS[section])
         if section == "conditions" and meant is None:
@@ -52,7 +97,9 @@ def _unknown_key(location: Location, value: Any) -> tuple[str, str | None]:
     if home == "":
         return f"{misplaced}: it is a key of the policy itself", None
     if home == "rules":
-        return f"{misplaced}: it is a key of a rule, indented as the rule's other keys are", None
+        return f"{misplaced}: {_OF_RULE}", None
+    if home == "defaults" and not section:
+        return f"{misplaced}: {_OF_RULE}, or of `defaults`", None
     return misplaced, f"{home}.{key}"
 
 

@@ -44,6 +44,7 @@ MISSING_CONDITIONS = by_synonym(DATA["no_such_condition"])
 """What to write instead of conditions that do not exist: the closest name may mean the opposite."""
 SYNONYMS = {key: by_synonym(DATA[key]) for key in ("approval", "risk_level")}
 CHOICES = {"approval": APPROVALS, "risk_level": RISK_LEVELS}
+TIMES = ("time_after", "time_before")
 
 
 def synonym(value: object, others: Mapping[str, str]) -> str | None:
@@ -109,6 +110,15 @@ def time_of_day(value: object) -> int:
         return int(value[:2]) * 60 + int(value[3:])
     message = f'must be a time of day in quotes, "00:00" to "23:59", not {shown(value)}'
     raise Invalid(message, _meant_time(value))
+
+
+def time_fault(text: str) -> Invalid | None:
+    """Return what is wrong with `text` as a time of day in quotes."""
+    try:
+        time_of_day(text)
+    except Invalid as error:
+        return error
+    return None
 
 
 def _meant_time(value: object) -> str | None:

@@ -150,6 +150,11 @@ def _colon(its: Failure) -> YamlFault | None:
         return fault
     if ": " in its.line(mark.line)[: mark.column].lstrip(" -"):
         return YamlFault("a value with `: ` in it must be quoted (mapping values are not allowed here)", mark)
+    before, line = its.line(previous), its.line(mark.line)
+    indent = len(line) - len(line.lstrip(" "))
+    if _KEY.match(before) and indent > len(before) - len(before.lstrip(" ")):
+        message = f"the line is indented more than line {previous + 1}, which has its value already"
+        return YamlFault(f"{message}: one of the two has the wrong indent", Mark(mark.line, indent))
     return None
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final, NoReturn
 
 from aegis_otel.errors import Problem
 from aegis_otel.policy.loading import yaml_errors
-from aegis_otel.policy.messages import quoted, shown
+from aegis_otel.policy.messages import plain_number, quoted, shown
 
 Plain = str | int | float | bool | None
 
@@ -49,6 +49,11 @@ _DISPUTED = re.compile(
     re.VERBOSE,
 )
 _MAX_DIGITS = 400
+
+
+# `amount: 50,000`: text in block style, and in flow style the number 50 and a key 000.
+_COMMAS = re.compile(r"[-+]?[1-9][0-9]{0,2}(?:,[0-9]{3}){1,9}(?:\.[0-9]{1,20})?(?![\w.]|,[0-9])")
+_AFTER_COMMA = re.compile(r"[0-9]{3}(?:\.[0-9]+)?")
 
 
 class DisputedScalar(ValueError):
@@ -167,10 +172,12 @@ class _Reader:
         self._document = Document()
         self._nodes = 0
         self._events: Iterator[Any] = iter(())
+        self._text = ""
 
     def read(self, text: str) -> Document | None:
         import yaml  # noqa: PLC0415 - only who loads a policy file pays for the parser
 
+        self._text = text
         self._events = yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         document = self._document
         try:
@@ -240,14 +247,19 @@ class _Reader:
         try:
             return resolve(event.value)
         except DisputedScalar as error:
-            meant = f'"{event.value}"' if len(event.value) < _SHORT else None
+            short = len(event.value) < _SHORT
+            meant = plain_number(event.value) or f'"{event.value}"' if short else None
             return Refused(
                 event.value, self._problem(event, f"{quoted(event.value)} {error}", suggestion=meant)
             )
 
     def _mapping(self, at: Location) -> dict[str, Any]:
         found: dict[str, Any] = {}
+        value: Any = None
         while type(event := next(self._events)).__name__ != "MappingEndEvent":
+            if self._goes_on(value, event):
+                self._value(next(self._events), (*at, _KEY))
+                continue
             key = self._value(event, (*at, _KEY))
             problem = self._wrong_key(key, event, found, at)
             if problem:
@@ -256,8 +268,22 @@ class _Reader:
                 self._value(next(self._events), (*at, _KEY))
                 continue
             self._document.keys[*at, key] = _place(event)
-            found[key] = self._value(next(self._events), (*at, key))
+            found[key] = self._value(value := next(self._events), (*at, key))
         return found
+
+    def _goes_on(self, value: Any, key: Any) -> bool:
+        """Return whether `key` is the rest of the number that the value before it begins, after a comma."""
+        if type(key).__name__ != "ScalarEvent" or not (key.implicit[0] and _AFTER_COMMA.fullmatch(key.value)):
+            return False
+        if type(value).__name__ != "ScalarEvent" or not value.implicit[0]:
+            return False
+        whole = _COMMAS.match(self._text, value.start_mark.index)
+        if whole is None or key.end_mark.index > whole.end():
+            return False
+        if key.start_mark.index == value.end_mark.index + 1:
+            message = f"{quoted(whole[0])} is several values to YAML: write the number without commas"
+            self._problem(value, message, suggestion=whole[0].replace(",", ""))
+        return True
 
     def _wrong_key(self, key: Any, event: Any, found: dict[str, Any], at: Location) -> str | None:
         if isinstance(key, Refused):

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Set
 from typing import Any
 
-from aegis_otel.policy.messages import Invalid, shown
+from aegis_otel.policy.messages import Invalid, plain_number, shown
 from aegis_otel.policy.operators.answer import Answer, kind, not_of_kind
 from aegis_otel.policy.patterns import MAX_REGEX, BadRegex, Regex, compile_regex
 from aegis_otel.policy.rules import Scalar
@@ -80,7 +80,8 @@ def _is_finite(value: float) -> bool:
 def check_number(value: object) -> int | float:
     """Return a policy's finite number. Raises Invalid."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_finite(value):
-        suggestion = value if isinstance(value, str) and re.fullmatch(r"-?\d+(\.\d+)?", value) else None
+        text = value if isinstance(value, str) else ""
+        suggestion = text if re.fullmatch(r"-?\d+(\.\d+)?", text) else plain_number(text)
         raise Invalid(f"must be a finite number, not {shown(value)}", suggestion)
     return value
 

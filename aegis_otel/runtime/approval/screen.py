@@ -11,7 +11,7 @@ import json
 import re
 import time
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from aegis_otel.governance.error_text import safe_description
@@ -96,9 +96,15 @@ class Sheet(NamedTuple):
                 yield from _field(label, text, screen)
         if self.deadline is not None:
             left = max(0, round(self.deadline - time.time()))
-            shape = "%H:%M:%S" if left < _DAY_S else "%Y-%m-%d %H:%M:%S"
-            until = time.strftime(shape, time.localtime(self.deadline))
-            yield from _field("Until", f"{until}, in {left} s", screen)
+            yield from _field("Until", f"{_local_time(self.deadline, left)}, in {left} s", screen)
+
+
+def _local_time(moment: float, left: int) -> str:
+    """Return a Unix time as this machine shows it, with the zone: the reader may be elsewhere."""
+    local = time.localtime(moment)
+    offset = time.strftime("%z", local)
+    zone = "UTC" if offset == "+0000" else f"UTC{offset[:3]}:{offset[3:]}"
+    return time.strftime("%H:%M:%S " if left < _DAY_S else "%Y-%m-%d %H:%M:%S ", local) + zone
 
 
 def sheet(decision: PolicyDecision, question: Question | None, deadline: float | None) -> Sheet:
@@ -113,7 +119,7 @@ def sheet(decision: PolicyDecision, question: Question | None, deadline: float |
         description = f"{description[:_LONGEST_DESCRIPTION]}... ({len(action.description)} characters)"
     facts = (
         ("Action", redact_text(action.type)),
-        ("Target", redact_text(action.target)),
+        ("Target", None if action.target == "default" else redact_text(action.target)),
         ("Agent", redact_text(action.agent or "")),
         ("Risk", decision.risk_level.name),
         ("Rule", redact_text(decision.matched_rule)),
@@ -205,19 +211,37 @@ def _field(label: str, text: str, screen: Screen) -> Iterator[str]:
 def _wrapped(prefix: str, text: str, screen: Screen, *, breaks: bool = False) -> Iterator[str]:
     """Yield `text` behind `prefix`, going on behind `  | `; after each written newline too, with `breaks`.
 
-    The last column stays free: what terminals do after writing to it differs.
+    A word that has room on a line of its own is not broken. No character is left out: the lines can be put
+    together again. The last column stays free: what terminals do after writing to it differs.
     """
+    whole = screen.columns - 1 - len(_GOES_ON)
     line, room = prefix, screen.columns - 1 - len(prefix)
-    for piece in _PIECE.findall(_printable(text, screen.encoding)):
-        size = sum(map(_width, piece))
-        if size > room:
+    for word in _words(_PIECE.findall(_printable(text, screen.encoding))):
+        sizes = [sum(map(_width, piece)) for piece in word]
+        if room < sum(sizes) <= whole:
             yield line
-            line, room = _GOES_ON, screen.columns - 1 - len(_GOES_ON)
-        line += piece
-        room -= size
-        if breaks and piece == "\\n":
-            room = 0
+            line, room = _GOES_ON, whole
+        for piece, size in zip(word, sizes, strict=True):
+            if size > room:
+                yield line
+                line, room = _GOES_ON, whole
+            line += piece
+            room -= size
+            if breaks and piece == "\\n":
+                room = 0
     yield line
+
+
+def _words(pieces: Iterable[str]) -> Iterator[list[str]]:
+    """Yield `pieces` in words, each with the space or the written newline that ends it."""
+    word: list[str] = []
+    for piece in pieces:
+        word.append(piece)
+        if piece in (" ", "\\n"):
+            yield word
+            word = []
+    if word:
+        yield word
 
 
 def _printable(text: str, encoding: str) -> str:

@@ -41,45 +41,43 @@ class CLIApprovalHandler(ApprovalHandler):
             self.approver = getpass.getuser()
 
     async def request_approval(self, decision: PolicyDecision) -> bool:
-        gone = threading.Event()
+        prompt = _Prompt()
         question, deadline = None, None
         with suppress(LookupError):  # a program may call the handler itself
             question = current_question()
             deadline = time.time() + question.timeout
         try:
             return await in_turn(
-                _terminal, lambda: self._prompt(decision, question, deadline, gone), _NO_TURN
+                _terminal, lambda: self._prompt(decision, question, deadline, prompt), _NO_TURN
             )
         finally:
-            gone.set()
+            prompt.end()
 
     def _prompt(
         self,
         decision: PolicyDecision,
         question: Question | None,
         deadline: float | None,
-        gone: threading.Event,
+        prompt: _Prompt,
     ) -> bool:
         stdin, out = self._stdin or sys.stdin, self._stdout or sys.stdout
         screen, asked = _screen(stdin, out), sheet(decision, question, deadline)
         try:
             _show(out, asked.lines(screen))
             _forget_what_was_typed(stdin)
-            return self._answer(asked, screen, stdin, out, gone)
+            return self._answer(asked, screen, stdin, out, prompt)
         except NobodyToAsk as error:
             _show(out, refused(asked, str(error), screen))
             raise
 
-    def _answer(
-        self, asked: Sheet, screen: Screen, stdin: TextIO, out: TextIO, gone: threading.Event
-    ) -> bool:
+    def _answer(self, asked: Sheet, screen: Screen, stdin: TextIO, out: TextIO, prompt: _Prompt) -> bool:
         while True:
-            out.write("  Approve? [y/n]: ")
-            out.flush()
-            line = _read_line(stdin, gone)
+            prompt.show(out)
+            line = _read_line(stdin, prompt.is_over)
             if line is None:
-                out.write("\n  No longer waiting for an answer.\n")
+                prompt.end()
                 return False
+            prompt.answered()
             if line == "":
                 out.write("\n  No input available: denying.\n")
                 return False
@@ -94,6 +92,43 @@ class CLIApprovalHandler(ApprovalHandler):
                 return True
             else:
                 out.write("  Please enter 'y' or 'n'.\n")
+
+
+class _Prompt:
+    """The line behind which the answer is typed.
+
+    Where nobody waits for it any more, whoever notices first ends the line: what the program writes next
+    would stand behind the prompt.
+    """
+
+    def __init__(self) -> None:
+        self.is_over = threading.Event()
+        self._lock = threading.Lock()
+        self._shown_on: TextIO | None = None
+
+    def show(self, out: TextIO) -> None:
+        with self._lock:
+            out.write("  Approve? [y/n]: ")
+            out.flush()
+            self._shown_on = out
+
+    def answered(self) -> None:
+        with self._lock:
+            self._shown_on = None
+
+    def end(self) -> None:
+        """Wait no longer. A thread that is just showing the prompt ends it itself."""
+        self.is_over.set()
+        if not self._lock.acquire(blocking=False):  # the event loop waits for no terminal
+            return
+        try:
+            out, self._shown_on = self._shown_on, None
+            if out is not None:
+                with suppress(OSError, ValueError):  # closed meanwhile
+                    out.write("\n  No longer waiting for an answer.\n")
+                    out.flush()
+        finally:
+            self._lock.release()
 
 
 def _screen(stdin: TextIO, out: TextIO) -> Screen:
@@ -119,14 +154,14 @@ def _forget_what_was_typed(stdin: TextIO) -> None:
         termios.tcflush(stdin.fileno(), termios.TCIFLUSH)
 
 
-def _read_line(stdin: TextIO, gone: threading.Event) -> str | None:
+def _read_line(stdin: TextIO, is_over: threading.Event) -> str | None:
     """Return one line; an empty string at the end of input; None once nobody waits for it any more."""
     try:
         descriptor = stdin.fileno()
     except (OSError, ValueError, AttributeError):
         return stdin.readline()  # no file behind it, so nothing to wait for
     buffered = b""
-    while not gone.is_set():
+    while not is_over.is_set():
         if select.select([descriptor], [], [], _POLL_S)[0]:
             # One byte at a time: what follows the newline belongs to whoever reads next.
             byte = os.read(descriptor, 1)

@@ -120,8 +120,9 @@ def test_refused_calls_are_recorded_where_they_can_be(tmp_path: Path) -> None:
     """A refusal for want of a policy is a decision like every other."""
     run(tmp_path, AEGIS_AUDIT_DIR="kept")
     rows = AuditLogger(tmp_path / "kept").get_log()
-    assert [(row["result_status"], row["reason"], row["risk_level"]) for row in rows] == [
-        ("blocked", "governance_unavailable", "CRITICAL")
+    columns = "result_status", "reason", "risk_level", "matched_rule", "policy_digest"
+    assert [tuple(map(row.get, columns)) for row in rows] == [
+        ("blocked", "governance_unavailable", "CRITICAL", "<error>", None)
     ] * 2
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import json
 import os
 import pty
 import threading
 import time
 from collections.abc import Awaitable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from aegis_otel.runtime.approval import (
     NoTerminal,
     default_handler,
 )
+from aegis_otel.runtime.approval.screen import Screen, sheet
 from tests.support.kit import POLICY
 
 
@@ -173,6 +177,31 @@ async def test_a_question_nobody_waits_for_is_taken_back(terminal: Terminal) -> 
     assert await terminal.answer(ask(decision()), "y") is True
 
 
+async def test_the_prompt_line_is_ended_before_the_program_writes_on(terminal: Terminal) -> None:
+    """What it writes after a time-out stood behind the prompt."""
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(handler(terminal).request_approval(decision()), 0.3)
+    terminal.stdout.write("the program goes on\n")
+    await asyncio.sleep(0.3)
+    assert terminal.screen().endswith(
+        "  Approve? [y/n]: \n  No longer waiting for an answer.\nthe program goes on\n"
+    )
+
+
+async def test_a_question_taken_back_on_a_closed_terminal(terminal: Terminal, tmp_path: Path) -> None:
+    """The end of the wait stays the end of the wait."""
+    out = (tmp_path / "out").open("w")
+    asking = asyncio.ensure_future(
+        CLIApprovalHandler(stdin=terminal.stdin, stdout=out).request_approval(decision())
+    )
+    while "[y/n]" not in (tmp_path / "out").read_text():
+        await asyncio.sleep(0.01)
+    out.close()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+
 async def test_what_was_typed_before_the_question_is_no_answer(terminal: Terminal) -> None:
     """A line typed ahead approves nothing: the question is still open when it is shown."""
     terminal.type("y\ny\n")
@@ -201,3 +230,60 @@ def test_the_default_follows_the_terminal(monkeypatch: pytest.MonkeyPatch, termi
     with open(os.devnull) as nothing:
         monkeypatch.setattr("sys.stdin", nothing)
         assert isinstance(default_handler(), NoTerminal)
+
+
+def lines(text: str, *, target: str = "store", columns: int = 80, deadline: float | None = None) -> list[str]:
+    asked = PolicyDecision(Action("write_x", target, {"text": text}, text), decision().verdict)
+    return sheet(asked, None, deadline).lines(Screen(columns, 0, "utf-8"))
+
+
+def field(name: str, shown: list[str]) -> str:
+    begin = next(n for n, line in enumerate(shown) if line.startswith(name))
+    rest = itertools.takewhile(lambda line: line.startswith("  | "), shown[begin + 1 :])
+    return "".join([shown[begin].removeprefix(name), *(line[4:] for line in rest)])
+
+
+def test_a_word_that_has_room_on_a_line_is_not_broken() -> None:
+    """Neither in a field nor in an argument, and no character is lost."""
+    words = ["https://shop.example.com/orders/" + "1" * n + "/x" for n in range(2, 38, 5)]
+    text = " ".join(words)
+    shown = lines(text)
+    for word in words:
+        assert sum(word in line for line in shown) == 2, word
+    assert field("  Desc:    ", shown) == text
+    assert field("  * ", shown) == f'"text": "{text}"'
+
+
+@pytest.mark.parametrize("columns", [24, 40, 80])
+@pytest.mark.parametrize(
+    "text", ["x" * 300, "a " * 200, "  b" + " " * 99 + "c  ", "日本" * 60 + " x", "a\nb c"]
+)
+def test_no_character_is_lost_between_the_lines(text: str, columns: int) -> None:
+    shown = lines(text, columns=columns)
+    assert field("  * " if "  * " in "\n".join(shown) else "  Params:  {", shown).rstrip("}") == (
+        '"text": ' + json.dumps(text, ensure_ascii=False)
+    )
+
+
+def test_a_target_that_nobody_named_is_left_out() -> None:
+    assert not [line for line in lines("x", target="default") if "Target" in line]
+    assert "  Target:  default-account" in lines("x", target="default-account")
+
+
+@pytest.mark.parametrize(
+    ("zone", "shown"),
+    [
+        ("UTC", "  Until:   12:00:00 UTC, in "),
+        ("Asia/Kolkata", "  Until:   17:30:00 UTC+05:30, in "),
+        ("America/New_York", "  Until:   08:00:00 UTC-04:00, in "),
+    ],
+)
+def test_the_deadline_names_its_zone(zone: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    noon = datetime(2024, 7, 1, 12, tzinfo=UTC).timestamp()
+    try:
+        assert [line for line in lines("x", deadline=noon) if line.startswith(shown)]
+    finally:
+        monkeypatch.undo()
+        time.tzset()

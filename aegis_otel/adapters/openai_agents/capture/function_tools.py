@@ -25,7 +25,7 @@ from agents.tool_context import ToolContext
 
 from aegis_otel.adapters.openai_agents.capture.patches import Patches
 from aegis_otel.adapters.openai_agents.capture.per_tool_cache import PerToolCache
-from aegis_otel.adapters.openai_agents.gates.actions import LiveFactory, Targets, names_of
+from aegis_otel.adapters.openai_agents.gates.action_factory import LiveFactory, Targets, names_of
 from aegis_otel.adapters.openai_agents.gates.argument_validation import SDK_INVOKER
 from aegis_otel.adapters.openai_agents.gates.function_gate import (
     FactoryOf,

@@ -13,7 +13,7 @@ from typing import Any
 from aegis_otel.adapters.openai_agents.capture.patches import Patches
 from aegis_otel.adapters.openai_agents.capture.per_tool_cache import PerToolCache
 from aegis_otel.adapters.openai_agents.gates import local_tool_kinds
-from aegis_otel.adapters.openai_agents.gates.actions import Targets
+from aegis_otel.adapters.openai_agents.gates.action_factory import Targets
 from aegis_otel.adapters.openai_agents.gates.body_watch import member
 from aegis_otel.adapters.openai_agents.gates.gate_proxy import gate_of, unwrap
 from aegis_otel.adapters.openai_agents.gates.local_tool_kinds import (

@@ -22,7 +22,6 @@ from agents.run_internal import tool_execution, turn_resolution
 from aegis_otel.adapters.openai_agents.capture.approval_answers import AnswerRecorder
 from aegis_otel.adapters.openai_agents.capture.function_tools import REALTIME, Gates
 from aegis_otel.adapters.openai_agents.capture.patches import Patches
-from aegis_otel.adapters.openai_agents.gates.actions import conversation_of
 from aegis_otel.adapters.openai_agents.gates.approval_check import ApprovalCheck, current_check
 from aegis_otel.adapters.openai_agents.gates.function_gate import Gate, is_governed
 from aegis_otel.adapters.openai_agents.gates.runs import run_of
@@ -137,7 +136,7 @@ class ApprovalChecks:
     def _check(self, gate: Gate | None, call: Asked, config: Any = None) -> ApprovalCheck:
         tool, tool_call, agent, context = call
         name, paused_calls = getattr(agent, "name", None), self._gates.governor.paused_calls
-        return ApprovalCheck(tool, tool_call, name, context, conversation_of(config), paused_calls, gate)
+        return ApprovalCheck(tool, tool_call, name, context, config, paused_calls, gate)
 
 
 def _status(

@@ -27,7 +27,7 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 from agents.tool_context import ToolContext
 
 from aegis_otel.adapters.openai_agents.capture.function_tools import INVOKER, Gates, ToolGate
-from aegis_otel.adapters.openai_agents.gates.actions import LiveFactory
+from aegis_otel.adapters.openai_agents.gates.action_factory import LiveFactory
 from aegis_otel.adapters.openai_agents.gates.approval_check import ApprovalCheck
 from aegis_otel.adapters.openai_agents.gates.function_gate import Invoke
 from aegis_otel.adapters.openai_agents.gates.invoker import has_known_body

@@ -10,13 +10,13 @@ from agents.agent import AgentBase
 
 from aegis_otel.adapters.openai_agents.coverage.agent_walk import items, reachable_agents, unreadable
 from aegis_otel.adapters.openai_agents.coverage.tool_kinds import name_of
-from aegis_otel.adapters.openai_agents.gates import actions
+from aegis_otel.adapters.openai_agents.gates import action_factory
 from aegis_otel.policy.lint.tool_list import Inventory, KnownTool
 
 _LIST_SECONDS = 30
 
 
-def inventory(agent: AgentBase[Any], targets: actions.Targets | None = None) -> Inventory:
+def inventory(agent: AgentBase[Any], targets: action_factory.Targets | None = None) -> Inventory:
     """Return the tools of `agent` and of all agents that it can reach; MCP servers are asked for theirs.
 
     A server that cannot be connected or listed leaves the inventory incomplete, and so does an agent whose
@@ -25,7 +25,7 @@ def inventory(agent: AgentBase[Any], targets: actions.Targets | None = None) -> 
     return asyncio.run(_inventory(list(reachable_agents(agent)), targets or {}))
 
 
-async def _inventory(agents: list[object], targets: actions.Targets) -> Inventory:
+async def _inventory(agents: list[object], targets: action_factory.Targets) -> Inventory:
     tools: list[KnownTool] = []
     is_complete = not any(map(unreadable, agents))
     for agent in agents:
@@ -54,10 +54,10 @@ async def _mcp_tools(agent: object) -> list[Any]:
             await server.cleanup()
 
 
-def _known(tool: Any, agent: str, targets: actions.Targets) -> KnownTool:
+def _known(tool: Any, agent: str, targets: action_factory.Targets) -> KnownTool:
     name = name_of(tool)
-    target = actions.named_target(name, targets)
+    target = action_factory.named_target(name, targets)
     if isinstance(tool, FunctionTool):
-        own, schema = actions.original_name(tool), tool.params_json_schema
-        return KnownTool(name, schema, own, target or actions.target_of(tool), agent)
-    return KnownTool(name, None, None, target or actions.DEFAULT_TARGET, agent)
+        own, schema = action_factory.original_name(tool), tool.params_json_schema
+        return KnownTool(name, schema, own, target or action_factory.target_of(tool), agent)
+    return KnownTool(name, None, None, target or action_factory.DEFAULT_TARGET, agent)

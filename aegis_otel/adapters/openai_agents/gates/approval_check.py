@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from agents import FunctionTool
 
+from aegis_otel.adapters.openai_agents.gates.call_origin import origin_of
 from aegis_otel.adapters.openai_agents.gates.runs import Mark, run_of
 from aegis_otel.governance.call import Origin
 from aegis_otel.governance.error_text import traced
@@ -53,7 +54,8 @@ class ApprovalCheck:
     """The name of the agent object that runs."""
     context: Any
     """The context of the run."""
-    conversation: str | None
+    run_config: Any
+    """The configuration of the run, where it is known."""
     paused_calls: PausedCalls
     gate: Gate | None
     """The gate of the tool, where the audit has the answers about it; None where only the tool asks."""
@@ -78,8 +80,15 @@ class ApprovalCheck:
     def origin(self, original_name: str | None) -> Origin:
         """Return where the call comes from; `original_name` is the tool's own, where it has another."""
         call_id, tool, _, arguments = self.shown
-        run_id = run_of(self.context).id
-        return Origin(tool, call_id, self.conversation, len(arguments), run_id, original_name)
+        run_of(self.context)  # begins one where there is none, so that the origin has its id
+        return origin_of(
+            tool,
+            call_id,
+            len(arguments),
+            context=self.context,
+            run_config=self.run_config,
+            original_name=original_name,
+        )
 
     @property
     def pauses(self) -> bool:

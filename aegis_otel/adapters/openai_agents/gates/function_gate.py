@@ -18,17 +18,17 @@ from typing import Any
 from agents import FunctionTool, ToolGuardrailFunctionOutput, ToolInputGuardrail, ToolInputGuardrailData
 from agents.tool_context import ToolContext
 
-from aegis_otel.adapters.openai_agents.gates.actions import (
+from aegis_otel.adapters.openai_agents.gates.action_factory import (
     ActionFactory,
     Caller,
     ToolRequest,
     called_by,
     names_of,
-    origin_of,
 )
 from aegis_otel.adapters.openai_agents.gates.approval_check import ApprovalCheck, last_check
 from aegis_otel.adapters.openai_agents.gates.argument_validation import Prepared
 from aegis_otel.adapters.openai_agents.gates.body_watch import Watch, runs_inside, waits_inside, watch
+from aegis_otel.adapters.openai_agents.gates.call_origin import origin_of
 from aegis_otel.audit.record import RecordStatus
 from aegis_otel.governance import refusal
 from aegis_otel.governance.body import NOT_BEGUN
@@ -289,7 +289,14 @@ class Gate:
         resumes = resumes or (check is not None and check.resumes)
         return self.governor.authorize(
             request.action,
-            origin_of(context, arguments, request.original_name),
+            origin_of(
+                getattr(context, "tool_name", None),
+                getattr(context, "tool_call_id", None),
+                len(arguments),
+                context=context,
+                run_config=getattr(context, "run_config", None),
+                original_name=request.original_name,
+            ),
             fault=request.fault,
             resumed=resumes,
             inside=resumes and waits_inside(context),  # the audit alone does not say that a body goes on

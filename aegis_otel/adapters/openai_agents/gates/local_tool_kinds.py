@@ -34,17 +34,16 @@ from agents import (
 from agents.editor import ApplyPatchResult
 from agents.run_internal import tool_actions
 
-from aegis_otel.adapters.openai_agents.gates.actions import (
+from aegis_otel.adapters.openai_agents.gates.action_factory import (
     DEFAULT_TARGET,
     Targets,
-    conversation_of,
     named_target,
 )
 from aegis_otel.adapters.openai_agents.gates.body_watch import returned_failure
+from aegis_otel.adapters.openai_agents.gates.call_origin import origin_of
 from aegis_otel.adapters.openai_agents.gates.gate_proxy import GateProxy
 from aegis_otel.adapters.openai_agents.tracing.span_bridge import at_current_span
 from aegis_otel.governance import refusal
-from aegis_otel.governance.call import Origin
 from aegis_otel.governance.error_text import traced
 from aegis_otel.governance.governor import Governor
 from aegis_otel.governance.recording import rough_size
@@ -139,12 +138,8 @@ class ToolProxy(GateProxy):
         except Exception as error:
             _log.error("the call of `%s` could not be understood: %s", tool, traced(error))
             action, fault = Action(tool, target, agent=agent, subject=subject), refusal.UNAVAILABLE
-        origin = Origin(
-            tool_name=tool,
-            tool_call_id=call_id or current.call_id,
-            conversation_id=conversation_of(current.run_config),
-            size=rough_size(action.params),
-        )
+        size = rough_size(action.params)
+        origin = origin_of(tool, call_id or current.call_id, size, run_config=current.run_config)
         with at_current_span():
             call = await gate.governor.authorize(action, origin, fault=fault)
             if call.refusal is not None:

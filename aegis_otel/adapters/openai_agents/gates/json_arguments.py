@@ -1,4 +1,4 @@
-"""Compare readings of arguments: whether two are the same, and whether readers could differ."""
+"""Read the JSON text of arguments where every reader finds the same in it, and compare two readings."""
 
 from __future__ import annotations
 

@@ -8,18 +8,16 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from agents import FunctionTool, get_current_trace
+from agents import FunctionTool
 from agents.tool import get_function_tool_origin
 from agents.tool_context import ToolContext
 
-from aegis_otel.adapters.openai_agents.gates.argument_reading import Ambiguous, read_alike, read_once, same
 from aegis_otel.adapters.openai_agents.gates.argument_validation import (
     Prepared,
     is_sdk_invoker,
     validation_of,
 )
-from aegis_otel.adapters.openai_agents.gates.runs import run_id_of
-from aegis_otel.governance.call import Origin
+from aegis_otel.adapters.openai_agents.gates.json_arguments import Ambiguous, read_alike, read_once, same
 from aegis_otel.governance.refusal import Refusal
 from aegis_otel.model import Action, Approval, FrozenDict, Subject, freeze
 from aegis_otel.policy import Policy
@@ -299,23 +297,3 @@ def called_by(context: ToolContext[Any]) -> Sequence[str]:
         return (name,)  # most often; the qualified name of a tool without a namespace is its name
     names = (name, getattr(context, "qualified_tool_name", None))
     return [each for each in names if each is not None]
-
-
-def origin_of(context: ToolContext[Any], arguments: str, original_name: str | None) -> Origin:
-    """Return where the SDK says that a call comes from."""
-    return Origin(
-        tool_name=getattr(context, "tool_name", None),
-        tool_original_name=original_name,
-        tool_call_id=getattr(context, "tool_call_id", None),
-        conversation_id=conversation_of(getattr(context, "run_config", None)),
-        size=len(arguments),
-        run_id=run_id_of(context),
-    )
-
-
-def conversation_of(run_config: Any) -> str | None:
-    """Return the group of the run: of its configuration, or of the trace it runs in."""
-    group = getattr(run_config, "group_id", None)
-    if group is None:
-        group = getattr(get_current_trace(), "group_id", None)
-    return group if isinstance(group, str) else None
