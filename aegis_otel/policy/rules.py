@@ -6,6 +6,7 @@ digest of a policy covers (`content`), and whether a rule looks at the time, sta
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -135,6 +136,71 @@ class ParamTest:
         return f"`{self.operator}` on `{self.path}`"
 
 
+GROUPS = ("any", "not")
+"""The keys of groups of conditions."""
+MAX_GROUPS_DEEP = 8
+"""How deep groups of conditions may be nested."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """A set of conditions that must all hold; without any it holds."""
+
+    window: TimeWindow | None = None
+    tests: tuple[ParamTest, ...] = ()
+    groups: tuple[Group, ...] = ()
+
+    def tests_with_sign(self, *, negated: bool = False) -> Iterator[tuple[ParamTest, bool]]:
+        """Yield each condition on a parameter, also those in groups, and whether it holds against the rule.
+
+        It does where an odd number of `not` is around it: the rule may match where it is false.
+        """
+        yield from ((test, negated) for test in self.tests)
+        for group in self.groups:
+            for member in group.members:
+                yield from member.tests_with_sign(negated=negated is not (group.key == "not"))
+
+    @property
+    def all_tests(self) -> Iterator[ParamTest]:
+        """The conditions on parameters, also those in groups."""
+        return (test for test, _ in self.tests_with_sign())
+
+    @property
+    def reads_time(self) -> bool:
+        """Whether the answer depends on the time."""
+        return self.window is not None or any(group.reads_time for group in self.groups)
+
+    @property
+    def content(self) -> list[Any]:
+        """What can change a decision; without groups as it was before there were groups."""
+        groups = [group.content for group in self.groups]
+        own = [self.window and self.window.content, sorted(test.content for test in self.tests)]
+        return [*own, {"groups": groups}] if groups else own
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """`any` or `not` over sets of conditions."""
+
+    key: str
+    """`any`: one of the members holds. `not`: its only member does not hold."""
+    members: tuple[Conditions, ...]
+    place: Place
+
+    @property
+    def reads_time(self) -> bool:
+        """Whether the answer depends on the time."""
+        return any(member.reads_time for member in self.members)
+
+    @property
+    def content(self) -> list[Any]:
+        """What can change a decision."""
+        return [self.key, [member.content for member in self.members]]
+
+    def __str__(self) -> str:
+        return f"`{self.key}`"
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One rule as written, with its defaults filled in."""
@@ -144,8 +210,7 @@ class Rule:
     types: Patterns
     targets: Patterns
     agents: Patterns
-    window: TimeWindow | None
-    tests: tuple[ParamTest, ...]
+    conditions: Conditions
     risk_level: RiskLevel
     approval: Approval
     place: Place
@@ -158,28 +223,32 @@ class Rule:
             self.approval.value,
             self.risk_level.name,
             *([pattern.text for pattern in patterns] for patterns in (self.types, self.targets, self.agents)),
-            self.window and self.window.content,
-            sorted(test.content for test in self.tests),
+            *self.conditions.content,
             *([self.subject.content] if self.subject.content else ()),
         ]
 
     @property
-    def reads_time(self) -> bool:
-        """Whether what it says depends on the time."""
-        return self.window is not None
+    def window(self) -> TimeWindow | None:
+        """The time window that must hold, outside of groups."""
+        return self.conditions.window
+
+    @property
+    def tests(self) -> tuple[ParamTest, ...]:
+        """The conditions on parameters that must hold, outside of groups."""
+        return self.conditions.tests
 
     @property
     def is_conditional(self) -> bool:
         """Whether it may not match a call, whatever the call's type, target and agent are."""
-        return self.window is not None or bool(self.tests) or self.subject != ANYBODY
+        return bool(self.window or self.tests or self.conditions.groups) or self.subject != ANYBODY
 
-    @property
-    def tests_by_path(self) -> dict[str, list[ParamTest]]:
-        """The conditions on each parameter."""
-        paths: dict[str, list[ParamTest]] = {}
-        for test in self.tests:
-            paths.setdefault(test.path, []).append(test)
-        return paths
+
+def by_path(tests: Iterable[ParamTest]) -> dict[str, list[ParamTest]]:
+    """Return the conditions on each parameter."""
+    paths: dict[str, list[ParamTest]] = {}
+    for test in tests:
+        paths.setdefault(test.path, []).append(test)
+    return paths
 
 
 class Defaults(NamedTuple):

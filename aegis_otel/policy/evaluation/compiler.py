@@ -133,7 +133,7 @@ class CompiledPolicy:
             steps.append((None, self.default_verdict, None))
         rules = [rule.rule for _, _, rule in steps if rule is not None]
         names = frozenset[str]().union(*(rule.names for _, _, rule in steps if rule is not None))
-        return tuple(steps), any(rule.reads_time for rule in rules), names
+        return tuple(steps), any(rule.conditions.reads_time for rule in rules), names
 
 
 def compile_policy(documents: Sequence[PolicyDocument]) -> CompiledPolicy:
@@ -185,7 +185,7 @@ def _compile(rule: Rule, name: str, digest: str) -> CompiledRule:
     types, targets, agents = _globs(rule.types), _globs(rule.targets), _globs(rule.agents)
     texts = (("type", types), ("target", targets), ("agent", agents))
     subject = tuple((name, _globs(each)) for name, each in rule.subject._asdict().items() if each)
-    conditions = tuple(compile_conditions(rule))
+    conditions = compile_conditions(rule.conditions)
     return CompiledRule(
         rule,
         name,
@@ -199,7 +199,9 @@ def _compile(rule: Rule, name: str, digest: str) -> CompiledRule:
         ),
         subject,
         conditions,
-        frozenset(skeleton(name) for test in rule.tests for name in (test.path, test.steps[0])),
+        frozenset(
+            skeleton(name) for test in rule.conditions.all_tests for name in (test.path, test.steps[0])
+        ),
         compile_applies(targets, agents, conditions, subject),
     )
 

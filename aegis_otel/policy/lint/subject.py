@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from itertools import islice
+from itertools import islice, product
 from typing import Any, NamedTuple
 
 from aegis_otel import model
@@ -24,7 +24,7 @@ from aegis_otel.policy.lint.tool_list import Inventory, KnownTool
 from aegis_otel.policy.operators.table import Meaning, judge, meaning
 from aegis_otel.policy.patterns import Glob
 from aegis_otel.policy.policy import Policy
-from aegis_otel.policy.rules import ParamTest, Rule, steps_of
+from aegis_otel.policy.rules import Conditions, ParamTest, TimeWindow, by_path, steps_of
 
 NOON = datetime(2026, 1, 7, 12, tzinfo=UTC)
 """A Wednesday; the time of actions that no time window decides."""
@@ -34,6 +34,8 @@ _MAX_TRIED = 4000
 """Actions that are tried on one policy."""
 _MAX_ASKED = 400_000
 """Rules that may be asked for these: a policy of rules for every tool has as many for each action."""
+_MAX_WAYS = 20
+"""Ways to make the conditions of a rule hold that are tried: each `any` has several."""
 _SUBSTITUTES = ("", "x", "tool")
 
 
@@ -102,18 +104,25 @@ class Subject:
             self._without[rule.name] = CompiledPolicy(others, self.policy.default, self.policy.digest)
         return judge_action(self._without[rule.name], action, now)
 
-    def example(self, rule: CompiledRule) -> Example | None:
-        """Return an action that the rule decides; None where none was found."""
+    def example(self, rule: CompiledRule, test: ParamTest | None = None) -> Example | None:
+        """Return an action that the rule decides; None where none was found.
+
+        Args:
+            test: A condition in a group that must hold for the action, without `not` around it.
+        """
+        if test is not None and test not in rule.rule.tests:
+            return None if self.is_exhausted else self._make(rule, test)
         if rule.name not in self._examples:
             self._examples[rule.name] = None if self.is_exhausted else self._make(rule)
         return self._examples[rule.name]
 
-    def _make(self, rule: CompiledRule) -> Example | None:
-        params = _params(rule.rule)
-        if params is None:
-            return None
+    def _make(self, rule: CompiledRule, test: ParamTest | None = None) -> Example | None:
+        choices = list(islice(_ways(rule.rule.conditions), _MAX_WAYS))
+        if test is not None:
+            choices = [tests for tests in choices if test in tests]
+        ways = [params for tests in choices if (params := _params(tests)) is not None]
         times = list(_times(rule))
-        for action_type, target, agent, tool in self._calls(rule):
+        for (action_type, target, agent, tool), params in product(self._calls(rule), ways):
             schema = None if tool is None else tool.schema
             filled = _filled(params, schema)
             for now in times:
@@ -170,7 +179,7 @@ def _subject(rule: CompiledRule) -> model.Subject:
 
 def _times(rule: CompiledRule) -> Iterator[datetime]:
     """Yield times at which the rule's window holds; noon where it has none."""
-    tests = [condition for condition in rule.conditions if not isinstance(condition.spec, ParamTest)]
+    tests = [condition for condition in rule.conditions if isinstance(condition.spec, TimeWindow)]
     times = (NOON + timedelta(hours=hours, minutes=1 if hours else 0) for hours in range(24 * 7))
     holds = (now for now in times if all(test.test(NO_ACTION, now, None) is True for test in tests))
     yield from islice(holds, 2)
@@ -179,16 +188,31 @@ def _times(rule: CompiledRule) -> Iterator[datetime]:
 NO_ACTION = Action("none")
 
 
-def _params(rule: Rule) -> dict[str, Any] | None:
+def _ways(conditions: Conditions) -> Iterator[list[ParamTest]]:
+    """Yield conditions on parameters that together may make `conditions` hold: one item of each `any`."""
+    groups = [group for group in conditions.groups if group.key == "any"]
+    items = (
+        [way for member in group.members for way in islice(_ways(member), _MAX_WAYS)] for group in groups
+    )
+    for chosen in product(*items):
+        yield [*conditions.tests, *(test for way in chosen for test in way)]
+
+
+def _params(wanted: Sequence[ParamTest]) -> dict[str, Any] | None:
     """Return parameters that pass all tests; None where none were found."""
     params: dict[str, Any] = {}
-    for path, tests in rule.tests_by_path.items():
+    for path, tests in by_path(wanted).items():
         values = (value for value in _values(tests) if all(judge(test, value) is True for test in tests))
         value = next(values, ABSENT)
         if value is ABSENT:
             return None
         params = _put(params, steps_of(path), value)
     return params
+
+
+def passing(test: ParamTest) -> Any:
+    """Return a value that passes `test`; `ABSENT` where none was found."""
+    return next((value for value in _values([test]) if judge(test, value) is True), ABSENT)
 
 
 def _values(tests: Sequence[ParamTest]) -> Iterator[Any]:

@@ -40,7 +40,7 @@ def tools(subject: Subject) -> Iterator[Finding]:
         yield from _nothing_to_match(rule, inventory, matched.get(number, []))
         # Each tool once, though several agents have it.
         once = {(tool.name, id(tool.schema)): tool for tool in subject.tools_of(rule)}
-        for test in rule.rule.tests:
+        for test in rule.rule.conditions.all_tests:
             for tool in once.values():
                 yield from _parameter(rule, test, tool)
 

@@ -14,7 +14,7 @@ from aegis_otel.policy.loading.validators import DATA, DECEPTIVE, MAX_GLOB, MAX_
 from aegis_otel.policy.loading.yaml_reader import Location, Refused
 from aegis_otel.policy.messages import Invalid, shown
 from aegis_otel.policy.operators.table import OPERATORS, Operator
-from aegis_otel.policy.rules import PARAM_PATH
+from aegis_otel.policy.rules import GROUPS, MAX_GROUPS_DEEP, PARAM_PATH
 
 _EMPTY = "must not be empty: leave it out if nothing is meant"
 
@@ -90,6 +90,18 @@ def _items(each: Reader, what: str, suggest: Callable[[Any], str | None], *, som
     return read
 
 
+def _group(validation: Validation, value: Any, at: Location) -> dict[str, Any]:
+    """Return one set of conditions of a group."""
+    if sum(step in GROUPS for step in at) > MAX_GROUPS_DEEP:
+        raise Invalid(f"is nested too deep: groups may be nested {MAX_GROUPS_DEEP} deep")
+    if isinstance(value, list):
+        raise Invalid("must be a mapping of conditions, not a list", "{ any: [ ... ] }")
+    if not _mapping(value):
+        raise Invalid(_EMPTY)
+    conditions: dict[str, Any] = _section("conditions")(validation, value, at)
+    return conditions
+
+
 def _params(operator: Operator) -> Key:
     def read(validation: Validation, value: Any, at: Location) -> dict[str, Any]:
         if not _mapping(value):
@@ -160,6 +172,11 @@ _DAY = {
 }
 _TIME = {"type": "string", "pattern": _whole(validators.TIME_OF_DAY.pattern)}
 _TIME_OF_DAY = _value(validators.time_of_day)
+_MEMBERS = _items(
+    *(_group, "a list of mappings of conditions, of which one must hold"),
+    lambda value: "[{ ... }, { ... }]" if isinstance(value, dict) else None,
+)
+_MEMBER = {"$ref": "#/$defs/Conditions", "minProperties": 1}
 _RULES = _items(_section("rules"), "a list", lambda value: "[]" if value is None else None, some=False)
 _DAYS = _items(
     *(_value(validators.weekday), "a list of days"),
@@ -206,6 +223,11 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
             "IANA zone the times and days are in; UTC without it",
         ),
         **{key: _params(operator) for key, operator in OPERATORS.items()},
+        "any": Key(
+            *(_MEMBERS, {"type": "array", "items": _MEMBER, "minItems": 1}),
+            "one of these sets of conditions holds",
+        ),
+        "not": Key(_group, _MEMBER, "this set of conditions does not hold"),
     },
 }
 """The keys of each section, by the section's own key; the whole policy is the section without one."""
@@ -243,7 +265,7 @@ def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a policy file, for editors.
 
     It accepts what the loader accepts, save what JSON Schema cannot say: whether a regular expression
-    compiles, a time zone exists, a name is used twice or a number is finite.
+    compiles, a time zone exists, a name is used twice or a number is finite, and how deep groups are nested.
     """
     sections = {
         title: {

@@ -86,7 +86,7 @@ def resolve(text: str) -> Plain:
 
 
 MAX_CHARACTERS = 4 * 1024 * 1024
-MAX_DEPTH = 16
+MAX_DEPTH = 24
 _SHORT = 60
 """Characters of a text that a suggestion repeats."""
 _TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
