@@ -163,8 +163,8 @@ def _tested_values(label: str, test: Condition | tuple[Glob, ...], action: Actio
     if not isinstance(test, Condition):
         yield from matched_values(label.strip("`").removeprefix("match."), action) or ()
     elif isinstance(test.spec, ParamTest):
-        yield find(action.params, test.spec)
+        yield find(action.params, test.spec) if test.spec.keys else action.params
         value: Any = action.params
-        for step in test.spec.steps:
-            value = value.get(step) if isinstance(value, Mapping) else None
+        for key in test.spec.keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
             yield value if isinstance(value, str) else None

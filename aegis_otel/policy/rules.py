@@ -6,8 +6,11 @@ digest of a policy covers (`content`), and whether a rule looks at the time, sta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from aegis_otel.model import Approval, RiskLevel
@@ -95,13 +98,47 @@ class TimeWindow:
         return " ".join(part for part in (*times, days, self.timezone) if part)
 
 
-PARAM_PATH = r"[^.]+(\.[^.]+)*"
-"""The regular expression of the path of a parameter."""
+class Step(Enum):
+    """A step in the path of a parameter, as it is written between brackets: what it makes of a value."""
+
+    ANY = "any"
+    """At least one item of the list."""
+    ALL = "all"
+    """Every item of the list; true of an empty one."""
+    COUNT = "count"
+    """How many items the list has."""
+    NUMBER = "number"
+    """The number that the text writes as a plain decimal; a number is itself."""
+    JSON = "json"
+    """What the text holds as JSON; a mapping or a list is itself."""
+    LOWER = "lower"
+    """The text in small letters."""
+    ANYWHERE = "anywhere"
+    """At least one text in the value, at any depth."""
 
 
-def steps_of(path: str) -> tuple[str, ...]:
-    """Return the keys that the dotted `path` of a parameter leads through."""
-    return tuple(path.split("."))
+STEPS = tuple(f"[{step.value}]" for step in Step)
+"""The steps as they are written."""
+CALL = r"(?:all|any|count|float|int|len|length|lower|number|size)\("
+"""How a path begins that is written as a call of a function, which is no path."""
+_NAME = r"(?!\*(?:[.\[]|$)|[^.\[\]]*\(\))[^.\[\]]+"
+_STEPS = r"(?:\[(?:any|all|json)\])*"
+_TEXTS = r"\[anywhere\](?:\[lower\])?"
+_LAST = rf"(?:\[(?:count|number|lower)\]|{_TEXTS})"
+PARAM_PATH = rf"(?:{_TEXTS}|(?!{CALL}){_NAME}{_STEPS}(?:\.{_NAME}{_STEPS})*{_LAST}?)"
+"""The regular expression of the path of a parameter: what ends in a number or a text leads no further."""
+_PART = re.compile(r"\[([a-z]+)\]|([^.\[\]]+)")
+
+
+def parts_of(path: str) -> tuple[str | Step, ...]:
+    """Return the names and the steps that the `path` of a parameter leads through."""
+    return tuple(Step(step) if step else name for step, name in _PART.findall(path))
+
+
+def path_of(parts: Sequence[str | Step]) -> str:
+    """Return `parts` as they are written in a path."""
+    text = "".join(f"[{part.value}]" if isinstance(part, Step) else f".{part}" for part in parts)
+    return text.removeprefix(".")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +152,24 @@ class ParamTest:
     expected: Expected
     """The checked value of the policy; a list of it stands here as a tuple."""
     place: Place
-    steps: tuple[str, ...] = field(init=False)
-    """The keys that the path leads through."""
+    keys: tuple[str, ...] = field(init=False)
+    """The keys that the path leads through, up to its first step."""
+    plain_path: str = field(init=False)
+    """The path up to its first step: all of it where it has none."""
+    steps: tuple[str | Step, ...] = field(init=False)
+    """The first step and all that follows it; empty where the path has none."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "steps", steps_of(self.path))
+        parts = parts_of(self.path)
+        keys = tuple(name for name in takewhile(lambda part: isinstance(part, str), parts))
+        object.__setattr__(self, "keys", keys)
+        object.__setattr__(self, "plain_path", path_of(keys))
+        object.__setattr__(self, "steps", parts[len(keys) :])
+
+    @property
+    def compares_one_value(self) -> bool:
+        """Whether it is true or false of one value: not of each item of a list, or of each text."""
+        return {Step.ANY, Step.ALL, Step.ANYWHERE}.isdisjoint(self.steps)
 
     @property
     def values(self) -> tuple[Scalar, ...]:

@@ -12,6 +12,7 @@ from aegis_otel.model import DEFAULT_RULE, Verdict
 from aegis_otel.policy.evaluation.conditions import Condition, compile_conditions
 from aegis_otel.policy.evaluation.fast_path import Applies, compile_applies
 from aegis_otel.policy.evaluation.look_alikes import skeleton
+from aegis_otel.policy.evaluation.parameter_paths import names_at_the_top
 from aegis_otel.policy.messages import quoted
 from aegis_otel.policy.patterns import Glob, Matcher, Shape, compile_glob
 from aegis_otel.policy.rules import Defaults, Patterns, PolicyDocument, Rule
@@ -199,9 +200,7 @@ def _compile(rule: Rule, name: str, digest: str) -> CompiledRule:
         ),
         subject,
         conditions,
-        frozenset(
-            skeleton(name) for test in rule.conditions.all_tests for name in (test.path, test.steps[0])
-        ),
+        frozenset(skeleton(name) for test in rule.conditions.all_tests for name in names_at_the_top(test)),
         compile_applies(targets, agents, conditions, subject),
     )
 

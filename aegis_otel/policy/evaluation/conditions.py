@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from aegis_otel.model import Action
 from aegis_otel.policy.evaluation.parameter_paths import Missing, absent, find, null, other_spelling
+from aegis_otel.policy.evaluation.path_steps import stepped_test
 from aegis_otel.policy.evaluation.schema_paths import SchemaReader
 from aegis_otel.policy.operators.answer import Answer
 from aegis_otel.policy.operators.table import OPERATORS, prepared
@@ -118,7 +119,9 @@ def _window_test(window: TimeWindow) -> Test:
 
 
 def _param_test(spec: ParamTest) -> Test:
-    judge, expected, is_nested = OPERATORS[spec.operator].judge, prepared(spec), len(spec.steps) > 1
+    if spec.steps:
+        return stepped_test(spec)
+    judge, expected, is_nested = OPERATORS[spec.operator].judge, prepared(spec), len(spec.keys) > 1
 
     def test(action: Action, _now: datetime, schema: SchemaReader | None) -> Answer:
         if action.doubt is not None:

@@ -18,6 +18,7 @@ from aegis_otel.policy.evaluation.compiler import CompiledPolicy, CompiledRule, 
 from aegis_otel.policy.evaluation.conditions import Condition
 from aegis_otel.policy.evaluation.look_alikes import skeleton
 from aegis_otel.policy.evaluation.parameter_paths import BEYOND_THE_CALL
+from aegis_otel.policy.evaluation.path_steps import wanted_by_steps
 from aegis_otel.policy.evaluation.schema_paths import SchemaReader
 from aegis_otel.policy.operators.answer import Answer
 from aegis_otel.policy.operators.table import wanted
@@ -97,9 +98,13 @@ def advised(
 def _advice(unread: Iterable[ParamTest]) -> str:
     """Return which parameters could not be read, for the model. No value of the policy is in it."""
     sentences = dict.fromkeys(
-        f"The policy could not read parameter `{test.path}`: expected {wanted(test)}." for test in unread
+        f"The policy could not read parameter `{test.path}`: expected {_wanted(test)}." for test in unread
     )
     return " ".join(list(sentences)[:_MOST_ADVICE])
+
+
+def _wanted(test: ParamTest) -> str:
+    return wanted_by_steps(test) if test.steps else wanted(test)
 
 
 def _unread(

@@ -109,7 +109,7 @@ def _condition(condition: Condition, constant: Callable[[Any], str]) -> str:
         ]
         return f"(not {sets[0]})" if spec.key == "not" else f"({' or '.join(sets)})"
     symbol = OPERATORS[spec.operator].symbol if isinstance(spec, ParamTest) else None
-    if not isinstance(spec, ParamTest) or symbol is None or len(spec.steps) > 1:
+    if not isinstance(spec, ParamTest) or symbol is None or len(spec.keys) > 1 or spec.steps:
         return _GENERAL.format(test=constant(condition.test))
     path, expected = constant(spec.path), constant(spec.expected)
     if type(spec.expected) in (int, float):

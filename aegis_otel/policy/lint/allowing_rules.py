@@ -34,7 +34,7 @@ from aegis_otel.policy.lint.regex_samples import (
 from aegis_otel.policy.lint.subject import Example, Subject
 from aegis_otel.policy.messages import shown
 from aegis_otel.policy.operators.table import Meaning, judge, meaning
-from aegis_otel.policy.rules import ParamTest
+from aegis_otel.policy.rules import ParamTest, Step
 
 _EVIL = "evil.example"
 _OPENING = {"host", "newline/command", "shell-chain", "traversal"}
@@ -170,11 +170,15 @@ def allowing(subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
         if rule.rule.approval is not (Approval.BLOCK if is_negated else Approval.AUTO):
             continue
         example = subject.example(rule, None if is_negated else test)
-        if example is not None and meaning(test) is Meaning.PART:
+        if example is None:
+            continue
+        if not is_negated and subject.runs_with_another_item(rule, example, test, Step.ANY):
+            yield finding("any-allow", test.place, rule, test=test)
+        if meaning(test) is Meaning.PART:
             yield from _part(subject, rule, test, example)
-        elif example is not None and meaning(test) is Meaning.PATTERN:
+        elif meaning(test) is Meaning.PATTERN:
             yield from _pattern(subject, rule, test, example)
-        elif example is not None and meaning(test) is Meaning.COMMANDS:
+        elif meaning(test) is Meaning.COMMANDS:
             yield from _commands(subject, rule, test, example)
 
 

@@ -11,14 +11,13 @@ from typing import Any
 
 from aegis_otel.model import Approval
 from aegis_otel.policy.evaluation.compiler import CompiledRule
-from aegis_otel.policy.evaluation.parameter_paths import find
 from aegis_otel.policy.evaluation.schema_walk import properties_of
 from aegis_otel.policy.lint.finding import Finding, finding
 from aegis_otel.policy.lint.parameter_content import WORDS, Content, content_of
 from aegis_otel.policy.lint.regex_samples import inserted
 from aegis_otel.policy.lint.subject import ABSENT, Example, Subject, passing
 from aegis_otel.policy.operators.table import Meaning, meaning
-from aegis_otel.policy.rules import ParamTest
+from aegis_otel.policy.rules import ParamTest, Step
 
 Dodge = tuple[str, Any]
 """A finding, and the value to be tried that would cause it."""
@@ -121,8 +120,10 @@ def blocking(subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
         if example is None:
             continue
         if not is_negated:
-            yield from _dodged(subject, rule, test, example, find(example.action.params, test))
+            yield from _dodged(subject, rule, test, example, example.value(test))
             yield from _omitted(subject, rule, test, example)
+            if subject.runs_with_another_item(None, example, test, Step.ALL):
+                yield finding("all-block", test.place, rule, test=test)
             continue
         value = passing(test)
         if value is not ABSENT and not subject.runs(example.with_param(test.path, value), example.now):
@@ -156,7 +157,7 @@ def _choices(schema: Mapping[str, Any] | None, path: str) -> Sequence[Any] | Non
 
 def _omitted(subject: Subject, rule: CompiledRule, test: ParamTest, example: Example) -> Iterator[Finding]:
     """Find a parameter that the model may leave out, so that the condition is false."""
-    action, first = example.action, test.steps[0]
+    action, first = example.action, next(iter(test.keys), "")
     properties = properties_of(action.schema)
     if action.schema is None or first not in properties:
         return

@@ -28,6 +28,8 @@ def contradictions(_subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
 
 def conflict(tests: Sequence[ParamTest]) -> tuple[ParamTest, ParamTest] | None:
     """Return two tests of one parameter that no value passes both."""
+    if not all(test.compares_one_value for test in tests):
+        return None  # two items of a list may pass one test each
     for one, other in permutations(tests, 2):
         if meaning(one) is Meaning.EQUAL and judge(other, one.expected) is not True:
             return one, other
@@ -279,9 +281,10 @@ def _always_holding(rules: Sequence[CompiledRule]) -> Sequence[str] | None:
 def _only_tests(rules: Sequence[CompiledRule]) -> Iterator[tuple[str, ParamTest]]:
     """Yield the name and the condition of each rule that has one condition, and no time window."""
     for rule in rules:
-        has_one = len(rule.rule.tests) == 1 and rule.rule.window is None and not rule.rule.conditions.groups
-        if has_one and rule.rule.subject == ANYBODY:
-            yield rule.name, rule.rule.tests[0]
+        tests = rule.rule.tests
+        has_one = len(tests) == 1 and rule.rule.window is None and not rule.rule.conditions.groups
+        if has_one and rule.rule.subject == ANYBODY and tests[0].compares_one_value:
+            yield rule.name, tests[0]
 
 
 def _numbers(rules: Sequence[CompiledRule]) -> tuple[str, str] | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from aegis_otel.policy.loading import validators
+from aegis_otel.policy.loading.param_paths import check_fit, is_path, param_path
 from aegis_otel.policy.loading.validators import DATA, DECEPTIVE, MAX_GLOB, MAX_NAME, WEEKDAYS, by_synonym
 from aegis_otel.policy.loading.yaml_reader import Location, Refused
 from aegis_otel.policy.messages import Invalid, shown
@@ -107,18 +108,37 @@ def _params(operator: Operator) -> Key:
         if not _mapping(value):
             raise Invalid(_EMPTY)
         for path in value:
-            validation.read(_value(validators.param_path), path, (*at, path), at_key=True)
+            validation.read(_value(param_path), path, (*at, path), at_key=True)
         return {path: validation.read(check, expected, (*at, path)) for path, expected in value.items()}
 
     def check(validation: Validation, value: Any, at: Location) -> Any:
         items = enumerate(value if isinstance(value, list) else ())
         refused = [((*at, number), item) for number, item in items if isinstance(item, Refused)]
         validation.refused += refused
-        return None if refused else operator.check(value)
+        if refused:
+            return None
+        checked = operator.check(value)
+        if is_path(path := at[-1]):
+            check_fit(path, checked, operator)
+        return checked
 
     names = {**_READABLE, "maxLength": MAX_NAME, "pattern": _whole(PARAM_PATH)}
     schema = {"type": "object", "minProperties": 1, "propertyNames": names}
-    return Key(read, {**schema, "additionalProperties": operator.schema}, operator.about)
+    steps = {steps: {"allOf": [operator.schema, of_type]} for steps, of_type in _OF_STEPS.items()}
+    return Key(
+        read, {**schema, "patternProperties": steps, "additionalProperties": operator.schema}, operator.about
+    )
+
+
+def _one_or_some(type_: str) -> dict[str, Any]:
+    return {"type": [type_, "array"], "items": {"type": type_}}
+
+
+_OF_STEPS = {
+    r"\[(count|number)\]$": _one_or_some("number"),
+    r"\[(lower|anywhere)\]$": _one_or_some("string"),
+}
+"""What a value must be that is compared with what the last step of a path gives."""
 
 
 def _mapping(value: Any) -> dict[Any, Any]:
