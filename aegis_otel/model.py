@@ -78,7 +78,9 @@ def _refuse(self: object, *args: object, **kwargs: object) -> NoReturn:  # noqa:
 class FrozenDict(dict[Any, Any]):
     """A dict that refuses to change; a deep copy of it is a plain, mutable dict."""
 
-    __slots__ = ("spellings",)
+    __slots__ = ("json_texts", "spellings")
+    json_texts: dict[str, Any]
+    """What is in the JSON texts below it, once somebody has asked: not set before."""
     spellings: Mapping[str, list[str]]
     """Its keys by what they could be mistaken for, once somebody has asked: not set before."""
 

@@ -18,9 +18,9 @@ def rule_lines(rules: Iterable[RuleTrace], decided: str | None) -> Iterator[str]
     for trace in rules:
         mark = "=>" if trace.rule == decided else "  "
         yield f"{mark} {trace.rule} ({trace.verdict.approval.value}) {trace.match.value}  [{trace.place}]"
-        for label, wanted, answer in trace.checks:
+        for label, wanted, answer, depth in trace.checks:
             said = f"unknown: {answer}" if isinstance(answer, str) else "yes" if answer else "no"
-            yield f"       {label} {wanted}: {said}"
+            yield f"       {'  ' * depth}{label} {wanted}: {said}"
 
 
 def print_rules(rules: Iterable[RuleTrace], decided: str | None, indent: str = "") -> None:

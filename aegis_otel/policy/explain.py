@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from aegis_otel.model import Action, Verdict
 from aegis_otel.policy.evaluation.compiler import CompiledRule
-from aegis_otel.policy.evaluation.conditions import Condition
+from aegis_otel.policy.evaluation.conditions import Condition, all_hold, combined
 from aegis_otel.policy.evaluation.evaluator import (
     advised,
     decide,
@@ -55,6 +55,8 @@ class Check(NamedTuple):
     """The value or pattern that the policy asks for."""
     answer: Answer
     """True, False, or why neither is known."""
+    depth: int = 0
+    """How many groups of conditions it is in. The tests in a group come after the group's own answer."""
 
 
 class RuleTrace(NamedTuple):
@@ -96,7 +98,7 @@ def explain(
         match = Match.NOT_ASKED
         if not certain:
             checks = tuple(_until_false(rule, action, now, schema, is_hidden))
-            unknown = unknowns((check.label, None, check.answer) for check in checks)
+            unknown = unknowns((check.label, None, check.answer) for check in checks if not check.depth)
             judged.append((rule, unknown))
             certain = unknown == []
             match = Match.NO if unknown is None else Match.UNKNOWN if unknown else Match.YES
@@ -108,11 +110,41 @@ def explain(
 def _until_false(
     rule: CompiledRule, action: Action, now: datetime, schema: SchemaReader | None, is_hidden: IsHidden
 ) -> Iterator[Check]:
-    for label, test, answer in tests(rule, action, now, schema):
+    def check(label: str, test: Condition | tuple[Glob, ...], answer: Answer, depth: int) -> list[Check]:
+        if isinstance(test, Condition) and test.members:
+            return check_group(test, depth)
         hides = any(map(is_hidden, _tested_values(label, test, action)))
-        check = Check(label, _wanted(test), "the value it looks at is redacted" if hides else answer)
-        yield check
-        if check.answer is False:
+        return [Check(label, _wanted(test), "the value it looks at is redacted" if hides else answer, depth)]
+
+    def check_group(group: Condition, depth: int) -> list[Check]:
+        """Answer the group anew: a test in it may look at a redacted value."""
+        several = len(group.members) > 1
+        found: list[Check] = []
+        answers: list[Answer] = []
+        for number, member in enumerate(group.members, 1):
+            inner, held = check_set(member, depth + 1 + several)
+            found += [Check(f"item {number}", "all of it", held, depth + 1), *inner] if several else inner
+            answers.append(held)
+            if held is True:
+                break
+        wanted = f"one of {len(group.members)}" if several else "this"
+        return [Check(group.label, wanted, combined(group.label.strip("`"), answers), depth), *found]
+
+    def check_set(conditions: tuple[Condition, ...], depth: int) -> tuple[list[Check], Answer]:
+        found: list[Check] = []
+        labelled: list[tuple[str, Answer]] = []
+        for each in conditions:
+            checks = check(each.label, each, each.answer(action, now, schema), depth)
+            found += checks
+            labelled.append((each.label, checks[0].answer))
+            if checks[0].answer is False:
+                break
+        return found, all_hold(labelled)
+
+    for label, test, answer in tests(rule, action, now, schema):
+        checks = check(label, test, answer, 0)
+        yield from checks
+        if checks[0].answer is False:
             return
 
 
@@ -131,8 +163,8 @@ def _tested_values(label: str, test: Condition | tuple[Glob, ...], action: Actio
     if not isinstance(test, Condition):
         yield from matched_values(label.strip("`").removeprefix("match."), action) or ()
     elif isinstance(test.spec, ParamTest):
-        yield find(action.params, test.spec)
+        yield find(action.params, test.spec) if test.spec.keys else action.params
         value: Any = action.params
-        for step in test.spec.steps:
-            value = value.get(step) if isinstance(value, Mapping) else None
+        for key in test.spec.keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
             yield value if isinstance(value, str) else None

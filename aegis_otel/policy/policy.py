@@ -48,7 +48,9 @@ class Policy:
         object.__setattr__(self, "documents", tuple(documents))
         object.__setattr__(self, "compiled", compiled)
         object.__setattr__(self, "rule_count", len(compiled.rules))
-        object.__setattr__(self, "reads_time", any(each.rule.reads_time for each in compiled.rules))
+        object.__setattr__(
+            self, "reads_time", any(each.rule.conditions.reads_time for each in compiled.rules)
+        )
         object.__setattr__(self, "_plans", compiled.plans)
 
     @classmethod

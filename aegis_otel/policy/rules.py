@@ -6,7 +6,11 @@ digest of a policy covers (`content`), and whether a rule looks at the time, sta
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 from aegis_otel.model import Approval, RiskLevel
@@ -94,13 +98,47 @@ class TimeWindow:
         return " ".join(part for part in (*times, days, self.timezone) if part)
 
 
-PARAM_PATH = r"[^.]+(\.[^.]+)*"
-"""The regular expression of the path of a parameter."""
+class Step(Enum):
+    """A step in the path of a parameter, as it is written between brackets: what it makes of a value."""
+
+    ANY = "any"
+    """At least one item of the list."""
+    ALL = "all"
+    """Every item of the list; true of an empty one."""
+    COUNT = "count"
+    """How many items the list has."""
+    NUMBER = "number"
+    """The number that the text writes as a plain decimal; a number is itself."""
+    JSON = "json"
+    """What the text holds as JSON; a mapping or a list is itself."""
+    LOWER = "lower"
+    """The text in small letters."""
+    ANYWHERE = "anywhere"
+    """At least one text in the value, at any depth."""
 
 
-def steps_of(path: str) -> tuple[str, ...]:
-    """Return the keys that the dotted `path` of a parameter leads through."""
-    return tuple(path.split("."))
+STEPS = tuple(f"[{step.value}]" for step in Step)
+"""The steps as they are written."""
+CALL = r"(?:all|any|count|float|int|len|length|lower|number|size)\("
+"""How a path begins that is written as a call of a function, which is no path."""
+_NAME = r"(?!\*(?:[.\[]|$)|[^.\[\]]*\(\))[^.\[\]]+"
+_STEPS = r"(?:\[(?:any|all|json)\])*"
+_TEXTS = r"\[anywhere\](?:\[lower\])?"
+_LAST = rf"(?:\[(?:count|number|lower)\]|{_TEXTS})"
+PARAM_PATH = rf"(?:{_TEXTS}|(?!{CALL}){_NAME}{_STEPS}(?:\.{_NAME}{_STEPS})*{_LAST}?)"
+"""The regular expression of the path of a parameter: what ends in a number or a text leads no further."""
+_PART = re.compile(r"\[([a-z]+)\]|([^.\[\]]+)")
+
+
+def parts_of(path: str) -> tuple[str | Step, ...]:
+    """Return the names and the steps that the `path` of a parameter leads through."""
+    return tuple(Step(step) if step else name for step, name in _PART.findall(path))
+
+
+def path_of(parts: Sequence[str | Step]) -> str:
+    """Return `parts` as they are written in a path."""
+    text = "".join(f"[{part.value}]" if isinstance(part, Step) else f".{part}" for part in parts)
+    return text.removeprefix(".")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +152,24 @@ class ParamTest:
     expected: Expected
     """The checked value of the policy; a list of it stands here as a tuple."""
     place: Place
-    steps: tuple[str, ...] = field(init=False)
-    """The keys that the path leads through."""
+    keys: tuple[str, ...] = field(init=False)
+    """The keys that the path leads through, up to its first step."""
+    plain_path: str = field(init=False)
+    """The path up to its first step: all of it where it has none."""
+    steps: tuple[str | Step, ...] = field(init=False)
+    """The first step and all that follows it; empty where the path has none."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "steps", steps_of(self.path))
+        parts = parts_of(self.path)
+        keys = tuple(name for name in takewhile(lambda part: isinstance(part, str), parts))
+        object.__setattr__(self, "keys", keys)
+        object.__setattr__(self, "plain_path", path_of(keys))
+        object.__setattr__(self, "steps", parts[len(keys) :])
+
+    @property
+    def compares_one_value(self) -> bool:
+        """Whether it is true or false of one value: not of each item of a list, or of each text."""
+        return {Step.ANY, Step.ALL, Step.ANYWHERE}.isdisjoint(self.steps)
 
     @property
     def values(self) -> tuple[Scalar, ...]:
@@ -135,6 +186,71 @@ class ParamTest:
         return f"`{self.operator}` on `{self.path}`"
 
 
+GROUPS = ("any", "not")
+"""The keys of groups of conditions."""
+MAX_GROUPS_DEEP = 8
+"""How deep groups of conditions may be nested."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """A set of conditions that must all hold; without any it holds."""
+
+    window: TimeWindow | None = None
+    tests: tuple[ParamTest, ...] = ()
+    groups: tuple[Group, ...] = ()
+
+    def tests_with_sign(self, *, negated: bool = False) -> Iterator[tuple[ParamTest, bool]]:
+        """Yield each condition on a parameter, also those in groups, and whether it holds against the rule.
+
+        It does where an odd number of `not` is around it: the rule may match where it is false.
+        """
+        yield from ((test, negated) for test in self.tests)
+        for group in self.groups:
+            for member in group.members:
+                yield from member.tests_with_sign(negated=negated is not (group.key == "not"))
+
+    @property
+    def all_tests(self) -> Iterator[ParamTest]:
+        """The conditions on parameters, also those in groups."""
+        return (test for test, _ in self.tests_with_sign())
+
+    @property
+    def reads_time(self) -> bool:
+        """Whether the answer depends on the time."""
+        return self.window is not None or any(group.reads_time for group in self.groups)
+
+    @property
+    def content(self) -> list[Any]:
+        """What can change a decision; without groups as it was before there were groups."""
+        groups = [group.content for group in self.groups]
+        own = [self.window and self.window.content, sorted(test.content for test in self.tests)]
+        return [*own, {"groups": groups}] if groups else own
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """`any` or `not` over sets of conditions."""
+
+    key: str
+    """`any`: one of the members holds. `not`: its only member does not hold."""
+    members: tuple[Conditions, ...]
+    place: Place
+
+    @property
+    def reads_time(self) -> bool:
+        """Whether the answer depends on the time."""
+        return any(member.reads_time for member in self.members)
+
+    @property
+    def content(self) -> list[Any]:
+        """What can change a decision."""
+        return [self.key, [member.content for member in self.members]]
+
+    def __str__(self) -> str:
+        return f"`{self.key}`"
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One rule as written, with its defaults filled in."""
@@ -144,8 +260,7 @@ class Rule:
     types: Patterns
     targets: Patterns
     agents: Patterns
-    window: TimeWindow | None
-    tests: tuple[ParamTest, ...]
+    conditions: Conditions
     risk_level: RiskLevel
     approval: Approval
     place: Place
@@ -158,28 +273,32 @@ class Rule:
             self.approval.value,
             self.risk_level.name,
             *([pattern.text for pattern in patterns] for patterns in (self.types, self.targets, self.agents)),
-            self.window and self.window.content,
-            sorted(test.content for test in self.tests),
+            *self.conditions.content,
             *([self.subject.content] if self.subject.content else ()),
         ]
 
     @property
-    def reads_time(self) -> bool:
-        """Whether what it says depends on the time."""
-        return self.window is not None
+    def window(self) -> TimeWindow | None:
+        """The time window that must hold, outside of groups."""
+        return self.conditions.window
+
+    @property
+    def tests(self) -> tuple[ParamTest, ...]:
+        """The conditions on parameters that must hold, outside of groups."""
+        return self.conditions.tests
 
     @property
     def is_conditional(self) -> bool:
         """Whether it may not match a call, whatever the call's type, target and agent are."""
-        return self.window is not None or bool(self.tests) or self.subject != ANYBODY
+        return bool(self.window or self.tests or self.conditions.groups) or self.subject != ANYBODY
 
-    @property
-    def tests_by_path(self) -> dict[str, list[ParamTest]]:
-        """The conditions on each parameter."""
-        paths: dict[str, list[ParamTest]] = {}
-        for test in self.tests:
-            paths.setdefault(test.path, []).append(test)
-        return paths
+
+def by_path(tests: Iterable[ParamTest]) -> dict[str, list[ParamTest]]:
+    """Return the conditions on each parameter."""
+    paths: dict[str, list[ParamTest]] = {}
+    for test in tests:
+        paths.setdefault(test.path, []).append(test)
+    return paths
 
 
 class Defaults(NamedTuple):

@@ -252,7 +252,7 @@ def test_k9_2_bytes_that_are_no_policy_are_refused_holds(content: bytes) -> None
         ("approval: true", "must be `auto`, `approve` or `block`, not `true`"),
         (
             "conditions: { param_ne: { a: 1 } }",
-            "no condition is negated: put a rule that allows the other values",
+            "no condition is negated by its name: write it below `not`",
         ),
         ("conditions: { param_not_in: { a: [1] } }", "no condition is negated"),
         ("conditions: { param_between: { a: [1, 2] } }", "use `param_gte` and `param_lte` together"),

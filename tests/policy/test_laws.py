@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator
 
 from aegis_otel import Action, Policy, PolicyError
 from aegis_otel.errors import Problem
+from aegis_otel.policy.evaluation.evaluator import decide
 from aegis_otel.policy.explain import Match, explain
 from aegis_otel.policy.loading.schema import KEYS, json_schema
 from aegis_otel.policy.patterns import compile_glob, covers
@@ -30,7 +31,7 @@ numbers = st.one_of(st.integers(-3, 3), st.integers(-24, 24).map(lambda n: n / 8
 scalars = st.one_of(numbers, st.booleans(), words)
 times = st.sampled_from(["00:00", "06:00", "12:00", "18:00", "23:59"])
 
-conditions = st.fixed_dictionaries(
+plain_conditions = st.fixed_dictionaries(
     {},
     optional={
         "time_after": times,
@@ -47,6 +48,17 @@ conditions = st.fixed_dictionaries(
             names, st.sampled_from(["a", "^a", "b$", "(?i)A", "a.*b"]), min_size=1, max_size=1
         ),
     },
+)
+
+
+def with_groups(members: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    some = members.filter(bool)
+    groups = st.fixed_dictionaries({}, optional={"any": st.lists(some, min_size=1, max_size=3), "not": some})
+    return st.builds(lambda own, groups: {**own, **groups}, plain_conditions, groups)
+
+
+conditions = st.one_of(
+    plain_conditions, with_groups(st.one_of(plain_conditions, with_groups(plain_conditions)))
 )
 rules = st.fixed_dictionaries(
     {},
@@ -188,9 +200,21 @@ def reference_window(given: dict[str, Any], now: datetime) -> bool:
     return inside and day in given.get("weekdays", range(1, 8))
 
 
+def reference_all(answers: list[bool | None]) -> bool | None:
+    return False if False in answers else None if None in answers else True
+
+
 def reference_conditions(given: dict[str, Any], action: Action, now: datetime) -> list[bool | None]:
     answers: list[bool | None] = [reference_window(given, now)]
+    around = {"timezone": given["timezone"]} if "timezone" in given else {}
     for key, section in given.items():
+        if key in ("any", "not"):
+            members = section if key == "any" else [section]
+            inner = [reference_all(reference_conditions({**around, **each}, action, now)) for each in members]
+            if key == "any":
+                answers.append(True if True in inner else None if None in inner else False)
+            else:
+                answers.append(None if inner[0] is None else not inner[0])
         if not key.startswith("param_"):
             continue
         for path, expected in section.items():
@@ -236,6 +260,8 @@ def test_the_plan_agrees_with_the_reference(policy: dict[str, Any], action: Acti
         decision = compiled.evaluate(action, now=now)
         found = (decision.approval.value, decision.risk_level.name.lower(), decision.matched_rule)
         assert found == reference_decide(policy, action, now)
+        # The three-valued tests alone, which a plain answer by a generated expression never asks.
+        assert decide(compiled.compiled, action, now) == decision.verdict
 
 
 @given(policies, actions, moments)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from aegis_otel import Action, Policy
+from aegis_otel.policy.evaluation.evaluator import decide
 
 
 def answer(condition: dict[str, Any], params: dict[str, Any], schema: Any = None, now: Any = None) -> Any:
@@ -18,6 +20,7 @@ def answer(condition: dict[str, Any], params: dict[str, Any], schema: Any = None
     action = Action("t", params=params, schema=schema)
     decision = policy.evaluate(action, now=now)
     assert policy.evaluate(action, now=now) == decision  # the second time, by the plan
+    assert decide(policy.compiled, action, now or datetime.now(UTC)) == decision.verdict
     if decision.errors:
         assert decision.approval == "block"
         (error,) = decision.errors

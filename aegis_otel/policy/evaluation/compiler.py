@@ -12,6 +12,7 @@ from aegis_otel.model import DEFAULT_RULE, Verdict
 from aegis_otel.policy.evaluation.conditions import Condition, compile_conditions
 from aegis_otel.policy.evaluation.fast_path import Applies, compile_applies
 from aegis_otel.policy.evaluation.look_alikes import skeleton
+from aegis_otel.policy.evaluation.parameter_paths import names_at_the_top
 from aegis_otel.policy.messages import quoted
 from aegis_otel.policy.patterns import Glob, Matcher, Shape, compile_glob
 from aegis_otel.policy.rules import Defaults, Patterns, PolicyDocument, Rule
@@ -133,7 +134,7 @@ class CompiledPolicy:
             steps.append((None, self.default_verdict, None))
         rules = [rule.rule for _, _, rule in steps if rule is not None]
         names = frozenset[str]().union(*(rule.names for _, _, rule in steps if rule is not None))
-        return tuple(steps), any(rule.reads_time for rule in rules), names
+        return tuple(steps), any(rule.conditions.reads_time for rule in rules), names
 
 
 def compile_policy(documents: Sequence[PolicyDocument]) -> CompiledPolicy:
@@ -185,7 +186,7 @@ def _compile(rule: Rule, name: str, digest: str) -> CompiledRule:
     types, targets, agents = _globs(rule.types), _globs(rule.targets), _globs(rule.agents)
     texts = (("type", types), ("target", targets), ("agent", agents))
     subject = tuple((name, _globs(each)) for name, each in rule.subject._asdict().items() if each)
-    conditions = tuple(compile_conditions(rule))
+    conditions = compile_conditions(rule.conditions)
     return CompiledRule(
         rule,
         name,
@@ -199,7 +200,7 @@ def _compile(rule: Rule, name: str, digest: str) -> CompiledRule:
         ),
         subject,
         conditions,
-        frozenset(skeleton(name) for test in rule.tests for name in (test.path, test.steps[0])),
+        frozenset(skeleton(name) for test in rule.conditions.all_tests for name in names_at_the_top(test)),
         compile_applies(targets, agents, conditions, subject),
     )
 

@@ -1,18 +1,23 @@
-"""The conditions of a rule as tests with three answers: true, false, or unknown and why."""
+"""The conditions of a rule as tests with three answers: true, false, or unknown and why.
+
+A set of conditions is false where one of them is false, else unknown where one is unknown. `any` is true
+where one of its sets is true, else unknown where one is unknown. `not` turns true and false around.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from aegis_otel.model import Action
 from aegis_otel.policy.evaluation.parameter_paths import Missing, absent, find, null, other_spelling
+from aegis_otel.policy.evaluation.path_steps import stepped_test
 from aegis_otel.policy.evaluation.schema_paths import SchemaReader
 from aegis_otel.policy.operators.answer import Answer
 from aegis_otel.policy.operators.table import OPERATORS, prepared
-from aegis_otel.policy.rules import ParamTest, Rule, TimeWindow
+from aegis_otel.policy.rules import Conditions, Group, ParamTest, TimeWindow
 
 Test = Callable[[Action, datetime, SchemaReader | None], Answer]
 """(action, now, reader of its schema) -> answer. Without a reader, what only the schema says is unknown."""
@@ -22,15 +27,74 @@ class Condition(NamedTuple):
     label: str
     """Its name in messages."""
     test: Test
-    spec: TimeWindow | ParamTest
+    spec: TimeWindow | ParamTest | Group
+    members: tuple[tuple[Condition, ...], ...] = ()
+    """The sets of conditions of a group."""
+
+    def answer(self, action: Action, now: datetime, schema: SchemaReader | None) -> Answer:
+        """Return the answer of the test. Never raises."""
+        try:
+            return self.test(action, now, schema)
+        except Exception as error:
+            return f"the comparison failed with {type(error).__name__}"
 
 
-def compile_conditions(rule: Rule) -> Iterator[Condition]:
-    """Yield the conditions of `rule`, the cheapest first."""
-    if rule.window is not None:
-        yield Condition("the time window", _window_test(rule.window), rule.window)
-    for spec in rule.tests:
+def compile_conditions(conditions: Conditions) -> tuple[Condition, ...]:
+    """Return the conditions of one set as tests, the cheapest first."""
+    return tuple(_compiled(conditions))
+
+
+def _compiled(conditions: Conditions) -> Iterator[Condition]:
+    if conditions.window is not None:
+        yield Condition("the time window", _window_test(conditions.window), conditions.window)
+    for spec in conditions.tests:
         yield Condition(str(spec), _param_test(spec), spec)
+    for group in conditions.groups:
+        members = tuple(map(compile_conditions, group.members))
+        yield Condition(str(group), _group_test(group, members), group, members)
+
+
+def _group_test(group: Group, members: tuple[tuple[Condition, ...], ...]) -> Test:
+    key = group.key
+
+    def test(action: Action, now: datetime, schema: SchemaReader | None) -> Answer:
+        return combined(
+            key,
+            (
+                all_hold((condition.label, condition.answer(action, now, schema)) for condition in member)
+                for member in members
+            ),
+        )
+
+    return test
+
+
+def all_hold(answers: Iterable[tuple[str, Answer]]) -> Answer:
+    """Return whether all conditions of a set hold, given the label and the answer of each.
+
+    Nothing after the first that is false is asked for.
+    """
+    doubt: str | None = None
+    for label, answer in answers:
+        if answer is False:
+            return False
+        if answer is not True and doubt is None:
+            doubt = f"{label} is unknown: {answer}"
+    return doubt or True
+
+
+def combined(key: str, answers: Iterable[Answer]) -> Answer:
+    """Return what the group `any` or `not` says, given the answer of each of its sets.
+
+    Nothing after the first that decides is asked for.
+    """
+    doubt: str | None = None
+    for answer in answers:
+        if answer is True:
+            return key == "any"
+        if answer is not False and doubt is None:
+            doubt = str(answer)
+    return doubt or key == "not"
 
 
 def _window_test(window: TimeWindow) -> Test:
@@ -55,7 +119,9 @@ def _window_test(window: TimeWindow) -> Test:
 
 
 def _param_test(spec: ParamTest) -> Test:
-    judge, expected, is_nested = OPERATORS[spec.operator].judge, prepared(spec), len(spec.steps) > 1
+    if spec.steps:
+        return stepped_test(spec)
+    judge, expected, is_nested = OPERATORS[spec.operator].judge, prepared(spec), len(spec.keys) > 1
 
     def test(action: Action, _now: datetime, schema: SchemaReader | None) -> Answer:
         if action.doubt is not None:

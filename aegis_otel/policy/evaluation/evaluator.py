@@ -18,6 +18,7 @@ from aegis_otel.policy.evaluation.compiler import CompiledPolicy, CompiledRule, 
 from aegis_otel.policy.evaluation.conditions import Condition
 from aegis_otel.policy.evaluation.look_alikes import skeleton
 from aegis_otel.policy.evaluation.parameter_paths import BEYOND_THE_CALL
+from aegis_otel.policy.evaluation.path_steps import wanted_by_steps
 from aegis_otel.policy.evaluation.schema_paths import SchemaReader
 from aegis_otel.policy.operators.answer import Answer
 from aegis_otel.policy.operators.table import wanted
@@ -90,20 +91,34 @@ def advised(
     if not verdict.errors:
         return verdict
     rule = next((rule for rule in rules if rule.name == verdict.matched_rule), None)
-    advice = "" if rule is None else _advice(tests(rule, action, now, schema))
+    advice = "" if rule is None else _advice(_unread(rule.conditions, action, now, schema))
     return msgspec.structs.replace(verdict, advice=advice) if advice else verdict
 
 
-def _advice(tested: Iterable[tuple[str, object, Answer]]) -> str:
+def _advice(unread: Iterable[ParamTest]) -> str:
     """Return which parameters could not be read, for the model. No value of the policy is in it."""
-    unread: dict[str, None] = {}
-    for _, test, answer in tested:
-        if not isinstance(answer, str) or answer in BEYOND_THE_CALL or not isinstance(test, Condition):
+    sentences = dict.fromkeys(
+        f"The policy could not read parameter `{test.path}`: expected {_wanted(test)}." for test in unread
+    )
+    return " ".join(list(sentences)[:_MOST_ADVICE])
+
+
+def _wanted(test: ParamTest) -> str:
+    return wanted_by_steps(test) if test.steps else wanted(test)
+
+
+def _unread(
+    conditions: Iterable[Condition], action: Action, now: datetime, schema: SchemaReader | None
+) -> Iterator[ParamTest]:
+    """Yield the conditions on parameters that other arguments of the call would answer."""
+    for condition in conditions:
+        answer = condition.answer(action, now, schema)
+        if not isinstance(answer, str) or answer in BEYOND_THE_CALL:
             continue
-        if isinstance(test.spec, ParamTest):
-            expected = wanted(test.spec)
-            unread[f"The policy could not read parameter `{test.spec.path}`: expected {expected}."] = None
-    return " ".join(list(unread)[:_MOST_ADVICE])
+        if isinstance(condition.spec, ParamTest):
+            yield condition.spec
+        for member in condition.members:
+            yield from _unread(member, action, now, schema)
 
 
 def strictest(policy: CompiledPolicy, judged: Iterable[tuple[CompiledRule, list[str] | None]]) -> Verdict:
@@ -142,11 +157,7 @@ def tests(
     for name, globs in rule.texts:
         yield f"`match.{name}`", globs, _match_answer(globs, name, action)
     for condition in rule.conditions:
-        try:
-            answer = condition.test(action, now, schema)
-        except Exception as error:
-            answer = f"the comparison failed with {type(error).__name__}"
-        yield condition.label, condition, answer
+        yield condition.label, condition, condition.answer(action, now, schema)
 
 
 def unknowns(tested: Iterable[tuple[str, object, Answer]]) -> list[str] | None:

@@ -18,7 +18,7 @@ from aegis_otel.model import Action
 from aegis_otel.policy.evaluation.conditions import Condition
 from aegis_otel.policy.operators.table import OPERATORS
 from aegis_otel.policy.patterns import Glob, Shape
-from aegis_otel.policy.rules import ParamTest
+from aegis_otel.policy.rules import Group, ParamTest
 
 Applies = Callable[[Action, datetime | None], bool]
 """(action, now) -> whether the rule applies; raises where that is not plain."""
@@ -103,8 +103,13 @@ def _text(name: str, value: str, globs: Iterable[Glob], constant: Callable[[Any]
 
 def _condition(condition: Condition, constant: Callable[[Any], str]) -> str:
     spec = condition.spec
+    if isinstance(spec, Group):
+        sets = [
+            f"({' and '.join(_condition(each, constant) for each in member)})" for member in condition.members
+        ]
+        return f"(not {sets[0]})" if spec.key == "not" else f"({' or '.join(sets)})"
     symbol = OPERATORS[spec.operator].symbol if isinstance(spec, ParamTest) else None
-    if not isinstance(spec, ParamTest) or symbol is None or len(spec.steps) > 1:
+    if not isinstance(spec, ParamTest) or symbol is None or len(spec.keys) > 1 or spec.steps:
         return _GENERAL.format(test=constant(condition.test))
     path, expected = constant(spec.path), constant(spec.expected)
     if type(spec.expected) in (int, float):

@@ -12,8 +12,8 @@ from typing import Any
 
 from aegis_otel.model import FrozenDict
 from aegis_otel.policy.evaluation.look_alikes import skeleton
-from aegis_otel.policy.evaluation.schema_paths import Presence, SchemaReader
-from aegis_otel.policy.rules import ParamTest
+from aegis_otel.policy.evaluation.schema_paths import Location, Presence, SchemaAnswer, SchemaReader
+from aegis_otel.policy.rules import ParamTest, path_of
 
 NOT_ASKED = "the tool's schema was not asked"
 NO_PARAMETER = "the tool has no such parameter"
@@ -29,21 +29,22 @@ class Missing(Enum):
     ABSENT = "absent"
     CROSSED = "both the dotted name and the path it spells have a value"
     NO_MAPPING = "the path leads through a value that is not a mapping"
+    AS_ONE_KEY = "a key is spelled like several parts of the path"
 
 
 def find(params: Mapping[str, Any], test: ParamTest) -> Any:
-    """Return the value of the key that is spelled like the path, or at its steps; else a `Missing`."""
-    literal = params.get(test.path, Missing.ABSENT)
-    if len(test.steps) == 1:
+    """Return the value of the key that is spelled like the plain path, or at its keys; else a `Missing`."""
+    literal = params.get(test.plain_path, Missing.ABSENT)
+    if len(test.keys) == 1:
         return literal
     value: Any = params
-    for step in test.steps:
+    for key in test.keys:
         if value is None:
             break  # null on the way is null at the end
         if not isinstance(value, Mapping):
             value = Missing.NO_MAPPING
             break
-        value = value.get(step, Missing.ABSENT)
+        value = value.get(key, Missing.ABSENT)
         if value is Missing.ABSENT:
             break
     if literal is Missing.ABSENT:
@@ -64,20 +65,35 @@ def other_spelling(params: Mapping[str, Any], test: ParamTest, schema: SchemaRea
 
 def _other_spellings(params: Mapping[str, Any], test: ParamTest) -> Iterator[tuple[str, ...]]:
     """Yield the keys to values that could be read as that of `test`, or as one on the way to it."""
-    steps = test.steps
-    if len(steps) > 1:
-        yield from ((key,) for key in _spelled_otherwise(params, test.path))
     value: Any = params
-    for depth, step in enumerate(steps):
+    for depth, key in enumerate(test.keys):
         if not isinstance(value, Mapping):
             return
-        if len(value) > 1 or step not in value:
-            yield from ((*steps[:depth], key) for key in _spelled_otherwise(value, step))
-        value = value.get(step)
+        for name in names_as_one_key(test, depth):
+            yield from ((*test.keys[:depth], other) for other in spelled_otherwise(value, name))
+        if len(value) > 1 or key not in value:
+            yield from ((*test.keys[:depth], other) for other in spelled_otherwise(value, key))
+        value = value.get(key)
 
 
-def _spelled_otherwise(params: Mapping[str, Any], name: str) -> Iterator[str]:
-    """Yield the keys of `params` that are not `name` and could be read as it."""
+def names_at_the_top(test: ParamTest) -> tuple[str, ...]:
+    """Return the names of the parameters at the top that `test` looks at; its path where it looks at all."""
+    return (*test.keys[:1], *names_as_one_key(test, 0)) or (test.path,)
+
+
+def names_as_one_key(test: ParamTest, depth: int) -> tuple[str, ...]:
+    """Return how keys are spelled that stand for several parts of the path, from the part at `depth` on.
+
+    Of a plain path only a key for all of it counts. In a path with steps, any part could be hidden by one.
+    """
+    if not test.steps:
+        return (test.path,) if depth == 0 and len(test.keys) > 1 else ()
+    parts = (*test.keys, *test.steps)
+    return tuple(path_of(parts[depth:end]) for end in range(depth + 2, len(parts) + 1))
+
+
+def spelled_otherwise(params: Mapping[str, Any], name: str) -> Iterator[str]:
+    """Yield the keys of a mapping that are not `name` and could be read as it."""
     spellings: Mapping[str, list[str]] | None = getattr(params, "spellings", None)
     if spellings is None:  # made once for all rules: there may be thousands of rules, and of keys
         spellings = {}
@@ -95,13 +111,19 @@ def absent(params: Mapping[str, Any], test: ParamTest, schema: SchemaReader | No
     """Return what it means for `test` that the value is absent: False, or why the answer is not known."""
     if schema is None:
         return NOT_ASKED
-    match schema.presence(test.path):
+    match schema.presence(test.plain_path):
         case Presence.LACKS:
             return NO_PARAMETER
         case Presence.UNREADABLE:
             return UNREADABLE_SCHEMA
-    is_literal = len(test.steps) > 1 and schema.at((test.path,)).is_listed
-    answer = schema.at((test.path,) if is_literal else _steps_until(params, test, Missing.ABSENT))
+    is_literal = len(test.keys) > 1 and schema.at((test.plain_path,)).is_listed
+    return if_left_out(
+        schema.at((test.plain_path,) if is_literal else _keys_until(params, test, Missing.ABSENT))
+    )
+
+
+def if_left_out(answer: SchemaAnswer) -> bool | str:
+    """Return what it means that a value is absent of which the schema says `answer`."""
     if answer.required:
         return "the tool requires it, and the call does not have it"
     return "the call does not have it, and its default is not known" if answer.default else False
@@ -109,16 +131,21 @@ def absent(params: Mapping[str, Any], test: ParamTest, schema: SchemaReader | No
 
 def null(params: Mapping[str, Any], test: ParamTest, schema: SchemaReader | None) -> bool | str:
     """Return what it means for `test` that the value is null: False, or why the answer is not known."""
-    where = (test.path,) if test.path in params else _steps_until(params, test, None)
+    where = (test.plain_path,) if test.plain_path in params else _keys_until(params, test, None)
+    return null_at(where, schema)
+
+
+def null_at(where: Location, schema: SchemaReader | None) -> bool | str:
+    """Return what it means that the value at `where` is null: False, or why the answer is not known."""
     is_meant = schema is not None and schema.at(where).presence is Presence.HAS_NULLABLE
     return False if is_meant else "the value is null"
 
 
-def _steps_until(params: Mapping[str, Any], test: ParamTest, end: object) -> tuple[str, ...]:
-    """Return the steps of `test` up to the first whose value is `end`; all of them where none is."""
+def _keys_until(params: Mapping[str, Any], test: ParamTest, end: object) -> tuple[str, ...]:
+    """Return the keys of `test` up to the first whose value is `end`; all of them where none is."""
     value: Any = params
-    for number, step in enumerate(test.steps, 1):
-        value = value.get(step, Missing.ABSENT)
+    for number, key in enumerate(test.keys, 1):
+        value = value.get(key, Missing.ABSENT)
         if value is end:
-            return test.steps[:number]
-    return test.steps
+            return test.keys[:number]
+    return test.keys

@@ -14,7 +14,12 @@ from aegis_otel.policy.evaluation.schema_walk import (
     alternatives,
     properties_of,
 )
-from aegis_otel.policy.rules import steps_of
+from aegis_otel.policy.rules import Step, parts_of
+
+ITEM = Step.ANY
+"""Stands in a location for each item of a list."""
+Location = tuple[str | Step, ...]
+"""Where a value is in the arguments: keys, and `ITEM`."""
 
 _MAX_STEPS = 800
 """Steps of the walk for one path."""
@@ -74,43 +79,45 @@ class SchemaReader:
         self._schema = schema
         self._steps_left = _MAX_READING
         self._presences: dict[str, Presence] = {}
-        self._answers: dict[tuple[str, ...], SchemaAnswer] = {}
+        self._answers: dict[Location, SchemaAnswer] = {}
 
     def presence(self, path: str) -> Presence:
-        """Return what the schema says about `path`; a key that holds the dots itself comes first."""
+        """Return what the schema says about a plain path; a key that holds the dots itself comes first."""
         known = self._presences.get(path)
         if known is None:
-            literal, steps = self.at((path,)), steps_of(path)
-            found = literal if literal.is_listed or len(steps) == 1 else self.at(steps)
+            literal, keys = self.at((path,)), parts_of(path)
+            found = literal if literal.is_listed or len(keys) == 1 else self.at(keys)
             known = self._presences[path] = found.presence
         return known
 
-    def at(self, steps: tuple[str, ...]) -> SchemaAnswer:
+    def at(self, where: Location) -> SchemaAnswer:
         """Return what the schema says about what these keys, and no other spelling of them, lead to."""
-        known = self._answers.get(steps)
+        known = self._answers.get(where)
         if known is None:
             if self._steps_left <= 0:  # whatever is asked now: a policy may have thousands of rules
                 return _NOT_READ
             walk = _PathWalk(self._schema, min(_MAX_STEPS, self._steps_left))
             try:
-                known = walk.answer(self._schema, steps)
+                known = walk.answer(self._schema, where)
             except FAILURES:
                 known = _NOT_READ
             self._steps_left -= walk.steps
-            self._answers[steps] = known
+            self._answers[where] = known
         return known
 
 
-def schemas_at(schema: Mapping[str, Any], steps: Sequence[str]) -> list[Mapping[str, Any]]:
-    """Return the schemas that the value at `steps` may have, without null's; none where that is unknown."""
+def schemas_at(schema: Mapping[str, Any], where: Location) -> list[Mapping[str, Any]]:
+    """Return the schemas that the value at `where` may have, without null's; none where that is unknown."""
     walk = SchemaWalk(schema, _MAX_LISTING)
-    waiting: list[tuple[Any, Sequence[str]]] = [(schema, steps)]
+    waiting: list[tuple[Any, Location]] = [(schema, where)]
     found: list[Mapping[str, Any]] = []
     with contextlib.suppress(*FAILURES):
         for inner, left in waiting:
             for part in walk.parts(inner):
                 if options := alternatives(part):
                     waiting += [(each, left) for choices in options for each in choices]
+                elif left and left[0] is ITEM:
+                    waiting += [(each, left[1:]) for each in walk.items(part)]
                 elif left and left[0] in properties_of(part):
                     waiting.append((part["properties"][left[0]], left[1:]))
                 elif not left and "$ref" not in part and part.get("type") != "null":
@@ -121,7 +128,7 @@ def schemas_at(schema: Mapping[str, Any], steps: Sequence[str]) -> list[Mapping[
 class _PathWalk(SchemaWalk):
     """A walk to the value at a path."""
 
-    def answer(self, schema: Any, path: Sequence[str]) -> SchemaAnswer:
+    def answer(self, schema: Any, path: Location) -> SchemaAnswer:
         """Return what `schema` says about what the keys of `path` lead to."""
         if not path:
             if schema is False:
@@ -137,19 +144,22 @@ class _PathWalk(SchemaWalk):
                 found.append(_combined(_MOST, answers, required=all(each.required for each in answers)))
         return _combined(_SUREST, found, required=any(each.required for each in found))
 
-    def _own(self, part: Mapping[str, Any], path: Sequence[str]) -> SchemaAnswer:
+    def _own(self, part: Mapping[str, Any], path: Location) -> SchemaAnswer:
         """Return what the keywords of one schema say, without those that apply together with it."""
-        if not allows_type(part, "object"):
+        key = path[0]
+        if not allows_type(part, "array" if key is ITEM else "object"):
             return SchemaAnswer(Presence.LACKS)
         for keyword in _CONDITIONAL:  # no generator: this is most of what a large schema takes
             if keyword in part:
                 return _NOT_READ
+        if not isinstance(key, str):
+            return self._item(part, path[1:])
         properties = part.get("properties", {})
-        required = len(path) == 1 and path[0] in part.get("required", ())
-        if path[0] in properties:
-            answer = self.answer(properties[path[0]], path[1:])
+        required = len(path) == 1 and key in part.get("required", ())
+        if key in properties:
+            answer = self.answer(properties[key], path[1:])
             return answer._replace(required=required or (len(path) > 1 and answer.required))
-        inner = list(self.inner(part, path[0]))
+        inner = list(self.inner(part, key))
         if inner and len(path) > 1:
             answers = [self.answer(each, path[1:]) for each in inner]
             return _combined(_MOST, answers, required=all(each.required for each in answers))
@@ -158,6 +168,13 @@ class _PathWalk(SchemaWalk):
         # JSON Schema allows other keys where this is left out; a tool that lists its parameters does not.
         additional = part.get("additionalProperties", "properties" not in part)
         return SchemaAnswer(Presence.LACKS if additional is False else Presence.OPEN, required)
+
+    def _item(self, part: Mapping[str, Any], path: Location) -> SchemaAnswer:
+        """Return what one schema says about what the keys of `path` lead to in any of the items of a list."""
+        answers = [self.answer(each, path) for each in self.items(part)]
+        if not answers:
+            return SchemaAnswer(Presence.OPEN)
+        return _combined(_SUREST, answers, required=any(each.required for each in answers))
 
 
 def _combined(order: Sequence[Presence], found: Sequence[SchemaAnswer], *, required: bool) -> SchemaAnswer:

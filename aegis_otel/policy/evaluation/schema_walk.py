@@ -107,6 +107,14 @@ class SchemaWalk:
         if not is_named and isinstance(part.get("additionalProperties"), Mapping):
             yield part["additionalProperties"]
 
+    def items(self, part: Mapping[str, Any]) -> Iterator[Any]:
+        """Yield what one schema, without those that apply together with it, says of items of a list."""
+        for keyword in ("prefixItems", "items", "additionalItems"):
+            found = part.get(keyword, ())
+            for each in found if isinstance(found, (list, tuple)) else (found,):
+                self.step()
+                yield each
+
     def allows_null(self, schema: Any) -> bool:
         """Return whether null is a value of `schema`."""
         return all(

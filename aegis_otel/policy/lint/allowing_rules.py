@@ -1,4 +1,7 @@
-"""Checks of `auto` rules: the inputs that they let through and that were probably not meant."""
+"""Checks of `auto` rules: the inputs that they let through and that were probably not meant.
+
+A pattern below `not` in a `block` rule lets inputs through as well.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +33,8 @@ from aegis_otel.policy.lint.regex_samples import (
 )
 from aegis_otel.policy.lint.subject import Example, Subject
 from aegis_otel.policy.messages import shown
-from aegis_otel.policy.operators.table import Meaning, meaning
-from aegis_otel.policy.rules import ParamTest
+from aegis_otel.policy.operators.table import Meaning, judge, meaning
+from aegis_otel.policy.rules import ParamTest, Step
 
 _EVIL = "evil.example"
 _OPENING = {"host", "newline/command", "shell-chain", "traversal"}
@@ -160,23 +163,39 @@ _WILD = re.compile(r"[*?]")
 
 
 def allowing(subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
-    """Find what an `auto` rule lets through."""
-    if rule.rule.approval is not Approval.AUTO:
-        return
-    yield from _plain(rule, is_last=rule is subject.rules[-1])
-    yield from _changing_tools(subject, rule)
-    example = subject.example(rule) if rule.rule.tests or subject.tools_of(rule) else None
-    if example is None:
-        return
-    yield from _bounds(subject, rule, example)
-    for test in rule.rule.tests:
+    """Find what an `auto` rule lets through, or what a `block` rule excepts by `not`."""
+    if rule.rule.approval is Approval.AUTO:
+        yield from _auto(subject, rule)
+    for test, is_negated in rule.rule.conditions.tests_with_sign():
+        if rule.rule.approval is not (Approval.BLOCK if is_negated else Approval.AUTO):
+            continue
+        example = subject.example(rule, None if is_negated else test)
+        if example is None:
+            continue
+        if not is_negated and subject.runs_with_another_item(rule, example, test, Step.ANY):
+            yield finding("any-allow", test.place, rule, test=test)
         if meaning(test) is Meaning.PART:
             yield from _part(subject, rule, test, example)
         elif meaning(test) is Meaning.PATTERN:
             yield from _pattern(subject, rule, test, example)
         elif meaning(test) is Meaning.COMMANDS:
             yield from _commands(subject, rule, test, example)
-    yield from _other_paths(subject, rule, example)
+
+
+def _auto(subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
+    yield from _plain(rule, is_last=rule is subject.rules[-1])
+    yield from _changing_tools(subject, rule)
+    example = subject.example(rule) if any(rule.rule.conditions.all_tests) or subject.tools_of(rule) else None
+    if example is not None:
+        yield from _bounds(subject, rule, example)
+        yield from _other_paths(subject, rule, example)
+
+
+def _passes(subject: Subject, rule: CompiledRule, test: ParamTest, example: Example, value: object) -> bool:
+    """Return whether the example runs unasked with `value` for the parameter of `test`, and because of it."""
+    by_rule = rule if rule.rule.approval is Approval.AUTO else None
+    is_sure = test in rule.rule.tests or judge(test, value) is True
+    return is_sure and subject.runs(example.with_param(test.path, value), example.now, by_rule)
 
 
 def _plain(rule: CompiledRule, *, is_last: bool) -> Iterator[Finding]:
@@ -200,7 +219,7 @@ def _part(subject: Subject, rule: CompiledRule, test: ParamTest, example: Exampl
         "a list with another item": [test.expected, "anything else"],
     }
     for name, value in values.items():
-        if subject.runs(example.with_param(test.path, value), example.now, rule):
+        if _passes(subject, rule, test, example, value):
             yield finding("contains-allow", test.place, rule, test=test, expected=test.expected, value=name)
             return
 
@@ -212,7 +231,7 @@ def _pattern(subject: Subject, rule: CompiledRule, test: ParamTest, example: Exa
     for attack in attacks(test):
         kind = attack.what.partition("/")[0]
         action = example.with_param(test.path, attack.value)
-        if kind in seen or not subject.runs(action, example.now, rule):
+        if kind in seen or not _passes(subject, rule, test, example, attack.value):
             continue
         seen.add(kind)
         opens = attack.opens(content_of(test.path))
@@ -235,7 +254,7 @@ def _commands(subject: Subject, rule: CompiledRule, test: ParamTest, example: Ex
         if is_open != "*" or found is None or program in seen:
             continue
         line = f"{words} {found}"
-        if subject.runs(example.with_param(test.path, line), example.now, rule):
+        if _passes(subject, rule, test, example, line):
             seen.add(program)
             yield finding("arguments", test.place, rule, test=test, value=line, program=program)
 
@@ -247,7 +266,7 @@ def _bounds(subject: Subject, rule: CompiledRule, example: Example) -> Iterator[
     below = {test.path: test.place for test in tests if meaning(test) is Meaning.LOWER_BOUND}
     properties = properties_of(example.action.schema)
     for path in numbers_of(example.action.schema):
-        if is_amount(path) and all(test.path != path for test in tests):
+        if is_amount(path) and all(test.path != path for test in rule.rule.conditions.all_tests):
             below[path] = rule.rule.place
     for places, what, value, key in (
         (above, "no-lower-bound", -1_000_000, "minimum"),
@@ -278,7 +297,7 @@ def _changing_tools(subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
 
 def _other_paths(subject: Subject, rule: CompiledRule, example: Example) -> Iterator[Finding]:
     """Find parameters that hold paths and are not tested, where the rule tests another such parameter."""
-    tested = {test.path for test in rule.rule.tests}
+    tested = {test.path for test in rule.rule.conditions.all_tests}
     one = next((test for test in rule.rule.tests if content_of(test.path) is Content.PATH), None)
     names = dict.fromkeys(["move_to"] if example.action.type == "apply_patch" else [])
     names |= dict.fromkeys(properties_of(example.action.schema))

@@ -1,4 +1,7 @@
-"""Checks of `block` rules: other spellings of what they name, and other ways to the same effect, that run."""
+"""Checks of `block` rules: other spellings of what they name, and other ways to the same effect, that run.
+
+What stands below `not` in an `auto` rule names what shall not run as well.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,13 @@ from typing import Any
 
 from aegis_otel.model import Approval
 from aegis_otel.policy.evaluation.compiler import CompiledRule
-from aegis_otel.policy.evaluation.parameter_paths import find
 from aegis_otel.policy.evaluation.schema_walk import properties_of
 from aegis_otel.policy.lint.finding import Finding, finding
 from aegis_otel.policy.lint.parameter_content import WORDS, Content, content_of
 from aegis_otel.policy.lint.regex_samples import inserted
-from aegis_otel.policy.lint.subject import ABSENT, Example, Subject
+from aegis_otel.policy.lint.subject import ABSENT, Example, Subject, passing
 from aegis_otel.policy.operators.table import Meaning, meaning
-from aegis_otel.policy.rules import ParamTest
+from aegis_otel.policy.rules import ParamTest, Step
 
 Dodge = tuple[str, Any]
 """A finding, and the value to be tried that would cause it."""
@@ -110,20 +112,31 @@ _OTHERS: Mapping[Content, tuple[str, Callable[[str], Iterator[str]]]] = {
 
 
 def blocking(subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
-    """Find what a `block` rule with conditions misses, where it would run unasked."""
-    if rule.rule.approval is not Approval.BLOCK or not rule.rule.tests:
+    """Find what a `block` rule with conditions, or a `not` of an `auto` rule, misses, where it would run."""
+    for test, is_negated in rule.rule.conditions.tests_with_sign():
+        if rule.rule.approval is not (Approval.AUTO if is_negated else Approval.BLOCK):
+            continue
+        example = subject.example(rule, None if is_negated else test)
+        if example is None:
+            continue
+        if not is_negated:
+            yield from _dodged(subject, rule, test, example, example.value(test))
+            yield from _omitted(subject, rule, test, example)
+            if subject.runs_with_another_item(None, example, test, Step.ALL):
+                yield finding("all-block", test.place, rule, test=test)
+            continue
+        value = passing(test)
+        if value is not ABSENT and not subject.runs(example.with_param(test.path, value), example.now):
+            yield from _dodged(subject, rule, test, example, value)
+    if len(rule.rule.tests) < 2 or rule.rule.approval is not Approval.BLOCK:
         return
-    example = subject.example(rule)
-    if example is None:
-        return
-    for test in rule.rule.tests:
-        yield from _dodged(subject, rule, test, example)
-        yield from _omitted(subject, rule, test, example)
-    yield from _all_of(subject, rule, example)
+    if (example := subject.example(rule)) is not None:
+        yield from _all_of(subject, rule, example)
 
 
-def _dodged(subject: Subject, rule: CompiledRule, test: ParamTest, example: Example) -> Iterator[Finding]:
-    value = find(example.action.params, test)
+def _dodged(
+    subject: Subject, rule: CompiledRule, test: ParamTest, example: Example, value: Any
+) -> Iterator[Finding]:
     choices = _choices(example.action.schema, test.path)
     seen: set[str] = set()
     for what, other in dodges(test, value):
@@ -144,7 +157,7 @@ def _choices(schema: Mapping[str, Any] | None, path: str) -> Sequence[Any] | Non
 
 def _omitted(subject: Subject, rule: CompiledRule, test: ParamTest, example: Example) -> Iterator[Finding]:
     """Find a parameter that the model may leave out, so that the condition is false."""
-    action, first = example.action, test.steps[0]
+    action, first = example.action, next(iter(test.keys), "")
     properties = properties_of(action.schema)
     if action.schema is None or first not in properties:
         return

@@ -48,7 +48,8 @@ def times(subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
         yield finding("never", rule.rule.place, rule)
     has_time = window.after is not None or window.before is not None
     if not has_time and not window.weekdays:
-        yield finding("timezone", window.place, rule)
+        if not any(group.reads_time for group in rule.rule.conditions.groups):  # it is their zone as well
+            yield finding("timezone", window.place, rule)
         return
     example = subject.example(rule)
     if example is None or not _decides(subject, example):

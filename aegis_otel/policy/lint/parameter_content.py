@@ -10,7 +10,7 @@ from enum import Enum
 from typing import Any
 
 from aegis_otel.policy.evaluation.schema_walk import properties_of
-from aegis_otel.policy.rules import steps_of
+from aegis_otel.policy.rules import Step, parts_of
 
 _WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 WORDS: Any = json.loads(pkgutil.get_data("aegis_otel.policy.lint", "data/words.json") or b"")
@@ -40,9 +40,14 @@ def _words(name: str) -> list[str]:
     return [word.lower() for word in _WORD.findall(name)]
 
 
+def _last_name(path: str) -> str:
+    """Return the last name in the path of a parameter; empty where it has none."""
+    return next((part for part in reversed(parts_of(path)) if not isinstance(part, Step)), "")
+
+
 def is_amount(path: str) -> bool:
     """Return whether the parameter at the dotted `path` probably holds money or an amount."""
-    return not _AMOUNTS.isdisjoint(_words(steps_of(path)[-1]))
+    return not _AMOUNTS.isdisjoint(_words(_last_name(path)))
 
 
 def numbers_of(schema: Mapping[str, Any] | None) -> Iterator[str]:
@@ -59,7 +64,7 @@ def changing_verbs(name: str) -> list[str]:
 
 def content_of(path: str) -> Content:
     """Return what the parameter at the dotted `path` probably holds."""
-    words = _words(steps_of(path)[-1])
+    words = _words(_last_name(path))
     return next(
         (Content(each) for each, its in _CONTENTS.items() if not its.isdisjoint(words)), Content.OTHER
     )

@@ -16,18 +16,20 @@ from aegis_otel.policy.lint.subject import Subject
 from aegis_otel.policy.messages import quoted
 from aegis_otel.policy.operators.table import Meaning, compared_types, judge, meaning
 from aegis_otel.policy.patterns import Glob, covers, may_overlap, outline, overlap
-from aegis_otel.policy.rules import ANYBODY, ParamTest, Patterns, Rule
+from aegis_otel.policy.rules import ANYBODY, ParamTest, Patterns, Rule, by_path
 
 
 def contradictions(_subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
     """Find conditions on one parameter that no value passes together."""
-    for tests in rule.rule.tests_by_path.values():
+    for tests in by_path(rule.rule.tests).values():
         if pair := conflict(tests):
             yield finding("contradiction", rule.rule.place, rule, one=pair[0], other=pair[1])
 
 
 def conflict(tests: Sequence[ParamTest]) -> tuple[ParamTest, ParamTest] | None:
     """Return two tests of one parameter that no value passes both."""
+    if not all(test.compares_one_value for test in tests):
+        return None  # two items of a list may pass one test each
     for one, other in permutations(tests, 2):
         if meaning(one) is Meaning.EQUAL and judge(other, one.expected) is not True:
             return one, other
@@ -247,15 +249,20 @@ def _text(ones: Sequence[Glob], others: Sequence[Glob]) -> str | None:
 
 
 def _excludes(one: Rule, other: Rule) -> bool:
-    """Return whether no call meets the conditions of both rules."""
+    """Return whether no call meets the conditions of both rules, or whether that is not known.
+
+    Only conditions outside of groups are compared.
+    """
+    if one.is_conditional and other.is_conditional and (one.conditions.groups or other.conditions.groups):
+        return True
     if any(
         map(_are_apart, one.subject[:2], other.subject[:2])
     ):  # of several roles, each rule may ask for one
         return True
-    theirs = other.tests_by_path
+    theirs = by_path(other.tests)
     return any(
         conflict([*tests, *theirs[path]]) is not None
-        for path, tests in one.tests_by_path.items()
+        for path, tests in by_path(one.tests).items()
         if path in theirs
     )
 
@@ -274,8 +281,10 @@ def _always_holding(rules: Sequence[CompiledRule]) -> Sequence[str] | None:
 def _only_tests(rules: Sequence[CompiledRule]) -> Iterator[tuple[str, ParamTest]]:
     """Yield the name and the condition of each rule that has one condition, and no time window."""
     for rule in rules:
-        if len(rule.rule.tests) == 1 and rule.rule.window is None and rule.rule.subject == ANYBODY:
-            yield rule.name, rule.rule.tests[0]
+        tests = rule.rule.tests
+        has_one = len(tests) == 1 and rule.rule.window is None and not rule.rule.conditions.groups
+        if has_one and rule.rule.subject == ANYBODY and tests[0].compares_one_value:
+            yield rule.name, tests[0]
 
 
 def _numbers(rules: Sequence[CompiledRule]) -> tuple[str, str] | None:
@@ -314,7 +323,7 @@ def _windows(rules: Sequence[CompiledRule]) -> list[str] | None:
     zones = set()
     for rule in rules:
         window = rule.rule.window
-        if window is None or rule.rule.tests or rule.rule.subject != ANYBODY:
+        if window is None or rule.rule.tests or rule.rule.conditions.groups or rule.rule.subject != ANYBODY:
             continue
         zones.add(window.timezone)
         end = _DAY if window.before is None else window.before

@@ -7,24 +7,28 @@ attacker would, and evaluates it again. A finding about it has an example that w
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import cached_property
-from itertools import islice
+from itertools import islice, product
 from typing import Any, NamedTuple
 
 from aegis_otel import model
 from aegis_otel.model import Action, Approval, Verdict
 from aegis_otel.policy.evaluation.compiler import CompiledPolicy, CompiledRule
 from aegis_otel.policy.evaluation.evaluator import judge as judge_action
+from aegis_otel.policy.evaluation.parameter_paths import find
 from aegis_otel.policy.evaluation.schema_walk import properties_of
 from aegis_otel.policy.lint.regex_samples import samples
 from aegis_otel.policy.lint.tool_list import Inventory, KnownTool
 from aegis_otel.policy.operators.table import Meaning, judge, meaning
 from aegis_otel.policy.patterns import Glob
 from aegis_otel.policy.policy import Policy
-from aegis_otel.policy.rules import ParamTest, Rule, steps_of
+from aegis_otel.policy.rules import Conditions, ParamTest, Step, TimeWindow, by_path, parts_of, path_of
 
 NOON = datetime(2026, 1, 7, 12, tzinfo=UTC)
 """A Wednesday; the time of actions that no time window decides."""
@@ -34,6 +38,8 @@ _MAX_TRIED = 4000
 """Actions that are tried on one policy."""
 _MAX_ASKED = 400_000
 """Rules that may be asked for these: a policy of rules for every tool has as many for each action."""
+_MAX_WAYS = 20
+"""Ways to make the conditions of a rule hold that are tried: each `any` has several."""
 _SUBSTITUTES = ("", "x", "tool")
 
 
@@ -46,8 +52,21 @@ class Example(NamedTuple):
 
     def with_param(self, path: str, value: Any) -> Action:
         """Return the action with another value at `path`; `ABSENT` takes the parameter away."""
-        steps = (path,) if path in self.action.params else steps_of(path)
-        return replace(self.action, params=_put(self.action.params, steps, value))
+        parts = (path,) if path in self.action.params else parts_of(path)
+        return replace(self.action, params=_put(self.action.params, parts, value))
+
+    def value(self, test: ParamTest) -> Any:
+        """Return the value that `test` compares: of a list, that of the first item."""
+        if not test.steps:
+            return find(self.action.params, test)
+        return self.value_at((*test.keys, *test.steps))
+
+    def value_at(self, parts: Sequence[str | Step]) -> Any:
+        """Return the value that the keys and steps of a path lead to; None where there is none."""
+        found: Any = self.action.params
+        for part in parts:
+            found = _taken(found, part)
+        return found
 
 
 ABSENT = object()
@@ -93,6 +112,19 @@ class Subject:
         verdict = self.verdict(action, now)
         return verdict.approval is Approval.AUTO and (rule is None or verdict.matched_rule == rule.name)
 
+    def runs_with_another_item(
+        self, rule: CompiledRule | None, example: Example, test: ParamTest, step: Step
+    ) -> bool:
+        """Return whether the example runs, by `rule` if given, with one more item in the list of `step`."""
+        if step not in test.steps:
+            return False
+        number = test.steps.index(step)
+        path = path_of((*test.keys, *test.steps[:number]))
+        is_mapping = isinstance(next(iter(test.steps[number + 1 :]), None), str)
+        item = {} if is_mapping else "anything else"
+        first = example.value_at((*test.keys, *test.steps[: number + 1]))
+        return self.runs(example.with_param(path, [first, item]), example.now, rule)
+
     def without(self, rule: CompiledRule, action: Action, now: datetime) -> Verdict | None:
         """Return what the policy would say without the rule; None for a policy too large to ask."""
         if len(self.rules) > 200:
@@ -102,18 +134,25 @@ class Subject:
             self._without[rule.name] = CompiledPolicy(others, self.policy.default, self.policy.digest)
         return judge_action(self._without[rule.name], action, now)
 
-    def example(self, rule: CompiledRule) -> Example | None:
-        """Return an action that the rule decides; None where none was found."""
+    def example(self, rule: CompiledRule, test: ParamTest | None = None) -> Example | None:
+        """Return an action that the rule decides; None where none was found.
+
+        Args:
+            test: A condition in a group that must hold for the action, without `not` around it.
+        """
+        if test is not None and test not in rule.rule.tests:
+            return None if self.is_exhausted else self._make(rule, test)
         if rule.name not in self._examples:
             self._examples[rule.name] = None if self.is_exhausted else self._make(rule)
         return self._examples[rule.name]
 
-    def _make(self, rule: CompiledRule) -> Example | None:
-        params = _params(rule.rule)
-        if params is None:
-            return None
+    def _make(self, rule: CompiledRule, test: ParamTest | None = None) -> Example | None:
+        choices = list(islice(_ways(rule.rule.conditions), _MAX_WAYS))
+        if test is not None:
+            choices = [tests for tests in choices if test in tests]
+        ways = [params for tests in choices if (params := _params(tests)) is not None]
         times = list(_times(rule))
-        for action_type, target, agent, tool in self._calls(rule):
+        for (action_type, target, agent, tool), params in product(self._calls(rule), ways):
             schema = None if tool is None else tool.schema
             filled = _filled(params, schema)
             for now in times:
@@ -170,7 +209,7 @@ def _subject(rule: CompiledRule) -> model.Subject:
 
 def _times(rule: CompiledRule) -> Iterator[datetime]:
     """Yield times at which the rule's window holds; noon where it has none."""
-    tests = [condition for condition in rule.conditions if not isinstance(condition.spec, ParamTest)]
+    tests = [condition for condition in rule.conditions if isinstance(condition.spec, TimeWindow)]
     times = (NOON + timedelta(hours=hours, minutes=1 if hours else 0) for hours in range(24 * 7))
     holds = (now for now in times if all(test.test(NO_ACTION, now, None) is True for test in tests))
     yield from islice(holds, 2)
@@ -179,16 +218,31 @@ def _times(rule: CompiledRule) -> Iterator[datetime]:
 NO_ACTION = Action("none")
 
 
-def _params(rule: Rule) -> dict[str, Any] | None:
+def _ways(conditions: Conditions) -> Iterator[list[ParamTest]]:
+    """Yield conditions on parameters that together may make `conditions` hold: one item of each `any`."""
+    groups = [group for group in conditions.groups if group.key == "any"]
+    items = (
+        [way for member in group.members for way in islice(_ways(member), _MAX_WAYS)] for group in groups
+    )
+    for chosen in product(*items):
+        yield [*conditions.tests, *(test for way in chosen for test in way)]
+
+
+def _params(wanted: Sequence[ParamTest]) -> dict[str, Any] | None:
     """Return parameters that pass all tests; None where none were found."""
     params: dict[str, Any] = {}
-    for path, tests in rule.tests_by_path.items():
+    for path, tests in by_path(wanted).items():
         values = (value for value in _values(tests) if all(judge(test, value) is True for test in tests))
         value = next(values, ABSENT)
         if value is ABSENT:
             return None
-        params = _put(params, steps_of(path), value)
+        params = _put(params, parts_of(path), value)
     return params
+
+
+def passing(test: ParamTest) -> Any:
+    """Return a value that passes `test`; `ABSENT` where none was found."""
+    return next((value for value in _values([test]) if judge(test, value) is True), ABSENT)
 
 
 def _values(tests: Sequence[ParamTest]) -> Iterator[Any]:
@@ -207,16 +261,58 @@ def _values(tests: Sequence[ParamTest]) -> Iterator[Any]:
         yield sum(numbers) / max(len(numbers), 1)
 
 
-def _put(params: Mapping[str, Any], steps: Sequence[str], value: Any) -> dict[str, Any]:
-    """Return the parameters with `value` where `steps` lead to."""
-    first, *rest = steps
-    if rest:
-        inner = params.get(first)
-        value = _put(inner if isinstance(inner, Mapping) else {}, rest, value)
-    changed = {**params, first: value}
-    if value is ABSENT:
+def _put(whole: Any, parts: Sequence[str | Step], value: Any) -> Any:
+    """Return `whole` with `value` where `parts` lead to: in a list as its only item, in JSON as text."""
+    if not parts:
+        return value
+    first, *rest = parts
+    if isinstance(first, Step):
+        inner = _put(_taken(whole, first), rest, value)
+        if first is Step.ANYWHERE and isinstance(whole, Mapping):
+            return {**whole, _ANY_NAME: inner}
+        return _UNTAKEN[first](inner) if first in _UNTAKEN else inner
+    mapping = whole if isinstance(whole, Mapping) else {}
+    changed = {**mapping, first: _put(mapping.get(first), rest, value)}
+    if changed[first] is ABSENT:
         del changed[first]
     return changed
+
+
+def _taken(value: Any, step: str | Step) -> Any:
+    """Return what a step makes of an example's value; None where it makes nothing of it."""
+    if isinstance(step, str):
+        return value.get(step) if isinstance(value, Mapping) else None
+    if step in (Step.ANY, Step.ALL):
+        return value[0] if isinstance(value, list) and value else None
+    if step is Step.ANYWHERE:
+        return value.get(_ANY_NAME) if isinstance(value, Mapping) else value
+    if step is Step.JSON and isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return json.loads(value)
+        return None
+    return value if step is Step.LOWER else None
+
+
+def _as_list(count: Any) -> Any:
+    return ["x"] * count if isinstance(count, int) and 0 <= count <= _LONGEST_LIST else None
+
+
+def _as_text(number: Any) -> Any:
+    is_number = isinstance(number, (int, float)) and math.isfinite(number)
+    return format(Decimal(repr(number)), "f") if is_number else number
+
+
+_ANY_NAME = "text"
+"""The name of a parameter where a rule looks at any."""
+_LONGEST_LIST = 1000
+_UNTAKEN: Mapping[Step, Callable[[Any], Any]] = {
+    Step.ANY: lambda item: [item],
+    Step.ALL: lambda item: [item],
+    Step.COUNT: _as_list,
+    Step.NUMBER: _as_text,
+    Step.JSON: json.dumps,
+}
+"""What a step is taken on, by what it gives."""
 
 
 _PLAIN = {"string": "x", "number": 1, "integer": 1, "boolean": False, "array": [], "object": {}}

@@ -58,7 +58,7 @@ def _texts(rule: CompiledRule) -> Iterator[tuple[str, str, Place, bool]]:
         yield "name", written.name, written.place, False
     for pattern in (*written.types, *written.targets, *written.agents, *chain(*written.subject)):
         yield "pattern", pattern.text, pattern.place, False
-    for test in written.tests:
+    for test in written.conditions.all_tests:
         yield "parameter", test.path, test.place, True
         for value in test.values:
             if isinstance(value, str):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from aegis_otel.model import Approval
 from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.evaluation.look_alikes import skeleton
-from aegis_otel.policy.evaluation.schema_paths import Presence, SchemaReader, schemas_at
+from aegis_otel.policy.evaluation.path_steps import schema_location
+from aegis_otel.policy.evaluation.schema_paths import Location, Presence, SchemaReader, schemas_at
 from aegis_otel.policy.evaluation.schema_walk import properties_of
 from aegis_otel.policy.lint.finding import Finding, Severity, finding, severity_for
 from aegis_otel.policy.lint.subject import Subject, falls_under
@@ -19,7 +20,7 @@ from aegis_otel.policy.lint.tool_list import Inventory, KnownTool
 from aegis_otel.policy.messages import closest, listed
 from aegis_otel.policy.operators.table import Meaning, compared_types, meaning
 from aegis_otel.policy.patterns import Glob, compile_glob
-from aegis_otel.policy.rules import ParamTest, Patterns, Place
+from aegis_otel.policy.rules import ParamTest, Patterns, Place, Step, path_of
 
 _TOOLS = Place("<tools>")
 
@@ -40,7 +41,7 @@ def tools(subject: Subject) -> Iterator[Finding]:
         yield from _nothing_to_match(rule, inventory, matched.get(number, []))
         # Each tool once, though several agents have it.
         once = {(tool.name, id(tool.schema)): tool for tool in subject.tools_of(rule)}
-        for test in rule.rule.tests:
+        for test in rule.rule.conditions.all_tests:
             for tool in once.values():
                 yield from _parameter(rule, test, tool)
 
@@ -123,30 +124,93 @@ def _meant(globs: Sequence[Glob], names: Iterable[str]) -> str | None:
     return None
 
 
+_TAKES: Mapping[Step, Sequence[str]] = {
+    Step.ANY: ("array",),
+    Step.ALL: ("array",),
+    Step.COUNT: ("array",),
+    Step.NUMBER: ("string", "number", "integer"),
+    Step.JSON: ("string", "object", "array"),
+    Step.LOWER: ("string",),
+}
+"""The JSON Schema types of the values that a step can be taken on."""
+_STEP_NAMES = {
+    "any": Step.ANY,
+    "all": Step.ALL,
+    **dict.fromkeys(("count", "length", "size", "len"), Step.COUNT),
+}
+"""The names that are steps where they stand behind a list and a dot."""
+
+
 def _parameter(rule: CompiledRule, test: ParamTest, tool: KnownTool) -> Iterator[Finding]:
-    if tool.schema is None:
+    if tool.schema is None or not test.keys:
         return
     names = list(properties_of(tool.schema))
     meant = closest(test.path, names)
     words: dict[str, Any] = {"test": test, "tool": tool.name}
-    match SchemaReader(tool.schema).presence(test.path):
+    reader = SchemaReader(tool.schema)
+    presence = reader.presence(test.plain_path)
+    if presence in (Presence.HAS, Presence.HAS_NULLABLE) and test.steps:
+        literal = (test.plain_path,)
+        origin = literal if reader.at(literal).is_listed else test.keys
+        misfit = _misfit(test, origin, tool.schema)
+        if misfit is not None:
+            yield finding("type/step", test.place, rule, step=misfit[0], types=misfit[1], **words)
+            return
+        behind = reader.at((*origin, *schema_location(test.steps))).presence
+        presence = behind if behind in (Presence.LACKS, Presence.UNREADABLE) else presence
+    match presence:
         case Presence.LACKS:
+            meant = _into_a_list(rule, test, tool.schema) or meant
             yield finding("parameter/lacks", test.place, rule, suggestion=meant, **words)
         case Presence.UNREADABLE:
             yield finding("parameter/unreadable", test.place, rule, **words)
-        case Presence.OPEN if names and test.steps[0] not in names:
+        case Presence.OPEN if names and test.keys[:1] and test.keys[0] not in names:
             severity = severity_for(rule) if meant else Severity.WARNING
             yield finding("parameter/open", test.place, rule, severity=severity, suggestion=meant, **words)
         case _:
             yield from _type(rule, test, tool, words)
 
 
+def _misfit(test: ParamTest, origin: Location, schema: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the first step that no value of the tool's type fits, and that type."""
+    for number, step in enumerate(test.steps):
+        types = _types_at(schema, (*origin, *schema_location(test.steps[:number])))
+        if isinstance(step, Step) and step in _TAKES and types and not types & set(_TAKES[step]):
+            return f"[{step.value}]", " or ".join(sorted(types))
+        if step not in (Step.ANY, Step.ALL) and isinstance(step, Step):
+            break  # the schema does not say what such a step gives
+    return None
+
+
+def _into_a_list(rule: CompiledRule, test: ParamTest, schema: Mapping[str, Any]) -> str | None:
+    """Return the path that was meant where a plain one leads into a list."""
+    for number in range(1, len(test.keys)):
+        if _types_at(schema, test.keys[:number]) == {"array"}:
+            name, rest = test.keys[number], test.keys[number + 1 :]
+            item = Step.ALL if rule.rule.approval is Approval.AUTO else Step.ANY
+            step = item if name.isdigit() else _STEP_NAMES.get(name)
+            behind: Location = (item, name, *rest) if step is None else (step, *rest)
+            return path_of((*test.keys[:number], *behind, *test.steps))
+    return None
+
+
+def _types_at(schema: Mapping[str, Any], where: Location) -> set[str]:
+    """Return the types of the value at `where`, without null; none where the schema does not say."""
+    schemas = schemas_at(schema, where)
+    if not all("type" in each for each in schemas):
+        return set()
+    return {str(type_) for each in schemas for type_ in _types(each.get("type"))}
+
+
 def _type(rule: CompiledRule, test: ParamTest, tool: KnownTool, words: dict[str, Any]) -> Iterator[Finding]:
     """Find an expected value that no value of the parameter compares with."""
-    schemas = schemas_at(tool.schema or {}, test.steps)
-    types = {str(each) for schema in schemas for each in _types(schema.get("type"))}
+    where = schema_location(test.steps)
+    if len(where) < len(test.steps):
+        return  # the schema does not say what the last step gives
+    schemas = schemas_at(tool.schema or {}, (*test.keys, *where))
+    types = _types_at(tool.schema or {}, (*test.keys, *where))
     wanted = compared_types(test)
-    if all("type" in schema for schema in schemas) and types and not types & set(wanted):
+    if types and not types & set(wanted):
         words |= {"wanted": " or ".join(wanted), "types": " or ".join(sorted(types))}
         yield finding("type", test.place, rule, suggestion=_converted(test, types), **words)
     enums = [schema["enum"] for schema in schemas if isinstance(schema.get("enum"), (list, tuple))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,11 @@ from aegis_otel.policy.loading.yaml_reader import Location
 from aegis_otel.policy.messages import Invalid, listed, quoted, shown
 from aegis_otel.policy.operators.table import OPERATORS
 from aegis_otel.policy.rules import (
+    GROUPS,
+    Conditions,
     Defaults,
     Expected,
+    Group,
     ParamTest,
     Pattern,
     Place,
@@ -223,7 +226,7 @@ def _verdict(section: Any) -> tuple[Approval, RiskLevel]:
 
 def _rule(rule: Any, index: int, locate: Locate) -> Rule:
     at: Location = ("rules", index)
-    match, conditions = rule.get("match", {}), rule.get("conditions", {})
+    match = rule.get("match", {})
     place = locate((*at, "name"), True) if "name" in rule else locate(at, False)
 
     def written(key: str) -> tuple[Pattern, ...]:
@@ -241,13 +244,7 @@ def _rule(rule: Any, index: int, locate: Locate) -> Rule:
         types=patterns("type"),
         targets=patterns("target"),
         agents=patterns("agent"),
-        window=_window(conditions, (*at, "conditions"), locate),
-        tests=tuple(
-            ParamTest(key, path, _immutable(expected), locate((*at, "conditions", key, path), True))
-            for key, section in conditions.items()
-            if key in OPERATORS
-            for path, expected in section.items()
-        ),
+        conditions=_conditions(rule.get("conditions", {}), (*at, "conditions"), locate),
         risk_level=risk_level,
         approval=approval,
         place=place,
@@ -255,20 +252,54 @@ def _rule(rule: Any, index: int, locate: Locate) -> Rule:
     )
 
 
+def _conditions(section: Any, at: Location, locate: Locate, timezone: str | None = None) -> Conditions:
+    """Return one set of conditions. `timezone` is that of the set around it, which holds in it as well."""
+    timezone = section.get("timezone", timezone)
+    return Conditions(
+        window=_window(section, at, locate, timezone),
+        tests=tuple(
+            ParamTest(key, path, _immutable(expected), locate((*at, key, path), True))
+            for key, params in section.items()
+            if key in OPERATORS
+            for path, expected in params.items()
+        ),
+        groups=tuple(
+            Group(
+                key,
+                tuple(
+                    _conditions(member, where, locate, timezone)
+                    for where, member in _members(section[key], (*at, key))
+                ),
+                locate((*at, key), True),
+            )
+            for key in GROUPS
+            if key in section
+        ),
+    )
+
+
+def _members(value: Any, at: Location) -> Iterator[tuple[Location, Any]]:
+    """Yield the place and the value of each set of conditions of a group."""
+    if isinstance(value, list):
+        yield from (((*at, number), member) for number, member in enumerate(value))
+    else:
+        yield at, value
+
+
 def _immutable(expected: Any) -> Expected:
     """Return the checked value of a condition; a list of a dict that made a policy may change later."""
     return tuple(expected) if isinstance(expected, list) else expected
 
 
-def _window(conditions: Any, at: Location, locate: Locate) -> TimeWindow | None:
-    keys = [key for key in conditions if key not in OPERATORS]
+def _window(conditions: Any, at: Location, locate: Locate, timezone: str | None) -> TimeWindow | None:
+    keys = [key for key in conditions if key not in OPERATORS and key not in GROUPS]
     if not keys:
         return None
     return TimeWindow(
         after=conditions.get("time_after"),
         before=conditions.get("time_before"),
         weekdays=frozenset(conditions.get("weekdays", ())),
-        timezone=conditions.get("timezone", "UTC"),
+        timezone=timezone or "UTC",
         place=locate((*at, keys[0]), True),
-        states_timezone="timezone" in conditions,
+        states_timezone=timezone is not None,
     )

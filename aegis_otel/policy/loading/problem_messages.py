@@ -11,8 +11,9 @@ from aegis_otel.policy.loading.validators import APPROVALS, CHOICES, MISSING_CON
 from aegis_otel.policy.loading.yaml_reader import Location
 from aegis_otel.policy.messages import closest, quoted, shown
 from aegis_otel.policy.operators.table import OPERATORS
+from aegis_otel.policy.rules import GROUPS
 
-_HOLDERS = frozenset((*KEYS, *(key for key in KEYS["conditions"] if key.startswith("param_")))) - {""}
+_HOLDERS = frozenset((*KEYS, *OPERATORS)) - {""}
 """The keys whose values have keys of their own."""
 _OF_RULE = "it is a key of a rule, indented as the rule's other keys are"
 _SHORT = 60
@@ -73,6 +74,7 @@ def _unknown_key(location: Location, value: Any) -> tuple[str, str | None]:
         return f"a key must be text, not {shown(key)}", None
     section = next((step for step in reversed(location[:-1]) if isinstance(step, str)), "")
     where = {"": "a policy", "rules": "a rule"}.get(section, f"`{section}`")
+    section = "conditions" if section in GROUPS else section
     name, colon, rest = key.partition(":")
     if colon and name in KEYS[section]:
         return f"a space is missing after {quoted(name + ':')}", f"{name}: {rest}"
@@ -85,8 +87,9 @@ def _unknown_key(location: Location, value: Any) -> tuple[str, str | None]:
         return unknown, _with_value(meant, value)
     if section == "conditions" and (instead := synonym(key, MISSING_CONDITIONS)):
         return f"{unknown}: {instead}", None
-    of_rule = section in ("match", "conditions") and key in KEYS["rules"]
-    home = "rules" if of_rule else next((name for name, keys in KEYS.items() if key in keys), None)
+    homes = [name for name, keys in KEYS.items() if key in keys]
+    of_rule = "rules" in homes and "rules" in location
+    home = "rules" if of_rule else next(iter(homes), None)
     if home is None:
         meant = closest(key, KEYS[section])
         if section == "conditions" and meant is None:
@@ -120,8 +123,8 @@ def _subject(fault: Fault) -> str:
     names = [step for step in fault.location if isinstance(step, str)]
     if not names:
         return "a policy"
-    if names[-1] == "rules" and isinstance(fault.location[-1], int):
-        return "a rule"
+    if isinstance(fault.location[-1], int) and names[-1] in ("rules", "any"):
+        return "a rule" if names[-1] == "rules" else "an item of `any`"
     return subject(names, at_key=fault.at_key)
 
 

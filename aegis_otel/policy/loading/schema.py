@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from aegis_otel.policy.loading import validators
+from aegis_otel.policy.loading.param_paths import check_fit, is_path, param_path
 from aegis_otel.policy.loading.validators import DATA, DECEPTIVE, MAX_GLOB, MAX_NAME, WEEKDAYS, by_synonym
 from aegis_otel.policy.loading.yaml_reader import Location, Refused
 from aegis_otel.policy.messages import Invalid, shown
 from aegis_otel.policy.operators.table import OPERATORS, Operator
-from aegis_otel.policy.rules import PARAM_PATH
+from aegis_otel.policy.rules import GROUPS, MAX_GROUPS_DEEP, PARAM_PATH
 
 _EMPTY = "must not be empty: leave it out if nothing is meant"
 
@@ -90,23 +91,54 @@ def _items(each: Reader, what: str, suggest: Callable[[Any], str | None], *, som
     return read
 
 
+def _group(validation: Validation, value: Any, at: Location) -> dict[str, Any]:
+    """Return one set of conditions of a group."""
+    if sum(step in GROUPS for step in at) > MAX_GROUPS_DEEP:
+        raise Invalid(f"is nested too deep: groups may be nested {MAX_GROUPS_DEEP} deep")
+    if isinstance(value, list):
+        raise Invalid("must be a mapping of conditions, not a list", "{ any: [ ... ] }")
+    if not _mapping(value):
+        raise Invalid(_EMPTY)
+    conditions: dict[str, Any] = _section("conditions")(validation, value, at)
+    return conditions
+
+
 def _params(operator: Operator) -> Key:
     def read(validation: Validation, value: Any, at: Location) -> dict[str, Any]:
         if not _mapping(value):
             raise Invalid(_EMPTY)
         for path in value:
-            validation.read(_value(validators.param_path), path, (*at, path), at_key=True)
+            validation.read(_value(param_path), path, (*at, path), at_key=True)
         return {path: validation.read(check, expected, (*at, path)) for path, expected in value.items()}
 
     def check(validation: Validation, value: Any, at: Location) -> Any:
         items = enumerate(value if isinstance(value, list) else ())
         refused = [((*at, number), item) for number, item in items if isinstance(item, Refused)]
         validation.refused += refused
-        return None if refused else operator.check(value)
+        if refused:
+            return None
+        checked = operator.check(value)
+        if is_path(path := at[-1]):
+            check_fit(path, checked, operator)
+        return checked
 
     names = {**_READABLE, "maxLength": MAX_NAME, "pattern": _whole(PARAM_PATH)}
     schema = {"type": "object", "minProperties": 1, "propertyNames": names}
-    return Key(read, {**schema, "additionalProperties": operator.schema}, operator.about)
+    steps = {steps: {"allOf": [operator.schema, of_type]} for steps, of_type in _OF_STEPS.items()}
+    return Key(
+        read, {**schema, "patternProperties": steps, "additionalProperties": operator.schema}, operator.about
+    )
+
+
+def _one_or_some(type_: str) -> dict[str, Any]:
+    return {"type": [type_, "array"], "items": {"type": type_}}
+
+
+_OF_STEPS = {
+    r"\[(count|number)\]$": _one_or_some("number"),
+    r"\[(lower|anywhere)\]$": _one_or_some("string"),
+}
+"""What a value must be that is compared with what the last step of a path gives."""
 
 
 def _mapping(value: Any) -> dict[Any, Any]:
@@ -160,6 +192,11 @@ _DAY = {
 }
 _TIME = {"type": "string", "pattern": _whole(validators.TIME_OF_DAY.pattern)}
 _TIME_OF_DAY = _value(validators.time_of_day)
+_MEMBERS = _items(
+    *(_group, "a list of mappings of conditions, of which one must hold"),
+    lambda value: "[{ ... }, { ... }]" if isinstance(value, dict) else None,
+)
+_MEMBER = {"$ref": "#/$defs/Conditions", "minProperties": 1}
 _RULES = _items(_section("rules"), "a list", lambda value: "[]" if value is None else None, some=False)
 _DAYS = _items(
     *(_value(validators.weekday), "a list of days"),
@@ -206,6 +243,11 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
             "IANA zone the times and days are in; UTC without it",
         ),
         **{key: _params(operator) for key, operator in OPERATORS.items()},
+        "any": Key(
+            *(_MEMBERS, {"type": "array", "items": _MEMBER, "minItems": 1}),
+            "one of these sets of conditions holds",
+        ),
+        "not": Key(_group, _MEMBER, "this set of conditions does not hold"),
     },
 }
 """The keys of each section, by the section's own key; the whole policy is the section without one."""
@@ -243,7 +285,7 @@ def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a policy file, for editors.
 
     It accepts what the loader accepts, save what JSON Schema cannot say: whether a regular expression
-    compiles, a time zone exists, a name is used twice or a number is finite.
+    compiles, a time zone exists, a name is used twice or a number is finite, and how deep groups are nested.
     """
     sections = {
         title: {

@@ -15,7 +15,6 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from aegis_otel.model import DEFAULT_RULE, ERROR_RULE
 from aegis_otel.policy.messages import Invalid, closest, listed, shown
-from aegis_otel.policy.rules import PARAM_PATH
 
 APPROVALS = ("auto", "approve", "block")
 RISK_LEVELS = ("low", "medium", "high", "critical")
@@ -76,7 +75,8 @@ def choice(key: str) -> Callable[[object], str]:
     return check
 
 
-def _readable(value: object, longest: int) -> str:
+def readable(value: object, longest: int) -> str:
+    """Check and return a text of 1 to `longest` characters, none of which is hidden."""
     if not isinstance(value, str):
         raise Invalid(f"must be text, not {shown(value)}")
     if not 0 < len(value) <= longest:
@@ -87,21 +87,14 @@ def _readable(value: object, longest: int) -> str:
 
 
 def name(value: object) -> str:
-    name = _readable(value, MAX_NAME)
+    name = readable(value, MAX_NAME)
     if name in RESERVED:
         raise Invalid(f"{shown(name)} stands in signals where no rule decided: choose another name")
     return name
 
 
 def glob(value: object) -> str:
-    return _readable(value, MAX_GLOB)
-
-
-def param_path(value: object) -> str:
-    path = _readable(value, MAX_NAME)
-    if not re.fullmatch(PARAM_PATH, path):
-        raise Invalid(f"needs parameter names between the dots, not {shown(path)}")
-    return path
+    return readable(value, MAX_GLOB)
 
 
 def time_of_day(value: object) -> int:

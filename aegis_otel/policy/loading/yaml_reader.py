@@ -10,12 +10,14 @@ unquoted scalar that means two things is refused instead of guessed at.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
 from aegis_otel.errors import Problem
+from aegis_otel.policy.json_text import is_exact
 from aegis_otel.policy.loading import yaml_errors
 from aegis_otel.policy.messages import plain_number, quoted, shown
 
@@ -79,7 +81,12 @@ def resolve(text: str) -> Plain:
             raise DisputedScalar(f"has more than {_MAX_DIGITS} digits: quote it if it is text")
         return int(text)
     if _FLOAT.fullmatch(text):
-        return float(text)
+        value = float(text)
+        if math.isfinite(value) and not is_exact(value, text):
+            raise DisputedScalar(
+                f"has more digits than a number keeps, and is read as `{value!r}`: write fewer"
+            )
+        return value
     if _NOT_FINITE.fullmatch(text):
         return float(text.replace(".", "", 1))
     if _DISPUTED.fullmatch(text):
@@ -91,7 +98,7 @@ def resolve(text: str) -> Plain:
 
 
 MAX_CHARACTERS = 4 * 1024 * 1024
-MAX_DEPTH = 16
+MAX_DEPTH = 24
 _SHORT = 60
 """Characters of a text that a suggestion repeats."""
 _TOO_DEEP = f"nested more than {MAX_DEPTH} deep"

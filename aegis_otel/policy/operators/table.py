@@ -111,7 +111,7 @@ OPERATORS: dict[str, Operator] = {
         "parameter is one of these; text, number and boolean never mix",
         *(membership.check, membership.SCHEMA, membership.judge),
         prepare=membership.prepare,
-        synonyms="in one_of any_of param_any_of param_one_of param_is_in param_values",
+        synonyms="in one_of param_any_of param_one_of param_is_in param_values",
     ),
     "shell_only": Operator(
         "every command of the shell line is one of these; `*` as the last word allows any further words",

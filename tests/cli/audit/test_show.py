@@ -138,6 +138,7 @@ def test_for_programs(digest: str) -> None:
         "label": "`param_gt` on `amount`",
         "wanted": "the number `1000`",
         "answer": False,
+        "depth": 0,
     }
 
 

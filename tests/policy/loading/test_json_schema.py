@@ -59,6 +59,10 @@ GOOD: list[dict[str, Any]] = [
         date_from={"a": "2026-12-01"},
         date_until={"a": "2026-12-01T09:30:00.5+02:00", "b": "2026-12-01 09:30"},
     ),
+    when(
+        **{"any": [{"param_eq": {"a": 1}}, {"not": {"weekdays": [1]}}], "not": {"any": [{"timezone": "UTC"}]}}
+    ),
+    when(param_eq={"any": 1, "not": 2}),
 ]
 
 BAD: list[Any] = [
@@ -104,6 +108,11 @@ BAD: list[Any] = [
     rule(conditions=None),
     rule(conditions=[]),
     when(param_gtt={"n": 1}),
+    *(when(any=value) for value in (None, {}, [], [{}], "x", [5], {"param_eq": {"a": 1}}, [[]])),
+    when(any=[{"param_eq": {"a": 1}}, {"param_eqq": {"a": 1}}]),
+    *(when(**{"not": value}) for value in (None, {}, [], [{"param_eq": {"a": 1}}], "x", {"match": {}})),
+    when(**{"not": {"param_eq": {"a": []}}}),
+    rule(any=[{"param_eq": {"a": 1}}]),
     when(time_after="24:00"),
     when(time_after="8:00"),
     when(time_after="18:00\n"),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from aegis_otel import Approval, Policy, PolicyError, RiskLevel
+from aegis_otel import Action, Approval, Policy, PolicyError, RiskLevel
 from aegis_otel.errors import PolicyNotFound, PolicyNotMapping
 from aegis_otel.policy import messages
 from aegis_otel.policy.loading import validators, yaml_reader
@@ -43,6 +43,12 @@ rules: []
 def refused(text: str | bytes) -> list[str]:
     with pytest.raises(PolicyError) as caught:
         Policy.from_text(text, source="p.yaml")
+    return [str(problem) for problem in caught.value.problems]
+
+
+def refused_data(data: Any) -> list[str]:
+    with pytest.raises(PolicyError) as caught:
+        Policy.from_dict(data)
     return [str(problem) for problem in caught.value.problems]
 
 
@@ -256,7 +262,7 @@ def test_a_bomb_of_aliases_is_refused_without_being_expanded() -> None:
 @pytest.mark.parametrize("opening", ["[", "{a: ", "- "])
 def test_deep_nesting_is_refused(opening: str) -> None:
     text = "rules: " + opening * 100_000 if opening != "- " else opening * 10_000
-    assert "nested more than 16 deep" in refused(text)[-1]
+    assert "nested more than 24 deep" in refused(text)[-1]
 
 
 def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
@@ -365,6 +371,109 @@ def test_problems_stop_at_a_hundred() -> None:
 def test_what_is_said_otherwise_elsewhere_has_a_hint(rule: str, problem: str) -> None:
     (found,) = refused(f"rules: [{{ {rule} }}]\n")
     assert found.split(": ", 1)[1] == problem
+
+
+@pytest.mark.parametrize(
+    ("conditions", "column", "problem"),
+    [
+        (
+            "any: {param_eq: {a: 1}}",
+            28,
+            "`any` must be a list of mappings of conditions, of which one must hold, not a mapping "
+            "(did you mean `[{ ... }, { ... }]`?)",
+        ),
+        ("any: []", 28, "`any` must not be empty: leave it out if nothing is meant"),
+        ("any: [{}]", 29, "an item of `any` must not be empty: leave it out if nothing is meant"),
+        ("any: [5]", 29, "an item of `any` must be a mapping, not the number `5`"),
+        (
+            "any: [{param_gtt: {a: 1}}]",
+            30,
+            "unknown key `param_gtt` in `any` (did you mean `param_gt`?)",
+        ),
+        ("any: [{param_gt: {a: x}}]", 44, "`param_gt` on `a` must be a finite number, not `x`"),
+        (
+            "any: [{a: 1}]",
+            30,
+            "unknown key `a` in `any`: a parameter stands below its condition, as in `param_gt: { a: ... }`",
+        ),
+        (
+            "any: [{approval: auto}]",
+            30,
+            "`approval` does not belong in `any`: it is a key of a rule, "
+            "indented as the rule's other keys are",
+        ),
+        ("not: {}", 28, "`not` must not be empty: leave it out if nothing is meant"),
+        ("not: 5", 28, "`not` must be a mapping, not the number `5`"),
+        (
+            "not: [{param_eq: {a: 1}}]",
+            28,
+            "`not` must be a mapping of conditions, not a list (did you mean `{ any: [ ... ] }`?)",
+        ),
+        ("not: {an: []}", 29, "unknown key `an` in `not` (did you mean `any`?)"),
+        *(
+            (f"{word}: []", 23, f"unknown key `{word}` in `conditions` (did you mean `any`?)")
+            for word in ("any_of", "anyOf", "or", "oneOf")
+        ),
+        *(
+            (f"{word}: {{}}", 23, f"unknown key `{word}` in `conditions` (did you mean `not`?)")
+            for word in ("unless", "except")
+        ),
+        ("none: []", 23, "unknown key `none` in `conditions` (did you mean `not: { any: ... }`?)"),
+        (
+            "all: []",
+            23,
+            "unknown key `all` in `conditions`: conditions that stand side by side must all hold: write them "
+            "without it",
+        ),
+        (
+            "param_ne: {a: 1}",
+            23,
+            "unknown key `param_ne` in `conditions`: no condition is negated by its name: write it below "
+            "`not`, as in `not: { param_eq: ... }`",
+        ),
+        (
+            "not: {" * 9 + "param_eq: {a: 1}" + "}" * 9,
+            76,
+            "`not` is nested too deep: groups may be nested 8 deep",
+        ),
+        (
+            "any: [{" * 9 + "param_eq: {a: 1}" + "}]" * 9,
+            85,
+            "an item of `any` is nested too deep: groups may be nested 8 deep",
+        ),
+    ],
+)
+def test_a_group_that_is_wrong_says_where_and_what_to_write(
+    conditions: str, column: int, problem: str
+) -> None:
+    text = f"rules: [{{conditions: {{{conditions}}}}}]"
+    assert refused(text) == [f"p.yaml:1:{column}: {problem}"]
+    (where, _, said), *others = [each.partition(": ") for each in refused_data(yaml.safe_load(text))]
+    assert (where, others) == ("<policy>", [])
+    assert said.startswith("rules[0].conditions")
+    assert said.endswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("rule", "problem"),
+    [
+        ("any: []", "unknown key `any` in a rule (did you mean `conditions: { any: ... }`?)"),
+        ("or: []", "unknown key `or` in a rule (did you mean `conditions: { any: ... }`?)"),
+        ("not: {}", "unknown key `not` in a rule (did you mean `conditions: { not: ... }`?)"),
+        ("unless: {}", "unknown key `unless` in a rule (did you mean `conditions: { not: ... }`?)"),
+        ("match: { any: [] }", "`any` does not belong in `match` (did you mean `conditions.any`?)"),
+    ],
+)
+def test_a_group_in_a_wrong_place_says_where_it_belongs(rule: str, problem: str) -> None:
+    (found,) = refused(f"rules: [{{ {rule} }}]\n")
+    assert found.split(": ", 1)[1] == problem
+
+
+def test_groups_may_be_nested_eight_deep() -> None:
+    for opening, closing in (("not: {", "}"), ("any: [{", "}]")):
+        conditions = opening * 8 + "param_eq: {a: 1}" + closing * 8
+        policy = Policy.from_text(f"rules: [{{conditions: {{{conditions}}}}}]")
+        assert policy.evaluate(Action("t", params={"a": 1})).matched_rule == "rule_0"
 
 
 def test_what_is_not_shown_is_not_explained() -> None:

@@ -12,17 +12,18 @@ from agents import FunctionTool
 from agents.tool import get_function_tool_origin
 from agents.tool_context import ToolContext
 
+from aegis_otel.adapters.openai_agents.gates.argument_comparison import reason_of, same
 from aegis_otel.adapters.openai_agents.gates.argument_validation import (
     Prepared,
     is_sdk_invoker,
     validation_of,
 )
-from aegis_otel.adapters.openai_agents.gates.json_arguments import Ambiguous, read_alike, read_once, same
 from aegis_otel.governance.refusal import Refusal
 from aegis_otel.model import Action, Approval, FrozenDict, Subject, freeze
 from aegis_otel.policy import Policy
 from aegis_otel.policy.evaluation.look_alikes import folded
 from aegis_otel.policy.evaluation.schema_defaults import fill_defaults, flat_defaults, has_defaults
+from aegis_otel.policy.json_text import Ambiguous, read_alike, read_once
 from aegis_otel.policy.patterns import compile_glob
 
 Targets = Mapping[str, str]
@@ -118,7 +119,7 @@ class ActionFactory:
             if not isinstance(params, dict):
                 raise TypeError
         except Ambiguous as error:
-            return self._action({"": arguments}, caller, names, doubt=str(error))
+            return self._action({"": arguments}, caller, names, doubt=reason_of(error))
         except (ValueError, TypeError, RecursionError):
             return self._action({"": arguments}, caller, names, doubt=_NO_OBJECT)
         if self._flat_defaults is None:
