@@ -20,7 +20,8 @@ def rule_lines(rules: Iterable[RuleTrace], decided: str | None) -> Iterator[str]
         yield f"{mark} {trace.rule} ({trace.verdict.approval.value}) {trace.match.value}  [{trace.place}]"
         for label, wanted, answer, depth in trace.checks:
             said = f"unknown: {answer}" if isinstance(answer, str) else "yes" if answer else "no"
-            yield f"       {'  ' * depth}{label} {wanted}: {said}"
+            tested = " ".join(filter(None, (label, wanted)))
+            yield f"       {'  ' * depth}{tested}: {said}"
 
 
 def print_rules(rules: Iterable[RuleTrace], decided: str | None, indent: str = "") -> None:

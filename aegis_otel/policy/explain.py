@@ -163,8 +163,15 @@ def _tested_values(label: str, test: Condition | tuple[Glob, ...], action: Actio
     if not isinstance(test, Condition):
         yield from matched_values(label.strip("`").removeprefix("match."), action) or ()
     elif isinstance(test.spec, ParamTest):
-        yield find(action.params, test.spec) if test.spec.keys else action.params
+        yield _looked_at(test.spec, action)
         value: Any = action.params
         for key in test.spec.keys:
             value = value.get(key) if isinstance(value, Mapping) else None
             yield value if isinstance(value, str) else None
+
+
+def _looked_at(test: ParamTest, action: Action) -> object:
+    """Return what a condition on parameters looks at: a value, all of them, or only their names."""
+    if not test.path:
+        return list(action.params)
+    return find(action.params, test) if test.keys else action.params

@@ -143,14 +143,14 @@ def path_of(parts: Sequence[str | Step]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ParamTest:
-    """One condition on one parameter."""
+    """One condition on one parameter, or on all of them."""
 
     operator: str
     """Its key in a policy, as in `operators.table.OPERATORS`."""
     path: str
-    """The parameter's name, or a dotted path into it."""
+    """The parameter's name, or a dotted path into it; empty for a condition on all parameters of the call."""
     expected: Expected
-    """The checked value of the policy; a list of it stands here as a tuple."""
+    """The checked value of the policy; a list of it stands here as a tuple. Empty where there is none."""
     place: Place
     keys: tuple[str, ...] = field(init=False)
     """The keys that the path leads through, up to its first step."""
@@ -183,7 +183,7 @@ class ParamTest:
         return [self.path, self.operator.removeprefix("param_"), kind, self.expected]
 
     def __str__(self) -> str:
-        return f"`{self.operator}` on `{self.path}`"
+        return f"`{self.operator}` on `{self.path}`" if self.path else f"`{self.operator}`"
 
 
 GROUPS = ("any", "not")

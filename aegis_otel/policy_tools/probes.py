@@ -105,7 +105,7 @@ def _variants(policies: Sequence[Policy], rule: CompiledRule, example: Example) 
         yield Probe(replace(action, target=text), now)
     for text in _texts(glob.text for each in near for glob in each.agents):
         yield Probe(replace(action, agent=text), now)
-    tests = [test for each in near for test in each.rule.tests]
+    tests = [test for each in near for test in each.rule.tests if test.path]
     for test in tests:
         for value in _values(test):
             yield Probe(example.with_param(test.path, value), now)
@@ -130,7 +130,7 @@ def _values(test: ParamTest) -> Iterator[Any]:
     yield ABSENT
     if meaning(test) is Meaning.PATTERN:
         yield from islice(_samples(str(test.expected)), _MAX_SAMPLES)
-    for value in test.values:
+    for value in test.values or ("x",):
         yield value
         if isinstance(value, bool):
             yield not value

@@ -6,13 +6,22 @@ where one of its sets is true, else unknown where one is unknown. `not` turns tr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from aegis_otel.model import Action
-from aegis_otel.policy.evaluation.parameter_paths import Missing, absent, find, null, other_spelling
+from aegis_otel.policy.evaluation.look_alikes import skeleton
+from aegis_otel.policy.evaluation.parameter_paths import (
+    OTHER_SPELLING,
+    Missing,
+    absent,
+    find,
+    null,
+    null_at,
+    other_spelling,
+)
 from aegis_otel.policy.evaluation.path_steps import stepped_test
 from aegis_otel.policy.evaluation.schema_paths import SchemaReader
 from aegis_otel.policy.operators.answer import Answer
@@ -119,8 +128,51 @@ def _window_test(window: TimeWindow) -> Test:
 
 
 def _param_test(spec: ParamTest) -> Test:
-    if spec.steps:
-        return stepped_test(spec)
+    make = _names_test if not spec.path else stepped_test if spec.steps else _value_test
+    test = make(spec)
+    if not OPERATORS[spec.operator].is_negated:
+        return test
+
+    def negated(action: Action, now: datetime, schema: SchemaReader | None) -> Answer:
+        answer = test(action, now, schema)
+        return answer if isinstance(answer, str) else not answer
+
+    return negated
+
+
+def _names_test(spec: ParamTest) -> Test:
+    """Return the test of which parameters a call has."""
+    is_listed, names = OPERATORS[spec.operator].judge, prepared(spec)
+    skeletons = frozenset(map(skeleton, map(str, spec.values)))
+
+    def test(action: Action, _now: datetime, schema: SchemaReader | None) -> Answer:
+        if action.doubt is not None:
+            return action.doubt
+        doubt: str | None = None
+        for name, value in action.params.items():
+            if is_listed(name, names):
+                continue
+            if value is None:
+                answer = null_at((name,), schema)
+            elif _could_be_one_of(skeletons, name, schema):
+                answer = OTHER_SPELLING
+            else:
+                return False
+            if isinstance(answer, str):
+                doubt = answer
+        return doubt or True
+
+    return test
+
+
+def _could_be_one_of(skeletons: Set[str], name: object, schema: SchemaReader | None) -> bool:
+    """Return whether a parameter that the schema does not list could be one of those in another spelling."""
+    is_alike = isinstance(name, str) and skeleton(name) in skeletons
+    return is_alike and (schema is None or not schema.at((str(name),)).is_listed)
+
+
+def _value_test(spec: ParamTest) -> Test:
+    """Return the test of the value that a path leads to."""
     judge, expected, is_nested = OPERATORS[spec.operator].judge, prepared(spec), len(spec.keys) > 1
 
     def test(action: Action, _now: datetime, schema: SchemaReader | None) -> Answer:

@@ -115,7 +115,7 @@ def _unread(
         answer = condition.answer(action, now, schema)
         if not isinstance(answer, str) or answer in BEYOND_THE_CALL:
             continue
-        if isinstance(condition.spec, ParamTest):
+        if isinstance(condition.spec, ParamTest) and condition.spec.path:
             yield condition.spec
         for member in condition.members:
             yield from _unread(member, action, now, schema)

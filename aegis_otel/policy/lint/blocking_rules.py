@@ -16,7 +16,7 @@ from aegis_otel.policy.lint.finding import Finding, finding
 from aegis_otel.policy.lint.parameter_content import WORDS, Content, content_of
 from aegis_otel.policy.lint.regex_samples import inserted
 from aegis_otel.policy.lint.subject import ABSENT, Example, Subject, passing
-from aegis_otel.policy.operators.table import Meaning, meaning
+from aegis_otel.policy.operators.table import Meaning, is_about_values, meaning
 from aegis_otel.policy.rules import ParamTest, Step
 
 Dodge = tuple[str, Any]
@@ -32,6 +32,9 @@ def dodges(test: ParamTest, value: Any) -> Iterator[Dodge]:
     if meaning(test) is Meaning.LOWER_BOUND:
         yield "no-lower-bound/block", -1_000_000
     if not isinstance(value, str):
+        return
+    if meaning(test) is Meaning.COMMANDS:
+        yield "deny-list/command", f"true; {value}"
         return
     content = content_of(test.path)
     if meaning(test) is Meaning.PATTERN:
@@ -116,6 +119,8 @@ def blocking(subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
     for test, is_negated in rule.rule.conditions.tests_with_sign():
         if rule.rule.approval is not (Approval.AUTO if is_negated else Approval.BLOCK):
             continue
+        if not is_about_values(test):  # whether a parameter is there has no other spelling
+            continue
         example = subject.example(rule, None if is_negated else test)
         if example is None:
             continue
@@ -171,7 +176,7 @@ def _omitted(subject: Subject, rule: CompiledRule, test: ParamTest, example: Exa
 
 def _all_of(subject: Subject, rule: CompiledRule, example: Example) -> Iterator[Finding]:
     """Find several conditions, of which a call has to meet all to be blocked."""
-    tests = {test.path: test for test in rule.rule.tests}
+    tests = {test.path: test for test in rule.rule.tests if test.path}
     for path, test in tests.items() if len(tests) > 1 else ():
         for value in _failing(test):
             if subject.runs(example.with_param(path, value), example.now):

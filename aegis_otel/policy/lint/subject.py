@@ -25,7 +25,7 @@ from aegis_otel.policy.evaluation.parameter_paths import find
 from aegis_otel.policy.evaluation.schema_walk import properties_of
 from aegis_otel.policy.lint.regex_samples import samples
 from aegis_otel.policy.lint.tool_list import Inventory, KnownTool
-from aegis_otel.policy.operators.table import Meaning, judge, meaning
+from aegis_otel.policy.operators.table import Meaning, is_absence, judge, meaning
 from aegis_otel.policy.patterns import Glob
 from aegis_otel.policy.policy import Policy
 from aegis_otel.policy.rules import Conditions, ParamTest, Step, TimeWindow, by_path, parts_of, path_of
@@ -231,7 +231,8 @@ def _ways(conditions: Conditions) -> Iterator[list[ParamTest]]:
 def _params(wanted: Sequence[ParamTest]) -> dict[str, Any] | None:
     """Return parameters that pass all tests; None where none were found."""
     params: dict[str, Any] = {}
-    for path, tests in by_path(wanted).items():
+    tested = [test for test in wanted if test.path and not is_absence(test)]
+    for path, tests in by_path(tested).items():
         values = (value for value in _values(tests) if all(judge(test, value) is True for test in tests))
         value = next(values, ABSENT)
         if value is ABSENT:
@@ -253,7 +254,7 @@ def _values(tests: Sequence[ParamTest]) -> Iterator[Any]:
         elif meaning(test) is Meaning.PART:
             yield from (test.expected, [test.expected])
         else:
-            yield from test.values
+            yield from test.values or ("x",)
     numbers = [test.expected for test in tests if isinstance(test.expected, (int, float))]
     yield from (number + step for number in numbers for step in (1, -1))
     with contextlib.suppress(OverflowError):  # integers may be larger than a float can be

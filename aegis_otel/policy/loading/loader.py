@@ -16,7 +16,7 @@ from aegis_otel.policy.loading.schema import Fault, Validation, read_policy
 from aegis_otel.policy.loading.validators import CHOICES, TIMES, time_fault
 from aegis_otel.policy.loading.yaml_reader import Location
 from aegis_otel.policy.messages import Invalid, listed, quoted, shown
-from aegis_otel.policy.operators.table import OPERATORS
+from aegis_otel.policy.operators.table import OPERATORS, Takes
 from aegis_otel.policy.rules import (
     GROUPS,
     Conditions,
@@ -258,10 +258,10 @@ def _conditions(section: Any, at: Location, locate: Locate, timezone: str | None
     return Conditions(
         window=_window(section, at, locate, timezone),
         tests=tuple(
-            ParamTest(key, path, _immutable(expected), locate((*at, key, path), True))
-            for key, params in section.items()
+            test
+            for key in section
             if key in OPERATORS
-            for path, expected in params.items()
+            for test in _tests(key, section[key], (*at, key), locate)
         ),
         groups=tuple(
             Group(
@@ -276,6 +276,19 @@ def _conditions(section: Any, at: Location, locate: Locate, timezone: str | None
             if key in section
         ),
     )
+
+
+def _tests(key: str, section: Any, at: Location, locate: Locate) -> Iterator[ParamTest]:
+    """Yield the conditions that one operator makes of what the policy says."""
+    match OPERATORS[key].takes:
+        case Takes.VALUES:
+            for path, expected in section.items():
+                yield ParamTest(key, path, _immutable(expected), locate((*at, path), True))
+        case Takes.PATHS:
+            for number, path in enumerate(section):
+                yield ParamTest(key, path, (), locate((*at, number), False))
+        case Takes.NAMES:
+            yield ParamTest(key, "", tuple(section), locate(at, True))
 
 
 def _members(value: Any, at: Location) -> Iterator[tuple[Location, Any]]:

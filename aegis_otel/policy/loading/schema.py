@@ -14,7 +14,7 @@ from aegis_otel.policy.loading.param_paths import check_fit, is_path, param_path
 from aegis_otel.policy.loading.validators import DATA, DECEPTIVE, MAX_GLOB, MAX_NAME, WEEKDAYS, by_synonym
 from aegis_otel.policy.loading.yaml_reader import Location, Refused
 from aegis_otel.policy.messages import Invalid, shown
-from aegis_otel.policy.operators.table import OPERATORS, Operator
+from aegis_otel.policy.operators.table import OPERATORS, Operator, Takes
 from aegis_otel.policy.rules import GROUPS, MAX_GROUPS_DEEP, PARAM_PATH
 
 _EMPTY = "must not be empty: leave it out if nothing is meant"
@@ -122,8 +122,7 @@ def _params(operator: Operator) -> Key:
             check_fit(path, checked, operator)
         return checked
 
-    names = {**_READABLE, "maxLength": MAX_NAME, "pattern": _whole(PARAM_PATH)}
-    schema = {"type": "object", "minProperties": 1, "propertyNames": names}
+    schema = {"type": "object", "minProperties": 1, "propertyNames": _PATH}
     steps = {steps: {"allOf": [operator.schema, of_type]} for steps, of_type in _OF_STEPS.items()}
     return Key(
         read, {**schema, "patternProperties": steps, "additionalProperties": operator.schema}, operator.about
@@ -139,6 +138,30 @@ _OF_STEPS = {
     r"\[(lower|anywhere)\]$": _one_or_some("string"),
 }
 """What a value must be that is compared with what the last step of a path gives."""
+
+
+def _list_of_params(operator: Operator) -> Key:
+    """Return the key of a condition that lists parameters, and compares them with nothing."""
+    by_name = operator.takes is Takes.NAMES
+    each = _value(validators.param_name if by_name else param_path)
+
+    def read(validation: Validation, value: Any, at: Location) -> list[Any]:
+        if not isinstance(value, list):
+            names = value if isinstance(value, dict) else [value]
+            meant = (
+                f"[{', '.join(map(str, names))}]" if all(isinstance(name, str) for name in names) else None
+            )
+            raise Invalid(f"must be a list of parameters, not {shown(value)}", meant)
+        if not 0 < len(value) <= _MAX_PARAMS:
+            raise Invalid(f"must list 1 to {_MAX_PARAMS} parameters, not {len(value)}")
+        for number, name in enumerate(value):
+            if isinstance(name, str) and name in value[:number]:
+                fault = Invalid(f"lists {shown(name)} twice")
+                validation.faults.append(Fault((*at, number), name, fault))
+        return [validation.read(each, name, (*at, number)) for number, name in enumerate(value)]
+
+    schema = {"type": "array", "minItems": 1, "maxItems": _MAX_PARAMS, "uniqueItems": True}
+    return Key(read, {**schema, "items": _PARAM if by_name else _PATH}, operator.about)
 
 
 def _mapping(value: Any) -> dict[Any, Any]:
@@ -176,6 +199,10 @@ def _globs(about: str) -> Key:
 
 
 _READABLE = {"type": "string", "minLength": 1, "not": {"pattern": DECEPTIVE}}
+_PARAM = {**_READABLE, "maxLength": MAX_NAME}
+_PATH = {**_PARAM, "pattern": _whole(PARAM_PATH)}
+_MAX_PARAMS = 1_000
+"""Parameters that one condition lists."""
 _NAME = {
     "type": "string",
     "minLength": 1,
@@ -242,7 +269,10 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
             *(_value(validators.timezone), {"type": "string", "minLength": 1}),
             "IANA zone the times and days are in; UTC without it",
         ),
-        **{key: _params(operator) for key, operator in OPERATORS.items()},
+        **{
+            key: _params(operator) if operator.takes is Takes.VALUES else _list_of_params(operator)
+            for key, operator in OPERATORS.items()
+        },
         "any": Key(
             *(_MEMBERS, {"type": "array", "items": _MEMBER, "minItems": 1}),
             "one of these sets of conditions holds",

@@ -97,6 +97,10 @@ def glob(value: object) -> str:
     return readable(value, MAX_GLOB)
 
 
+def param_name(value: object) -> str:
+    return readable(value, MAX_NAME)
+
+
 def time_of_day(value: object) -> int:
     """Return the minutes since midnight."""
     if isinstance(value, str) and TIME_OF_DAY.fullmatch(value):

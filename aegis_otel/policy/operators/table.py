@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, NamedTuple
 
-from aegis_otel.policy.operators import comparisons, dates, membership, shell_lines
+from aegis_otel.policy.operators import comparisons, dates, membership, presence, shell_lines
 from aegis_otel.policy.operators.answer import Answer, kind
 from aegis_otel.policy.patterns import compile_regex
 from aegis_otel.policy.rules import ParamTest, Scalar
@@ -31,6 +31,17 @@ class Meaning(Enum):
     COMMANDS = "commands"
     """The expected values are shell commands; further words may follow one that ends with `*`."""
     OTHER = "other"
+
+
+class Takes(Enum):
+    """How a policy writes what a condition is about."""
+
+    VALUES = "values"
+    """A mapping: by the path of each parameter, the value that it is compared with."""
+    PATHS = "paths"
+    """A list of the paths of parameters, each of which is a condition of its own."""
+    NAMES = "names"
+    """A list of the names of parameters at the top, which is one condition on all of them together."""
 
 
 class Operator(NamedTuple):
@@ -53,6 +64,9 @@ class Operator(NamedTuple):
     """Python's operator that does the same to two values of one type, for `fast_path.py`."""
     wanted: str | None = None
     """In words what a value must be for it to answer; None: of the type of the policy's value."""
+    takes: Takes = Takes.VALUES
+    is_negated: bool = False
+    """Whether the condition holds where `judge` says no, and where there is no value."""
     synonyms: str = ""
     """Words of other policy languages, for suggestions."""
 
@@ -137,6 +151,34 @@ OPERATORS: dict[str, Operator] = {
         wanted="a date or date-time in the form of ISO 8601",
         synonyms="date_before date_to param_before param_date_until",
     ),
+    "param_present": Operator(
+        "the call has these parameters",
+        *(presence.refuse_value, presence.NO_VALUE, presence.is_there),
+        compares=presence.ANY_TYPE,
+        wanted="a value",
+        takes=Takes.PATHS,
+        synonyms="exists has_param param_exists param_given param_is_set param_not_null param_required "
+        "present required",
+    ),
+    "param_absent": Operator(
+        "the call does not have these parameters",
+        *(presence.refuse_value, presence.NO_VALUE, presence.is_there),
+        compares=presence.ANY_TYPE,
+        wanted="no value",
+        takes=Takes.PATHS,
+        is_negated=True,
+        synonyms="absent missing param_is_missing param_is_null param_missing param_not_exists "
+        "param_not_given param_null param_unset without",
+    ),
+    "param_only": Operator(
+        "the call has no parameters but these",
+        *(presence.refuse_value, presence.NO_VALUE, presence.is_listed),
+        compares=presence.ANY_TYPE,
+        prepare=frozenset,
+        wanted="no parameter but those",
+        takes=Takes.NAMES,
+        synonyms="allowed_params no_other_params only only_params param_allowed param_no_others params_only",
+    ),
 }
 """By the key in a policy."""
 
@@ -144,6 +186,16 @@ OPERATORS: dict[str, Operator] = {
 def meaning(test: ParamTest) -> Meaning:
     """Return what `test` says about a value."""
     return OPERATORS[test.operator].meaning
+
+
+def is_about_values(test: ParamTest) -> bool:
+    """Return whether `test` compares a value, and does not only ask which parameters a call has."""
+    return OPERATORS[test.operator].takes is Takes.VALUES
+
+
+def is_absence(test: ParamTest) -> bool:
+    """Return whether `test` asks for a parameter that the call does not have."""
+    return OPERATORS[test.operator].is_negated
 
 
 def compared_types(test: ParamTest) -> tuple[str, ...]:
@@ -166,7 +218,9 @@ def prepared(test: ParamTest) -> Any:
 
 def judge(test: ParamTest, value: Any) -> Answer:
     """Return how `value` compares with what `test` expects. For tools: each call prepares that anew."""
-    return OPERATORS[test.operator].judge(value, prepared(test))
+    operator = OPERATORS[test.operator]
+    answer = operator.judge(value, prepared(test))
+    return answer if isinstance(answer, str) else answer is not operator.is_negated
 
 
 def wanted(test: ParamTest) -> str:

@@ -54,6 +54,7 @@ GOOD: list[dict[str, Any]] = [
     when(param_matches={"a": "(?i)^x"}),
     when(param_eq={"a b": 1}),
     when(param_in={"a": ["x", 1, 1.5, True, ""], "b.c": [0]}),
+    when(param_present=["a", "b.c"], param_absent=["d"], param_only=["a", "b", "x y"]),
     when(shell_only={"a": ["ls", "git status *", "find . -name '*.py'"]}),
     when(
         date_from={"a": "2026-12-01"},
@@ -148,6 +149,14 @@ BAD: list[Any] = [
     when(param_in={"a": [None]}),
     when(param_in={"a": [[1]]}),
     when(param_in={"a": ["x"] * 10_001}),
+    *(
+        when(**{key: value})
+        for key in ("param_present", "param_absent", "param_only")
+        for value in ([], "a", {"a": 1}, None, [1], [""], ["a", "a"], ["a\x00"], ["a" * 201], [["a"]])
+    ),
+    when(param_present=["a..b"]),
+    when(param_absent=[".a"]),
+    when(param_only=[f"p{number}" for number in range(1001)]),
     when(shell_only={"a": "ls"}),
     when(shell_only={"a": []}),
     when(shell_only={"a": [""]}),

@@ -388,6 +388,18 @@ def test_the_linter_warns_where_a_star_runs_other_programs(patterns: list[str], 
     assert [str(each.severity) for each in found] == ["warning"] * len(warned)
 
 
+@pytest.mark.parametrize("negated", [True, False])
+def test_the_linter_warns_where_commands_are_blocked(negated: bool) -> None:
+    """A line of which one command is listed is not a line of listed commands only."""
+    condition: dict[str, Any] = {"shell_only": {"command": ["rm *"]}}
+    condition, approval = ({"not": condition}, "auto") if negated else (condition, "block")
+    default = "block" if negated else "auto"
+    policy = {"rules": [{"conditions": condition, "approval": approval}], "defaults": {"approval": default}}
+    (found,) = (each for each in lint(Policy.from_dict(policy)) if each.kind != "no-match")
+    assert found.kind == "deny-list"
+    assert "does not block `true; rm *`, which runs" in found.message
+
+
 def test_every_listed_program_is_warned_of() -> None:
     """What is tried for it is plain text that the condition understands."""
     programs = [name for where in WORDS["runs others"].values() for name in where]
