@@ -112,7 +112,7 @@ class _Cutter:
         return kept
 
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """The version of the row. `Column.since` says which version added a column."""
 
 
@@ -220,6 +220,11 @@ class AuditRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
         str | None, Column("the digest of the redaction rules and settings in force", since=2)
     ] = None
     outcome: Annotated[_Outcome | None, _OUTCOME_COLUMN] = None
+    user_id: Annotated[str | None, Column("the user that the agent acted for", since=4)] = None
+    tenant_id: Annotated[str | None, Column("the tenant that the agent acted for", since=4)] = None
+    user_roles: Annotated[
+        str | None, Column("the user's roles, as a JSON list; null where they are not known", since=4)
+    ] = None
     shown_digest: str | None = None
     """The digest of a paused call's arguments as a human is shown them, if defaults were filled in."""
     proof: str | None = None
@@ -254,15 +259,30 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 def same_call(one: AuditRecord, other: AuditRecord) -> bool:
-    """Return whether two records are of one call: run, id, action, arguments and agent are the same."""
-    return one.args_digest is not None and all(getattr(one, name) == getattr(other, name) for name in _CALL)
+    """Return whether two records are of one call, by the same agent for the same subject."""
+    return _same_but_for_the_subject(one, other) and _have_same(SUBJECT, one, other)
+
+
+def is_for_another_subject(one: AuditRecord, other: AuditRecord) -> bool:
+    """Return whether two records would be of one call, if they were not for different subjects."""
+    return _same_but_for_the_subject(one, other) and not _have_same(SUBJECT, one, other)
+
+
+def _same_but_for_the_subject(one: AuditRecord, other: AuditRecord) -> bool:
+    return one.args_digest is not None and _have_same(_CALL, one, other)
+
+
+def _have_same(names: tuple[str, ...], one: AuditRecord, other: AuditRecord) -> bool:
+    return all(getattr(one, name) == getattr(other, name) for name in names)
 
 
 _CALL = (
     *("run_id", "tool_call_id", "tool_name", "action_type", "action_target", "args_digest", "agent_name"),
 )
 """The columns that say what a human approves, and what a run continues."""
-DESCRIBES = (*_CALL, "action_params", "shown_digest", "conversation_id", "tool_original_name")
+SUBJECT = ("user_id", "tenant_id", "user_roles")
+"""The columns that say whom the agent acts for."""
+DESCRIBES = (*_CALL, *SUBJECT, "action_params", "shown_digest", "conversation_id", "tool_original_name")
 """The members that say which call it is: the first line sets them, and no later line changes them."""
 
 _encoder = msgspec.json.Encoder()

@@ -23,13 +23,27 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from aegis_otel.audit.record import DESCRIBES, AuditRecord, RecordStatus, Waiting, same_call
+from aegis_otel.audit.record import (
+    DESCRIBES,
+    AuditRecord,
+    RecordStatus,
+    Waiting,
+    is_for_another_subject,
+    same_call,
+)
 from aegis_otel.errors import AuditError
 from aegis_otel.governance import refusal
 from aegis_otel.governance.call import Call, Origin, off_loop_if_large
 from aegis_otel.governance.error_text import describe, safe_text
 from aegis_otel.governance.hooks import fire
-from aegis_otel.governance.recording import VERDICT_COLUMNS, recorded_name, timestamp, unix_ns, utc
+from aegis_otel.governance.recording import (
+    VERDICT_COLUMNS,
+    recorded_name,
+    recorded_subject,
+    timestamp,
+    unix_ns,
+    utc,
+)
 from aegis_otel.governance.refusal import Refusal
 from aegis_otel.model import Action, Approval, Outcome, PolicyDecision, RiskLevel, Verdict
 from aegis_otel.redaction.serialize import encode_plain, to_plain
@@ -117,7 +131,11 @@ def _continue(call: Call, waiting: Waiting) -> None:
 def _call_of(waiting: Waiting, arguments: str, now_ns: int) -> Call:
     """Return a paused call as a human was asked about it, made from its row."""
     row = msgspec.structs.replace(waiting.row, stage="resolved")
-    action = Action(row.action_type or "", row.action_target or "", _params(arguments), agent=row.agent_name)
+    action = Action(
+        *(row.action_type or "", row.action_target or "", _params(arguments)),
+        agent=row.agent_name,
+        subject=recorded_subject(row.user_id, row.tenant_id, row.user_roles),
+    )
     verdict = Verdict(
         Approval(row.approval or Approval.APPROVE),
         RiskLevel[row.risk_level or "CRITICAL"],
@@ -204,19 +222,25 @@ class PausedCalls:
         """Return the next step of a call that the SDK holds for approved."""
         verdict = call.decision.verdict
         same = [each for each in paused if same_call(each.row, call.record)]
+        for_another = any(is_for_another_subject(each.row, call.record) for each in paused)
         if inside and any(each.started for each in same):
             return NextStep(Step.PROCEED)
         if verdict.approval is Approval.AUTO:
             # The tool's own question: where it was put to a human, a yes counts as any other does.
             if any(each.answer for each in same):
                 return NextStep(Step.PROCEED, by_answer=True)
-            if trusted and not same:
+            if trusted and not same and not for_another:
                 return NextStep(Step.PROCEED)
         elif any(is_approved(each, verdict) for each in same):
             return NextStep(Step.PROCEED, by_answer=True)
-        elif any(not each.started for each in paused) and not same:
+        elif any(not each.started for each in paused) and not same and not for_another:
             return NextStep(Step.PROCEED)  # approved with other arguments: the gate refuses it
-        if not any(each.answer for each in same):
+        if for_another and not same:
+            _log.warning(
+                "call `%s` was put to a human for another subject, so a human is asked anew",
+                call.record.tool_call_id,
+            )
+        elif not any(each.answer for each in same):
             _log.warning(
                 "call `%s` is approved in the saved run, but not in this audit, so a human is asked again: "
                 "approve in a process that is governed and shares the audit directory and the approval key",
@@ -303,7 +327,12 @@ class PausedCalls:
             return refusal.USED
         elif call.decision.approval is Approval.APPROVE:
             paused = await governor.system.off_loop(lambda: self._paused_in_run(call.record))
-            if paused and not any(same_call(each.row, call.record) for each in paused):
+            known = [same_call(each.row, call.record) for each in paused]
+            if (
+                paused
+                and not any(known)
+                and not any(is_for_another_subject(each.row, call.record) for each in paused)
+            ):
                 return refusal.CHANGED
         return None
 
@@ -333,7 +362,8 @@ class PausedCalls:
         ]
         if decision_id is not None and not found:
             raise AuditError(f"call `{shown.call_id}` is not the one that waits as decision `{decision_id}`")
-        return min(found, key=lambda each: each.answer is not None, default=None)
+        # The last of the questions: the one before it was for another subject.
+        return min(reversed(found), key=lambda each: each.answer is not None, default=None)
 
     def answer(
         self,
@@ -390,6 +420,13 @@ class PausedCalls:
         except Exception as error:
             self._warn_once("approvals of saved runs do not count here", error)
             return None
+
+    def subject_digest(self, run_id: str, context: object) -> str | None:
+        """Return a digest of whom a run is made for; None where it is not known, or without a key."""
+        subject = self._governor.subjects.find(context)
+        if subject is None:
+            return None
+        return self.run_digest(run_id, "subject", subject.user, subject.tenant, json.dumps(subject.roles))
 
     def _warn_once(self, what: str, error: Exception) -> None:
         if what not in self._warned:

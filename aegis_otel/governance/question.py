@@ -34,6 +34,11 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     session_id: str | None
     conversation_id: str | None
     agent_name: str | None
+    user_id: str | None
+    """The user that the agent acts for."""
+    tenant_id: str | None
+    user_roles: str | None
+    """A JSON list; None where the roles are not known."""
     tool_name: str | None
     """None for an action that no SDK called."""
     action_type: str | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -10,9 +11,11 @@ from operator import attrgetter
 from msgspec.structs import replace
 
 from aegis_otel.audit.record import (
+    CUT,
     NAME_CHARS,
     PARAMS_BYTES,
     SCHEMA_VERSION,
+    TEXT_CHARS,
     AuditRecord,
     cut_name,
     cut_params,
@@ -20,7 +23,7 @@ from aegis_otel.audit.record import (
 )
 from aegis_otel.governance.call import NOWHERE, Origin, System
 from aegis_otel.governance.error_text import READ
-from aegis_otel.model import Mode, PolicyDecision, RiskLevel, Verdict
+from aegis_otel.model import Mode, PolicyDecision, RiskLevel, Subject, Verdict
 from aegis_otel.redaction import redactor
 from aegis_otel.redaction.redactor import redact, redact_name, redact_text
 from aegis_otel.redaction.serialize import encode_plain, serialize
@@ -101,6 +104,9 @@ def record_decision(
         pid=system.pid(),
     )
     record_verdict(record, decision.verdict)
+    if action.subject is not None:
+        columns = _subject_columns(redactor.generation, action.subject)
+        record.user_id, record.tenant_id, record.user_roles = columns
     if origin.tool_call_id is not None:
         record.tool_call_id = recorded_name(origin.tool_call_id)
     return record
@@ -161,6 +167,36 @@ def _named_record(generation: int, redaction: str, mode: Mode, names: _Names) ->
 
 
 _shared_record = lru_cache(maxsize=1024)(_named_record)
+
+
+@lru_cache(maxsize=4096)
+def _subject_columns(generation: int, subject: Subject) -> tuple[str | None, str | None, str | None]:  # noqa: ARG001
+    user, tenant = (None if each is None else recorded_name(each) for each in (subject.user, subject.tenant))
+    return user, tenant, None if subject.roles is None else _recorded_roles(subject.roles)
+
+
+def _recorded_roles(roles: tuple[str, ...]) -> str:
+    """Return the redacted roles as a JSON list, cut like other texts, with a note of how many are missing."""
+    kept: list[str] = []
+    room = TEXT_CHARS
+    for role in roles:
+        name = recorded_name(role)
+        room -= len(name) + 4  # quotes, a comma, a blank
+        if room < 0:
+            kept.append(f"{CUT} {len(roles) - len(kept):,} more items]")
+            break
+        kept.append(name)
+    return json.dumps(kept, ensure_ascii=False)
+
+
+def recorded_subject(user: str | None, tenant: str | None, roles: str | None) -> Subject | None:
+    """Return the subject that the columns of a row name; None where they name nobody, or are unreadable."""
+    if user is None and tenant is None and roles is None:
+        return None
+    try:
+        return Subject(user, tenant, None if roles is None else json.loads(roles))
+    except (ValueError, TypeError, RecursionError):
+        return None
 
 
 def recorded_name(value: object) -> str:

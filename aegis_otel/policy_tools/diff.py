@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
-from enum import Enum, StrEnum
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 from aegis_otel.model import Approval, Verdict
@@ -13,7 +12,7 @@ from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.lint.tool_list import Inventory
 from aegis_otel.policy.messages import quoted, shown
 from aegis_otel.policy.policy import Policy
-from aegis_otel.policy.rules import Pattern, Place, Rule
+from aegis_otel.policy.rules import Conditions, Group, ParamTest, Place, Rule
 from aegis_otel.policy_tools.probes import Probe, make_probes
 
 
@@ -81,8 +80,10 @@ def diff_policies(old: Policy, new: Policy, inventory: Inventory | None = None) 
         return PolicyDiff(old, new, changes, (), 0, ())
     probes = make_probes((old, new), inventory)
     groups: dict[tuple[Any, ...], Difference] = {}
+    deciding: set[tuple[int, str]] = set()
     for probe in probes.calls:
         before, after = (policy.evaluate(probe.action, now=probe.now).verdict for policy in (old, new))
+        deciding |= {(id(old), before.matched_rule), (id(new), after.matched_rule)}
         effect = _effect(before, after)
         if effect is None:
             continue
@@ -96,7 +97,7 @@ def diff_policies(old: Policy, new: Policy, inventory: Inventory | None = None) 
     untried = [
         f"no call was found that rule {quoted(rule.name)} of {policy.sources[0]} decides"
         for policy, rule in probes.without_example
-        if rule.name in changed
+        if rule.name in changed and (id(policy), rule.name) not in deciding
     ]
     if not probes.is_complete:
         untried.append("the policies are too large to try every call")
@@ -169,46 +170,47 @@ def _moved(names: Sequence[str], old: Mapping[str, int]) -> set[str]:
     return set(names) - kept
 
 
-_LABELS = {
-    "types": "match.type",
-    "targets": "match.target",
-    "agents": "match.agent",
-    "window": "time window",
-    "tests": "conditions",
-}
-_NOT_COMPARED = {"name", "place"}
+_PATTERNS = {"match.type": "types", "match.target": "targets", "match.agent": "agents"}
+_SUBJECT = {"match.user": "user", "match.tenant": "tenant", "match.role": "role"}
+
+
+def _said(rule: Rule) -> dict[str, list[str]]:
+    """Return what a rule says, by what it is about."""
+    said = {label: [quoted(glob.text) for glob in getattr(rule, name)] for label, name in _PATTERNS.items()}
+    said |= {
+        label: [quoted(glob.text) for glob in getattr(rule.subject, name)] or ["anybody"]
+        for label, name in _SUBJECT.items()
+    }
+    said["time window"] = ["any" if rule.window is None else str(rule.window)]
+    said["conditions"] = [_test(test) for test in rule.tests] + list(map(_group, rule.conditions.groups))
+    said["risk_level"] = [rule.risk_level.name.lower()]
+    said["approval"] = [rule.approval.value]
+    return said
+
+
+def _test(test: ParamTest) -> str:
+    return f"{test} {', '.join(map(shown, test.values))}".rstrip()
+
+
+def _group(group: Group) -> str:
+    members = (" and ".join(_all(member)) for member in group.members)
+    return f"{group} ({' or '.join(members)})"
+
+
+def _all(conditions: Conditions) -> list[str]:
+    window = [] if conditions.window is None else [str(conditions.window)]
+    return [*window, *map(_test, conditions.tests), *map(_group, conditions.groups)]
 
 
 def _details(old: Rule, new: Rule) -> Iterator[str]:
     """Yield what was written otherwise, a line each."""
-    found = False
-    for each in fields(Rule):
-        if each.name in _NOT_COMPARED:
+    before, after = _said(old), _said(new)
+    for label in before:
+        one, other = before[label], after[label]
+        if one == other:
             continue
-        label = _LABELS.get(each.name, each.name)
-        before, after = _words(getattr(old, each.name)), _words(getattr(new, each.name))
-        if before == after:
-            continue
-        found = True
-        if len(before) == len(after) == 1:
-            yield f"{label}: {before[0]} -> {after[0]}"
+        if len(one) == len(other) == 1:
+            yield f"{label}: {one[0]} -> {other[0]}"
         else:
-            yield from (f"{label}: - {text}" for text in before if text not in after)
-            yield from (f"{label}: + {text}" for text in after if text not in before)
-    if not found:
-        yield "conditions"
-
-
-def _words(value: Any) -> list[str]:
-    """Return what a field of a rule says."""
-    if value is None:
-        return ["any"]
-    if isinstance(value, tuple):
-        return [text for each in value for text in _words(each)]
-    if isinstance(value, Pattern):
-        return [quoted(value.text)]
-    if isinstance(value, Enum):
-        return [value.name.lower()]
-    if hasattr(value, "expected"):
-        return [f"{value} {', '.join(map(shown, value.values))}"]
-    return [str(value)]
+            yield from (f"{label}: - {text}" for text in one if text not in other)
+            yield from (f"{label}: + {text}" for text in other if text not in one)

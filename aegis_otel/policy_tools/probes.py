@@ -8,20 +8,25 @@ time, to the edges of every window. No number of calls proves that two policies 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import chain, islice
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+import msgspec
+
+from aegis_otel import model
 from aegis_otel.model import Action
 from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.lint.regex_samples import branches, is_found, render, samples, slots
 from aegis_otel.policy.lint.subject import ABSENT, NOON, Example, Subject
 from aegis_otel.policy.lint.tool_list import Inventory
 from aegis_otel.policy.operators.table import Meaning, meaning
+from aegis_otel.policy.patterns import Glob
 from aegis_otel.policy.policy import Policy
-from aegis_otel.policy.rules import ParamTest
+from aegis_otel.policy.rules import Conditions, ParamTest, TimeWindow
 
 _MAX_CALLS = 20_000
 _MAX_MADE = 60_000
@@ -31,6 +36,9 @@ _MAX_MIXED = 4_000
 _MAX_SAMPLES = 20
 """Texts that are tried for one regular expression."""
 _OTHER = "some_other_tool"
+_OTHER_PARAM = "some_other_parameter"
+_USUAL = (_OTHER, "default", "agent")
+_SOMEBODY = model.Subject("user", "tenant", ())
 
 
 class Probe(NamedTuple):
@@ -43,7 +51,7 @@ class Probe(NamedTuple):
 class Probes(NamedTuple):
     calls: tuple[Probe, ...]
     without_example: tuple[tuple[Policy, CompiledRule], ...]
-    """Rules for which no call was found that they decide: none of the calls may show what they do."""
+    """Rules of which the linter has no example: it may be that they decide none of the calls."""
     is_complete: bool
     """False where there were too many calls to try them all."""
 
@@ -62,8 +70,11 @@ def make_probes(policies: Sequence[Policy], inventory: Inventory | None) -> Prob
             example = subject.example(rule)
             if example is None:
                 missing.append((policy, rule))
-            else:
+            if example is not None:
                 examples.append((rule, example))
+            # In a group one condition may hide what another does: there, each is also tried alone.
+            if example is None or rule.rule.conditions.groups:
+                examples.append((rule, _seed(rule)))
     found: dict[tuple[Any, ...], Probe] = {}
     for made, probe in enumerate(_probes(policies, examples, inventory)):
         found.setdefault(_key(probe), probe)
@@ -74,16 +85,18 @@ def make_probes(policies: Sequence[Policy], inventory: Inventory | None) -> Prob
 
 def _key(probe: Probe) -> tuple[Any, ...]:
     action = probe.action
-    return action.type, action.target, action.agent, repr(action.params), probe.now, id(action.schema)
+    call = action.type, action.target, action.agent, action.subject, repr(action.params)
+    return *call, probe.now, id(action.schema)
 
 
 def _probes(
     policies: Sequence[Policy], examples: Sequence[tuple[CompiledRule, Example]], inventory: Inventory | None
 ) -> Iterator[Probe]:
-    yield Probe(Action(_OTHER, agent="agent"), NOON)
+    yield Probe(Action(_OTHER, agent="agent", subject=_SOMEBODY), NOON)
     for tool in inventory.tools if inventory else ():
         target = tool.target or "default"
-        yield Probe(Action(tool.name, target, {}, agent=tool.agent or "agent", schema=tool.schema), NOON)
+        agent = tool.agent or "agent"
+        yield Probe(Action(tool.name, target, agent=agent, schema=tool.schema, subject=_SOMEBODY), NOON)
     for _, example in examples:
         yield Probe(example.action, example.now)
     for rule, example in examples:
@@ -92,7 +105,21 @@ def _probes(
     for one, other in islice(mixed, _MAX_MIXED):
         params = {**other.action.params, **one.action.params}
         yield Probe(replace(one.action, params=params), one.now)
-        yield Probe(replace(one.action, params=params), other.now)
+        yield Probe(replace(one.action, params=params, subject=other.action.subject), other.now)
+
+
+def _seed(rule: CompiledRule) -> Example:
+    """Return a call from which to begin where the linter has no example: without arguments."""
+    asked = {name: next(_texts(glob.text for glob in globs)) for name, globs in rule.subject}
+    roles = (asked.pop("role"),) if "role" in asked else ()
+    names = [_usual(glob_texts, usual) for glob_texts, usual in zip(rule.scope, _USUAL, strict=True)]
+    action_type, target, agent = names
+    subject = model.Subject(**{"user": "user", "tenant": "tenant", **asked}, roles=roles)
+    return Example(Action(action_type, target, agent=agent, subject=subject), NOON, None)
+
+
+def _usual(globs: Sequence[Glob], usual: str) -> str:
+    return usual if any(glob.matches(usual) for glob in globs) else next(_texts(glob.text for glob in globs))
 
 
 def _variants(policies: Sequence[Policy], rule: CompiledRule, example: Example) -> Iterator[Probe]:
@@ -105,12 +132,30 @@ def _variants(policies: Sequence[Policy], rule: CompiledRule, example: Example) 
         yield Probe(replace(action, target=text), now)
     for text in _texts(glob.text for each in near for glob in each.agents):
         yield Probe(replace(action, agent=text), now)
-    tests = [test for each in near for test in each.rule.tests if test.path]
+    yield Probe(replace(action, subject=None), now)
+    for subject in _subjects(action.subject or model.Subject(), near):
+        yield Probe(replace(action, subject=subject), now)
+    tests = [test for each in near for test in each.rule.conditions.all_tests]
     for test in tests:
-        for value in _values(test):
-            yield Probe(example.with_param(test.path, value), now)
+        # What is tested of all parameters is which there are.
+        names = (test.path,) if test.path else (*map(str, test.values), _OTHER_PARAM)
+        for name in names:
+            for value in _values(test) if test.path else ("x", ABSENT):
+                # A step of the path may lead to no such value: nothing can be counted to make "x".
+                with suppress(TypeError, ValueError, KeyError):
+                    yield Probe(example.with_param(name, value), now)
     for moment in dict.fromkeys(moment for each in near for moment in _edges(each)):
         yield Probe(action, moment)
+
+
+def _subjects(usual: model.Subject, rules: Sequence[CompiledRule]) -> Iterator[model.Subject]:
+    """Yield subjects that rules match, with one thing other than usual each."""
+    for name, globs in (asked for rule in rules for asked in rule.subject):
+        for text in _texts(glob.text for glob in globs):
+            if name == "role":
+                yield msgspec.structs.replace(usual, roles=(text,))
+            else:
+                yield msgspec.structs.replace(usual, **{name: text})
 
 
 def _near(policy: Policy, action_type: str) -> list[CompiledRule]:
@@ -147,10 +192,21 @@ def _samples(pattern: str) -> Iterator[str]:
 
 
 def _edges(rule: CompiledRule) -> Iterator[datetime]:
-    """Yield the first and the last minute inside and outside of a rule's time window, on each day."""
-    window = rule.rule.window
-    if window is None:
-        return
+    """Yield the first and the last minute inside and outside of a rule's time windows, on each day."""
+    for window in _windows(rule.rule.conditions):
+        yield from _edges_of(window)
+
+
+def _windows(conditions: Conditions) -> Iterator[TimeWindow]:
+    """Yield the time windows of a rule, also those in groups."""
+    if conditions.window is not None:
+        yield conditions.window
+    for group in conditions.groups:
+        for member in group.members:
+            yield from _windows(member)
+
+
+def _edges_of(window: TimeWindow) -> Iterator[datetime]:
     midnight = NOON.astimezone(ZoneInfo(window.timezone)).replace(hour=0, minute=0)
     times = [at for at in (window.after, window.before) if at is not None] or [12 * 60]
     for day in range(7):

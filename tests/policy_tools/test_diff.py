@@ -82,6 +82,11 @@ def test_as_few_rules_as_possible_are_called_moved(order: str, count: int) -> No
             ),
         ),
         (
+            rule("r", user="a"),
+            rule("r", user=["a", "b"], conditions={"any": [{"param_gt": {"a": 1}}, {"weekdays": ["mon"]}]}),
+            ("match.user: + `b`", "conditions: + `any` (`param_gt` on `a` the number `1` or Mon UTC)"),
+        ),
+        (
             rule("r"),
             rule("r", conditions={"param_gt": {"a": 1}}),
             ("conditions: + `param_gt` on `a` the number `1`",),
@@ -142,6 +147,44 @@ def window(**conditions: Any) -> dict[str, Any]:
             [gt(1000), rule("s", "auto", **PAY, conditions={"param_eq": {"c": "EUR"}})],
             [rule("s", "auto", **PAY, conditions={"param_eq": {"c": "EUR"}}), gt(1000)],
             {("looser", "block", "auto")},
+        ),
+        ([rule("r", **PAY, user="a")], [rule("r", **PAY, user=["a", "b*"])], STRICTER_BY_BLOCK),
+        ([rule("r", **PAY, role="x")], [rule("r", **PAY, role="y")], LOOSER_BY_BLOCK | STRICTER_BY_BLOCK),
+        ([rule("r", **PAY, tenant="a*")], [rule("r", **PAY)], STRICTER_BY_BLOCK),
+        (
+            [rule("r", **PAY, conditions={"any": [{"param_gt": {"n": 5}}, {"param_eq": {"c": "x"}}]})],
+            [rule("r", **PAY, conditions={"any": [{"param_gt": {"n": 5}}, {"param_eq": {"c": "y"}}]})],
+            LOOSER_BY_BLOCK | STRICTER_BY_BLOCK,
+        ),
+        (
+            [rule("r", **PAY, conditions={"not": {"time_after": "08:00", "time_before": "18:00"}})],
+            [rule("r", **PAY, conditions={"not": {"time_after": "08:00", "time_before": "18:30"}})],
+            LOOSER_BY_BLOCK,
+        ),
+        (
+            [rule("r", **PAY, conditions={"param_in": {"c": ["x", "y"]}})],
+            [rule("r", **PAY, conditions={"param_in": {"c": ["x"]}})],
+            LOOSER_BY_BLOCK,
+        ),
+        (
+            [rule("r", "auto", **PAY, conditions={"param_only": ["n", "c"]})],
+            [rule("r", "auto", **PAY, conditions={"param_only": ["n"]})],
+            {("stricter", "auto", "approve")},
+        ),
+        (
+            [rule("r", **PAY, conditions={"param_present": ["c"]})],
+            [rule("r", **PAY, conditions={"param_present": ["d"]})],
+            LOOSER_BY_BLOCK | STRICTER_BY_BLOCK,
+        ),
+        (
+            [rule("r", **PAY, conditions={"param_gt": {"a[json].n[number]": 5}})],
+            [rule("r", **PAY, conditions={"param_gt": {"a[json].n[number]": 7}})],
+            LOOSER_BY_BLOCK,
+        ),
+        (
+            [rule("r", **PAY, conditions={"param_lt": {"items[count]": 3}})],
+            [rule("r", **PAY, conditions={"param_eq": {"items[any].sku[lower]": "x"}})],
+            LOOSER_BY_BLOCK | STRICTER_BY_BLOCK,
         ),
         ([rule("a", "auto", type="a"), rule("r", type="*")], [rule("a", "auto", type="a")], LOOSER_BY_BLOCK),
     ],

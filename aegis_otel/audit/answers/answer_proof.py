@@ -20,7 +20,7 @@ import msgspec
 from aegis_otel.audit import files
 from aegis_otel.audit.keys import audit_id, keyed_digest, load_key
 from aegis_otel.audit.location import audit_errors, prepare
-from aegis_otel.audit.record import AuditRecord
+from aegis_otel.audit.record import SUBJECT, AuditRecord
 from aegis_otel.config import APPROVAL_KEY
 from aegis_otel.errors import AuditError, ConfigError
 
@@ -57,7 +57,10 @@ class Proofs:
             AuditError: the key cannot be read or made.
             ConfigError: the key is unusable, or lies within the audit directory.
         """
-        question = (getattr(row, name) for name in _QUESTION)
+        subject = [getattr(row, name) for name in SUBJECT]
+        question = [getattr(row, name) for name in _QUESTION]
+        if any(each is not None for each in subject):  # else it is as before there were subjects
+            question += subject
         answer = (getattr(line, name) for name in _ANSWER)
         return _KIND + self.keyed("answer", *question, *answer)
 

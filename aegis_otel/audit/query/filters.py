@@ -9,10 +9,11 @@ from typing import NamedTuple, TypedDict
 
 from aegis_otel.audit.record import RecordStatus
 from aegis_otel.errors import ConfigError
-from aegis_otel.model import ResultStatus, RiskLevel
+from aegis_otel.model import Mode, ResultStatus, RiskLevel
 
 RISK_LEVELS = tuple(level.name for level in RiskLevel)
 STATUSES = tuple(status.value for status in RecordStatus)
+MODES = tuple(mode.value for mode in Mode)
 
 _NOT_UTF8 = re.compile(r"[\ud800-\udfff]")
 _AGO = re.compile(r"([0-9]{1,9})([smhdw])")
@@ -29,6 +30,13 @@ class Filters(TypedDict, total=False):
     """A status, or its value in any case."""
     agent_name: str | None
     tool_name: str | None
+    user_id: str | None
+    tenant_id: str | None
+    conversation_id: str | None
+    approver: str | None
+    """Who answered."""
+    mode: Mode | str | None
+    """`enforce` or `monitor`, in any case."""
     matched_rule: str | None
     since: datetime | str | None
     """Rows of this time or later: a datetime, ISO 8601 text (UTC if it has no offset), or how long ago, as a
@@ -107,6 +115,11 @@ _CONDITIONS: dict[str, tuple[str, Callable[[str, object], str]]] = {
     "action_type": ("action_type = ?", _text),
     "agent_name": ("agent_name = ?", _text),
     "tool_name": ("tool_name = ?", _text),
+    "user_id": ("user_id = ?", _text),
+    "tenant_id": ("tenant_id = ?", _text),
+    "conversation_id": ("conversation_id = ?", _text),
+    "approver": ("approver = ?", _text),
+    "mode": ("mode = ?", _one_of(*MODES)),
     "matched_rule": ("matched_rule = ?", _text),
     "risk_level": ("risk_level = ?", _one_of(*RISK_LEVELS)),
     "result_status": ("result_status = ?", _one_of(*STATUSES)),

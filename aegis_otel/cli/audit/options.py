@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from aegis_otel.audit.query.export import FORMATS
-from aegis_otel.audit.query.filters import RISK_LEVELS, STATUSES, Condition, compile_filters
+from aegis_otel.audit.query.filters import MODES, RISK_LEVELS, STATUSES, Condition, compile_filters
 from aegis_otel.config import AUDIT_DIR, AUDIT_ID
 from aegis_otel.redaction.terminal import escape
 from aegis_otel.storage_schemes import examples
@@ -116,6 +116,15 @@ _FILTERS = (
     click.option("--rule", "matched_rule", metavar="NAME", help="Only calls that this rule decided."),
     click.option("--agent", "agent_name", metavar="NAME", help="Only calls by this agent."),
     click.option("--tool", "tool_name", metavar="NAME", help="Only calls of this tool."),
+    click.option("--user", "user_id", metavar="ID", help="Only calls for this user."),
+    click.option("--tenant", "tenant_id", metavar="ID", help="Only calls for this tenant."),
+    click.option("--conversation", "conversation_id", metavar="ID", help="Only calls of this conversation."),
+    click.option("--approver", metavar="NAME", help="Only calls that this person answered about."),
+    click.option(
+        "--mode",
+        type=click.Choice(MODES, case_sensitive=False),
+        help="Only calls decided in this mode.",
+    ),
     click.option("--type", "--action-type", "action_type", metavar="TYPE", help="Only actions of this type."),
     click.option(
         "--since",

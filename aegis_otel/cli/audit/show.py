@@ -105,11 +105,16 @@ def _policy(files: tuple[Path, ...], row: Row) -> Policy | None:
 
 def _explain(policy: Policy, row: Row) -> Explanation:
     """Return the policy's verdict on what the row has: redacted arguments, and no schema of the tool."""
+    from aegis_otel.governance.recording import recorded_subject
     from aegis_otel.model import Action
     from aegis_otel.policy.explain import explain
 
     params = row["action_params"] if isinstance(row["action_params"], dict) else {}
-    asked = Action(row["action_type"] or "", row["action_target"] or "", params, agent=row["agent_name"])
+    asked = Action(
+        *(row["action_type"] or "", row["action_target"] or "", params),
+        agent=row["agent_name"],
+        subject=recorded_subject(row["user_id"], row["tenant_id"], row["user_roles"]),
+    )
     begun = datetime.now(UTC) if row["timestamp"] is None else datetime.fromisoformat(row["timestamp"])
     # After a yes the policy was asked again, and that verdict is the row's.
     waited = row["approval_wait_s"] if row["human_decision"] == "approved" else None
@@ -138,6 +143,9 @@ def _print_row(row: Row) -> None:
     _line("action", action(row))
     _line("arguments", params if isinstance(params, str) else json.dumps(params, ensure_ascii=False))
     _line("agent", row["agent_name"])
+    _line("user", row["user_id"])
+    _line("tenant", row["tenant_id"])
+    _line("roles", row["user_roles"])
     _line("tool", row["tool_name"])
     for name in _IDS:
         _line(name.removesuffix("_id").replace("_", " "), row[name])

@@ -10,6 +10,7 @@ _MODULES = {
     "check": "check",
     "diff": "diff",
     "explain": "explain",
+    "init": "init",
     "schema": "schema",
     "test": "test",
     "tools": "tools",

@@ -14,7 +14,7 @@ from aegis_otel.cli.rendering import plural, visible
 from aegis_otel.redaction.terminal import escape
 
 if TYPE_CHECKING:
-    from aegis_otel.model import Verdict
+    from aegis_otel.model import Subject, Verdict
     from aegis_otel.policy import Policy
     from aegis_otel.policy_tools.diff import PolicyDiff
     from aegis_otel.policy_tools.probes import Probe
@@ -105,7 +105,20 @@ def _call(probe: Probe) -> str:
     action = probe.action
     params = visible(json.dumps(action.params, ensure_ascii=False, default=str)) if action.params else "{}"
     by = "" if action.agent in (None, "agent") else f" by {visible(action.agent or '')}"
-    return f"{visible(action.type)} -> {visible(action.target)} {params}{by} at {probe.now:%a %H:%M %Z}"
+    return (
+        f"{visible(action.type)} -> {visible(action.target)} {params}{by}{_acting_for(action.subject)} "
+        + (f"at {probe.now:%a %H:%M %Z}")
+    )
+
+
+def _acting_for(subject: Subject | None) -> str:
+    """Return for whom a call is made, where that is not the usual somebody."""
+    if subject is None:
+        return " for nobody known"
+    parts = [f"user {subject.user}"] if subject.user not in (None, "user") else []
+    parts += [f"tenant {subject.tenant}"] if subject.tenant not in (None, "tenant") else []
+    parts += [f"roles {', '.join(subject.roles)}"] if subject.roles not in (None, (), ("role",)) else []
+    return f" for {visible(', '.join(parts))}" if parts else ""
 
 
 def _document(found: PolicyDiff) -> dict[str, Any]:
@@ -134,6 +147,9 @@ def _document(found: PolicyDiff) -> dict[str, Any]:
                     "type": each.example.action.type,
                     "target": each.example.action.target,
                     "agent": each.example.action.agent,
+                    "user": each.example.action.subject and each.example.action.subject.user,
+                    "tenant": each.example.action.subject and each.example.action.subject.tenant,
+                    "roles": each.example.action.subject and each.example.action.subject.roles,
                     "params": json.loads(json.dumps(each.example.action.params, default=str)),
                     "at": each.example.now.isoformat(),
                 },

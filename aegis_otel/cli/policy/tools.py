@@ -83,22 +83,27 @@ def _parameters(schema: Mapping[str, Any] | None) -> Iterator[str]:
         return
     required = schema.get("required")
     for name, inner in properties_of(schema).items():
-        what = _type_of(inner)
+        what = _type_of(inner, schema)
         if isinstance(required, (list, tuple)) and name in required:
             what += ", required"
         yield f"{visible(str(name))}: {what}"
 
 
-def _type_of(schema: Any) -> str:
+def _type_of(schema: Any, root: Mapping[str, Any]) -> str:
     """Return what a parameter may be, in the words of JSON Schema."""
     if not isinstance(schema, Mapping):
         return "anything"
+    reference = schema.get("$ref")
+    if isinstance(reference, str):  # one step, as pydantic writes the types of fields
+        definitions = root.get("$defs")
+        found = definitions.get(reference.rpartition("/")[2]) if isinstance(definitions, Mapping) else None
+        return _type_of(found, {})
     choices = schema.get("enum")
     if isinstance(choices, (list, tuple)) and choices:
         return visible("one of " + ", ".join(json.dumps(each, default=str) for each in choices))
     alternatives = schema.get("anyOf")
     if isinstance(alternatives, (list, tuple)) and alternatives:
-        return " or ".join(dict.fromkeys(map(_type_of, alternatives)))
+        return " or ".join(dict.fromkeys(_type_of(each, root) for each in alternatives))
     kind = schema.get("type")
     kinds = kind if isinstance(kind, (list, tuple)) else [kind]
     return visible(" or ".join(each for each in kinds if isinstance(each, str)) or "anything")

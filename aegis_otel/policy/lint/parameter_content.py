@@ -16,7 +16,7 @@ _WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 WORDS: Any = json.loads(pkgutil.get_data("aegis_otel.policy.lint", "data/words.json") or b"")
 """`programs` has arguments with which a program changes, sends or shows more than its name says.
 `runs others` has arguments with which it runs another program, by where among its words they may stand."""
-_AMOUNTS, _CHANGING = (frozenset(WORDS[key].split()) for key in ("amounts", "changing verbs"))
+_AMOUNTS, CHANGING = (frozenset(WORDS[key].split()) for key in ("amounts", "changing verbs"))
 _CONTENTS = {content: frozenset(words.split()) for content, words in WORDS["contents"].items()}
 
 
@@ -36,7 +36,8 @@ class Content(Enum):
         return self in (Content.SQL, Content.URL, Content.ADDRESS)
 
 
-def _words(name: str) -> list[str]:
+def words_of(name: str) -> list[str]:
+    """Return the words of a name in small letters, the same for `getFileInfo` and `get_file_info`."""
     return [word.lower() for word in _WORD.findall(name)]
 
 
@@ -47,7 +48,7 @@ def _last_name(path: str) -> str:
 
 def is_amount(path: str) -> bool:
     """Return whether the parameter at the dotted `path` probably holds money or an amount."""
-    return not _AMOUNTS.isdisjoint(_words(_last_name(path)))
+    return not _AMOUNTS.isdisjoint(words_of(_last_name(path)))
 
 
 def numbers_of(schema: Mapping[str, Any] | None) -> Iterator[str]:
@@ -59,12 +60,12 @@ def numbers_of(schema: Mapping[str, Any] | None) -> Iterator[str]:
 
 def changing_verbs(name: str) -> list[str]:
     """Return the words of a tool's name, or of a glob for some, that say that it changes something."""
-    return [word for word in _words(name) if word in _CHANGING]
+    return [word for word in words_of(name) if word in CHANGING]
 
 
 def content_of(path: str) -> Content:
     """Return what the parameter at the dotted `path` probably holds."""
-    words = _words(_last_name(path))
+    words = words_of(_last_name(path))
     return next(
         (Content(each) for each, its in _CONTENTS.items() if not its.isdisjoint(words)), Content.OTHER
     )

@@ -26,6 +26,8 @@ class KnownTool(NamedTuple):
     """What rules match as `match.target`; None where it is not known."""
     agent: str | None = None
     """The agent that has it; None where it is not known."""
+    annotations: Mapping[str, Any] | None = None
+    """What its MCP server says of it (`readOnlyHint`, `destructiveHint`): a hint, which may be wrong."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -118,6 +120,7 @@ def _listed(tools: list[Any], target: str | None) -> Iterator[KnownTool]:
             _text(inner, "original_name"),
             _text(inner, "target") or target,
             _text(inner, "agent"),
+            inner["annotations"] if isinstance(inner.get("annotations"), Mapping) else None,
         )
 
 

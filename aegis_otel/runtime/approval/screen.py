@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from aegis_otel.governance.error_text import safe_description
 from aegis_otel.governance.question import NobodyToAsk, Question
-from aegis_otel.model import Action, PolicyDecision
+from aegis_otel.model import Action, PolicyDecision, Subject
 from aegis_otel.policy.evaluation.schema_paths import SchemaReader
 from aegis_otel.redaction.masks import is_mask
 from aegis_otel.redaction.redactor import REDACTED, redact, redact_text
@@ -117,10 +117,15 @@ def sheet(decision: PolicyDecision, question: Question | None, deadline: float |
         params, description = question.action_params, question.action_description
     if len(description) > _LONGEST_DESCRIPTION:  # says nothing of what this call does
         description = f"{description[:_LONGEST_DESCRIPTION]}... ({len(action.description)} characters)"
+    subject = action.subject or Subject()
+    user, tenant, roles = subject.user, subject.tenant, ", ".join(subject.roles or ())
     facts = (
         ("Action", redact_text(action.type)),
         ("Target", None if action.target == "default" else redact_text(action.target)),
         ("Agent", redact_text(action.agent or "")),
+        ("User", redact_text(user or "")),
+        ("Tenant", redact_text(tenant or "")),
+        ("Roles", redact_text(roles)),
         ("Risk", decision.risk_level.name),
         ("Rule", redact_text(decision.matched_rule)),
         ("Reason", redact_text(decision.reason)),

@@ -188,6 +188,8 @@ def _payload(question: Question) -> bytes:
     """Return the question as JSON. It is never cut: what a human cannot see, they cannot approve."""
     message: dict[str, Any] = msgspec.structs.asdict(question)
     message["action_params"] = msgspec.Raw(question.action_params.encode())
+    if question.user_roles is not None:
+        message["user_roles"] = json.loads(question.user_roles)
     message["expires_at"] = timestamp(time.time_ns() + int(message.pop("timeout") * 1e9))
     body = msgspec.json.encode(message)
     if len(body) > _LARGEST_QUESTION:

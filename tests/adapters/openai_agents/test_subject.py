@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,12 @@ import pytest
 from agents import Agent, Runner, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
 
-from aegis_otel import Policy, Runtime, RuntimeHooks, Subject, acting_for, govern_agent, instrument
+from aegis_otel import Action, Policy, Runtime, RuntimeHooks, Subject, acting_for, govern_agent, instrument
 from aegis_otel.adapters.openai_agents import governed_tool
 from aegis_otel.adapters.openai_agents.guardrail import governance_guardrail
 from aegis_otel.adapters.openai_agents.instrument import AegisTracingProcessor
+from aegis_otel.runtime.approval import CallbackApprovalHandler, current_question
+from aegis_otel.runtime.approval.screen import Screen, sheet
 from aegis_otel.runtime.audit import AuditLogger
 from tests.adapters.openai_agents.local_kinds import KINDS, Body, Kind, a_call, an_agent
 from tests.support.kit import Bench
@@ -116,3 +120,70 @@ async def test_local_tools_know_the_subject(kind: Kind, installs: bool, tmp_path
         runtime.audit.close()
     assert seen.subjects
     assert set(seen.subjects) == {ALICE}
+
+
+ASK = Policy.from_dict({"version": "1", "defaults": {"risk_level": "high", "approval": "approve"}})
+SECRET = "sk-ant-api03-" + "a1B2c3D4" * 11 + "-Aa1Bb2AA"
+
+
+async def test_the_row_and_the_question_name_the_subject(installed: INSTALL) -> None:
+    questions = []
+
+    async def ask(_decision: Any) -> bool:
+        questions.append(current_question())
+        return True
+
+    b = installed(policy=ASK, approver=CallbackApprovalHandler(ask))
+    with acting_for(user="alice", tenant=SECRET, roles=["clerk", "Ärztin"]):
+        await Runner.run(agent(look), "go")
+    row = b.row()
+    assert (row["user_id"], row["user_roles"], row["schema_version"]) == ("alice", '["clerk", "Ärztin"]', 4)
+    assert row["tenant_id"].startswith("[REDACTED")
+    (question,) = questions
+    assert {name: getattr(question, name) for name in ("user_id", "tenant_id", "user_roles")} == {
+        name: row[name] for name in ("user_id", "tenant_id", "user_roles")
+    }
+
+
+@pytest.mark.parametrize(
+    ("said", "columns"),
+    [
+        (None, (None, None, None)),
+        ({}, (None, None, None)),
+        ({"tenant": "acme"}, (None, "acme", None)),
+        ({"user": "u", "roles": []}, ("u", None, "[]")),
+        ({"roles": ['a"b', "\ud800"]}, (None, None, '["a\\"b", "\\\\ud800"]')),
+    ],
+)
+async def test_what_is_not_known_is_null(said: Any, columns: tuple[Any, ...], installed: INSTALL) -> None:
+    b = installed(policy=ALLOW)
+    with nullcontext() if said is None else acting_for(**said):
+        await Runner.run(agent(look), "go")
+    row = b.row()
+    assert (row["user_id"], row["tenant_id"], row["user_roles"]) == columns
+
+
+async def test_long_subjects_are_cut(installed: INSTALL) -> None:
+    b = installed(policy=ALLOW)
+    with acting_for(user="u" * 5_000, roles=[f"role-{number:04}" for number in range(5_000)]):
+        await Runner.run(agent(look), "go")
+    row = b.row()
+    assert "[CUT 4,000 of 5,000 characters, sha256 " in row["user_id"]
+    roles = json.loads(row["user_roles"])
+    assert roles[:-1] == [f"role-{number:04}" for number in range(len(roles) - 1)]
+    assert roles[-1] == f"[CUT {5_001 - len(roles):,} more items]"
+    assert len(row["user_roles"]) < 4_100
+
+
+async def test_the_terminal_shows_whom_the_call_is_for() -> None:
+    who = Subject("al\x1b[31mice", "acme", ("clerk", "boss"))
+    decision = ASK.evaluate(Action("pay", "bank", {"amount": 5}, agent="Clerk", subject=who))
+    facts = dict(sheet(decision, None, None).facts)
+    assert {name: facts[name] for name in ("User", "Tenant", "Roles")} == {
+        "User": "al\x1b[31mice",
+        "Tenant": "acme",
+        "Roles": "boss, clerk",
+    }
+    lines = sheet(decision, None, None).lines(Screen(80, 40, "utf-8"))
+    assert "\x1b" not in "".join(lines)
+    assert any("boss, clerk" in line for line in lines)

@@ -98,6 +98,37 @@ def test_b04_inventory_100_to_104_flags(audit: AuditLogger, arguments: tuple[str
     assert shown(*arguments) == found
 
 
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (("--user", "alice"), "20"),
+        (("--user", "alice", "--tenant", "acme"), "0"),
+        (("--tenant", "globex"), "21"),
+        (("--conversation", "c-1"), "1"),
+        (("--approver", "bob"), "2"),
+        (("--mode", "MONITOR"), "1"),
+        (("--mode", "enforce", "--user", "mallory"), ""),
+    ],
+)
+def test_whose_calls_they_are(arguments: tuple[str, ...], found: str) -> None:
+    logger = AuditLogger()
+    for n, values in enumerate(
+        (
+            {"user_id": "alice", "tenant_id": "acme", "user_roles": '["clerk"]', "mode": "enforce"},
+            {"user_id": "mallory", "tenant_id": "globex", "conversation_id": "c-1", "mode": "monitor"},
+            {"user_id": "alice", "tenant_id": "globex", "approver": "bob", "human_decision": "denied"},
+        )
+    ):
+        time = f"2026-11-22T{12 + n}:00:00.000000+00:00"
+        logger.append(decided(**{"decision_id": f"id-{n}", "timestamp": time} | values))
+    assert shown(*arguments) == found
+    told = aegis("audit", "show", "id-0").stdout
+    assert [line.split()[-1] for line in told.splitlines() if "user " in line or "tenant " in line] == [
+        "alice",
+        "acme",
+    ]
+
+
 def test_the_directory_can_be_given_by_the_environment(
     audit: AuditLogger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,5 +59,11 @@ def _known(tool: Any, agent: str, targets: action_factory.Targets) -> KnownTool:
     target = action_factory.named_target(name, targets)
     if isinstance(tool, FunctionTool):
         own, schema = action_factory.original_name(tool), tool.params_json_schema
-        return KnownTool(name, schema, own, target or action_factory.target_of(tool), agent)
+        return KnownTool(name, schema, own, target or action_factory.target_of(tool), agent, _annotations(tool))
     return KnownTool(name, None, None, target or action_factory.DEFAULT_TARGET, agent)
+
+
+def _annotations(tool: FunctionTool) -> dict[str, Any] | None:
+    """Return what the MCP server says of a tool; older SDKs do not keep it."""
+    said = getattr(tool, "mcp_annotations", None)
+    return None if said is None else dict(said.model_dump(by_alias=True, exclude_none=True, mode="json"))

@@ -169,6 +169,8 @@ class ApprovalCheck:
             return NextStep(Step.PAUSE if tool_asks else Step.PROCEED)
         if not self.first_status:
             return NextStep(Step.REJECT)
+        if self._is_for_another_subject():
+            return NextStep(Step.PAUSE)
         # The tool's own question; what the policy asks is asked of the handler.
         binding = (Mark.PAUSED, Mark.APPROVED, Mark.ALWAYS_APPROVED)
         return NextStep(Step.PROCEED if not restored or any(map(self._has, binding)) else Step.PAUSE)
@@ -194,8 +196,16 @@ class ApprovalCheck:
         if self.gate is None:
             mark = Mark.PAUSED_AGAIN if self.waited or self.first_status else Mark.PAUSED
             run.add(mark, self.shown, self.paused_calls)
+            run.subject = self.paused_calls.subject_digest(run.id, self.context)
         self.asked = self.paused_calls.pause(question)
         return self.asked
+
+    def _is_for_another_subject(self) -> bool:
+        """Return whether the run was paused for another subject than it goes on for."""
+        run = run_of(self.context)
+        if not run.restored and not run.paused:
+            return False
+        return run.subject != self.paused_calls.subject_digest(run.id, self.context)
 
     def _has(self, mark: Mark) -> bool:
         return run_of(self.context).has(mark, self.shown, self.paused_calls)

@@ -36,13 +36,17 @@ class Mark(StrEnum):
 class Run:
     """One run, across its pauses."""
 
-    def __init__(self, run_id: str | None = None, marks: set[str] | None = None) -> None:
+    def __init__(
+        self, run_id: str | None = None, marks: set[str] | None = None, subject: str | None = None
+    ) -> None:
         self.id = run_id or uuid4().hex
         self.restored = marks is not None
         """True where the run comes from a saved text, which somebody may have changed."""
         self.marks = marks if marks is not None else set()
         """Keyed digests of the marks on calls. Whoever changes the saved text can take one away, and is
         asked again, but cannot make one."""
+        self.subject = subject
+        """A keyed digest of whom it was paused for last; None where that was not known."""
         self.paused: set[str] = set()
         """Ids of calls that were put to a human in this process."""
 
@@ -61,7 +65,8 @@ class Run:
 
     def saved(self) -> dict[str, Any]:
         """Return the run as it stands in a saved state."""
-        return {"run": self.id, "marks": sorted(self.marks)}
+        saved = {"run": self.id, "marks": sorted(self.marks)}
+        return saved if self.subject is None else {**saved, "subject": self.subject}
 
     @classmethod
     def restore(cls, saved: object) -> Run:
@@ -72,7 +77,9 @@ class Run:
             return cls(marks=set())
         if not isinstance(marks, list) or len(marks) > _MOST_MARKS:
             marks = []
-        return cls(run_id, {mark for mark in marks if isinstance(mark, str)})
+        subject = saved.get("subject") if isinstance(saved, dict) else None
+        marks = {mark for mark in marks if isinstance(mark, str)}
+        return cls(run_id, marks, subject if isinstance(subject, str) else None)
 
 
 def run_of(context: object) -> Run:
