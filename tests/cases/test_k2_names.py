@@ -16,7 +16,7 @@ from mcp.types import CallToolResult, TextContent, Tool
 import aegis_otel
 from aegis_otel import Policy
 from aegis_otel.adapters.openai_agents import governed_tool
-from aegis_otel.adapters.openai_agents.gates import actions
+from aegis_otel.adapters.openai_agents.gates import action_factory
 from aegis_otel.runtime.audit import AuditLogger
 from tests.support.kit import make_bench
 
@@ -169,7 +169,7 @@ def test_k2_a_name_that_only_looks_otherwise_passes_no_block(name: str) -> None:
         return "ran"
 
     tool = FunctionTool(name, "", {"type": "object", "properties": {}}, body)
-    action = actions.factory_of(tool, {}).make("{}", actions.Caller(None))
+    action = action_factory.factory_of(tool, {}).make("{}", action_factory.Caller(None))
     policy = Policy.from_dict(
         {
             "version": "1",
@@ -186,7 +186,7 @@ def test_k2_a_name_that_only_looks_otherwise_passes_no_block(name: str) -> None:
     )
     assert action.type == name
     assert policy.evaluate(action).matched_rule == "no_deletes"
-    assert not all(map(policy.always_allows, actions.names_of(tool)))
+    assert not all(map(policy.always_allows, action_factory.names_of(tool)))
 
 
 @pytest.mark.parametrize("name", ["delete_rows", "Delete-rows.v2", "ns/tool:1"])
@@ -194,7 +194,7 @@ def test_k2_a_plain_name_has_one_form_holds(name: str) -> None:
     async def body(context: Any, arguments: str) -> str:
         return "ran"
 
-    assert actions.names_of(FunctionTool(name, "", {}, body, strict_json_schema=False)) == [name]
+    assert action_factory.names_of(FunctionTool(name, "", {}, body, strict_json_schema=False)) == [name]
 
 
 def test_k2_a_name_of_another_type_of_text_is_a_name() -> None:
@@ -205,7 +205,7 @@ def test_k2_a_name_of_another_type_of_text_is_a_name() -> None:
         return "ran"
 
     tool = FunctionTool(Name("pay"), "", {}, body, strict_json_schema=False)
-    assert type(actions.factory_of(tool, {}).make("{}", actions.Caller(None)).type) is str
+    assert type(action_factory.factory_of(tool, {}).make("{}", action_factory.Caller(None)).type) is str
 
 
 RENAMED: dict[str, Any] = {

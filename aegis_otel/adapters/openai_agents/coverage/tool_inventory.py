@@ -59,7 +59,9 @@ def _known(tool: Any, agent: str, targets: action_factory.Targets) -> KnownTool:
     target = action_factory.named_target(name, targets)
     if isinstance(tool, FunctionTool):
         own, schema = action_factory.original_name(tool), tool.params_json_schema
-        return KnownTool(name, schema, own, target or action_factory.target_of(tool), agent, _annotations(tool))
+        return KnownTool(
+            name, schema, own, target or action_factory.target_of(tool), agent, _annotations(tool)
+        )
     return KnownTool(name, None, None, target or action_factory.DEFAULT_TARGET, agent)
 
 
