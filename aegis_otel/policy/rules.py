@@ -152,6 +152,8 @@ class ParamTest:
     expected: Expected
     """The checked value of the policy; a list of it stands here as a tuple. Empty where there is none."""
     place: Place
+    reads_time: bool = False
+    """Whether the checked value depends on the time of the call."""
     keys: tuple[str, ...] = field(init=False)
     """The keys that the path leads through, up to its first step."""
     plain_path: str = field(init=False)
@@ -218,7 +220,8 @@ class Conditions:
     @property
     def reads_time(self) -> bool:
         """Whether the answer depends on the time."""
-        return self.window is not None or any(group.reads_time for group in self.groups)
+        own = self.window is not None or any(test.reads_time for test in self.tests)
+        return own or any(group.reads_time for group in self.groups)
 
     @property
     def content(self) -> list[Any]:

@@ -7,6 +7,7 @@ where one of its sets is true, else unknown where one is unknown. `not` turns tr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Set
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -129,7 +130,7 @@ def _window_test(window: TimeWindow) -> Test:
 
 def _param_test(spec: ParamTest) -> Test:
     make = _names_test if not spec.path else stepped_test if spec.steps else _value_test
-    test = make(spec)
+    test = _test_at_time(spec, make) if spec.reads_time else make(spec)
     if not OPERATORS[spec.operator].is_negated:
         return test
 
@@ -138,6 +139,18 @@ def _param_test(spec: ParamTest) -> Test:
         return answer if isinstance(answer, str) else not answer
 
     return negated
+
+
+def _test_at_time(spec: ParamTest, make: Callable[[ParamTest], Test]) -> Test:
+    """Return the test of a condition whose expected value depends on the time: it is made for each call."""
+    at_time = OPERATORS[spec.operator].at_time
+    assert at_time is not None
+
+    def test(action: Action, now: datetime, schema: SchemaReader | None) -> Answer:
+        moment = now.astimezone(UTC) if now.tzinfo else now.replace(tzinfo=UTC)
+        return make(replace(spec, expected=at_time(spec.expected, moment)))(action, now, schema)
+
+    return test
 
 
 def _names_test(spec: ParamTest) -> Test:

@@ -282,8 +282,10 @@ def _tests(key: str, section: Any, at: Location, locate: Locate) -> Iterator[Par
     """Yield the conditions that one operator makes of what the policy says."""
     match OPERATORS[key].takes:
         case Takes.VALUES:
+            is_relative = OPERATORS[key].is_relative
             for path, expected in section.items():
-                yield ParamTest(key, path, _immutable(expected), locate((*at, path), True))
+                reads_time = is_relative is not None and is_relative(expected)
+                yield ParamTest(key, path, _immutable(expected), locate((*at, path), True), reads_time)
         case Takes.PATHS:
             for number, path in enumerate(section):
                 yield ParamTest(key, path, (), locate((*at, number), False))

@@ -2,7 +2,8 @@
 
 Only the extended form of ISO 8601 is read, with whole dates: `2026-12-01`, `2026-12-01T09:30`, with seconds,
 with up to six digits of a second, and with `Z` or an offset; a space may stand for the `T`. A date is all of
-its day: `date_from` begins with its start, `date_until` ends with its end.
+its day: `date_from` begins with its start, `date_until` ends with its end. The date of a policy may depend on
+the time of the call: `today` (in UTC), `today+30d`, `now-24h`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ _DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _TIME = r"[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?"
 _ZONE = r"Z|[+-][0-9]{2}:[0-5][0-9]"
 _FORM = re.compile(rf"({_DATE})(?:[T ]({_TIME})({_ZONE})?)?")
-SCHEMA: Mapping[str, Any] = {"type": "string", "pattern": rf"^{_DATE}([T ]{_TIME}({_ZONE})?)?$(?!\n)"}
+_OFFSET = r"[+-][1-9][0-9]{0,3}"
+_RELATIVE = re.compile(rf"today(?P<days>{_OFFSET}d)?|now(?P<time>{_OFFSET}[dh])?")
+_SHORTENED = re.compile(rf"(today|now)? ?({_OFFSET}) ?([dh])[a-z]*")
+_WRITTEN = rf"{_DATE}([T ]{_TIME}({_ZONE})?)?|today({_OFFSET}d)?|now({_OFFSET}[dh])?"
+SCHEMA: Mapping[str, Any] = {"type": "string", "pattern": rf"^({_WRITTEN})$(?!\n)"}
 
 
 class Span(NamedTuple):
@@ -47,13 +52,38 @@ _TIME_DECIDES = "the bound is within the day"
 
 
 def check(value: object) -> str:
-    """Return the date or date-time. Raises Invalid."""
-    if isinstance(value, str) and parse(value) is not None:
+    """Return the date or date-time, which may be relative. Raises Invalid."""
+    if isinstance(value, str) and (is_relative(value) or parse(value) is not None):
         return value
     raise Invalid(
-        'must be a date, as in "2026-12-31", or a date-time, as in "2026-12-31T18:00:00Z", not '
-        f"{shown(value)}"
+        'must be a date, as in "2026-12-31", a date-time, as in "2026-12-31T18:00:00Z", or relative to the '
+        f"call, as in `today+7d` or `now-24h`, not {shown(value)}",
+        _meant(value),
     )
+
+
+def _meant(value: object) -> str | None:
+    if value == "tomorrow":
+        return "today+1d"
+    found = _SHORTENED.fullmatch(value.lower()) if isinstance(value, str) else None
+    if found is None:
+        return None
+    unit = found[3]
+    return f"{'now' if unit == 'h' else found[1] or 'today'}{found[2]}{unit}"
+
+
+def is_relative(text: str) -> bool:
+    """Return whether a checked value depends on the time of the call."""
+    return _RELATIVE.fullmatch(text) is not None
+
+
+def at_time(text: str, now: datetime) -> str:
+    """Return the date or date-time that a relative value is at `now`, which is in UTC."""
+    found = _RELATIVE.fullmatch(text)
+    assert found is not None
+    offset = found["days"] or found["time"] or "+0h"
+    moment = now + timedelta(**{"hours" if offset[-1] == "h" else "days": int(offset[:-1])})
+    return moment.isoformat() if text.startswith("now") else moment.date().isoformat()
 
 
 def parse(text: str) -> Span | None:
@@ -71,16 +101,14 @@ def parse(text: str) -> Span | None:
     return None if found[2][:2] == "24" else Span(moment, moment, False)
 
 
-def prepare(text: str) -> Span:
-    """Return what the judges need of a checked value."""
-    span = parse(text)
-    assert span is not None
-    return span
+def prepare(text: str) -> Span | None:
+    """Return what the judges need of a checked value; None of a relative one, which has to be fixed first."""
+    return parse(text)
 
 
-def judge_from(value: Any, bound: Span) -> Answer:
+def judge_from(value: Any, bound: Span | None) -> Answer:
     """Return whether `value` is at or after the start of `bound`."""
-    compared = _comparison(value, bound, bound.first)
+    compared = _comparison(value, bound, bound and bound.first)
     if isinstance(compared, str):
         return compared
     if compared.first >= compared.latest_bound:
@@ -88,9 +116,9 @@ def judge_from(value: Any, bound: Span) -> Answer:
     return compared.doubt if compared.last >= compared.earliest_bound else False
 
 
-def judge_until(value: Any, bound: Span) -> Answer:
+def judge_until(value: Any, bound: Span | None) -> Answer:
     """Return whether `value` is at or before the end of `bound`."""
-    compared = _comparison(value, bound, bound.last)
+    compared = _comparison(value, bound, bound and bound.last)
     if isinstance(compared, str):
         return compared
     if compared.last <= compared.earliest_bound:
@@ -98,8 +126,10 @@ def judge_until(value: Any, bound: Span) -> Answer:
     return compared.doubt if compared.first <= compared.latest_bound else False
 
 
-def _comparison(value: Any, bound: Span, limit: datetime) -> Comparison | str:
+def _comparison(value: Any, bound: Span | None, limit: datetime | None) -> Comparison | str:
     """Return how to compare `value` with the `limit` of `bound`; or why they cannot be compared."""
+    if bound is None or limit is None:
+        return "the date in the policy depends on the time"
     if not isinstance(value, str):
         return not_of_kind(value, "text")
     span = parse(value)

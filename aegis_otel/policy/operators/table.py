@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -60,6 +61,10 @@ class Operator(NamedTuple):
     """The JSON Schema types of parameters that it can compare; empty for that of the policy's value only."""
     prepare: Callable[[Any], Any] | None = None
     """Make of the checked value what `judge` gets, once when a policy is compiled; None: the value itself."""
+    is_relative: Callable[[Any], bool] | None = None
+    """Return whether a checked value depends on the time of the call; None where none does."""
+    at_time: Callable[[Any, datetime], Any] | None = None
+    """Return what a relative value stands for at a time, which is in UTC."""
     symbol: str | None = None
     """Python's operator that does the same to two values of one type, for `fast_path.py`."""
     wanted: str | None = None
@@ -136,18 +141,23 @@ OPERATORS: dict[str, Operator] = {
         synonyms="commands allowed_commands only_commands param_shell shell shell_commands",
     ),
     "date_from": Operator(
-        "date, or date-time, that is not before this one",
+        "date, or date-time, that is not before this one; `today-7d` and `now-24h` are relative to the call",
         *(dates.check, dates.SCHEMA, dates.judge_from),
         compares=("string",),
         prepare=dates.prepare,
+        is_relative=dates.is_relative,
+        at_time=dates.at_time,
         wanted="a date or date-time in the form of ISO 8601",
         synonyms="date_after param_after param_date_from since",
     ),
     "date_until": Operator(
-        "date, or date-time, that is not after this one; a date ends with its last moment",
+        "date, or date-time, that is not after this one, or after the end of this day; `today+7d` "
+        "and `now+24h` are relative to the call",
         *(dates.check, dates.SCHEMA, dates.judge_until),
         compares=("string",),
         prepare=dates.prepare,
+        is_relative=dates.is_relative,
+        at_time=dates.at_time,
         wanted="a date or date-time in the form of ISO 8601",
         synonyms="date_before date_to param_before param_date_until",
     ),

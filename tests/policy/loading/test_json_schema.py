@@ -54,6 +54,7 @@ GOOD: list[dict[str, Any]] = [
     when(param_matches={"a": "(?i)^x"}),
     when(param_eq={"a b": 1}),
     when(param_in={"a": ["x", 1, 1.5, True, ""], "b.c": [0]}),
+    when(date_from={"a": "today", "b": "now-24h"}, date_until={"a": "today+365d", "b": "now+2d", "c": "now"}),
     when(param_present=["a", "b.c"], param_absent=["d"], param_only=["a", "b", "x y"]),
     when(shell_only={"a": ["ls", "git status *", "find . -name '*.py'"]}),
     when(
@@ -163,7 +164,21 @@ BAD: list[Any] = [
     when(shell_only={"a": [1]}),
     when(shell_only={"a": ["l" * 1001]}),
     when(shell_only={"a": ["ls"] * 1001}),
-    when(date_from={"a": "tomorrow"}),
+    *(
+        when(date_from={"a": value})
+        for value in (
+            "tomorrow",
+            "today+24h",
+            "today+0d",
+            "now+",
+            "+24h",
+            "-7d",
+            "now-1w",
+            "TODAY",
+            "now\n",
+            "today+99999d",
+        )
+    ),
     when(date_from={"a": "2026-12-01\n"}),
     when(date_until={"a": "26-12-01"}),
     when(date_until={"a": 20261201}),

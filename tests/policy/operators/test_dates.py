@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aegis_otel import Policy, PolicyError
+from aegis_otel import Action, Policy, PolicyError
 from aegis_otel.policy.operators import dates
 from tests.support.conditions import answer
 
@@ -122,13 +122,83 @@ def test_a_date_of_python_is_unknown() -> None:
 
 
 @pytest.mark.parametrize(
+    ("bound", "value", "since", "until"),
+    [
+        ("today", "2026-03-01", True, True),
+        ("today", "2026-02-28", False, True),
+        ("today", "2026-03-02", True, False),
+        ("today", "2026-03-01T23:59", True, True),
+        ("today-7d", "2026-02-22", True, True),
+        ("today-7d", "2026-02-21", False, True),
+        ("today+365d", "2027-03-01", True, True),
+        ("today+365d", "2027-03-02", True, False),
+        ("today", "2026-03-03T09:00:00Z", True, False),
+        ("today", "2026-03-01T09:00:00Z", ZONE_DECIDES, True),
+        ("now", "2026-03-01T00:30:00Z", True, True),
+        ("now", "2026-03-01T00:29:59.999999Z", False, True),
+        ("now", "2026-03-01T02:31:00+02:00", True, False),
+        ("now-24h", "2026-02-28T00:30:00Z", True, True),
+        ("now-24h", "2026-02-28T00:29:59Z", False, True),
+        ("now-1d", "2026-02-28T00:29:59Z", False, True),
+        ("now+2d", "2026-03-03T00:30:01Z", True, False),
+        ("now", "2026-03-01T00:30:00", NO_ZONE, NO_ZONE),
+        ("now", "2026-03-05", True, False),
+        ("now", "2026-03-01", ZONE_DECIDES, ZONE_DECIDES),
+        ("now", "now", NO_DATE, NO_DATE),
+    ],
+)
+def test_relative_dates(bound: str, value: str, since: bool | str, until: bool | str) -> None:
+    """At half past midnight in UTC, which is given in any zone or without one."""
+    utc = datetime(2026, 3, 1, 0, 30, tzinfo=UTC)
+    for now in (utc, utc.replace(tzinfo=None), utc.astimezone(timezone(timedelta(hours=-9)))):
+        assert answer({"date_from": {"p": bound}}, {"p": value}, now=now) == since
+        assert answer({"date_until": {"p": bound}}, {"p": value}, now=now) == until
+        assert answer({"date_from": {"p[any]": bound}}, {"p": [value]}, now=now) == since
+
+
+def test_a_policy_with_relative_dates_reads_the_time() -> None:
+    """Also where they stand in a group; the digest does not change with the time."""
+
+    def policy(condition: dict[str, Any]) -> Policy:
+        return Policy.from_dict({"rules": [{"conditions": condition, "approval": "block"}]})
+
+    assert policy({"date_from": {"p": "today"}}).reads_time
+    assert policy({"not": {"any": [{"date_until": {"p": "now-24h"}}]}}).reads_time
+    assert not policy({"date_from": {"p": "2026-12-01"}}).reads_time
+    assert policy({"date_from": {"p": "today"}}).digest == policy({"date_from": {"p": "today"}}).digest
+    later = policy({"date_from": {"p": "today"}}).evaluate(Action("t", params={"p": "9999-12-31"}))
+    assert later.matched_rule == "rule_0"
+
+
+def test_a_time_that_is_out_of_range_is_unknown() -> None:
+    latest = datetime.max.replace(tzinfo=UTC)
+    found = answer({"date_from": {"p": "today+1d"}}, {"p": "2026-01-01"}, now=latest)
+    assert found == "the comparison failed with OverflowError"
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        *(("+24h", "now+24h"), ("-7d", "today-7d"), ("today+24h", "now+24h"), ("today + 7d", None)),
+        *(("now-2 days", "now-2d"), ("tomorrow", "today+1d"), ("-24 hours", "now-24h"), ("yesterday", None)),
+    ],
+)
+def test_what_was_meant(written: str, meant: str | None) -> None:
+    with pytest.raises(PolicyError) as caught:
+        Policy.from_dict({"rules": [{"conditions": {"date_from": {"p": written}}}]})
+    assert caught.value.problems[0].suggestion == meant
+    if meant is not None:
+        Policy.from_dict({"rules": [{"conditions": {"date_from": {"p": meant}}}]})
+
+
+@pytest.mark.parametrize(
     "written", ['"1.12.2026"', "tomorrow", '"2026-02-30"', "20261201", "[a]", "true", '""']
 )
 def test_what_is_refused(written: str) -> None:
     with pytest.raises(PolicyError) as caught:
         Policy.from_text(f"rules:\n  - conditions: {{ date_from: {{ p: {written} }} }}\n")
     (problem,) = caught.value.problems
-    assert '`date_from` on `p` must be a date, as in "2026-12-31", or a date-time' in str(problem)
+    assert '`date_from` on `p` must be a date, as in "2026-12-31", a date-time' in str(problem)
     assert problem.line == 2
 
 
