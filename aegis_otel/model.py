@@ -291,6 +291,15 @@ class Verdict(msgspec.Struct, frozen=True):
     advice: str = ""
     """What the model may read beside a refusal, to correct the call: which parameters could not be read, and
     what was expected. Holds no values; empty where every match was certain."""
+    message: str = ""
+    """What the policy's author wants the model to read beside a refusal by the rule."""
+    mode: Mode = Mode.ENFORCE
+    """`monitor` where the rule is only monitored: the call runs, and the record says what the rule says."""
+
+    @property
+    def enforced_approval(self) -> Approval:
+        """What is enforced: `approval`, or auto where the rule is only monitored."""
+        return self.approval if self.mode is Mode.ENFORCE else Approval.AUTO
 
 
 class PolicyDecision(msgspec.Struct, frozen=True):
@@ -302,6 +311,10 @@ class PolicyDecision(msgspec.Struct, frozen=True):
     @property
     def approval(self) -> Approval:
         return self.verdict.approval
+
+    @property
+    def enforced_approval(self) -> Approval:
+        return self.verdict.enforced_approval
 
     @property
     def risk_level(self) -> RiskLevel:
@@ -326,7 +339,7 @@ class PolicyDecision(msgspec.Struct, frozen=True):
     @property
     def is_allowed(self) -> bool:
         """Return whether the action may run, at once or after a human said yes."""
-        return self.verdict.approval is not Approval.BLOCK
+        return self.verdict.enforced_approval is not Approval.BLOCK
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,8 +162,8 @@ POLICY_RELOAD_OUTCOME = _attribute("aegis.policy.reload.outcome", "`loaded` or `
 RISK_LEVEL = _attribute("aegis.risk.level", "`low`, `medium`, `high` or `critical`")
 ENFORCEMENT_MODE = _attribute(
     "aegis.enforcement.mode",
-    "`enforce`, or `monitor`, which records what enforcement would do and stops nothing; on the span only "
-    "`monitor`",
+    "`enforce`, or `monitor` (of the program or the rule), which records what enforcement would do and stops "
+    "nothing; on the span only `monitor`",
 )
 ACTION_TYPE = _attribute(
     "aegis.action.type", "the value that `match.type` is compared with, where it is not the tool's name"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aegis_otel.model import Mode
 from aegis_otel.redaction.terminal import escape
 
 if TYPE_CHECKING:
@@ -17,7 +18,10 @@ def rule_lines(rules: Iterable[RuleTrace], decided: str | None) -> Iterator[str]
     """Yield lines with each rule and its tests, not escaped yet; the rule that decided is marked."""
     for trace in rules:
         mark = "=>" if trace.rule == decided else "  "
-        yield f"{mark} {trace.rule} ({trace.verdict.approval.value}) {trace.match.value}  [{trace.place}]"
+        says = trace.verdict.approval.value
+        if trace.verdict.mode is Mode.MONITOR:
+            says += ", only monitored"
+        yield f"{mark} {trace.rule} ({says}) {trace.match.value}  [{trace.place}]"
         for label, wanted, answer, depth in trace.checks:
             said = f"unknown: {answer}" if isinstance(answer, str) else "yes" if answer else "no"
             tested = " ".join(filter(None, (label, wanted)))

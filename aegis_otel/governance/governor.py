@@ -199,7 +199,7 @@ class Governor:
         decision = policy.evaluate(action, now=now)
         if (
             action.is_unvalidated
-            and decision.verdict.approval is not Approval.BLOCK
+            and decision.enforced_approval is not Approval.BLOCK
             and policy.reads_arguments(action.type, *[each.type for each in action.forms])
         ):
             return policy.evaluate(action.qualify(doubt=_UNVALIDATED), now=now)
@@ -261,7 +261,7 @@ class Governor:
             verdict.approval is Approval.AUTO or is_approved(call.prior, verdict)
         ):
             call.outcome, call.status = Outcome.APPROVED, RecordStatus.OPEN
-        elif verdict.approval is Approval.AUTO or self.mode is Mode.MONITOR:
+        elif Mode.MONITOR in (self.mode, verdict.mode) or verdict.approval is Approval.AUTO:
             call.outcome, call.status = Outcome.ALLOWED, RecordStatus.OPEN
         call.record.result_status = call.status._value_
 
@@ -282,17 +282,22 @@ class Governor:
             self.announce(call)
 
     def refuse(self, call: Call, why: Refusal) -> None:
-        """Stop a call, here and nowhere else; in monitor mode only record that it would have been stopped."""
+        """Stop a call, here and nowhere else; in monitor mode only record that it would have been stopped.
+
+        Where only the rule is monitored, that is so for what the rule says, and for nothing else.
+        """
         call.outcome = why.outcome
         if why.cause is not None:
             call.record.reason = why.cause
         if why.outcome is Outcome.ERROR:
             call.error_type = why.cause
-        if self.mode is Mode.MONITOR:
+        verdict = call.decision.verdict
+        if self.mode is Mode.MONITOR or (verdict.mode is Mode.MONITOR and why.outcome is Outcome.BLOCKED):
             call.status = RecordStatus.OPEN
             return
+        call.record.mode = self.mode.value
         call.status, call.refused_for = why.status, why.error
-        call.refusal = why.advised(call.decision.verdict.advice)
+        call.refusal = why.advised(verdict)
         call.record.result_status, call.record.result_error = why.status.value, why.recorded
         call.record.error_type = call.error_type
 
@@ -329,6 +334,10 @@ class Governor:
             return
         if not unchanged:
             self.refuse(call, refusal.CHANGED)
+            return
+        if now.verdict.mode is Mode.MONITOR:  # nothing is asked now, and a human said yes to what was
+            call.outcome, call.status = Outcome.APPROVED, RecordStatus.OPEN
+            call.record.result_status = RecordStatus.OPEN.value
             return
         call.decision, verdict = now, now.verdict
         record = call.record

@@ -207,7 +207,7 @@ class PausedCalls:
                     self._deny(call)
                     break
             return NextStep(Step.REJECT)
-        if call.decision.verdict.approval is Approval.BLOCK:
+        if call.decision.enforced_approval is Approval.BLOCK:
             return NextStep(Step.PROCEED)  # its gate refuses it
         if status is False:
             self._deny(call)
@@ -215,7 +215,8 @@ class PausedCalls:
         return self._after_approval(call, paused, trusted, inside)
 
     def _needs_human(self, action: Action, tool_asks: bool) -> bool:
-        approval = self._governor.policy.evaluate(action, now=utc(self._governor.system.now_ns())).approval
+        now = utc(self._governor.system.now_ns())
+        approval = self._governor.policy.evaluate(action, now=now).enforced_approval
         return approval is Approval.APPROVE or (tool_asks and approval is Approval.AUTO)
 
     def _after_approval(self, call: Call, paused: list[Waiting], trusted: bool, inside: bool) -> NextStep:
@@ -225,7 +226,7 @@ class PausedCalls:
         for_another = any(is_for_another_subject(each.row, call.record) for each in paused)
         if inside and any(each.started for each in same):
             return NextStep(Step.PROCEED)
-        if verdict.approval is Approval.AUTO:
+        if verdict.enforced_approval is Approval.AUTO:
             # The tool's own question: where it was put to a human, a yes counts as any other does.
             if any(each.answer for each in same):
                 return NextStep(Step.PROCEED, by_answer=True)
@@ -250,7 +251,7 @@ class PausedCalls:
         if waiting is None:
             return NextStep(Step.PAUSE, call)
         if waiting.answer is None and (
-            verdict.approval is Approval.AUTO or _is_same_question(waiting, verdict)
+            verdict.enforced_approval is Approval.AUTO or _is_same_question(waiting, verdict)
         ):
             return NextStep(Step.PAUSE)
         _continue(call, waiting)
@@ -325,7 +326,7 @@ class PausedCalls:
             _continue(call, waiting)
         elif by_answer:
             return refusal.USED
-        elif call.decision.approval is Approval.APPROVE:
+        elif call.decision.enforced_approval is Approval.APPROVE:
             paused = await governor.system.off_loop(lambda: self._paused_in_run(call.record))
             known = [same_call(each.row, call.record) for each in paused]
             if (
@@ -364,6 +365,13 @@ class PausedCalls:
             raise AuditError(f"call `{shown.call_id}` is not the one that waits as decision `{decision_id}`")
         # The last of the questions: the one before it was for another subject.
         return min(reversed(found), key=lambda each: each.answer is not None, default=None)
+
+    def rejection(self, waiting: Waiting) -> str:
+        """Return what the model reads where a human says no to a paused call, with its rule's message."""
+        for rule in self._governor.policy.compiled.rules:
+            if rule.name == waiting.row.matched_rule:
+                return refusal.DENIED.advised(rule.verdict)
+        return refusal.DENIED.text
 
     def answer(
         self,

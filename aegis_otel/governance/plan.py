@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
-from aegis_otel.model import Action, Approval, PolicyDecision, Result, RiskLevel
+from aegis_otel.model import Action, Approval, Mode, PolicyDecision, Result, RiskLevel
 
 
 class BaseExecutor(ABC):
@@ -45,18 +45,19 @@ class ExecutionPlan:
     @property
     def requires_approval(self) -> bool:
         """Return whether a human would be asked about any action."""
-        return any(decision.approval is Approval.APPROVE for decision in self.decisions)
+        return any(decision.enforced_approval is Approval.APPROVE for decision in self.decisions)
 
     @property
     def auto_only(self) -> bool:
         """Return whether every action would run at once."""
-        return all(decision.approval is Approval.AUTO for decision in self.decisions)
+        return all(decision.enforced_approval is Approval.AUTO for decision in self.decisions)
 
     def summary(self) -> str:
         """Return a text for people, a line for each action."""
         return "\n".join(
             f"  {number}. [{decision.approval.name:>7}] {decision.action}"
-            f"  (risk={decision.risk_level.name}, rule={decision.matched_rule})"
+            f"  (risk={decision.risk_level.name}, rule={decision.matched_rule}"
+            f"{', only monitored' if decision.verdict.mode is Mode.MONITOR else ''})"
             for number, decision in enumerate(self.decisions, 1)
         )
 
@@ -73,6 +74,7 @@ class ExecutionPlan:
                     "approval": decision.approval.value,
                     "matched_rule": decision.matched_rule,
                     "is_allowed": decision.is_allowed,
+                    "mode": decision.verdict.mode.value,
                 }
                 for decision in self.decisions
             ]

@@ -96,7 +96,7 @@ def record_decision(
             break
     make = _shared_record if are_short else _named_record
     record = replace(
-        make(redactor.generation, redaction_digest(), mode, names),
+        make(redactor.generation, redaction_digest(), _mode(mode, decision.verdict), names),
         decision_id=system.new_id(),
         timestamp=timestamp(started_ns),
         service=system.service,
@@ -110,6 +110,11 @@ def record_decision(
     if origin.tool_call_id is not None:
         record.tool_call_id = recorded_name(origin.tool_call_id)
     return record
+
+
+def _mode(mode: Mode, verdict: Verdict) -> Mode:
+    """Return whether what the verdict says is enforced, in a program of that mode."""
+    return mode if verdict.mode is Mode.ENFORCE else Mode.MONITOR
 
 
 def record_arguments(record: AuditRecord, params: object) -> tuple[bytes, bytes]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from aegis_otel.audit.record import RecordStatus
-from aegis_otel.model import Outcome
+from aegis_otel.model import Outcome, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,11 @@ class Refusal:
         """Return the row's `result_error`."""
         return self.error if self.detail is None else f"{self.error}: {self.detail}"
 
-    def advised(self, advice: str) -> str:
-        """Return what the model reads, with what it can put right where its arguments could not be read."""
-        return f"{self.text} {advice}" if advice and self.outcome is not Outcome.ERROR else self.text
+    def advised(self, verdict: Verdict) -> str:
+        """Return what the model reads: also the rule's message, and which arguments could not be read."""
+        if self.outcome is Outcome.ERROR:
+            return self.text
+        return " ".join(filter(None, (self.text, verdict.message, verdict.advice)))
 
 
 def blocked(rule: str) -> Refusal:

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from aegis_otel.model import Action, Verdict
+from aegis_otel.model import Action, Mode, Verdict
 from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.evaluation.conditions import Condition, all_hold, combined
 from aegis_otel.policy.evaluation.evaluator import (
@@ -100,7 +100,7 @@ def explain(
             checks = tuple(_until_false(rule, action, now, schema, is_hidden))
             unknown = unknowns((check.label, None, check.answer) for check in checks if not check.depth)
             judged.append((rule, unknown))
-            certain = unknown == []
+            certain = unknown == [] and rule.verdict.mode is Mode.ENFORCE
             match = Match.NO if unknown is None else Match.UNKNOWN if unknown else Match.YES
         traces.append(RuleTrace(rule.name, rule.rule.place, rule.verdict, match, checks))
     verdict = strictest(policy.compiled, judged)

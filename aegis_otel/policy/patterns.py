@@ -75,6 +75,7 @@ class Glob(NamedTuple):
     literal: str
     """The letters beside the stars; empty for `MIXED`."""
     matches: Matcher
+    ignores_case: bool = False
 
     @property
     def matches_all(self) -> bool:
@@ -82,9 +83,12 @@ class Glob(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def compile_glob(text: str) -> Glob:
+def compile_glob(text: str, ignores_case: bool = False) -> Glob:
     """Compile the glob written as `text`."""
     normal = re.sub(r"\*+", "*", text)
+    if ignores_case and normal != "*":
+        folded = compile_glob(normal.casefold()).matches
+        return Glob(text, Shape.MIXED, "", lambda value: folded(value.casefold()), ignores_case=True)
     if "?" in normal:
         return Glob(text, Shape.MIXED, "", _segments(normal))
     match normal.split("*"):

@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import Any, NamedTuple
 
-from aegis_otel.model import Approval, RiskLevel
+from aegis_otel.model import Approval, Mode, RiskLevel
 
 Scalar = str | int | float | bool
 Expected = Scalar | tuple[Scalar, ...]
@@ -37,6 +37,7 @@ class Pattern:
 
     text: str
     place: Place
+    ignores_case: bool = False
 
 
 Patterns = tuple[Pattern, ...]
@@ -268,6 +269,9 @@ class Rule:
     approval: Approval
     place: Place
     subject: SubjectMatch = ANYBODY
+    mode: Mode = Mode.ENFORCE
+    message: str = ""
+    """What the model reads beside a refusal; empty where the policy gives none."""
 
     @property
     def content(self) -> list[Any]:
@@ -277,8 +281,19 @@ class Rule:
             self.risk_level.name,
             *([pattern.text for pattern in patterns] for patterns in (self.types, self.targets, self.agents)),
             *self.conditions.content,
-            *([self.subject.content] if self.subject.content else ()),
+            *([more] if (more := self._more) else ()),
         ]
+
+    @property
+    def _more(self) -> dict[str, Any]:
+        """The part of `content` that came later: what a rule does not use changes no digest."""
+        patterns = (*self.types, *self.targets, *self.agents, *chain(*self.subject))
+        return {
+            **self.subject.content,
+            **({"ignore_case": True} if any(each.ignores_case for each in patterns) else {}),
+            **({"mode": self.mode.value} if self.mode is not Mode.ENFORCE else {}),
+            **({"message": self.message} if self.message else {}),
+        }
 
     @property
     def window(self) -> TimeWindow | None:

@@ -115,8 +115,9 @@ _RANK = {Approval.AUTO: 0, Approval.APPROVE: 1, Approval.BLOCK: 2}
 
 
 def _effect(old: Verdict, new: Verdict) -> Effect | None:
-    if _RANK[old.approval] != _RANK[new.approval]:
-        return Effect.LOOSER if _RANK[new.approval] < _RANK[old.approval] else Effect.STRICTER
+    before, after = _RANK[old.enforced_approval], _RANK[new.enforced_approval]
+    if before != after:
+        return Effect.LOOSER if after < before else Effect.STRICTER
     return None if old.risk_level == new.risk_level else Effect.RISK
 
 

@@ -29,7 +29,7 @@ from aegis_otel.errors import AegisError, AuditError, ConfigError
 from aegis_otel.governance import refusal
 from aegis_otel.governance.error_text import safe_text
 from aegis_otel.governance.recording import record_call, timestamp, unix_ns
-from aegis_otel.model import Approval, Outcome, PolicyDecision, Result, RiskLevel
+from aegis_otel.model import Approval, Mode, Outcome, PolicyDecision, Result, RiskLevel
 from aegis_otel.runtime.system import RealSystem
 
 if TYPE_CHECKING:
@@ -260,7 +260,7 @@ class AuditLogger:
             if result.started_at and result.completed_at:
                 record.duration_s = (result.completed_at - result.started_at).total_seconds()
         else:
-            blocked = decision.approval is Approval.BLOCK
+            blocked = decision.enforced_approval is Approval.BLOCK
             why = refusal.blocked(decision.matched_rule) if blocked else _REFUSALS[human_decision]
             if why is not None:
                 record.result_status, record.result_error = why.status.value, why.error
@@ -336,6 +336,8 @@ def _outcome_of(record: AuditRecord) -> str | None:
     status, answer = record.result_status, record.human_decision
     if status == Outcome.BLOCKED or (status == Outcome.DENIED and answer in (None, Outcome.APPROVED)):
         return status
+    if record.mode == Mode.MONITOR:
+        return (Outcome.BLOCKED if record.approval == Approval.BLOCK else Outcome.ALLOWED).value
     if answer is not None:
         return answer
     if status == Outcome.DENIED:

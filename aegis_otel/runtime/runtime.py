@@ -174,7 +174,7 @@ class Runtime:
         if dry_run:
             stamp = self.governor.subjects.stamp
             verdicts = [self.policy.evaluate(stamp(decision.action)) for decision in plan]
-            return [Result(each.action, _DRY[each.approval]) for each in verdicts]
+            return [Result(each.action, _DRY[each.enforced_approval]) for each in verdicts]
         executor = self.executor
         if executor is None:
             raise ConfigError(

@@ -76,15 +76,18 @@ def decision_labels(record: AuditRecord, outcome: str, risk: str) -> DecisionLab
 
 def plausible_labels(policy: Policy, mode: str) -> list[DecisionLabels]:
     """Return every label set that calls under a policy can be counted with, the highest risk first."""
-    verdicts = [(rule.risk_level, rule.approval, rule.name) for rule in policy.rules]
-    verdicts.append((policy.default.risk_level, policy.default.approval, DEFAULT_RULE))
+    verdicts = [
+        (each.risk_level, each.approval, each.matched_rule, mode if each.mode is Mode.ENFORCE else each.mode)
+        for each in (rule.verdict for rule in policy.compiled.rules)
+    ]
+    verdicts.append((policy.default.risk_level, policy.default.approval, DEFAULT_RULE, mode))
     verdicts.sort(key=lambda verdict: -verdict[0])
     sets = [DecisionLabels(Outcome.ERROR.value, Approval.BLOCK.value, "critical", ERROR_RULE, mode)]
-    for risk, approval, rule in verdicts:
-        nobody_is_asked = mode == Mode.MONITOR and approval is Approval.APPROVE
+    for risk, approval, rule, its_mode in verdicts:
+        nobody_is_asked = its_mode == Mode.MONITOR and approval is Approval.APPROVE
         outcomes = _PLAUSIBLE_OUTCOMES[Approval.AUTO if nobody_is_asked else approval]
         level = risk.name.lower()
-        sets += [DecisionLabels(each.value, approval.value, level, rule, mode) for each in outcomes]
+        sets += [DecisionLabels(each.value, approval.value, level, rule, its_mode) for each in outcomes]
     return sets
 
 

@@ -235,6 +235,11 @@ def test_the_digest_depends_on_all_that_decides() -> None:
         policy({"name": "n", "match": {"type": "x"}}),
         policy({"name": "n", "match": {"target": "x"}}),
         policy({"name": "n", "match": {"agent": "x"}}),
+        policy({"name": "n", "mode": "monitor"}),
+        policy({"name": "n", "message": "x"}),
+        policy({"name": "n", "message": "y"}),
+        policy({"name": "n", "message": "x", "mode": "monitor"}),
+        policy({"name": "n", "match": {"agent": "x", "ignore_case": True}}),
         policy({"name": "n"}, {"name": "m"}),
         policy({"name": "m"}, {"name": "n"}),
     ]

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aegis_otel.errors import PolicyError, Problem
-from aegis_otel.model import DEFAULT_RULE, Verdict
+from aegis_otel.model import DEFAULT_RULE, Mode, Verdict
 from aegis_otel.policy.evaluation.conditions import Condition, compile_conditions
-from aegis_otel.policy.evaluation.fast_path import Applies, compile_applies
+from aegis_otel.policy.evaluation.fast_path import Applies, compile_applies, never_plain
 from aegis_otel.policy.evaluation.look_alikes import skeleton
 from aegis_otel.policy.evaluation.parameter_paths import names_at_the_top
 from aegis_otel.policy.messages import quoted
@@ -69,7 +69,8 @@ class CompiledRule:
     names: frozenset[str]
     """The skeletons of the parameters at the top that it tests."""
     applies: Applies | None
-    """The plain test of all but the type; None when every action of the right type matches."""
+    """The plain test of all but the type; None when every action of the right type matches. That of a rule
+    which is only monitored raises where it matches: the rules after it decide what is enforced."""
 
     def __str__(self) -> str:
         return f"rule {quoted(self.name)}"
@@ -187,10 +188,15 @@ def _compile(rule: Rule, name: str, digest: str) -> CompiledRule:
     texts = (("type", types), ("target", targets), ("agent", agents))
     subject = tuple((name, _globs(each)) for name, each in rule.subject._asdict().items() if each)
     conditions = compile_conditions(rule.conditions)
+    applies = compile_applies(targets, agents, conditions, subject)
     return CompiledRule(
         rule,
         name,
-        Verdict(rule.approval, rule.risk_level, name, f"rule {quoted(name)} matched", (), digest),
+        Verdict(
+            *(rule.approval, rule.risk_level, name, f"rule {quoted(name)} matched", (), digest),
+            message=rule.message,
+            mode=rule.mode,
+        ),
         types,
         targets,
         agents,
@@ -201,9 +207,9 @@ def _compile(rule: Rule, name: str, digest: str) -> CompiledRule:
         subject,
         conditions,
         frozenset(skeleton(name) for test in rule.conditions.all_tests for name in names_at_the_top(test)),
-        compile_applies(targets, agents, conditions, subject),
+        applies if rule.mode is Mode.ENFORCE else never_plain(applies),
     )
 
 
 def _globs(patterns: Patterns) -> tuple[Glob, ...]:
-    return tuple(compile_glob(pattern.text) for pattern in patterns)
+    return tuple(compile_glob(pattern.text, pattern.ignores_case) for pattern in patterns)

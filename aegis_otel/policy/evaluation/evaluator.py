@@ -13,7 +13,7 @@ from datetime import datetime
 
 import msgspec
 
-from aegis_otel.model import ERROR_RULE, Action, Approval, RiskLevel, Verdict
+from aegis_otel.model import ERROR_RULE, Action, Approval, Mode, RiskLevel, Verdict
 from aegis_otel.policy.evaluation.compiler import CompiledPolicy, CompiledRule, Plan
 from aegis_otel.policy.evaluation.conditions import Condition
 from aegis_otel.policy.evaluation.look_alikes import skeleton
@@ -122,32 +122,66 @@ def _unread(
 
 
 def strictest(policy: CompiledPolicy, judged: Iterable[tuple[CompiledRule, list[str] | None]]) -> Verdict:
-    """Return the verdict, given what `unknowns` says of each rule up to the first certain match."""
+    """Return the verdict, given what `unknowns` says of each rule up to the first certain match.
+
+    A rule that is only monitored never ends the search, and counts as auto: what is enforced is what would be
+    enforced without it. Where that is auto as well, the verdict is what the monitored rule says.
+    """
     certain = policy.default_verdict
     doubts: list[tuple[CompiledRule, list[str]]] = []
+    monitored: list[Verdict] = []
     for rule, unknown in judged:
         if unknown is None:
             continue
-        if not unknown:
+        if unknown:
+            doubts.append((rule, unknown))
+        elif rule.verdict.mode is Mode.MONITOR:
+            monitored.append(rule.verdict)
+        else:
             certain = rule.verdict
             break
-        doubts.append((rule, unknown))
-    if not doubts:
+    if not doubts and not monitored:
         return certain
-    verdict = max([*(rule.verdict for rule, _ in doubts), certain], key=strictness)
+    verdict = max([*(rule.verdict for rule, _ in doubts), *monitored, certain], key=_precedence)
+    if not doubts:
+        return _beside_monitored(verdict, monitored)
     errors = tuple(f"rule `{rule.name}`: {why}" for rule, unknown in doubts for why in unknown)
-    if verdict is certain:
+    if any(verdict is each for each in monitored):
+        reason = verdict.reason
+    elif verdict is certain:
         rule, unknown = doubts[0]
         reason = f"{certain.reason}; rule `{rule.name}` may match, but is not stricter: {unknown[0]}"
     else:
         why = next(unknown[0] for rule, unknown in doubts if rule.verdict is verdict)
         reason = f"rule `{verdict.matched_rule}` may match, so it counts as a match: {why}"
-    return msgspec.structs.replace(verdict, reason=reason, errors=errors, policy_digest=policy.digest)
+    verdict = msgspec.structs.replace(verdict, reason=reason, errors=errors, policy_digest=policy.digest)
+    return _beside_monitored(verdict, monitored)
+
+
+def _beside_monitored(verdict: Verdict, monitored: Sequence[Verdict]) -> Verdict:
+    """Return the verdict with what monitored rules would have said, where it is another rule's."""
+    others = [f"rule `{each.matched_rule}` (monitored) says {each.approval}" for each in monitored]
+    if not others or verdict.mode is Mode.MONITOR:
+        return verdict
+    return msgspec.structs.replace(verdict, reason=f"{verdict.reason}; {'; '.join(others)}")
 
 
 def strictness(verdict: Verdict) -> tuple[int, int]:
-    """Return the rank of a verdict, the strictest highest: by approval, then by risk."""
+    """Return the rank of what a verdict enforces, the strictest highest: by approval, then by risk.
+
+    What is only monitored is as little strict as can be.
+    """
+    if verdict.mode is Mode.MONITOR:
+        return _STRICTNESS[Approval.AUTO], 0
     return _STRICTNESS[verdict.approval], verdict.risk_level
+
+
+def _precedence(verdict: Verdict) -> tuple[int, int, int, int]:
+    """Return the rank by which a verdict is chosen: what is enforced, then what is monitored, then risk."""
+    return (
+        *(_STRICTNESS[verdict.enforced_approval], verdict.mode is Mode.MONITOR),
+        *(_STRICTNESS[verdict.approval], verdict.risk_level),
+    )
 
 
 def tests(

@@ -87,6 +87,17 @@ def compile_applies(
     return applies
 
 
+def never_plain(applies: Applies | None) -> Applies:
+    """Return a test that is false where `applies` is, and leaves it to the evaluator where it is true."""
+
+    def monitored(action: Action, now: datetime | None) -> bool:
+        if applies is None or applies(action, now):
+            raise NotPlain
+        return False
+
+    return monitored
+
+
 def _text(name: str, value: str, globs: Iterable[Glob], constant: Callable[[Any], str]) -> str:
     """Return the expression that says whether the text `value` is matched; `name` is a variable for it."""
     globs = tuple(globs)

@@ -18,7 +18,7 @@ from typing import Any
 from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.lint.allowing_rules import allowing
 from aegis_otel.policy.lint.blocking_rules import blocking
-from aegis_otel.policy.lint.file_and_time_checks import documents, times
+from aegis_otel.policy.lint.file_and_time_checks import documents, modes, times
 from aegis_otel.policy.lint.finding import Finding, Severity, finding
 from aegis_otel.policy.lint.rule_order import contradictions, order
 from aegis_otel.policy.lint.subject import Subject
@@ -34,6 +34,7 @@ RULE_CHECKS: tuple[Callable[[Subject, CompiledRule], Iterator[Finding]], ...] = 
     contradictions,
     texts,
     times,
+    modes,
     allowing,
     blocking,
 )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
-from aegis_otel.model import Approval
+from aegis_otel.model import Approval, Mode
 from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.evaluation.evaluator import strictness
 from aegis_otel.policy.lint.finding import Finding, Severity, finding, severity_for
@@ -37,6 +37,16 @@ def documents(subject: Subject) -> Iterator[Finding]:
     for document in stated[1:]:
         if document.defaults != defaults:
             yield finding("defaults/other", document.defaults_place, **words)
+
+
+def modes(subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
+    """Find rules that are only monitored where another rule, or the default, stops what they match."""
+    if rule.rule.mode is Mode.ENFORCE:
+        return
+    verdict = subject.enforced_instead(rule)
+    if verdict is not None:
+        words: dict[str, Any] = {"other": verdict.matched_rule, "approval": verdict.approval.value}
+        yield finding("monitored", rule.rule.place, rule, **words)
 
 
 def times(subject: Subject, rule: CompiledRule) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from itertools import permutations, product
 from typing import Any
 
-from aegis_otel.model import Approval
+from aegis_otel.model import Approval, Mode
 from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.evaluation.evaluator import strictness
 from aegis_otel.policy.lint.finding import Finding, Severity, finding
@@ -118,7 +118,7 @@ def _shadowed(
     rules: Sequence[CompiledRule], scopes: _Scopes, limits: _Limits
 ) -> Iterator[tuple[CompiledRule, Finding]]:
     """Find rules behind unconditional rules that match all they match."""
-    index = Covering(rule for rule in rules if not rule.rule.is_conditional)
+    index = Covering(rule for rule in rules if _ends_search(rule))
     for number, rule in enumerate(rules):
         near = index.near(rule)
         covering: list[CompiledRule] = []
@@ -138,8 +138,13 @@ def _shadowed(
         elif several := _together(index, near, rules, rule, limits):
             yield rule, finding("shadowed/together", rule.rule.place, rule, others=_names(several))
         # What a hidden rule covers, the rule that hides it covers, too.
-        if not rule.rule.is_conditional and not is_hidden:
+        if _ends_search(rule) and not is_hidden:
             index.add(number, rule)
+
+
+def _ends_search(rule: CompiledRule) -> bool:
+    """Return whether no rule after it is asked, whatever the call is beyond its type, target and agent."""
+    return not rule.rule.is_conditional and rule.rule.mode is Mode.ENFORCE
 
 
 def _hides(earlier: CompiledRule, later: CompiledRule) -> bool:
@@ -155,7 +160,13 @@ def _hides(earlier: CompiledRule, later: CompiledRule) -> bool:
 def _all_covered(wides: Sequence[Glob], narrows: Sequence[Glob]) -> bool:
     if any(wide.matches_all for wide in wides):
         return True
-    return all(any(_covers(wide.text, narrow.text) for wide in wides) for narrow in narrows)
+    return all(
+        any(
+            (wide.ignores_case or not narrow.ignores_case) and _covers(wide.text, narrow.text)
+            for wide in wides
+        )
+        for narrow in narrows
+    )
 
 
 def _together(
@@ -189,11 +200,11 @@ def _together(
 def _overlapping(subject: Subject, hidden: set[str], scopes: _Scopes, limits: _Limits) -> Iterator[Finding]:
     """Find block rules that an earlier `auto` rule takes calls from, unless it is a narrower exception."""
     rules = subject.rules
-    allowing = [number for number, rule in enumerate(rules) if rule.rule.approval is Approval.AUTO]
+    allowing = [number for number, rule in enumerate(rules) if _allows(rule)]
     overlapping = Overlapping([rules[number] for number in allowing])
     conditional = Covering(rules[number] for number in allowing if rules[number].rule.is_conditional)
     for number, rule in enumerate(rules):
-        if rule.rule.approval is Approval.AUTO and rule.rule.is_conditional:
+        if _allows(rule) and rule.rule.is_conditional:
             conditional.add(number, rule)
         if rule.rule.approval is not Approval.BLOCK or rule.name in hidden:
             continue
@@ -213,6 +224,10 @@ def _overlapping(subject: Subject, hidden: set[str], scopes: _Scopes, limits: _L
             if found_overlap := _overlap(subject, scopes, earlier, rule):
                 yield found_overlap
                 break
+
+
+def _allows(rule: CompiledRule) -> bool:
+    return rule.rule.approval is Approval.AUTO and rule.rule.mode is Mode.ENFORCE
 
 
 def _overlap(subject: Subject, scopes: _Scopes, earlier: CompiledRule, rule: CompiledRule) -> Finding | None:

@@ -21,7 +21,10 @@ from aegis_otel import model
 from aegis_otel.model import Action, Approval, Verdict
 from aegis_otel.policy.evaluation.compiler import CompiledPolicy, CompiledRule
 from aegis_otel.policy.evaluation.evaluator import judge as judge_action
+from aegis_otel.policy.evaluation.evaluator import tests as tests_of
+from aegis_otel.policy.evaluation.evaluator import unknowns
 from aegis_otel.policy.evaluation.parameter_paths import find
+from aegis_otel.policy.evaluation.schema_paths import SchemaReader
 from aegis_otel.policy.evaluation.schema_walk import properties_of
 from aegis_otel.policy.lint.regex_samples import samples
 from aegis_otel.policy.lint.tool_list import Inventory, KnownTool
@@ -146,7 +149,24 @@ class Subject:
             self._examples[rule.name] = None if self.is_exhausted else self._make(rule)
         return self._examples[rule.name]
 
+    def enforced_instead(self, rule: CompiledRule) -> Verdict | None:
+        """Return the verdict that stands instead of that of `rule`, which matches and is only monitored."""
+        for example in () if self.is_exhausted else self._candidates(rule):
+            schema = None if example.action.schema is None else SchemaReader(example.action.schema)
+            if unknowns(tests_of(rule, example.action, example.now, schema)) == []:
+                verdict = self.verdict(example.action, example.now)
+                return None if verdict.matched_rule == rule.name else verdict
+        return None
+
     def _make(self, rule: CompiledRule, test: ParamTest | None = None) -> Example | None:
+        for example in self._candidates(rule, test):
+            verdict = self.verdict(example.action, example.now)
+            if verdict.matched_rule == rule.name and not verdict.errors:
+                return example
+        return None
+
+    def _candidates(self, rule: CompiledRule, test: ParamTest | None = None) -> Iterator[Example]:
+        """Yield actions that the rule may match."""
         choices = list(islice(_ways(rule.rule.conditions), _MAX_WAYS))
         if test is not None:
             choices = [tests for tests in choices if test in tests]
@@ -159,10 +179,7 @@ class Subject:
                 who = _subject(rule)
                 action = Action(action_type, target, filled, agent=agent, subject=who, schema=schema)
                 self._types.add(action_type)
-                verdict = self.verdict(action, now)
-                if verdict.matched_rule == rule.name and not verdict.errors:
-                    return Example(action, now, tool)
-        return None
+                yield Example(action, now, tool)
 
     def runs_tool(self, rule: CompiledRule, tool: KnownTool) -> bool:
         """Return whether a call of `tool` without arguments runs unasked, by `rule`."""

@@ -123,7 +123,7 @@ def _foreign_syntax(
     text = pattern.text
     strong = _STRONG.search(text)
     found = strong or _WEAK.search(text) or (is_type and re.search(r"\s", text.strip()))
-    if not found or (names is not None and any(map(compile_glob(text).matches, names))):
+    if not found or (names is not None and any(map(compile_glob(text, pattern.ignores_case).matches, names))):
         return
     is_list = bool(re.search(r"[|,;{]", text))
     is_sure = is_type and (bool(strong) or is_list or bool(re.search(r"^!|[\s%]", text)))

@@ -87,7 +87,7 @@ def _near_misses(
     names = list(dict.fromkeys(names))
     for pattern in patterns:
         text = pattern.text
-        if any(map(compile_glob(text).matches, names)):
+        if any(map(compile_glob(text, pattern.ignores_case).matches, names)):
             continue
         if any(sign in text for sign in "|,;{^$!\\%(") or ".*" in text:
             globs = [compile_glob(each) for each in as_globs(text)]

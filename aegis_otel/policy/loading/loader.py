@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aegis_otel.errors import PolicyError, PolicyNotFound, PolicyNotMapping, Problem
-from aegis_otel.model import Approval, RiskLevel
+from aegis_otel.model import Approval, Mode, RiskLevel
 from aegis_otel.policy.loading import problem_messages, yaml_reader
 from aegis_otel.policy.loading.schema import Fault, Validation, read_policy
 from aegis_otel.policy.loading.validators import CHOICES, TIMES, time_fault
@@ -231,7 +231,7 @@ def _rule(rule: Any, index: int, locate: Locate) -> Rule:
 
     def written(key: str) -> tuple[Pattern, ...]:
         return tuple(
-            Pattern(text, locate((*at, "match", key, number), False))
+            Pattern(text, locate((*at, "match", key, number), False), match.get("ignore_case", False))
             for number, text in enumerate(match.get(key, ()))
         )
 
@@ -249,6 +249,8 @@ def _rule(rule: Any, index: int, locate: Locate) -> Rule:
         approval=approval,
         place=place,
         subject=SubjectMatch(*map(written, SubjectMatch._fields)),
+        mode=Mode(rule.get("mode", Mode.ENFORCE)),
+        message=rule.get("message", ""),
     )
 
 

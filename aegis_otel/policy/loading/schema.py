@@ -11,7 +11,15 @@ from typing import Any, NamedTuple
 
 from aegis_otel.policy.loading import validators
 from aegis_otel.policy.loading.param_paths import check_fit, is_path, param_path
-from aegis_otel.policy.loading.validators import DATA, DECEPTIVE, MAX_GLOB, MAX_NAME, WEEKDAYS, by_synonym
+from aegis_otel.policy.loading.validators import (
+    DATA,
+    DECEPTIVE,
+    MAX_GLOB,
+    MAX_MESSAGE,
+    MAX_NAME,
+    WEEKDAYS,
+    by_synonym,
+)
 from aegis_otel.policy.loading.yaml_reader import Location, Refused
 from aegis_otel.policy.messages import Invalid, shown
 from aegis_otel.policy.operators.table import OPERATORS, Operator, Takes
@@ -249,6 +257,13 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
         "match": Key(_section("match"), {"$ref": "#/$defs/Match"}),
         "conditions": Key(_section("conditions"), {"$ref": "#/$defs/Conditions"}),
         **_VERDICT,
+        "mode": _choice(
+            "mode", "`monitor`: decided and recorded, not enforced; enforce when it is not given"
+        ),
+        "message": Key(
+            *(_value(validators.message), {**_READABLE, "maxLength": MAX_MESSAGE}),
+            "what the model reads after the text of a refusal, such as what to do instead",
+        ),
     },
     "match": {
         "type": _globs("the action type; for a tool call, the tool's name"),
@@ -257,6 +272,10 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
         "user": _globs("the user that the agent acts for; where it is not known, the stricter verdict wins"),
         "tenant": _globs("the tenant that the agent acts for; likewise"),
         "role": _globs("one of the user's roles; likewise"),
+        "ignore_case": Key(
+            *(_value(validators.flag), {"type": "boolean"}),
+            "whether these globs match in any case; false when it is not given",
+        ),
     },
     "conditions": {
         "time_after": Key(_TIME_OF_DAY, _TIME, "at or after this time of day"),
@@ -300,7 +319,8 @@ _ABOUT = {
     "rules": ("Rule", "One rule. The first that matches decides."),
     "match": (
         "Match",
-        "What the rule is about. Globs: `*` and `?` are wild, everything else is literal, case counts.",
+        "What the rule is about. Globs: `*` and `?` are wild, everything else is literal, case counts "
+        "unless `ignore_case` is true.",
     ),
     "conditions": ("Conditions", "What must hold as well; all of it."),
 }

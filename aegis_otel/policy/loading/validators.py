@@ -17,10 +17,12 @@ from aegis_otel.model import DEFAULT_RULE, ERROR_RULE
 from aegis_otel.policy.messages import Invalid, closest, listed, shown
 
 APPROVALS = ("auto", "approve", "block")
+MODES = ("enforce", "monitor")
 RISK_LEVELS = ("low", "medium", "high", "critical")
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 MAX_NAME = 200
 MAX_GLOB = 1000
+MAX_MESSAGE = 500
 RESERVED = (DEFAULT_RULE, ERROR_RULE)
 
 # Control characters, zero-width space, direction marks and overrides, line separators, byte order mark:
@@ -41,8 +43,8 @@ DATA: Any = json.loads(pkgutil.get_data("aegis_otel.policy.loading", "data/synon
 the section they may stand in, those of keys. `match.type` stands for `type` of the section `match`."""
 MISSING_CONDITIONS = by_synonym(DATA["no_such_condition"])
 """What to write instead of conditions that do not exist: the closest name may mean the opposite."""
-SYNONYMS = {key: by_synonym(DATA[key]) for key in ("approval", "risk_level")}
-CHOICES = {"approval": APPROVALS, "risk_level": RISK_LEVELS}
+SYNONYMS = {key: by_synonym(DATA[key]) for key in ("approval", "risk_level", "mode")}
+CHOICES = {"approval": APPROVALS, "risk_level": RISK_LEVELS, "mode": MODES}
 TIMES = ("time_after", "time_before")
 
 
@@ -59,7 +61,7 @@ def version(value: object) -> str:
 
 
 def choice(key: str) -> Callable[[object], str]:
-    """Return the check of `approval` or of `risk_level`, whose words may be written in any case."""
+    """Return the check of a key of `CHOICES`, whose words may be written in any case."""
     words = CHOICES[key]
 
     def check(value: object) -> str:
@@ -95,6 +97,17 @@ def name(value: object) -> str:
 
 def glob(value: object) -> str:
     return readable(value, MAX_GLOB)
+
+
+def message(value: object) -> str:
+    return readable(value, MAX_MESSAGE)
+
+
+def flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        suggestion = value.lower() if isinstance(value, str) and value.lower() in ("true", "false") else None
+        raise Invalid(f"must be `true` or `false`, not {shown(value)}", suggestion)
+    return value
 
 
 def param_name(value: object) -> str:

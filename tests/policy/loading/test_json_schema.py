@@ -65,6 +65,12 @@ GOOD: list[dict[str, Any]] = [
         **{"any": [{"param_eq": {"a": 1}}, {"not": {"weekdays": [1]}}], "not": {"any": [{"timezone": "UTC"}]}}
     ),
     when(param_eq={"any": 1, "not": 2}),
+    rule(mode="monitor"),
+    rule(mode="Enforce"),
+    rule(message="Ask the owner of the file."),
+    rule(message="m" * 500),
+    rule(match={"type": "x", "ignore_case": True}),
+    rule(match={"ignore_case": False}),
 ]
 
 BAD: list[Any] = [
@@ -115,6 +121,13 @@ BAD: list[Any] = [
     *(when(**{"not": value}) for value in (None, {}, [], [{"param_eq": {"a": 1}}], "x", {"match": {}})),
     when(**{"not": {"param_eq": {"a": []}}}),
     rule(any=[{"param_eq": {"a": 1}}]),
+    *(rule(mode=value) for value in (None, "", "off", "monitor\n", True, ["monitor"])),
+    *(rule(message=value) for value in (None, "", "m" * 501, "a\nb", "a\u202eb", 5, ["x"])),
+    *(rule(match={"ignore_case": value}) for value in (None, 1, "true", [], {})),
+    {"mode": "monitor"},
+    {"defaults": {"mode": "monitor"}},
+    {"defaults": {"message": "x"}},
+    rule(ignore_case=True),
     when(time_after="24:00"),
     when(time_after="8:00"),
     when(time_after="18:00\n"),

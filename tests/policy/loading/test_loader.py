@@ -476,6 +476,107 @@ def test_groups_may_be_nested_eight_deep() -> None:
         assert policy.evaluate(Action("t", params={"a": 1})).matched_rule == "rule_0"
 
 
+@pytest.mark.parametrize(
+    ("rule", "column", "problem"),
+    [
+        ("mode: monitr", 17, "`mode` must be `enforce` or `monitor`, not `monitr` (did you mean `monitor`?)"),
+        (
+            "mode: dry-run",
+            17,
+            "`mode` must be `enforce` or `monitor`, not `dry-run` (did you mean `monitor`?)",
+        ),
+        ("mode: strict", 17, "`mode` must be `enforce` or `monitor`, not `strict` (did you mean `enforce`?)"),
+        ("mode: off", 17, "`mode` must be `enforce` or `monitor`, not `off`"),
+        ("mode: [monitor]", 17, "`mode` must be `enforce` or `monitor`, not a list"),
+        ("mod: monitor", 11, "unknown key `mod` in a rule (did you mean `mode`?)"),
+        ("monitor: true", 11, "unknown key `monitor` in a rule (did you mean `mode`?)"),
+        ("dry_run: true", 11, "unknown key `dry_run` in a rule (did you mean `mode`?)"),
+        (
+            "match: {mode: monitor}",
+            19,
+            "`mode` does not belong in `match`: it is a key of a rule, indented as the rule's other keys are",
+        ),
+        ("message: ''", 20, "`message` must have 1 to 500 characters, not 0"),
+        (f"message: {'x' * 501}", 20, "`message` must have 1 to 500 characters, not 501"),
+        ("message: 5", 20, "`message` must be text, not the number `5`"),
+        ("message: [x]", 20, "`message` must be text, not a list"),
+        (
+            'message: "a\\nb"',
+            20,
+            "`message` has a control or invisible character, `\\n`, in `a\\nb`",
+        ),
+        ("mesage: x", 11, "unknown key `mesage` in a rule (did you mean `message`?)"),
+        ("hint: x", 11, "unknown key `hint` in a rule (did you mean `message`?)"),
+        (
+            "conditions: {message: x}",
+            24,
+            "`message` does not belong in `conditions`: it is a key of a rule, indented as the rule's other "
+            "keys are",
+        ),
+        (
+            "match: {ignore_case: 'true'}",
+            32,
+            "`match.ignore_case` must be `true` or `false`, not `true` (did you mean `true`?)",
+        ),
+        ("match: {ignore_case: 1}", 32, "`match.ignore_case` must be `true` or `false`, not the number `1`"),
+        ("match: {ignore_case: [type]}", 32, "`match.ignore_case` must be `true` or `false`, not a list"),
+        (
+            "match: {ignorecase: true}",
+            19,
+            "unknown key `ignorecase` in `match` (did you mean `ignore_case`?)",
+        ),
+        (
+            "match: {case_insensitive: true}",
+            19,
+            "unknown key `case_insensitive` in `match` (did you mean `ignore_case`?)",
+        ),
+        (
+            "ignore_case: true",
+            11,
+            "`ignore_case` does not belong in a rule (did you mean `match.ignore_case`?)",
+        ),
+        (
+            "conditions: {ignore_case: true}",
+            24,
+            "`ignore_case` does not belong in `conditions` (did you mean `match.ignore_case`?)",
+        ),
+    ],
+)
+def test_a_mode_a_message_or_a_case_that_is_wrong_says_where_and_what_to_write(
+    rule: str, column: int, problem: str
+) -> None:
+    assert refused(f"rules: [{{ {rule} }}]") == [f"p.yaml:1:{column}: {problem}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            "mode: monitor",
+            "`mode` does not belong in a policy: it is a key of a rule, indented as the rule's "
+            "other keys are",
+        ),
+        (
+            "defaults: {mode: monitor}",
+            "`mode` does not belong in `defaults`: it is a key of a rule, indented "
+            "as the rule's other keys are",
+        ),
+        (
+            "defaults: {message: x}",
+            "`message` does not belong in `defaults`: it is a key of a rule, indented "
+            "as the rule's other keys are",
+        ),
+        (
+            "ignore_case: true",
+            "`ignore_case` does not belong in a policy (did you mean `match.ignore_case`?)",
+        ),
+    ],
+)
+def test_keys_of_a_rule_stand_in_a_rule(text: str, problem: str) -> None:
+    (found,) = refused(text)
+    assert found.split(": ", 1)[1] == problem
+
+
 def test_what_is_not_shown_is_not_explained() -> None:
     """A suggestion is looked for among hundreds of time zones: for tens of thousands it took minutes."""
     looked_for, listed = messages._closest.cache_info().misses, validators._zones.cache_info().misses

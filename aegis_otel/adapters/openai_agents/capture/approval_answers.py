@@ -13,7 +13,6 @@ from aegis_otel.adapters.openai_agents.gates.body_watch import member
 from aegis_otel.adapters.openai_agents.gates.runs import Mark, run_of
 from aegis_otel.audit.record import Waiting
 from aegis_otel.errors import AuditError
-from aegis_otel.governance import refusal
 from aegis_otel.governance.paused_calls import PausedCalls, ShownCall
 from aegis_otel.model import Approval
 
@@ -93,7 +92,7 @@ class AnswerRecorder:
         text = rejection_message
         # The policy's question has a text of its own; the SDK has one for the question of the tool.
         if text is None and waiting is not None and waiting.row.approval == Approval.APPROVE.value:
-            text = refusal.DENIED.text
+            text = self._paused_calls.rejection(waiting)
         original(context, approval_item, always_reject, text)
         self._record(waiting, shown, approved=False, message=rejection_message)
 

@@ -146,7 +146,7 @@ class ActionFactory:
             return ToolRequest(action, None, self.original_name)
         names = self._names_with(called)
         if not policy.reads_arguments(*[each for each, _ in names]) or (
-            validation.runs_user_code and policy.evaluate(action).approval is Approval.BLOCK
+            validation.runs_user_code and policy.evaluate(action).enforced_approval is Approval.BLOCK
         ):
             return ToolRequest(action.leave_unvalidated(), None, self.original_name)
         prepared = validation.prepare(arguments, next(iter(called), self._names[0][0]))

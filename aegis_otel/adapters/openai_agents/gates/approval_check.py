@@ -123,7 +123,7 @@ class ApprovalCheck:
             return False
         if step is Step.PROCEED:
             return True if self.first_status is False else own
-        is_tools_own = question is None or question.decision.approval is Approval.AUTO
+        is_tools_own = question is None or question.decision.enforced_approval is Approval.AUTO
         if own is True and self.first_status is not True and is_tools_own:
             return True
         # Where the question cannot be recorded, the call goes on to its gate, which refuses it.

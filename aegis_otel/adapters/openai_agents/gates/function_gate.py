@@ -256,7 +256,7 @@ class Gate:
         self._ready.pop((context.tool_call_id, arguments), None)
         request = await self._request(context, arguments, caller)
         self._keep(context.tool_call_id, arguments, request)
-        blocked = (await self._verdict(request.action, len(arguments))).approval is Approval.BLOCK
+        blocked = (await self._verdict(request.action, len(arguments))).enforced_approval is Approval.BLOCK
         return request.fault is not None or (blocked and self.governor.mode is Mode.ENFORCE)
 
     async def _is_stricter(self, request: ToolRequest, outer: Call) -> bool:

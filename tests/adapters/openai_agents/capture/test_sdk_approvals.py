@@ -35,6 +35,7 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 
 from aegis_otel import AuditError, Policy
 from aegis_otel.adapters.openai_agents import answered_by, governed_tool
+from aegis_otel.audit.verify.verify import verify
 from aegis_otel.runtime.audit import AuditLogger
 from aegis_otel.runtime.system import RealSystem
 from tests.support.kit import Bench
@@ -441,6 +442,52 @@ async def test_an_approval_of_which_the_audit_knows_nothing(asking: BENCH) -> No
     await clerk.run(state)
     assert clerk.ran == ["act 1"]
     assert outcomes(b) == {"c1": "approved"}
+
+
+async def test_a_monitored_rule_pauses_no_run(asking: BENCH) -> None:
+    """Blocked and asked calls run at once; the rows say what would have been."""
+    rules = policy(act="approve", look="block")
+    for rule in rules["rules"]:
+        rule["mode"] = "monitor"
+    b = asking(policy=rules)
+    clerk = Clerk(b, [act(), function_call("look", {"x": 2}, call_id="c2")])
+    result = await clerk.run()
+    assert result.interruptions == []
+    assert sorted(clerk.ran) == ["act 1", "look 2"]
+    assert outcomes(b) == {"c1": "allowed", "c2": "blocked"}
+    assert {row["mode"] for row in b.rows()} == {"monitor"}
+
+
+@pytest.mark.parametrize("approval", ["approve", "block"])
+async def test_a_rule_that_is_only_monitored_when_the_run_is_resumed(asking: BENCH, approval: str) -> None:
+    """A yes still counts; a no still stops the call, as it is the answer of a human."""
+    b = asking(policy=policy(act="approve"))
+    clerk = Clerk(b, [act(1, "c1"), act(2, "c2")])
+    state = await clerk.saved(await clerk.run())
+    yes, no = state.get_interruptions()
+    state.approve(yes)
+    state.reject(no)
+    rules = policy(act=approval)
+    rules["rules"][0]["mode"] = "monitor"
+    b.runtime.update_policy(Policy.from_dict(rules))
+    await clerk.run(state)
+    assert clerk.ran == ["act 1"]
+    assert clerk.read == ["acted 1", DENIED]
+    rows = {row["tool_call_id"]: (row["result_status"], row["human_decision"]) for row in b.rows()}
+    assert rows == {"c1": ("success", "approved"), "c2": ("denied", "denied")}
+    assert verify(b.audit).findings == []
+
+
+async def test_the_model_reads_the_message_of_the_rule_where_a_human_says_no(asking: BENCH) -> None:
+    rules = policy(act="approve")
+    rules["rules"][0]["message"] = "Use look instead."
+    b = asking(policy=rules)
+    clerk = Clerk(b, [act()])
+    state = await clerk.saved(await clerk.run())
+    state.reject(state.get_interruptions()[0])
+    await clerk.run(state)
+    assert clerk.read == [f"{DENIED} Use look instead."]
+    assert b.row()["result_error"] == "Action denied by human operator"
 
 
 async def test_sticky_answers(asking: BENCH) -> None:
