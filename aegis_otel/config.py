@@ -176,6 +176,13 @@ REDACTION = Setting(
     "a YAML file, or as an argument a mapping: names and patterns to hide or to show (docs/redaction.md)",
 )
 
+USER_ON_SIGNALS = Setting(
+    "user_on_signals",
+    "hash",
+    _one_of("hash", "id", "none"),
+    "the user on spans and events: `hash` (`user.hash`, a keyed digest), `id` (`user.id`), or `none`",
+)
+
 SETTINGS: tuple[Setting[str] | Setting[float], ...] = tuple(
     each for each in tuple(globals().values()) if isinstance(each, Setting)
 )

@@ -98,6 +98,15 @@ GEN_AI_AGENT_NAME = _attribute(
     "the agent; on `handoff`, the agent that hands over; on `invoke_workflow`, the workflow",
 )
 GEN_AI_CONVERSATION_ID = _attribute("gen_ai.conversation.id", "the conversation or group the run belongs to")
+USER_HASH = _attribute(
+    "user.hash",
+    "keyed digest of the user that the agent acts for, as the audit row has the id (`hmac-sha256:` and hex); "
+    "with `AEGIS_USER_ON_SIGNALS=hash`, the default",
+)
+USER_ID = _attribute(
+    "user.id", "that user's id, as the audit row has it; only with `AEGIS_USER_ON_SIGNALS=id`"
+)
+TENANT_ID = _attribute("aegis.tenant.id", "the tenant that the agent acts for, where it is known")
 GEN_AI_WORKFLOW_NAME = _attribute(
     "gen_ai.workflow.name",
     "the old name of `gen_ai.agent.name` on `invoke_workflow`, until the next release: "
@@ -208,7 +217,8 @@ MCP_SERVER_NAME = _attribute("aegis.mcp.server.name", "the MCP server that was a
 ATTRIBUTES = tuple(_attributes)
 
 # --- the sets that signals share ---
-_CALL = (GEN_AI_TOOL_NAME, GEN_AI_TOOL_CALL_ID, GEN_AI_AGENT_NAME, GEN_AI_CONVERSATION_ID)
+_SUBJECT = (USER_HASH, USER_ID, TENANT_ID)
+_CALL = (GEN_AI_TOOL_NAME, GEN_AI_TOOL_CALL_ID, GEN_AI_AGENT_NAME, GEN_AI_CONVERSATION_ID, *_SUBJECT)
 _DECISION = (DECISION_ID, RISK_LEVEL, POLICY_RULE_NAME)
 _TOKENS = (GEN_AI_INPUT_TOKENS, GEN_AI_OUTPUT_TOKENS)
 _CACHE_TOKENS = (GEN_AI_CACHE_READ_TOKENS, GEN_AI_CACHE_WRITE_TOKENS, GEN_AI_CACHE_CREATION_TOKENS)

@@ -20,7 +20,9 @@ from dashboards.signals import (
     REASON,
     RISK,
     RULE,
+    TENANT,
     TOOL,
+    USER,
 )
 
 LINKS = {"trace": TRACE_URL, "decision id": DECISION_URL, "conversation": CONVERSATION_URL}
@@ -30,6 +32,8 @@ COLUMNS = {
     OUTCOME: "outcome",
     TOOL: "tool",
     AGENT: "agent",
+    TENANT: "tenant",
+    USER: "user",
     RULE: "rule",
     REASON: "reason",
     MODE: "mode",
@@ -37,6 +41,12 @@ COLUMNS = {
     "trace_id": "trace",
     DECISION: "decision id",
 }
+
+
+OF_TENANT = {TENANT: "~$tenant"}
+"""The decisions for the tenants that the board shows; `.*` is also of those for nobody known."""
+
+STOPPED = {OUTCOME: "~blocked|denied|expired", **OF_TENANT}
 
 
 def audit_trail() -> Board:
@@ -53,6 +63,12 @@ def audit_trail() -> Board:
         ],
         extra=[
             written("decision", "Decision id", "Shows the events and spans of one call below."),
+            written(
+                "tenant",
+                "Tenant",
+                "A regular expression of the tenants whose decisions are shown; all of them by default.",
+                default=".*",
+            ),
             written("conversation", "Conversation", "Shows all calls of one conversation below."),
         ],
     )
@@ -67,7 +83,7 @@ def _decisions() -> list[panels.Placed]:
                 "A call of CRITICAL risk with outcome `allowed` or `approved` that nobody expected.",
                 "Click the trace to see what happened around it, or the decision id to see its events below.",
             ),
-            Query(events(semconv.EVENT_DECISION), store="loki", limit=500),
+            Query(events(semconv.EVENT_DECISION, OF_TENANT), store="loki", limit=500),
             steps=_table(COLUMNS),
             links=LINKS,
             height=14,
@@ -79,7 +95,7 @@ def _decisions() -> list[panels.Placed]:
                 "Red where there was none before.",
                 "Drag over it to narrow the time, then read the table.",
             ),
-            Query(count(events(semconv.EVENT_DECISION), RISK), legend(RISK), store="loki"),
+            Query(count(events(semconv.EVENT_DECISION, OF_TENANT), RISK), legend(RISK), store="loki"),
             bars=True,
             stacked=True,
         ),
@@ -90,9 +106,25 @@ def _decisions() -> list[panels.Placed]:
                 "Purple (error): governance itself failed.",
                 "Drag over it to narrow the time, then read the table.",
             ),
-            Query(count(events(semconv.EVENT_DECISION), OUTCOME), legend(OUTCOME), store="loki"),
+            Query(count(events(semconv.EVENT_DECISION, OF_TENANT), OUTCOME), legend(OUTCOME), store="loki"),
             bars=True,
             stacked=True,
+        ),
+        panels.lines(
+            "Stopped calls by tenant",
+            Words(
+                "Number of blocked, denied and expired calls, for the ten tenants that have most of them.",
+                "One tenant alone: its users ask for what they may not have, or its policy is too strict.",
+                "Set the tenant above, then read the table.",
+            ),
+            Query(
+                f"topk(10, {count(events(semconv.EVENT_DECISION, STOPPED), TENANT)})",
+                legend(TENANT),
+                store="loki",
+            ),
+            bars=True,
+            stacked=True,
+            width=24,
         ),
     ]
 

@@ -125,9 +125,9 @@ def listed(name: str, title: str, values: list[str]) -> dashboard.CustomVariable
     return made.multi(True).include_all(True).all_value(".*").current(ALL)
 
 
-def written(name: str, title: str, meaning: str) -> dashboard.TextBoxVariable:
+def written(name: str, title: str, meaning: str, *, default: str = "") -> dashboard.TextBoxVariable:
     """Return a variable that a person or a link fills in."""
-    return dashboard.TextBoxVariable(name).label(title).description(meaning).default_value("")
+    return dashboard.TextBoxVariable(name).label(title).description(meaning).default_value(default)
 
 
 def collector() -> dashboard.QueryVariable:

@@ -25,6 +25,8 @@ def label(attribute: str) -> str:
 AGENT = label(semconv.GEN_AI_AGENT_NAME)
 TOOL = label(semconv.GEN_AI_TOOL_NAME)
 CONVERSATION = label(semconv.GEN_AI_CONVERSATION_ID)
+TENANT = label(semconv.TENANT_ID)
+USER = label(semconv.USER_HASH)
 ERROR = label(semconv.ERROR_TYPE)
 DECISION = label(semconv.DECISION_ID)
 OUTCOME = label(semconv.DECISION_OUTCOME)

@@ -35,6 +35,7 @@ from aegis_otel.governance.recording import (
     record_decision,
     record_verdict,
     timestamp,
+    user_payload,
     utc,
 )
 from aegis_otel.governance.refusal import Refusal
@@ -60,6 +61,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("aegis_otel")
 _FINAL = {status: ResultStatus(status.value) for status in RecordStatus if status.value in set(ResultStatus)}
 """The status of a result by that of the record of a call that is over."""
+_MOST_USERS = 4096
+"""Users whose digest is kept: to make one costs more than the rest of what a subject does."""
 _UNVALIDATED = "the policy said otherwise when the arguments were read, so the tool has not validated them"
 
 
@@ -94,6 +97,7 @@ class Governor:
         """Whether a refusal stops the body, or is only recorded."""
         self.subjects = subjects or SubjectSource()
         """Finds whom a call is made for; each adapter puts it on its actions."""
+        self._user_hashes: dict[str, str] = {}
         self.run = Bodies(self).run
         self.paused_calls = PausedCalls(self)
         """The calls that the SDK pauses."""
@@ -183,7 +187,10 @@ class Governor:
             decision, self.system, self._session_id, started_ns, origin, mode=self.mode
         )
         record.args_digest = self._digest(arguments)
-        return Call(decision, origin, started_ns, record, arguments, shown=shown, evaluation_s=took)
+        call = Call(decision, origin, started_ns, record, arguments, shown=shown, evaluation_s=took)
+        if record.user_id is not None:
+            call.user_hash = self.user_hash(record.user_id)
+        return call
 
     def _evaluate(self, action: Action, now_ns: int) -> PolicyDecision:
         """Ask the policy in force.
@@ -213,6 +220,17 @@ class Governor:
                 raise
             _log_failure(error)
             return None
+
+    def user_hash(self, user_id: str) -> str | None:
+        """Return the keyed digest of a user, as the row has the id; None without the audit's key."""
+        known = self._user_hashes.get(user_id)
+        if known is None:
+            known = self._digest(user_payload(user_id))
+            if known is not None:
+                if len(self._user_hashes) >= _MOST_USERS:
+                    self._user_hashes.clear()
+                self._user_hashes[user_id] = known
+        return known
 
     def _unassessed(self, action: Action, origin: Origin, started_ns: int, error: Exception) -> Call:
         """Return a refused call whose decision failed; it carries no arguments at all."""

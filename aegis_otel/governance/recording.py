@@ -194,6 +194,11 @@ def _recorded_roles(roles: tuple[str, ...]) -> str:
     return json.dumps(kept, ensure_ascii=False)
 
 
+def user_payload(user_id: str) -> bytes:
+    """Return what `user.hash` is a digest of: never what the digest of some arguments is of, an object."""
+    return json.dumps(["user", user_id]).encode()
+
+
 def recorded_subject(user: str | None, tenant: str | None, roles: str | None) -> Subject | None:
     """Return the subject that the columns of a row name; None where they name nobody, or are unreadable."""
     if user is None and tenant is None and roles is None:

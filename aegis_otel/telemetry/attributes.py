@@ -22,10 +22,29 @@ if TYPE_CHECKING:
 Attributes = dict[str, AttributeValue]
 
 
-def call_attributes(record: AuditRecord) -> Attributes:
-    """Return what the span and every event of a call share: tool, agent, conversation, rule, risk, id.
+def user_attributes(record: AuditRecord, user_hash: str | None, on_signals: str) -> Attributes:
+    """Return how signals name the user: by hash, by id, or not at all.
+
+    Args:
+        record: The record of the call.
+        user_hash: The keyed digest of the user on it, where there is one.
+        on_signals: The value of the setting `user_on_signals`.
+    """
+    if on_signals == "hash" and user_hash is not None:
+        return {semconv.USER_HASH: user_hash}
+    if on_signals == "id" and record.user_id is not None:
+        return {semconv.USER_ID: text(record.user_id)}
+    return {}
+
+
+def call_attributes(record: AuditRecord, user: Attributes | None = None) -> Attributes:
+    """Return what the span and every event of a call share: its tool, agent, subject, rule, risk and id.
 
     Risk and id come last: where the number of attributes is limited, the SDK drops the oldest.
+
+    Args:
+        record: The record of the call.
+        user: From `user_attributes`.
     """
     shared: Attributes = {semconv.GEN_AI_TOOL_NAME: text(tool_of(record))}
     if record.tool_call_id is not None:
@@ -34,6 +53,10 @@ def call_attributes(record: AuditRecord) -> Attributes:
         shared[semconv.GEN_AI_AGENT_NAME] = text(record.agent_name)
     if record.conversation_id is not None:
         shared[semconv.GEN_AI_CONVERSATION_ID] = text(record.conversation_id)
+    if record.tenant_id is not None:
+        shared[semconv.TENANT_ID] = text(record.tenant_id)
+    if user:
+        shared.update(user)
     shared[semconv.POLICY_RULE_NAME] = record.matched_rule or ""
     shared[semconv.RISK_LEVEL] = risk(record)
     shared[semconv.DECISION_ID] = record.decision_id

@@ -18,6 +18,7 @@ from opentelemetry.metrics import MeterProvider, get_meter_provider
 from opentelemetry.trace import TracerProvider, get_tracer_provider
 
 from aegis_otel import semconv
+from aegis_otel.config import USER_ON_SIGNALS
 from aegis_otel.governance.call import Call
 from aegis_otel.governance.error_text import error_type
 from aegis_otel.model import Outcome
@@ -60,6 +61,9 @@ class Recorder:
         tracer_provider: Where spans go; the global provider, even one installed later, when None.
         meter_provider: Where metrics go; likewise.
         logger_provider: Where events go; likewise.
+
+    Raises:
+        ConfigError: `AEGIS_USER_ON_SIGNALS` is unusable.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class Recorder:
         meter_provider: MeterProvider | None = None,
         logger_provider: LoggerProvider | None = None,
     ) -> None:
+        self._user_on_signals = USER_ON_SIGNALS.value()
         self._providers = (tracer_provider, meter_provider, logger_provider)
         self._has_own_provider = any(self._providers)
         self._tracer = (tracer_provider or get_tracer_provider()).get_tracer(semconv.SCOPE, __version__)
@@ -85,7 +90,7 @@ class Recorder:
 
     def opened(self, call: Call) -> None:
         """Start `govern_tool`, and put its ids on the record."""
-        call.signal = _NO_SPAN if self._is_silent() else CallSpan(call, self._tracer)
+        call.signal = _NO_SPAN if self._is_silent() else CallSpan(call, self._user_on_signals, self._tracer)
 
     def _is_silent(self) -> bool:
         """Return whether only the counts of a call could go anywhere: no provider is set, and no span around.
@@ -105,17 +110,17 @@ class Recorder:
 
     def awaiting(self, call: Call) -> AbstractContextManager[None]:
         """Return a context for the time a human takes; at its end `record.human_decision` is the answer."""
-        return Awaiting(self._outlets, _call_span(call), call)
+        return Awaiting(self._outlets, self._call_span(call), call)
 
     def suspended(self, call: Call) -> None:
         """Emit the question that no process waits for: the event alone, for a span would never end."""
-        call_span = _call_span(call)
+        call_span = self._call_span(call)
         asked = call_span.asked_attributes(call)
         self._events.emit(semconv.EVENT_APPROVAL_REQUESTED, risk(call.record), asked, call_span.context)
 
     def answered(self, call: Call) -> None:
         """Emit the answer to such a question, perhaps in another process, and measure how long it took."""
-        call_span, record = _call_span(call), call.record
+        call_span, record = self._call_span(call), call.record
         answer, seconds = record.human_decision or "error", record.approval_wait_s or 0.0
         asked = call_span.asked_attributes(call)
         record_answer(self._outlets, risk(record), answer, seconds, asked, call_span.context)
@@ -132,7 +137,7 @@ class Recorder:
             call.signal = (
                 None  # a hook installed an SDK, or somebody while a human was asked: it gets the rest
             )
-        call_span = _call_span(call)
+        call_span = self._call_span(call)
         call_span.refresh(call)
         context = call_span.context
         if self._instruments.evaluation_duration is not None:
@@ -152,7 +157,7 @@ class Recorder:
         """Return a context for the time the body runs; it sets `call.error_type` when the body raises."""
         if call.signal is _NO_SPAN:
             return _NO_CONTEXT
-        return Executing(self._outlets, _call_span(call), call)
+        return Executing(self._outlets, self._call_span(call), call)
 
     def closed(self, call: Call) -> None:
         """End `govern_tool`. A second time does nothing."""
@@ -171,7 +176,9 @@ class Recorder:
             semconv.ERROR_TYPE: error_type(type(error)),
             semconv.DECISION_ID: call.record.decision_id,
         }
-        self._events.emit(semconv.EVENT_AUDIT_WRITE_FAILED, "ERROR", attributes, _call_span(call).context)
+        self._events.emit(
+            semconv.EVENT_AUDIT_WRITE_FAILED, "ERROR", attributes, self._call_span(call).context
+        )
 
     def hook_failed(self) -> None:
         """Count an exception of a user hook."""
@@ -222,6 +229,10 @@ class Recorder:
                 sent = False
         return sent
 
+    def _call_span(self, call: Call) -> CallSpan:
+        """Return the span of a call, or what stands in for it where its opening failed."""
+        return call.signal if isinstance(call.signal, CallSpan) else CallSpan(call, self._user_on_signals)
+
     def _emit(self, name: str, severity: str, attributes: Attributes) -> None:
         """Emit an event outside of any call, and so outside of the governor's isolation."""
         try:
@@ -231,11 +242,6 @@ class Recorder:
 
     def _flush_metrics(self) -> None:
         flusher.request(self._providers[1] or get_meter_provider())
-
-
-def _call_span(call: Call) -> CallSpan:
-    """Return the span of a call, or what stands in for it where its opening failed."""
-    return call.signal if isinstance(call.signal, CallSpan) else CallSpan(call)
 
 
 def _texts(values: Sequence[str]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ one sent twice is not counted as two decisions, and `aegis.decision.resent`; els
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry._logs import get_logger_provider
@@ -15,10 +15,18 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_s
 
 from aegis_otel import semconv
 from aegis_otel.audit.record import AuditRecord
+from aegis_otel.config import USER_ON_SIGNALS
 from aegis_otel.errors import AuditError
 from aegis_otel.governance.recording import unix_ns
 from aegis_otel.model import Outcome
-from aegis_otel.telemetry.attributes import call_attributes, decision_attributes, risk, seal_attributes
+from aegis_otel.telemetry.attributes import (
+    Attributes,
+    call_attributes,
+    decision_attributes,
+    risk,
+    seal_attributes,
+    user_attributes,
+)
 from aegis_otel.telemetry.events import Events
 from aegis_otel.telemetry.export_setup import set_up_export
 from aegis_otel.telemetry.outbox import Outbox
@@ -62,8 +70,15 @@ class Sent(NamedTuple):
     """Calls that wait for a human, or were never decided on: they have no decision event."""
 
 
-def resend(records: Iterable[AuditRecord], outbox: Outbox) -> Iterator[Sent]:
+def resend(
+    records: Iterable[AuditRecord], outbox: Outbox, user_hash: Callable[[str], str | None]
+) -> Iterator[Sent]:
     """Send the decision event of each record.
+
+    Args:
+        records: Rows of the audit.
+        outbox: Where the events go.
+        user_hash: Returns the keyed digest of a user; None where the audit's key is not there.
 
     Yields:
         After each batch what was done so far, and once more at the end.
@@ -71,13 +86,15 @@ def resend(records: Iterable[AuditRecord], outbox: Outbox) -> Iterator[Sent]:
     Raises:
         AuditError: the endpoint did not take them; the message says how many it has.
     """
+    on_signals = USER_ON_SIGNALS.value()
     arrived = undecided = 0
     for record in records:
         outcome = outcome_of(record)
         if outcome is None:
             undecided += 1
             continue
-        _emit(record, outcome, outbox)
+        hashed = None if record.user_id is None else user_hash(record.user_id)
+        _emit(record, outcome, outbox, user_attributes(record, hashed, on_signals))
         if len(outbox) >= _BATCH:
             arrived += _send_batch(outbox, arrived)
             yield Sent(arrived, undecided)
@@ -90,14 +107,14 @@ def outcome_of(record: AuditRecord) -> Outcome | None:
     return Outcome(record.outcome) if record.outcome in _OUTCOMES else None
 
 
-def _emit(record: AuditRecord, outcome: Outcome, outbox: Outbox) -> None:
+def _emit(record: AuditRecord, outcome: Outcome, outbox: Outbox, user: Attributes) -> None:
     resource = {"service.name": record.service or "unknown_service"}
     if record.host is not None:
         resource["host.name"] = record.host
     fault = record.reason if outcome is Outcome.ERROR else None
     attributes = {
         semconv.DECISION_RESENT: True,
-        **decision_attributes(record, outcome, fault, call_attributes(record)),
+        **decision_attributes(record, outcome, fault, call_attributes(record, user)),
     }
     # The decision was final after the answer, where a human was asked.
     when = unix_ns(record.timestamp) + round((record.approval_wait_s or 0.0) * 1e6) * 1_000

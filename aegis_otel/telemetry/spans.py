@@ -33,7 +33,14 @@ from aegis_otel.governance.call import Call
 from aegis_otel.governance.error_text import error_type
 from aegis_otel.model import Outcome
 from aegis_otel.redaction.redactor import redact_name
-from aegis_otel.telemetry.attributes import Attributes, add_refusal, call_attributes, risk, text
+from aegis_otel.telemetry.attributes import (
+    Attributes,
+    add_refusal,
+    call_attributes,
+    risk,
+    text,
+    user_attributes,
+)
 from aegis_otel.telemetry.events import Events
 from aegis_otel.telemetry.instruments import Instruments
 
@@ -64,17 +71,22 @@ class CallSpan:
 
     Args:
         call: The call; its trace and span id are put on its record.
+        user_on_signals: The value of that setting.
         tracer: What starts the span; when None the call has no span, and its signals go where it would be.
     """
 
-    __slots__ = ("context", "decision", "in_foreign_tool", "shared", "span", "tool")
+    __slots__ = ("_user", "context", "decision", "in_foreign_tool", "shared", "span", "tool")
 
-    def __init__(self, call: Call, tracer: Tracer | None = None) -> None:
+    def __init__(self, call: Call, user_on_signals: str, tracer: Tracer | None = None) -> None:
         self.context = get_current()
         """Where the signals of the call belong: under its span, or where that would have been."""
         self.decision = call.decision
         self.in_foreign_tool = False
-        self.shared = call_attributes(call.record)
+        record = call.record
+        self._user = (
+            None if record.user_id is None else user_attributes(record, call.user_hash, user_on_signals)
+        )
+        self.shared = call_attributes(record, self._user)
         self.span: Span = INVALID_SPAN
         self.tool = str(self.shared[semconv.GEN_AI_TOOL_NAME])
         if tracer is not None:
@@ -106,7 +118,7 @@ class CallSpan:
         """Take over what the record says now, where the call was decided anew after an approval."""
         if call.decision is not self.decision:
             self.decision = call.decision
-            self.shared = call_attributes(call.record)
+            self.shared = call_attributes(call.record, self._user)
             self.span.set_attributes(self.shared)
 
     def asked_attributes(self, call: Call) -> Attributes:

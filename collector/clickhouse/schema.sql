@@ -72,6 +72,8 @@ SELECT
     LogAttributes['gen_ai.tool.name'] AS tool_name,
     LogAttributes['gen_ai.tool.call.id'] AS tool_call_id,
     LogAttributes['gen_ai.conversation.id'] AS conversation_id,
+    LogAttributes['user.hash'] AS user_hash,
+    LogAttributes['aegis.tenant.id'] AS tenant_id,
     LogAttributes['aegis.decision.outcome'] AS outcome,
     LogAttributes['aegis.policy.approval'] AS approval,
     LogAttributes['aegis.risk.level'] AS risk_level,

@@ -11,7 +11,7 @@ from opentelemetry._logs import NoOpLoggerProvider
 
 from aegis_otel import semconv
 from aegis_otel.audit.record import RecordStatus
-from aegis_otel.config import EVALUATION_DURATION
+from aegis_otel.config import EVALUATION_DURATION, USER_ON_SIGNALS
 from aegis_otel.errors import AuditError
 from aegis_otel.model import Action, Approval, Outcome, PolicyDecision, RiskLevel, Verdict
 from aegis_otel.telemetry.recorder import CAPTURE_CONTENT, Recorder
@@ -418,12 +418,16 @@ def test_what_is_emitted_is_what_is_documented(seen: Sink, monkeypatch: pytest.M
     monkeypatch.setenv(CAPTURE_CONTENT, "SPAN_ONLY")
     monkeypatch.setenv(EVALUATION_DURATION.env, "on")
     recorder = seen.recorder()
-    call = make_call(**ASK, action_type="db.read", action_target="orders", mode="monitor")
-    call.channel = "cli"
-    recorder.opened(call)
-    with recorder.awaiting(call):
-        call.record.human_decision = "approved"
-    run_body(recorder, call, Outcome.APPROVED, ValueError())
+    monkeypatch.setenv(USER_ON_SIGNALS.env, "id")
+    by_id = seen.recorder()
+    for recorder_of_user in (recorder, by_id):
+        call = make_call(**ASK, action_type="db.read", action_target="orders", mode="monitor")
+        call.channel, call.user_hash = "cli", "hmac-sha256:u"
+        call.record.user_id, call.record.tenant_id = "alice", "acme"
+        recorder_of_user.opened(call)
+        with recorder_of_user.awaiting(call):
+            call.record.human_decision = "approved"
+        run_body(recorder_of_user, call, Outcome.APPROVED, ValueError())
     failed = make_call()
     recorder.opened(failed)
     recorder.write_failed(failed, OSError())

@@ -175,5 +175,7 @@ async def test_10_000_calls_of_100_subjects(tmp_path: Any) -> None:
         if json.loads(each.action_params)["owner"] != each.user_id or not each.user_id
     ] == []
     events = signals.events(semconv.EVENT_DECISION)
+    assert {event[semconv.DECISION_ID]: event[semconv.TENANT_ID] for event in events} == tenants
+    assert len({event[semconv.USER_HASH] for event in events}) == SUBJECTS
     assert len(events) == len(rows)
     signals.close()
