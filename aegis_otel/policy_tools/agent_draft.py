@@ -100,6 +100,14 @@ def judge_tool(tool: KnownTool) -> Judged:
     return Judged(tool, Kind.ASKED if why else Kind.READS, why)
 
 
+def changes_something(name: str) -> bool:
+    """Return whether a tool's name says that it changes something, or does not say that it only reads."""
+    words = words_of(name)
+    joined = "".join(words)
+    inside = any(len(verb) >= _LONG_ENOUGH and verb in joined for verb in (*_DESTROYING, *CHANGING))
+    return not words or words[0] not in _READING or inside or bool(_DOING.intersection(words))
+
+
 def _why_not_plain(tool: KnownTool) -> str:
     """Return why it is not plain that a tool only reads; empty where it is."""
     hints = tool.annotations or {}

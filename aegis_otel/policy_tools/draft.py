@@ -19,7 +19,7 @@ from aegis_otel.redaction.terminal import escape
 
 _LONGEST_VALUE = 200
 _LARGEST = 10**15
-_LONGEST_COMMENT = 100
+_LONGEST_COMMENT = 300
 
 
 class DraftRule(NamedTuple):
@@ -36,8 +36,8 @@ class DraftRule(NamedTuple):
     """Any where there is none."""
     agents: Sequence[str] = ()
     """Any where there is none."""
-    conditions: Mapping[str, Mapping[str, Any]] = {}
-    """Plain values by parameter, by the key of the condition."""
+    conditions: Mapping[str, Any] = {}
+    """Plain values by the key of the condition."""
 
 
 def render(comment: Sequence[str], defaults: str, rules: Sequence[DraftRule]) -> str:
@@ -70,9 +70,15 @@ def _lines(comment: Sequence[str], defaults: str, rules: Sequence[DraftRule]) ->
                 yield f"      {key}: {_value(list(names))}"
         if rule.conditions:
             yield "    conditions:"
-        for key, values in rule.conditions.items():
-            yield f"      {key}:"
-            yield from (f"        {_text(path)}: {_value(value)}" for path, value in values.items())
+        for key, value in rule.conditions.items():
+            if isinstance(value, dict):
+                yield f"      {key}:"
+                yield from (f"        {_text(path)}: {_value(each)}" for path, each in value.items())
+            elif value and isinstance(value[0], dict):
+                yield f"      {key}:"
+                yield from (f"        - {_value(each)}" for each in value)
+            else:
+                yield f"      {key}: {_value(value)}"
         yield f"    risk_level: {_word(rule.risk_level)}"
         yield f"    approval: {rule.approval.value}"
 
@@ -93,6 +99,8 @@ def _text(text: str) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{_text(key)}: {_value(each)}' for key, each in value.items())} }}"
     return json.dumps(value, ensure_ascii=False)
 
 

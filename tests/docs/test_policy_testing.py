@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +16,8 @@ from click.testing import CliRunner, Result
 
 from aegis_otel.cli import main
 from aegis_otel.policy_tools.case_keys import SECTIONS
+from aegis_otel.runtime.audit import AuditLogger
+from tests.support.records import decided
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "policy-testing.md").read_text(encoding="utf-8")
@@ -59,12 +63,36 @@ def aegis(command: str) -> Result:
     return CliRunner().invoke(main, arguments)
 
 
+def record_a_week() -> None:
+    """Record the calls that the document's draft is from, as a program in monitor mode does."""
+    calls = [("get_customer", {"customer_id": f"c{number}"}, "approve") for number in range(30)]
+    calls += [("refund", {"amount": number, "currency": "EUR"}, "approve") for number in range(1, 13)]
+    calls += [("delete_customer", {"customer_id": "c1"}, "block")]
+    audit = AuditLogger("aegis_audit")
+    for number, (name, params, approval) in enumerate(calls):
+        audit.append(
+            decided(
+                decision_id=f"01930000-0000-7000-8000-{number:012}",
+                timestamp=datetime.now(UTC).isoformat(timespec="microseconds"),
+                action_type=name,
+                action_target="default",
+                agent_name="Clerk",
+                action_params=json.dumps(params),
+                approval=approval,
+                mode="monitor",
+            )
+        )
+    audit.close()
+
+
 @pytest.mark.parametrize("shown", COMMANDS)
 def test_every_command_prints_what_is_shown(shown: str) -> None:
     """`…` stands for what is left out."""
     command, _, output = shown.partition("\n")
     if "first-policy.yaml" in command and "--out" not in command:
         aegis("aegis policy init shop:clerk --out first-policy.yaml")  # as the command before it does
+    if "--from-audit" in command:
+        record_a_week()
     result = aegis(command)
     pattern = ".*".join(map(re.escape, output.split("…")))
     assert re.fullmatch(pattern, result.output, re.DOTALL), result.output

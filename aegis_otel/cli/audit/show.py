@@ -12,14 +12,13 @@ import click
 from aegis_otel.audit.query.filters import Condition
 from aegis_otel.audit.query.rows import Row, read_rows
 from aegis_otel.audit.query.timeline import TimelineEntry, timeline
-from aegis_otel.audit.record import CUT
 from aegis_otel.cli import text_or_json_option
 from aegis_otel.cli.audit.options import path_option
 from aegis_otel.cli.audit.source import find_audit
 from aegis_otel.cli.explanation import explanation_report, print_rules
 from aegis_otel.cli.rendering import MONITOR, NOT_ENFORCED, action, is_monitored
 from aegis_otel.errors import PolicyError
-from aegis_otel.redaction.masks import MASK_BEGINNING
+from aegis_otel.policy_tools.hidden_values import is_hidden
 from aegis_otel.redaction.terminal import escape
 
 if TYPE_CHECKING:
@@ -118,13 +117,7 @@ def _explain(policy: Policy, row: Row) -> Explanation:
     begun = datetime.now(UTC) if row["timestamp"] is None else datetime.fromisoformat(row["timestamp"])
     # After a yes the policy was asked again, and that verdict is the row's.
     waited = row["approval_wait_s"] if row["human_decision"] == "approved" else None
-    return explain(policy, asked, begun + timedelta(seconds=waited or 0.0), is_hidden=_is_hidden)
-
-
-def _is_hidden(value: object) -> bool:
-    """Return whether a part of a value is not in the audit because it was redacted or cut."""
-    text = json.dumps(value) if isinstance(value, str | dict | list) else ""
-    return MASK_BEGINNING in text or CUT in text
+    return explain(policy, asked, begun + timedelta(seconds=waited or 0.0), is_hidden=is_hidden)
 
 
 def _agrees(row: Row, explanation: Explanation) -> bool:

@@ -1,0 +1,266 @@
+"""Draft a policy from what an audit saw in monitor mode: what was seen runs, everything else is asked about.
+
+No rule is looser than what was seen. It names tool, target, agents and parameters exactly, and values where
+they are few and plain. What redaction or a cut hides is not known, so it never becomes a condition.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from aegis_otel.audit.query.filters import Condition
+from aegis_otel.audit.query.rows import run_query
+from aegis_otel.model import Approval, Mode, RiskLevel
+from aegis_otel.policy_tools.agent_draft import changes_something
+from aegis_otel.policy_tools.draft import DraftRule, is_exact_glob, is_exact_value, render, slug
+from aegis_otel.policy_tools.hidden_values import is_hidden
+
+if TYPE_CHECKING:
+    import duckdb
+
+_MOST_VALUES = 8
+"""Values of a parameter that are few."""
+_MOST_COMBINATIONS = 20
+"""Combinations of such values that are written out."""
+_MOST_SHAPES = 4
+"""Sets of parameters of one tool that are written out."""
+_MOST_AGENTS = 20
+_MOST_EXPLAINED = 100
+"""Tools that are not let through and named in the comment at the top."""
+_NO_PARAM = "(none)"
+"""The name in `param_only` where a call may have no parameters: the list must not be empty."""
+_PARAM = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
+
+_SQL = """
+    SELECT action_type, action_target, agent_name, action_params::VARCHAR, approval, count(*)
+    FROM audit WHERE mode = ? AND {condition} GROUP BY ALL
+"""
+
+
+class SeenCalls(NamedTuple):
+    """Calls of one audit that are the same but for when they were made."""
+
+    action_type: str | None
+    target: str | None
+    agent: str | None
+    params: str | None
+    """JSON, redacted and perhaps cut; None where it is not known."""
+    approval: str | None
+    """What the policy said then."""
+    calls: int
+
+
+def seen_calls(audit: duckdb.DuckDBPyConnection, condition: Condition) -> Iterator[SeenCalls]:
+    """Yield the calls that ran in monitor mode. Raises AuditError where the audit cannot be read."""
+    sql = _SQL.format(condition=condition.sql)
+    return (SeenCalls(*row) for row in run_query(audit, sql, [Mode.MONITOR.value, *condition.values]))
+
+
+@dataclass
+class _Values:
+    """The values of one parameter."""
+
+    plain: dict[str, Any] = field(default_factory=dict)
+    """By their JSON; at most one more than are few."""
+    is_open: bool = False
+    """Whether there are more values than can be written, or a value that cannot be."""
+    least: float | None = None
+    most: float | None = None
+    is_numeric: bool = True
+    is_hidden: bool = False
+
+    def add(self, value: Any) -> None:
+        if is_hidden(value):
+            self.is_hidden = True
+        if self.is_hidden or not is_exact_value(value):
+            self.is_open, self.is_numeric = True, False
+            return
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            self.least = value if self.least is None else min(self.least, value)
+            self.most = value if self.most is None else max(self.most, value)
+        else:
+            self.is_numeric = False
+        if not self.is_open:
+            self.plain[json.dumps(value)] = value
+            self.is_open = len(self.plain) > _MOST_VALUES
+
+
+@dataclass
+class _Shape:
+    """Calls of one tool with the same parameters."""
+
+    names: tuple[str, ...]
+    calls: int = 0
+    values: dict[str, _Values] = field(default_factory=dict)
+    combinations: dict[str, Mapping[str, Any]] | None = field(default_factory=dict)
+    """The arguments of calls, by their JSON; None where there are more than can be written."""
+
+    def add(self, params: Mapping[str, Any], calls: int) -> None:
+        self.calls += calls
+        for name in self.names:
+            self.values.setdefault(name, _Values()).add(params[name])
+        if self.combinations is not None:
+            self.combinations[json.dumps(params, sort_keys=True)] = params
+            if len(self.combinations) > 10 * _MOST_COMBINATIONS:
+                self.combinations = None
+
+
+@dataclass
+class _Tool:
+    """What was seen of one action type and one target."""
+
+    action_type: str
+    target: str
+    calls: int = 0
+    agents: dict[str, None] = field(default_factory=dict)
+    shapes: dict[tuple[str, ...], _Shape] = field(default_factory=dict)
+    why_asked: str = ""
+    """Why its calls are not let through; empty where they are."""
+
+    def add(self, seen: SeenCalls) -> None:
+        self.calls += seen.calls
+        if seen.agent is not None:
+            self.agents[seen.agent] = None
+        if not self.why_asked:
+            self.why_asked = self._add(seen)
+
+    def _add(self, seen: SeenCalls) -> str:
+        """Take calls into account; return why they cannot be let through."""
+        if seen.approval not in (Approval.AUTO.value, Approval.APPROVE.value):
+            return "the policy of then would have blocked some of its calls"
+        try:
+            params = json.loads(seen.params or "")
+        except (ValueError, RecursionError):
+            params = None
+        if not isinstance(params, dict):
+            return "the audit does not have all of its arguments"
+        given = {name: value for name, value in params.items() if value is not None}
+        if any(is_hidden(name) for name in given):
+            return "the audit does not have all of its arguments"
+        if not all(map(_PARAM.fullmatch, given)):
+            return "one of its parameters has a name that a condition cannot name"
+        names = tuple(sorted(given))
+        if names not in self.shapes and len(self.shapes) == _MOST_SHAPES:
+            return f"its calls have more than {_MOST_SHAPES} different sets of parameters"
+        self.shapes.setdefault(names, _Shape(names)).add(given, seen.calls)
+        return ""
+
+    def doubt(self) -> str:
+        """Return why its calls are not let through, all calls considered."""
+        if self.why_asked:
+            return self.why_asked
+        if not is_exact_glob(self.action_type) or not is_exact_glob(self.target):
+            return "no pattern means its name and its target only"
+        if is_hidden(self.action_type) or is_hidden(self.target) or any(map(is_hidden, self.agents)):
+            return "its name, its target or its agent is redacted or cut"
+        if len(self.agents) > _MOST_AGENTS or not all(map(is_exact_glob, self.agents)):
+            return "no patterns mean its agents only"
+        if changes_something(self.action_type):
+            for shape in self.shapes.values():
+                wide = [
+                    name for name, values in shape.values.items() if values.is_open and not values.is_numeric
+                ]
+                if wide:
+                    return (
+                        f"it changes something, and `{wide[0]}` had many values, or such as cannot be written"
+                    )
+        return ""
+
+
+def draft_from_calls(seen: Iterable[SeenCalls], made_by: str) -> str | None:
+    """Return the text of a policy that lets the calls run; None where there are none.
+
+    Args:
+        made_by: The command, for the comment at the top.
+    """
+    tools: dict[tuple[str, str], _Tool] = {}
+    for calls in seen:
+        key = calls.action_type or "", calls.target or ""
+        tools.setdefault(key, _Tool(*key)).add(calls)
+    if not tools:
+        return None
+    ordered = sorted(tools.values(), key=lambda tool: (-tool.calls, tool.action_type, tool.target))
+    doubts = [(tool, tool.doubt()) for tool in ordered]
+    let_through = [tool for tool, doubt in doubts if not doubt]
+    total = sum(tool.calls for tool in ordered)
+    runs = sum(tool.calls for tool in let_through)
+    comment = [
+        f"Made by `{made_by}` from {_calls(total)} in monitor mode.",
+        f"Calls run as {runs:,} of these were seen; every other one is asked about. Read it first.",
+    ]
+    asked = [(tool, doubt) for tool, doubt in doubts if doubt]
+    comment += (
+        f"Asked: {tool.action_type} -> {tool.target} ({_calls(tool.calls)}): {doubt}."
+        for tool, doubt in islice(asked, _MOST_EXPLAINED)
+    )
+    if len(asked) > _MOST_EXPLAINED:
+        comment.append(f"And {len(asked) - _MOST_EXPLAINED:,} more are asked.")
+    return render(comment, "whatever was not seen", list(_rules(let_through)))
+
+
+def _calls(count: int) -> str:
+    return f"{count:,} call{'' if count == 1 else 's'}"
+
+
+def _rules(tools: Sequence[_Tool]) -> Iterator[DraftRule]:
+    names: dict[str, int] = {}
+    for tool in tools:
+        for shape in tool.shapes.values():
+            name = f"run_{slug(tool.action_type)}"
+            names[name] = names.get(name, 0) + 1
+            conditions, notes = _conditions(shape)
+            yield DraftRule(
+                name if names[name] == 1 else f"{name}-{names[name]}",
+                [f"Seen: {_calls(shape.calls)}{'; ' if notes else ''}{'; '.join(notes)}."],
+                {tool.action_type: ""},
+                Approval.AUTO,
+                RiskLevel.LOW,
+                [tool.target],
+                sorted(tool.agents),
+                conditions,
+            )
+
+
+def _conditions(shape: _Shape) -> tuple[dict[str, Any], list[str]]:
+    """Return the conditions that only calls as they were seen pass, and notes on what is left open."""
+    conditions: dict[str, Any] = {"param_only": list(shape.names) or [_NO_PARAM]}
+    if shape.names:
+        conditions["param_present"] = list(shape.names)
+    notes = []
+    few = {name: values for name, values in shape.values.items() if not values.is_open}
+    bounds: dict[str, dict[str, Any]] = {"param_gte": {}, "param_lte": {}}
+    for name, values in shape.values.items():
+        if not values.is_open:
+            continue
+        if values.is_numeric:
+            bounds["param_gte"][name], bounds["param_lte"][name] = values.least, values.most
+            notes.append(f"any `{name}` from {values.least} to {values.most}")
+        else:
+            notes.append(
+                f"any `{name}`, {'which is hidden' if values.is_hidden else 'which had many values'}"
+            )
+    together = _combinations(shape, few)
+    if together is not None:
+        conditions["any"] = [{"param_eq": each} for each in together]
+    elif few:
+        conditions["param_in"] = {name: list(values.plain.values()) for name, values in few.items()}
+    conditions |= {key: found for key, found in bounds.items() if found}
+    return conditions, notes
+
+
+def _combinations(shape: _Shape, few: Mapping[str, _Values]) -> list[dict[str, Any]] | None:
+    """Return the values that were seen together, where not all that `few` allows were."""
+    if len(few) < 2 or shape.combinations is None:
+        return None
+    found = {
+        json.dumps([params[name] for name in few]): {name: params[name] for name in few}
+        for params in shape.combinations.values()
+    }
+    everything = prod(len(values.plain) for values in few.values())
+    return list(found.values()) if len(found) < min(everything, _MOST_COMBINATIONS + 1) else None

@@ -1,0 +1,134 @@
+"""`aegis policy init --from-audit`: a policy from an audit, and its exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from aegis_otel import Action, Policy, Runtime
+from aegis_otel.cli import main
+from aegis_otel.runtime.audit import AuditLogger
+from tests.support.records import completed, decided
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def record(*rows: dict[str, Any]) -> None:
+    audit = AuditLogger("audit")
+    for number, row in enumerate(rows):
+        id = f"01930000-0000-7000-8000-{number:012}"
+        audit.append(decided(**{"decision_id": id, "mode": "monitor", "approval": "approve"} | row))
+        audit.append(completed(decision_id=id))
+    audit.close()
+
+
+def run(*arguments: str) -> Result:
+    result = CliRunner().invoke(main, ["policy", "init", *arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result
+
+
+SEARCH = {
+    "action_type": "search", "action_target": "web", "agent_name": "Clerk", "action_params": '{"query":"x"}',
+}  # fmt: skip
+
+
+def test_what_ran_in_monitor_mode_runs() -> None:
+    record(
+        SEARCH,
+        SEARCH,
+        {**SEARCH, "action_type": "enforced", "mode": "enforce"},
+        {**SEARCH, "action_type": "drop", "approval": "block"},
+    )
+    result = run("--from-audit", "audit", "--out", "p.yaml")
+    assert (result.exit_code, result.output) == (0, "")
+    assert Path("p.yaml").read_text() == (
+        "# Made by `aegis policy init --from-audit audit` from 3 calls in monitor mode.\n"
+        "# Calls run as 2 of these were seen; every other one is asked about. Read it first.\n"
+        "# Asked: drop -> web (1 call): the policy of then would have blocked some of its calls.\n"
+        'version: "1"\n'
+        "defaults:\n"
+        "  risk_level: medium\n"
+        "  approval: approve # whatever was not seen\n"
+        "rules:\n"
+        "\n"
+        "  # Seen: 2 calls.\n"
+        '  - name: "run_search"\n'
+        "    match:\n"
+        "      type:\n"
+        '        - "search"\n'
+        '      target: ["web"]\n'
+        '      agent: ["Clerk"]\n'
+        "    conditions:\n"
+        '      param_only: ["query"]\n'
+        '      param_present: ["query"]\n'
+        "      param_in:\n"
+        '        "query": ["x"]\n'
+        "    risk_level: low\n"
+        "    approval: auto\n"
+    )
+    policy = Policy.from_yaml("p.yaml")
+    assert policy.evaluate(Action("search", "web", {"query": "x"}, agent="Clerk")).approval == "auto"
+
+
+def test_only_calls_since_then() -> None:
+    now = datetime.now(UTC)
+    old, new = ((now - timedelta(days=days)).isoformat(timespec="microseconds") for days in (30, 1))
+    record({**SEARCH, "timestamp": old}, {**SEARCH, "timestamp": new, "action_type": "find"})
+    text = run("--from-audit", "audit", "--since", "7d").output
+    assert "from 1 call in" in text
+    assert '"find"' in text
+    assert '"search"' not in text
+
+
+def test_secrets_never_become_conditions() -> None:
+    """The audit has them redacted; what stands for them is no value."""
+    secret = "sk-proj-" + "a1B2c3D4e5F6" * 4
+    with governed_in_monitor_mode() as runtime:
+        asyncio.run(runtime.governor.authorize(Action("get_x", "web", {"note": secret}, agent="Clerk")))
+    text = run("--from-audit", "audit").output
+    assert "any `note`, which is hidden" in text
+    assert "sk-proj" not in text
+    assert "REDACTED" not in text
+
+
+@contextmanager
+def governed_in_monitor_mode() -> Iterator[Runtime]:
+    logger = AuditLogger("audit")
+    yield Runtime(policy=Policy.from_dict({"rules": []}), audit_logger=logger, mode="monitor")
+    logger.close()
+
+
+def test_an_audit_without_such_calls_is_exit_1() -> None:
+    record({**SEARCH, "mode": "enforce"})
+    result = run("--from-audit", "audit")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "no calls in monitor mode: nothing to write a policy from\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ((), 2),
+        (("m:a", "--from-audit", "audit"), 2),
+        (("m:a", "--since", "7d"), 2),
+        (("--from-audit", "audit", "--since", "soon"), 2),
+        (("--from-audit", "none"), 1),
+    ],
+)
+def test_wrong_usage(arguments: tuple[str, ...], code: int) -> None:
+    record(SEARCH)
+    assert run(*arguments).exit_code == code

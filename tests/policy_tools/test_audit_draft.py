@@ -1,0 +1,215 @@
+"""Policies from what an audit saw: they let that through, and nothing looser."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aegis_otel import Action, Policy
+from aegis_otel.policy_tools.audit_draft import SeenCalls, draft_from_calls
+
+PAY: dict[str, Any] = {"amount": 5, "currency": "EUR"}
+
+
+def seen(params: Any, calls: int = 1, **changed: Any) -> SeenCalls:
+    base = SeenCalls(
+        "pay", "bank", "Clerk", params if params is None else json.dumps(params), "approve", calls
+    )
+    return base._replace(**changed)
+
+
+def text(*calls: SeenCalls) -> str:
+    made = draft_from_calls(calls, "aegis policy init --from-audit x")
+    assert made is not None
+    return made
+
+
+def approval(policy: Policy, params: dict[str, Any], **changed: Any) -> str:
+    call = {"type": "pay", "target": "bank", "agent": "Clerk", **changed}
+    return policy.evaluate(Action(params=params, **call)).approval.value
+
+
+def test_no_calls_make_no_policy() -> None:
+    assert draft_from_calls([], "x") is None
+
+
+def test_what_was_seen_runs_and_nothing_else() -> None:
+    policy = Policy.from_text(text(seen(PAY, 7), seen({"amount": 6, "currency": "EUR"})))
+    assert approval(policy, PAY) == "auto"
+    for params in (
+        {**PAY, "amount": 7},
+        {**PAY, "currency": "USD"},
+        {**PAY, "note": "x"},
+        {"amount": 5},
+        {**PAY, "amount": "5"},
+        {},
+    ):
+        assert approval(policy, params) == "approve", params
+    for changed in ({"type": "pay2"}, {"target": "shop"}, {"agent": "Other"}, {"agent": None}):
+        assert approval(policy, PAY, **changed) == "approve", changed
+
+
+def test_values_run_only_in_combinations_that_were_seen() -> None:
+    policy = Policy.from_text(text(seen({"a": 1, "b": "x"}), seen({"a": 2, "b": "y"})))
+    assert [approval(policy, {"a": a, "b": b}) for a, b in ((1, "x"), (2, "y"), (1, "y"), (2, "x"))] == [
+        *("auto", "auto", "approve", "approve"),
+    ]
+
+
+def test_many_numbers_become_the_range_that_was_seen() -> None:
+    calls = [seen({"amount": number / 2}, action_type="get_rate") for number in range(1, 41)]
+    made = text(*calls)
+    policy = Policy.from_text(made)
+    amounts = (0.5, 20.0, 3.3, 0.4, 20.5, -1)
+    assert [approval(policy, {"amount": amount}, type="get_rate") for amount in amounts] == [
+        *("auto", "auto", "auto", "approve", "approve", "approve"),
+    ]
+    assert "# Seen: 40 calls; any `amount` from 0.5 to 20.0." in made
+
+
+def test_many_texts_are_left_open_for_what_reads_and_asked_for_what_changes() -> None:
+    queries = [{"query": f"q{number}"} for number in range(20)]
+    reads = Policy.from_text(text(*(seen(each, action_type="search") for each in queries)))
+    assert approval(reads, {"query": "other"}, type="search") == "auto"
+    assert approval(reads, {"query": "other", "more": 1}, type="search") == "approve"
+    made = text(*(seen(each, action_type="delete") for each in queries))
+    assert "# Asked: delete -> bank (20 calls): it changes something, and `query` had many values" in made
+    assert Policy.from_text(made).rules == ()
+
+
+@pytest.mark.parametrize(
+    ("calls", "why"),
+    [
+        ([seen(PAY, approval="block")], "the policy of then would have blocked some of its calls"),
+        ([seen(PAY), seen({"a": 1}, approval="block")], "would have blocked"),
+        ([seen(PAY, approval=None)], "would have blocked"),
+        ([seen(None)], "the audit does not have all of its arguments"),
+        ([seen([1])], "the audit does not have all of its arguments"),
+        ([seen(PAY)._replace(params="{")], "the audit does not have all of its arguments"),
+        ([seen({"a": 1, "[CUT]": "3 more members"})], "the audit does not have all of its arguments"),
+        ([seen({"[REDACTED 5 chars]": 1})], "the audit does not have all of its arguments"),
+        ([seen({"a.b": 1})], "a name that a condition cannot name"),
+        ([seen({"a[any]": 1})], "a name that a condition cannot name"),
+        ([seen({}, action_type="*")], "no pattern means its name and its target only"),
+        ([seen({}, target="b?nk")], "no pattern means its name and its target only"),
+        ([seen({}, action_type=None)], "no pattern means its name and its target only"),
+        ([seen({}, agent="*")], "no patterns mean its agents only"),
+        ([seen({}, agent="x [REDACTED 3 chars]")], "is redacted or cut"),
+        ([seen({}, target="x[CUT 3 of 9 characters]")], "no pattern means its name and its target only"),
+        ([seen({f"p{number}": 1}) for number in range(5)], "more than 4 different sets of parameters"),
+        ([seen({"x": {"y": 1}})], "`x` had many values, or such as cannot be written"),
+        ([seen({"token": "[REDACTED 20 chars]"})], "`token` had many values, or such as cannot be written"),
+    ],
+)  # fmt: skip
+def test_what_is_not_let_through_is_named_with_the_reason(calls: list[SeenCalls], why: str) -> None:
+    made = text(*calls)
+    assert f"# Asked: {calls[0].action_type or ''}" in made
+    assert why in made
+    assert Policy.from_text(made).rules == ()
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    ["[REDACTED 20 chars]", "a [REDACTED email 9 chars]", "x[CUT 3 of 9 characters]", ["[REDACTED]"]],
+)
+def test_what_is_hidden_never_becomes_a_condition(hidden: Any) -> None:
+    """The parameter is left open, where the tool only reads: its other values are not written, either."""
+    made = text(
+        seen({"key": "plain", "n": 1}, action_type="get_x"),
+        seen({"key": hidden, "n": 1}, action_type="get_x"),
+    )
+    body = made.partition("rules:")[2]
+    assert "REDACTED" not in body
+    assert "CUT" not in body
+    policy = Policy.from_text(made)
+    assert approval(policy, {"key": "anything", "n": 1}, type="get_x") == "auto"
+    assert approval(policy, {"key": "anything", "n": 2}, type="get_x") == "approve"
+    assert "any `key`, which is hidden" in made
+
+
+def test_a_null_is_no_value() -> None:
+    policy = Policy.from_text(text(seen({"a": 1, "b": None})))
+    assert approval(policy, {"a": 1}) == "auto"
+    assert approval(policy, {"a": 1, "b": 2}) == "approve"
+
+
+def test_calls_of_agents_nobody_knows() -> None:
+    policy = Policy.from_text(text(seen({}, agent=None)))
+    assert approval(policy, {}) == "auto"
+    policy = Policy.from_text(text(seen({}, agent=None), seen({})))
+    assert [approval(policy, {}, agent=agent) for agent in ("Clerk", None, "Other")] == [
+        *("auto", "approve", "approve"),
+    ]
+
+
+def test_names_of_rules_are_unique() -> None:
+    made = text(seen({}), seen({"a": 1}), seen({}, target="shop"), seen({}, action_type="pay-2"))
+    names = [rule.name for rule in Policy.from_text(made).rules]
+    assert len(names) == len(set(names)) == 4
+
+
+NAMES = st.sampled_from(["get_x", "search", "pay", "delete_it", "*", "a b", "ä", "x\u202ey", "[a]", ""])
+ODD = st.sampled_from([0.5, 1e30, 10**20, "x", "", " y", "[REDACTED 3 chars]", "\u2028"])
+VALUES = st.one_of(st.integers(-5, 5), st.booleans(), ODD, st.text(max_size=3), st.just([1]))
+PARAMS = st.dictionaries(st.sampled_from(["a", "b", "c.d", "key"]), VALUES, max_size=3)
+CALLS = st.builds(
+    seen,
+    PARAMS,
+    action_type=NAMES,
+    target=NAMES,
+    agent=st.sampled_from([None, "Clerk", "*", "x"]),
+    approval=st.sampled_from(["auto", "approve", "approve", "block"]),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(CALLS, min_size=1, max_size=12), PARAMS, NAMES, NAMES)
+def test_nothing_runs_that_is_looser_than_what_was_seen(
+    calls: list[SeenCalls], params: dict[str, Any], name: str, target: str
+) -> None:
+    """Whatever was seen: the policy loads, and a call runs only by tools and parameters that were seen."""
+    policy = Policy.from_text(text(*calls))
+    tried = [
+        SeenCalls(name, target, agent, json.dumps(params), "approve", 1) for agent in ("Clerk", "x", "y")
+    ]
+    for call in [*calls, *tried]:
+        given_params = json.loads(call.params or "{}")
+        action = Action(call.action_type or "", call.target or "", given_params, agent=call.agent)
+        if policy.evaluate(action).approval != "auto":
+            continue
+        alike = [
+            each
+            for each in calls
+            if (each.action_type, each.target) == (call.action_type, call.target)
+            and json.loads(each.params or "{}").keys() == given_params.keys()
+        ]
+        assert alike
+        assert all(each.approval != "block" for each in alike)
+        agents = {
+            each.agent for each in calls if (each.action_type, each.target) == (call.action_type, call.target)
+        }
+        assert agents == {None} or call.agent in agents
+
+
+PLAIN = st.dictionaries(
+    st.sampled_from(["a", "b"]), st.sampled_from([1, 2, True, "x", "y z", 0.25]), max_size=2
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(PLAIN, min_size=1, max_size=6), PLAIN)
+def test_few_plain_arguments_run_exactly_as_they_were_seen(
+    seen_params: list[Any], other: dict[str, Any]
+) -> None:
+    made = text(*(seen(params) for params in seen_params))
+    policy = Policy.from_text(made)
+    shapes = {tuple(sorted(params)) for params in seen_params}
+    assert len(shapes) <= 4
+    known = {json.dumps(params, sort_keys=True) for params in seen_params}
+    for params in [*seen_params, other]:
+        runs = approval(policy, params) == "auto"
+        assert runs == (json.dumps(params, sort_keys=True) in known)
