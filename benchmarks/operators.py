@@ -49,7 +49,36 @@ def date_from() -> Case:
     return Case("a date-time with a zone", "date_from", "2026-12-01", "2026-12-24T18:00:00+01:00", 10)
 
 
-CASES = (param_in, shell_only, date_from)
+def path_within() -> Case:
+    folders = [f"/srv/project-{number}" for number in range(20)]
+    return Case("below one of 20 folders", "path_within", folders, f"{folders[-1]}/src/app/button_list.py", 3)
+
+
+def path_within_resolved() -> Case:
+    path = "/srv/other/../project/src/app//./button_list.py"
+    return Case("the same with `..`, `.` and `//`", "path_within", ["/srv/project"], path, 10)
+
+
+def path_matches() -> Case:
+    patterns = ["src/**", "tests/**", "*.md", "!*.key", "!.env"]
+    return Case("one of 5 gitignore patterns", "path_matches", patterns, "src/app/lists/button_list.py", 3)
+
+
+def url_host() -> Case:
+    hosts = [*(f"*.host-{number}.example" for number in range(20)), "api.example.org"]
+    return Case("one of 21 hosts", "url_host", hosts, "https://api.example.org/v1/items?page=2&size=50", 3)
+
+
+def url_host_by_ada() -> Case:
+    return Case(
+        "the same with user info", "url_host", ["api.example.org"], "https://me@api.example.org/v1", 20
+    )
+
+
+CASES = (
+    *(param_in, path_within, path_within_resolved, path_matches, url_host, url_host_by_ada),
+    *(shell_only, date_from),
+)
 
 
 def microseconds(case: Case, batches: int) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
@@ -23,6 +23,15 @@ class Invalid(ValueError):
     def __init__(self, message: str, suggestion: Suggestion = None) -> None:
         super().__init__(message)
         self.suggestion = suggestion
+
+
+class InvalidItems(Invalid):
+    """Items of a list are refused, each for its own reason."""
+
+    def __init__(self, faults: Mapping[int, Invalid]) -> None:
+        super().__init__("has invalid items")
+        self.faults = faults
+        """By the number of the item, from 0."""
 
 
 def quoted(text: str) -> str:

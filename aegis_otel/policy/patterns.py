@@ -9,7 +9,7 @@ a model sent.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -28,13 +28,10 @@ class Regex:
     __slots__ = ("_pattern",)
 
     def __init__(self, pattern: str) -> None:
-        import re2  # noqa: PLC0415 - only policies with `param_matches` pay for it
+        import re2  # noqa: PLC0415 - only policies with regular expressions pay for it
 
-        options = re2.Options()
-        options.log_errors = False  # RE2 would write the pattern to stderr
-        options.never_capture = True
         try:
-            self._pattern: Any = re2.compile(pattern, options)
+            self._pattern: Any = re2.compile(pattern, _re2_options())
         except (re2.error, UnicodeEncodeError) as error:
             reason = error.args[0] if error.args else ""
             text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(error)
@@ -53,6 +50,33 @@ class Regex:
 def compile_regex(pattern: str) -> Regex:
     """Compile `pattern`. Raises BadRegex."""
     return Regex(pattern)
+
+
+def compile_regex_set(patterns: Iterable[str]) -> Callable[[str], list[int]]:
+    """Return the function that returns the numbers of the patterns, each valid, that are found in a text.
+
+    Raises:
+        BadRegex: the patterns are too large together.
+    """
+    import re2  # noqa: PLC0415
+
+    together = re2.Set.SearchSet(_re2_options())
+    for pattern in patterns:
+        together.Add(pattern)
+    try:
+        together.Compile()
+    except re2.error:
+        raise BadRegex("the patterns are too large together") from None
+    return lambda text: together.Match(text) or []
+
+
+def _re2_options() -> Any:
+    import re2  # noqa: PLC0415
+
+    options = re2.Options()
+    options.log_errors = False  # RE2 would write the pattern to stderr
+    options.never_capture = True
+    return options
 
 
 Matcher = Callable[[str], bool]

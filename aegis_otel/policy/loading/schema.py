@@ -21,7 +21,7 @@ from aegis_otel.policy.loading.validators import (
     by_synonym,
 )
 from aegis_otel.policy.loading.yaml_reader import Location, Refused
-from aegis_otel.policy.messages import Invalid, shown
+from aegis_otel.policy.messages import Invalid, InvalidItems, shown
 from aegis_otel.policy.operators.table import OPERATORS, Operator, Takes
 from aegis_otel.policy.rules import GROUPS, MAX_GROUPS_DEEP, PARAM_PATH
 
@@ -54,6 +54,11 @@ class Validation:
             return None
         try:
             return reader(self, value, at)
+        except InvalidItems as error:
+            self.faults += [
+                Fault((*at, number), value[number], each) for number, each in error.faults.items()
+            ]
+            return None
         except Invalid as error:
             self.faults.append(Fault(at, value, error, at_key))
             return None

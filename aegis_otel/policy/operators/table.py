@@ -13,7 +13,15 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, NamedTuple
 
-from aegis_otel.policy.operators import comparisons, dates, membership, presence, shell_lines
+from aegis_otel.policy.operators import (
+    comparisons,
+    dates,
+    file_paths,
+    membership,
+    presence,
+    shell_lines,
+    urls,
+)
 from aegis_otel.policy.operators.answer import Answer, kind
 from aegis_otel.policy.patterns import compile_regex
 from aegis_otel.policy.rules import ParamTest, Scalar
@@ -160,6 +168,30 @@ OPERATORS: dict[str, Operator] = {
         at_time=dates.at_time,
         wanted="a date or date-time in the form of ISO 8601",
         synonyms="date_before date_to param_before param_date_until",
+    ),
+    "path_within": Operator(
+        "path is one of these folders or below one; only its text is looked at",
+        *(file_paths.check_roots, file_paths.ROOTS, file_paths.within),
+        compares=("string",),
+        prepare=file_paths.prepare_roots,
+        wanted="a path that every program reads alike",
+        synonyms="in_directory in_folder inside path_in path_inside path_under param_within within",
+    ),
+    "path_matches": Operator(
+        "path matches these gitignore patterns; the last one that matches decides",
+        *(file_paths.check_patterns, file_paths.PATTERNS, file_paths.matches),
+        compares=("string",),
+        prepare=file_paths.prepare_patterns,
+        wanted="a path that every program reads alike",
+        synonyms="gitignore glob path_glob path_globs path_match path_pattern path_patterns",
+    ),
+    "url_host": Operator(
+        "host of the URL is one of these; `*.example.com` is every name below `example.com`",
+        *(urls.check_hosts, urls.HOSTS, urls.leads_to),
+        compares=("string",),
+        prepare=urls.prepare_hosts,
+        wanted="an absolute URL whose host every program reads alike",
+        synonyms="domain domains host hostname hosts url url_domain url_hosts url_in",
     ),
     "param_present": Operator(
         "the call has these parameters",
