@@ -285,12 +285,17 @@ class Rule:
         ]
 
     @property
+    def ignores_case(self) -> bool:
+        """Whether its globs match in any case."""
+        patterns = (*self.types, *self.targets, *self.agents, *chain(*self.subject))
+        return any(each.ignores_case for each in patterns)
+
+    @property
     def _more(self) -> dict[str, Any]:
         """The part of `content` that came later: what a rule does not use changes no digest."""
-        patterns = (*self.types, *self.targets, *self.agents, *chain(*self.subject))
         return {
             **self.subject.content,
-            **({"ignore_case": True} if any(each.ignores_case for each in patterns) else {}),
+            **({"ignore_case": True} if self.ignores_case else {}),
             **({"mode": self.mode.value} if self.mode is not Mode.ENFORCE else {}),
             **({"message": self.message} if self.message else {}),
         }

@@ -150,6 +150,11 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
             {"enum": list(validators.RISK_LEVELS)},
             "the risk that the policy must state",
         ),
+        "mode": Key(
+            _checked(validators.choice("mode")),
+            {"enum": list(validators.CHOICES["mode"])},
+            "monitor where the verdict must only be monitored; without it, an approval must be enforced",
+        ),
     },
 }
 """The keys of each section, by the section's own key; the whole file is the section without one."""

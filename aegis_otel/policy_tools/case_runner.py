@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aegis_otel.errors import CasesError, Problem
-from aegis_otel.model import DEFAULT_RULE, Verdict
+from aegis_otel.model import DEFAULT_RULE, Approval, Mode, Verdict
 from aegis_otel.policy.explain import Explanation, explain
 from aegis_otel.policy.messages import closest, quoted
 from aegis_otel.policy.policy import Policy, RuleSummary
@@ -33,8 +33,16 @@ class CaseResult(NamedTuple):
             "approval": (expected.approval, verdict.approval),
             "rule": (expected.rule, verdict.matched_rule),
             "risk_level": (expected.risk_level, verdict.risk_level),
+            "mode": (self._expected_mode, verdict.mode),
         }
         return [key for key, (wanted, came) in pairs.items() if wanted is not None and wanted != came]
+
+    @property
+    def _expected_mode(self) -> Mode | None:
+        """A call that must be blocked or asked about is not, where the rule is only monitored."""
+        expected = self.case.expected
+        is_stopped = expected.approval not in (None, Approval.AUTO)
+        return Mode.ENFORCE if expected.mode is None and is_stopped else expected.mode
 
     @property
     def is_passed(self) -> bool:

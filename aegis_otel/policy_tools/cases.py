@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aegis_otel.errors import CasesError, PolicyError, Problem
-from aegis_otel.model import Action, Approval, RiskLevel, Subject
+from aegis_otel.model import Action, Approval, Mode, RiskLevel, Subject
 from aegis_otel.policy.lint.tool_list import Inventory, NotTools, parse_tools
 from aegis_otel.policy.loading import loader, yaml_reader
 from aegis_otel.policy.loading.schema import Validation
@@ -31,6 +31,8 @@ class Expected(NamedTuple):
     approval: Approval | None
     rule: str | None
     risk_level: RiskLevel | None
+    mode: Mode | None
+    """That of the verdict. An approval without a mode is one that is enforced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,7 @@ def _build(path: Path, document: Document, valid: Any) -> CaseFile:
                     Approval(expect["approval"]) if "approval" in expect else None,
                     expect.get("rule"),
                     None if risk is None else RiskLevel[risk.upper()],
+                    Mode(expect["mode"]) if "mode" in expect else None,
                 ),
             )
         )

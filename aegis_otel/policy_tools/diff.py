@@ -186,6 +186,9 @@ def _said(rule: Rule) -> dict[str, list[str]]:
     said["conditions"] = [_test(test) for test in rule.tests] + list(map(_group, rule.conditions.groups))
     said["risk_level"] = [rule.risk_level.name.lower()]
     said["approval"] = [rule.approval.value]
+    said["mode"] = [rule.mode.value]
+    said["message"] = [shown(rule.message)]
+    said["match.ignore_case"] = ["true" if rule.ignores_case else "false"]
     return said
 
 

@@ -126,7 +126,7 @@ def _variants(policies: Sequence[Policy], rule: CompiledRule, example: Example) 
     """Yield the example with one thing changed."""
     action, now = example.action, example.now
     for text in _texts(glob.text for glob in rule.types):
-        yield Probe(replace(action, type=text), now)
+        yield from (Probe(replace(action, type=name), now) for name in (text, text.swapcase()))
     near = [each for policy in policies for each in _near(policy, action.type)]
     for text in _texts(glob.text for each in near for glob in each.targets):
         yield Probe(replace(action, target=text), now)

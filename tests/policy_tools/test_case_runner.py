@@ -73,6 +73,26 @@ def test_a_case_fails_where_the_verdict_is_another(case: str, differences: list[
     assert report.failed == ([result] if differences else [])
 
 
+@pytest.mark.parametrize(
+    ("expect", "differences"),
+    [
+        ("approval: block, rule: tried, mode: monitor", []),
+        ("rule: tried", []),
+        ("approval: block, rule: tried", ["mode"]),
+        ("approval: block, rule: tried, mode: enforce", ["mode"]),
+        ("approval: auto", ["approval"]),
+    ],
+)
+def test_what_is_only_monitored_is_not_blocked(expect: str, differences: list[str]) -> None:
+    """A case that says `block` and nothing about the mode means a call that is stopped."""
+    Path("policy.yaml").write_text(
+        "defaults: { approval: auto }\n"
+        "rules: [{ name: tried, match: { type: x }, approval: block, mode: monitor }]\n"
+    )
+    (result,) = run(f"action: {{ type: x }}, expect: {{ {expect} }}").results
+    assert result.differences == differences
+
+
 def test_the_explanation_comes_to_the_verdict() -> None:
     (result,) = run(PAY % (2000, "approval: auto")).failed
     explanation = result.explain()

@@ -60,7 +60,7 @@ def test_a_case_says_what_is_called_when_and_what_must_be_decided() -> None:
     assert first.at == datetime(2026, 3, 4, 11, tzinfo=UTC)
     assert [str(each) for each in first.expected if each is not None] == ["block", "<default>", "3"]
     assert (second.action.target, second.action.agent, second.at) == ("default", None, None)
-    assert second.expected == (None, "searches", None)
+    assert second.expected == (None, "searches", None, None)
     assert (first.place.line, first.rule_place.line) == (5, 8)
 
 
@@ -119,6 +119,8 @@ def test_what_the_case_says_goes_before_what_the_tools_say() -> None:
         ("{ name: a, action: { type: x }, at: 5, expect: { rule: r } }", "`at` must be an ISO 8601 time"),
         ("{ name: a, action: { type: x }, at: 2026-03-04, expect: { rule: r } }", 'mean `"2026-03-04"`?)'),
         ("{ name: a, action: { type: x }, expect: { approval: deny } }", "`expect.approval` must be `auto`,"),
+        ("{ name: a, action: { type: x }, expect: { mode: off } }", "a boolean to some YAML readers"),
+        ("{ name: a, action: { type: x }, expect: { mode: watch } }", "`expect.mode` must be `enforce` or"),
         ("{ name: a, action: { type: x }, expect: { risk_level: 3 } }", "`expect.risk_level` must be `low`,"),
         ("5", "a case must be a mapping, not the number `5`"),
     ],

@@ -82,6 +82,15 @@ def test_as_few_rules_as_possible_are_called_moved(order: str, count: int) -> No
             ),
         ),
         (
+            rule("r", type="a"),
+            {**rule("r", type="a", ignore_case=True), "mode": "monitor", "message": "Ask Ann."},
+            (
+                "mode: enforce -> monitor",
+                "message: empty text -> `Ask Ann.`",
+                "match.ignore_case: false -> true",
+            ),
+        ),
+        (
             rule("r", user="a"),
             rule("r", user=["a", "b"], conditions={"any": [{"param_gt": {"a": 1}}, {"weekdays": ["mon"]}]}),
             ("match.user: + `b`", "conditions: + `any` (`param_gt` on `a` the number `1` or Mon UTC)"),
@@ -148,6 +157,9 @@ def window(**conditions: Any) -> dict[str, Any]:
             [rule("s", "auto", **PAY, conditions={"param_eq": {"c": "EUR"}}), gt(1000)],
             {("looser", "block", "auto")},
         ),
+        ([gt(1)], [gt(1) | {"mode": "monitor"}], LOOSER_BY_BLOCK),
+        ([gt(1) | {"mode": "monitor"}], [], set()),
+        ([rule("r", **PAY)], [rule("r", **PAY, ignore_case=True)], STRICTER_BY_BLOCK),
         ([rule("r", **PAY, user="a")], [rule("r", **PAY, user=["a", "b*"])], STRICTER_BY_BLOCK),
         ([rule("r", **PAY, role="x")], [rule("r", **PAY, role="y")], LOOSER_BY_BLOCK | STRICTER_BY_BLOCK),
         ([rule("r", **PAY, tenant="a*")], [rule("r", **PAY)], STRICTER_BY_BLOCK),
@@ -199,6 +211,12 @@ def test_what_is_looser_and_what_is_stricter_is_found(
 
 def test_defaults_that_change_are_found() -> None:
     assert effects(diff_policies(policy(A), policy(A, approval="auto"))) == {("looser", "approve", "auto")}
+
+
+def test_what_is_only_monitored_is_as_loose_as_can_be() -> None:
+    old, new = policy(gt(1), approval="auto"), policy(gt(1) | {"mode": "monitor"}, approval="auto")
+    assert effects(diff_policies(old, new)) == {("looser", "block", "block")}
+    assert effects(diff_policies(new, policy(approval="auto"))) <= {("other risk", "block", "auto")}
 
 
 def test_tools_are_tried_where_they_are_known() -> None:

@@ -11,6 +11,7 @@ import click
 from aegis_otel.cli import text_or_json_option
 from aegis_otel.cli.policy.inventory import inventory_of, read_inventory
 from aegis_otel.cli.rendering import plural, visible
+from aegis_otel.model import Mode
 from aegis_otel.redaction.terminal import escape
 
 if TYPE_CHECKING:
@@ -98,7 +99,8 @@ def _words(approval: Any, risk_level: Any) -> str:
 
 
 def _verdict(verdict: Verdict) -> str:
-    return f"{_words(verdict.approval, verdict.risk_level)} by `{verdict.matched_rule}`"
+    monitored = " (only monitored)" if verdict.mode is Mode.MONITOR else ""
+    return f"{_words(verdict.approval, verdict.risk_level)} by `{verdict.matched_rule}`{monitored}"
 
 
 def _call(probe: Probe) -> str:
@@ -175,4 +177,5 @@ def _decided(verdict: Verdict) -> dict[str, Any]:
         "approval": verdict.approval.value,
         "rule": verdict.matched_rule,
         "risk_level": verdict.risk_level.name.lower(),
+        "mode": verdict.mode.value,
     }

@@ -13,6 +13,7 @@ from aegis_otel.cli import text_or_json_option
 from aegis_otel.cli.explanation import explanation_report, print_rules, rule_lines
 from aegis_otel.cli.rendering import plural
 from aegis_otel.errors import CasesError, PolicyError, Problem
+from aegis_otel.model import Mode
 from aegis_otel.redaction.terminal import escape
 
 if TYPE_CHECKING:
@@ -105,24 +106,32 @@ def _print(report: Report) -> None:
 
 def _summary(result: CaseResult) -> list[str]:
     """Return what was expected and what came, a line each."""
-    expected, verdict = result.case.expected, result.verdict
+    expected, verdict, differences = result.case.expected, result.verdict, result.differences
     wanted = _words(
         None if expected.approval is None else expected.approval.value,
         expected.rule,
         None if expected.risk_level is None else expected.risk_level.name,
+        "mode" in differences and expected.mode is None,
+        expected.mode is Mode.MONITOR,
     )
-    shows_risk = "risk_level" in result.differences
     came = _words(
-        verdict.approval.value, verdict.matched_rule, verdict.risk_level.name if shows_risk else None
+        verdict.approval.value,
+        verdict.matched_rule,
+        verdict.risk_level.name if "risk_level" in differences else None,
+        "mode" in differences and verdict.mode is Mode.ENFORCE,
+        verdict.mode is Mode.MONITOR,
     )
     return [f"expected {wanted}", f"decided {came}: {verdict.reason}"]
 
 
-def _words(approval: str | None, rule: str | None, risk_level: str | None) -> str:
+def _words(
+    approval: str | None, rule: str | None, risk_level: str | None, enforced: bool, monitored: bool
+) -> str:
     parts = [
         approval or "",
         "" if rule is None else f"by `{rule}`",
         "" if risk_level is None else f"at {risk_level.lower()} risk",
+        "enforced" if enforced else "only monitored" if monitored else "",
     ]
     return " ".join(part for part in parts if part)
 
@@ -170,11 +179,13 @@ def _case(result: CaseResult) -> dict[str, Any]:
             "approval": expected.approval and expected.approval.value,
             "rule": expected.rule,
             "risk_level": expected.risk_level and expected.risk_level.name.lower(),
+            "mode": expected.mode and expected.mode.value,
         },
         "decided": {
             "approval": verdict.approval.value,
             "rule": verdict.matched_rule,
             "risk_level": verdict.risk_level.name.lower(),
+            "mode": verdict.mode.value,
             "reason": verdict.reason,
         },
         "explanation": None if result.is_passed else explanation_report(result.explain())["rules"],

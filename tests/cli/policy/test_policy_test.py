@@ -84,6 +84,17 @@ def test_a_case_that_fails_says_what_came_and_why() -> None:
     assert result.output.endswith("3 cases: 2 passed, 1 failed; 1 of 2 rules reached\n")
 
 
+def test_a_verdict_that_is_only_monitored_is_said_to_be() -> None:
+    monitored = POLICY.replace("approval: block\n  -", "approval: block\n    mode: monitor\n  -")
+    Path("policy.yaml").write_text(f"defaults: {{ approval: auto }}\n{monitored}")
+    result = run("cases.yaml")
+    assert result.output.startswith(
+        "FAIL  large payments are blocked  [cases.yaml:4:11]\n"
+        "      expected block by `large` enforced\n"
+        "      decided block by `large` only monitored: "
+    )
+
+
 def test_json_says_the_same() -> None:
     Path("cases.yaml").write_text(CASES + WRONG)
     result = run("cases.yaml", "--format", "json")
@@ -93,11 +104,12 @@ def test_json_says_the_same() -> None:
     assert report["unreached"] == [{"rule": "deletes", "source": "policy.yaml", "line": 7, "column": 7}]
     passed, _, failed = report["cases"]
     assert (passed["passed"], passed["explanation"]) == (True, None)
-    assert failed["expected"] == {"approval": "auto", "rule": "large", "risk_level": None}
+    assert failed["expected"] == {"approval": "auto", "rule": "large", "risk_level": None, "mode": None}
     assert failed["decided"] == {
         "approval": "approve",
         "rule": "<default>",
         "risk_level": "medium",
+        "mode": "enforce",
         "reason": "no rule matched",
     }
     assert [rule["match"] for rule in failed["explanation"]] == ["does not match", "does not match"]
