@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from aegis_otel.policy.messages import Invalid, shown
 from aegis_otel.policy.operators.answer import Answer, kind, not_of_kind
 from aegis_otel.policy.operators.comparisons import SCALAR, check_scalar
+from aegis_otel.policy.operators.lists import check_items, items
 from aegis_otel.policy.rules import Scalar
 
-MAX_VALUES = 10_000
-SCHEMA: Mapping[str, Any] = {"type": "array", "minItems": 1, "maxItems": MAX_VALUES, "items": SCALAR}
+SCHEMA = items(SCALAR)
 
 
 class Choices(NamedTuple):
@@ -27,27 +26,7 @@ class Choices(NamedTuple):
 
 def check(value: object) -> list[Scalar]:
     """Return the list of values. Raises Invalid."""
-    if not isinstance(value, list):
-        raise Invalid(f"must be a list of values, not {shown(value)}", _as_list(value))
-    if not 0 < len(value) <= MAX_VALUES:
-        raise Invalid(f"must list 1 to {MAX_VALUES} values, not {len(value)}")
-    return [_checked(each, number) for number, each in enumerate(value, 1)]
-
-
-def _checked(value: object, number: int) -> Scalar:
-    try:
-        return check_scalar(value)
-    except Invalid:
-        words = f"number {number} is {shown(value)}"
-        raise Invalid(f"must list text, finite numbers, true or false, and {words}") from None
-
-
-def _as_list(value: object) -> str | None:
-    return f"[{value}]" if type(value) in (int, float, bool) or _is_word(value) else None
-
-
-def _is_word(value: object) -> bool:
-    return isinstance(value, str) and value.isalnum() and len(value) <= 40
+    return check_items(value, check_scalar, "a list of values")
 
 
 def prepare(values: Sequence[Scalar]) -> Choices:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aegis_otel.policy.messages import Invalid, quoted, shown
 from aegis_otel.policy.operators.answer import Answer, not_of_kind
+from aegis_otel.policy.operators.lists import check_items, texts
 
 if TYPE_CHECKING:
     from tree_sitter import Language, Node
@@ -27,12 +28,7 @@ MAX_SIGNS = 400
 MAX_PATTERNS = 1_000
 MAX_PATTERN = 1_000
 """Characters of one pattern."""
-SCHEMA: Mapping[str, Any] = {
-    "type": "array",
-    "minItems": 1,
-    "maxItems": MAX_PATTERNS,
-    "items": {"type": "string", "minLength": 1, "maxLength": MAX_PATTERN},
-}
+SCHEMA = texts(MAX_PATTERN, MAX_PATTERNS)
 
 _PARTS = r"""
     (?P<plain> (?: [A-Za-z0-9_./:=@%+,^-] | (?<=[A-Za-z0-9_./@%+^-])~ )++ )  # elsewhere `~` may be a home
@@ -112,17 +108,13 @@ AllowedCommands = Mapping[bytes, Sequence[ShellCommand]]
 
 def check(value: object) -> list[str]:
     """Return the list of patterns. Raises Invalid."""
-    if not isinstance(value, list):
-        meant = f"[{quoted(value)[1:-1]}]" if isinstance(value, str) else None
-        raise Invalid(f"must be a list of commands, not {shown(value)}", meant)
-    if not 0 < len(value) <= MAX_PATTERNS:
-        raise Invalid(f"must list 1 to {MAX_PATTERNS} commands, not {len(value)}")
-    for each in value:
-        if not isinstance(each, str):
-            raise Invalid(f"must list commands as text, not {shown(each)}")
-        if not 0 < len(each) <= MAX_PATTERN:
-            raise Invalid(f"must list commands of 1 to {MAX_PATTERN} characters, not {len(each)}")
-        allowed_command(each)
+    return check_items(value, _check_pattern, "a list of commands", MAX_PATTERNS)
+
+
+def _check_pattern(value: object) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_PATTERN:
+        raise Invalid(f"must be a command of 1 to {MAX_PATTERN:,} characters, not {shown(value)}")
+    allowed_command(value)
     return value
 
 
@@ -134,14 +126,14 @@ def allowed_command(pattern: str) -> ShellCommand:
     fixed = tuple(word for word in (words[:-1] if is_open else words) if word is not None)
     if rest is not None or not words or len(fixed) != len(words) - is_open or _CONTROL.search(line):
         raise Invalid(
-            f"must list single commands of plain words, which `*` as the last word leaves open, "
+            f"must be a single command of plain words, which `*` as the last word leaves open, "
             f"not {shown(pattern)}: put other characters into single quotes"
         )
     if fixed[0] in _RESERVED or b"=" in fixed[0]:
-        raise Invalid(f"lists {shown(pattern)}, which does not begin with the name of a program")
+        raise Invalid(f"must begin with the name of a program, not as {shown(pattern)} does")
     if is_open and fixed[0] in _REDEFINING:
         name = quoted(fixed[0].decode())
-        raise Invalid(f"lists {shown(pattern)}, but {name} can run any command: write out all of its words")
+        raise Invalid(f"must write out all words of {name}, which can run any command, not {shown(pattern)}")
     return ShellCommand(fixed, is_open)
 
 

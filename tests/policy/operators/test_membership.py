@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from aegis_otel import Policy, PolicyError
 from aegis_otel.policy.operators import membership
-from aegis_otel.policy.operators.membership import MAX_VALUES
+from aegis_otel.policy.operators.lists import MAX_ITEMS
 from tests.support.conditions import answer
 
 
@@ -61,11 +61,11 @@ def test_an_absent_value_is_none_of_them() -> None:
         ("EUR", "`param_in` on `p` must be a list of values, not `EUR` (did you mean `[EUR]`?)"),
         ("5", "must be a list of values, not the number `5` (did you mean `[5]`?)"),
         ("{a: 1}", "must be a list of values, not a mapping"),
-        ("[]", f"must list 1 to {MAX_VALUES} values, not 0"),
-        ("[[a]]", "must list text, finite numbers, true or false, and number 1 is a list"),
-        ("[a, {b: 1}]", "must list text, finite numbers, true or false, and number 2 is a mapping"),
-        ("[.inf]", "must list text, finite numbers, true or false, and number 1 is the number `inf`"),
-        ("[a, null]", "must list text, finite numbers, true or false, and number 2 is nothing"),
+        ("[]", "must not be empty: nothing would be allowed by it"),
+        ("[[a]]", "must be text, a finite number, true or false, not a list"),
+        ("[a, {b: 1}]", "must be text, a finite number, true or false, not a mapping"),
+        ("[.inf]", "must be text, a finite number, true or false, not the number `inf`"),
+        ("[a, null]", "must be text, a finite number, true or false, not nothing"),
         ("[yes]", "`yes` is"),
         ("*x", "alias `*x` is not supported"),
     ],
@@ -85,9 +85,9 @@ def test_other_words_for_it_are_understood(word: str) -> None:
 
 
 def test_a_list_has_a_bound() -> None:
-    Policy.from_dict({"rules": [{"conditions": {"param_in": {"p": list(range(MAX_VALUES))}}}]})
-    with pytest.raises(PolicyError, match=f"must list 1 to {MAX_VALUES} values, not {MAX_VALUES + 1}"):
-        Policy.from_dict({"rules": [{"conditions": {"param_in": {"p": list(range(MAX_VALUES + 1))}}}]})
+    Policy.from_dict({"rules": [{"conditions": {"param_in": {"p": list(range(MAX_ITEMS))}}}]})
+    with pytest.raises(PolicyError, match="must list at most 10,000 items, not 10,001"):
+        Policy.from_dict({"rules": [{"conditions": {"param_in": {"p": list(range(MAX_ITEMS + 1))}}}]})
 
 
 scalars = st.one_of(st.text(max_size=2), st.integers(-2, 2), st.booleans(), st.sampled_from([0.5, 1.0, -0.0]))

@@ -330,14 +330,14 @@ def test_patterns(patterns: list[str], line: str, result: Any) -> None:
         ("ls", "`shell_only` on `p` must be a list of commands, not `ls`"),
         (5, "must be a list of commands, not the number `5`"),
         ({"ls": 1}, "must be a list of commands, not a mapping"),
-        ([], "must list 1 to 1000 commands, not 0"),
-        (["ls"] * 1001, "must list 1 to 1000 commands, not 1001"),
-        ([5], "must list commands as text, not the number `5`"),
-        ([None], "must list commands as text, not nothing"),
-        ([""], "must list commands of 1 to 1000 characters, not 0"),
-        (["l" * 1001], "must list commands of 1 to 1000 characters, not 1001"),
+        ([], "must not be empty: nothing would be allowed by it"),
+        (["ls"] * 1001, "must list at most 1,000 items, not 1,001"),
+        ([5], "must be a command of 1 to 1,000 characters, not the number `5`"),
+        ([None], "must be a command of 1 to 1,000 characters, not nothing"),
+        ([""], "must be a command of 1 to 1,000 characters, not empty text"),
+        (["l" * 1001], "must be a command of 1 to 1,000 characters, not `lll"),
         *(
-            ([each], "must list single commands of plain words")
+            ([each], "must be a single command of plain words")
             for each in (
                 *("*", "  ", "* ls", "ls * x", "ls *.py", "l?", "ls a | cat", "ls;", "ls && ls", "ls > x"),
                 *("ls $x", "ls $(x)", "ls `x`", "ls {a,b}", "ls ~/x", "ls 'x", 'ls "x', "ls\nls", "ls\x00"),
@@ -345,12 +345,15 @@ def test_patterns(patterns: list[str], line: str, result: Any) -> None:
             )
         ),
         *(
-            ([each], "does not begin with the name of a program")
+            ([each], "must begin with the name of a program, not as `")
             for each in ("if ls", "time *", "coproc ls", "function x", "a=1 ls", "while *", "ls=x")
         ),
-        (["ls", "eval *"], "lists `eval *`, but `eval` can run any command: write out all of its words"),
-        (["source *"], "lists `source *`, but `source` can run any command"),
-        (["'command' *"], "lists `'command' *`, but `command` can run any command"),
+        (
+            ["ls", "eval *"],
+            "must write out all words of `eval`, which can run any command, not `eval *`",
+        ),
+        (["source *"], "must write out all words of `source`, which can run any command, not `source *`"),
+        (["'command' *"], "must write out all words of `command`, which can run any command"),
     ],
 )
 def test_what_is_refused(patterns: Any, message: str) -> None:
