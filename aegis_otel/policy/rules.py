@@ -142,6 +142,11 @@ def path_of(parts: Sequence[str | Step]) -> str:
     return text.removeprefix(".")
 
 
+def joined(parts: Sequence[str | Step]) -> tuple[str, ...]:
+    """Return how a key is spelled that stands for the first two of `parts`, the first three, and so on."""
+    return tuple(path_of(parts[:end]) for end in range(2, len(parts) + 1))
+
+
 @dataclass(frozen=True, slots=True)
 class ParamTest:
     """One condition on one parameter, or on all of them."""
@@ -149,7 +154,7 @@ class ParamTest:
     operator: str
     """Its key in a policy, as in `operators.table.OPERATORS`."""
     path: str
-    """The parameter's name, or a dotted path into it; empty for a condition on all parameters of the call."""
+    """The parameter's name, or a path into it; empty for a condition on all parameters of the call."""
     expected: Expected
     """The checked value of the policy; a list of it stands here as a tuple. Empty where there is none."""
     place: Place
@@ -161,6 +166,11 @@ class ParamTest:
     """The path up to its first step: all of it where it has none."""
     steps: tuple[str | Step, ...] = field(init=False)
     """The first step and all that follows it; empty where the path has none."""
+    joint_keys: tuple[tuple[str, ...], ...] = field(init=False)
+    """For each of `keys`, how a key beside it is spelled that stands for it and for what follows it.
+
+    Of a plain path only a key for all of it counts. In a path with steps, any part could be hidden by one.
+    """
 
     def __post_init__(self) -> None:
         parts = parts_of(self.path)
@@ -168,6 +178,11 @@ class ParamTest:
         object.__setattr__(self, "keys", keys)
         object.__setattr__(self, "plain_path", path_of(keys))
         object.__setattr__(self, "steps", parts[len(keys) :])
+        if self.steps:
+            joint_keys = tuple(joined(parts[depth:]) for depth in range(len(keys)))
+        else:
+            joint_keys = ((self.path,) if len(keys) > 1 else (), *((),) * (len(keys) - 1)) if keys else ()
+        object.__setattr__(self, "joint_keys", joint_keys)
 
     @property
     def compares_one_value(self) -> bool:

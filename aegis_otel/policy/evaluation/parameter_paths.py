@@ -13,7 +13,7 @@ from typing import Any
 from aegis_otel.model import FrozenDict
 from aegis_otel.policy.evaluation.look_alikes import skeleton
 from aegis_otel.policy.evaluation.schema_paths import Location, Presence, SchemaAnswer, SchemaReader
-from aegis_otel.policy.rules import ParamTest, path_of
+from aegis_otel.policy.rules import ParamTest
 
 NOT_ASKED = "the tool's schema was not asked"
 NO_PARAMETER = "the tool has no such parameter"
@@ -66,30 +66,23 @@ def other_spelling(params: Mapping[str, Any], test: ParamTest, schema: SchemaRea
 def _other_spellings(params: Mapping[str, Any], test: ParamTest) -> Iterator[tuple[str, ...]]:
     """Yield the keys to values that could be read as that of `test`, or as one on the way to it."""
     value: Any = params
-    for depth, key in enumerate(test.keys):
+    depth = 0
+    for key, names in zip(test.keys, test.joint_keys, strict=True):
         if not isinstance(value, Mapping):
             return
-        for name in names_as_one_key(test, depth):
-            yield from ((*test.keys[:depth], other) for other in spelled_otherwise(value, name))
+        for name in names:
+            for other in spelled_otherwise(value, name):
+                yield (*test.keys[:depth], other)
         if len(value) > 1 or key not in value:
-            yield from ((*test.keys[:depth], other) for other in spelled_otherwise(value, key))
+            for other in spelled_otherwise(value, key):
+                yield (*test.keys[:depth], other)
         value = value.get(key)
+        depth += 1  # noqa: SIM113 - `enumerate` of a `zip` makes one more tuple a step
 
 
 def names_at_the_top(test: ParamTest) -> tuple[str, ...]:
     """Return the names of the parameters at the top that `test` looks at; its path where it looks at all."""
-    return (*test.keys[:1], *names_as_one_key(test, 0)) or (test.path,)
-
-
-def names_as_one_key(test: ParamTest, depth: int) -> tuple[str, ...]:
-    """Return how keys are spelled that stand for several parts of the path, from the part at `depth` on.
-
-    Of a plain path only a key for all of it counts. In a path with steps, any part could be hidden by one.
-    """
-    if not test.steps:
-        return (test.path,) if depth == 0 and len(test.keys) > 1 else ()
-    parts = (*test.keys, *test.steps)
-    return tuple(path_of(parts[depth:end]) for end in range(depth + 2, len(parts) + 1))
+    return (test.keys[0], *test.joint_keys[0]) if test.keys else (test.path,)
 
 
 def spelled_otherwise(params: Mapping[str, Any], name: str) -> Iterator[str]:

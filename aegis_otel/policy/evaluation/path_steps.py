@@ -25,7 +25,6 @@ from aegis_otel.policy.evaluation.parameter_paths import (
     absent,
     find,
     if_left_out,
-    names_as_one_key,
     null,
     null_at,
     other_spelling,
@@ -35,7 +34,7 @@ from aegis_otel.policy.evaluation.schema_paths import ITEM, Location, Presence, 
 from aegis_otel.policy.json_text import Ambiguous, read_alike
 from aegis_otel.policy.operators.answer import Answer, kind
 from aegis_otel.policy.operators.table import OPERATORS, prepared, wanted
-from aegis_otel.policy.rules import ParamTest, Step, path_of
+from aegis_otel.policy.rules import ParamTest, Step, joined
 
 MAX_VALUES = 20_000
 """The most items of lists, and values within values, that one condition looks at."""
@@ -102,7 +101,8 @@ def stepped_test(spec: ParamTest) -> Callable[[Action, datetime, SchemaReader | 
     """Return the test of a condition whose path has steps."""
     compare, expected = OPERATORS[spec.operator].judge, prepared(replace(spec, expected=_expected(spec)))
     behind = _compiled(spec.steps, (), schema_location(spec.steps), lambda value: compare(value, expected))
-    crossing = [_crossing(spec, depth) for depth in range(len(spec.keys))]
+    # `find` itself looks for a key that stands for the whole plain path.
+    crossing = [tuple(name for name in names if name != spec.plain_path) for names in spec.joint_keys]
 
     def test(action: Action, _now: datetime, schema: SchemaReader | None) -> Answer:
         if action.doubt is not None:
@@ -133,14 +133,6 @@ def stepped_test(spec: ParamTest) -> Callable[[Action, datetime, SchemaReader | 
         return behind(value, _Reading(action, schema, origin))
 
     return test
-
-
-def _crossing(spec: ParamTest, depth: int) -> tuple[str, ...]:
-    """Return the keys beside the one at `depth` that stand for several parts of the path.
-
-    `find` itself looks for a key that stands for the whole plain path.
-    """
-    return tuple(name for name in names_as_one_key(spec, depth) if depth or name != spec.plain_path)
 
 
 def exact(value: Any) -> int | str:
@@ -229,7 +221,7 @@ def _member(
 ) -> _Judge:
     """Return the test of a key of the mapping at `where`; `inner` is where its value is."""
     name = str(parts[0])
-    as_one_key = [path_of(parts[:count]) for count in range(2, len(parts) + 1)]
+    as_one_key = joined(parts)
 
     def test(value: Any, reading: _Reading) -> Answer:
         if value is None:

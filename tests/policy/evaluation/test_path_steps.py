@@ -649,6 +649,8 @@ def test_nothing_raises(params: Any, path: str, schema: Any) -> None:
     rules = [{"conditions": {"param_eq": {path: expected}}, "approval": "block"}]
     policy = Policy.from_dict({"defaults": {"approval": "auto"}, "rules": rules})
     for known in (None, {"properties": {"a": schema, "b": schema}}, {"properties": schema}):
-        decision = policy.evaluate(Action("t", params=params, schema=known))
+        action = Action("t", params=params, schema=known)
+        decision = policy.evaluate(action)
+        assert explain(policy, action, datetime.now(UTC)).verdict == decision.verdict
         assert decision.matched_rule in ("rule_0", "<default>")
         assert not any("failed with" in error for error in decision.errors)
