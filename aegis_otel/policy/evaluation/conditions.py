@@ -46,7 +46,12 @@ class Condition(NamedTuple):
         try:
             return self.test(action, now, schema)
         except Exception as error:
-            return f"the comparison failed with {type(error).__name__}"
+            return failed(error)
+
+
+def failed(error: Exception) -> str:
+    """Return why the answer of a test that raised is not known."""
+    return f"the comparison failed with {type(error).__name__}"
 
 
 def compile_conditions(conditions: Conditions) -> tuple[Condition, ...]:

@@ -15,7 +15,7 @@ import msgspec
 
 from aegis_otel.model import ERROR_RULE, Action, Approval, Mode, RiskLevel, Verdict
 from aegis_otel.policy.evaluation.compiler import CompiledPolicy, CompiledRule, Plan
-from aegis_otel.policy.evaluation.conditions import Condition
+from aegis_otel.policy.evaluation.conditions import Condition, failed
 from aegis_otel.policy.evaluation.look_alikes import skeleton
 from aegis_otel.policy.evaluation.parameter_paths import BEYOND_THE_CALL
 from aegis_otel.policy.evaluation.path_steps import wanted_by_steps
@@ -155,7 +155,7 @@ def strictest(policy: CompiledPolicy, judged: Iterable[tuple[CompiledRule, list[
         why = next(unknown[0] for rule, unknown in doubts if rule.verdict is verdict)
         reason = f"rule `{verdict.matched_rule}` may match, so it counts as a match: {why}"
     verdict = msgspec.structs.replace(verdict, reason=reason, errors=errors, policy_digest=policy.digest)
-    return _beside_monitored(verdict, monitored)
+    return _beside_monitored(verdict, monitored) if monitored else verdict
 
 
 def _beside_monitored(verdict: Verdict, monitored: Sequence[Verdict]) -> Verdict:
@@ -178,10 +178,9 @@ def strictness(verdict: Verdict) -> tuple[int, int]:
 
 def _precedence(verdict: Verdict) -> tuple[int, int, int, int]:
     """Return the rank by which a verdict is chosen: what is enforced, then what is monitored, then risk."""
-    return (
-        *(_STRICTNESS[verdict.enforced_approval], verdict.mode is Mode.MONITOR),
-        *(_STRICTNESS[verdict.approval], verdict.risk_level),
-    )
+    if verdict.mode is Mode.ENFORCE:
+        return _STRICTNESS[verdict.approval], 0, verdict.risk_level, 0
+    return _STRICTNESS[Approval.AUTO], 1, _STRICTNESS[verdict.approval], verdict.risk_level
 
 
 def tests(
@@ -191,7 +190,11 @@ def tests(
     for name, globs in rule.texts:
         yield f"`match.{name}`", globs, _match_answer(globs, name, action)
     for condition in rule.conditions:
-        yield condition.label, condition, condition.answer(action, now, schema)
+        try:  # not by `condition.answer`: one more call for each condition
+            answer = condition.test(action, now, schema)
+        except Exception as error:
+            answer = failed(error)
+        yield condition.label, condition, answer
 
 
 def unknowns(tested: Iterable[tuple[str, object, Answer]]) -> list[str] | None:
