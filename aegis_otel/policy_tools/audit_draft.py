@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aegis_otel.audit.query.filters import Condition
 from aegis_otel.audit.query.rows import run_query
-from aegis_otel.model import Approval, Mode, RiskLevel
+from aegis_otel.model import Action, Approval, Mode, RiskLevel
+from aegis_otel.policy.policy import Policy
 from aegis_otel.policy_tools.agent_draft import changes_something
 from aegis_otel.policy_tools.draft import DraftRule, is_exact_glob, is_exact_value, render, slug
 from aegis_otel.policy_tools.hidden_values import is_hidden
@@ -31,6 +32,8 @@ _MOST_COMBINATIONS = 20
 _MOST_SHAPES = 4
 """Sets of parameters of one tool that are written out."""
 _MOST_AGENTS = 20
+_MOST_BLOCKED = 1_000
+"""Calls that would have been blocked and that the rules for a tool are tried on."""
 _MOST_EXPLAINED = 100
 """Tools that are not let through and named in the comment at the top."""
 _NO_PARAM = "(none)"
@@ -120,6 +123,8 @@ class _Tool:
     calls: int = 0
     agents: dict[str, None] = field(default_factory=dict)
     shapes: dict[tuple[str, ...], _Shape] = field(default_factory=dict)
+    blocked: list[SeenCalls] = field(default_factory=list)
+    """Those that the policy of then would have blocked; at most one more than are compared."""
     why_asked: str = ""
     """Why its calls are not let through; empty where they are."""
 
@@ -133,12 +138,10 @@ class _Tool:
     def _add(self, seen: SeenCalls) -> str:
         """Take calls into account; return why they cannot be let through."""
         if seen.approval not in (Approval.AUTO.value, Approval.APPROVE.value):
-            return "the policy of then would have blocked some of its calls"
-        try:
-            params = json.loads(seen.params or "")
-        except (ValueError, RecursionError):
-            params = None
-        if not isinstance(params, dict):
+            self.blocked = [*self.blocked[:_MOST_BLOCKED], seen]
+            return ""
+        params = _parsed(seen.params)
+        if params is None:
             return "the audit does not have all of its arguments"
         given = {name: value for name, value in params.items() if value is not None}
         if any(is_hidden(name) for name in given):
@@ -155,6 +158,8 @@ class _Tool:
         """Return why its calls are not let through, all calls considered."""
         if self.why_asked:
             return self.why_asked
+        if not self.shapes:
+            return "the policy of then would have blocked all of its calls"
         if not is_exact_glob(self.action_type) or not is_exact_glob(self.target):
             return "no pattern means its name and its target only"
         if is_hidden(self.action_type) or is_hidden(self.target) or any(map(is_hidden, self.agents)):
@@ -170,7 +175,32 @@ class _Tool:
                     return (
                         f"it changes something, and `{wide[0]}` had many values, or such as cannot be written"
                     )
+        if self._lets_blocked_run():
+            return "no rule tells its calls apart from those that the policy of then would have blocked"
         return ""
+
+    def _lets_blocked_run(self) -> bool:
+        """Return whether a call that would have been blocked may run by the rules for the others."""
+        if len(self.blocked) > _MOST_BLOCKED:
+            return True
+        policy = Policy.from_text(render([], "", list(_rules([self])))) if self.blocked else None
+        for each in self.blocked:
+            params = _parsed(each.params)
+            if policy is None or params is None or is_hidden(params):
+                return True
+            action = Action(self.action_type, self.target, params, agent=each.agent)
+            if policy.evaluate(action).approval is Approval.AUTO:
+                return True
+        return False
+
+
+def _parsed(params: str | None) -> dict[str, Any] | None:
+    """Return arguments from their JSON; None where the audit does not have them."""
+    try:
+        found = json.loads(params or "")
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def draft_from_calls(seen: Iterable[SeenCalls], made_by: str) -> str | None:
@@ -189,7 +219,7 @@ def draft_from_calls(seen: Iterable[SeenCalls], made_by: str) -> str | None:
     doubts = [(tool, tool.doubt()) for tool in ordered]
     let_through = [tool for tool, doubt in doubts if not doubt]
     total = sum(tool.calls for tool in ordered)
-    runs = sum(tool.calls for tool in let_through)
+    runs = sum(shape.calls for tool in let_through for shape in tool.shapes.values())
     comment = [
         f"Made by `{made_by}` from {_calls(total)} in monitor mode.",
         f"Calls run as {runs:,} of these were seen; every other one is asked about. Read it first.",

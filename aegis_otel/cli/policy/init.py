@@ -42,7 +42,7 @@ def init(
 
     From an audit: calls that ran in monitor mode run, by their exact tool, target, agent and parameters, and
     with the values that were seen where these are few; everything else is asked about. So are calls that
-    would have been blocked, and calls of tools that change something with many different arguments.
+    would have been blocked, and calls of tools that change something with many different texts.
 
     \b
     Exit codes:

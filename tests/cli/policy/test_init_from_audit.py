@@ -56,7 +56,7 @@ def test_what_ran_in_monitor_mode_runs() -> None:
     assert Path("p.yaml").read_text() == (
         "# Made by `aegis policy init --from-audit audit` from 3 calls in monitor mode.\n"
         "# Calls run as 2 of these were seen; every other one is asked about. Read it first.\n"
-        "# Asked: drop -> web (1 call): the policy of then would have blocked some of its calls.\n"
+        "# Asked: drop -> web (1 call): the policy of then would have blocked all of its calls.\n"
         'version: "1"\n'
         "defaults:\n"
         "  risk_level: medium\n"
