@@ -18,6 +18,7 @@ from jsonschema import Draft202012Validator
 from aegis_otel import Action, Policy, PolicyError
 from aegis_otel.errors import Problem
 from aegis_otel.policy.evaluation.evaluator import decide
+from aegis_otel.policy.evaluation.look_alikes import skeleton
 from aegis_otel.policy.explain import Match, explain
 from aegis_otel.policy.loading.schema import KEYS, json_schema
 from aegis_otel.policy.patterns import compile_glob, covers
@@ -43,6 +44,10 @@ plain_conditions = st.fixed_dictionaries(
             f"param_{operator}": st.dictionaries(names, numbers, min_size=1, max_size=2)
             for operator in ("gt", "lt", "gte", "lte")
         },
+        "param_in": st.dictionaries(names, st.lists(scalars, min_size=1, max_size=3), min_size=1, max_size=2),
+        "param_present": st.lists(names, min_size=1, max_size=2, unique=True),
+        "param_absent": st.lists(names, min_size=1, max_size=2, unique=True),
+        "param_only": st.lists(names, min_size=1, max_size=4, unique=True),
         "param_contains": st.dictionaries(names, scalars, min_size=1, max_size=2),
         "param_matches": st.dictionaries(
             names, st.sampled_from(["a", "^a", "b$", "(?i)A", "a.*b"]), min_size=1, max_size=1
@@ -172,6 +177,9 @@ def reference_compare(operator: str, value: Any, expected: Any) -> bool | None:
             return None
         answers = [reference_compare("eq", item, expected) for item in value]
         return True if True in answers else None if None in answers else False
+    if operator == "in":
+        answers = [reference_compare("eq", value, each) for each in expected]
+        return True if True in answers else False if False in answers else None
     if kind(value) != kind(expected):
         return None
     if operator == "matches":
@@ -215,15 +223,31 @@ def reference_conditions(given: dict[str, Any], action: Action, now: datetime) -
                 answers.append(True if True in inner else None if None in inner else False)
             else:
                 answers.append(None if inner[0] is None else not inner[0])
-        if not key.startswith("param_"):
-            continue
-        for path, expected in section.items():
-            status, value = reference_value(action.params, path)
-            if status == "value" and value is not None:
-                answers.append(reference_compare(key.removeprefix("param_"), value, expected))
-            else:
-                answers.append(False if status == "absent" else None)
+        if key == "param_only":
+            answers += [reference_listed(section, *each) for each in action.params.items()]
+        elif key == "param_absent":
+            there = [reference_parameter(action, path, "present", None) for path in section]
+            answers += [None if each is None else not each for each in there]
+        elif key.startswith("param_"):
+            expected = section if isinstance(section, dict) else dict.fromkeys(section)
+            for path in expected:
+                answers.append(reference_parameter(action, path, key.removeprefix("param_"), expected[path]))
     return answers
+
+
+def reference_parameter(action: Action, path: str, operator: str, expected: Any) -> bool | None:
+    status, value = reference_value(action.params, path)
+    if status == "value" and value is not None:
+        return operator == "present" or reference_compare(operator, value, expected)
+    return False if status == "absent" else None
+
+
+def reference_listed(names: list[str], name: Any, value: Any) -> bool | None:
+    """Whether a parameter is a listed one: null may mean nothing, and a name that looks alike may be one."""
+    if name in names:
+        return True
+    looks_alike = isinstance(name, str) and skeleton(name) in map(skeleton, names)
+    return None if value is None or looks_alike else False
 
 
 def reference_decide(policy: dict[str, Any], action: Action, now: datetime) -> tuple[str, str, str]:
