@@ -23,12 +23,14 @@ MAX_PATTERN = 256
 """Characters of a pattern. It keeps the automaton of all patterns small, and so the time for each path."""
 _LONGEST = 4096
 """Characters of a path; Linux opens none that has more bytes."""
+_MOST_UPS = 100
+"""The `..` at the start of a path that are compared with the folders of a policy."""
 
 # All readers agree about a path of these names, and it need not be resolved. Possessive: in linear time.
 _PLAIN_NAME = r"\.?+[A-Za-z0-9_@+=,()#!-]++(?:[. ][A-Za-z0-9_@+=,()#!-]++)*+"
-_PLAIN = re.compile(rf"/?+{_PLAIN_NAME}(?:/{_PLAIN_NAME})*+")
+_PLAIN = re.compile(rf"(?!-)/?+{_PLAIN_NAME}(?:/{_PLAIN_NAME})*+")
 _PART = rf"(?:\.\.?+(?=/|\Z)|{_PLAIN_NAME})"
-_RESOLVABLE = re.compile(rf"/?+{_PART}(?:/++{_PART})*+/*+")
+_RESOLVABLE = re.compile(rf"(?!-)/?+{_PART}(?:/++{_PART})*+/*+")
 
 _END = r"(?=/|\Z)"
 _DOUBTS = {
@@ -41,6 +43,7 @@ _DOUBTS = {
     r"\A//": "the path begins with two slashes, which may name a server",
     r"\A[^/]*:": "the path begins like a URL or a drive",
     r"\A[\s\"'`<>|]": "the path begins with a space, a quote or a sign that a shell reads",
+    r"\A-": "the path begins with a `-`, as an option does",
     rf"\s{_END}|[^/.]\.+{_END}|(?:\A|/)\.{{3,}}{_END}": "a name in the path ends with a space or a dot",
     r"(?:\A|/)\.{1,2}[*?\[]": "the path has a wildcard that may stand for `..`",
 }
@@ -139,7 +142,8 @@ def _folded(text: str) -> str:
 class Roots(NamedTuple):
     """The folders of a `path_within`."""
 
-    paths: tuple[LexicalPath, ...]
+    paths: tuple[tuple[LexicalPath, list[str]], ...]
+    """Each with its folded names."""
     prefixes: dict[bool, tuple[str, ...]]
     """By whether they are absolute: their texts, each with a slash at the end."""
     folded: dict[bool, tuple[str, ...]]
@@ -186,7 +190,10 @@ def prepare_roots(roots: Sequence[str]) -> Roots:
     }
     folded = {kind: tuple(map(_folded, texts)) for kind, texts in prefixes.items()}
     return Roots(
-        paths, prefixes, folded, frozenset(kind for kind in prefixes if len(prefixes[kind]) == len(paths))
+        tuple((path, path.folded) for path in paths),
+        prefixes,
+        folded,
+        frozenset(kind for kind in prefixes if len(prefixes[kind]) == len(paths)),
     )
 
 
@@ -207,9 +214,13 @@ def within(value: Any, roots: Roots) -> Answer:
         is_fixed = path is None or not path.is_open
         if is_fixed and kind in roots.only and not _folded(text).startswith(roots.folded[kind]):
             return False
+    path = path or _resolved(value)
+    if path.ups > _MOST_UPS:
+        return _CLIMBS
+    inner = path.folded
     doubt: str | None = None
-    for root in roots.paths:
-        answer = _inside(path or _resolved(value), root)
+    for root, outer in roots.paths:
+        answer = _inside(path, inner, root, outer)
         if answer is True:
             return True
         doubt = answer or doubt
@@ -220,8 +231,8 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= _LONGEST and _PLAIN.fullmatch(value) is not None
 
 
-def _inside(path: LexicalPath, root: LexicalPath) -> Answer:
-    inner, outer = path.folded, root.folded
+def _inside(path: LexicalPath, inner: list[str], root: LexicalPath, outer: list[str]) -> Answer:
+    """Return whether `path` is `root` or below it; `inner` and `outer` are their folded names."""
     if path.is_absolute is not root.is_absolute:
         # An absolute path is below a relative folder in some working directory only if it has its names.
         return _OTHER_START if root.is_absolute or path.is_open or _occurs(outer, inner) else False

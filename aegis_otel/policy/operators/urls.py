@@ -30,6 +30,8 @@ _PLAIN = re.compile(
 )
 _NAME = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}")
 _IPV6 = re.compile(r"\[[0-9a-f:]+\]")
+# An IPv4 address within an IPv6 one: mapped, compatible, translated (NAT64) or tunnelled (6to4).
+_HOLDS_IPV4 = re.compile(r"\[(?:::(?:ffff:(?:0:)?)?[0-9a-f]{1,4}:[0-9a-f]{1,4}|64:ff9b:.*|2002:.*)\]")
 _UNREADABLE = re.compile(
     r"[\x00-\x20\x7f-\xa0\\\s\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
 )
@@ -116,8 +118,7 @@ def leads_to(value: Any, hosts: Hosts) -> Answer:
         return True
     if host.endswith("."):
         return _FINAL_DOT if _is_among(hosts, host[:-1], port) else False
-    # The form in which the URL standard writes an IPv4 address as an IPv6 one.
-    return _IPV4_IN_IPV6 if host.startswith("[::ffff:") else False
+    return _IPV4_IN_IPV6 if _HOLDS_IPV4.fullmatch(host) else False
 
 
 def _is_among(hosts: Hosts, host: str, port: int) -> bool:

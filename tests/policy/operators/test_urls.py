@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from typing import Any
 from urllib.parse import urlsplit
@@ -339,6 +341,10 @@ REACHING = [
     "http://[::ffff:10.0.0.1]/",
     "http://[::ffff:a00:1]/",
     "http://[::ffff:0a00:0001]/",
+    "http://[::a00:1]/",
+    "http://[::ffff:0:a00:1]/",
+    "http://[64:ff9b::a00:1]/",
+    "http://[2002:a00:1::]/",
     "http://[::1]/",
     "http://[0:0:0:0:0:0:0:1]/",
     "http://[::0001]/",
@@ -579,3 +585,19 @@ def test_the_value_is_in_no_reason() -> None:
         "https://s3cret:x/",
     ):
         assert "s3cret" not in str(answer({"url_host": {"u": ["a.example"]}}, {"u": value}))
+
+
+def test_only_a_policy_with_paths_or_urls_loads_the_libraries() -> None:
+    program = """
+import sys
+from aegis_otel import Policy
+
+def loaded(condition):
+    Policy.from_text(f"rules: [{{conditions: {{{condition}}}}}]")
+    return sorted({"pathspec", "ada_url", "re2"} & set(sys.modules))
+
+print(loaded("param_eq: {a: b}"), loaded("path_within: {a: [b]}"))
+print(loaded("url_host: {a: [b]}"), loaded("path_matches: {a: [b]}"))
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines() == ["[] []", "['ada_url'] ['ada_url', 'pathspec', 're2']"]
