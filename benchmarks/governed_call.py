@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from aegis.runtime.audit import AuditLogger as PeerAuditLogger
 from agents import function_tool
 from agents.tool_context import ToolContext
 
-from aegis_otel import Policy, Runtime
+from aegis_otel import Policy, Runtime, acting_for
 from aegis_otel.adapters.openai_agents import governed_tool
 from aegis_otel.runtime.audit import AuditLogger
 
@@ -33,6 +34,8 @@ RULES = {
     "version": "1",
     "rules": [{"name": "search", "match": {"type": "search*"}, "risk_level": "low", "approval": "auto"}],
 }
+SOMEBODY = acting_for(user="alice", tenant="acme", roles=["clerk", "manager"])
+FOR_SOMEBODY, FOR_SOMEBODY_SILENT = "for a subject, signals", "for a subject, no OTel SDK"
 ARGUMENTS = '{"query": "governance", "limit": 5}'
 
 
@@ -41,11 +44,14 @@ async def search(query: str, limit: int) -> str:  # noqa: ARG001
     return query
 
 
-async def microseconds(work: Callable[[], Awaitable[object]]) -> float:
-    start = time.perf_counter()
-    for _ in range(BATCH):
-        await work()
-    return (time.perf_counter() - start) / BATCH * 1e6
+async def microseconds(
+    work: Callable[[], Awaitable[object]], around: AbstractContextManager[object]
+) -> float:
+    with around:
+        start = time.perf_counter()
+        for _ in range(BATCH):
+            await work()
+        return (time.perf_counter() - start) / BATCH * 1e6
 
 
 def ours(folder: Path, recorder: Any) -> Callable[[], Awaitable[object]]:
@@ -79,6 +85,8 @@ async def measure(rounds: int, folder: Path) -> dict[str, list[float]]:
     sides = {
         "ours, audit and signals": ours(folder / "full", signals.recorder),
         "ours, audit, no OTel SDK": ours(folder / "silent", signals.silent),
+        FOR_SOMEBODY: ours(folder / "for", signals.recorder),
+        FOR_SOMEBODY_SILENT: ours(folder / "for silent", signals.silent),
         "SDK tool, ungoverned": ungoverned(),
         "raw OTel calls": raw,
         "agent-aegis, its audit": peer(folder),
@@ -88,7 +96,8 @@ async def measure(rounds: int, folder: Path) -> dict[str, list[float]]:
     gc.disable()
     for _ in range(rounds):
         for name, work in sides.items():
-            times[name].append(await microseconds(work))
+            around = SOMEBODY if name in (FOR_SOMEBODY, FOR_SOMEBODY_SILENT) else nullcontext()
+            times[name].append(await microseconds(work, around))
         gc.collect()
     gc.enable()
     return times
@@ -111,6 +120,17 @@ def main() -> None:
     show("agent-aegis / ours", theirs, added, "at least 5")
     show("agent-aegis / ours without an OTel SDK", theirs, silent)
     show("ours / raw OTel calls", added, times["raw OTel calls"], "at most 1.3")
+    for what, limit in (
+        (FOR_SOMEBODY_SILENT, "at most 2 us"),
+        (FOR_SOMEBODY, "an attribute or two on each signal"),
+    ):
+        nobody = "ours, audit, no OTel SDK" if what == FOR_SOMEBODY_SILENT else "ours, audit and signals"
+        more = cost(what, nobody)
+        of_minima = min(times[what]) - min(times[nobody])
+        print(
+            f"{what} adds: median {statistics.median(more):.1f} us, of the minima {of_minima:.1f} us "
+            f"({limit})"
+        )
 
 
 def show(what: str, over: list[float], under: list[float], limit: str = "") -> None:

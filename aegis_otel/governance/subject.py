@@ -103,7 +103,8 @@ class SubjectSource:
             return current if stated is None else self._agreed(stated, current)
         try:
             read = self._read(context)
-            asked = Subject(**read) if isinstance(read, Mapping) else read
+            # Asked for each call, and an abstract class is slow to ask.
+            asked = Subject(**read) if type(read) is not Subject and isinstance(read, Mapping) else read
         except Exception as error:
             self._warn("`subject` raised, or returned what is no subject", describe(error))
             return None
@@ -115,12 +116,12 @@ class SubjectSource:
             returned = f"a `{type(read).__name__}`: expected a Subject, a mapping of its fields or None"
             self._warn("`subject` returned something else than a subject", returned)
             return None
-        return self._agreed(asked, current) if stated is None else self._agreed(asked, stated, current)
+        return asked if current is None and stated is None else self._agreed(asked, stated, current)
 
     def _agreed(self, *said: Subject | None) -> Subject | None:
-        known = [each for each in said if each is not None]
-        if all(each == known[0] for each in known):
-            return known[0]
+        known = {each for each in said if each is not None}
+        if len(known) <= 1:
+            return known.pop() if known else None
         self._warn("several say it and disagree", "`acting_for`, `subject` or the action")
         return None
 
