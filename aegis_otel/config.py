@@ -90,6 +90,12 @@ POLICY = Setting(
     str,
     "the policy file; several files, separated by `:`, are merged, and the first has precedence",
 )
+CANDIDATE = Setting(
+    "candidate",
+    "",
+    str,
+    "a policy that is asked about every call as well, for the record alone; written like `policy`",
+)
 MODE = Setting(
     "mode",
     "enforce",

@@ -168,6 +168,13 @@ POLICY_RULE_NAME = _attribute(
 POLICY_DIGEST = _attribute("aegis.policy.digest", "the digest of the policy in force")
 POLICY_SOURCE = _attribute("aegis.policy.source", "the policy's file names", "string[]")
 POLICY_RELOAD_OUTCOME = _attribute("aegis.policy.reload.outcome", "`loaded` or `refused`")
+CANDIDATE_APPROVAL = _attribute(
+    "aegis.candidate.approval",
+    "what the candidate policy would enforce: `auto`, `approve` or `block`; only where there is one",
+)
+CANDIDATE_RULE_NAME = _attribute(
+    "aegis.candidate.rule.name", "the rule of the candidate policy that would decide; `<default>` when none"
+)
 RISK_LEVEL = _attribute("aegis.risk.level", "`low`, `medium`, `high` or `critical`")
 ENFORCEMENT_MODE = _attribute(
     "aegis.enforcement.mode",
@@ -353,6 +360,8 @@ EVENT_DECISION = _event(
         *_DECISION,
         POLICY_APPROVAL,
         POLICY_DIGEST,
+        CANDIDATE_APPROVAL,
+        CANDIDATE_RULE_NAME,
         ENFORCEMENT_MODE,
         DECISION_OUTCOME,
         DECISION_REASON,
@@ -483,5 +492,20 @@ METRIC_POLICY_RELOADS = _metric(
     "{reload}",
     "changes of watched policy files that came into force or were refused, without the first load",
     (POLICY_RELOAD_OUTCOME,),
+)
+METRIC_CANDIDATE_DECISIONS = _metric(
+    "aegis.candidate.decisions",
+    "observable counter",
+    "{decision}",
+    "decisions about which a candidate policy was asked too: what the policy enforces, and what "
+    "the candidate would; starts at zero for the rules of the candidate (1,500 series at most)",
+    (POLICY_APPROVAL, CANDIDATE_APPROVAL, CANDIDATE_RULE_NAME),
+)
+METRIC_CANDIDATE_ERRORS = _metric(
+    "aegis.candidate.errors",
+    "observable counter",
+    "{error}",
+    "candidate policies that could not be loaded, and calls about which one could not be asked; they change "
+    "no verdict",
 )
 METRICS = tuple(_metrics)

@@ -13,6 +13,9 @@ from dashboards.signals import (
     APPROVAL,
     AUDIT_ERRORS,
     AUDIT_RECORDS,
+    CANDIDATE_APPROVAL,
+    CANDIDATE_DECISIONS,
+    CANDIDATE_RULE,
     COLLECTOR_EVENTS,
     DECISIONS,
     ENQUEUE_FAILED,
@@ -118,6 +121,10 @@ def _critical() -> tuple[Alert, ...]:
 def _governance() -> tuple[Alert, ...]:
     failed = DECISIONS.all({OUTCOME: "error"})
     refused = RELOADS.all({RELOAD: "refused"})
+    looser = (
+        CANDIDATE_DECISIONS.all({APPROVAL: "block", CANDIDATE_APPROVAL: "~approve|auto"}),
+        CANDIDATE_DECISIONS.all({APPROVAL: "approve", CANDIDATE_APPROVAL: "auto"}),
+    )
     ran = SPAN_CALLS.all({OPERATION: semconv.EXECUTE_TOOL})
     decided = happened(DECISIONS.all(), by=(JOB,), window="10m")
     return (
@@ -136,6 +143,14 @@ def _governance() -> tuple[Alert, ...]:
             happened(refused, by=(JOB,), window="15m"),
             f"{_label(JOB)} refused a changed policy",
             "A changed policy file was refused. The old policy stays in force.",
+            board="aegis-decisions",
+        ),
+        Alert(
+            "AegisCandidateWouldLoosen",
+            happened(*looser, by=(JOB, APPROVAL, CANDIDATE_APPROVAL, CANDIDATE_RULE), window="15m"),
+            f"The candidate policy of {_label(JOB)} would loosen calls",
+            f"{VALUE} call(s) in 15 minutes, for which the policy asks `{_label(APPROVAL)}`, would be "
+            f"`{_label(CANDIDATE_APPROVAL)}` under the candidate, by rule `{_label(CANDIDATE_RULE)}`.",
             board="aegis-decisions",
         ),
         Alert(

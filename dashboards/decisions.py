@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aegis_otel import semconv
-from aegis_otel.model import DEFAULT_RULE, ERROR_RULE
+from aegis_otel.model import DEFAULT_RULE, ERROR_RULE, Approval
 from dashboards import panels
 from dashboards.board import Board, Section
 from dashboards.panels import Words
@@ -25,6 +25,10 @@ from dashboards.queries import (
 from dashboards.signals import (
     AGENT,
     APPROVAL,
+    CANDIDATE_APPROVAL,
+    CANDIDATE_DECISIONS,
+    CANDIDATE_ERRORS,
+    CANDIDATE_RULE,
     DECISIONS,
     DIGEST,
     EVALUATION,
@@ -54,6 +58,7 @@ def decisions() -> Board:
             Section("Tools and agents", _tools()),
             Section("Policy files", _policy()),
             Section("Monitor mode", _monitor()),
+            Section("Candidate policy", _candidate()),
             Section("Latency", _speed()),
         ],
         since="now-24h",
@@ -251,6 +256,44 @@ def _monitor() -> list[panels.Placed]:
             Query(rate(would, RULE, APPROVAL), legend(RULE, APPROVAL)),
             unit="cps",
             width=18,
+        ),
+    ]
+
+
+def _candidate() -> list[panels.Placed]:
+    change = (APPROVAL, CANDIDATE_APPROVAL, CANDIDATE_RULE)
+    different = " or ".join(
+        increase(
+            CANDIDATE_DECISIONS.shown({APPROVAL: each, CANDIDATE_APPROVAL: f"!{each}"}),
+            *change,
+            window="$__rate_interval",
+        )
+        for each in Approval
+    )
+    return [
+        panels.lines(
+            "What the candidate would decide otherwise",
+            Words(
+                "Calls that the candidate policy would decide otherwise: what the policy asks for, what the "
+                "candidate would, and by which of its rules.",
+                "A call that is asked about or blocked today, and would not be any more.",
+                "Follow the runbook of AegisCandidateWouldLoosen.",
+            ),
+            Query(different, legend(*change)),
+            bars=True,
+            width=18,
+        ),
+        panels.number(
+            "Failures of the candidate",
+            Words(
+                "Candidates that could not be loaded, and calls about which one could not be asked.",
+                "Any value above zero: the comparison beside it is not complete.",
+                "The process log has the reason; `aegis policy check FILE` names line and problem.",
+            ),
+            Query(or_zero(counted(CANDIDATE_ERRORS.shown())), at_end=True),
+            yellow_from=1,
+            width=6,
+            height=8,
         ),
     ]
 

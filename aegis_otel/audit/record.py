@@ -133,6 +133,17 @@ class RecordStatus(StrEnum):
     """Readers show it for an open row whose process is gone; it is written where the end was not seen."""
 
 
+class Reading(StrEnum):
+    """`arguments_reading` of a row: what the row does not show of the arguments that were judged."""
+
+    UNREAD = "unread"
+    """They cannot be read, so no condition on them could be answered."""
+    SEVERAL = "several"
+    """The tool's validation makes others of them, which were judged as well."""
+    UNVALIDATED = "unvalidated"
+    """The tool's validation was not asked, since no rule read them."""
+
+
 class Column(NamedTuple):
     """A column of the audit; it annotates the member of `AuditRecord` that the column shows."""
 
@@ -224,6 +235,28 @@ class AuditRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     tenant_id: Annotated[str | None, Column("the tenant that the agent acted for", since=4)] = None
     user_roles: Annotated[
         str | None, Column("the user's roles, as a JSON list; null where they are not known", since=4)
+    ] = None
+    candidate_approval: Annotated[
+        str | None,
+        Column(
+            "what the candidate policy would enforce: auto, approve or block; null where there is none",
+            since=4,
+        ),
+    ] = None
+    candidate_rule: Annotated[
+        str | None, Column("the rule of the candidate policy that would decide", since=4)
+    ] = None
+    other_names: Annotated[
+        str | None,
+        Column("the other types and targets that the call was judged by, as a JSON list of pairs", since=4),
+    ] = None
+    arguments_reading: Annotated[
+        str | None,
+        Column(
+            "what is not certain about the arguments: `unread` (they cannot be read), `several` (the tool's "
+            "validation makes others of them), `unvalidated` (it was not asked, since no rule read them)",
+            since=4,
+        ),
     ] = None
     shown_digest: str | None = None
     """The digest of a paused call's arguments as a human is shown them, if defaults were filled in."""

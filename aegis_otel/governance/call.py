@@ -323,6 +323,9 @@ class Signals(Protocol):
     def hook_failed(self) -> None:
         """Count that a user's hook raised."""
 
+    def candidate_failed(self) -> None:
+        """Count that the candidate policy could not be asked about a call."""
+
 
 LARGE_ARGUMENTS = 4_096
 """Characters of arguments from which on they are read, judged, encoded, redacted and digested in a thread,

@@ -7,6 +7,7 @@ as a recorded refusal; only a cancellation is ever raised out of `authorize`.
 
 from __future__ import annotations
 
+import copy
 import logging
 from typing import TYPE_CHECKING
 
@@ -83,9 +84,13 @@ class Governor:
         mode: Mode = Mode.ENFORCE,
         block_on_audit_failure: bool = True,
         subjects: SubjectSource | None = None,
+        candidate: Policy | None = None,
     ) -> None:
         self.policy = policy
         """In force for every call that is not decided yet, or waits for a human. Replaced as a whole."""
+        self.candidate = candidate
+        """Asked about every call as well, for the record alone; None where there is none."""
+        self._failed_candidate: Policy | None = None
         self.journal = journal
         self.signals = signals
         self._approver = approver
@@ -137,9 +142,11 @@ class Governor:
         started_ns = self.system.now_ns()
         fault = self.unavailable or fault
         try:
-            policy = self.policy
-            if origin.size >= LARGE_ARGUMENTS or (
-                policy.rule_count >= MANY_RULES and policy.rules_asked(action) >= MANY_RULES
+            policy, candidate = self.policy, self.candidate
+            if (
+                origin.size >= LARGE_ARGUMENTS
+                or (policy.rule_count >= MANY_RULES and policy.rules_asked(action) >= MANY_RULES)
+                or (candidate is not None and candidate.rule_count >= MANY_RULES)
             ):
                 call = await self.system.off_loop(lambda: self.assess(action, origin, started_ns))
             else:
@@ -188,29 +195,38 @@ class Governor:
         )
         record.args_digest = self._digest(arguments)
         call = Call(decision, origin, started_ns, record, arguments, shown=shown, evaluation_s=took)
+        if self.candidate is not None:
+            self._ask_candidate(self.candidate, record, action, started_ns)
         if record.user_id is not None:
             call.user_hash = self.user_hash(record.user_id)
         return call
 
     def _evaluate(self, action: Action, now_ns: int) -> PolicyDecision:
-        """Ask the policy in force.
-
-        It, or what it says at this time of day, may have changed since the arguments were read. Where it
-        reads parameters that the tool has not validated and does not block, what the body gets is not known,
-        and so no condition on them can be answered.
-        """
         if self.unavailable is not None:  # no policy decided: the one in force is a placeholder
             return PolicyDecision(action, _error_verdict(self.unavailable.error))
-        policy = self.policy
-        now = utc(now_ns) if policy.reads_time else None  # else nothing reads it
-        decision = policy.evaluate(action, now=now)
-        if (
-            action.is_unvalidated
-            and decision.enforced_approval is not Approval.BLOCK
-            and policy.reads_arguments(action.type, *[each.type for each in action.forms])
-        ):
-            return policy.evaluate(action.qualify(doubt=_UNVALIDATED), now=now)
-        return decision
+        return _decide(self.policy, action, now_ns)
+
+    def _ask_candidate(self, candidate: Policy, record: AuditRecord, action: Action, now_ns: int) -> None:
+        """Put on the record what the candidate says, by which nothing else is decided."""
+        record.candidate_approval = record.candidate_rule = None
+        if self.unavailable is not None:
+            return
+        try:
+            asked = copy.copy(action) if action.is_unvalidated else action  # `_decide` may qualify it
+            verdict = _decide(candidate, asked, now_ns).verdict
+            why = verdict.reason if verdict.matched_rule == ERROR_RULE else None
+        except Exception as error:
+            why = describe(error)
+        if why is None:
+            record.candidate_approval = verdict.enforced_approval._value_
+            record.candidate_rule = verdict.matched_rule
+            return
+        self.signals.candidate_failed()
+        if self._failed_candidate is not candidate:
+            self._failed_candidate = candidate
+            _log.warning(
+                "the candidate policy could not be asked about a call, which changes nothing: %s", why
+            )
 
     def _digest(self, payload: bytes) -> str | None:
         try:
@@ -360,6 +376,8 @@ class Governor:
         call.decision, verdict = now, now.verdict
         record = call.record
         record_verdict(record, verdict)
+        if self.candidate is not None:
+            self._ask_candidate(self.candidate, record, action, self.system.now_ns())
         something_else = (
             verdict.matched_rule != approved.matched_rule or verdict.risk_level > approved.risk_level
         )
@@ -448,6 +466,24 @@ class Governor:
             completed_at=utc(self.system.now_ns()),
             decision_id=call.record.decision_id,
         )
+
+
+def _decide(policy: Policy, action: Action, now_ns: int) -> PolicyDecision:
+    """Ask a policy.
+
+    It, or what it says at this time of day, may have changed since the arguments were read. Where it reads
+    parameters that the tool has not validated and does not block, what the body gets is not known, and so no
+    condition on them can be answered.
+    """
+    now = utc(now_ns) if policy.reads_time else None  # else nothing reads it
+    decision = policy.evaluate(action, now=now)
+    if (
+        action.is_unvalidated
+        and decision.enforced_approval is not Approval.BLOCK
+        and policy.reads_arguments(action.type, *[each.type for each in action.forms])
+    ):
+        return policy.evaluate(action.qualify(doubt=_UNVALIDATED), now=now)
+    return decision
 
 
 def _error_verdict(reason: str, digest: str = "") -> Verdict:

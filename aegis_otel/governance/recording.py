@@ -17,13 +17,14 @@ from aegis_otel.audit.record import (
     SCHEMA_VERSION,
     TEXT_CHARS,
     AuditRecord,
+    Reading,
     cut_name,
     cut_params,
     cut_text,
 )
 from aegis_otel.governance.call import NOWHERE, Origin, System
 from aegis_otel.governance.error_text import READ
-from aegis_otel.model import Mode, PolicyDecision, RiskLevel, Subject, Verdict
+from aegis_otel.model import Action, Mode, PolicyDecision, RiskLevel, Subject, Verdict
 from aegis_otel.redaction import redactor
 from aegis_otel.redaction.redactor import redact, redact_name, redact_text
 from aegis_otel.redaction.serialize import encode_plain, serialize
@@ -109,12 +110,36 @@ def record_decision(
         record.user_id, record.tenant_id, record.user_roles = columns
     if origin.tool_call_id is not None:
         record.tool_call_id = recorded_name(origin.tool_call_id)
+    if action.forms or action.doubt is not None or action.is_unvalidated:
+        _record_forms(record, action)
     return record
 
 
 def _mode(mode: Mode, verdict: Verdict) -> Mode:
     """Return whether what the verdict says is enforced, in a program of that mode."""
     return mode if verdict.mode is Mode.ENFORCE else Mode.MONITOR
+
+
+_MOST_NAMES = 20
+"""The most other names of a tool that a row has."""
+
+
+def _record_forms(record: AuditRecord, action: Action) -> None:
+    """Put on the record by what other names, and with what other arguments, the action is judged."""
+    own = (action.type, action.target)
+    names = dict.fromkeys((form.type, form.target) for form in action.forms)
+    others = [name for name in names if name != own]
+    if others:
+        kept = [[recorded_name(type_), recorded_name(target)] for type_, target in others[:_MOST_NAMES]]
+        if len(others) > len(kept):
+            kept.append([f"{CUT} {len(others) - len(kept):,} more items]", ""])
+        record.other_names = json.dumps(kept, ensure_ascii=False)
+    if action.is_unvalidated:
+        record.arguments_reading = Reading.UNVALIDATED.value
+    elif any(form.params is not action.params for form in action.forms):
+        record.arguments_reading = Reading.SEVERAL.value
+    elif action.doubt is not None:
+        record.arguments_reading = Reading.UNREAD.value
 
 
 def record_arguments(record: AuditRecord, params: object) -> tuple[bytes, bytes]:
@@ -132,12 +157,15 @@ def record_arguments(record: AuditRecord, params: object) -> tuple[bytes, bytes]
     return encoded, shown
 
 
-VERDICT_COLUMNS = ("approval", "risk_level", "matched_rule", "reason", "policy_digest")
-"""The columns that say what the policy decided."""
+VERDICT_COLUMNS = (
+    *("approval", "risk_level", "matched_rule", "reason", "policy_digest"),
+    *("candidate_approval", "candidate_rule"),
+)
+"""The columns that say what the policy decided, and what its candidate would have."""
 
 
 def record_verdict(record: AuditRecord, verdict: Verdict) -> None:
-    """Put what the policy says on the record, in its `VERDICT_COLUMNS`."""
+    """Put what the policy says on the record."""
     record.approval = verdict.approval._value_  # `.value` costs ten times as much
     record.risk_level = _RISK_NAMES[verdict.risk_level]
     record.matched_rule = verdict.matched_rule

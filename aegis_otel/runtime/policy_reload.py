@@ -68,6 +68,10 @@ class PolicyFiles:
         self._seen: Fingerprint | None = None
         self._unsettled: Fingerprint | None = None
 
+    def in_force(self, runtime: Runtime) -> Policy:
+        """Return the policy that a change replaces."""
+        return runtime.policy
+
     def begin(self, in_force: Policy) -> None:
         """Take the content as known, unless the policy in force is made of these files and may be older."""
         foreign = {_key(source) for source in self.sources}.isdisjoint(map(_key, in_force.sources))
@@ -125,6 +129,43 @@ class PolicyFiles:
         return policy
 
 
+class CandidateFiles(PolicyFiles):
+    """The files of a candidate policy. One that is refused leaves the candidate before it in use."""
+
+    def in_force(self, runtime: Runtime) -> Policy:
+        """Return the candidate in use; where none could be loaded yet, a policy without rules."""
+        return runtime.candidate or Policy(())
+
+    def take(self, change: Change, runtime: Runtime) -> Policy | None:
+        """Put a change in use and return its policy; of one that is refused, log why and return None."""
+        policy = change.outcome
+        try:
+            if isinstance(policy, Policy):
+                runtime.update_candidate(policy)
+                _log.info("candidate policy `%s` is in use: %s", ", ".join(self.sources), policy.digest)
+                return policy
+            self.refuse(policy, runtime)
+            return None
+        finally:
+            self._seen = change.fingerprint
+
+    def load(self, runtime: Runtime) -> None:
+        """Load the candidate for the first time."""
+        try:
+            runtime.update_candidate(Policy.from_yaml_files(*self.sources))
+        except Exception as error:
+            self.refuse(error, runtime)
+
+    def refuse(self, error: Exception, runtime: Runtime) -> None:
+        """Log and count that the candidate cannot be loaded."""
+        reason = redact_text(str(error)) if isinstance(error, PolicyError) else traced(error)
+        _log.warning(
+            "candidate policy `%s` was refused, which changes no verdict:\n%s",
+            *(", ".join(self.sources), reason),
+        )
+        runtime.recorder.candidate_failed()
+
+
 def _beside_the_rest(documents: list[PolicyDocument], in_force: Policy) -> Sequence[PolicyDocument]:
     """Return the documents with those in force that are not watched, in their order of precedence."""
     fresh = {_key(document.source): document for document in documents}
@@ -180,6 +221,8 @@ def _fingerprint(contents: list[bytes | PolicyError]) -> Fingerprint:
 class _Watch:
     """What both ways to watch files share."""
 
+    _kind = PolicyFiles
+
     def __init__(
         self,
         runtime: Runtime,
@@ -188,7 +231,7 @@ class _Watch:
         on_reload: OnReload | None = None,
     ) -> None:
         self._runtime = runtime
-        self._files = PolicyFiles(path, interval)
+        self._files = self._kind(path, interval)
         self._on_reload = on_reload
 
     def _log_failure(self) -> None:
@@ -247,7 +290,7 @@ class PolicyWatcher(_Watch):
         while True:
             await asyncio.sleep(self._files.pause)
             try:
-                change = await asyncio.to_thread(self._files.poll, self._runtime.policy)
+                change = await asyncio.to_thread(self._files.poll, self._files.in_force(self._runtime))
                 policy = None if change is None else self._files.take(change, self._runtime)
                 if policy is not None:
                     await fire(self._on_reload, self._runtime.recorder.hook_failed, policy)
@@ -276,7 +319,7 @@ class PolicyWatchThread(_Watch):
             RuntimeError: the system gives no thread.
         """
         if self._thread is None:
-            self._files.begin(self._runtime.policy)
+            self._files.begin(self._files.in_force(self._runtime))
             self._launch()
             _running.add(self)
             atexit.register(self.stop)  # so that the interpreter does not end in the middle of a poll
@@ -300,7 +343,7 @@ class PolicyWatchThread(_Watch):
     def _watch(self, stop: threading.Event) -> None:
         while not stop.wait(self._files.pause):
             try:
-                change = self._files.poll(self._runtime.policy)
+                change = self._files.poll(self._files.in_force(self._runtime))
                 if change is None or stop.is_set():
                     continue
                 policy = self._files.take(change, self._runtime)
@@ -308,6 +351,18 @@ class PolicyWatchThread(_Watch):
                     asyncio.run(fire(self._on_reload, self._runtime.recorder.hook_failed, policy))
             except Exception:
                 self._log_failure()
+
+
+class CandidateWatchThread(PolicyWatchThread):
+    """Loads the files of a candidate policy when it is started, and watches them."""
+
+    _kind = CandidateFiles
+    _files: CandidateFiles
+
+    def start(self) -> None:
+        """Load the candidate, and start watching; one that is refused is looked for again when it changes."""
+        self._files.load(self._runtime)
+        super().start()
 
 
 _running: set[PolicyWatchThread] = set()

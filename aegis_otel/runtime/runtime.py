@@ -60,6 +60,8 @@ class Runtime:
             or a YAML file (docs/redaction.md). Default: what is in force, at first `AEGIS_REDACTION`.
         subject: Reads whom a call is made for from the SDK's context of its run: a function that returns a
             Subject, a mapping of its fields, or None (docs/subjects.md). Asked on every call of a tool.
+        candidate: A policy that is asked about every call as well, for the record alone
+            (docs/policy-testing.md).
 
     Raises:
         ConfigError: a setting or an argument is unusable; the message says which.
@@ -80,9 +82,12 @@ class Runtime:
         recorder: Recorder | None = None,
         redaction: RedactionSource | None = None,
         subject: ReadSubject | None = None,
+        candidate: Policy | None = None,
     ) -> None:
         use_redaction(redaction)
         _check_policy(policy)
+        if candidate is not None:
+            _check_policy(candidate, "candidate")
         if approval_handler is not None and not isinstance(approval_handler, ApprovalHandler):
             raise ConfigError(
                 f"`approval_handler` is a `{type(approval_handler).__name__}` and no ApprovalHandler: wrap a "
@@ -107,9 +112,12 @@ class Runtime:
             mode=self.mode,
             block_on_audit_failure=ON_AUDIT_FAILURE.value(on_audit_failure) == "block",
             subjects=SubjectSource(subject),
+            candidate=candidate,
         )
         self.audit.on_seal(self.recorder.audit_sealed, self.recorder.sealing_failed)
         self.recorder.policy_loaded(policy, self.mode.value)
+        if candidate is not None:
+            self.recorder.candidate_loaded(candidate)
 
     @property
     def policy(self) -> Policy:
@@ -125,6 +133,22 @@ class Runtime:
         _check_policy(policy)
         self.governor.policy = policy
         self.recorder.policy_loaded(policy, self.mode.value)
+
+    @property
+    def candidate(self) -> Policy | None:
+        """Return the policy that is asked as well, for the record alone."""
+        return self.governor.candidate
+
+    def update_candidate(self, candidate: Policy | None) -> None:
+        """Replace the candidate for the calls that follow; None asks none.
+
+        Raises:
+            ConfigError: it is not a Policy; the one in use stays.
+        """
+        if candidate is not None:
+            _check_policy(candidate, "candidate")
+            self.recorder.candidate_loaded(candidate)
+        self.governor.candidate = candidate
 
     def check(self) -> None:
         """Check that the audit can be written, before the first call finds that it cannot.
@@ -233,9 +257,9 @@ class Runtime:
         )
 
 
-def _check_policy(policy: object) -> None:
+def _check_policy(policy: object, name: str = "policy") -> None:
     if not isinstance(policy, Policy):
-        raise ConfigError(f"`policy` is a `{type(policy).__name__}`: pass Policy.from_yaml(...)")
+        raise ConfigError(f"`{name}` is a `{type(policy).__name__}`: pass Policy.from_yaml(...)")
 
 
 class ExecutorFailed(BodyFailed):

@@ -80,6 +80,9 @@ def decision_attributes(
         semconv.POLICY_DIGEST: record.policy_digest or "",
         semconv.ENFORCEMENT_MODE: record.mode or "",
     }
+    if record.candidate_approval is not None:
+        attributes[semconv.CANDIDATE_APPROVAL] = record.candidate_approval
+        attributes[semconv.CANDIDATE_RULE_NAME] = record.candidate_rule or ""
     if record.args_digest is not None:
         attributes[semconv.ARGUMENTS_DIGEST] = record.args_digest
     add_refusal(attributes, record, outcome, error)

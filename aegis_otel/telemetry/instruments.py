@@ -91,6 +91,15 @@ def plausible_labels(policy: Policy, mode: str) -> list[DecisionLabels]:
     return sets
 
 
+def candidate_labels(candidate: Policy) -> list[Labels]:
+    """Return every label set that decisions can be counted with beside a candidate, the loosest first."""
+    verdicts = [(rule.approval.value, rule.name) for rule in candidate.rules]
+    verdicts.append((candidate.default.approval.value, DEFAULT_RULE))
+    rank = {approval.value: number for number, approval in enumerate(Approval)}
+    sets = [(before, after, rule) for before in rank for after, rule in verdicts]
+    return sorted(sets, key=lambda labels: rank[labels[1]] - rank[labels[0]])
+
+
 class Counts:
     """What was counted in this process, for one meter provider.
 
@@ -117,14 +126,14 @@ class Counts:
         """Count a decision with its labels."""
         self.add(semconv.METRIC_DECISIONS, decision_labels(record, outcome, risk))
 
-    def start_at_zero(self, sets: Sequence[DecisionLabels]) -> None:
-        """Give each of `sets` a series of decisions, in their order and up to `ZERO_LIMIT` series in all."""
-        decisions = self._series[semconv.METRIC_DECISIONS]
+    def start_at_zero(self, sets: Sequence[Labels], metric: str = semconv.METRIC_DECISIONS) -> None:
+        """Give each of `sets` a series of the metric, in their order and up to `ZERO_LIMIT` series in all."""
+        series = self._series[metric]
         with self._lock:
             for labels in sets:
-                if len(decisions) >= ZERO_LIMIT:
+                if len(series) >= ZERO_LIMIT:
                     return
-                decisions.setdefault(labels, 0)
+                series.setdefault(labels, 0)
 
     def read(self, metric: str) -> dict[Labels, int]:
         """Return the series of the metric of that name."""

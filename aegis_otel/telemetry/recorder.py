@@ -29,6 +29,7 @@ from aegis_otel.telemetry.instruments import (
     LOADED,
     REFUSED,
     Instruments,
+    candidate_labels,
     flusher,
     plausible_labels,
 )
@@ -131,6 +132,10 @@ class Recorder:
         outcome = (call.outcome or Outcome.ERROR)._value_  # `.value` costs ten times as much
         level = risk(record)
         self._counts.add_decision(record, outcome, level)
+        if record.candidate_approval is not None:
+            before = call.decision.enforced_approval._value_
+            labels = (before, record.candidate_approval, record.candidate_rule or "")
+            self._counts.add(semconv.METRIC_CANDIDATE_DECISIONS, labels)
         if call.signal is _NO_SPAN:
             if self._is_silent():
                 return
@@ -193,6 +198,14 @@ class Recorder:
         }
         self._emit(semconv.EVENT_POLICY_LOADED, "INFO", attributes)
         self._flush_metrics()
+
+    def candidate_loaded(self, candidate: Policy) -> None:
+        """Start at zero what can be counted beside a candidate policy that came into use."""
+        self._counts.start_at_zero(candidate_labels(candidate), semconv.METRIC_CANDIDATE_DECISIONS)
+
+    def candidate_failed(self) -> None:
+        """Count that a candidate policy could not be loaded, or not be asked about a call."""
+        self._counts.add(semconv.METRIC_CANDIDATE_ERRORS)
 
     def policy_reloaded(self) -> None:
         """Count a change of the policy's files that came into force; `policy_loaded` says which policy."""

@@ -44,6 +44,13 @@ UNKNOWN = named(s.UNKNOWN_OUTCOMES.series[0], JOB)
 REFUSED = named(s.RELOADS.series[0], {**JOB, s.RELOAD: "refused"})
 LOADED = named(s.RELOADS.series[0], {**JOB, s.RELOAD: "loaded"})
 PENDING = named(s.PENDING.series[0], JOB)
+
+
+def candidate(before: str, after: str) -> str:
+    labels = {s.APPROVAL: before, s.CANDIDATE_APPROVAL: after, s.CANDIDATE_RULE: "new_rule"}
+    return named(s.CANDIDATE_DECISIONS.series[0], {**JOB, **labels})
+
+
 ARRIVED = named(s.COLLECTOR_EVENTS.series[0], {**JOB, s.OUTCOME: "allowed", s.RISK: "low"})
 EXECUTED = named(s.SPAN_CALLS.series[0], {**JOB, s.OPERATION: semconv.EXECUTE_TOOL, s.TOOL: "search"})
 DROPPED = named(s.SDK_LOGS.series[0], {**JOB, s.ERROR: "queue_full"})
@@ -78,6 +85,11 @@ HEALTHY = {
     REFUSED: "0x600",
     LOADED: "0x100 1x500",
     PENDING: "0 1 2 1 0x300 3 2 1 0x300",
+    candidate("auto", "auto"): "0+2x600",
+    candidate("auto", "block"): "0+0.1x600",
+    candidate("approve", "block"): "0+0.1x600",
+    candidate("approve", "auto"): "0x600",
+    candidate("block", "approve"): "0x600",
     ARRIVED: "2+2.15x600",
     EXECUTED: "2+2x600",
     HANDLED: "5+5x600",
@@ -168,6 +180,20 @@ FAULTS = (
     Fault(_UNASKED, "blocked is not run", {BLOCKED: "0x120 1x480"}, (), (31, 33, 40)),
     Fault("AegisGovernanceFailing", "calls end in errors", {ERRORS: "0x120 1+1x480"}, (30.75, 50)),
     Fault("AegisPolicyLoadFailed", "a changed file is refused", {REFUSED: "0x120 1x480"}, (31, 44), (29, 50)),
+    Fault(
+        "AegisCandidateWouldLoosen",
+        "what is asked about would run",
+        {candidate("approve", "auto"): "0x120 1x480"},
+        (31, 44),
+        (29, 50),
+    ),
+    Fault(
+        "AegisCandidateWouldLoosen",
+        "what is blocked would be asked about",
+        {candidate("block", "approve"): "0x120 1x480"},
+        (31, 44),
+        (29, 50),
+    ),
     Fault(
         "AegisGovernanceSilent",
         "tools run and nothing is decided",

@@ -26,7 +26,7 @@ from aegis_otel.policy import Policy
 from aegis_otel.runtime.approval import ApprovalHandler
 from aegis_otel.runtime.audit import AuditLogger
 from aegis_otel.runtime.placement import within_reach
-from aegis_otel.runtime.policy_reload import PolicyWatchThread
+from aegis_otel.runtime.policy_reload import CandidateWatchThread, PolicyWatchThread
 from aegis_otel.runtime.redaction_settings import RedactionSource
 from aegis_otel.runtime.redaction_settings import resolved as resolved_redaction
 from aegis_otel.runtime.runtime import Runtime
@@ -53,6 +53,9 @@ class Settings(TypedDict, total=False):
 
     mode: Mode | str | None
     """`enforce` or `monitor`."""
+    candidate: PolicySource | None
+    """A policy that is asked about every call as well, for the record alone (docs/policy-testing.md). Its
+    files are watched. One that cannot be loaded is logged and counted, and changes nothing."""
     approvals: str | None
     """`handler` or `sdk` (docs/approvals.md)."""
     approval_handler: ApprovalHandler | None
@@ -137,8 +140,9 @@ def govern(
     if Instrumentation.current is None and not is_second and (unknown := config.unknown_variables()):
         _log.warning("%s: ignored", "; ".join(unknown))
     files = () if runtime is not None or isinstance(policy, Policy) else _policy_files(policy)
+    candidate = None if runtime is not None else _candidate(settings.get("candidate"))
     with _lock:
-        asked = _resolved(runtime or files or policy, settings)
+        asked = _resolved(runtime or files or policy, {**settings, "candidate": candidate})
         current = Instrumentation.current
         if current is not None and current.asked == asked:
             return current
@@ -156,6 +160,7 @@ def govern(
                 recorder=Recorder(**{name: settings.get(name) for name in PROVIDERS}),  # type: ignore[arg-type]
                 redaction=settings.get("redaction"),
                 subject=settings.get("subject"),
+                candidate=candidate if isinstance(candidate, Policy) else None,
             )
         point = CapturePoint(
             runtime.governor,
@@ -164,16 +169,18 @@ def govern(
             on_ungoverned=asked["on_ungoverned"],
             reached=within_reach(files or runtime.policy.sources, runtime.audit.path),
         )
-        watch = PolicyWatchThread(runtime, files, asked["reload_interval"]) if files else None
+        watches = [PolicyWatchThread(runtime, files, asked["reload_interval"])] if files else []
+        if isinstance(candidate, tuple):
+            watches.append(CandidateWatchThread(runtime, candidate, asked["reload_interval"]))
         runtime.check()
         if asked["approvals"] == "sdk":
             runtime.audit.keyed("check")  # there must be a key: an answer without a proof does not count
         elif config.APPROVAL_KEY.value():  # else the first answer would show that it is unusable
             runtime.audit.check_approval_key()
         point.install()
-        if watch is not None:
+        for watch in watches:
             watch.start()
-        Instrumentation.current = Instrumentation(runtime, point, watch, asked)
+        Instrumentation.current = Instrumentation(runtime, point, watches, asked)
         return Instrumentation.current
 
 
@@ -215,7 +222,8 @@ def _resolved(policy: object, settings: Settings) -> dict[str, Any]:
     table = _POINT_SETTINGS if is_runtime else _POINT_SETTINGS | _RUNTIME_SETTINGS
     resolved = {
         **settings,
-        "policy": tuple(each.absolute() for each in policy) if isinstance(policy, tuple) else policy,
+        "policy": _absolute(policy),
+        "candidate": _absolute(settings.get("candidate")),
         "targets": dict(settings.get("targets") or {}),
         **{name: setting.value(settings.get(name)) for name, setting in table.items()},
     }
@@ -225,17 +233,29 @@ def _resolved(policy: object, settings: Settings) -> dict[str, Any]:
     return resolved
 
 
+def _absolute(policy: object) -> object:
+    return tuple(each.absolute() for each in policy) if isinstance(policy, tuple) else policy
+
+
+def _candidate(candidate: PolicySource | None) -> Policy | tuple[Path, ...] | None:
+    """Return the candidate, or the paths of its files; None where there is none."""
+    if isinstance(candidate, Policy):
+        return candidate
+    return _policy_files(candidate, config.CANDIDATE) or None
+
+
 def _policy_files(
     policy: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None,
+    setting: config.Setting[str] = config.POLICY,
 ) -> tuple[Path, ...]:
     if isinstance(policy, Mapping):  # iterated, its keys would be taken for paths
-        raise ConfigError("`policy` is a mapping: pass `Policy.from_dict(...)`")
+        raise ConfigError(f"`{setting.name}` is a mapping: pass `Policy.from_dict(...)`")
     if isinstance(policy, str) and os.pathsep in policy and not os.path.lexists(policy):
         raise ConfigError(f"no file `{policy}`: pass several files as a list, {policy.split(os.pathsep)}")
     if isinstance(policy, str | os.PathLike):
         policy = [policy]
-    named = [each for each in config.POLICY.value().split(os.pathsep) if each] if policy is None else policy
-    if not named:
+    named = [each for each in setting.value().split(os.pathsep) if each] if policy is None else policy
+    if not named and setting is config.POLICY:
         raise ConfigError(f'no policy: pass `policy="policy.yaml"` or set `{config.POLICY.env}`')
     return tuple(map(Path, named))
 
@@ -247,8 +267,8 @@ class Instrumentation:
     runtime: Runtime
     """Policy, audit and approvals."""
     _point: CapturePoint
-    _watch: PolicyWatchThread | None
-    """Polls the policy files, where there are any."""
+    _watches: list[PolicyWatchThread]
+    """Poll the policy files and those of the candidate, where there are any."""
     asked: object
     """The settings in force; asking again for the same returns this object."""
     by_loader: bool = False
@@ -276,8 +296,8 @@ class Instrumentation:
         """Take everything back: the SDK is as it was, and tool calls run ungoverned. Twice is once."""
         if Instrumentation.current is self:
             Instrumentation.current = None
-        if self._watch is not None:
-            self._watch.stop()
+        for watch in self._watches:
+            watch.stop()
         while self.bridges:
             bridge, registered = self.bridges.pop(), registered_processors()
             if bridge in registered:  # the SDK replaces them as a whole only

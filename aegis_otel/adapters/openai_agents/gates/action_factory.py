@@ -129,7 +129,14 @@ class ActionFactory:
                 params.setdefault(name, default)
         return self._action(params, caller, names)
 
-    def validated(self, action: Action, arguments: str, policy: Policy, called: Sequence[str]) -> ToolRequest:
+    def validated(
+        self,
+        action: Action,
+        arguments: str,
+        policy: Policy,
+        called: Sequence[str],
+        candidate: Policy | None = None,
+    ) -> ToolRequest:
         """Return the action, with what the tool's validation makes of its arguments where a rule reads them.
 
         Call this where the SDK would validate: validators are the user's code. Where they refuse the
@@ -140,14 +147,23 @@ class ActionFactory:
             arguments: As the model sent them.
             policy: In force.
             called: What the model calls the tool; the first is for messages of the SDK.
+            candidate: Decides for the record alone, so that no code of the user's runs for it.
         """
         validation = self._validation
         if validation is None or action.doubt:
             return ToolRequest(action, None, self.original_name)
         names = self._names_with(called)
-        if not policy.reads_arguments(*[each for each, _ in names]) or (
-            validation.runs_user_code and policy.evaluate(action).enforced_approval is Approval.BLOCK
-        ):
+        types = [each for each, _ in names]
+        if policy.reads_arguments(*types):
+            is_due = (
+                not validation.runs_user_code
+                or policy.evaluate(action).enforced_approval is not Approval.BLOCK
+            )
+        else:
+            is_due = (
+                candidate is not None and not validation.runs_user_code and candidate.reads_arguments(*types)
+            )
+        if not is_due:
             return ToolRequest(action.leave_unvalidated(), None, self.original_name)
         prepared = validation.prepare(arguments, next(iter(called), self._names[0][0]))
         # A wrapper may call what it wraps with other arguments, or something else: there the SDK validates.

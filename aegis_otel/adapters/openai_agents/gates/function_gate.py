@@ -319,11 +319,12 @@ class Gate:
         )
         if request.fault is not None:
             return request
-        factory, policy = self._factory(), self.governor.policy
+        factory, policy, candidate = self._factory(), self.governor.policy, self.governor.candidate
+        action = request.action
         if large and not factory.runs_user_code:
-            return await off_loop(lambda: factory.validated(request.action, arguments, policy, called))
+            return await off_loop(lambda: factory.validated(action, arguments, policy, called, candidate))
         # Validators of the user's run where the SDK runs them.
-        return factory.validated(request.action, arguments, policy, called)
+        return factory.validated(action, arguments, policy, called, candidate)
 
     def _unvalidated(self, called: Sequence[str], arguments: str, caller: Caller) -> ToolRequest:
         name = next(iter(called), None)
