@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -149,9 +148,7 @@ def test_an_invalid_policy_is_refused() -> None:
         run(PAY % (20, "rule: small"))
 
 
-def test_a_thousand_cases_take_less_than_two_seconds() -> None:
-    began = time.perf_counter()
+def test_the_last_of_a_thousand_cases_is_explained() -> None:
     report = run(*(PAY % (number, "approval: approve") for number in range(1000)))
-    report.failed[-1].explain()
     assert len(report.results) == 1000
-    assert time.perf_counter() - began < 2
+    assert "large" in str(report.failed[-1].explain())
