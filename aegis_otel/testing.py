@@ -189,7 +189,7 @@ _WORDS = {Approval.AUTO: "allowed", Approval.APPROVE: "asked about", Approval.BL
 
 def _calls(subject: Checked) -> list[_Call]:
     if isinstance(subject, PolicyDecision):
-        name, words = subject.action.type, (_WORDS[subject.approval],)
+        name, words = subject.action.type, (_WORDS[subject.enforced_approval],)
         return [_call((name,), words, subject.matched_rule, subject.reason)]
     asked = {each[semconv.DECISION_ID] for each in subject.signals.events(semconv.EVENT_APPROVAL_REQUESTED)}
     decided = subject.signals.events(semconv.EVENT_DECISION)
@@ -198,6 +198,8 @@ def _calls(subject: Checked) -> list[_Call]:
     for row in subject.rows:
         question = ("asked about",) if row["decision_id"] in asked else ()
         words = (*question, outcomes.get(row["decision_id"], "left waiting"))
+        if row["mode"] != subject.runtime.mode:  # of a rule that is only monitored
+            words = (_WORDS[Approval.AUTO],)
         calls.append(_call((row["tool_name"], row["action_type"]), words, row["matched_rule"], row["reason"]))
     return calls
 

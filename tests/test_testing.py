@@ -246,3 +246,23 @@ def test_unittest_shows_the_message_and_none_of_the_kits_own_frames() -> None:
     assert "expected `search_web` to be blocked, but `search_web` was allowed" in shown
     assert "aegis_otel/testing.py" not in shown
     assert result.errors == []
+
+
+def test_a_rule_that_is_only_monitored_blocks_nothing() -> None:
+    """Neither a decision nor a run counts as blocked or asked about where the body runs."""
+    rules = [
+        {"name": "deletes", "match": {"type": "delete"}, "approval": "block", "mode": "monitor"},
+        {"name": "writes", "match": {"type": "write"}, "approval": "approve", "mode": "monitor"},
+        {"name": "rest", "approval": "auto"},
+    ]
+    run = ran("delete", "write", policy={"rules": rules})
+    for tool, rule in (("delete", "deletes"), ("write", "writes")):
+        (decision,) = [each for each in run.decisions if each.action.type == tool]
+        assert_allowed(decision, rule=rule)
+        assert_allowed(run, tool, rule=rule)
+        with pytest.raises(AssertionError):
+            assert_blocked(decision)
+        with pytest.raises(AssertionError):
+            assert_blocked(run, tool)
+    monitored = ran("delete", policy={"rules": rules}, mode="monitor")
+    assert_blocked(monitored, "delete")  # what enforcement would have done

@@ -62,7 +62,10 @@ class ExecutionPlan:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the plan as plain data; `params` are as given, not redacted."""
+        """Return the plan as plain data; `params` are as given, not redacted.
+
+        A decision of a rule that is only monitored has its `mode`.
+        """
         return {
             "decisions": [
                 {
@@ -74,7 +77,7 @@ class ExecutionPlan:
                     "approval": decision.approval.value,
                     "matched_rule": decision.matched_rule,
                     "is_allowed": decision.is_allowed,
-                    "mode": decision.verdict.mode.value,
+                    **({"mode": mode.value} if (mode := decision.verdict.mode) is Mode.MONITOR else {}),
                 }
                 for decision in self.decisions
             ]

@@ -23,7 +23,7 @@ from opentelemetry.sdk.metrics.export import (
 from aegis_otel import semconv
 from aegis_otel.audit.record import RecordStatus
 from aegis_otel.errors import PolicyError, Problem
-from aegis_otel.model import Approval, Outcome, RiskLevel
+from aegis_otel.model import Approval, Outcome, RiskLevel, Verdict
 from aegis_otel.telemetry.instruments import ZERO_LIMIT, Counts, DecisionLabels, Flusher, plausible_labels
 from aegis_otel.telemetry.recorder import Recorder
 from tests.support.telemetry import Sink, finish, make_call, sink
@@ -35,6 +35,10 @@ class ARule:
     approval: Approval
     risk_level: RiskLevel
 
+    @property
+    def verdict(self) -> Verdict:
+        return Verdict(self.approval, self.risk_level, self.name)
+
 
 @dataclass
 class APolicy:
@@ -42,6 +46,10 @@ class APolicy:
     default: ARule = field(default_factory=lambda: ARule("", Approval.APPROVE, RiskLevel.MEDIUM))
     digest: str = "sha256:p"
     sources: tuple[str, ...] = ("base.yaml", "team.yaml")
+
+    @property
+    def compiled(self) -> APolicy:
+        return self
 
 
 RULES = [
