@@ -7,7 +7,6 @@ where one of its sets is true, else unknown where one is unknown. `not` turns tr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Set
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -26,7 +25,7 @@ from aegis_otel.policy.evaluation.parameter_paths import (
 from aegis_otel.policy.evaluation.path_steps import stepped_test
 from aegis_otel.policy.evaluation.schema_paths import SchemaReader
 from aegis_otel.policy.operators.answer import Answer
-from aegis_otel.policy.operators.table import OPERATORS, prepared
+from aegis_otel.policy.operators.table import OPERATORS, at_time, prepared
 from aegis_otel.policy.rules import Conditions, Group, ParamTest, TimeWindow
 
 Test = Callable[[Action, datetime, SchemaReader | None], Answer]
@@ -148,12 +147,10 @@ def _param_test(spec: ParamTest) -> Test:
 
 def _test_at_time(spec: ParamTest, make: Callable[[ParamTest], Test]) -> Test:
     """Return the test of a condition whose expected value depends on the time: it is made for each call."""
-    at_time = OPERATORS[spec.operator].at_time
-    assert at_time is not None
 
     def test(action: Action, now: datetime, schema: SchemaReader | None) -> Answer:
         moment = now.astimezone(UTC) if now.tzinfo else now.replace(tzinfo=UTC)
-        return make(replace(spec, expected=at_time(spec.expected, moment)))(action, now, schema)
+        return make(at_time(spec, moment))(action, now, schema)
 
     return test
 

@@ -28,7 +28,7 @@ from aegis_otel.policy.evaluation.schema_paths import SchemaReader
 from aegis_otel.policy.evaluation.schema_walk import properties_of
 from aegis_otel.policy.lint.regex_samples import samples
 from aegis_otel.policy.lint.tool_list import Inventory, KnownTool
-from aegis_otel.policy.operators.table import Meaning, is_absence, judge, meaning
+from aegis_otel.policy.operators.table import Meaning, at_time, is_absence, judge, meaning
 from aegis_otel.policy.patterns import Glob
 from aegis_otel.policy.policy import Policy
 from aegis_otel.policy.rules import Conditions, ParamTest, Step, TimeWindow, by_path, parts_of, path_of
@@ -248,7 +248,7 @@ def _ways(conditions: Conditions) -> Iterator[list[ParamTest]]:
 def _params(wanted: Sequence[ParamTest]) -> dict[str, Any] | None:
     """Return parameters that pass all tests; None where none were found."""
     params: dict[str, Any] = {}
-    tested = [test for test in wanted if test.path and not is_absence(test)]
+    tested = [at_time(test, NOON) for test in wanted if test.path and not is_absence(test)]
     for path, tests in by_path(tested).items():
         values = (value for value in _values(tests) if all(judge(test, value) is True for test in tests))
         value = next(values, ABSENT)
@@ -260,6 +260,7 @@ def _params(wanted: Sequence[ParamTest]) -> dict[str, Any] | None:
 
 def passing(test: ParamTest) -> Any:
     """Return a value that passes `test`; `ABSENT` where none was found."""
+    test = at_time(test, NOON)
     return next((value for value in _values([test]) if judge(test, value) is True), ABSENT)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from enum import Enum
 from typing import Any, NamedTuple
@@ -250,6 +251,14 @@ def _types_of(expected: Scalar) -> tuple[str, ...]:
     if isinstance(expected, bool):
         return ("boolean",)
     return ("string",) if isinstance(expected, str) else _NUMERIC
+
+
+def at_time(test: ParamTest, now: datetime) -> ParamTest:
+    """Return `test` with the value that it compares with at `now`, which is in UTC."""
+    fix = OPERATORS[test.operator].at_time
+    if fix is None or not test.reads_time:
+        return test
+    return replace(test, expected=fix(test.expected, now), reads_time=False)
 
 
 def prepared(test: ParamTest) -> Any:

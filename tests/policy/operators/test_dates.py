@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aegis_otel import Action, Policy, PolicyError
+from aegis_otel.policy.lint import lint
 from aegis_otel.policy.operators import dates
 from tests.support.conditions import answer
 
@@ -174,6 +175,16 @@ def test_a_time_that_is_out_of_range_is_unknown() -> None:
     latest = datetime.max.replace(tzinfo=UTC)
     found = answer({"date_from": {"p": "today+1d"}}, {"p": "2026-01-01"}, now=latest)
     assert found == "the comparison failed with OverflowError"
+
+
+def test_the_linter_tries_relative_dates() -> None:
+    """Its examples are dates at the time at which it tries them."""
+    one = {"match": {"type": "t"}, "conditions": {"date_from": {"a": "today"}, "param_contains": {"b": "x"}}}
+    policy = {"rules": [{**one, "approval": "auto"}], "defaults": {"approval": "block"}}
+    assert [each.kind for each in lint(Policy.from_dict(policy))] == ["contains-allow"]
+    both = {"param_eq": {"a": "2030-01-01"}, "date_from": {"a": "today"}}
+    policy = {"rules": [{"match": {"type": "t"}, "conditions": both, "approval": "auto"}]}
+    assert lint(Policy.from_dict(policy)) == []
 
 
 @pytest.mark.parametrize(
