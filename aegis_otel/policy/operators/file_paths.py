@@ -375,15 +375,20 @@ def _compile(patterns: Sequence[str], *, for_absolute: bool) -> Patterns:
         texts.append(regex)
         marks.append(Mark(number, not patterns[number].startswith("!"), doubt))
 
+    absolute = (each for each in enumerate(patterns) if each[1].startswith(("/", "!/")))
+    last_absolute = {pattern[0] == "!": number for number, pattern in absolute}
     for number, pattern in enumerate(patterns):
         body = pattern.removeprefix("!")
         has_start = "/" in body.rstrip("/") and not body.startswith("**/")
         # The same without saying that it is a folder, or what is in one.
         bare = body.removesuffix("/**").strip("/") or "**"
         if has_start and body.startswith("/") is not for_absolute:
-            # In some working directory the path is below any absolute folder. An absolute path is where a
-            # relative pattern says only if it has its names.
-            add(f"(?i){_regex(f'**/{bare}')}" if for_absolute else ".", number, _OTHER_START)
+            # An absolute path is where a relative pattern says only if it has its names. A relative path is
+            # below any absolute folder in some working directory; then the last such pattern counts.
+            if for_absolute:
+                add(f"(?i){_regex(f'**/{bare}')}", number, _OTHER_START)
+            elif last_absolute[pattern[0] == "!"] == number:
+                add(".", number, _OTHER_START)
             continue
         if body.endswith("/**"):
             # The library takes `src/` for something in `src`.
