@@ -51,7 +51,7 @@ class Judged(NamedTuple):
 
 _COMMENTS = {
     Kind.DESTROYS: "Names or servers say that these destroy something. To allow one, ask: approve.",
-    Kind.CHANGES: "Names say that these change something.",
+    Kind.CHANGES: "Names and parameters say that these change something.",
     Kind.ASKED: "It is not plain that these only read.",
     Kind.READS: "Names say that these only read. What they return, the model reads.",
 }
@@ -96,6 +96,8 @@ def judge_tool(tool: KnownTool) -> Judged:
         return Judged(tool, Kind.DESTROYS, "its server says that it destroys")
     if any(map(changing_verbs, tool.names)):
         return Judged(tool, Kind.CHANGES, "")
+    if any(content_of(name) is Content.COMMAND for name in properties_of(tool.schema)):
+        return Judged(tool, Kind.CHANGES, "it takes commands")
     why = _why_not_plain(tool)
     return Judged(tool, Kind.ASKED if why else Kind.READS, why)
 

@@ -45,6 +45,14 @@ tool = FunctionTool("tidy", "", {"type": "object", "properties": {}}, None)
 tool._mcp_annotations = mcp.types.ToolAnnotations(destructiveHint=True)
 clerk = Agent(name="Clerk", tools=[tool])
 """
+LOCAL = """
+from unittest.mock import create_autospec
+from agents import Agent, ApplyPatchTool, Computer, ComputerTool, ShellTool, WebSearchTool
+
+computer = ComputerTool(computer=create_autospec(Computer, instance=True))
+tools = [ShellTool(executor=lambda _: ""), WebSearchTool(), ApplyPatchTool(editor=None), computer]
+clerk = Agent(name="Clerk", tools=tools)
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +61,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "agents_program.py").write_text(PROGRAM)
     (tmp_path / "broken_program.py").write_text("raise KeyError('\\x1b[2Jno key')\n")
     (tmp_path / "served_program.py").write_text(SERVED)
-    for name in ("agents_program", "broken_program", "served_program"):
+    (tmp_path / "local_program.py").write_text(LOCAL)
+    for name in ("agents_program", "broken_program", "served_program", "local_program"):
         sys.modules.pop(name, None)
     return tmp_path
 
@@ -130,6 +139,19 @@ def test_what_is_no_agent_is_wrong_usage(command: tuple[str, ...], target: str, 
     assert why in " ".join(result.stderr.split())
     assert result.stdout == ""
     assert "\x1b" not in result.stderr
+
+
+def test_local_tools_are_listed_as_rules_see_them_and_hosted_ones_not_at_all() -> None:
+    """No policy is asked about a call that the model's service carries out."""
+    listed = json.loads(run("tools", "local_program:clerk", "--format", "json").output)["tools"]
+    assert [tool["name"] for tool in listed] == ["shell", "apply_patch", "computer"]
+    assert [sorted(tool["parameters"]["properties"])[0] for tool in listed] == [
+        "command_line",
+        "diff",
+        "arguments",
+    ]
+    text = run("init", "local_program:clerk").output
+    assert '        - "shell" # Clerk; it takes commands\n' in text
 
 
 def test_hints_of_mcp_servers_count() -> None:

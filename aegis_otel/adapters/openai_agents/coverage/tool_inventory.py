@@ -9,8 +9,9 @@ from agents import FunctionTool, RunContextWrapper
 from agents.agent import AgentBase
 
 from aegis_otel.adapters.openai_agents.coverage.agent_walk import items, reachable_agents, unreadable
-from aegis_otel.adapters.openai_agents.coverage.tool_kinds import name_of
+from aegis_otel.adapters.openai_agents.coverage.tool_kinds import is_hosted, name_of
 from aegis_otel.adapters.openai_agents.gates import action_factory
+from aegis_otel.adapters.openai_agents.gates.local_tool_kinds import COMPUTER, LOCAL_TOOL_KINDS
 from aegis_otel.policy.lint.tool_list import Inventory, KnownTool
 
 _LIST_SECONDS = 30
@@ -18,6 +19,8 @@ _LIST_SECONDS = 30
 
 def inventory(agent: AgentBase[Any], targets: action_factory.Targets | None = None) -> Inventory:
     """Return the tools of `agent` and of all agents that it can reach; MCP servers are asked for theirs.
+
+    Tools that run in the model's service are not among them: no policy is asked about their calls.
 
     A server that cannot be connected or listed leaves the inventory incomplete, and so does an agent whose
     tools cannot be read.
@@ -33,7 +36,8 @@ async def _inventory(agents: list[object], targets: action_factory.Targets) -> I
             listed = await asyncio.wait_for(_mcp_tools(agent), _LIST_SECONDS)
         except Exception:
             listed, is_complete = [], False
-        tools += [_known(tool, name_of(agent), targets) for tool in (*items(agent, "tools"), *listed)]
+        own = [tool for tool in items(agent, "tools") if not is_hosted(tool)]
+        tools += [_known(tool, name_of(agent), targets) for tool in (*own, *listed)]
     return Inventory(tuple(tools), tuple(dict.fromkeys(map(name_of, agents))), is_complete)
 
 
@@ -62,7 +66,11 @@ def _known(tool: Any, agent: str, targets: action_factory.Targets) -> KnownTool:
         return KnownTool(
             name, schema, own, target or action_factory.target_of(tool), agent, _annotations(tool)
         )
-    return KnownTool(name, None, None, target or action_factory.DEFAULT_TARGET, agent)
+    local = next((kind for kind in LOCAL_TOOL_KINDS if isinstance(tool, kind.tool)), None)
+    if local is not None and local.name == COMPUTER:
+        name, target = COMPUTER, action_factory.named_target(COMPUTER, targets)
+    parameters = None if local is None else local.schema
+    return KnownTool(name, parameters, None, target or action_factory.DEFAULT_TARGET, agent)
 
 
 def _annotations(tool: FunctionTool) -> dict[str, Any] | None:

@@ -108,6 +108,11 @@ def kind_of(tool: object) -> Kind:
         return unknown(error)
 
 
+def is_hosted(tool: object) -> bool:
+    """Return whether calls of `tool` are carried out by the model's service, where no policy is asked."""
+    return kind_of(tool) in (*HOSTED.values(), *SEARCH.values(), HOSTED_SHELL)
+
+
 def _kind_of(tool: object) -> Kind:
     if isinstance(tool, FunctionTool):
         origin = get_function_tool_origin(tool)
