@@ -178,11 +178,11 @@ class ParamTest:
         object.__setattr__(self, "keys", keys)
         object.__setattr__(self, "plain_path", path_of(keys))
         object.__setattr__(self, "steps", parts[len(keys) :])
-        if self.steps:
-            joint_keys = tuple(joined(parts[depth:]) for depth in range(len(keys)))
-        else:
-            joint_keys = ((self.path,) if len(keys) > 1 else (), *((),) * (len(keys) - 1)) if keys else ()
-        object.__setattr__(self, "joint_keys", joint_keys)
+        whole = (self.path,) if len(keys) > 1 else ()
+        joint_keys = (
+            joined(parts[depth:]) if self.steps else () if depth else whole for depth in range(len(keys))
+        )
+        object.__setattr__(self, "joint_keys", tuple(joint_keys))
 
     @property
     def compares_one_value(self) -> bool:

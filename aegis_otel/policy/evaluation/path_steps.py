@@ -46,8 +46,9 @@ _TOO_MANY = f"it would look at more than {MAX_VALUES:,} values"
 _NO_DECIMAL = "the text is not a plain decimal number"
 _DECIMAL = re.compile(r"(-?)(0|[1-9][0-9]{0,39})(?:\.([0-9]{1,40}))?")
 _PLACES = 40
-_UNIT: int = 10**_PLACES
 """Digits after the point that a number may have. Numbers are compared as integers of so many places."""
+_UNIT: int = 10**_PLACES
+"""The integer that stands for 1."""
 
 
 class _Reading:
