@@ -171,6 +171,10 @@ def test_the_linter_does_not_take_a_rule_for_some_for_a_rule_for_all() -> None:
         rule("approve", "others"),
     )
     assert not [each for each in lint(apart) if each.kind in ("shadowed", "overlap", "split")]
+    spelled = policy(
+        rule("auto", "acme", tenant="ACME*", ignore_case=True), rule("block", "other", tenant="acme-*")
+    )
+    assert [each.kind for each in lint(spelled) if each.kind == "overlap"]
     several = policy(rule("auto", "boss", role="boss"), rule("block", "trainee", role="trainee"))
     assert [each.kind for each in lint(several) if each.kind == "overlap"]  # somebody may be both
     low = {"name": "low", "match": {"type": "t", "tenant": "a"}, "approval": "auto"}

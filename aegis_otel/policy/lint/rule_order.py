@@ -271,9 +271,10 @@ def _excludes(one: Rule, other: Rule) -> bool:
     """
     if one.is_conditional and other.is_conditional and (one.conditions.groups or other.conditions.groups):
         return True
-    if any(
-        map(_are_apart, one.subject[:2], other.subject[:2])
-    ):  # of several roles, each rule may ask for one
+    # Somebody may have the roles of both rules.
+    if _are_apart(one.subject.user, other.subject.user) or _are_apart(
+        one.subject.tenant, other.subject.tenant
+    ):
         return True
     theirs = by_path(other.tests)
     return any(
@@ -285,8 +286,11 @@ def _excludes(one: Rule, other: Rule) -> bool:
 
 def _are_apart(ones: Patterns, others: Patterns) -> bool:
     """Return whether both are asked for, and nobody passes both."""
-    pairs = product(ones, others)
-    return bool(ones and others) and all(overlap(one.text, other.text) is None for one, other in pairs)
+    ignores_case = any(each.ignores_case for each in (*ones, *others))
+    pairs = product(
+        *([each.text.casefold() if ignores_case else each.text for each in globs] for globs in (ones, others))
+    )
+    return bool(ones and others) and all(overlap(one, other) is None for one, other in pairs)
 
 
 def _always_holding(rules: Sequence[CompiledRule]) -> Sequence[str] | None:
