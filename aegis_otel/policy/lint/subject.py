@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -281,7 +281,7 @@ def _values(tests: Sequence[ParamTest]) -> Iterator[Any]:
 
 
 def _put(whole: Any, parts: Sequence[str | Step], value: Any) -> Any:
-    """Return `whole` with `value` where `parts` lead to: in a list as its only item, in JSON as text."""
+    """Return `whole` with `value` where `parts` lead to: in a list as an item, in JSON as text."""
     if not parts:
         return value
     first, *rest = parts
@@ -289,7 +289,7 @@ def _put(whole: Any, parts: Sequence[str | Step], value: Any) -> Any:
         inner = _put(_taken(whole, first), rest, value)
         if first is Step.ANYWHERE and isinstance(whole, Mapping):
             return {**whole, _ANY_NAME: inner}
-        return _UNTAKEN[first](inner) if first in _UNTAKEN else inner
+        return _untaken(whole, first, inner)
     mapping = whole if isinstance(whole, Mapping) else {}
     changed = {**mapping, first: _put(mapping.get(first), rest, value)}
     if changed[first] is ABSENT:
@@ -312,8 +312,19 @@ def _taken(value: Any, step: str | Step) -> Any:
     return value if step is Step.LOWER else None
 
 
-def _as_list(count: Any) -> Any:
-    return ["x"] * count if isinstance(count, int) and 0 <= count <= _LONGEST_LIST else None
+def _untaken(whole: Any, step: Step, given: Any) -> Any:
+    """Return what a step is taken on that gives `given`, as close to `whole` as can be."""
+    items = whole if isinstance(whole, list) else []
+    if step is Step.ANY:
+        return [given, *items[1:]]
+    if step is Step.ALL:
+        return [given] * max(1, len(items))
+    if step is Step.COUNT:
+        is_count = isinstance(given, int) and 0 <= given <= _LONGEST_LIST
+        return (items[:1] or ["x"]) * given if is_count else None
+    if step is Step.NUMBER:
+        return _as_text(given)
+    return json.dumps(given) if step is Step.JSON else given
 
 
 def _as_text(number: Any) -> Any:
@@ -324,14 +335,6 @@ def _as_text(number: Any) -> Any:
 _ANY_NAME = "text"
 """The name of a parameter where a rule looks at any."""
 _LONGEST_LIST = 1000
-_UNTAKEN: Mapping[Step, Callable[[Any], Any]] = {
-    Step.ANY: lambda item: [item],
-    Step.ALL: lambda item: [item],
-    Step.COUNT: _as_list,
-    Step.NUMBER: _as_text,
-    Step.JSON: json.dumps,
-}
-"""What a step is taken on, by what it gives."""
 
 
 _PLAIN = {"string": "x", "number": 1, "integer": 1, "boolean": False, "array": [], "object": {}}

@@ -154,3 +154,12 @@ def test_any_path_can_be_linted(operator: str, path: str, expected: Any, approva
         assert finding[0] in {"parameter", "type", "omission", "case", "no-lower-bound", "no-upper-bound"} | {
             *("contains-allow", "any-allow", "all-block", "deny-list", "unanchored")
         }
+
+
+def test_conditions_on_the_items_and_the_length_of_a_list_have_one_example() -> None:
+    """Else the pattern would not be tried: no list of one item has two."""
+    conditions = {"param_gte": {"to[count]": 2}, "param_matches": {"to[all]": "@example.com$"}}
+    for pairs in (conditions.items(), reversed(conditions.items())):
+        rule = {"match": {"type": "t"}, "conditions": dict(pairs), "approval": "auto"}
+        policy = Policy.from_dict({"defaults": {"approval": "block"}, "rules": [rule]})
+        assert {finding.kind for finding in lint(policy)} == {"unanchored", "unescaped-dot"}
