@@ -146,11 +146,11 @@ def strictest(policy: CompiledPolicy, judged: Iterable[tuple[CompiledRule, list[
     if not doubts:
         return _beside_monitored(verdict, monitored)
     errors = tuple(f"rule `{rule.name}`: {why}" for rule, unknown in doubts for why in unknown)
-    if any(verdict is each for each in monitored):
-        reason = verdict.reason
-    elif verdict is certain:
+    if verdict is certain:
         rule, unknown = doubts[0]
         reason = f"{certain.reason}; rule `{rule.name}` may match, but is not stricter: {unknown[0]}"
+    elif monitored and any(verdict is each for each in monitored):
+        reason = verdict.reason
     else:
         why = next(unknown[0] for rule, unknown in doubts if rule.verdict is verdict)
         reason = f"rule `{verdict.matched_rule}` may match, so it counts as a match: {why}"
@@ -217,6 +217,8 @@ def matched_values(name: str, action: Action) -> tuple[object, ...] | None:
 
 
 def _match_answer(globs: Sequence[Glob], name: str, action: Action) -> Answer:
+    if name not in _OF_THE_SUBJECT:
+        return _text_answer(globs, getattr(action, name))
     values = matched_values(name, action)
     if values is None:
         return f"the {name} that the agent acts for is not known"
