@@ -10,13 +10,14 @@ and they are redacted before they are cut, so that no half of a secret is left.
 """
 
 import hashlib
+import json
 import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
-from aegis_otel.model import Outcome
+from aegis_otel.model import Outcome, Subject
 
 CUT = "[CUT"
 """The beginning of the note in place of what is cut; with a `]`, the name of the member with a note."""
@@ -317,6 +318,17 @@ SUBJECT = ("user_id", "tenant_id", "user_roles")
 """The columns that say whom the agent acts for."""
 DESCRIBES = (*_CALL, *SUBJECT, "action_params", "shown_digest", "conversation_id", "tool_original_name")
 """The members that say which call it is: the first line sets them, and no later line changes them."""
+
+
+def recorded_subject(user: str | None, tenant: str | None, roles: str | None) -> Subject | None:
+    """Return the subject that the columns of a row name; None where they name nobody, or are unreadable."""
+    if user is None and tenant is None and roles is None:
+        return None
+    try:
+        return Subject(user, tenant, None if roles is None else json.loads(roles))
+    except (ValueError, TypeError, RecursionError):
+        return None
+
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(AuditRecord)

@@ -29,6 +29,7 @@ from aegis_otel.audit.record import (
     RecordStatus,
     Waiting,
     is_for_another_subject,
+    recorded_subject,
     same_call,
 )
 from aegis_otel.errors import AuditError
@@ -39,7 +40,6 @@ from aegis_otel.governance.hooks import fire
 from aegis_otel.governance.recording import (
     VERDICT_COLUMNS,
     recorded_name,
-    recorded_subject,
     timestamp,
     unix_ns,
     utc,

@@ -227,16 +227,6 @@ def user_payload(user_id: str) -> bytes:
     return json.dumps(["user", user_id]).encode()
 
 
-def recorded_subject(user: str | None, tenant: str | None, roles: str | None) -> Subject | None:
-    """Return the subject that the columns of a row name; None where they name nobody, or are unreadable."""
-    if user is None and tenant is None and roles is None:
-        return None
-    try:
-        return Subject(user, tenant, None if roles is None else json.loads(roles))
-    except (ValueError, TypeError, RecursionError):
-        return None
-
-
 def recorded_name(value: object) -> str:
     """Return a name or an id as rows have it: redacted, and cut where it is long.
 

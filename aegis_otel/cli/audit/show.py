@@ -104,7 +104,7 @@ def _policy(files: tuple[Path, ...], row: Row) -> Policy | None:
 
 def _explain(policy: Policy, row: Row) -> Explanation:
     """Return the policy's verdict on what the row has: redacted arguments, and no schema of the tool."""
-    from aegis_otel.governance.recording import recorded_subject
+    from aegis_otel.audit.record import recorded_subject
     from aegis_otel.model import Action
     from aegis_otel.policy.explain import explain
 

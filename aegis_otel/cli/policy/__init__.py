@@ -11,6 +11,7 @@ _MODULES = {
     "diff": "diff",
     "explain": "explain",
     "init": "init",
+    "replay": "replay",
     "schema": "schema",
     "test": "test",
     "tools": "tools",

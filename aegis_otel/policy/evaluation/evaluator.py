@@ -142,7 +142,7 @@ def strictest(policy: CompiledPolicy, judged: Iterable[tuple[CompiledRule, list[
             break
     if not doubts and not monitored:
         return certain
-    verdict = max([*(rule.verdict for rule, _ in doubts), *monitored, certain], key=_precedence)
+    verdict = max([*(rule.verdict for rule, _ in doubts), *monitored, certain], key=precedence)
     if not doubts:
         return _beside_monitored(verdict, monitored)
     errors = tuple(f"rule `{rule.name}`: {why}" for rule, unknown in doubts for why in unknown)
@@ -176,7 +176,7 @@ def strictness(verdict: Verdict) -> tuple[int, int]:
     return _STRICTNESS[verdict.approval], verdict.risk_level
 
 
-def _precedence(verdict: Verdict) -> tuple[int, int, int, int]:
+def precedence(verdict: Verdict) -> tuple[int, int, int, int]:
     """Return the rank by which a verdict is chosen: what is enforced, then what is monitored, then risk."""
     if verdict.mode is Mode.ENFORCE:
         return _STRICTNESS[verdict.approval], 0, verdict.risk_level, 0

@@ -1,0 +1,137 @@
+"""`aegis policy replay`: what a policy would have decided otherwise about the calls of an audit."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aegis_otel.cli import text_or_json_option
+from aegis_otel.cli.audit.options import path_option
+from aegis_otel.cli.audit.source import open_audit
+from aegis_otel.cli.policy.inventory import read_inventory
+from aegis_otel.cli.rendering import plural, visible
+from aegis_otel.redaction.terminal import escape
+
+if TYPE_CHECKING:
+    from aegis_otel.policy import Policy
+    from aegis_otel.policy_tools.replay import Difference, Replay
+
+
+@click.command(short_help="Decide recorded calls anew.")
+@click.argument("files", metavar="NEW...", nargs=-1, required=True)
+@path_option
+@click.option(
+    "--since",
+    metavar="TIME",
+    default="7d",
+    show_default=True,
+    help="Only calls since then: ISO 8601 (UTC without an offset), or how long ago: 30m, 2h, 7d.",
+)
+@click.option("--until", metavar="TIME", help="Only calls before this time, written like --since.")
+@click.option(
+    "--tools",
+    metavar="FILE",
+    type=click.File("rb"),
+    help="Take the schemas of these tools, as for `check`, to say what an absent parameter means.",
+)
+@text_or_json_option
+@click.pass_context
+def replay(
+    ctx: click.Context,
+    /,
+    *,
+    files: tuple[str, ...],
+    path: str | None,
+    since: str,
+    until: str | None,
+    tools: Any,
+    form: str,
+) -> None:
+    """Decide the calls of an audit anew under the policy NEW, and show what would be decided otherwise.
+
+    Several files are merged. Nothing runs, and the audit stays as it is. A call of which the audit does not
+    have what the policy reads (it was redacted or cut, or only the tool's schema says it) is counted under
+    "cannot be replayed", with the reason, and never as the same.
+
+    \b
+    Exit codes:
+      0  no call would be decided more loosely
+      1  a call would be: it would run or be asked about where it was asked about or blocked;
+         or the audit cannot be read
+      2  wrong usage
+      3  the policy is not valid
+    """
+    from aegis_otel.audit.query.filters import compile_filters
+    from aegis_otel.policy import Policy
+    from aegis_otel.policy_tools.replay import replay as replay_calls
+
+    policy = Policy.from_yaml_files(*files)
+    condition = compile_filters(None, {"since": since, "until": until})
+    known = None if tools is None else read_inventory(tools.read())
+    found = replay_calls(policy, open_audit(path), condition, known)
+    if form == "json":
+        click.echo(json.dumps(_document(policy, found), indent=2))
+    else:
+        _print(found, since)
+    ctx.exit(1 if found.loosens else 0)
+
+
+def _print(found: Replay, since: str) -> None:
+    if not found.calls:
+        click.echo(f"No calls since {escape(since)}: nothing to replay")
+        return
+    different = sum(each.calls for each in found.differences)
+    click.echo(
+        f"{plural(found.calls, 'call')}: {found.same} decided alike, {different} otherwise, "
+        f"{found.unreplayed} cannot be replayed"
+    )
+    for each in found.differences:
+        click.echo(f"  {each.effect}: {_words(each)}: {plural(each.calls, 'call')}")
+        click.echo(f"      {escape(', '.join(each.examples))}")
+    if found.obstacles:
+        click.echo("Cannot be replayed:")
+        for obstacle in found.obstacles:
+            click.echo(f"  {plural(obstacle.calls, 'call')}: {escape(obstacle.reason)}")
+            click.echo(f"      {escape(obstacle.example)}")
+    if found.by_others:
+        click.echo(
+            f"{plural(found.by_others, 'call')} of these {'was' if found.by_others == 1 else 'were'} decided "
+            f"by another policy than the last one ({found.policies} policies in all)"
+        )
+    if found.monitored:
+        click.echo(
+            f"{plural(found.monitored, 'call')} of these "
+            f"{'was' if found.monitored == 1 else 'were'} only monitored: compared is what the rules said"
+        )
+
+
+def _words(each: Difference) -> str:
+    before = f"{visible(each.approval)} by `{visible(each.rule)}`"
+    return f"{before} -> {visible(each.new_approval)} by `{visible(each.new_rule)}`"
+
+
+def _document(policy: Policy, found: Replay) -> dict[str, Any]:
+    return {
+        "policy": {"sources": policy.sources, "digest": policy.digest},
+        "calls": found.calls,
+        "same": found.same,
+        "loosens": found.loosens,
+        "differences": [
+            {
+                "effect": each.effect.value,
+                "approval": each.approval,
+                "rule": each.rule,
+                "new_approval": each.new_approval,
+                "new_rule": each.new_rule,
+                "calls": each.calls,
+                "examples": list(each.examples),
+            }
+            for each in found.differences
+        ],
+        "cannot_be_replayed": [each._asdict() for each in found.obstacles],
+        "policies": found.policies,
+        "decided_by_other_policies": found.by_others,
+        "only_monitored": found.monitored,
+    }

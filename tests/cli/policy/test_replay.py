@@ -1,0 +1,156 @@
+"""`aegis policy replay`: what it prints, its exit codes, and what it says of audits that it cannot use."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from aegis_otel.audit.record import SCHEMA_VERSION
+from aegis_otel.cli import main
+from aegis_otel.governance.recording import record_call
+from aegis_otel.model import Action
+from aegis_otel.policy import Policy
+from tests.support.recorded_calls import START_NS, FixedSystem, MadeCall, write_calls
+
+OLD = Policy.from_text("""
+version: "1"
+defaults: {approval: approve}
+rules:
+  - {name: reads, match: {type: read}, approval: auto}
+  - {name: drops, match: {type: drop}, approval: block}
+""")
+LOOSER = """
+version: "1"
+defaults: {approval: approve}
+rules:
+  - {name: reads, match: {type: read}, approval: auto}
+  - {name: drops, match: {type: drop}, approval: approve}
+"""
+STRICTER = """
+version: "1"
+defaults: {approval: approve}
+rules:
+  - {name: secret, match: {type: read}, conditions: {param_contains: {password: x}}, approval: block}
+  - {name: reads, match: {type: read}, approval: auto}
+  - {name: drops, match: {type: drop}, approval: block}
+  - {name: pays, match: {type: pay}, approval: block}
+"""
+CALLS = [
+    Action("read", params={"password": "hunter2"}),
+    Action("drop"),
+    Action("drop", "other"),
+    Action("pay"),
+]
+
+
+@pytest.fixture
+def audit(tmp_path: Path) -> Path:
+    folder = tmp_path / "audit"
+    write_calls(folder, [MadeCall(action, START_NS + n) for n, action in enumerate(CALLS)], OLD).close()
+    return folder
+
+
+def run(folder: Path, policy: str, *options: str) -> Result:
+    path = folder.parent / "new.yaml"
+    path.write_text(policy)
+    arguments = ["policy", "replay", str(path), "--path", str(folder), "--since", "2026-01-01", *options]
+    return CliRunner().invoke(main, arguments)
+
+
+def test_what_is_loosened_is_shown_with_examples(audit: Path) -> None:
+    result = run(audit, LOOSER)
+    assert result.output.splitlines() == [
+        "4 calls: 2 decided alike, 2 otherwise, 0 cannot be replayed",
+        "  looser: block by `drops` -> approve by `drops`: 2 calls",
+        "      d-0000003, d-0000002",
+    ]
+    assert result.exit_code == 1
+
+
+def test_what_is_stricter_or_unknown_is_no_failure(audit: Path) -> None:
+    result = run(audit, STRICTER)
+    assert result.output.splitlines() == [
+        "4 calls: 2 decided alike, 1 otherwise, 1 cannot be replayed",
+        "  stricter: approve by `<default>` -> block by `pays`: 1 call",
+        "      d-0000004",
+        "Cannot be replayed:",
+        "  1 call: rules read parameter `password`, of which something was redacted or cut",
+        "      d-0000001",
+    ]
+    assert result.exit_code == 0
+
+
+def test_json_has_it_all(audit: Path) -> None:
+    result = run(audit, LOOSER, "--format", "json")
+    found = json.loads(result.output)
+    assert found["policy"]["digest"] == Policy.from_text(LOOSER).digest
+    assert (found["calls"], found["same"], found["loosens"]) == (4, 2, True)
+    assert found["differences"] == [
+        {
+            "effect": "looser",
+            "approval": "block",
+            "rule": "drops",
+            "new_approval": "approve",
+            "new_rule": "drops",
+            "calls": 2,
+            "examples": ["d-0000003", "d-0000002"],
+        }
+    ]
+    assert found["cannot_be_replayed"] == []
+
+
+def test_calls_of_another_policy_are_counted(audit: Path) -> None:
+    later = Policy.from_text(LOOSER)
+    logger = write_calls(audit, [], later)
+    record, *_ = record_call(later.evaluate(Action("read")), FixedSystem(), "s", START_NS + 10**10)
+    record.decision_id = "d-9"
+    logger.append(record)
+    logger.close()
+    output = run(audit, LOOSER).output
+    assert "4 calls of these were decided by another policy than the last one (2 policies in all)" in output
+
+
+def test_no_calls_are_nothing_to_replay(audit: Path) -> None:
+    result = run(audit, LOOSER, "--since", "2027-01-01")
+    assert (result.output, result.exit_code) == ("No calls since 2027-01-01: nothing to replay\n", 0)
+
+
+def test_half_an_audit_is_replayed_and_the_rest_said(audit: Path) -> None:
+    (journal,) = (audit / "journal").glob("*.jsonl")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(lines[:2]) + b"no record\n")
+    result = run(audit, LOOSER)
+    assert "2 calls: 1 decided alike" in result.stdout
+    assert "Journal lines left out because they cannot be read" in result.stderr
+    assert result.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("policy", "options", "code", "message"),
+    [
+        (LOOSER, ["--path", "/nowhere/audit"], 1, "/nowhere/audit"),
+        ("version: [", [], 3, "not valid YAML"),
+        (LOOSER, ["--since", "yesterday"], 2, "`since` is `yesterday`: expected an ISO 8601 time"),
+    ],
+)
+def test_what_cannot_be_used_is_one_message(
+    audit: Path, policy: str, options: list[str], code: int, message: str
+) -> None:
+    result = run(audit, policy, *options)
+    assert message in result.output
+    assert result.exit_code == code
+    assert "Traceback" not in result.output
+
+
+def test_an_audit_of_a_newer_version_is_refused(audit: Path) -> None:
+    logger = write_calls(audit, [], OLD)
+    record, *_ = record_call(OLD.evaluate(Action("read")), FixedSystem(), "s", START_NS)
+    record.schema_version, record.decision_id = SCHEMA_VERSION + 1, "d-9"
+    logger.append(record)
+    logger.close()
+    result = run(audit, LOOSER)
+    assert f"has rows of schema {SCHEMA_VERSION + 1}" in result.output
+    assert result.exit_code == 1

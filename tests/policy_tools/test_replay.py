@@ -1,0 +1,192 @@
+"""What replay says of recorded calls against what the policy says of the calls themselves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aegis_otel import Policy
+from aegis_otel.audit.query.connection import connect
+from aegis_otel.audit.query.filters import compile_filters
+from aegis_otel.governance.recording import record_call, utc
+from aegis_otel.model import Action
+from aegis_otel.policy.lint.tool_list import Inventory
+from aegis_otel.policy_tools.replay import Effect, Replay, replay
+from tests.support.recorded_calls import (
+    POLICY_A,
+    POLICY_B,
+    SCHEMAS,
+    START_NS,
+    FixedSystem,
+    MadeCall,
+    made_calls,
+    write_calls,
+)
+
+ALL = compile_filters(None, {})
+CALLS = 1_500
+WITHOUT_SCHEMA = "give the schemas with --tools"
+
+
+def replayed(folder: Path, policy: Policy, inventory: Inventory | None = None) -> Replay:
+    return replay(policy, connect(folder), ALL, inventory)
+
+
+@pytest.fixture(scope="module")
+def calls() -> list[MadeCall]:
+    return list(made_calls(CALLS))
+
+
+@pytest.fixture(scope="module")
+def apart(calls: list[MadeCall], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An audit in which each call has a rule of its own, so that what is said of it can be seen."""
+    folder = tmp_path_factory.mktemp("apart")
+    write_calls(folder, calls, POLICY_A, apart=True).close()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def audit(calls: list[MadeCall], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("audit")
+    write_calls(folder, calls, POLICY_A).close()
+    return folder
+
+
+def wrong(found: Replay, calls: list[MadeCall], policy: Policy) -> dict[int, Any]:
+    """The calls that are said to be decided otherwise than they are."""
+    said = {each.rule: (each.new_approval, each.new_rule) for each in found.differences}
+    assert found.same == 0
+    assert len(said) + found.unreplayed == len(calls)
+    mistakes = {}
+    for number, (action, ns) in enumerate(calls, 1):
+        verdict = policy.evaluate(action, now=utc(ns)).verdict
+        truth = (verdict.enforced_approval.value, verdict.matched_rule)
+        if said.get(f"d-{number:07}", truth) != truth:
+            mistakes[number] = (said[f"d-{number:07}"], truth, action, action.params)
+    return mistakes
+
+
+@pytest.mark.parametrize("policy", [POLICY_A, POLICY_B], ids=["A", "B"])
+def test_each_verdict_is_that_on_the_call_itself_or_none(
+    apart: Path, calls: list[MadeCall], policy: Policy
+) -> None:
+    """What redaction, a cut or a missing schema hides never makes a call one that is decided alike."""
+    found = replayed(apart, policy)
+    assert not wrong(found, calls, policy)
+    assert len(found.differences) > CALLS * 0.1
+
+
+@pytest.mark.parametrize("policy", [POLICY_A, POLICY_B], ids=["A", "B"])
+def test_with_the_schemas_more_calls_can_be_replayed(tmp_path: Path, policy: Policy) -> None:
+    calls = list(made_calls(CALLS, 2, schemas=1))
+    write_calls(tmp_path, calls, POLICY_A, apart=True).close()
+    without, found = (replayed(tmp_path, policy, known) for known in (None, Inventory.from_schemas(SCHEMAS)))
+    assert not wrong(found, calls, policy)
+    assert len(found.differences) > len(without.differences) + CALLS * 0.1
+
+
+@pytest.mark.parametrize("policy", [POLICY_A, POLICY_B], ids=["A", "B"])
+def test_groups_are_decided_as_their_calls_are(
+    apart: Path, audit: Path, calls: list[MadeCall], policy: Policy
+) -> None:
+    by_call, by_group = replayed(apart, policy), replayed(audit, policy)
+    rules = {
+        f"d-{number:07}": POLICY_A.evaluate(action, now=utc(ns)).matched_rule
+        for number, (action, ns) in enumerate(calls, 1)
+    }
+    one = Counter(
+        (each.approval, rules[each.rule], each.new_approval, each.new_rule) for each in by_call.differences
+    )
+    other = Counter(
+        {
+            (each.approval, each.rule, each.new_approval, each.new_rule): each.calls
+            for each in by_group.differences
+        }
+    )
+    alike = {key: number for key, number in one.items() if key[:2] == key[2:]}
+    assert sum(alike.values()) == by_group.same
+    assert Counter({key: number for key, number in one.items() if key not in alike}) == other
+    assert by_call.unreplayed == by_group.unreplayed
+    assert [(each.reason, each.calls) for each in by_call.obstacles] == [
+        (each.reason, each.calls) for each in by_group.obstacles
+    ]
+
+
+def test_a_policy_replayed_under_itself_decides_nothing_otherwise(audit: Path) -> None:
+    found = replayed(audit, POLICY_A)
+    assert (found.calls, found.differences, found.loosens) == (CALLS, (), False)
+    assert (found.policies, found.by_others) == (1, 0)
+    assert found.same > CALLS * 0.4
+
+
+def test_every_reason_is_met(audit: Path) -> None:
+    reasons = " ".join(each.reason for each in replayed(audit, POLICY_B).obstacles)
+    for part in (
+        WITHOUT_SCHEMA,
+        "of which something was redacted or cut",
+        "the tool's validation made others",
+        "try the policy as a candidate",
+        "the name of the tool was redacted or cut",
+        "rules match the agent",
+        "rules match the role",
+    ):
+        assert part in reasons
+
+
+# --- one call at a time ---
+
+
+def one(tmp_path: Path, action: Action, policy: str, inventory: Inventory | None = None) -> Any:
+    """The effect and the new verdict of one call that was allowed, or why it cannot be replayed."""
+    allow = Policy.from_text('version: "1"\ndefaults: {approval: auto}')
+    write_calls(tmp_path / "audit", [MadeCall(action, START_NS)], allow).close()
+    found = replayed(tmp_path / "audit", Policy.from_text(f'version: "1"\n{policy}'), inventory)
+    assert found.calls == 1
+    if found.obstacles:
+        return found.obstacles[0].reason
+    if not found.differences:
+        return "same"
+    (difference,) = found.differences
+    return difference.effect, difference.new_approval, difference.new_rule
+
+
+BLOCKS = (
+    "defaults: {approval: auto}\nrules: [{name: r, match: {type: pay}, conditions: {%s}, approval: block}]"
+)
+
+
+def test_an_absent_parameter_needs_the_schema(tmp_path: Path) -> None:
+    """With the schema it is plain: the tool does not require it, so the call does not have it."""
+    action = Action("pay", params={"amount": 5}, schema=SCHEMAS["pay"])
+    policy = BLOCKS % "param_contains: {note: x}"
+    assert WITHOUT_SCHEMA in one(tmp_path / "1", action, policy)
+    assert one(tmp_path / "2", action, policy, Inventory.from_schemas(SCHEMAS)) == "same"
+
+
+def test_what_is_redacted_cannot_be_replayed_but_what_is_beside_it_can(tmp_path: Path) -> None:
+    action = Action("pay", params={"password": "hunter2", "amount": 5})
+    assert "redacted or cut" in one(tmp_path / "1", action, BLOCKS % "param_eq: {password: hunter2}")
+    blocked = (Effect.STRICTER, "block", "r")
+    assert one(tmp_path / "2", action, BLOCKS % "param_lt: {amount: 10}") == blocked
+    both = BLOCKS % "param_eq: {password: hunter2}, param_lt: {amount: 1}"
+    assert one(tmp_path / "3", action, both) == "same"
+
+
+def test_a_row_of_an_earlier_version_cannot_be_replayed(tmp_path: Path) -> None:
+    logger = write_calls(tmp_path / "audit", [], POLICY_A)
+    record, *_ = record_call(POLICY_A.evaluate(Action("read_x")), FixedSystem(), "s", START_NS)
+    record.schema_version = 3
+    logger.append(record)
+    logger.close()
+    (obstacle,) = replayed(tmp_path / "audit", POLICY_A).obstacles
+    assert obstacle.reason.startswith("an earlier version recorded them")
+
+
+def test_an_empty_audit_has_nothing_to_replay(tmp_path: Path) -> None:
+    write_calls(tmp_path / "audit", [], POLICY_A).close()
+    (tmp_path / "audit" / "journal").mkdir(parents=True, exist_ok=True)
+    found = replayed(tmp_path / "audit", POLICY_B)
+    assert (found.calls, found.same, found.differences, found.obstacles) == (0, 0, (), ())
