@@ -71,6 +71,8 @@ class Proof:
     """The journal files that no seal covers."""
     lines: int = 0
     """The number of lines in those files."""
+    policies: int = 0
+    """The policies whose text is kept."""
     unfinished: list[str] = field(default_factory=list)
     """Files that no seal names and that a killed sealing may have left."""
     findings: list[Finding] = field(default_factory=list)

@@ -21,6 +21,8 @@ JOURNAL = "journal"
 LAKE = "lake"
 SEALS = "seals.jsonl"
 KEY = "key"
+POLICIES = "policies"
+"""The folder with the text of each policy that was in force, and the log of changes of policy."""
 REMOTE = "remote"
 """The file with the address on object storage that the directory was made for. Data is only sent to an
 address from an argument or the environment, and that address has to be the same."""

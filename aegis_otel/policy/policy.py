@@ -151,6 +151,25 @@ class Policy:
         """`sha256:` and hex digits over all that can change a decision; comments and file names cannot."""
         return self.compiled.digest
 
+    def to_yaml(self) -> str | None:
+        """Return a YAML text that `from_text` reads to a policy of the same digest.
+
+        It is the file as it is, comments included; of several files or of a dict, one text with all rules.
+        It has the values of conditions as they are written, and nothing in it is redacted.
+
+        Returns:
+            The text; None where there is none, as for a dict with texts that YAML does not have.
+        """
+        from aegis_otel.policy.loading.policy_text import policy_text  # noqa: PLC0415 - loads the parser
+
+        text = policy_text(self.documents)
+        if text is None or (len(self.documents) == 1 and self.documents[0].written is text):
+            return text
+        try:
+            return text if Policy.from_text(text).digest == self.digest else None
+        except PolicyError:
+            return None
+
     @property
     def default(self) -> Defaults:
         """Approval and risk where no rule matches."""

@@ -357,3 +357,5 @@ class PolicyDocument:
     defaults_place: Place
     states_rules: bool
     """Whether there was a `rules` key: a file that was cut short while it was saved has none."""
+    written: Any = field(default=None, compare=False, repr=False)
+    """The text that it was read from, or a copy of the dict."""

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from aegis_otel.audit.answers.answer_proof import Proofs, load_approval_key
 from aegis_otel.audit.answers.pending_calls import taking_over, waiting
+from aegis_otel.audit.journal.policy_changes import KeptText, PolicyChange, record_change
 from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.keys import check_identity
 from aegis_otel.audit.location import JOURNAL, failure, unsendable
@@ -74,6 +75,8 @@ class AuditLogger:
         self._proofs = Proofs(self._journal.path)
         self._system = RealSystem()
         self._subscribers: list[Callable[[AuditRecord], object]] = []
+        self._changes: list[tuple[PolicyChange, Callable[[], KeptText | None]]] = []
+        self._keeps_changes = False
 
     # Properties and methods of the class, so that a subclass can have its own.
 
@@ -105,11 +108,17 @@ class AuditLogger:
             self.digest(b"")
             with TemporaryFile(dir=journal):
                 pass
+            self._write_changes()
         except OSError as error:
             raise failure("write the audit at", journal, error) from error
 
     def append(self, record: AuditRecord) -> None:
-        """Write one line of a call; see `audit.journal.writer.Journal.append`."""
+        """Write one line of a call; see `audit.journal.writer.Journal.append`.
+
+        The changes of policy before it are written first.
+        """
+        if self._changes:
+            self._write_changes()
         self._journal.append(record)
         if not self._subscribers:
             return
@@ -118,6 +127,31 @@ class AuditLogger:
                 callback(copy(record))
             except Exception:
                 _log.warning("a subscriber to the audit failed", exc_info=True)
+
+    def record_change(self, change: PolicyChange, text: Callable[[], KeptText | None] = lambda: None) -> None:
+        """Write a change of policy: at once, or with the first record where nothing was written yet.
+
+        Args:
+            change: The change; see `audit.journal.policy_changes`.
+            text: Returns the text of its policy, where it has a new one.
+
+        Raises:
+            AuditError: it cannot be written now. The next record tries again, and fails as well if it cannot.
+        """
+        self._changes.append((change, text))
+        if self._keeps_changes:
+            self._write_changes()
+
+    def _write_changes(self) -> None:
+        self._keeps_changes = True
+        changes, self._changes = self._changes, []
+        try:
+            while changes:
+                change, text = changes[0]
+                record_change(self.path, self.address, change, text())
+                del changes[0]
+        finally:
+            self._changes[:0] = changes
 
     def mark(self) -> int | None:
         """Return the state of the journal; see `audit.journal.writer.Journal.mark`."""

@@ -112,6 +112,7 @@ class PolicyFiles:
             reason = redact_text(str(policy)) if isinstance(policy, PolicyError) else traced(policy)
             _log.warning("policy `%s` was refused; the one in force stays:\n%s", names, reason)
             runtime.recorder.policy_load_failed(self.sources, policy)
+            runtime.policy_refused(self.sources, reason)
             return None
         finally:  # last, so that a process forked before this polls again
             self._seen = change.fingerprint

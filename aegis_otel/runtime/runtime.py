@@ -7,11 +7,12 @@ import logging
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from aegis_otel.config import APPROVAL_TIMEOUT, MODE, ON_AUDIT_FAILURE
-from aegis_otel.errors import AuditError, ConfigError
+from aegis_otel.errors import AegisError, AuditError, ConfigError
 from aegis_otel.governance import refusal
 from aegis_otel.governance.body import BodyFailed
 from aegis_otel.governance.call import Call, Origin
@@ -25,6 +26,7 @@ from aegis_otel.model import Action, Approval, Mode, Result, ResultStatus
 from aegis_otel.policy import Policy
 from aegis_otel.runtime.approval import ApprovalHandler, default_handler
 from aegis_otel.runtime.audit import AuditLogger
+from aegis_otel.runtime.policy_changes import change_record, kept_text
 from aegis_otel.runtime.redaction_settings import RedactionSource, use_redaction
 from aegis_otel.runtime.system import RealSystem
 from aegis_otel.telemetry.recorder import Recorder
@@ -100,6 +102,7 @@ class Runtime:
         self.hooks = hooks or RuntimeHooks()
         self.recorder = recorder or Recorder()
         self.mode = Mode(MODE.value(mode))
+        self._system = RealSystem()
         self.governor = Governor(
             policy=policy,
             journal=self.audit,
@@ -107,7 +110,7 @@ class Runtime:
             approver=self.approval,
             approval_timeout=APPROVAL_TIMEOUT.value(approval_timeout),
             hooks=self.hooks,
-            system=RealSystem(),
+            system=self._system,
             session_id=self.session_id,
             mode=self.mode,
             block_on_audit_failure=ON_AUDIT_FAILURE.value(on_audit_failure) == "block",
@@ -118,6 +121,7 @@ class Runtime:
         self.recorder.policy_loaded(policy, self.mode.value)
         if candidate is not None:
             self.recorder.candidate_loaded(candidate)
+        self._record_change("started", policy)
 
     @property
     def policy(self) -> Policy:
@@ -133,6 +137,45 @@ class Runtime:
         _check_policy(policy)
         self.governor.policy = policy
         self.recorder.policy_loaded(policy, self.mode.value)
+        self._record_change("reloaded", policy)
+
+    def policy_refused(self, sources: Sequence[str], problem: str) -> None:
+        """Record that changed policy files were refused, and why; the policy in force stays."""
+        self._record_change("refused", sources=sources, problem=problem)
+
+    def governance_stopped(self) -> None:
+        """Record that tool calls are not governed any more."""
+        self._record_change("stopped")
+
+    def tool_ungoverned(self, problem: str) -> None:
+        """Record that a tool cannot be governed, and why."""
+        self._record_change("ungoverned", problem=problem)
+
+    def _record_change(
+        self,
+        change: Literal["started", "reloaded", "refused", "stopped", "ungoverned"],
+        policy: Policy | None = None,
+        *,
+        sources: Sequence[str] | None = None,
+        problem: str | None = None,
+    ) -> None:
+        """Record a change of policy; where it cannot be written, the next call tries again and is refused."""
+        record = change_record(
+            change,
+            policy or self.policy,
+            session_id=self.session_id,
+            mode=self.mode,
+            system=self._system,
+            sources=sources,
+            problem=problem,
+        )
+        try:
+            if policy is None:
+                self.audit.record_change(record)
+            else:
+                self.audit.record_change(record, partial(kept_text, policy))
+        except AegisError:
+            _log.exception("that the policy was %s is not in the audit yet", change)
 
     @property
     def candidate(self) -> Policy | None:

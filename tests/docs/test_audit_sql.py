@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from aegis_otel import Policy
+from aegis_otel.audit.journal.policy_changes import CHANGE_COLUMNS
 from aegis_otel.audit.lake.sealing import seal
 from aegis_otel.audit.query.views import VIEWS
 from aegis_otel.audit.record import COLUMNS
@@ -212,6 +213,11 @@ def test_every_column_and_view_is_described() -> None:
         column
         for column in COLUMNS
         if f"| `{column.name}` | {column.sql_type} | {column.meaning} |" not in TEXT
+    ] == []
+    assert [
+        name
+        for name, each in CHANGE_COLUMNS
+        if f"| `{name}` | {each.sql_type} | {each.meaning} |" not in TEXT
     ] == []
     assert [view for view in VIEWS if f"| `{view.name}` | {view.meaning} |" not in TEXT] == []
 

@@ -429,6 +429,15 @@ def test_the_digest_survives_layout(policy: dict[str, Any], flow: bool) -> None:
         assert Policy.from_text(written).digest == from_json.digest
 
 
+@given(policies, policies)
+@settings(max_examples=100)
+def test_the_kept_text_is_read_to_the_same_policy(one: Any, two: Any) -> None:
+    for policy in (Policy.from_dict(one), Policy.from_dict(one).merge(Policy.from_dict(two))):
+        text = policy.to_yaml()
+        assert text is not None
+        assert Policy.from_text(text) == policy
+
+
 @settings(max_examples=300)
 @given(policies, actions, moments)
 def test_an_explanation_comes_to_the_same_end(policy: Any, action: Action, now: datetime) -> None:

@@ -18,6 +18,7 @@ import pytest
 from aegis_otel import (
     Action,
     Approval,
+    AuditError,
     ConfigError,
     ExecutionPlan,
     Policy,
@@ -28,6 +29,7 @@ from aegis_otel import (
     RuntimeHooks,
 )
 from aegis_otel.adapters.base import BaseExecutor
+from aegis_otel.audit.journal.policy_changes import read_changes
 from aegis_otel.audit.journal.writer import LOOK_S
 from aegis_otel.runtime.approval import ApprovalHandler, NoTerminal
 from aegis_otel.runtime.audit import AuditLogger
@@ -606,3 +608,36 @@ async def test_a_yes_that_cannot_be_recorded_runs_nothing(
     result = await b.runtime.run_one(Action("write_x"))
     assert (result.status, executor.did) == (ResultStatus.BLOCKED, [])
     assert result.error == "Action not run: governance is unavailable"
+
+
+class TestPolicyChanges:
+    """What a Runtime writes to the log of changes of policy."""
+
+    def test_nothing_is_written_before_the_first_record(self, tmp_path: Path) -> None:
+        audit = AuditLogger(tmp_path / "audit")
+        policy = Policy.from_text("rules: []")
+        runtime = Runtime(policy=policy, audit_logger=audit, session_id="s")
+        runtime.update_policy(Policy.from_text("rules: [{approval: block}]"))
+        assert not (tmp_path / "audit").exists()
+        audit.log("s", policy.evaluate(Action("x")))
+        runtime.policy_refused(["bad.yaml"], "line 1: password=hunter2hunter2")
+        runtime.governance_stopped()
+        changes = list(read_changes(tmp_path / "audit"))
+        assert [each.change for each in changes] == ["started", "reloaded", "refused", "stopped"]
+        assert {each.session_id for each in changes} == {"s"}
+        assert changes[2].sources == "bad.yaml"
+        assert "hunter2" not in str(changes[2].problem)
+        assert audit.count() == 1
+
+    def test_a_call_is_refused_where_they_cannot_be_written(self, tmp_path: Path) -> None:
+        audit = AuditLogger(tmp_path / "audit")
+        audit.check()
+        (tmp_path / "audit" / "policies").write_text("in the way")
+        policy = Policy.from_text("rules: []")
+        Runtime(policy=policy, audit_logger=audit)
+        for _ in range(2):
+            with pytest.raises(AuditError, match="policies"):
+                audit.log("s", policy.evaluate(Action("x")))
+        (tmp_path / "audit" / "policies").unlink()
+        audit.log("s", policy.evaluate(Action("x")))
+        assert [each.change for each in read_changes(tmp_path / "audit")] == ["started"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -32,6 +32,8 @@ class CapturePoint:
     """`allow`, `warn` or `refuse`."""
     reached: Sequence[str] = ()
     """What a tool that writes files can reach, as `runtime.placement.within_reach` gives it."""
+    record_ungoverned: Callable[[str], object] = lambda _: None
+    """Records why a tool cannot be governed."""
     _patches: Patches = field(default_factory=Patches)
 
     _lock: ClassVar = threading.Lock()
@@ -75,7 +77,8 @@ class CapturePoint:
         if enforces:
             sdk_approvals.install(gates, patches, audited=interrupts)
         local_tools.install(self.governor, self.targets, patches)
-        ungoverned.install(UngovernedTools(self.on_ungoverned, self.governor.mode), placement, patches)
+        tools = UngovernedTools(self.on_ungoverned, self.governor.mode, self.record_ungoverned)
+        ungoverned.install(tools, placement, patches)
         self_test(gates, interrupts=interrupts)
         placement.reached = self.reached  # not before: the self-test has tools of its own
 

@@ -71,7 +71,7 @@ class _GovernedAgents:
 
     def __init__(self, runtime: Runtime, reaction: str) -> None:
         self.runtime = runtime
-        self.ungoverned = UngovernedTools(reaction, runtime.mode)
+        self.ungoverned = UngovernedTools(reaction, runtime.mode, runtime.tool_ungoverned)
         # By id of the agent, which its copy keeps alive.
         self._copies: weakref.WeakValueDictionary[int, AgentBase[Any]] = weakref.WeakValueDictionary()
 

@@ -168,6 +168,7 @@ def govern(
             approvals=asked["approvals"],
             on_ungoverned=asked["on_ungoverned"],
             reached=within_reach(files or runtime.policy.sources, runtime.audit.path),
+            record_ungoverned=runtime.tool_ungoverned,
         )
         watches = [PolicyWatchThread(runtime, files, asked["reload_interval"])] if files else []
         if isinstance(candidate, tuple):
@@ -296,6 +297,7 @@ class Instrumentation:
         """Take everything back: the SDK is as it was, and tool calls run ungoverned. Twice is once."""
         if Instrumentation.current is self:
             Instrumentation.current = None
+            self.runtime.governance_stopped()
         for watch in self._watches:
             watch.stop()
         while self.bridges:

@@ -25,7 +25,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,15 +36,27 @@ import msgspec
 from aegis_otel.audit import files
 from aegis_otel.audit.answers.answer_check import unsealable_files
 from aegis_otel.audit.journal.files import first_seals, process_of
+from aegis_otel.audit.journal.policy_changes import CHANGES, read_change_lines, sealed_part, stated_texts
 from aegis_otel.audit.keys import audit_id, load_key
 from aegis_otel.audit.lake.cleanup import clear
 from aegis_otel.audit.lake.complete_files import CompleteFiles, find_complete_files
 from aegis_otel.audit.lake.engine import duckdb
 from aegis_otel.audit.lake.scan import SCHEMA, scan_lake
 from aegis_otel.audit.lake.segments import SegmentBuilder, opened
-from aegis_otel.audit.location import JOURNAL, LAKE, audit_errors, exists, prepare
+from aegis_otel.audit.location import JOURNAL, LAKE, POLICIES, audit_errors, exists, prepare
 from aegis_otel.audit.seals import seal_log
-from aegis_otel.audit.seals.seal_log import CARRIED_FILE, Amended, Carried, Covered, Seal, SealLog, Segment
+from aegis_otel.audit.seals.hash_chain import changes_origin, follow, whole_part
+from aegis_otel.audit.seals.seal_log import (
+    CARRIED_FILE,
+    Amended,
+    Carried,
+    Covered,
+    Seal,
+    SealedChanges,
+    SealLog,
+    Segment,
+    sealed_changes,
+)
 from aegis_otel.audit.seals.signing import load_signer
 from aegis_otel.config import SEAL_KEY
 from aegis_otel.errors import AuditError
@@ -266,6 +278,9 @@ def _next_seal(directory: Path, log: SealLog, found: CompleteFiles, changed: dic
         carried = drafts.carried(_lines_to_carry(found, builder.ended(changed)))
         unknown = builder.unknown()
         drafts.publish()
+    changes, problem = _changes(directory, log)
+    if problem and problem not in found.problems:
+        found.problems.append(problem)
     made = msgspec.structs.replace(
         log.next(),
         segments=tuple(segments),
@@ -273,8 +288,32 @@ def _next_seal(directory: Path, log: SealLog, found: CompleteFiles, changed: dic
         journals=tuple(Covered(file.path.name, len(file.lines), file.chain) for file in found.files),
         carried=carried,
         amended=tuple(drafts.amended),
+        changes=changes,
     )
     return msgspec.structs.replace(log.append(made), unknown=unknown)
+
+
+def _changes(directory: Path, log: SealLog) -> tuple[SealedChanges | None, str]:
+    """Make the log of changes of policy durable, with its texts, and return how far it is.
+
+    Returns:
+        None where nothing is to be sealed of it; and what is wrong with it, where something is.
+    """
+    content = whole_part(read_change_lines(directory))
+    sealed = sealed_changes(log.seals)
+    if sealed is not None and sealed_part(content, log.audit, sealed) is None:
+        return None, f"`{CHANGES}` is not as it was sealed: what was added to it is not sealed"
+    lines, chain = 0, changes_origin(log.audit)
+    for _, value in follow(content, chain):
+        if value is None:
+            return None, f"line {lines + 1} of `{CHANGES}` does not follow the line before it: not sealed"
+        lines, chain = lines + 1, value
+    if lines == (0 if sealed is None else sealed.lines):
+        return None, ""
+    for name in (*stated_texts(content), CHANGES, POLICIES):
+        with suppress(FileNotFoundError):  # `verify` reports a text that is missing
+            files.sync(directory, name)
+    return SealedChanges(lines, chain), ""
 
 
 def _amend(builder: SegmentBuilder, log: SealLog) -> dict[str, str]:

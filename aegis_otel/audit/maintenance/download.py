@@ -13,10 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aegis_otel.audit import files
+from aegis_otel.audit.journal.policy_changes import (
+    CHANGES,
+    TEXT_BYTES,
+    read_change_lines,
+    sealed_part,
+    stated_texts,
+)
 from aegis_otel.audit.keys import audit_id, load_key
 from aegis_otel.audit.lake.scan import find_mirrors
 from aegis_otel.audit.lake.segments import is_segment
-from aegis_otel.audit.location import KEY, LAKE, MIRROR, REMOTE, SEALS, alone, prepare
+from aegis_otel.audit.location import KEY, LAKE, MIRROR, POLICIES, REMOTE, SEALS, alone, prepare
 from aegis_otel.audit.maintenance import object_store
 from aegis_otel.audit.maintenance.object_store import (
     chunks_of,
@@ -29,11 +36,13 @@ from aegis_otel.audit.seals.hash_chain import check, seals_origin, whole_lines, 
 from aegis_otel.audit.seals.seal_log import (
     AUDIT_ID,
     Seal,
+    SealedChanges,
     Segment,
     live_segments,
     parse_seals,
     read_seal_lines,
     read_seals,
+    sealed_changes,
 )
 from aegis_otel.errors import AegisError, AuditError
 
@@ -95,8 +104,9 @@ def _fetch(store: ObjectStore, audit: str, directory: Path, mirror: str) -> list
         raise AuditError("its seals are not those of before with new ones behind them")
     if not content:
         return []
-    live = live_segments(_parse_seals(audit, content))
-    problems = []
+    seals = _parse_seals(audit, content)
+    live = live_segments(seals)
+    problems = _fetch_policies(store, audit, directory, mirror, sealed_changes(seals))
     for segment in live:
         name = f"{LAKE}/{segment.file}"
         if not _is_there(directory / mirror / name, segment.bytes) and (
@@ -111,6 +121,34 @@ def _fetch(store: ObjectStore, audit: str, directory: Path, mirror: str) -> list
         file = f"{path.parent.name}/{path.name}"
         if file not in kept:
             files.remove_file(directory, f"{mirror}/{LAKE}/{file}")
+    return problems
+
+
+def _fetch_policies(
+    store: ObjectStore, audit: str, directory: Path, mirror: str, sealed: SealedChanges | None
+) -> list[str]:
+    """Fetch what is sealed of the log of changes of policy, and the texts that it names."""
+    if sealed is None:
+        return []
+    content = sealed_part(read_change_lines(directory / mirror), audit, sealed)
+    if content is None:
+        there = read_object(store, f"{audit}/{CHANGES}", _LARGEST_SEALS) or b""
+        content = sealed_part(there, audit, sealed)
+        if content is None:
+            return [f"`{audit}/{CHANGES}` is not as it was sealed, and is not shown"]
+        files.make_folder(directory, f"{mirror}/{POLICIES}")
+        with files.replaced(directory, f"{mirror}/{CHANGES}") as draft:
+            draft.file.write(content)
+    problems = []
+    for name, sha256 in stated_texts(content).items():
+        if os.path.lexists(directory / mirror / name):
+            continue
+        text = read_object(store, f"{audit}/{name}", TEXT_BYTES) or b""
+        if hashlib.sha256(text).hexdigest() != sha256:
+            problems.append(f"`{audit}/{name}` is missing or not as it was sealed, and is not shown")
+            continue
+        with files.replaced(directory, f"{mirror}/{name}") as draft:
+            draft.file.write(text)
     return problems
 
 

@@ -1,6 +1,7 @@
 """Send the sealed part of an audit to object storage, after each sealing.
 
-Below the prefix each audit has a folder with its id, laid out as its directory is: `seals.jsonl` and `lake/`.
+Below the prefix each audit has a folder with its id, laid out as its directory is: `seals.jsonl`, `lake/` and
+`policies/`.
 A file is sent before the seals that name it, so that every reader sees whole seals only. What was sent is
 known from a listing and nowhere else, so a crash leaves nothing to repair. Key and journal are not sent.
 """
@@ -15,11 +16,18 @@ from typing import TYPE_CHECKING
 
 from aegis_otel.audit import files
 from aegis_otel.audit.findings import Proof
+from aegis_otel.audit.journal.policy_changes import (
+    CHANGES,
+    TEXT_BYTES,
+    read_change_lines,
+    sealed_part,
+    stated_texts,
+)
 from aegis_otel.audit.keys import audit_id, load_key
 from aegis_otel.audit.lake.cleanup import GRACE
-from aegis_otel.audit.location import LAKE, REMOTE, SEALS, alone, prepare
+from aegis_otel.audit.location import LAKE, POLICIES, REMOTE, SEALS, alone, prepare
 from aegis_otel.audit.maintenance.object_store import list_sizes, reaching, read_object
-from aegis_otel.audit.seals.seal_log import Seal, Segment, live_segments, read_seal_lines
+from aegis_otel.audit.seals.seal_log import Seal, Segment, live_segments, read_seal_lines, sealed_changes
 from aegis_otel.audit.verify.removal import removable
 from aegis_otel.audit.verify.seals import check_seals
 from aegis_otel.config import SEAL_KEY
@@ -66,6 +74,7 @@ def push(directory: Path, url: str | None) -> list[str]:
         unsent = [each for each in live_segments(ledger.seals) if there.get(each.file) != each.bytes]
         sent = [_send(store, directory, f"{audit}/{LAKE}/{each.file}", each) for each in unsent]
         problems = [problem for problem in sent if problem]
+        problems += _send_policies(store, directory, audit, ledger.seals)
         store.put(f"{audit}/{SEALS}", content)
         obsolete = {number: file for number, file in _obsolete(ledger.seals).items() if file in there}
         allowed = removable(directory, ledger, obsolete.keys())
@@ -86,6 +95,32 @@ def _obsolete(seals: list[Seal]) -> dict[int, str]:
     before = datetime.now(UTC) - GRACE
     past = [seal for seal in seals if datetime.fromisoformat(seal.sealed_at) < before]
     return {number: names[number] for seal in past for number in seal.replaces}
+
+
+def _send_policies(store: ObjectStore, directory: Path, audit: str, seals: list[Seal]) -> list[str]:
+    """Send what is sealed of the log of changes of policy, and the texts that it names."""
+    sealed = sealed_changes(seals)
+    if sealed is None:
+        return []
+    content = sealed_part(read_change_lines(directory), audit, sealed)
+    if content is None:
+        return [f"`{directory / CHANGES}` is not as it was sealed and is not sent"]
+    there = {f"{POLICIES}/{name}": size for name, size in list_sizes(store, f"{audit}/{POLICIES}/").items()}
+    problems = []
+    for name, sha256 in stated_texts(content).items():
+        if name in there:
+            continue
+        try:
+            text = files.read_file(directory, name, TEXT_BYTES)
+        except FileNotFoundError:
+            text = b""
+        if hashlib.sha256(text).hexdigest() == sha256:
+            store.put(f"{audit}/{name}", text)
+        else:
+            problems.append(f"the policy's text `{directory / name}` is missing or changed and is not sent")
+    if there.get(CHANGES) != len(content):
+        store.put(f"{audit}/{CHANGES}", content)
+    return problems
 
 
 def _send(store: ObjectStore, directory: Path, name: str, segment: Segment) -> str | None:

@@ -169,7 +169,7 @@ def connect(path: str | os.PathLike[str] | None = None) -> duckdb.DuckDBPyConnec
         raise AuditError(f"no audit at `{directory}`: it is made with the first record")
     connection = open_view(directory, mirrors=url is not None)
     connection.execute("INSERT INTO journal.problem SELECT unnest(?::VARCHAR[])", [unfetched])
-    create_views(connection)
+    create_views(connection, directory, mirrors=url is not None)
     return connection
 
 

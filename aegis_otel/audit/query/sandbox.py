@@ -248,7 +248,7 @@ def locked(directory: Path, draft: str | None = None, *, mirrors: bool = False) 
     from aegis_otel.audit.query.views import create_views  # noqa: PLC0415
 
     audit = open_view(directory, mirrors=mirrors)
-    create_views(audit)
+    create_views(audit, directory, mirrors=mirrors)
     # The views name files by patterns, and what may be opened is compared with both.
     names = {str(directory), glob.escape(str(directory))}
     # Not the audit's own folder: its key is there. And only folders that were checked: DuckDB allows what is

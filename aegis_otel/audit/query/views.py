@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pkgutil
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from aegis_otel.audit.journal.policy_changes import CHANGE_COLUMNS, read_changes
 from aegis_otel.audit.lake.fold import literal, without_type
+from aegis_otel.audit.lake.scan import find_mirrors
 
 if TYPE_CHECKING:
     import duckdb
@@ -40,8 +43,24 @@ VIEWS = tuple(
 )
 
 
-def create_views(audit: duckdb.DuckDBPyConnection) -> None:
-    """Make the views on a connection that has the view `audit`."""
+def create_views(audit: duckdb.DuckDBPyConnection, directory: Path, *, mirrors: bool = False) -> None:
+    """Make the views on a connection that has the view `audit`.
+
+    `policy_changes` has the changes as they are now; the other views show what is written later, too.
+
+    Args:
+        audit: The connection.
+        directory: The audit's.
+        mirrors: As for `audit.query.connection.open_view`.
+
+    Raises:
+        AuditError: the changes of policy cannot be read.
+    """
+    audits = [directory, *(find_mirrors(directory) if mirrors else ())]
+    changes = [change for each in audits for change in read_changes(each)]
+    columns = ", ".join(f'unnest(?::{each.sql_type}[]) AS "{name}"' for name, each in CHANGE_COLUMNS)
+    values = [[getattr(change, name) for change in changes] for name, _ in CHANGE_COLUMNS]
+    audit.execute(f"CREATE TABLE journal.policy_change AS SELECT {columns}", values)
     for view in VIEWS:
         audit.execute(f"CREATE VIEW {view.name} AS {view.sql}")
 

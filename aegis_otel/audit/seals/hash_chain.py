@@ -1,4 +1,4 @@
-"""The hash chain of journal and seals: each line ends with a digest of itself and of the line before it.
+"""The hash chain of journal, seals and changes: a line ends with a digest of itself and of the line before.
 
 A line is a JSON object whose last member is `chain`, so it ends in `,"chain":"<64 hex>"}`. The value is the
 SHA-256 of two texts, one after the other: the chain value before it, as 64 ASCII digits, and the line without
@@ -6,8 +6,9 @@ that member, with its closing brace and without its newline. So a line cannot be
 brought from elsewhere without a break that shows where.
 
 The first line of a writer follows `sha256("aegis journal <audit> <writer>")`; the first line of the writer's
-next file follows the last line of the file before. The first seal follows `sha256("aegis seals <audit>")`.
-`<audit>` is the id of the audit (`audit.keys.audit_id`).
+next file follows the last line of the file before. The first seal follows `sha256("aegis seals <audit>")`,
+and the first change of policy `sha256("aegis policies <audit>")`. `<audit>` is the id of the audit
+(`audit.keys.audit_id`).
 
 A write that fails does not advance the chain, and the child of a fork is a writer of its own. A chain value
 is not a signature: whoever can write to the directory can compute one. The witness (`audit.verify.witness`)
@@ -35,6 +36,11 @@ def journal_origin(audit: str, writer: str) -> str:
 def seals_origin(audit: str) -> str:
     """Return the chain value that the first seal of an audit follows."""
     return sha256(f"aegis seals {audit}".encode()).hexdigest()
+
+
+def changes_origin(audit: str) -> str:
+    """Return the chain value that the first change of policy of an audit follows."""
+    return sha256(f"aegis policies {audit}".encode()).hexdigest()
 
 
 def link(previous: str, body: bytes) -> tuple[str, bytes]:

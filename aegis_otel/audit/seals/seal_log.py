@@ -24,7 +24,7 @@ from aegis_otel.audit.seals.hash_chain import follow, link, seals_origin, whole_
 from aegis_otel.audit.seals.signing import Signer
 from aegis_otel.errors import AuditError
 
-VERSION = 3
+VERSION = 4
 """The version of this format and of the table. A reader refuses a newer one rather than misread it."""
 
 TAG = 8
@@ -114,6 +114,14 @@ class Removed(msgspec.Struct, frozen=True):
     why: str
 
 
+class SealedChanges(msgspec.Struct, frozen=True):
+    """How far the log of changes of policy was, with all lines before it."""
+
+    lines: int
+    chain: str
+    """The chain value of the last of these lines."""
+
+
 class Seal(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one sealing did."""
 
@@ -133,6 +141,8 @@ class Seal(msgspec.Struct, frozen=True, omit_defaults=True):
     """None where no call was open."""
     removed: Removed | None = None
     amended: tuple[Amended, ...] = ()
+    changes: SealedChanges | None = None
+    """None where there were no changes of policy since the seal before it."""
     signature: str = ""
     """See `audit.seals.signing`; empty without a key."""
     chain: str = ""
@@ -201,6 +211,11 @@ def live_segments(seals: list[Seal]) -> list[Segment]:
     """Return the segments that no seal replaced, by number."""
     replaced = {number for seal in seals for number in seal.replaces}
     return [each for seal in seals for each in seal.segments if each.segment not in replaced]
+
+
+def sealed_changes(seals: list[Seal]) -> SealedChanges | None:
+    """Return how far the log of changes of policy is sealed; None where nothing of it is."""
+    return next((seal.changes for seal in reversed(seals) if seal.changes is not None), None)
 
 
 def is_ahead(time: str) -> bool:
@@ -387,6 +402,8 @@ def _names(seal: Seal) -> Iterator[tuple[str, *tuple[re.Pattern[str], ...]]]:
             yield segment.digest, _DIGEST
     for amended in seal.amended:
         yield amended.row, _DIGEST
+    if seal.changes is not None:
+        yield seal.changes.chain, _DIGEST
     for covered in seal.journals:
         yield covered.file, JOURNAL_FILE, CARRIED_FILE
     if seal.carried is not None:

@@ -23,11 +23,22 @@ from aegis_otel.audit.findings import Proof
 from aegis_otel.audit.journal.files import shown_name
 from aegis_otel.audit.keys import KEY_BYTES, audit_id
 from aegis_otel.audit.lake.scan import find_mirrors
-from aegis_otel.audit.location import JOURNAL, KEY, LAKE, MIRROR, REMOTE, SEALS, audit_errors, failure
+from aegis_otel.audit.location import (
+    JOURNAL,
+    KEY,
+    LAKE,
+    MIRROR,
+    POLICIES,
+    REMOTE,
+    SEALS,
+    audit_errors,
+    failure,
+)
 from aegis_otel.audit.seals.hash_chain import check, seals_origin
 from aegis_otel.audit.seals.signing import load_public_key
 from aegis_otel.audit.verify.journal import check_journal
 from aegis_otel.audit.verify.lake import check_lake
+from aegis_otel.audit.verify.policies import check_policies
 from aegis_otel.audit.verify.rows import check_across, check_rows, check_unfinished
 from aegis_otel.audit.verify.seals import Ledger, check_seals
 from aegis_otel.audit.verify.witness import compare_witness
@@ -35,7 +46,7 @@ from aegis_otel.audit.verify.witness import compare_witness
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-_PARTS = (JOURNAL, KEY, LAKE, MIRROR, REMOTE, SEALS)
+_PARTS = (JOURNAL, KEY, LAKE, MIRROR, POLICIES, REMOTE, SEALS)
 _DRAFT = re.compile(r"\.(aegis|key|remote)-[0-9a-f]{16}(\.draft)?")
 """What a killed process leaves of an unfinished file, in this version and in earlier ones."""
 
@@ -135,6 +146,7 @@ def _check_own(proof: Proof, scope: _Scope) -> tuple[Ledger, list[Path]]:
     _identify(proof, scope)
     ledger = check_seals(proof, scope.keys, witnessed=bool(scope.witness))
     intact = check_lake(proof, ledger)
+    check_policies(proof, ledger)
     begun: dict[str, str] = {}
     if (directory / JOURNAL).exists() or not (scope.witness or scope.keys):
         check_journal(proof, ledger)
@@ -153,6 +165,7 @@ def _check_mirror(proof: Proof, mirror: Path, scope: _Scope) -> list[Path]:
     part = Proof(mirror, on_progress=proof.on_progress, audit=mirror.name)
     ledger = check_seals(part, scope.keys, witnessed=bool(scope.witness))
     intact = check_lake(part, ledger)
+    check_policies(part, ledger)
     if not part.findings:
         check_rows(part, ledger, intact, {})
     if scope.witness:
@@ -162,6 +175,7 @@ def _check_mirror(proof: Proof, mirror: Path, scope: _Scope) -> list[Path]:
     proof.notes += [f"{place}/{each}" for each in part.notes]
     proof.unproven += [f"of `{place}`: {each}" for each in part.unproven]
     proof.segments += part.segments
+    proof.policies += part.policies
     proof.rows += part.rows
     return [mirror / LAKE / each.segment.file for each in intact]
 

@@ -164,7 +164,7 @@ def sql(
         from aegis_otel.audit.query.views import create_views, views_sql
 
         audit = open_view(source.directory, keep=False, mirrors=source.is_shared)
-        create_views(audit)
+        create_views(audit, source.directory, mirrors=source.is_shared)
         click.echo(views_sql(audit), nl=False)
         return
     source.fetch()

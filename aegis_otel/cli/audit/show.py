@@ -43,8 +43,8 @@ _IDS = ("tool_call_id", "session_id", "conversation_id", "trace_id", "span_id")
     metavar="FILE",
     multiple=True,
     type=click.Path(path_type=Path),
-    help=f"The policy to explain the decision by. Repeat it to merge several.  [default: {_NEAR}, if it is "
-    "the one that decided]",
+    help="The policy to explain the decision by. Repeat it to merge several.  [default: the one that "
+    f"decided, as the audit keeps it, or as it is in {_NEAR}]",
 )
 @text_or_json_option
 @click.argument("id")
@@ -59,7 +59,7 @@ def show(path: str | None, policies: tuple[Path, ...], form: str, id: str) -> No
     source.fetch()
     row = _find(source.open(), id)
     unproven = row["human_decision"] is not None and row["decision_id"] in unproven_answers(source.directory)
-    policy = _policy(policies, row)
+    policy = _policy(policies, row, source.directory)
     explanation = None if policy is None else _explain(policy, row)
     if form == "json":
         click.echo(json.dumps(_report(row, policy, explanation) | {"answer_not_proven": unproven}, indent=2))
@@ -85,16 +85,20 @@ def _find(audit: duckdb.DuckDBPyConnection, wanted: str) -> Row:
     raise click.exceptions.Exit(1)
 
 
-def _policy(files: tuple[Path, ...], row: Row) -> Policy | None:
+def _policy(files: tuple[Path, ...], row: Row, directory: Path) -> Policy | None:
     """Return the policy to explain by.
 
     Raises:
         PolicyError: one was given and is not valid.
+        AuditError: the texts in the audit cannot be read.
     """
     from aegis_otel.policy import Policy
+    from aegis_otel.policy_tools.kept_policies import kept_policy
 
     if files:
         return Policy.from_yaml_files(*files)
+    if (kept := kept_policy(directory, row["policy_digest"])) is not None:
+        return kept
     try:
         near = Policy.from_yaml(_NEAR)
     except PolicyError:
@@ -167,7 +171,7 @@ def _print_timeline(entries: list[TimelineEntry]) -> None:
 def _print_why(row: Row, policy: Policy | None, explanation: Explanation | None) -> None:
     click.echo("\nWhy")
     if policy is None or explanation is None:
-        click.echo("  give the policy that decided with --policy FILE, to see it rule by rule")
+        click.echo("  the audit has no text of the policy that decided: give it with --policy FILE")
         return
     print_rules(explanation.rules, row["matched_rule"])
     if policy.digest != row["policy_digest"]:

@@ -13,6 +13,7 @@ _MODULES = {
     "init": "init",
     "replay": "replay",
     "schema": "schema",
+    "show": "show",
     "test": "test",
     "tools": "tools",
 }

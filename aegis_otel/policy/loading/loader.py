@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,7 @@ def read_text(text: str | bytes, source: str = NO_TEXT) -> PolicyDocument:
     def locate(location: Location, at_key: bool) -> Place:
         return Place(source, *document.find(location, at_key=at_key))
 
-    return _document(document.value, source, locate, problems, has_text=True)
+    return replace(_document(document.value, source, locate, problems, has_text=True), written=text)
 
 
 def decode_text(content: bytes, source: str) -> str:
@@ -136,7 +137,8 @@ def read_data(data: Any, source: str = NO_TEXT) -> PolicyDocument:
         PolicyError: it is not a valid policy.
     """
     place = Place(source)
-    return _document(data, source, lambda _location, _at_key: place, [], has_text=False)
+    document = _document(data, source, lambda _location, _at_key: place, [], has_text=False)
+    return replace(document, written=deepcopy(data))  # the caller may change it
 
 
 def _document(

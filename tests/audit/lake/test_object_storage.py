@@ -18,7 +18,8 @@ from click.testing import CliRunner
 from moto.server import ThreadedMotoServer
 from obstore.store import S3Store
 
-from aegis_otel import AuditError, ConfigError, connect
+from aegis_otel import AuditError, ConfigError, Policy, Runtime, connect
+from aegis_otel.audit.journal.policy_changes import read_changes, text_name
 from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.keys import audit_id, load_key
 from aegis_otel.audit.lake.sealing import seal
@@ -27,7 +28,9 @@ from aegis_otel.audit.maintenance import object_store, upload
 from aegis_otel.audit.maintenance.download import fetch
 from aegis_otel.audit.maintenance.upload import push
 from aegis_otel.audit.seals.seal_log import read_seals
+from aegis_otel.audit.verify.verify import verify
 from aegis_otel.cli import main as aegis
+from aegis_otel.runtime.audit import AuditLogger
 from tests.support.object_storage import machines
 from tests.support.records import completed, decided, python
 
@@ -397,3 +400,30 @@ def test_without_the_extra_it_is_named(url: str, machine: Any, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "obstore.store", None)
     with pytest.raises(AuditError, match=r"pip install '\.\[s3\]' in a clone"):
         connect(url)
+
+
+def test_policies_are_sent_fetched_and_verified(url: str, machine: Callable[[str], Path]) -> None:
+    one = machine("one")
+    policy = Policy.from_text("# why\nrules: [{name: a, approval: block}]\n")
+    runtime = Runtime(policy=policy, audit_logger=AuditLogger(url))
+    runtime.check()
+    sent(url, "1")
+    runtime.governance_stopped()  # not sealed, and so not sent
+    audit = audit_id(load_key(one))
+    name = f"our/audits/{audit}/{text_name(policy.digest)}"
+    assert objects(url)[name] == b"# why\nrules: [{name: a, approval: block}]\n"
+
+    two = machine("two")
+    assert fetch(two, url) == []
+    assert [each.change for each in read_changes(two / "mirror" / audit)] == ["started"]
+    assert verify(two, mirrors=True).findings == []
+    with connect(url) as connection:
+        found = connection.execute("SELECT change, policy_digest FROM policy_changes").fetchall()
+    assert found == [("started", policy.digest)]
+    shown = CliRunner().invoke(aegis, ["policy", "show", "--path", url, policy.digest])
+    assert shown.output.startswith("# why")
+
+    (two / "mirror" / audit / text_name(policy.digest)).unlink()
+    S3Store.from_url(url).put(f"{audit}/{text_name(policy.digest)}", b"rules: [{approval: auto}]")
+    assert any("is missing or not as it was sealed" in problem for problem in fetch(two, url))
+    assert any("is missing" in str(finding) for finding in verify(two, mirrors=True).findings)

@@ -102,6 +102,7 @@ def test_every_view_says_what_it_is() -> None:
         "critical",
         "unknown_outcomes",
         "policy_versions",
+        "policy_changes",
     ]
     assert all(len(view.meaning) > 20 for view in VIEWS)
 

@@ -40,10 +40,12 @@ class UngovernedTools:
     Args:
         reaction: `allow`, `warn` or `refuse`.
         mode: In `monitor` mode nothing is refused.
+        record: Records why a tool cannot be governed, once for each tool.
     """
 
-    def __init__(self, reaction: str, mode: Mode) -> None:
+    def __init__(self, reaction: str, mode: Mode, record: Callable[[str], object] = lambda _: None) -> None:
         self._mode = mode
+        self._record = record
         self._refuse = reaction == "refuse" and mode is Mode.ENFORCE
         self._silent = reaction == "allow"
         # In order, the oldest first; not by agent, because agents, too, may be named anew for each request.
@@ -62,19 +64,21 @@ class UngovernedTools:
         """React to rows that are not governed. Raises as `check`."""
         if self._silent or not gaps:
             return
+        fresh = [row for row in gaps if (row.tool, row.kind) not in self._warned]
+        for row in fresh:
+            self._warned[row.tool, row.kind] = None
+            if len(self._warned) > _REMEMBERED:
+                del self._warned[next(iter(self._warned))]
+            self._record(f"tool {_shown(row)}: {row.reason}")
         if self._refuse:
             found = "; ".join(f"{_shown(row)} {row.reason}" for row in gaps)
             raise ConfigError(
                 f"tools that cannot be governed: {redact_text(found)} "
                 f"(or set `{ON_UNGOVERNED.env}` to `warn` to let them run)"
             )
-        for row in gaps:
-            if (row.tool, row.kind) not in self._warned:
-                self._warned[row.tool, row.kind] = None
-                if len(self._warned) > _REMEMBERED:
-                    del self._warned[next(iter(self._warned))]
-                text = redact_text(f"tool {_shown(row)} runs ungoverned: {row.reason}")
-                _log.warning("%s (or set `%s` to `allow`)", text, ON_UNGOVERNED.env)
+        for row in fresh:
+            text = redact_text(f"tool {_shown(row)} runs ungoverned: {row.reason}")
+            _log.warning("%s (or set `%s` to `allow`)", text, ON_UNGOVERNED.env)
 
 
 def _shown(row: Row) -> str:

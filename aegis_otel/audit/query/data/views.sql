@@ -30,3 +30,6 @@ SELECT policy_digest, min("timestamp") AS first_seen, max("timestamp") AS last_s
     count(*) AS calls, count(DISTINCT matched_rule) AS rules,
     count(*) FILTER (approval = 'block') AS blocked
 FROM audit GROUP BY policy_digest ORDER BY first_seen
+
+-- policy_changes: changes of policy: starts, reloads, refused files, stops, and tools that cannot be governed
+FROM journal.policy_change ORDER BY "timestamp"

@@ -1,0 +1,209 @@
+"""The log of changes of policy, and the texts beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from aegis_otel.audit.findings import Proof
+from aegis_otel.audit.journal.policy_changes import (
+    CHANGES,
+    KeptText,
+    PolicyChange,
+    decode_change,
+    read_changes,
+    read_text,
+    record_change,
+    text_name,
+)
+from aegis_otel.audit.lake.sealing import seal
+from aegis_otel.audit.seals.seal_log import read_seals
+from aegis_otel.audit.verify.verify import verify
+from aegis_otel.errors import AuditError
+from tests.support.records import write_call
+
+DIGEST = f"sha256:{'a' * 64}"
+TEXT = b"rules: []\n"
+
+
+def change(kind: str = "started", **changed: str) -> PolicyChange:
+    fields = {"change": kind, "timestamp": "2026-11-22T14:30:00.000000+00:00", "policy_digest": DIGEST}
+    return PolicyChange(**fields | changed)  # type: ignore[arg-type]
+
+
+def record(audit: Path, text: bytes | None = TEXT, *, is_same: bool = True, **changed: str) -> None:
+    kept = None if text is None else KeptText(text, lambda _: is_same)
+    record_change(audit, None, change(**changed), kept)
+
+
+def findings(audit: Path) -> list[str]:
+    return list(map(str, verify(audit).findings))
+
+
+@pytest.fixture
+def audit(tmp_path: Path) -> Path:
+    """A sealed audit with one policy, three changes and a call."""
+    audit = tmp_path / "audit"
+    record(audit)
+    record(audit, None, kind="refused", problem="line 1: broken")
+    record(audit, None, kind="stopped")
+    write_call(audit, "1")
+    assert seal(audit).problems == []
+    return audit
+
+
+def test_changes_and_text_are_kept(audit: Path) -> None:
+    kinds = [each.change for each in read_changes(audit)]
+    assert kinds == ["started", "refused", "stopped"]
+    assert read_text(audit, DIGEST) == TEXT
+    assert next(read_changes(audit)).text_sha256 == hashlib.sha256(TEXT).hexdigest()
+    modes = [stat.S_IMODE((audit / name).stat().st_mode) for name in (CHANGES, text_name(DIGEST))]
+    assert modes == [0o600, 0o600]
+
+
+def test_the_seal_covers_them_and_they_are_verified(audit: Path) -> None:
+    sealed = read_seals(audit)[-1].changes
+    assert sealed is not None
+    assert sealed.lines == 3
+    proof = verify(audit)
+    assert (proof.findings, proof.notes, proof.policies, proof.rows) == ([], [], 1, 1)
+
+
+def test_what_is_not_sealed_yet_is_said(audit: Path) -> None:
+    record(audit)
+    assert any("1 of its lines are not sealed yet" in each for each in verify(audit).unproven)
+    write_call(audit, "2")
+    assert seal(audit).problems == []
+    assert not any("changes.jsonl" in each for each in verify(audit).unproven)
+
+
+def test_a_seal_without_new_changes_has_none(audit: Path) -> None:
+    write_call(audit, "2")
+    seal(audit)
+    assert read_seals(audit)[-1].changes is None
+    assert findings(audit) == []
+
+
+def edit(audit: Path, old: bytes, new: bytes) -> None:
+    path = audit / CHANGES
+    path.write_bytes(path.read_bytes().replace(old, new))
+
+
+def cut(audit: Path) -> None:
+    path = audit / CHANGES
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:2]))
+
+
+DAMAGE = {
+    "a changed line": (lambda audit: edit(audit, b"broken", b"brokem"), "does not follow line 1"),
+    "a line cut off": (cut, "has 2 lines, and seal 1 covers 3"),
+    "no log": (lambda audit: (audit / CHANGES).unlink(), "is missing or empty, and seal 1 covers 3"),
+    "a changed text": (
+        lambda audit: (audit / text_name(DIGEST)).write_bytes(b"rules: [{approval: auto}]"),
+        "was changed: it is not the text",
+    ),
+    "no text": (lambda audit: (audit / text_name(DIGEST)).unlink(), "is missing: it is the text"),
+    "a link": (
+        lambda audit: (
+            (audit / text_name(DIGEST)).unlink(),
+            (audit / text_name(DIGEST)).symlink_to("/etc/passwd"),
+        ),
+        "a symbolic link",
+    ),
+    "a pipe": (lambda audit: ((audit / CHANGES).unlink(), os.mkfifo(audit / CHANGES)), "a named pipe"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_is_found(audit: Path, damage: str) -> None:
+    break_it, what = DAMAGE[damage]
+    break_it(audit)  # type: ignore[no-untyped-call]
+    assert [each for each in findings(audit) if each.startswith("policies/") and what in each] != []
+
+
+def test_a_log_that_was_made_anew_is_not_what_was_sealed(audit: Path) -> None:
+    (audit / CHANGES).unlink()
+    for _ in range(4):
+        record(audit)
+    assert any("is not the line that seal 1 covers" in each for each in findings(audit))
+    write_call(audit, "2")
+    assert any("is not as it was sealed" in each for each in seal(audit).problems)
+    assert read_seals(audit)[-1].changes is None
+
+
+def test_other_files_are_noted(audit: Path) -> None:
+    (audit / "policies" / "notes.txt").write_text("x")
+    (audit / text_name(f"sha256:{'b' * 64}")).write_text("rules: []")
+    proof: Proof = verify(audit)
+    assert proof.findings == []
+    assert sorted(note.partition(":")[0] for note in proof.notes) == [
+        text_name(f"sha256:{'b' * 64}"),
+        "policies/notes.txt",
+    ]
+
+
+def test_the_first_text_of_a_policy_stays(audit: Path) -> None:
+    """Another comment is the same policy; another policy under that name is a finding."""
+    record(audit, b"# new comment\nrules: []\n")
+    assert read_text(audit, DIGEST) == TEXT
+    assert findings(audit) == []
+
+
+def test_a_planted_text_is_found(tmp_path: Path) -> None:
+    audit = tmp_path / "audit"
+    record(audit, None)
+    (audit / text_name(DIGEST)).write_bytes(b"rules: [{approval: auto}]")
+    record(audit, is_same=False)
+    assert any("was changed" in each for each in findings(audit))
+
+
+def test_a_torn_line_is_cut_off(audit: Path) -> None:
+    with open(audit / CHANGES, "ab") as log:
+        log.write(b'{"change":"star')
+    record(audit, None, kind="stopped")
+    assert [each.change for each in read_changes(audit)] == ["started", "refused", "stopped", "stopped"]
+    assert findings(audit) == []
+
+
+def test_threads_write_one_chain(tmp_path: Path) -> None:
+    audit = tmp_path / "audit"
+
+    def write() -> None:
+        for _ in range(20):
+            record(audit)
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert len(list(read_changes(audit))) == 80
+    assert findings(audit) == []
+
+
+def test_what_cannot_be_written_says_why(tmp_path: Path) -> None:
+    audit = tmp_path / "audit"
+    record(audit)
+    (audit / CHANGES).write_bytes(b"nothing of ours\n")
+    with pytest.raises(AuditError, match="does not end in a line of an audit"):
+        record(audit)
+
+
+@pytest.mark.parametrize("line", [b"{}", b'{"change":"x"}', b"[" * 5000, b"\xff", b'{"change": "stopped"}'])
+def test_what_is_no_change_is_refused(line: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        decode_change(line)
+
+
+def test_an_audit_without_policies_is_as_before(tmp_path: Path) -> None:
+    audit = tmp_path / "audit"
+    write_call(audit, "1")
+    assert seal(audit).problems == []
+    proof = verify(audit)
+    assert (proof.findings, proof.policies, list(read_changes(audit))) == ([], 0, [])
+    assert not (audit / "policies").exists()

@@ -1,0 +1,90 @@
+"""`aegis policy show`, and `aegis audit show` with the policy that the audit keeps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from aegis_otel import Action, Policy
+from aegis_otel.audit.journal.policy_changes import read_changes, text_name
+from aegis_otel.cli import main
+from aegis_otel.runtime.audit import AuditLogger
+from aegis_otel.runtime.runtime import Runtime
+
+TEXT = "# why\nversion: '1'\nrules:\n- {name: large, match: {type: pay}, conditions: {param_gt: {n: 9}}, approval: block}\n"
+OTHER = "version: '1'\nrules: [{name: all, approval: block}]\n"
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments), catch_exceptions=False)
+
+
+@pytest.fixture
+def policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Policy:
+    """The policy of the audit in the working directory, which has one call."""
+    monkeypatch.chdir(tmp_path)
+    made = Policy.from_text(TEXT)
+    runtime = Runtime(policy=made, audit_logger=AuditLogger())
+    runtime.audit.log("s", made.evaluate(Action("pay", "bank", {"n": 10})))
+    runtime.update_policy(Policy.from_text(OTHER))
+    runtime.audit.close()
+    return made
+
+
+def test_the_text_is_printed(policy: Policy) -> None:
+    for digest in (policy.digest, policy.digest[7:], policy.digest[:15]):
+        result = run("policy", "show", digest)
+        assert (result.output, result.exit_code) == (TEXT, 0)
+
+
+def test_what_is_not_kept_is_exit_1(policy: Policy) -> None:
+    result = run("policy", "show", "0" * 64)
+    assert (result.stdout, result.exit_code) == ("", 1)
+    assert "no policy is kept with the digest" in result.stderr
+
+
+def test_a_beginning_of_two_is_exit_1(policy: Policy) -> None:
+    result = run("policy", "show", "sha256:")
+    assert (result.stdout, result.exit_code) == ("", 1)
+    assert policy.digest in result.stderr
+
+
+@pytest.mark.parametrize("text", [OTHER, "rules: [", "\x00"])
+def test_a_changed_text_is_not_shown(policy: Policy, text: str) -> None:
+    Path("aegis_audit", text_name(policy.digest)).write_text(text)
+    result = run("policy", "show", policy.digest)
+    assert (result.stdout, result.exit_code) == ("", 1)
+    assert "is not what was in force" in result.stderr
+
+
+def test_a_hostile_text_does_not_reach_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = Policy.from_text("# \u202e reversed\nrules: []\n")
+    runtime = Runtime(policy=made, audit_logger=AuditLogger())
+    runtime.check()
+    shown = run("policy", "show", made.digest).output
+    assert "\u202e" not in shown
+    assert "reversed" in shown
+
+
+def test_a_call_is_explained_by_the_text_in_the_audit(policy: Policy) -> None:
+    (row,) = AuditLogger().get_log()
+    result = run("audit", "show", row["decision_id"])
+    assert "=> large (block) matches" in result.output
+    assert "so it decided: rule `large` matched" in result.output
+    answer = json.loads(run("audit", "show", "--format", "json", row["decision_id"]).output)
+    assert answer["explanation"]["is_the_policy_that_decided"] is True
+
+
+def test_changes_are_shown_by_sql(policy: Policy) -> None:
+    result = run(
+        "audit", "sql", "--format", "json", "SELECT change, rules, mode, policy_digest FROM policy_changes"
+    )
+    rows = [json.loads(line) for line in result.output.splitlines()]
+    assert [row["change"] for row in rows] == ["started", "reloaded"]
+    assert (rows[0]["policy_digest"], rows[0]["rules"], rows[0]["mode"]) == (policy.digest, 1, "enforce")
+    assert len(list(read_changes(Path("aegis_audit")))) == 2
+    assert AuditLogger().count() == 1
