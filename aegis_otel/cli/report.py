@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +14,10 @@ from aegis_otel.cli.audit.options import STDOUT, audit_id_option, path_option
 from aegis_otel.cli.audit.source import expected_audit, find_audit
 from aegis_otel.cli.rendering import plural, progress_bar
 from aegis_otel.redaction.terminal import escape
+
+if TYPE_CHECKING:
+    from aegis_otel.report.page import DecidingPolicy
+    from aegis_otel.report.queries import ReportQueries
 
 
 @click.command(short_help="Write an HTML report of the audit.")
@@ -72,10 +78,12 @@ def report(
     if unreadable := unreadable_lines(audit):
         left_out.append(f"journal lines that cannot be read: {unreadable}")
     ((total,),) = audit.execute("SELECT count(*) FROM audit").fetchall()
+    queries = ReportQueries(audit, condition, unproven_answers(source.directory))
     page = render_page(
-        ReportQueries(audit, condition, unproven_answers(source.directory)),
+        queries,
         read_proof(source.directory, left_out, proof, total, mirrors=source.is_shared),
         ReportScope((title or TITLE)[:LONGEST_TITLE], str(source.directory), since, until, datetime.now(UTC)),
+        _policies(queries, source.directory),
     )
     if out == STDOUT:
         click.echo(page, nl=False)
@@ -86,3 +94,18 @@ def report(
         found = plural(len(proof.findings), "finding")
         click.echo(f"the audit did not pass: {found} by `aegis audit verify`", err=True)
         ctx.exit(1)
+
+
+def _policies(queries: ReportQueries, directory: Path) -> list[DecidingPolicy]:
+    """Return the policies that decided calls and whose text the audit keeps, the last one first."""
+    from aegis_otel.policy_tools.kept_policies import kept_policy
+    from aegis_otel.report.page import DecidingPolicy
+
+    found = []
+    for row in queries.groups("policy", order="last DESC").rows:
+        policy = kept_policy(directory, row["policy"])
+        if policy is not None:
+            names = [rule.name for rule in policy.rules]
+            unfired = queries.unfired(policy.digest, names)
+            found.append(DecidingPolicy(policy.digest, policy.to_yaml() or "", len(names), unfired))
+    return found

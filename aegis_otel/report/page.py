@@ -20,6 +20,7 @@ from aegis_otel.audit.findings import Proof
 from aegis_otel.audit.lake.scan import find_mirrors
 from aegis_otel.audit.seals.seal_log import Seal, live_segments, read_seals
 from aegis_otel.errors import AuditError
+from aegis_otel.redaction.redactor import redact_text
 from aegis_otel.redaction.terminal import escape
 from aegis_otel.report.buckets import KINDS, plural, stacked
 from aegis_otel.report.queries import MAX_GROUPS, ReportQueries
@@ -28,6 +29,8 @@ from aegis_otel.semconv import __version__
 TITLE = "Agent activity"
 LONGEST_TITLE = 200
 _LONGEST_VALUE = 240
+_LONGEST_TEXT = 100_000
+"""The most characters of a policy's text on the page; `aegis policy show` prints all of it."""
 _SENTENCES = 10
 """The most findings on the page; `aegis audit verify` lists all."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -90,6 +93,16 @@ class ProofState(NamedTuple):
         )
 
 
+class DecidingPolicy(NamedTuple):
+    """A policy that decided calls of the report, as the audit keeps it."""
+
+    digest: str
+    text: str
+    rules: int
+    unfired: Sequence[str]
+    """The names of the rules that decided no call of the report."""
+
+
 def read_proof(
     directory: Path, problems: Sequence[str], verified: Proof | None, total: int, *, mirrors: bool = False
 ) -> ProofState:
@@ -112,7 +125,9 @@ def read_proof(
     return ProofState(len(seals), last, sealed, len(segments), total, problems, verified)
 
 
-def render_page(queries: ReportQueries, proof: ProofState, scope: ReportScope) -> str:
+def render_page(
+    queries: ReportQueries, proof: ProofState, scope: ReportScope, policies: Sequence[DecidingPolicy] = ()
+) -> str:
     """Return the page as HTML. It is the same for the same audit and `scope.made`."""
     environment = Environment(
         loader=PackageLoader(__package__ or "", ""),
@@ -123,7 +138,8 @@ def render_page(queries: ReportQueries, proof: ProofState, scope: ReportScope) -
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "value": _value, "number": "{:,}".format, "seconds": _seconds, "moment": _moment, "kinds": _kinds
+        "value": _value, "number": "{:,}".format, "seconds": _seconds, "moment": _moment, "kinds": _kinds,
+        "lines": _lines,
     }  # fmt: skip
     environment.globals |= {"plural": plural, "stacked": stacked}
     style = files(__package__ or "").joinpath("style.css").read_text(encoding="utf-8")
@@ -131,6 +147,7 @@ def render_page(queries: ReportQueries, proof: ProofState, scope: ReportScope) -
         queries=queries,
         proof=proof,
         scope=scope,
+        policies=policies,
         kinds=KINDS,
         kind_columns=[(kind.title, kind.name, "number") for kind in KINDS],
         style=Markup(style),  # noqa: S704 - our own file
@@ -154,6 +171,14 @@ def _value(value: str | None, longest: int = _LONGEST_VALUE) -> Markup:
         return Markup("<bdi>{}</bdi>").format(shown)
     cut = Markup('<span class="none">\N{HORIZONTAL ELLIPSIS} ({:,} characters)</span>').format(len(value))
     return Markup("<bdi>{}{}</bdi>").format(shown, cut)
+
+
+def _lines(text: str) -> Markup:
+    """Return a text of several lines, redacted and cut."""
+    shown = redact_text(text[:_LONGEST_TEXT])
+    lines = Markup("\n").join(Markup.escape(escape(line)) for line in shown.splitlines())
+    more = len(text) - _LONGEST_TEXT
+    return lines if more <= 0 else lines + Markup("\n... {:,} more characters").format(more)
 
 
 def _seconds(time: float | None) -> str:

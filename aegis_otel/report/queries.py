@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aegis_otel.audit.query.filters import Condition
@@ -69,6 +69,16 @@ class ReportQueries:
         """Return the calls by some of their properties, the largest groups first."""
         return self.select("groups", names=", ".join(names), where=where, order=order)
 
+    def unfired(self, policy: str, rules: Iterable[str]) -> list[str]:
+        """Return the rules of a policy that decided no call.
+
+        Args:
+            policy: The digest of the policy.
+            rules: The names of its rules.
+        """
+        found = self._execute("unfired", values=[list(rules), policy])
+        return [name for (name,) in found.fetchall()]
+
     def time_line(self) -> list[dict[str, Any]]:
         """Return the calls of each kind in each bucket of time."""
         return self.buckets.rows({row.pop("bucket"): row for row in self.select("time_line").rows})
@@ -84,9 +94,9 @@ class ReportQueries:
         rows = [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
         return TopRows(rows, rows[0]["total"] if rows else 0)
 
-    def _execute(self, name: str, **parts: Any) -> duckdb.DuckDBPyConnection:
+    def _execute(self, name: str, *, values: Sequence[Any] = (), **parts: Any) -> duckdb.DuckDBPyConnection:
         query = _QUERIES[name].sql
-        values = self._condition.values if "{condition}" in query else []
+        values = self._condition.values if "{condition}" in query else values
         return self._audit.execute(
             query.format_map({**_PARTS, "condition": self._condition.sql, **parts}), values
         )

@@ -69,3 +69,7 @@ SELECT cut(coalesce(tool_name, action_type)) AS tool, cut(result_status) AS stat
     count(*) OVER () AS total
 FROM audit WHERE {condition} AND result_status IN ('failed', 'cancelled', 'skipped')
 GROUP BY tool, status, error ORDER BY calls DESC, tool, status, error LIMIT {limit:d}
+
+-- unfired: the rules of a policy that decided no call, in their order
+SELECT cut(rule) FROM (SELECT unnest(?::VARCHAR[]) AS rule)
+WHERE cut(rule) NOT IN (SELECT rule FROM call_group WHERE policy = ? AND rule IS NOT NULL)

@@ -151,32 +151,6 @@ class Runtime:
         """Record that a tool cannot be governed, and why."""
         self._record_change("ungoverned", problem=problem)
 
-    def _record_change(
-        self,
-        change: Literal["started", "reloaded", "refused", "stopped", "ungoverned"],
-        policy: Policy | None = None,
-        *,
-        sources: Sequence[str] | None = None,
-        problem: str | None = None,
-    ) -> None:
-        """Record a change of policy; where it cannot be written, the next call tries again and is refused."""
-        record = change_record(
-            change,
-            policy or self.policy,
-            session_id=self.session_id,
-            mode=self.mode,
-            system=self._system,
-            sources=sources,
-            problem=problem,
-        )
-        try:
-            if policy is None:
-                self.audit.record_change(record)
-            else:
-                self.audit.record_change(record, partial(kept_text, policy))
-        except AegisError:
-            _log.exception("that the policy was %s is not in the audit yet", change)
-
     @property
     def candidate(self) -> Policy | None:
         """Return the policy that is asked as well, for the record alone."""
@@ -298,6 +272,32 @@ class Runtime:
         return replace(
             ours, started_at=result.started_at, completed_at=result.completed_at or ours.completed_at
         )
+
+    def _record_change(
+        self,
+        change: Literal["started", "reloaded", "refused", "stopped", "ungoverned"],
+        policy: Policy | None = None,
+        *,
+        sources: Sequence[str] | None = None,
+        problem: str | None = None,
+    ) -> None:
+        """Record a change of policy; where it cannot be written, the next call tries again and is refused."""
+        record = change_record(
+            change,
+            policy or self.policy,
+            session_id=self.session_id,
+            mode=self.mode,
+            system=self._system,
+            sources=sources,
+            problem=problem,
+        )
+        try:
+            if policy is None:
+                self.audit.record_change(record)
+            else:
+                self.audit.record_change(record, partial(kept_text, policy))
+        except AegisError:
+            _log.exception("that the policy was %s is not in the audit yet", change)
 
 
 def _check_policy(policy: object, name: str = "policy") -> None:

@@ -14,6 +14,8 @@ import duckdb
 import pytest
 from click.testing import CliRunner, Result
 
+from aegis_otel import Action, Policy, Runtime
+from aegis_otel.audit.journal.policy_changes import text_name
 from aegis_otel.audit.query.connection import connect
 from aegis_otel.audit.query.filters import compile_filters
 from aegis_otel.audit.record import COLUMNS
@@ -30,7 +32,7 @@ TAGS = {
     *("html", "head", "meta", "title", "style", "body", "main", "header", "footer", "section", "nav"),
     *("h1", "h2", "h3", "p", "a", "ul", "li", "dl", "div", "dt", "dd", "strong", "span", "bdi", "code"),
     *("figure", "figcaption", "details", "summary", "table", "caption", "thead", "tbody", "tr", "th", "td"),
-    *("svg", "g", "rect", "line", "wbr"),
+    *("svg", "g", "rect", "line", "wbr", "pre"),
 }
 ASKED = {"approval": "approve", "risk_level": "HIGH", "matched_rule": "ask", "tool_name": "pay"}
 CALLS: tuple[dict[str, Any], ...] = (
@@ -372,3 +374,21 @@ def test_times_that_no_calendar_has() -> None:
     assert "Calls 7, not a calendar time UTC" in page.text
     bars = re.findall(r"<title>[^<]*: 1 unsettled</title>", page.source)
     assert len(bars) == 2
+
+
+def test_policies_that_decided_are_shown_with_rules_that_never_fired() -> None:
+    text = "# <b>why</b> \u202e\nrules:\n- {name: used, match: {type: pay}}\n- {name: <i>idle</i>}\n"
+    policy = Policy.from_text(text)
+    runtime = Runtime(policy=policy, audit_logger=AuditLogger())
+    runtime.audit.log("s", policy.evaluate(Action("pay")))
+    other = Policy.from_text("rules: [{name: all, approval: block}]")
+    runtime.update_policy(other)
+    runtime.audit.log("s", other.evaluate(Action("pay")))
+    source = report().source
+    assert "1 rule of 2 decided no call in this period:" in source
+    assert "<i>idle" not in source
+    assert "&lt;i&gt;idle&lt;/i&gt;" in source
+    assert "# &lt;b&gt;why&lt;/b&gt; \\u202e\nrules:\n- {name: used" in source
+    assert "Each of its rules decided a call in this period." in source
+    Path("aegis_audit", text_name(policy.digest)).write_text("rules: []")  # a changed text is not shown
+    assert "decided no call in this period" not in report().source

@@ -171,7 +171,7 @@ def _print_timeline(entries: list[TimelineEntry]) -> None:
 def _print_why(row: Row, policy: Policy | None, explanation: Explanation | None) -> None:
     click.echo("\nWhy")
     if policy is None or explanation is None:
-        click.echo("  the audit has no text of the policy that decided: give it with --policy FILE")
+        click.echo("  the audit has not its text: give the policy that decided with --policy FILE")
         return
     print_rules(explanation.rules, row["matched_rule"])
     if policy.digest != row["policy_digest"]:

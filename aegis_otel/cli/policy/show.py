@@ -8,7 +8,7 @@ from aegis_otel.cli.audit.options import path_option
 from aegis_otel.redaction.terminal import escape
 
 
-@click.command()
+@click.command(short_help="Print a policy that was in force.")
 @path_option
 @click.argument("digest")
 @click.pass_context

@@ -410,7 +410,7 @@ def test_policies_are_sent_fetched_and_verified(url: str, machine: Callable[[str
     sent(url, "1")
     runtime.governance_stopped()  # not sealed, and so not sent
     audit = audit_id(load_key(one))
-    name = f"our/audits/{audit}/{text_name(policy.digest)}"
+    name = f"{audit}/{text_name(policy.digest)}"
     assert objects(url)[name] == b"# why\nrules: [{name: a, approval: block}]\n"
 
     two = machine("two")

@@ -14,7 +14,7 @@ from aegis_otel.cli import main
 from aegis_otel.runtime.audit import AuditLogger
 from aegis_otel.runtime.runtime import Runtime
 
-TEXT = "# why\nversion: '1'\nrules:\n- {name: large, match: {type: pay}, conditions: {param_gt: {n: 9}}, approval: block}\n"
+TEXT = "# why\nrules:\n- {name: large, match: {type: pay}, conditions: {param_gt: {n: 9}}, approval: block}\n"
 OTHER = "version: '1'\nrules: [{name: all, approval: block}]\n"
 
 
@@ -83,7 +83,7 @@ def test_changes_are_shown_by_sql(policy: Policy) -> None:
     result = run(
         "audit", "sql", "--format", "json", "SELECT change, rules, mode, policy_digest FROM policy_changes"
     )
-    rows = [json.loads(line) for line in result.output.splitlines()]
+    rows = json.loads(result.output)
     assert [row["change"] for row in rows] == ["started", "reloaded"]
     assert (rows[0]["policy_digest"], rows[0]["rules"], rows[0]["mode"]) == (policy.digest, 1, "enforce")
     assert len(list(read_changes(Path("aegis_audit")))) == 2
