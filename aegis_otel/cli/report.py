@@ -98,7 +98,7 @@ def report(
 
 def _policies(queries: ReportQueries, directory: Path) -> list[DecidingPolicy]:
     """Return the policies that decided calls and whose text the audit keeps, the last one first."""
-    from aegis_otel.policy_tools.kept_policies import kept_policy
+    from aegis_otel.cli.kept_policies import kept_policy
     from aegis_otel.report.page import DecidingPolicy
 
     found = []

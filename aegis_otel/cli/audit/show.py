@@ -92,8 +92,8 @@ def _policy(files: tuple[Path, ...], row: Row, directory: Path) -> Policy | None
         PolicyError: one was given and is not valid.
         AuditError: the texts in the audit cannot be read.
     """
+    from aegis_otel.cli.kept_policies import kept_policy
     from aegis_otel.policy import Policy
-    from aegis_otel.policy_tools.kept_policies import kept_policy
 
     if files:
         return Policy.from_yaml_files(*files)

@@ -19,7 +19,7 @@ def show(ctx: click.Context, path: str | None, digest: str) -> None:
     policy is kept, or if its text was changed.
     """
     from aegis_otel.cli.audit.source import find_audit
-    from aegis_otel.policy_tools.kept_policies import find_digests, kept_text
+    from aegis_otel.cli.kept_policies import find_digests, kept_text
 
     source = find_audit(path)
     source.fetch()
