@@ -162,6 +162,7 @@ APPROVAL_KEY = Setting(
     "",
     str,
     "the file with the key (32 bytes or more) that proves answers; by default in the user's state directory",
+    is_for_sealer=True,
 )
 EVALUATION_DURATION = Setting(
     "evaluation_duration",

@@ -15,6 +15,7 @@ import pytest
 from agents import Runner
 
 from aegis_otel import ConfigError
+from aegis_otel.audit.journal.seal_trigger import SealTrigger
 from aegis_otel.audit.keys import audit_id, read_key
 from aegis_otel.audit.lake.sealing import seal
 from aegis_otel.audit.record import AuditRecord
@@ -157,6 +158,28 @@ async def test_k4_an_answer_of_another_key_is_said_to_be_one(
     said = [each.what for each in verify(b.audit).findings] + seal(b.audit).problems
     assert len(said) >= 2
     assert all("set `AEGIS_APPROVAL_KEY` to that" in each for each in said)
+
+
+@pytest.mark.parametrize("named_by", ["AEGIS_APPROVAL_KEY", "XDG_STATE_HOME", "HOME"])
+async def test_k4_the_sealing_process_proves_answers_with_the_same_key(
+    installed: BENCH, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named_by: str
+) -> None:
+    """Wherever the key is: else good answers are called unproven, and their files are never sealed."""
+    if named_by == "AEGIS_APPROVAL_KEY":
+        key = tmp_path / "key"
+        key.write_bytes(b"k" * 32)
+        key.chmod(0o600)
+        monkeypatch.setenv(named_by, str(key))
+    else:
+        monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+        monkeypatch.setenv(named_by, str(tmp_path / "state"))
+    b, desk = installed(policy=ASKS, approvals="sdk"), Desk()
+    await desk.resumed(await desk.approved(await desk.paused()))
+    b.runtime.audit.close()
+    (made,) = SealTrigger(b.audit)._seal()
+    assert len(made.segments) == 1
+    assert made.carried is None
+    assert verify(b.audit).findings == []
 
 
 @pytest.mark.parametrize("wrong", ["inside", "missing", "open to others", "too short", "a pipe"])

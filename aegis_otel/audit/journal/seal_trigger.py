@@ -2,8 +2,8 @@
 
 Sealing takes DuckDB, which must not run in an agent: importing it holds up the event loop, and its threads do
 not survive a fork. The process is isolated (see `audit.journal.child_process`). It inherits no descriptor,
-and of the environment only the settings that are for it (`config.Setting`) and, if the audit has an address
-on object storage, what using the storage takes (`storage_schemes`). A failure is logged once and leaves the
+and of the environment only the settings that are for it (`config.Setting`), where the user's own files are,
+and, if the audit has an address on object storage, what using the storage takes (`storage_schemes`). A failure is logged once and leaves the
 journal as it is: a record need not be sealed. A sealing of 5,000 calls takes 0.5 s, most of it to start the
 process.
 """
@@ -138,7 +138,8 @@ class SealTrigger:
         if getattr(sys, "frozen", False) or not Path(sys.executable).name.startswith(("python", "pypy")):
             raise RuntimeError("there is no Python interpreter to start: run `aegis audit seal` now and then")
         arguments, packages = [str(self._directory)], [*_PACKAGES]
-        names = [setting.env for setting in SETTINGS if setting.is_for_sealer]
+        # The directories are where the user's own approval key is, with which answers are proven.
+        names = [*(setting.env for setting in SETTINGS if setting.is_for_sealer), "HOME", "XDG_STATE_HOME"]
         if self._address is not None:
             arguments.append(self._address)
             packages.append(PACKAGE)
