@@ -3,9 +3,9 @@
 Sealing takes DuckDB, which must not run in an agent: importing it holds up the event loop, and its threads do
 not survive a fork. The process is isolated (see `audit.journal.child_process`). It inherits no descriptor,
 and of the environment only the settings that are for it (`config.Setting`), where the user's own files are,
-and, if the audit has an address on object storage, what using the storage takes (`storage_schemes`). A failure is logged once and leaves the
-journal as it is: a record need not be sealed. A sealing of 5,000 calls takes 0.5 s, most of it to start the
-process.
+and, if the audit has an address on object storage, what using the storage takes (`storage_schemes`). A
+failure is logged once and leaves the journal as it is: a record need not be sealed. A sealing of 5,000 calls
+takes 0.5 s, most of it to start the process.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def init(
         return
     if since is not None:
         raise click.UsageError("--since goes with --from-audit only")
-    from aegis_otel.policy_tools.agent_draft import draft_for_agent
+    from aegis_otel.policy_tools.drafts.agent_draft import draft_for_agent
 
     assert target is not None
     known = inventory_of(target)
@@ -70,7 +70,7 @@ def init(
 
 def _from_audit(path: str, since: str | None) -> str:
     from aegis_otel.audit.query.filters import compile_filters
-    from aegis_otel.policy_tools.audit_draft import draft_from_calls, seen_calls
+    from aegis_otel.policy_tools.drafts.audit_draft import draft_from_calls, seen_calls
 
     condition = compile_filters(None, {"since": since})
     when = "" if since is None else f" --since {since}"

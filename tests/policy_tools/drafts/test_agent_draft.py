@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from aegis_otel import Action, Policy
 from aegis_otel.policy.lint import lint
 from aegis_otel.policy.lint.tool_list import Inventory, KnownTool, read_tools
-from aegis_otel.policy_tools.agent_draft import draft_for_agent
+from aegis_otel.policy_tools.drafts.agent_draft import draft_for_agent
 
 
 def tool(name: str, *params: str, hints: dict[str, Any] | None = None, **more: Any) -> KnownTool:

@@ -18,8 +18,8 @@ from aegis_otel.audit.query.filters import Condition
 from aegis_otel.audit.query.rows import run_query
 from aegis_otel.model import Action, Approval, Mode, RiskLevel
 from aegis_otel.policy.policy import Policy
-from aegis_otel.policy_tools.agent_draft import changes_something
-from aegis_otel.policy_tools.draft import DraftRule, is_exact_glob, is_exact_value, render, slug
+from aegis_otel.policy_tools.drafts.agent_draft import changes_something
+from aegis_otel.policy_tools.drafts.rule_text import DraftRule, is_exact_glob, is_exact_value, render, slug
 from aegis_otel.policy_tools.hidden_values import is_hidden
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from aegis_otel.policy.lint import lint
 from aegis_otel.policy.lint.parameter_content import CHANGING, Content, changing_verbs, content_of, words_of
 from aegis_otel.policy.lint.tool_list import Inventory, KnownTool
 from aegis_otel.policy.policy import Policy
-from aegis_otel.policy_tools.draft import DraftRule, is_exact_glob, render, slug
+from aegis_otel.policy_tools.drafts.rule_text import DraftRule, is_exact_glob, render, slug
 
-_VERBS = json.loads(pkgutil.get_data("aegis_otel.policy_tools", "data/verbs.json") or b"")
+_VERBS = json.loads(pkgutil.get_data("aegis_otel.policy_tools.drafts", "data/verbs.json") or b"")
 _READING, _DESTROYING, _DOING = (frozenset(_VERBS[key].split()) for key in ("reading", "destroying", "doing"))
 """Words of names that say that something is read, that it is destroyed, and that more is done than reading;
 the linter's changing verbs say the last, too."""

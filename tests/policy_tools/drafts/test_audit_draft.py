@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aegis_otel import Action, Policy
-from aegis_otel.policy_tools.audit_draft import SeenCalls, draft_from_calls
+from aegis_otel.policy_tools.drafts.audit_draft import SeenCalls, draft_from_calls
 
 PAY: dict[str, Any] = {"amount": 5, "currency": "EUR"}
 
