@@ -424,6 +424,7 @@ def test_what_is_emitted_is_what_is_documented(seen: Sink, monkeypatch: pytest.M
         call = make_call(**ASK, action_type="db.read", action_target="orders", mode="monitor")
         call.channel, call.user_hash = "cli", "hmac-sha256:u"
         call.record.user_id, call.record.tenant_id = "alice", "acme"
+        call.record.candidate_approval, call.record.candidate_rule = "block", "new_rule"
         recorder_of_user.opened(call)
         with recorder_of_user.awaiting(call):
             call.record.human_decision = "approved"
@@ -433,6 +434,7 @@ def test_what_is_emitted_is_what_is_documented(seen: Sink, monkeypatch: pytest.M
     recorder.write_failed(failed, OSError())
     recorder.policy_loaded(NoRules())
     recorder.policy_load_failed((), ValueError())
+    recorder.candidate_failed()
     recorder.audit_sealed(ASeal())
     failed.error_type = "audit_unavailable"
     finish(recorder, failed, Outcome.ERROR, RecordStatus.BLOCKED)
