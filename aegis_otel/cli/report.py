@@ -62,7 +62,7 @@ def report(
     source = find_audit(path)
     check_identity(source.directory, expected_audit(audit_id, path))
 
-    from aegis_otel.audit.answers.answer_check import unproven_answers
+    from aegis_otel.audit.answers.call_check import unproven_answers
     from aegis_otel.audit.query.connection import problems, unreadable_lines
     from aegis_otel.audit.query.export import write_file
     from aegis_otel.report.page import LONGEST_TITLE, TITLE, ReportScope, read_proof, render_page

@@ -124,7 +124,7 @@ def test_k4_what_a_call_was_is_changed_by_no_line(audit: Path, stage: str, statu
 
 def test_k4_a_call_of_very_many_lines_is_judged_in_time(audit: Path) -> None:
     """Its lines are told apart without comparing each with each."""
-    from aegis_otel.audit.answers.answer_check import unsealable_files
+    from aegis_otel.audit.answers.call_check import unsealable_files
 
     lines = [late("resolved", "theirs", result_status="open") for _ in range(30_000)]
     path = plant(audit, first("theirs"), *lines)

@@ -34,7 +34,7 @@ from typing import NamedTuple
 import msgspec
 
 from aegis_otel.audit import files
-from aegis_otel.audit.answers.answer_check import unsealable_files
+from aegis_otel.audit.answers.call_check import unsealable_files
 from aegis_otel.audit.journal.files import first_seals, process_of
 from aegis_otel.audit.journal.policy_changes import CHANGES, read_change_lines, sealed_part, stated_texts
 from aegis_otel.audit.keys import audit_id, load_key

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from aegis_otel.audit import files
-from aegis_otel.audit.answers.answer_check import check_calls
+from aegis_otel.audit.answers.call_check import check_calls
 from aegis_otel.audit.findings import Proof
 from aegis_otel.audit.journal.files import shown_name
 from aegis_otel.audit.keys import KEY_BYTES, audit_id

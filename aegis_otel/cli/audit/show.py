@@ -53,7 +53,7 @@ def show(path: str | None, policies: tuple[Path, ...], form: str, id: str) -> No
 
     ID is its decision id, or the beginning or the end of it.
     """
-    from aegis_otel.audit.answers.answer_check import unproven_answers
+    from aegis_otel.audit.answers.call_check import unproven_answers
 
     source = find_audit(path)
     source.fetch()
