@@ -9,6 +9,7 @@ import click
 from aegis_otel.cli.audit.source import open_audit
 from aegis_otel.cli.policy.inventory import inventory_of
 from aegis_otel.redaction.terminal import escape
+from aegis_otel.storage_schemes import examples
 
 
 @click.command(short_help="Write a first policy.")
@@ -17,7 +18,7 @@ from aegis_otel.redaction.terminal import escape
     "--from-audit",
     "path",
     metavar="DIR",
-    help="Let run what this audit (a directory, or s3://bucket/prefix) saw in monitor mode.",
+    help=f"Let run what this audit (a directory, or {examples()}) saw in monitor mode.",
 )
 @click.option(
     "--since",
