@@ -28,6 +28,7 @@ from agents import (
     ShellTool,
     ToolGuardrailFunctionOutput,
     ToolInputGuardrail,
+    WebSearchTool,
     function_tool,
     handoff,
     tool_namespace,
@@ -45,6 +46,7 @@ from aegis_otel import AuditError, ConfigError, Instrumentation, Policy, PolicyE
 from aegis_otel.adapters.openai_agents import governed_tool
 from aegis_otel.adapters.openai_agents.capture import function_tools
 from aegis_otel.adapters.openai_agents.capture.patches import Patches
+from aegis_otel.audit.journal.policy_changes import read_changes, read_text
 from aegis_otel.runtime.approval import CallbackApprovalHandler, DenyApprovalHandler
 from aegis_otel.runtime.audit import AuditLogger
 from tests.support.kit import make_bench
@@ -829,3 +831,20 @@ def test_what_is_called_in_place_of_the_sdks_methods_takes_their_arguments_by_na
         _, _, *taken = inspect.signature(wrapper).parameters.values()
         if not any(each.kind is each.VAR_KEYWORD for each in taken):
             assert [each.name for each in taken] == expected, name
+
+
+async def test_the_audit_has_the_start_the_tool_that_cannot_be_governed_and_the_stop(tmp_path: Path) -> None:
+    """Each once, in the order in which it happened, with the text of the policy beside it."""
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    instrumentation = aegis_otel.instrument(tmp_path / "policy.yaml", audit_dir=tmp_path / "audit")
+    for _ in range(2):
+        model = ScriptedModel([[assistant_message("done")]])
+        await Runner.run(Agent(name="Clerk", model=model, tools=[WebSearchTool()]), "go")
+    instrumentation.uninstrument()
+    instrumentation.uninstrument()
+    changes = list(read_changes(tmp_path / "audit"))
+    assert [each.change for each in changes] == ["started", "ungoverned", "stopped"]
+    assert "`web_search` of agent `Clerk`" in str(changes[1].problem)
+    digest = Policy.from_text(POLICY).digest
+    assert {each.policy_digest for each in changes} == {digest}
+    assert read_text(tmp_path / "audit", digest) == POLICY.encode()
