@@ -42,8 +42,8 @@ TEXT_FILE = re.compile(r"([0-9a-f]{64})\.yaml", re.ASCII)
 TEXT_BYTES = 16 << 20
 """The most bytes of a policy's text: its 4 Mi characters have at most four bytes each."""
 _LINE_BYTES = 256 << 10
-_PATIENCE_S = 5.0
-"""Seconds to wait for the lock: a process holds it for one line. The first call of a program may wait."""
+_PATIENCE_S = 1.0
+"""Seconds to wait for the lock. A process holds it for one line, and an event loop may wait here."""
 
 
 class Meaning(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import stat
@@ -207,3 +208,14 @@ def test_an_audit_without_policies_is_as_before(tmp_path: Path) -> None:
     proof = verify(audit)
     assert (proof.findings, proof.policies, list(read_changes(audit))) == ([], 0, [])
     assert not (audit / "policies").exists()
+
+
+def test_a_lock_that_is_never_let_go_is_waited_for_and_said(tmp_path: Path) -> None:
+    audit = tmp_path / "audit"
+    record(audit)
+    with open(audit / CHANGES, "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(AuditError, match=r"changes\.jsonl.*has held its lock"):
+            record(audit)
+    record(audit)
+    assert len(list(read_changes(audit))) == 2
