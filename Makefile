@@ -115,6 +115,7 @@ bench: $(DEV)/.ready ## speed, as ratios to the peer in one process
 	$(DEV)/bin/python benchmarks/decision.py
 	$(DEV)/bin/python benchmarks/policy_check.py
 	$(DEV)/bin/python benchmarks/operators.py
+	$(DEV)/bin/python benchmarks/replay.py
 	$(DEV)/bin/python benchmarks/governed_call.py
 	$(DEV)/bin/python benchmarks/signals.py
 	$(DEV)/bin/python benchmarks/loop_stall.py
