@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,11 @@ from aegis_otel.cli.rendering import plural, progress_bar
 from aegis_otel.redaction.terminal import escape
 
 if TYPE_CHECKING:
-    from aegis_otel.report.page import DecidingPolicy
+    import duckdb
+
+    from aegis_otel.audit.query.filters import Condition
+    from aegis_otel.policy import Policy
+    from aegis_otel.report.page import CandidateResult, DecidingPolicy
     from aegis_otel.report.queries import ReportQueries
 
 
@@ -35,6 +40,11 @@ if TYPE_CHECKING:
 @click.option("--since", metavar="TIME", help="Only calls from this time on, written as for `aegis audit`.")
 @click.option("--until", metavar="TIME", help="Only calls before this time.")
 @click.option("--title", help="The heading of the page.")
+@click.option(
+    "--candidate",
+    metavar="NEW",
+    help="Also show what the policy in this file would have decided otherwise (`aegis policy replay`).",
+)
 @audit_id_option
 @click.option("--verify", "verifies", is_flag=True, help="Verify the audit first, and show the result.")
 @click.pass_context
@@ -47,6 +57,7 @@ def report(
     since: str | None,
     until: str | None,
     title: str | None,
+    candidate: str | None,
     audit_id: str | None,
     verifies: bool,
 ) -> None:
@@ -59,6 +70,7 @@ def report(
     condition = compile_filters(None, {"since": since, "until": until})
     if not out:
         raise click.UsageError(f"give the file a name, or `{STDOUT}` for standard output")
+    policy = None if candidate is None else _load(candidate)
     source = find_audit(path)
     check_identity(source.directory, expected_audit(audit_id, path))
 
@@ -84,6 +96,7 @@ def report(
         read_proof(source.directory, left_out, proof, total, mirrors=source.is_shared),
         ReportScope((title or TITLE)[:LONGEST_TITLE], str(source.directory), since, until, datetime.now(UTC)),
         _policies(queries, source.directory),
+        None if policy is None else _candidate_result(policy, audit, condition),
     )
     if out == STDOUT:
         click.echo(page, nl=False)
@@ -109,3 +122,30 @@ def _policies(queries: ReportQueries, directory: Path) -> list[DecidingPolicy]:
             unfired = queries.unfired(policy.digest, names)
             found.append(DecidingPolicy(policy.digest, policy.to_yaml() or "", len(names), unfired))
     return found
+
+
+def _load(paths: str) -> Policy:
+    from aegis_otel.policy import Policy
+
+    files = [paths] if os.path.exists(paths) else [each for each in paths.split(os.pathsep) if each]
+    return Policy.from_yaml_files(*files)
+
+
+def _candidate_result(
+    policy: Policy, audit: duckdb.DuckDBPyConnection, condition: Condition
+) -> CandidateResult:
+    from aegis_otel.policy_tools.replay import replay
+    from aegis_otel.report.page import CandidateResult
+
+    found = replay(policy, audit, condition)
+    differences = [
+        {
+            "effect": each.effect.value,
+            "before": f"{each.approval} by {each.rule}",
+            "after": f"{each.new_approval} by {each.new_rule}",
+            "calls": each.calls,
+        }
+        for each in found.differences
+    ]
+    reasons = [{"reason": each.reason, "calls": each.calls} for each in found.obstacles]
+    return CandidateResult(policy.digest, found.calls, found.same, found.unreplayed, differences, reasons)

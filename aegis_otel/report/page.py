@@ -48,6 +48,20 @@ class ReportScope(NamedTuple):
     made: datetime
 
 
+class CandidateResult(NamedTuple):
+    """What another policy would have decided about the calls of the report."""
+
+    digest: str
+    calls: int
+    same: int
+    unreplayed: int
+    """Calls that the audit does not have enough of."""
+    differences: Sequence[dict[str, Any]]
+    """Rows of a table: `effect`, `before`, `after` and `calls`."""
+    reasons: Sequence[dict[str, Any]]
+    """Why calls cannot be replayed: `reason` and `calls`."""
+
+
 class ProofState(NamedTuple):
     """The seals of an audit, and the result of a verification where there was one."""
 
@@ -126,7 +140,11 @@ def read_proof(
 
 
 def render_page(
-    queries: ReportQueries, proof: ProofState, scope: ReportScope, policies: Sequence[DecidingPolicy] = ()
+    queries: ReportQueries,
+    proof: ProofState,
+    scope: ReportScope,
+    policies: Sequence[DecidingPolicy] = (),
+    candidate: CandidateResult | None = None,
 ) -> str:
     """Return the page as HTML. It is the same for the same audit and `scope.made`."""
     environment = Environment(
@@ -148,6 +166,7 @@ def render_page(
         proof=proof,
         scope=scope,
         policies=policies,
+        candidate=candidate,
         kinds=KINDS,
         kind_columns=[(kind.title, kind.name, "number") for kind in KINDS],
         style=Markup(style),  # noqa: S704 - our own file
