@@ -190,3 +190,13 @@ def test_an_empty_audit_has_nothing_to_replay(tmp_path: Path) -> None:
     (tmp_path / "audit" / "journal").mkdir(parents=True, exist_ok=True)
     found = replayed(tmp_path / "audit", POLICY_B)
     assert (found.calls, found.same, found.differences, found.obstacles) == (0, 0, (), ())
+
+
+def test_another_reading_of_the_arguments_cannot_be_replayed(tmp_path: Path) -> None:
+    """Unless nothing could be stricter than what is said of the one that is recorded."""
+    read_otherwise = Action("pay", params={"amount": 500})
+    action = Action("pay", params={"amount": 5}).qualify([read_otherwise])
+    reason = one(tmp_path / "1", action, BLOCKS % "param_gt: {amount: 100}")
+    assert "the tool's validation made others" in reason
+    blocked = (Effect.STRICTER, "block", "r")
+    assert one(tmp_path / "2", action, BLOCKS % "param_lt: {amount: 10}") == blocked
