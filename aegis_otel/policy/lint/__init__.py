@@ -1,9 +1,9 @@
 """The linter: what is probably not meant in a policy that loads.
 
-Each family of checks is a module here. A check is a generator of findings: one in `POLICY_CHECKS` gets the
-`Subject` (the policy and, if they are known, its tools), one in `RULE_CHECKS` each rule as well. A new check
+Each family of checks is a module here. A check is a generator of findings: one `of_policy` gets the `Subject`
+(the policy and, if they are known, its tools), one `of_rule` each rule as well. A new check
 
-1. is added to the family that it belongs to, or is a new module, and is named in one of the two tuples;
+1. is added to the module of its family and named in `CHECKS` there; a new family is named in `FAMILIES`;
 2. has the text of its finding in `data/findings.json`, and a row in the table of docs/policy.md;
 3. tries an action with `Subject.runs` where that is possible, so that its message has a tried example;
 4. has a policy in `tests/cases/lint/open/` with an attack that runs, and no error for those in `lint/sound/`;
@@ -12,31 +12,31 @@ Each family of checks is a module here. A check is a generator of findings: one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from aegis_otel.policy.evaluation.compiler import CompiledRule
-from aegis_otel.policy.lint.allowing_rules import allowing
-from aegis_otel.policy.lint.blocking_rules import blocking
-from aegis_otel.policy.lint.file_and_time_checks import documents, modes, times
+from aegis_otel.policy.lint import (
+    allowing_rules,
+    blocking_rules,
+    file_and_time_checks,
+    rule_order,
+    text_checks,
+    tool_checks,
+)
 from aegis_otel.policy.lint.finding import Finding, Severity, finding
-from aegis_otel.policy.lint.rule_order import contradictions, order
 from aegis_otel.policy.lint.subject import Subject
-from aegis_otel.policy.lint.text_checks import texts
-from aegis_otel.policy.lint.tool_checks import tools as against_tools
 from aegis_otel.policy.lint.tool_list import Inventory
 from aegis_otel.policy.policy import Policy
 
 __all__ = ["Finding", "Inventory", "Severity", "lint"]
 
-POLICY_CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (order, documents, against_tools)
-RULE_CHECKS: tuple[Callable[[Subject, CompiledRule], Iterator[Finding]], ...] = (
-    contradictions,
-    texts,
-    times,
-    modes,
-    allowing,
-    blocking,
+FAMILIES = (
+    rule_order.CHECKS,
+    text_checks.CHECKS,
+    file_and_time_checks.CHECKS,
+    allowing_rules.CHECKS,
+    blocking_rules.CHECKS,
+    tool_checks.CHECKS,
 )
 
 
@@ -49,9 +49,15 @@ def lint(policy: Policy, tools: Inventory | Mapping[str, Mapping[str, Any]] | No
     """
     known = tools if tools is None or isinstance(tools, Inventory) else Inventory.from_schemas(tools)
     subject = Subject(policy, known)
-    found = dict.fromkeys(each for check in POLICY_CHECKS for each in check(subject))
+    found = dict.fromkeys(
+        each for family in FAMILIES for check in family.of_policy for each in check(subject)
+    )
     found |= dict.fromkeys(
-        each for check in RULE_CHECKS for rule in subject.rules for each in check(subject, rule)
+        each
+        for family in FAMILIES
+        for check in family.of_rule
+        for rule in subject.rules
+        for each in check(subject, rule)
     )
     if subject.is_exhausted:  # asked last: any check may be the one that found nothing left
         found[finding("limits", subject.rules[0].rule.place)] = None

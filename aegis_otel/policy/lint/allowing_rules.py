@@ -31,7 +31,7 @@ from aegis_otel.policy.lint.regex_samples import (
     samples,
     slots,
 )
-from aegis_otel.policy.lint.subject import Example, Subject
+from aegis_otel.policy.lint.subject import Example, Family, Subject
 from aegis_otel.policy.messages import shown
 from aegis_otel.policy.operators.table import Meaning, judge, meaning
 from aegis_otel.policy.rules import ParamTest, Step
@@ -307,3 +307,6 @@ def _other_paths(subject: Subject, rule: CompiledRule, example: Example) -> Iter
             continue
         if one is not None and subject.runs(example.with_param(name, value), example.now, rule):
             yield finding("untested-path", one.place, rule, path=one.path, other=name, value=value)
+
+
+CHECKS = Family(of_rule=(allowing,))

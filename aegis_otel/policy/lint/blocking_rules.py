@@ -15,7 +15,7 @@ from aegis_otel.policy.evaluation.schema_walk import properties_of
 from aegis_otel.policy.lint.finding import Finding, finding
 from aegis_otel.policy.lint.parameter_content import WORDS, Content, content_of
 from aegis_otel.policy.lint.regex_samples import inserted
-from aegis_otel.policy.lint.subject import ABSENT, Example, Subject, passing
+from aegis_otel.policy.lint.subject import ABSENT, Example, Family, Subject, passing
 from aegis_otel.policy.operators.table import Meaning, is_about_values, meaning
 from aegis_otel.policy.rules import ParamTest, Step
 
@@ -190,3 +190,6 @@ def _failing(test: ParamTest) -> Sequence[Any]:
     if isinstance(expected, bool):
         return (not expected,)
     return (expected + 1, expected - 1) if isinstance(expected, (int, float)) else ("something else",)
+
+
+CHECKS = Family(of_rule=(blocking,))

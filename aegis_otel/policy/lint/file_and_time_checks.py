@@ -10,7 +10,7 @@ from aegis_otel.model import Approval, Mode
 from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.evaluation.evaluator import strictness
 from aegis_otel.policy.lint.finding import Finding, Severity, finding, severity_for
-from aegis_otel.policy.lint.subject import NO_ACTION, NOON, Example, Subject
+from aegis_otel.policy.lint.subject import NO_ACTION, NOON, Example, Family, Subject
 from aegis_otel.policy.rules import TimeWindow
 
 
@@ -106,3 +106,6 @@ def _outside(rule: CompiledRule, window: TimeWindow) -> datetime | None:
     if inside is None:
         return None
     return first(inside, range(-1, -24, -1) if window.after is None else range(1, 24), within=False)
+
+
+CHECKS = Family(of_policy=(documents,), of_rule=(times, modes))

@@ -12,7 +12,7 @@ from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.evaluation.evaluator import strictness
 from aegis_otel.policy.lint.finding import Finding, Severity, finding
 from aegis_otel.policy.lint.glob_index import Covering, Overlapping
-from aegis_otel.policy.lint.subject import Subject
+from aegis_otel.policy.lint.subject import Family, Subject
 from aegis_otel.policy.messages import quoted
 from aegis_otel.policy.operators.table import Meaning, compared_types, judge, meaning
 from aegis_otel.policy.patterns import Glob, covers, may_overlap, outline, overlap
@@ -366,3 +366,6 @@ def _minutes(after: int, before: int, weekdays: frozenset[int]) -> int:
     for day in weekdays or _WEEK:
         found |= ((1 << length) - 1) << (day - 1) * _DAY + after
     return (found | found >> 7 * _DAY) & _ALWAYS
+
+
+CHECKS = Family(of_policy=(order,), of_rule=(contradictions,))

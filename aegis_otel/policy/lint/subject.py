@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -26,6 +26,7 @@ from aegis_otel.policy.evaluation.evaluator import unknowns
 from aegis_otel.policy.evaluation.parameter_paths import find
 from aegis_otel.policy.evaluation.schema_paths import SchemaReader
 from aegis_otel.policy.evaluation.schema_walk import properties_of
+from aegis_otel.policy.lint.finding import Finding
 from aegis_otel.policy.lint.regex_samples import samples
 from aegis_otel.policy.lint.tool_list import Inventory, KnownTool
 from aegis_otel.policy.operators.table import Meaning, at_time, is_absence, judge, meaning
@@ -200,6 +201,15 @@ class Subject:
                     text = glob.text.replace("*", substitute).replace("?", "x")
                     if text:
                         yield text, target, agent, None
+
+
+class Family(NamedTuple):
+    """The checks of one module."""
+
+    of_policy: tuple[Callable[[Subject], Iterator[Finding]], ...] = ()
+    """Called once for a policy."""
+    of_rule: tuple[Callable[[Subject, CompiledRule], Iterator[Finding]], ...] = ()
+    """Called for each rule of it."""
 
 
 def falls_under(tool: KnownTool, rule: CompiledRule) -> bool:

@@ -1,4 +1,4 @@
-"""Checks of names, globs and values that read as something else: by look-alikes, or by regex in globs."""
+"""Checks of the texts in rules that read as something else: by look-alikes, or by regex in globs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.lint.finding import Finding, Severity, finding
-from aegis_otel.policy.lint.subject import Subject
+from aegis_otel.policy.lint.subject import Family, Subject
 from aegis_otel.policy.lint.tool_list import Inventory
 from aegis_otel.policy.messages import quoted
 from aegis_otel.policy.operators.table import Meaning, meaning
@@ -159,3 +159,6 @@ def as_globs(text: str) -> list[str]:
         plain = "|".join(f"{braces[1]}{part.strip()}{braces[3]}" for part in braces[2].split(","))
     parts = [part for part in _SPLIT.split(plain.lstrip("!")) if part]
     return list(dict.fromkeys(parts))[:10]
+
+
+CHECKS = Family(of_rule=(texts,))

@@ -14,7 +14,7 @@ from aegis_otel.policy.evaluation.path_steps import schema_location
 from aegis_otel.policy.evaluation.schema_paths import Location, Presence, SchemaReader, schemas_at
 from aegis_otel.policy.evaluation.schema_walk import properties_of
 from aegis_otel.policy.lint.finding import Finding, Severity, finding, severity_for
-from aegis_otel.policy.lint.subject import Subject, falls_under
+from aegis_otel.policy.lint.subject import Family, Subject, falls_under
 from aegis_otel.policy.lint.text_checks import as_globs
 from aegis_otel.policy.lint.tool_list import Inventory, KnownTool
 from aegis_otel.policy.messages import closest, listed
@@ -237,3 +237,6 @@ def _types(value: Any) -> Sequence[Any]:
         for each in (value if isinstance(value, (list, tuple)) else [value])
         if each not in ("null", None)
     ]
+
+
+CHECKS = Family(of_policy=(tools,))
