@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from xml.etree import ElementTree
 
+from aegis_otel.policy_tools.case_runner import CaseResult
 from aegis_otel.redaction.terminal import escape
 
 
@@ -17,6 +18,17 @@ class JUnitCase(NamedTuple):
     name: str
     failure: str | None
     """What was expected, what came and why, on several lines; None where the case passed."""
+
+
+def junit_case(result: CaseResult, failure: Sequence[str]) -> JUnitCase:
+    """Return a case of the report for what came of a case.
+
+    Args:
+        result: What came of it.
+        failure: The lines that say why it failed; none where it passed.
+    """
+    place = result.case.place
+    return JUnitCase(place.source, place.line, result.case.name, "\n".join(failure) or None)
 
 
 def junit_xml(cases: Sequence[JUnitCase]) -> bytes:

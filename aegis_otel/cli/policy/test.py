@@ -137,22 +137,15 @@ def _words(
 
 
 def _write_junit(report: Report, file: Path) -> None:
-    from aegis_otel.policy_tools.junit import JUnitCase, junit_xml
+    from aegis_otel.policy_tools.junit import junit_case, junit_xml
 
-    cases = [
-        JUnitCase(
-            result.case.place.source,
-            result.case.place.line,
-            result.case.name,
-            None if result.is_passed else "\n".join(_failure(result)),
-        )
-        for result in report.results
-    ]
-    file.write_bytes(junit_xml(cases))
+    file.write_bytes(junit_xml([junit_case(result, _failure(result)) for result in report.results]))
 
 
 def _failure(result: CaseResult) -> list[str]:
-    """Return why a case failed: on the first line what was expected and what came."""
+    """Return why a case failed: on the first line what was expected and what came. No lines if it passed."""
+    if result.is_passed:
+        return []
     first = "; ".join(_summary(result))
     return [first, *rule_lines(result.explain().rules, result.verdict.matched_rule)]
 
