@@ -1,4 +1,4 @@
-"""The attributes of signals about a call, built from its record. What is not known is left out.
+"""The attributes of signals about a call: of its spans and its events. What is not known is left out.
 
 Each attribute costs about a microsecond, so a signal has what it is needed for. The decision event is
 complete, because a span may be sampled away. The span leaves out the digests of policy and arguments, what
@@ -13,7 +13,7 @@ from opentelemetry.util.types import AttributeValue
 
 from aegis_otel import semconv
 from aegis_otel.audit.record import AuditRecord
-from aegis_otel.governance.call import tool_of
+from aegis_otel.governance.call import Call, tool_of
 from aegis_otel.model import Outcome
 
 if TYPE_CHECKING:
@@ -88,6 +88,76 @@ def decision_attributes(
     add_refusal(attributes, record, outcome, error)
     attributes.update(shared)
     return attributes
+
+
+def govern_attributes(record: AuditRecord, shared: Attributes) -> Attributes:
+    """Return the attributes with which `govern_tool` starts, whose last are those of `shared`.
+
+    Args:
+        record: The record of the call.
+        shared: From `call_attributes`, as in the functions below.
+    """
+    attributes: Attributes = {semconv.GEN_AI_OPERATION_NAME: semconv.GOVERN_TOOL}
+    if record.mode != "enforce":
+        attributes[semconv.ENFORCEMENT_MODE] = record.mode or ""
+    if record.action_type is not None and record.action_type != shared[semconv.GEN_AI_TOOL_NAME]:
+        attributes[semconv.ACTION_TYPE] = text(record.action_type)
+    if record.action_target is not None and record.action_target != "default":
+        attributes[semconv.ACTION_TARGET] = text(record.action_target)
+    attributes.update(shared)
+    return attributes
+
+
+def end_attributes(call: Call, shared: Attributes, *, is_error: bool) -> Attributes:
+    """Return what is set at the end of `govern_tool`: how the call was decided, and how it ended."""
+    outcome = call.outcome
+    attributes: Attributes = {semconv.RESULT_STATUS: call.status._value_}
+    if outcome is not None:
+        attributes[semconv.DECISION_OUTCOME] = outcome._value_
+    if outcome is not Outcome.ALLOWED or call.error_type is not None:  # most calls have nothing to add
+        add_refusal(attributes, call.record, outcome, call.error_type)
+    if is_error:
+        attributes.setdefault(semconv.ERROR_TYPE, "_OTHER")
+    # Set anew, they are the last to be dropped.
+    attributes[semconv.RISK_LEVEL] = shared[semconv.RISK_LEVEL]
+    attributes[semconv.DECISION_ID] = shared[semconv.DECISION_ID]
+    return attributes
+
+
+def execute_attributes(
+    record: AuditRecord, shared: Attributes, *, with_arguments: bool
+) -> tuple[Attributes, Attributes]:
+    """Return the attributes with which `execute_tool` starts, and those of its duration metric."""
+    labels: Attributes = {semconv.GEN_AI_TOOL_NAME: shared[semconv.GEN_AI_TOOL_NAME]}
+    if record.tool_name is not None:
+        labels[semconv.GEN_AI_TOOL_TYPE] = "function"
+    if semconv.GEN_AI_AGENT_NAME in shared:
+        labels[semconv.GEN_AI_AGENT_NAME] = shared[semconv.GEN_AI_AGENT_NAME]
+    attributes: Attributes = {semconv.GEN_AI_OPERATION_NAME: semconv.EXECUTE_TOOL, **labels}
+    if semconv.GEN_AI_TOOL_CALL_ID in shared:
+        attributes[semconv.GEN_AI_TOOL_CALL_ID] = shared[semconv.GEN_AI_TOOL_CALL_ID]
+    if with_arguments and record.action_params is not None:
+        attributes[semconv.GEN_AI_TOOL_CALL_ARGUMENTS] = text(record.action_params)
+    return attributes, labels
+
+
+def await_attributes(call: Call, shared: Attributes) -> Attributes:
+    """Return the attributes with which `await_approval` starts."""
+    return {
+        semconv.GEN_AI_OPERATION_NAME: semconv.AWAIT_APPROVAL,
+        semconv.GEN_AI_TOOL_NAME: shared[semconv.GEN_AI_TOOL_NAME],
+        semconv.APPROVAL_CHANNEL: call.channel or "",
+        semconv.DECISION_ID: call.record.decision_id,
+    }
+
+
+def answer_attributes(record: AuditRecord, answer: str, seconds: float) -> Attributes:
+    """Return what is set at the end of `await_approval`: the answer, and how many seconds it took."""
+    return {
+        semconv.APPROVAL_OUTCOME: answer,
+        semconv.APPROVAL_WAIT: seconds,
+        semconv.DECISION_ID: record.decision_id,  # set anew, it is the last to be dropped
+    }
 
 
 def add_refusal(

@@ -28,17 +28,20 @@ from opentelemetry.trace import (
 )
 
 from aegis_otel import semconv
-from aegis_otel.audit.record import AuditRecord, RecordStatus
+from aegis_otel.audit.record import RecordStatus
 from aegis_otel.governance.call import Call
 from aegis_otel.governance.error_text import error_type
 from aegis_otel.model import Outcome
 from aegis_otel.redaction.redactor import redact_name
 from aegis_otel.telemetry.attributes import (
     Attributes,
-    add_refusal,
+    answer_attributes,
+    await_attributes,
     call_attributes,
+    end_attributes,
+    execute_attributes,
+    govern_attributes,
     risk,
-    text,
     user_attributes,
 )
 from aegis_otel.telemetry.events import Events
@@ -87,24 +90,16 @@ class CallSpan:
             None if record.user_id is None else user_attributes(record, call.user_hash, user_on_signals)
         )
         self.shared = call_attributes(record, self._user)
-        self.span: Span = INVALID_SPAN
         self.tool = str(self.shared[semconv.GEN_AI_TOOL_NAME])
-        if tracer is not None:
-            self._start(tracer, call.record, call.started_ns)
-
-    def _start(self, tracer: Tracer, record: AuditRecord, started_ns: int) -> None:
-        """Start the span, back-dated to the call, with the decision on it for a sampler to see."""
-        attributes: Attributes = {semconv.GEN_AI_OPERATION_NAME: semconv.GOVERN_TOOL}
-        if record.mode != "enforce":
-            attributes[semconv.ENFORCEMENT_MODE] = record.mode or ""
-        if record.action_type is not None and record.action_type != self.tool:
-            attributes[semconv.ACTION_TYPE] = text(record.action_type)
-        if record.action_target is not None and record.action_target != "default":
-            attributes[semconv.ACTION_TARGET] = text(record.action_target)
-        attributes.update(self.shared)
+        self.span: Span = INVALID_SPAN
+        if tracer is None:
+            return
+        # Back-dated to the call, with the decision on it for a sampler to see.
+        attributes = govern_attributes(record, self.shared)
+        name = f"{semconv.GOVERN_TOOL} {self.tool}"
         around = get_current_span(self.context)
         span = self.span = tracer.start_span(
-            f"{semconv.GOVERN_TOOL} {self.tool}", self.context, attributes=attributes, start_time=started_ns
+            name, self.context, attributes=attributes, start_time=call.started_ns
         )
         ids = span.get_span_context()
         if ids.is_valid:
@@ -131,17 +126,10 @@ class CallSpan:
         span = self.span
         if not span.is_recording():
             return
-        status, outcome = call.status, call.outcome
-        attributes: Attributes = {semconv.RESULT_STATUS: status._value_}
-        if outcome is not None:
-            attributes[semconv.DECISION_OUTCOME] = outcome._value_
-        add_refusal(attributes, call.record, outcome, call.error_type)
-        if outcome is Outcome.ERROR or status is RecordStatus.FAILED:
-            attributes.setdefault(semconv.ERROR_TYPE, "_OTHER")
+        is_error = call.outcome is Outcome.ERROR or call.status is RecordStatus.FAILED
+        if is_error:
             span.set_status(StatusCode.ERROR)
-        for key in (semconv.RISK_LEVEL, semconv.DECISION_ID):  # set anew, they are the last to be dropped
-            attributes[key] = self.shared[key]
-        span.set_attributes(attributes)
+        span.set_attributes(end_attributes(call, self.shared, is_error=is_error))
         span.end()
 
 
@@ -157,17 +145,9 @@ class Executing:
         if call_span.in_foreign_tool:
             self._span = call_span.span
             return
-        shared, record = call_span.shared, call.record
-        self._labels: Attributes = {semconv.GEN_AI_TOOL_NAME: call_span.tool}
-        if record.tool_name is not None:
-            self._labels[semconv.GEN_AI_TOOL_TYPE] = "function"
-        if semconv.GEN_AI_AGENT_NAME in shared:
-            self._labels[semconv.GEN_AI_AGENT_NAME] = shared[semconv.GEN_AI_AGENT_NAME]
-        attributes: Attributes = {semconv.GEN_AI_OPERATION_NAME: semconv.EXECUTE_TOOL, **self._labels}
-        if semconv.GEN_AI_TOOL_CALL_ID in shared:
-            attributes[semconv.GEN_AI_TOOL_CALL_ID] = shared[semconv.GEN_AI_TOOL_CALL_ID]
-        if outlets.arguments_on_spans and record.action_params is not None:
-            attributes[semconv.GEN_AI_TOOL_CALL_ARGUMENTS] = text(record.action_params)
+        attributes, self._labels = execute_attributes(
+            call.record, call_span.shared, with_arguments=outlets.arguments_on_spans
+        )
         name = f"{semconv.EXECUTE_TOOL} {call_span.tool}"
         self._span = outlets.tracer.start_span(name, self._context, attributes=attributes)
 
@@ -219,12 +199,7 @@ class Awaiting:
         self._outlets, self._call = outlets, call
         self._risk = risk(call.record)
         self._asked = call_span.asked_attributes(call)
-        attributes = {
-            semconv.GEN_AI_OPERATION_NAME: semconv.AWAIT_APPROVAL,
-            semconv.GEN_AI_TOOL_NAME: call_span.tool,
-            semconv.APPROVAL_CHANNEL: self._asked[semconv.APPROVAL_CHANNEL],
-            semconv.DECISION_ID: call.record.decision_id,
-        }
+        attributes = await_attributes(call, call_span.shared)
         name = f"{semconv.AWAIT_APPROVAL} {call_span.tool}"
         self._span = outlets.tracer.start_span(name, call_span.context, attributes=attributes)
 
@@ -246,13 +221,7 @@ class Awaiting:
         detach(self._token)
         self._outlets.instruments.counts.add(semconv.METRIC_APPROVAL_PENDING, amount=-1)
         answer = (record.human_decision if kind is None else None) or "error"
-        self._span.set_attributes(
-            {
-                semconv.APPROVAL_OUTCOME: answer,
-                semconv.APPROVAL_WAIT: seconds,
-                semconv.DECISION_ID: record.decision_id,  # set anew, it is the last to be dropped
-            }
-        )
+        self._span.set_attributes(answer_attributes(record, answer, seconds))
         self._span.end()
         record_answer(self._outlets, self._risk, answer, seconds, self._asked, self._context)
 
