@@ -56,7 +56,11 @@ def _second(seconds: int) -> str:
 _SHARED_CHARS = 256
 """The most characters of a name whose redaction is kept for the next call: what is kept stays small."""
 _Names = tuple[str | None, ...]
-_SHARED_COLUMNS = ("tool_name", "tool_original_name", "conversation_id", "run_id")
+_SHARED_COLUMNS = tuple(
+    name
+    for name in Origin.__struct_fields__
+    if name in AuditRecord.__struct_fields__ and name != "tool_call_id"  # each call has its own
+)
 """The fields of an `Origin` that calls of one tool in one run share; each is in the column of its name."""
 _shared_fields = attrgetter(*_SHARED_COLUMNS)
 _RISK_NAMES = {level: level.name for level in RiskLevel}
