@@ -131,8 +131,11 @@ def write_copy(folder: str, name: str, content: bytes) -> Path:
     return Path(folder, name)
 
 
-def make_folder(root: Path, name: str) -> None:
+def make_folder(root: Path, name: str, *, durable: bool = True) -> None:
     """Make a folder of mode 0700, and those on the way to it, unless they are there.
+
+    Args:
+        durable: Whether to wait until its name is on the disk.
 
     Raises:
         NotAFile: something else has the name of one of them.
@@ -143,7 +146,8 @@ def make_folder(root: Path, name: str) -> None:
         made = f"{made}/{part}" if made else part
         with _parent(root, made) as (base, folder), suppress(FileExistsError):
             os.mkdir(base, 0o700, dir_fd=folder)
-            os.fsync(folder)
+            if durable:
+                os.fsync(folder)
         if not stat.S_ISDIR(os.lstat(root / made).st_mode):
             raise NotAFile(root / made, _kind_at(root, made) or "a file")
 
@@ -220,7 +224,8 @@ def lock(descriptor: int, kind: int, patience: float | None = None) -> None:
     """
     patience = PATIENCE_S if patience is None else patience
     for pause in _PAUSES_S if patience > 0 else (0.0,):
-        time.sleep(pause)
+        if pause:
+            time.sleep(pause)
         with suppress(BlockingIOError):
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
             return

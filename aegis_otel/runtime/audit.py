@@ -75,7 +75,7 @@ class AuditLogger:
         self._proofs = Proofs(self._journal.path)
         self._system = RealSystem()
         self._subscribers: list[Callable[[AuditRecord], object]] = []
-        self._changes: list[tuple[PolicyChange, Callable[[], KeptText | None]]] = []
+        self._changes: list[tuple[PolicyChange, KeptText | None]] = []
         self._keeps_changes = False
 
     # Properties and methods of the class, so that a subclass can have its own.
@@ -128,12 +128,12 @@ class AuditLogger:
             except Exception:
                 _log.warning("a subscriber to the audit failed", exc_info=True)
 
-    def record_change(self, change: PolicyChange, text: Callable[[], KeptText | None] = lambda: None) -> None:
+    def record_change(self, change: PolicyChange, text: KeptText | None = None) -> None:
         """Write a change of policy: at once, or with the first record where nothing was written yet.
 
         Args:
             change: The change; see `audit.journal.policy_changes`.
-            text: Returns the text of its policy, where it has a new one.
+            text: The text of its policy, where it has a new one.
 
         Raises:
             AuditError: it cannot be written now. The next record tries again, and fails as well if it cannot.
@@ -148,7 +148,7 @@ class AuditLogger:
         try:
             while changes:
                 change, text = changes[0]
-                record_change(self.path, self.address, change, text())
+                record_change(self.path, self.address, change, text)
                 del changes[0]
         finally:
             self._changes[:0] = changes

@@ -7,7 +7,6 @@ import logging
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from types import TracebackType
 from typing import Literal, Self
 
@@ -291,11 +290,10 @@ class Runtime:
             sources=sources,
             problem=problem,
         )
+        # Now: to write a policy as text takes 1 ms a rule, and the change may be written with the first call.
+        text = None if policy is None else kept_text(policy)
         try:
-            if policy is None:
-                self.audit.record_change(record)
-            else:
-                self.audit.record_change(record, partial(kept_text, policy))
+            self.audit.record_change(record, text)
         except AegisError:
             _log.exception("that the policy was %s is not in the audit yet", change)
 

@@ -118,7 +118,7 @@ def record_change(directory: Path, url: str | None, change: PolicyChange, text: 
     prepare(directory, url)
     origin = changes_origin(audit_id(load_key(directory)))
     with audit_errors("write the audit at", directory / CHANGES):
-        files.make_folder(directory, POLICIES)
+        files.make_folder(directory, POLICIES, durable=False)  # an event loop may wait here
         descriptor = files.open_file(
             directory, CHANGES, os.O_RDWR | os.O_APPEND | os.O_CREAT, single_link=True
         )

@@ -104,7 +104,7 @@ async def test_b46_a_new_file_waits_for_no_disk_and_starts_no_process(
     assert len(files(made.audit)) == 80
     assert began
     assert max(costs[1:]) - min(costs[1:]) < 10
-    assert max(costs) < 100
+    assert max(costs) < 150, "the first also keeps the text of the policy, and that it is in force"
 
 
 async def test_b46_a_digest_asks_the_system_for_nothing(tmp_path_factory: pytest.TempPathFactory) -> None:
