@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 def rule_lines(rules: Iterable[RuleTrace], decided: str | None) -> Iterator[str]:
     """Yield lines with each rule and its tests, not escaped yet; the rule that decided is marked."""
     for trace in rules:
-        mark = "=>" if trace.rule == decided else "  "
+        mark = "=>" if trace.name == decided else "  "
         says = trace.verdict.approval.value
         if trace.verdict.mode is Mode.MONITOR:
             says += ", only monitored"
-        yield f"{mark} {trace.rule} ({says}) {trace.match.value}  [{trace.place}]"
+        yield f"{mark} {trace.name} ({says}) {trace.match.value}  [{trace.rule.place}]"
         for label, wanted, answer, depth in trace.checks:
             said = f"unknown: {answer}" if isinstance(answer, str) else "yes" if answer else "no"
             tested = " ".join(filter(None, (label, wanted)))
@@ -39,8 +39,8 @@ def explanation_report(explanation: Explanation) -> dict[str, Any]:
     verdict = explanation.verdict
     rules = [
         {
-            "rule": trace.rule,
-            "place": str(trace.place),
+            "rule": trace.name,
+            "place": str(trace.rule.place),
             "approval": trace.verdict.approval.value,
             "match": trace.match.value,
             "checks": [check._asdict() for check in trace.checks],

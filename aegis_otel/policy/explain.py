@@ -28,7 +28,7 @@ from aegis_otel.policy.messages import listed, shown
 from aegis_otel.policy.operators.answer import Answer
 from aegis_otel.policy.patterns import Glob
 from aegis_otel.policy.policy import Policy
-from aegis_otel.policy.rules import ParamTest, Place
+from aegis_otel.policy.rules import ParamTest, Rule
 
 _MOST_VALUES = 5
 """Values of a list that are shown."""
@@ -62,8 +62,8 @@ class Check(NamedTuple):
 class RuleTrace(NamedTuple):
     """One rule, and how it ended."""
 
-    rule: str
-    place: Place
+    name: str
+    rule: Rule
     verdict: Verdict
     """What the rule would say."""
     match: Match
@@ -102,7 +102,7 @@ def explain(
             judged.append((rule, unknown))
             certain = unknown == [] and rule.verdict.mode is Mode.ENFORCE
             match = Match.NO if unknown is None else Match.UNKNOWN if unknown else Match.YES
-        traces.append(RuleTrace(rule.name, rule.rule.place, rule.verdict, match, checks))
+        traces.append(RuleTrace(rule.name, rule.rule, rule.verdict, match, checks))
     verdict = strictest(policy.compiled, judged)
     return Explanation(advised(verdict, policy.compiled.rules, action, now, schema), tuple(traces))
 

@@ -33,7 +33,7 @@ POLICY = Policy.from_dict(
 
 def traces(action: Action, **options: Any) -> dict[str, tuple[Match, list[Check]]]:
     found: tuple[RuleTrace, ...] = explain(POLICY, action, NOON, **options).rules
-    return {trace.rule: (trace.match, list(trace.checks)) for trace in found}
+    return {trace.name: (trace.match, list(trace.checks)) for trace in found}
 
 
 def test_every_rule_says_what_told() -> None:
