@@ -162,7 +162,8 @@ def _agreed(url: str, host: str, default_port: int) -> tuple[str, int] | str:
     except ValueError:
         return _INVALID
     known: str = read.hostname
-    if known != host.lower() and (host.isascii() or not _is_encoded_alike(host, known)):
+    # `lower` makes ASCII letters out of others, as out of the Kelvin sign, so it is for ASCII hosts only.
+    if not (known == host.lower() if host.isascii() else _is_encoded_alike(host, known)):
         return _DISAGREE
     name = known.removesuffix(".")
     if not _IPV6.fullmatch(known) and (

@@ -116,6 +116,20 @@ def test_hosts(value: Any, result: Any) -> None:
     assert answer({"url_host": {"o.u": HOSTS}}, {"o": {"u": value}}) == result
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "https://\u212araken.example/",
+        "https://x.o\u212a.example/",
+        "https://\u212a.ports.example:81/",
+        "https://kraken.e\u017fample/",
+    ],
+)
+def test_letters_whose_small_form_is_ascii_are_unknown(value: str) -> None:
+    hosts = ["kraken.example", "*.ok.example", "*.ports.example:81", "kraken.esample"]
+    assert answer({"url_host": {"u": hosts}}, {"u": value}) == DISAGREE
+
+
 # Each leads some program to a host that is not allowed, or is written so that a reader may think of one.
 LEAVING = [
     "https://evil.test/",
