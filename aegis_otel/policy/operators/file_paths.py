@@ -61,6 +61,9 @@ _WILDCARD = "the path has a wildcard"
 _OTHER_START = "it depends on the working directory: of path and policy, one is absolute and one relative"
 _CLIMBS = "it depends on the working directory, because of a `..`"
 _INSIDE = "it depends on whether the folder is meant, or what is in it"
+_BELOW_EXCEPTION = (
+    "it is in a folder that has the name of an exception: `name/` with a slash excepts what is in it, too"
+)
 _AS_FOLDER = "it depends on whether the path is a folder, or on case"
 _START = "the path is the folder that patterns start from"
 
@@ -394,8 +397,12 @@ def _compile(patterns: Sequence[str], *, for_absolute: bool) -> Patterns:
             # The library takes `src/` for something in `src`.
             add(f"{_regex(body)}[^/]", number)
             add(_regex(body), number, _INSIDE)
-        else:
+        elif body.endswith("/") or pattern == body:
             add(_regex(body), number)
+        else:
+            # Who can make folders could put a file below one of that name, to have it excepted.
+            add(f"(?:{_regex(body)})$", number)
+            add(_regex(body), number, _BELOW_EXCEPTION)
         doubt = _AS_FOLDER if body.endswith(("/", "/**")) else _OTHER_CASE
         add(f"(?i){_regex(f'/{bare}' if has_start else bare)}", number, doubt)
     return Patterns(compile_regex_set(texts), tuple(marks), any(not mark.includes for mark in marks))

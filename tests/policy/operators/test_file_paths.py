@@ -22,6 +22,7 @@ CLIMBS = "it depends on the working directory, because of a `..`"
 CASE = "the path differs only in case, or in how its letters are encoded"
 WILDCARD = "the path has a wildcard"
 FOLDER = "it depends on whether the path is a folder, or on case"
+BELOW = "it is in a folder that has the name of an exception: `name/` with a slash excepts what is in it, too"
 
 
 @pytest.mark.parametrize(
@@ -186,6 +187,17 @@ def test_letters_of_one_name_in_two_encodings() -> None:
         (["*.py", "!test_*"], "test_a.py", False),
         (["*.py", "!test_*"], "TEST_a.py", CASE),
         (["*.py", "!vendor/"], "vendor/a.py", False),
+        (["*.pem", "!test.pem"], "/x/test.pem", False),
+        (["*.pem", "!test.pem"], "/x/test.pem/", False),
+        (["*.pem", "!test.pem"], "/x/test.pem/test.pem", False),
+        (["*.pem", "!test.pem"], "/x/test.pem/prod.pem", BELOW),
+        (["*.pem", "!test.pem"], "/x/test.pem/notes.md", BELOW),
+        (["*.key", "!test.pem"], "/x/test.pem/notes.md", False),
+        (["*.key", "!test.pem", "*.pem"], "/x/test.pem/notes.md", True),
+        (["*.pem", "!test.pem", "!test.pem/"], "/x/test.pem/prod.pem", False),
+        (["src/**", "!src/secrets"], "src/secrets/x", BELOW),
+        (["src/**", "!src/*"], "src/a/b", BELOW),
+        (["src/**", "!**"], "src/a/b", False),
         (["secrets/", "!secrets/readme.md"], "secrets/readme.md", False),
         (["secrets/", "!secrets/readme.md"], "secrets/x", True),
         (["!a.py", "*.py"], "a.py", True),
