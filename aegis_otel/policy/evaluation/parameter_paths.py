@@ -117,6 +117,8 @@ def absent(params: Mapping[str, Any], test: ParamTest, schema: SchemaReader | No
 
 def if_left_out(answer: SchemaAnswer) -> bool | str:
     """Return what it means that a value is absent of which the schema says `answer`."""
+    if answer.presence is Presence.UNREADABLE:  # the walk to another path may have been shorter
+        return UNREADABLE_SCHEMA
     if answer.required:
         return "the tool requires it, and the call does not have it"
     return "the call does not have it, and its default is not known" if answer.default else False

@@ -86,7 +86,8 @@ class SchemaReader:
         known = self._presences.get(path)
         if known is None:
             literal, keys = self.at((path,)), parts_of(path)
-            found = literal if literal.is_listed or len(keys) == 1 else self.at(keys)
+            is_first = literal.is_listed or literal.presence is Presence.UNREADABLE
+            found = literal if is_first or len(keys) == 1 else self.at(keys)
             known = self._presences[path] = found.presence
         return known
 

@@ -8,7 +8,9 @@ import pytest
 from agents import function_tool
 from pydantic import BaseModel
 
+from aegis_otel.policy.evaluation import schema_paths
 from aegis_otel.policy.evaluation.schema_paths import Presence, SchemaReader
+from tests.policy.evaluation.test_conditions import answer
 
 
 class Address(BaseModel):
@@ -111,3 +113,60 @@ def test_a_schema_that_multiplies_is_not_followed_to_its_end() -> None:
     }
     schema = {"$ref": "#/$defs/d0", "$defs": {**defs, "d60": {}}}
     assert SchemaReader(schema).presence("a") is Presence.UNREADABLE
+
+
+NOTHING: dict[str, Any] = {"type": "object"}
+PRICE = {
+    "type": "object",
+    "allOf": [dict(NOTHING) for _ in range(10)],
+    "properties": {"net": {"type": "integer"}, "tax": {"type": ["integer", "null"]}},
+}
+ORDER = {
+    "type": "object",
+    "required": ["price"],
+    "properties": {"price": PRICE, "id": {"default": 1}, "note": {}},
+}
+LAW_SCHEMA = {
+    "type": "object",
+    "required": ["order.note"],
+    "patternProperties": {"^x": {}},
+    "properties": {
+        "order": ORDER,
+        "order.note": {"allOf": [dict(NOTHING) for _ in range(9)]},
+        "items": {"type": "array", "items": ORDER},
+    },
+}
+
+
+@pytest.mark.parametrize("limit", ["_MAX_READING", "_MAX_STEPS"])
+@pytest.mark.parametrize("params", [{}, {"order": {}, "items": [{}, {"price": {}}]}])
+@pytest.mark.parametrize("values", [{"net": 1, "tax": None}, {"Net": 1}, {"net": None}, {}])
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        {"param_gt": {"order.price.net": 10}},
+        {"param_gt": {"order.price.tax": 10}},
+        {"param_gt": {"order.note": 10}},
+        {"param_eq": {"order.id": 1}},
+        {"param_gt": {"items[any].price.net": 10}},
+        {"param_gt": {"items[all].price.tax": 10}},
+        {"param_eq": {"items[any].id": 1}},
+        {"param_absent": ["order.price.net"]},
+        {"param_present": ["order.price.tax"]},
+        {"param_only": ["Order", "items"]},
+    ],
+)
+def test_less_reading_of_the_schema_changes_an_answer_to_unknown_only(
+    conditions: dict[str, Any],
+    values: dict[str, Any],
+    params: dict[str, Any],
+    limit: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Other rules of the decision may have used up most of what may be read of the schema."""
+    given = {**params, **({"order": {"price": values}, "items": [{"price": values}]} if values else {})}
+    whole = answer(conditions, given, LAW_SCHEMA)
+    for most in range(90):
+        monkeypatch.setattr(schema_paths, limit, most)
+        less = answer(conditions, given, LAW_SCHEMA)
+        assert isinstance(less, str) or less == whole, most
