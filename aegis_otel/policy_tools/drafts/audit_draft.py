@@ -1,7 +1,8 @@
 """Draft a policy from what an audit saw in monitor mode: what was seen runs, everything else is asked about.
 
-No rule is looser than what was seen. It names tool, target, agents and parameters exactly, and values where
-they are few and plain. What redaction or a cut hides is not known, so it never becomes a condition.
+No rule is looser than what was seen. It names tool, target, agents, parameters and whom the agents acted for
+exactly, and values where they are few and plain. What redaction or a cut hides is not known, so it never
+becomes a condition.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aegis_otel.audit.query.filters import Condition
 from aegis_otel.audit.query.rows import run_query
-from aegis_otel.model import Action, Approval, Mode, RiskLevel
+from aegis_otel.audit.record import recorded_subject
+from aegis_otel.model import Action, Approval, Mode, RiskLevel, Subject
 from aegis_otel.policy.policy import Policy
 from aegis_otel.policy_tools.drafts.agent_draft import changes_something
 from aegis_otel.policy_tools.drafts.rule_text import DraftRule, is_exact_glob, is_exact_value, render, slug
-from aegis_otel.policy_tools.hidden_values import is_hidden
+from aegis_otel.policy_tools.hidden_values import is_hidden, is_name_hidden
 
 if TYPE_CHECKING:
     import duckdb
@@ -32,6 +34,8 @@ _MOST_COMBINATIONS = 20
 _MOST_SHAPES = 4
 """Sets of parameters of one tool that are written out."""
 _MOST_AGENTS = 20
+_MOST_SUBJECTS = 20
+"""Pairs of tenant and role of one tool, and users of such a pair, that are written out."""
 _MOST_BLOCKED = 1_000
 """Calls that would have been blocked and that the rules for a tool are tried on."""
 _MOST_EXPLAINED = 100
@@ -41,7 +45,9 @@ _NO_PARAM = "(none)"
 _PARAM = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 
 _SQL = """
-    SELECT action_type, action_target, agent_name, action_params::VARCHAR, approval, count(*)
+    SELECT
+        action_type, action_target, agent_name, action_params::VARCHAR, approval, count(*),
+        user_id, tenant_id, user_roles
     FROM audit WHERE mode = ? AND {condition} GROUP BY ALL
 """
 
@@ -57,6 +63,28 @@ class SeenCalls(NamedTuple):
     approval: str | None
     """What the policy said then."""
     calls: int
+    user: str | None = None
+    tenant: str | None = None
+    roles: str | None = None
+    """A JSON list."""
+
+    @property
+    def subject(self) -> Subject | None:
+        """Whom the calls were made for; None where nobody is named, or what is named cannot be read."""
+        return recorded_subject(self.user, self.tenant, self.roles)
+
+    @property
+    def is_subject_hidden(self) -> bool:
+        """Whether the audit does not have all that is known of whom the calls were made for."""
+        written = self.user, self.tenant, self.roles
+        return any(map(is_name_hidden, written)) or (self.subject is None and written != (None, None, None))
+
+
+class _Group(NamedTuple):
+    """Those for whom calls were made, as one rule can ask for them; None where it is not known."""
+
+    tenant: str | None = None
+    role: str | None = None
 
 
 def seen_calls(audit: duckdb.DuckDBPyConnection, condition: Condition) -> Iterator[SeenCalls]:
@@ -96,22 +124,37 @@ class _Values:
 
 @dataclass
 class _Shape:
-    """Calls of one tool with the same parameters."""
+    """Calls of one tool with the same parameters, for those of one tenant and role."""
 
     names: tuple[str, ...]
+    group: _Group
     calls: int = 0
+    users: dict[str, None] = field(default_factory=dict)
+    """At most one more than are written out."""
     values: dict[str, _Values] = field(default_factory=dict)
     combinations: dict[str, Mapping[str, Any]] | None = field(default_factory=dict)
     """The arguments of calls, by their JSON; None where there are more than can be written."""
 
-    def add(self, params: Mapping[str, Any], calls: int) -> None:
-        self.calls += calls
+    def add(self, params: Mapping[str, Any], seen: SeenCalls) -> None:
+        self.calls += seen.calls
+        if seen.user is not None and len(self.users) <= _MOST_SUBJECTS:
+            self.users[seen.user] = None
         for name in self.names:
             self.values.setdefault(name, _Values()).add(params[name])
         if self.combinations is not None:
             self.combinations[json.dumps(params, sort_keys=True)] = params
             if len(self.combinations) > 10 * _MOST_COMBINATIONS:
                 self.combinations = None
+
+    @property
+    def has_many_users(self) -> bool:
+        return len(self.users) > _MOST_SUBJECTS
+
+    def subject(self) -> dict[str, list[str]]:
+        """Return the users, tenants and roles that a rule asks for, by their key."""
+        asked = {"user": [] if self.has_many_users else sorted(self.users)}
+        asked |= {key: [name] for key, name in self.group._asdict().items() if name is not None}
+        return {key: names for key, names in asked.items() if names}
 
 
 @dataclass
@@ -122,7 +165,9 @@ class _Tool:
     target: str
     calls: int = 0
     agents: dict[str, None] = field(default_factory=dict)
-    shapes: dict[tuple[str, ...], _Shape] = field(default_factory=dict)
+    shapes: dict[tuple[tuple[str, ...], _Group], _Shape] = field(default_factory=dict)
+    known: tuple[bool, ...] | None = None
+    """Whether user, tenant and roles are known of its calls; None before the first."""
     blocked: list[SeenCalls] = field(default_factory=list)
     """Those that the policy of then would have blocked; at most one more than are compared."""
     why_asked: str = ""
@@ -148,11 +193,34 @@ class _Tool:
             return "the audit does not have all of its arguments"
         if not all(map(_PARAM.fullmatch, given)):
             return "one of its parameters has a name that a condition cannot name"
+        group = self._group(seen)
+        if isinstance(group, str):
+            return group
         names = tuple(sorted(given))
-        if names not in self.shapes and len(self.shapes) == _MOST_SHAPES:
+        if len({names, *(each for each, _ in self.shapes)}) > _MOST_SHAPES:
             return f"its calls have more than {_MOST_SHAPES} different sets of parameters"
-        self.shapes.setdefault(names, _Shape(names)).add(given, seen.calls)
+        if len({group, *(each for _, each in self.shapes)}) > _MOST_SUBJECTS:
+            return f"it was called for more than {_MOST_SUBJECTS} different tenants and roles"
+        self.shapes.setdefault((names, group), _Shape(names, group)).add(given, seen)
         return ""
+
+    def _group(self, seen: SeenCalls) -> _Group | str:
+        """Return for whom calls were made, as a rule can ask for it, or why no rule can."""
+        if seen.is_subject_hidden:
+            return "whom it was called for is redacted or cut"
+        known = tuple(each is not None for each in (seen.user, seen.tenant, seen.roles))
+        if self.known not in (None, known):
+            return "the audit does not say of all its calls whom they were made for"
+        self.known = known
+        if seen.subject is None:
+            return _Group()
+        roles = seen.subject.roles
+        if roles is not None and len(roles) != 1:  # `match.role` asks for one of several
+            return "it was called for somebody with several roles or none, which no pattern means"
+        names = (seen.user, seen.tenant, *(roles or ()))
+        if not all(is_exact_glob(name) for name in names if name is not None):
+            return "no patterns mean its users, tenants and roles only"
+        return _Group(seen.tenant, roles[0] if roles else None)
 
     def doubt(self) -> str:
         """Return why its calls are not let through, all calls considered."""
@@ -166,6 +234,8 @@ class _Tool:
             return "its name, its target or its agent is redacted or cut"
         if len(self.agents) > _MOST_AGENTS or not all(map(is_exact_glob, self.agents)):
             return "no patterns mean its agents only"
+        if any(shape.has_many_users and shape.group == _Group() for shape in self.shapes.values()):
+            return f"it was called for more than {_MOST_SUBJECTS} users, without a tenant or role"
         if changes_something(self.action_type):
             for shape in self.shapes.values():
                 wide = [
@@ -186,9 +256,9 @@ class _Tool:
         policy = Policy.from_text(render([], "", list(_rules([self])))) if self.blocked else None
         for each in self.blocked:
             params = _parsed(each.params)
-            if policy is None or params is None or is_hidden(params):
+            if policy is None or params is None or is_hidden(params) or each.is_subject_hidden:
                 return True
-            action = Action(self.action_type, self.target, params, agent=each.agent)
+            action = Action(self.action_type, self.target, params, agent=each.agent, subject=each.subject)
             if policy.evaluate(action).approval is Approval.AUTO:
                 return True
         return False
@@ -253,6 +323,7 @@ def _rules(tools: Sequence[_Tool]) -> Iterator[DraftRule]:
                 RiskLevel.LOW,
                 [tool.target],
                 sorted(tool.agents),
+                shape.subject(),
                 conditions,
             )
 
@@ -262,7 +333,7 @@ def _conditions(shape: _Shape) -> tuple[dict[str, Any], list[str]]:
     conditions: dict[str, Any] = {"param_only": list(shape.names) or [_NO_PARAM]}
     if shape.names:
         conditions["param_present"] = list(shape.names)
-    notes = []
+    notes = [f"more than {_MOST_SUBJECTS} users"] if shape.has_many_users else []
     few = {name: values for name, values in shape.values.items() if not values.is_open}
     bounds: dict[str, dict[str, Any]] = {"param_gte": {}, "param_lte": {}}
     for name, values in shape.values.items():

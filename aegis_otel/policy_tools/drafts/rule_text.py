@@ -36,6 +36,8 @@ class DraftRule(NamedTuple):
     """Any where there is none."""
     agents: Sequence[str] = ()
     """Any where there is none."""
+    subject: Mapping[str, Sequence[str]] = {}
+    """Users, tenants and roles by their key in `match`; anybody where there is none."""
     conditions: Mapping[str, Any] = {}
     """Plain values by the key of the condition."""
 
@@ -65,7 +67,7 @@ def _lines(comment: Sequence[str], defaults: str, rules: Sequence[DraftRule]) ->
         yield "      type:"
         for name, note in rule.types.items():
             yield f"        - {_text(name)}{f' {_comment(note)}' if note else ''}"
-        for key, names in (("target", rule.targets), ("agent", rule.agents)):
+        for key, names in (("target", rule.targets), ("agent", rule.agents), *rule.subject.items()):
             if names:
                 yield f"      {key}: {_value(list(names))}"
         if rule.conditions:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from aegis_otel import Action, Policy, Runtime
+from aegis_otel import Action, Policy, Runtime, Subject
 from aegis_otel.cli import main
 from aegis_otel.runtime.audit import AuditLogger
 from tests.support.records import completed, decided
@@ -80,6 +80,18 @@ def test_what_ran_in_monitor_mode_runs() -> None:
     )
     policy = Policy.from_yaml("p.yaml")
     assert policy.evaluate(Action("search", "web", {"query": "x"}, agent="Clerk")).approval == "auto"
+
+
+def test_calls_run_for_those_only_for_whom_they_were_made() -> None:
+    record({**SEARCH, "user_id": "ann", "tenant_id": "acme", "user_roles": '["clerk"]'})
+    text = run("--from-audit", "audit").output
+    assert 'user: ["ann"]\n      tenant: ["acme"]\n      role: ["clerk"]' in text
+    policy = Policy.from_text(text)
+    clerk, guest = (Subject("ann", "acme", [role]) for role in ("clerk", "guest"))
+    assert [
+        policy.evaluate(Action("search", "web", {"query": "x"}, agent="Clerk", subject=subject)).approval
+        for subject in (clerk, guest, None)
+    ] == ["auto", "approve", "approve"]
 
 
 def test_only_calls_since_then() -> None:

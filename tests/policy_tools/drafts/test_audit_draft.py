@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aegis_otel import Action, Policy
+from aegis_otel import Action, Policy, Subject
 from aegis_otel.policy_tools.drafts.audit_draft import SeenCalls, draft_from_calls
 
 PAY: dict[str, Any] = {"amount": 5, "currency": "EUR"}
@@ -26,6 +26,10 @@ def text(*calls: SeenCalls) -> str:
     made = draft_from_calls(calls, "aegis policy init --from-audit x")
     assert made is not None
     return made
+
+
+def whom(user: str | None, tenant: str | None = None, roles: Any = None) -> dict[str, Any]:
+    return {"user": user, "tenant": tenant, "roles": None if roles is None else json.dumps(roles)}
 
 
 def approval(policy: Policy, params: dict[str, Any], **changed: Any) -> str:
@@ -74,6 +78,43 @@ def test_a_range_of_numbers_leaves_out_what_would_have_been_blocked() -> None:
     assert Policy.from_text(made).rules == ()
 
 
+def test_calls_run_only_for_whom_they_were_made() -> None:
+    """A user of one tenant with one role runs what was seen of that tenant and role."""
+    made = text(
+        seen({"amount": 5}, **whom("ann", "acme", ["clerk"])),
+        seen({"amount": 50}, **whom("bob", "globex", ["boss"])),
+    )
+    policy = Policy.from_text(made)
+
+    def runs(amount: int, *who: Any) -> bool:
+        subject = Subject(*who) if who else None
+        return approval(policy, {"amount": amount}, subject=subject) == "auto"
+
+    assert runs(5, "ann", "acme", ["clerk"])
+    assert runs(50, "bob", "globex", ["boss"])
+    for who in (
+        *(("ann", "acme", ["boss"]), ("ann", "globex", ["clerk"]), ("ann", "acme", []), ("ann", "acme")),
+        *((), ("ann",), (None, "acme", ["clerk"]), ("bob", "acme", ["clerk"]), ("bob", "globex", ["boss"])),
+    ):
+        assert not runs(5, *who), who
+
+
+def test_many_users_of_a_role_are_left_open() -> None:
+    made = text(*(seen({}, **whom(f"u{number}", None, ["clerk"])) for number in range(30)))
+    assert "# Seen: 30 calls; more than 20 users." in made
+    policy = Policy.from_text(made)
+    subjects = (Subject("other", roles=["clerk"]), Subject("u1", roles=["guest"]), Subject("u1"), None)
+    assert [approval(policy, {}, subject=each) for each in subjects] == [
+        *("auto", "approve", "approve", "approve"),
+    ]
+
+
+def test_a_user_whose_calls_would_have_been_blocked_is_not_let_through_by_the_role() -> None:
+    calls = [seen({}, **whom(f"u{number}", None, ["clerk"])) for number in range(30)]
+    made = text(*calls, seen({}, approval="block", **whom("mallory", None, ["clerk"])))
+    assert "no rule tells its calls apart" in made
+
+
 def test_many_numbers_become_the_range_that_was_seen() -> None:
     calls = [seen({"amount": number / 2}, action_type="get_rate") for number in range(1, 41)]
     made = text(*calls)
@@ -103,6 +144,20 @@ def test_many_texts_are_left_open_for_what_reads_and_asked_for_what_changes() ->
         ([seen(PAY), seen({"key": "[REDACTED 3 chars]"}, approval="block")], "no rule tells its calls apart"),
         ([seen(PAY), seen(None, approval="block")], "no rule tells its calls apart"),
         ([seen(PAY, approval=None)], "would have blocked all"),
+        ([seen(PAY, **whom("[REDACTED email 9 chars]", "acme"))], "called for is redacted or cut"),
+        ([seen(PAY, **whom("ann", roles=["[REDACTED 3 chars]"]))], "called for is redacted or cut"),
+        ([seen(PAY, roles="{")], "called for is redacted or cut"),
+        ([seen(PAY, **whom("ann")), seen(PAY)], "does not say of all its calls whom they were made for"),
+        ([seen(PAY, **whom("ann")), seen(PAY, **whom("ann", "acme"))], "does not say of all its calls whom"),
+        ([seen(PAY, **whom("ann", roles=["a", "b"]))], "for somebody with several roles or none"),
+        ([seen(PAY, **whom("ann", roles=[]))], "for somebody with several roles or none"),
+        ([seen(PAY, **whom("a*"))], "no patterns mean its users, tenants and roles only"),
+        ([seen(PAY, **whom(f"u{number}")) for number in range(21)], "for more than 20 users"),
+        ([seen(PAY, **whom("u", f"t{number}")) for number in range(21)], "for more than 20 different"),
+        (
+            [seen(PAY, **whom("ann")), seen(PAY, approval="block", **whom("[REDACTED 3 chars]"))],
+            "no rule tells its calls apart",
+        ),
         ([seen(None)], "the audit does not have all of its arguments"),
         ([seen([1])], "the audit does not have all of its arguments"),
         ([seen(PAY)._replace(params="{")], "the audit does not have all of its arguments"),
