@@ -14,6 +14,7 @@ from aegis_otel.policy.loading.param_paths import check_fit, is_path, param_path
 from aegis_otel.policy.loading.validators import (
     DATA,
     DECEPTIVE,
+    HIDDEN,
     MAX_GLOB,
     MAX_MESSAGE,
     MAX_NAME,
@@ -266,7 +267,10 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
             "mode", "`monitor`: decided and recorded, not enforced; enforce when it is not given"
         ),
         "message": Key(
-            *(_value(validators.message), {**_READABLE, "maxLength": MAX_MESSAGE}),
+            *(
+                _value(validators.message),
+                {**_READABLE, "maxLength": MAX_MESSAGE, "not": {"pattern": HIDDEN}},
+            ),
             "what the model reads after the text of a refusal, such as what to do instead",
         ),
     },

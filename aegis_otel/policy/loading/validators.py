@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import pkgutil
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from aegis_otel.model import DEFAULT_RULE, ERROR_RULE
-from aegis_otel.policy.messages import Invalid, closest, listed, shown
+from aegis_otel.policy.messages import Invalid, closest, listed, quoted, shown
 
 APPROVALS = ("auto", "approve", "block")
 MODES = ("enforce", "monitor")
@@ -28,7 +29,10 @@ RESERVED = (DEFAULT_RULE, ERROR_RULE)
 # Control characters, zero-width space, direction marks and overrides, line separators, byte order mark:
 # they make a name read as what it is not, in a terminal and in a review.
 DECEPTIVE = r"[\u0000-\u001f\u007f-\u009f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
-_DECEPTIVE = re.compile(DECEPTIVE + r"|[\ud800-\udfff]")
+# Beyond what editors check: tags and variation selectors, which spell sentences that only a model reads.
+_DECEPTIVE = re.compile(DECEPTIVE + r"|[\ud800-\udfff\U000e0000-\U000e0fff]")
+HIDDEN = rf"{DECEPTIVE[:-1]}\u00ad\u061c\u180e\u200c\u200d\ufff9-\ufffb]"
+"""What editors refuse in a message. The loader refuses all characters of Unicode's category Cf there."""
 TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 _CLOCK = re.compile(r"(\d{1,2})(?::(\d{2}))?\s*([ap]m)?", re.IGNORECASE)
 
@@ -84,8 +88,13 @@ def readable(value: object, longest: int) -> str:
     if not 0 < len(value) <= longest:
         raise Invalid(f"must have 1 to {longest} characters, not {len(value)}")
     if found := _DECEPTIVE.search(value):
-        raise Invalid(f"has a control or invisible character, {shown(found[0])}, in {shown(value)}")
+        raise _hidden(found[0], value)
     return value
+
+
+def _hidden(char: str, text: str) -> Invalid:
+    escaped = char.encode("unicode_escape").decode("ascii")
+    return Invalid(f"has a control or invisible character, {quoted(escaped)}, in {shown(text)}")
 
 
 def name(value: object) -> str:
@@ -100,7 +109,12 @@ def glob(value: object) -> str:
 
 
 def message(value: object) -> str:
-    return readable(value, MAX_MESSAGE)
+    text = readable(value, MAX_MESSAGE)
+    # In a name some of these are needed, as in an emoji of two. Here a reviewer must see what a model reads.
+    for char in text:
+        if unicodedata.category(char) == "Cf":
+            raise _hidden(char, text)
+    return text
 
 
 def flag(value: object) -> bool:

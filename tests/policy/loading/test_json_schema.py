@@ -125,7 +125,10 @@ BAD: list[Any] = [
     when(**{"not": {"param_eq": {"a": []}}}),
     rule(any=[{"param_eq": {"a": 1}}]),
     *(rule(mode=value) for value in (None, "", "off", "monitor\n", True, ["monitor"])),
-    *(rule(message=value) for value in (None, "", "m" * 501, "a\nb", "a\u202eb", 5, ["x"])),
+    *(
+        rule(message=value)
+        for value in (None, "", "m" * 501, "a\nb", "a\u202eb", "a\u200db", "a\u00adb", 5, ["x"])
+    ),
     *(rule(match={"ignore_case": value}) for value in (None, 1, "true", [], {})),
     {"mode": "monitor"},
     {"defaults": {"mode": "monitor"}},

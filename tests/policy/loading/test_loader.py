@@ -505,6 +505,41 @@ def test_groups_may_be_nested_eight_deep() -> None:
             20,
             "`message` has a control or invisible character, `\\n`, in `a\\nb`",
         ),
+        (
+            'message: "a\\u00adb"',
+            20,
+            "`message` has a control or invisible character, `\\xad`, in `a\\xadb`",
+        ),
+        (
+            'message: "a\\u200db"',
+            20,
+            "`message` has a control or invisible character, `\\u200d`, in `a\\u200db`",
+        ),
+        (
+            'message: "a\\u200cb"',
+            20,
+            "`message` has a control or invisible character, `\\u200c`, in `a\\u200cb`",
+        ),
+        (
+            'message: "a\\u061cb"',
+            20,
+            "`message` has a control or invisible character, `\\u061c`, in `a\\u061cb`",
+        ),
+        (
+            'message: "a\\U000E0041b"',
+            20,
+            "`message` has a control or invisible character, `\\U000e0041`, in `a\\U000e0041b`",
+        ),
+        (
+            'message: "a\\U000E0100b"',
+            20,
+            "`message` has a control or invisible character, `\\U000e0100`, in `a\U000e0100b`",
+        ),
+        (
+            'name: "a\\U000E0041b"',
+            17,
+            "`name` has a control or invisible character, `\\U000e0041`, in `a\\U000e0041b`",
+        ),
         ("mesage: x", 11, "unknown key `mesage` in a rule (did you mean `message`?)"),
         ("hint: x", 11, "unknown key `hint` in a rule (did you mean `message`?)"),
         (
