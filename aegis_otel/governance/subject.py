@@ -9,10 +9,9 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from aegis_otel.errors import ConfigError
 from aegis_otel.governance.error_text import describe
@@ -22,7 +21,18 @@ ReadSubject = Callable[[Any], object]
 """Gets the SDK's context of a run; returns a Subject, a mapping of its fields, or None."""
 
 _log = logging.getLogger("aegis_otel")
-_current: ContextVar[Subject | None] = ContextVar("aegis_otel_subject", default=None)
+
+
+class _Entered(NamedTuple):
+    """One `acting_for` that a context is inside of."""
+
+    by: ActingFor
+    subject: Subject
+    outer: _Entered | None
+
+
+# All of the stack is in the context: other tasks may enter the same object meanwhile, and leave it first.
+_innermost: ContextVar[_Entered | None] = ContextVar("aegis_otel_subject", default=None)
 
 
 def acting_for(
@@ -49,22 +59,28 @@ def acting_for(
 
 
 class ActingFor:
-    """The context of `acting_for`. It can be entered again, but is no decorator: a coroutine outlives it."""
+    """The context of `acting_for`. It can be entered again, also by other tasks and threads meanwhile.
+
+    It is no decorator: a coroutine outlives it.
+    """
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
-        self._tokens: list[Token[Subject | None]] = []
 
     def __enter__(self) -> Self:
-        self._tokens.append(_current.set(self.subject))
+        _innermost.set(_Entered(self, self.subject, _innermost.get()))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        token = self._tokens.pop()
-        with suppress(ValueError):  # a generator may be closed in another context, which is not ours
-            _current.reset(token)
+        entered = _innermost.get()
+        while entered is not None:
+            if entered.by is self:  # what was entered inside and not left, as by a generator, goes with it
+                _innermost.set(entered.outer)
+                return
+            entered = entered.outer
+        # A generator may be closed in another context, whose subject is not ours to change.
 
 
 class SubjectSource:
@@ -98,7 +114,8 @@ class SubjectSource:
             context: The SDK's context of the run, where there is one.
             stated: Whom the action itself names.
         """
-        current = _current.get()
+        entered = _innermost.get()
+        current = None if entered is None else entered.subject
         if self._read is None or context is None:
             return current if stated is None else self._agreed(stated, current)
         try:

@@ -97,6 +97,52 @@ async def test_a_generator_that_is_closed_in_another_context_raises_nothing() ->
     await contextvars.Context().run(asyncio.get_running_loop().create_task, generator.aclose())  # type: ignore[arg-type]
 
 
+async def test_one_object_that_tasks_enter_at_once_leaves_no_subject_behind() -> None:
+    admin = acting_for(user="admin")
+
+    async def worker(inside_s: float) -> tuple[Subject | None, Subject | None]:
+        with admin:
+            await asyncio.sleep(inside_s)
+            inside = current()
+        return inside, current()
+
+    found = await asyncio.gather(worker(0.01), worker(0.03), worker(0.02))
+    assert found == [(Subject("admin"), None)] * 3
+
+
+async def test_a_generator_that_is_left_open_ends_with_the_with_around_it() -> None:
+    async def words() -> AsyncIterator[str]:
+        with acting_for(user="bob"):
+            yield "one"
+
+    generator = words()
+    with acting_for(user="alice", tenant="acme", roles=["clerk"]):
+        await anext(generator)
+        assert current() == Subject("bob")  # as docs/subjects.md says
+    assert current() is None
+    with acting_for(user="carol"):
+        await generator.aclose()  # type: ignore[attr-defined]
+        assert current() == Subject("carol")
+
+
+async def test_a_generator_that_a_task_closes_leaves_the_subject_around_it() -> None:
+    shared = acting_for(user="bob")
+
+    async def words() -> AsyncIterator[str]:
+        with shared:
+            yield "one"
+
+    generator = words()
+
+    async def close() -> Subject | None:
+        await generator.aclose()  # type: ignore[attr-defined]
+        return current()
+
+    with acting_for(user="carol"):
+        await anext(generator)
+        assert await asyncio.create_task(close()) == Subject("carol")
+
+
 class Kept(Subject, frozen=True):
     """What passes for a Subject, and may compare as it likes."""
 
