@@ -263,6 +263,12 @@ class Action:
         object.__setattr__(other, "forms", tuple([each.for_subject(subject) for each in self.forms]))
         return other
 
+    def with_doubt(self, doubt: str) -> Action:
+        """Return a copy of the action of which no form's parameters can be read, for the reason `doubt`."""
+        other = copy.copy(self)
+        object.__setattr__(other, "forms", ())
+        return other.qualify([each.with_doubt(doubt) for each in self.forms], doubt)
+
     def leave_unvalidated(self) -> Action:
         """Mark that the tool's own validation was left out, and return the action."""
         object.__setattr__(self, "is_unvalidated", True)

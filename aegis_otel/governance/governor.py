@@ -7,7 +7,6 @@ as a recorded refusal; only a cancellation is ever raised out of `authorize`.
 
 from __future__ import annotations
 
-import copy
 import logging
 from typing import TYPE_CHECKING
 
@@ -212,8 +211,7 @@ class Governor:
         if self.unavailable is not None:
             return
         try:
-            asked = copy.copy(action) if action.is_unvalidated else action  # `_decide` may qualify it
-            verdict = _decide(candidate, asked, now_ns).verdict
+            verdict = _decide(candidate, action, now_ns).verdict
             why = verdict.reason if verdict.matched_rule == ERROR_RULE else None
         except Exception as error:
             why = describe(error)
@@ -482,7 +480,7 @@ def _decide(policy: Policy, action: Action, now_ns: int) -> PolicyDecision:
         and decision.enforced_approval is not Approval.BLOCK
         and policy.reads_arguments(action.type, *[each.type for each in action.forms])
     ):
-        return policy.evaluate(action.qualify(doubt=_UNVALIDATED), now=now)
+        return PolicyDecision(action, policy.evaluate(action.with_doubt(_UNVALIDATED), now=now).verdict)
     return decision
 
 
