@@ -78,3 +78,7 @@ class ConfigError(AegisError, ValueError):
 
 class AuditError(AegisError, OSError):
     """The audit directory cannot be written or read; the message names the path and the cause."""
+
+
+class ChangeNotWritten(AuditError):
+    """The line of a call is in the journal, and a change of policy before it is not in its log."""

@@ -164,6 +164,8 @@ class Call:
     """Where a human was asked; None when nobody was."""
     announced: bool = False
     """Whether the final decision was reported to the signals, which happens once."""
+    is_written: bool = False
+    """Whether the last line is in the journal, also where a change of policy before it is not."""
     prior: Waiting | None = None
     """The waiting call that this one continues, under the same id; None where no human was waited for."""
     signal: Any = field(default=None, repr=False)
@@ -234,6 +236,7 @@ class Journal(Protocol):
         """Write one line. On return it survives the death of the process.
 
         Raises:
+            ChangeNotWritten: the line was written, and a change of policy before it was not.
             AuditError: nothing, or nothing readable, was written.
         """
 

@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from aegis_otel.audit.record import AuditRecord, RecordStatus
-from aegis_otel.errors import AegisError, AuditError
+from aegis_otel.errors import AegisError, AuditError, ChangeNotWritten
 from aegis_otel.governance import refusal
 from aegis_otel.governance.body import NOT_BEGUN, Bodies
 from aegis_otel.governance.call import (
@@ -261,7 +261,7 @@ class Governor:
         if call.record.human_decision is not None:
             self.paused_calls.with_proof(call.record, call.record)
         if not self.write(call, call.record) and self.needs_audit:
-            self.refuse(call, refusal.UNAVAILABLE)
+            self._refuse_unwritten(call)
         if self.hooks.on_decision is not None:
             await fire(self.hooks.on_decision, self.signals.hook_failed, call.decision)
         if call.outcome is None:
@@ -313,6 +313,15 @@ class Governor:
         if not call.announced:
             self.announce(call)
 
+    def _refuse_unwritten(self, call: Call) -> None:
+        """Refuse a call after `write` failed; a line that is in the journal gets another that says so."""
+        if call.is_written and call.refusal is not None:
+            return  # the line says already that it is refused, and nothing may follow such a line
+        self.refuse(call, refusal.UNAVAILABLE)
+        if call.is_written:
+            line = self.line(call, "resolved", **resolved_columns(call.record))
+            self.write(call, self.paused_calls.with_proof(call.record, line))
+
     def refuse(self, call: Call, why: Refusal) -> None:
         """Stop a call, here and nowhere else; in monitor mode only record that it would have been stopped.
 
@@ -349,7 +358,7 @@ class Governor:
                 await off_loop_if_large(self.system, call.origin.size, lambda: self._recheck(call), rules)
             line = self.line(call, "resolved", **resolved_columns(call.record))
             if not self.write(call, self.paused_calls.with_proof(call.record, line)) and self.needs_audit:
-                self.refuse(call, refusal.UNAVAILABLE)
+                self._refuse_unwritten(call)
             await fire(self.hooks.on_approval, self.signals.hook_failed, asked, why is None)
             if call.decision.verdict is not asked.verdict:
                 await fire(self.hooks.on_decision, self.signals.hook_failed, call.decision)
@@ -390,7 +399,9 @@ class Governor:
     # --- recording ---
 
     def write(self, call: Call, line: AuditRecord) -> bool:
-        """Append a line to the journal and return whether it is on disk; a failure is reported, never raised.
+        """Append a line to the journal and return whether it, and all before it, is on disk.
+
+        A failure is reported, never raised.
 
         The line that settles a call, or settles it otherwise, has its `outcome`.
         """
@@ -398,12 +409,15 @@ class Governor:
             line.outcome = call.record.outcome = call.outcome._value_
         try:
             self.journal.append(line)
+            failed = None
         except Exception as error:
+            failed = error
+        call.is_written = failed is None or isinstance(failed, ChangeNotWritten)
+        if not call.is_written:
             call.record.outcome = None  # the next line says it
-            return self._write_failed(call, error)
-        if line.stage == "decided":
+        elif line.stage == "decided":
             self.signals.recorded()
-        return True
+        return failed is None or self._write_failed(call, failed)
 
     async def _synced(self, call: Call, mark: int) -> bool:
         """Wait until what was written since `mark` is as durable as asked for; return whether it is."""

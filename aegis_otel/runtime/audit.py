@@ -26,7 +26,7 @@ from aegis_otel.audit.query.rows import Row, count_rows, read_rows
 from aegis_otel.audit.record import AuditRecord, RecordStatus, Waiting, encode, same_call
 from aegis_otel.audit.seals.seal_log import Seal
 from aegis_otel.config import AUDIT_ID
-from aegis_otel.errors import AegisError, AuditError, ConfigError
+from aegis_otel.errors import AegisError, AuditError, ChangeNotWritten, ConfigError
 from aegis_otel.governance import refusal
 from aegis_otel.governance.error_text import safe_text
 from aegis_otel.governance.recording import record_call, timestamp, unix_ns
@@ -115,18 +115,27 @@ class AuditLogger:
     def append(self, record: AuditRecord) -> None:
         """Write one line of a call; see `audit.journal.writer.Journal.append`.
 
-        The changes of policy before it are written first.
+        The changes of policy before it are written first. Where they cannot be, the line is written anyway: a
+        program that goes on without them keeps its calls.
+
+        Raises:
+            ChangeNotWritten: the line was written, and a change before it was not.
+            AuditError: the line was not written.
         """
+        behind: AuditError | None = None
         if self._changes:
-            self._write_changes()
+            try:
+                self._write_changes()
+            except AuditError as error:
+                behind = error
         self._journal.append(record)
-        if not self._subscribers:
-            return
         for callback in tuple(self._subscribers):
             try:
                 callback(copy(record))
             except Exception:
                 _log.warning("a subscriber to the audit failed", exc_info=True)
+        if behind is not None:
+            raise ChangeNotWritten(str(behind)) from behind
 
     def record_change(self, change: PolicyChange, text: KeptText | None = None) -> None:
         """Write a change of policy: at once, or with the first record where nothing was written yet.
@@ -227,6 +236,8 @@ class AuditLogger:
             for found in self.waiting(record.tool_call_id or ""):
                 may = found.started if inside else found.answer == "approved" and not found.started
                 if may and same_call(found.row, record):
+                    if self._changes:
+                        self._write_changes()  # or the call is claimed by a line, and fails
                     taken = timestamp(max(unix_ns(record.timestamp), unix_ns(found.last) + 1_000))
                     self.append(
                         AuditRecord(
@@ -278,7 +289,7 @@ class AuditLogger:
 
         Raises:
             ConfigError: for another `human_decision`, or the result of a dry run.
-            AuditError: when it cannot be written.
+            AuditError: when it cannot be written, or, with the row written, a change of policy before it.
         """
         if human_decision not in _REFUSALS:
             expected = ", ".join(map(str, _REFUSALS))

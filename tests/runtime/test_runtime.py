@@ -31,6 +31,7 @@ from aegis_otel import (
 from aegis_otel.adapters.base import BaseExecutor
 from aegis_otel.audit.journal.policy_changes import read_changes
 from aegis_otel.audit.journal.writer import LOOK_S
+from aegis_otel.audit.verify.verify import verify
 from aegis_otel.runtime.approval import ApprovalHandler, NoTerminal
 from aegis_otel.runtime.audit import AuditLogger
 from tests.support.kit import POLICY, Bench, ScriptedApprover
@@ -641,3 +642,50 @@ class TestPolicyChanges:
         (tmp_path / "audit" / "policies").unlink()
         audit.log("s", policy.evaluate(Action("x")))
         assert [each.change for each in read_changes(tmp_path / "audit")] == ["started"]
+
+    @pytest.mark.parametrize(
+        ("settings", "ends"),
+        [
+            ({}, "blocked"),
+            ({"mode": "monitor"}, "success"),
+            ({"on_audit_failure": "allow"}, "success"),
+        ],
+    )
+    async def test_the_row_of_a_call_is_written_where_they_cannot_be(
+        self, tmp_path: Path, settings: dict[str, Any], ends: str
+    ) -> None:
+        """And it says how the call ended: one that was refused is not open for ever."""
+        audit = AuditLogger(tmp_path / "audit")
+        audit.check()
+        os.mkfifo(tmp_path / "audit" / "policies")
+        executor = Executor()
+        policy = Policy.from_text("rules: [{approval: auto}]")
+        runtime = Runtime(policy=policy, executor=executor, audit_logger=audit, **settings)
+        result = await runtime.run_one(Action("x"))
+        (row,) = audit.get_log()
+        assert (row["result_status"], result.ok, len(executor.did)) == (
+            ends,
+            ends == "success",
+            ends == "success",
+        )
+        assert row["outcome"] == ("error" if ends == "blocked" else "allowed")
+
+    @pytest.mark.parametrize("approval", ["auto", "approve", "block"])
+    async def test_no_call_is_left_open_where_they_cannot_be_written(
+        self, tmp_path: Path, approval: str
+    ) -> None:
+        """No question waits for an answer, and the lines are those of a call that was refused."""
+        audit = AuditLogger(tmp_path / "audit")
+        audit.check()
+        os.mkfifo(tmp_path / "audit" / "policies")
+        executor = Executor()
+        policy = Policy.from_text(f"rules: [{{approval: {approval}}}]")
+        runtime = Runtime(
+            policy=policy, executor=executor, audit_logger=audit, approval_handler=ScriptedApprover(True)
+        )
+        assert not (await runtime.run_one(Action("x"))).ok
+        (row,) = audit.get_log()
+        assert (row["result_status"], executor.did) == ("blocked", [])
+        (tmp_path / "audit" / "policies").unlink()
+        audit.check()
+        assert verify(tmp_path / "audit").findings == []
