@@ -110,6 +110,18 @@ def changes_something(name: str) -> bool:
     return not words or words[0] not in _READING or inside or bool(_DOING.intersection(words))
 
 
+def what_it_reaches(words: Sequence[str], param: str) -> str:
+    """Return what a parameter reaches by its name, such as "paths"; empty where it is plain text.
+
+    Args:
+        words: The words of the tool's name: the `query` of a search is no SQL.
+    """
+    content = content_of(param)
+    if content is Content.SQL and words and words[0] in _SEARCHES and param.lower() == "query":
+        return ""
+    return _REACHING.get(content, "")
+
+
 def _why_not_plain(tool: KnownTool) -> str:
     """Return why it is not plain that a tool only reads; empty where it is."""
     hints = tool.annotations or {}
@@ -133,11 +145,8 @@ def _why_not_plain(tool: KnownTool) -> str:
     if tool.schema is None:
         return "its parameters are not known"
     for name in properties_of(tool.schema):
-        content = content_of(name)
-        if content is Content.SQL and own[0] in _SEARCHES and name.lower() == "query":
-            continue
-        if content in _REACHING:
-            return f"it takes {_REACHING[content]} (`{name}`)"
+        if reached := what_it_reaches(own, name):
+            return f"it takes {reached} (`{name}`)"
     if lint(_alone(tool), Inventory((tool,))):
         return "a rule that lets it run has warnings"
     return ""

@@ -19,8 +19,9 @@ from aegis_otel.audit.query.filters import Condition
 from aegis_otel.audit.query.rows import run_query
 from aegis_otel.audit.record import recorded_subject
 from aegis_otel.model import Action, Approval, Mode, RiskLevel, Subject
+from aegis_otel.policy.lint.parameter_content import words_of
 from aegis_otel.policy.policy import Policy
-from aegis_otel.policy_tools.drafts.agent_draft import changes_something
+from aegis_otel.policy_tools.drafts.agent_draft import changes_something, what_it_reaches
 from aegis_otel.policy_tools.drafts.rule_text import DraftRule, is_exact_glob, is_exact_value, render, slug
 from aegis_otel.policy_tools.hidden_values import is_hidden, is_name_hidden
 
@@ -100,19 +101,24 @@ class _Values:
     plain: dict[str, Any] = field(default_factory=dict)
     """By their JSON; at most one more than are few."""
     is_open: bool = False
-    """Whether there are more values than can be written, or a value that cannot be."""
+    """Whether there are more values than can be written."""
+    is_unwritten: bool = False
+    """Whether a value cannot be written as a condition."""
     least: float | None = None
     most: float | None = None
     is_numeric: bool = True
     is_hidden: bool = False
+    is_nested: bool = False
+    """Whether a value is a list or an object, of which a rule says nothing."""
 
     def add(self, value: Any) -> None:
-        if is_hidden(value):
-            self.is_hidden = True
-        if self.is_hidden or not is_exact_value(value):
-            self.is_open, self.is_numeric = True, False
+        self.is_hidden = self.is_hidden or is_hidden(value)
+        self.is_nested = self.is_nested or isinstance(value, list | dict)
+        if self.is_hidden or self.is_nested:
             return
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if not is_exact_value(value):
+            self.is_unwritten, self.is_numeric = True, False
+        elif isinstance(value, int | float) and not isinstance(value, bool):
             self.least = value if self.least is None else min(self.least, value)
             self.most = value if self.most is None else max(self.most, value)
         else:
@@ -120,6 +126,21 @@ class _Values:
         if not self.is_open:
             self.plain[json.dumps(value)] = value
             self.is_open = len(self.plain) > _MOST_VALUES
+
+    @property
+    def is_text(self) -> bool:
+        """Whether a rule lets any value pass, because there were many and they are no numbers."""
+        return self.is_open and not self.is_numeric
+
+    def doubt(self, name: str) -> str:
+        """Return why no rule can say which values were seen of the parameter of that name."""
+        if self.is_hidden:
+            return f"`{name}` is redacted or cut"
+        if self.is_nested:
+            return f"`{name}` had lists or objects"
+        if self.is_unwritten and not self.is_open:
+            return f"`{name}` had values that cannot be written as a condition"
+        return ""
 
 
 @dataclass
@@ -236,18 +257,20 @@ class _Tool:
             return "no patterns mean its agents only"
         if any(shape.has_many_users and shape.group == _Group() for shape in self.shapes.values()):
             return f"it was called for more than {_MOST_SUBJECTS} users, without a tenant or role"
-        if changes_something(self.action_type):
-            for shape in self.shapes.values():
-                wide = [
-                    name for name, values in shape.values.items() if values.is_open and not values.is_numeric
-                ]
-                if wide:
-                    return (
-                        f"it changes something, and `{wide[0]}` had many values, or such as cannot be written"
-                    )
+        for shape in self.shapes.values():
+            for name, values in shape.values.items():
+                if why := values.doubt(name) or (values.is_text and self._doubt_of_text(name)):
+                    return why
         if self._lets_blocked_run():
             return "no rule tells its calls apart from those that the policy of then would have blocked"
         return ""
+
+    def _doubt_of_text(self, name: str) -> str:
+        """Return why a parameter that had many texts cannot be left open."""
+        if changes_something(self.action_type):
+            return f"it changes something, and `{name}` had many values"
+        reached = what_it_reaches(words_of(self.action_type), name)
+        return f"it takes {reached}, and `{name}` had many values" if reached else ""
 
     def _lets_blocked_run(self) -> bool:
         """Return whether a call that would have been blocked may run by the rules for the others."""
@@ -343,9 +366,7 @@ def _conditions(shape: _Shape) -> tuple[dict[str, Any], list[str]]:
             bounds["param_gte"][name], bounds["param_lte"][name] = values.least, values.most
             notes.append(f"any `{name}` from {values.least} to {values.most}")
         else:
-            notes.append(
-                f"any `{name}`, {'which is hidden' if values.is_hidden else 'which had many values'}"
-            )
+            notes.append(f"any `{name}`, which had many values")
     together = _combinations(shape, few)
     if together is not None:
         conditions["any"] = [{"param_eq": each} for each in together]

@@ -110,7 +110,8 @@ def test_secrets_never_become_conditions() -> None:
     with governed_in_monitor_mode() as runtime:
         asyncio.run(runtime.governor.authorize(Action("get_x", "web", {"note": secret}, agent="Clerk")))
     text = run("--from-audit", "audit").output
-    assert "any `note`, which is hidden" in text
+    assert "# Asked: get_x -> web (1 call): `note` is redacted or cut." in text
+    assert Policy.from_text(text).rules == ()
     assert "sk-proj" not in text
     assert "REDACTED" not in text
 

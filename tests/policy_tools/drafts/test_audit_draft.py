@@ -172,8 +172,11 @@ def test_many_texts_are_left_open_for_what_reads_and_asked_for_what_changes() ->
         ([seen({}, agent="x [REDACTED 3 chars]")], "is redacted or cut"),
         ([seen({}, target="x[CUT 3 of 9 characters]")], "no pattern means its name and its target only"),
         ([seen({f"p{number}": 1}) for number in range(5)], "more than 4 different sets of parameters"),
-        ([seen({"x": {"y": 1}})], "`x` had many values, or such as cannot be written"),
-        ([seen({"token": "[REDACTED 20 chars]"})], "`token` had many values, or such as cannot be written"),
+        ([seen({"x": {"y": 1}})], "`x` had lists or objects"),
+        ([seen({"x": {"y": 1}}, action_type="get_x")], "`x` had lists or objects"),
+        ([seen({"x": [1]}, action_type="get_x"), seen({"x": 1}, action_type="get_x")], "`x` had lists"),
+        ([seen({"x": "y" * 300}, action_type="get_x")], "`x` had values that cannot be written"),
+        ([seen({"token": "[REDACTED 20 chars]"})], "`token` is redacted or cut"),
     ],
 )  # fmt: skip
 def test_what_is_not_let_through_is_named_with_the_reason(calls: list[SeenCalls], why: str) -> None:
@@ -188,18 +191,33 @@ def test_what_is_not_let_through_is_named_with_the_reason(calls: list[SeenCalls]
     ["[REDACTED 20 chars]", "a [REDACTED email 9 chars]", "x[CUT 3 of 9 characters]", ["[REDACTED]"]],
 )
 def test_what_is_hidden_never_becomes_a_condition(hidden: Any) -> None:
-    """The parameter is left open, where the tool only reads: its other values are not written, either."""
+    """The tool is asked about, also where it only reads: nobody knows what was there."""
     made = text(
         seen({"key": "plain", "n": 1}, action_type="get_x"),
         seen({"key": hidden, "n": 1}, action_type="get_x"),
     )
-    body = made.partition("rules:")[2]
-    assert "REDACTED" not in body
-    assert "CUT" not in body
-    policy = Policy.from_text(made)
-    assert approval(policy, {"key": "anything", "n": 1}, type="get_x") == "auto"
-    assert approval(policy, {"key": "anything", "n": 2}, type="get_x") == "approve"
-    assert "any `key`, which is hidden" in made
+    assert "# Asked: get_x -> bank (2 calls): `key` " in made
+    assert Policy.from_text(made).rules == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "param", "what"),
+    [
+        ("find_files", "command", "commands"),
+        ("read_file", "path", "paths"),
+        ("fetch", "url", "URLs"),
+        ("search", "sql", "SQL"),
+        ("get_rows", "query", "SQL"),
+    ],
+)
+def test_many_commands_paths_urls_and_sql_are_asked_also_of_what_reads(
+    name: str, param: str, what: str
+) -> None:
+    made = text(*(seen({param: f"{number} x"}, action_type=name) for number in range(20)))
+    assert f"# Asked: {name} -> bank (20 calls): it takes {what}, and `{param}` had many values." in made
+    assert Policy.from_text(made).rules == ()
+    few = Policy.from_text(text(seen({param: "1 x"}, action_type=name)))
+    assert [approval(few, {param: value}, type=name) for value in ("1 x", "2 x")] == ["auto", "approve"]
 
 
 def test_a_null_is_no_value() -> None:
