@@ -135,6 +135,20 @@ class SubjectSource:
             return None
         return asked if current is None and stated is None else self._agreed(asked, stated, current)
 
+    def find_in_run(self, context: object | None) -> Subject | None:
+        """Return whom a call of a run is made for, as `find` does.
+
+        It is not known where `subject` reads it and the context cannot be reached: `acting_for` alone may be
+        that of another request.
+
+        Args:
+            context: The SDK's context of the run; None where the call is made without it.
+        """
+        if context is None and self._read is not None:
+            self._warn("a call does not get the context of its run", "a computer, without `instrument()`")
+            return None
+        return self.find(context)
+
     def _agreed(self, *said: Subject | None) -> Subject | None:
         known = {each for each in said if each is not None}
         if len(known) <= 1:

@@ -122,6 +122,23 @@ async def test_local_tools_know_the_subject(kind: Kind, installs: bool, tmp_path
     assert set(seen.subjects) == {ALICE}
 
 
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("stale", [False, True])
+async def test_local_tools_of_a_governed_agent_read_the_context_of_their_run(
+    kind: Kind, stale: bool, tmp_path: Path
+) -> None:
+    seen, body = Seen(), Body()
+    runtime = seen.runtime(tmp_path, subject=from_context)
+    made, _ = an_agent(kind.make(body), calls=[a_call(kind)])
+    context = {"user": "alice", "tenant": "acme", "roles": ["clerk"]}
+    with acting_for(user="mallory") if stale else nullcontext():
+        await Runner.run(govern_agent(made, runtime=runtime), "go", context=context)
+    runtime.audit.close()
+    # A computer is not given the context, so what is stated around the run alone does not count.
+    is_known = not stale and kind.type != "computer"
+    assert set(seen.subjects) == {ALICE if is_known else None}
+
+
 ASK = Policy.from_dict({"version": "1", "defaults": {"risk_level": "high", "approval": "approve"}})
 SECRET = "sk-ant-api03-" + "a1B2c3D4" * 11 + "-Aa1Bb2AA"
 

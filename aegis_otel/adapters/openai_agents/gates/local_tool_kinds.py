@@ -132,7 +132,8 @@ class ToolProxy(GateProxy):
             return await run()
         current, fault = local_call.get() or LocalCall(gate.agent), None
         target = named_target(tool, gate.targets) or DEFAULT_TARGET
-        agent, subject = current.agent, gate.governor.subjects.find(current.context or context)
+        agent = current.agent
+        subject = gate.governor.subjects.find_in_run(current.context or context)
         try:
             action = Action(tool, target, params(), agent=agent, subject=subject, schema=self._self_schema)
         except Exception as error:
@@ -179,6 +180,7 @@ class ShellProxy(ToolProxy):
             lambda: {**_given(action, self._self_schema), "command_line": self._self_command_line(action)},
             lambda: self.__wrapped__(request),
             call_id=request.data.call_id,
+            context=request.ctx_wrapper,
         )
 
     def _self_command_line(self, action: Any) -> str:
@@ -226,6 +228,7 @@ class EditorProxy(ToolProxy):
             lambda: _given(operation, self._self_schema),
             lambda: method(operation),
             lambda text: ApplyPatchResult(status="failed", output=text),
+            context=operation.ctx_wrapper,
         )
 
 
