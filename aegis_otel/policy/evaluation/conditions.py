@@ -12,7 +12,6 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from aegis_otel.model import Action
-from aegis_otel.policy.evaluation.look_alikes import skeleton
 from aegis_otel.policy.evaluation.parameter_paths import (
     OTHER_SPELLING,
     Missing,
@@ -21,6 +20,7 @@ from aegis_otel.policy.evaluation.parameter_paths import (
     null,
     null_at,
     other_spelling,
+    spelled_otherwise,
 )
 from aegis_otel.policy.evaluation.path_steps import stepped_test
 from aegis_otel.policy.evaluation.schema_paths import SchemaReader
@@ -158,32 +158,30 @@ def _test_at_time(spec: ParamTest, make: Callable[[ParamTest], Test]) -> Test:
 def _names_test(spec: ParamTest) -> Test:
     """Return the test of which parameters a call has."""
     is_listed, names = OPERATORS[spec.operator].judge, prepared(spec)
-    skeletons = frozenset(map(skeleton, map(str, spec.values)))
 
     def test(action: Action, _now: datetime, schema: SchemaReader | None) -> Answer:
         if action.doubt is not None:
             return action.doubt
-        doubt: str | None = None
-        for name, value in action.params.items():
+        params, doubt = action.params, ""
+        look_alikes: Set[str] | None = None
+        for name, value in params.items():
             if is_listed(name, names):
                 continue
             if value is None:
                 answer = null_at((name,), schema)
-            elif _could_be_one_of(skeletons, name, schema):
-                answer = OTHER_SPELLING
             else:
-                return False
+                if look_alikes is None:
+                    look_alikes = {
+                        key for each in spec.values for key in spelled_otherwise(params, str(each))
+                    }
+                if name not in look_alikes or (schema is not None and schema.at((str(name),)).is_listed):
+                    return False
+                answer = OTHER_SPELLING
             if isinstance(answer, str):
                 doubt = answer
         return doubt or True
 
     return test
-
-
-def _could_be_one_of(skeletons: Set[str], name: object, schema: SchemaReader | None) -> bool:
-    """Return whether a parameter that the schema does not list could be one of those in another spelling."""
-    is_alike = isinstance(name, str) and skeleton(name) in skeletons
-    return is_alike and (schema is None or not schema.at((str(name),)).is_listed)
 
 
 def _value_test(spec: ParamTest) -> Test:

@@ -33,15 +33,18 @@ from aegis_otel.policy.evaluation.parameter_paths import (
 from aegis_otel.policy.evaluation.schema_paths import ITEM, Location, Presence, SchemaReader
 from aegis_otel.policy.json_text import Ambiguous, read_alike
 from aegis_otel.policy.operators.answer import Answer, kind
-from aegis_otel.policy.operators.table import OPERATORS, prepared, wanted
+from aegis_otel.policy.operators.table import OPERATORS, PRICED_LENGTH, prepared, wanted
 from aegis_otel.policy.rules import ParamTest, Step, joined
 
 MAX_VALUES = 20_000
-"""The most items of lists, and values within values, that one condition looks at."""
+"""The most items of lists, and values within values, that one condition looks at: about 50 milliseconds."""
 MAX_JSON = 200_000
 """The longest JSON text that is read, in characters."""
 MAX_DEPTH = 64
 """Nested values of a JSON text."""
+_JSON_PRICED_LENGTH = 16
+"""Characters of JSON text that take as long to read as to look at one value."""
+_TOO_LONG = "it would take too long to compare all values"
 _TOO_MANY = f"it would look at more than {MAX_VALUES:,} values"
 _NO_DECIMAL = "the text is not a plain decimal number"
 _DECIMAL = re.compile(r"(-?)(0|[1-9][0-9]{0,39})(?:\.([0-9]{1,40}))?")
@@ -62,6 +65,11 @@ class _Reading:
         self.origin = origin
         """The keys at which the value before the first step was found."""
         self.values_left = MAX_VALUES
+
+    def pays(self, count: int) -> bool:
+        """Count work that takes as long as to look at `count` values; return whether it may be done."""
+        self.values_left -= count
+        return self.values_left >= 0
 
     def at(self, where: Location | None) -> Location | None:
         """Return the location in the arguments of one behind the origin; None where no schema says more."""
@@ -100,8 +108,7 @@ _Judge = Callable[[Any, _Reading], Answer]
 
 def stepped_test(spec: ParamTest) -> Callable[[Action, datetime, SchemaReader | None], Answer]:
     """Return the test of a condition whose path has steps."""
-    compare, expected = OPERATORS[spec.operator].judge, prepared(replace(spec, expected=_expected(spec)))
-    behind = _compiled(spec.steps, (), schema_location(spec.steps), lambda value: compare(value, expected))
+    behind = _compiled(spec.steps, (), schema_location(spec.steps), _comparison(spec))
     # `find` itself looks for a key that stands for the whole plain path.
     crossing = [tuple(name for name in names if name != spec.plain_path) for names in spec.joint_keys]
 
@@ -132,6 +139,20 @@ def stepped_test(spec: ParamTest) -> Callable[[Action, datetime, SchemaReader | 
         is_literal = len(spec.keys) > 1 and spec.plain_path in action.params
         origin = (spec.plain_path,) if is_literal else spec.keys
         return behind(value, _Reading(action, schema, origin))
+
+    return test
+
+
+def _comparison(spec: ParamTest) -> _Judge:
+    """Return the comparison with the policy's value, which is unknown where it would take too long."""
+    operator, expected = OPERATORS[spec.operator], prepared(replace(spec, expected=_expected(spec)))
+    compare, price = operator.judge, operator.price
+    if price == 1:  # the step that gives the value has counted it
+        return lambda value, _reading: compare(value, expected)
+
+    def test(value: Any, reading: _Reading) -> Answer:
+        length = len(value) if isinstance(value, str) else 0
+        return compare(value, expected) if reading.pays(price * (1 + length // PRICED_LENGTH)) else _TOO_LONG
 
     return test
 
@@ -199,11 +220,11 @@ def _compiled(
     parts: Sequence[str | Step],
     where: Location | None,
     end: Location | None,
-    judge: Callable[[Any], Answer],
+    judge: _Judge,
 ) -> _Judge:
     """Return the test of what `parts` lead to from the value at `where`, which is None behind a JSON text."""
     if not parts:
-        return lambda value, reading: reading.null(where) if value is None else judge(value)
+        return lambda value, reading: reading.null(where) if value is None else judge(value, reading)
     first = parts[0]
     if isinstance(first, str):
         inner = None if where is None else (*where, first)
@@ -246,8 +267,7 @@ def _member(
 def _items(behind: _Judge, value: Any, reading: _Reading, *, is_all: bool) -> Answer:
     if not isinstance(value, (list, tuple, Set)):
         return f"the value is {kind(value)}, not a list"
-    reading.values_left -= len(value)
-    if reading.values_left < 0:
+    if not reading.pays(len(value)):
         return _TOO_MANY
     unknown: Answer = is_all
     for item in value:
@@ -281,6 +301,9 @@ def _json(behind: _Judge, value: Any, reading: _Reading) -> Answer:
         return behind(value, reading)  # the tool's own validation may have read it
     if not isinstance(value, str):
         return f"the value is {kind(value)}, not text"
+    # Also for a text that is known already: the answer is no other where another rule has read it.
+    if not reading.pays(len(value) // _JSON_PRICED_LENGTH if len(value) <= MAX_JSON else 0):
+        return _TOO_LONG
     found = _read(value, reading.action.params)
     return found.reason if isinstance(found, _Unread) else behind(found, reading)
 
@@ -294,8 +317,7 @@ def _texts(behind: _Judge, value: Any, reading: _Reading) -> Answer:
         waiting = deque([key for key in value if key not in own])
         waiting += value.values()
     while waiting:
-        reading.values_left -= 1
-        if reading.values_left < 0:
+        if not reading.pays(1):
             return _TOO_MANY
         each = waiting.popleft()
         if isinstance(each, str):

@@ -345,6 +345,33 @@ def test_the_work_is_bounded() -> None:
     assert answer(SECRET, {"cc": round_}) == too_many
 
 
+TOO_LONG = "it would take too long to compare all values"
+
+
+@pytest.mark.parametrize(
+    ("conditions", "few", "many"),
+    [
+        ({"shell_only": {"x[all]": ["git *"]}}, ["git status"] * 1_000, ["git status"] * 3_000),
+        ({"shell_only": {"x[all]": ["git *"]}}, ["git " + "a" * 990] * 50, ["git " + "a" * 990] * 100),
+        ({"url_host": {"x[all]": ["a.example"]}}, ["https://a.example"] * 400, ["https://a.example"] * 600),
+        ({"path_within": {"x[all]": ["/srv"]}}, ["/srv/a"] * 5_000, ["/srv/a"] * 10_000),
+        ({"param_eq": {"x[all][json].y": 1}}, ['{"y":1}' + " " * 99_000] * 3, ['{"y":1}' + " " * 99_000] * 4),
+    ],
+)
+def test_what_takes_long_to_compare_counts_for_more(conditions: Any, few: Any, many: Any) -> None:
+    assert answer(conditions, {"x": few}) is True
+    assert answer(conditions, {"x": many}) == TOO_LONG
+
+
+def test_the_most_json_that_is_read_can_be_compared() -> None:
+    text = '{"y":1}'.ljust(path_steps.MAX_JSON)
+    assert answer({"param_eq": {"x[json].y": 1}}, {"x": text}) is True
+    assert (
+        answer({"param_eq": {"x[json].y": 1}}, {"x": text + " "})
+        == "the JSON is longer than 200,000 characters"
+    )
+
+
 SCHEMA = {
     "type": "object",
     "properties": {
