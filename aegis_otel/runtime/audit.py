@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -38,6 +39,17 @@ if TYPE_CHECKING:
 
 
 _log = logging.getLogger("aegis_otel")
+
+_writing_changes = threading.Lock()
+"""Held while changes of policy are written, by whichever AuditLogger: they are few, and share a file."""
+
+
+def _after_fork_in_child() -> None:
+    global _writing_changes  # noqa: PLW0603 - a thread that is not in the child may have held it
+    _writing_changes = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 _REFUSALS = {None: None, "approved": None, "denied": refusal.DENIED, "expired": refusal.EXPIRED}
 """What a human can have decided, and how a call ends by it where nothing ran."""
@@ -153,14 +165,11 @@ class AuditLogger:
 
     def _write_changes(self) -> None:
         self._keeps_changes = True
-        changes, self._changes = self._changes, []
-        try:
-            while changes:
-                change, text = changes[0]
+        with _writing_changes:
+            while self._changes:  # an entry stays until it is written: a call in another thread waits for it
+                change, text = self._changes[0]
                 record_change(self.path, self.address, change, text)
-                del changes[0]
-        finally:
-            self._changes[:0] = changes
+                del self._changes[0]
 
     def mark(self) -> int | None:
         """Return the state of the journal; see `audit.journal.writer.Journal.mark`."""

@@ -134,9 +134,9 @@ class Runtime:
             ConfigError: it is not a Policy; the one in force stays.
         """
         _check_policy(policy)
+        self._record_change("reloaded", policy)  # first, so that no call under it comes before the change
         self.governor.policy = policy
         self.recorder.policy_loaded(policy, self.mode.value)
-        self._record_change("reloaded", policy)
 
     def policy_refused(self, sources: Sequence[str], problem: str) -> None:
         """Record that changed policy files were refused, and why; the policy in force stays."""

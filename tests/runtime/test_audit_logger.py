@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import stat
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,10 +15,11 @@ from typing import Any
 import pytest
 
 from aegis_otel import Action, Policy, Runtime
+from aegis_otel.audit.journal.policy_changes import CHANGES, read_changes
 from aegis_otel.audit.query.export import write_jsonl
 from aegis_otel.audit.query.rows import Row
 from aegis_otel.audit.record import COLUMNS
-from aegis_otel.errors import AuditError, ConfigError
+from aegis_otel.errors import AuditError, ChangeNotWritten, ConfigError
 from aegis_otel.model import Approval, PolicyDecision, Result, ResultStatus, RiskLevel, Verdict
 from aegis_otel.runtime.audit import AuditLogger
 from tests.support.records import decided
@@ -311,3 +314,21 @@ def test_a_subclass_may_have_its_own_of_everything(tmp_path: Path) -> None:
     asyncio.run(runtime.governor.authorize(Action("search")))
     runtime.audit.check()
     assert set(called) == {"path", "mark", "digest"}
+
+
+def test_no_line_of_another_thread_overtakes_a_change(tmp_path: Path) -> None:
+    """While the change waits for the lock of its log, a call is not taken as one whose change is written."""
+    audit = AuditLogger(tmp_path / "audit")
+    policy = Policy.from_text("rules: [{approval: auto}]")
+    runtime = Runtime(policy=policy, audit_logger=audit)
+    audit.check()
+    with open(tmp_path / "audit" / CHANGES, "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        thread = threading.Thread(target=lambda: runtime.update_policy(Policy.from_text("rules: []")))
+        thread.start()
+        thread.join(0.3)
+        with pytest.raises(ChangeNotWritten):
+            audit.log("s", policy.evaluate(Action("x")))
+        thread.join()
+    audit.log("s", policy.evaluate(Action("x")))
+    assert [each.change for each in read_changes(tmp_path / "audit")] == ["started", "reloaded"]
