@@ -111,8 +111,7 @@ def compile_glob(text: str, ignores_case: bool = False) -> Glob:
     """Compile the glob written as `text`."""
     normal = re.sub(r"\*+", "*", text)
     if ignores_case and normal != "*":
-        folded = compile_glob(normal.casefold()).matches
-        return Glob(text, Shape.MIXED, "", lambda value: folded(value.casefold()), ignores_case=True)
+        return Glob(text, Shape.MIXED, "", _in_any_case(normal.casefold()), ignores_case=True)
     if "?" in normal:
         return Glob(text, Shape.MIXED, "", _segments(normal))
     match normal.split("*"):
@@ -125,6 +124,45 @@ def compile_glob(text: str, ignores_case: bool = False) -> Glob:
         case ["", literal, ""]:
             return Glob(text, Shape.INFIX, literal, lambda value: literal in value)
     return Glob(text, Shape.MIXED, "", _segments(normal))
+
+
+def _in_any_case(folded: str) -> Matcher:
+    """Match letters by their case folding; a wildcard takes whole characters of the text, as in other globs.
+
+    Folding makes some characters longer: `ß` is then `ss`, and stays one character to a `?`.
+    """
+    of_equal_length = compile_glob(folded).matches
+
+    def matches(value: str) -> bool:
+        plain = value.casefold()
+        if len(plain) == len(value):
+            return of_equal_length(plain)
+        return (
+            _by_characters(folded).fullmatch("".join([_JOINT.join(c.casefold()) for c in value])) is not None
+        )
+
+    return matches
+
+
+_JOINT = "X"
+"""Stands between the letters that one character is folded to: no folding has it, because it is a capital."""
+_CHARACTER = f"(?:.(?:{_JOINT}.)*+)"
+
+
+@lru_cache(maxsize=1024)
+def _by_characters(folded: str) -> re.Pattern[str]:
+    """Compile a folded glob for texts with joints. What was found between two stars is never given back."""
+
+    def part(text: str) -> str:
+        return _CHARACTER.join(run and f"{run}(?!{_JOINT})" for run in map(letters, text.split("?")))
+
+    def letters(run: str) -> str:
+        return f"{_JOINT}?".join(map(re.escape, run))
+
+    first, *others = map(part, folded.split("*"))
+    *middle, last = others or [""]
+    found = "".join(f"(?>{_CHARACTER}*?{each})" for each in middle)
+    return re.compile(f"{first}{found}{_CHARACTER}*{last}" if others else first, re.DOTALL)
 
 
 def _segments(pattern: str) -> Matcher:

@@ -288,9 +288,14 @@ def _are_apart(ones: Patterns, others: Patterns) -> bool:
     """Return whether both are asked for, and nobody passes both."""
     ignores_case = any(each.ignores_case for each in (*ones, *others))
     pairs = product(
-        *([each.text.casefold() if ignores_case else each.text for each in globs] for globs in (ones, others))
+        *([_folded(each.text) if ignores_case else each.text for each in globs] for globs in (ones, others))
     )
     return bool(ones and others) and all(overlap(one, other) is None for one, other in pairs)
+
+
+def _folded(glob: str) -> str:
+    """Return a glob that matches the case folding of each text that `glob` matches in any case."""
+    return glob.casefold().replace("?", "*")  # one character of a text may be folded to several
 
 
 def _always_holding(rules: Sequence[CompiledRule]) -> Sequence[str] | None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import time
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aegis_otel import Action, Policy, Subject
 from aegis_otel.policy.evaluation.evaluator import decide
@@ -49,6 +53,57 @@ def test_every_glob_of_the_match_matches_in_any_case(match: dict[str, Any]) -> N
 def test_letters_beyond_ascii_have_cases_too() -> None:
     assert matches({"type": "löschen_straße", "ignore_case": True}, type="LÖSCHEN_STRASSE")
     assert not matches({"type": "delete", "ignore_case": True}, type="délete")
+
+
+def test_a_character_that_folding_makes_longer_is_one_character() -> None:
+    """`?` takes all of it, and no part of it is a letter for itself."""
+    for glob, text in [("delete_?", "delete_ß"), ("?_a", "\u0149_A"), ("*?ẞ", "xaSS"), ("a*ss?", "Axßß")]:
+        assert matches({"type": glob, "ignore_case": True}, type=text), (glob, text)
+    for glob, text in [("read?s", "readß"), ("read*s", "readß"), ("i?x", "İx"), ("ß", "s"), ("??", "ß")]:
+        assert not matches({"type": glob, "ignore_case": True}, type=text), (glob, text)
+
+
+@st.composite
+def globs_and_texts(draw: st.DrawFn) -> tuple[str, str]:
+    """A glob, and often a text that it matches in some case."""
+    letters = st.text("aAsSßẞiİ\u0307\u0149\u02bcnNﬃfFX\n\ud800", max_size=3)
+    parts = draw(st.lists(st.one_of(letters, st.sampled_from("*?")), max_size=6))
+    swap = st.sampled_from([str.upper, str.lower, str.casefold, str])
+    text = [
+        draw(letters) if part == "*" else draw(letters)[:1] if part == "?" else draw(swap)(part)
+        for part in parts
+    ]
+    return "".join(parts), draw(st.one_of(st.just("".join(text)), letters))
+
+
+def in_any_case(glob: str, text: str) -> bool:
+    """What matches in any case, by its definition: each run of letters is equal when both are folded."""
+    if not glob:
+        return not text
+    if glob[0] == "*":
+        return any(in_any_case(glob[1:], text[start:]) for start in range(len(text) + 1))
+    if glob[0] == "?":
+        return bool(text) and in_any_case(glob[1:], text[1:])
+    run = re.split(r"[*?]", glob, maxsplit=1)[0]
+    ends = (end for end in range(len(text) + 1) if text[:end].casefold() == run.casefold())
+    return any(in_any_case(glob[len(run) :], text[end:]) for end in ends)
+
+
+@given(globs_and_texts())
+@settings(max_examples=1000)
+def test_it_matches_no_less_than_in_one_case_and_no_more_than_in_any(pair: tuple[str, str]) -> None:
+    glob, text = pair
+    found = compile_glob(glob, True).matches(text)
+    assert found == in_any_case(glob, text)
+    assert found or not compile_glob(glob).matches(text)
+    assert compile_glob(glob, True).matches(text) == compile_glob(glob.casefold(), True).matches(text)
+
+
+def test_long_texts_take_no_more_than_linear_passes() -> None:
+    glob = compile_glob("*a" * 30 + "*b", True)
+    began = time.perf_counter()
+    assert not glob.matches("ß" + "a" * 100_000)
+    assert time.perf_counter() - began < 10
 
 
 def test_what_is_not_text_is_unknown_as_before() -> None:
