@@ -261,6 +261,8 @@ class AuditRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     ] = None
     shown_digest: str | None = None
     """The digest of a paused call's arguments as a human is shown them, if defaults were filled in."""
+    subject_digest: str | None = None
+    """Keyed digest of whom the agent acts for: in the columns two subjects may be alike, masked or cut."""
     proof: str | None = None
     """The proof that a process with the approval key took the answer on this line."""
 
@@ -314,8 +316,8 @@ _CALL = (
     *("run_id", "tool_call_id", "tool_name", "action_type", "action_target", "args_digest", "agent_name"),
 )
 """The columns that say what a human approves, and what a run continues."""
-SUBJECT = ("user_id", "tenant_id", "user_roles")
-"""The columns that say whom the agent acts for."""
+SUBJECT = ("user_id", "tenant_id", "user_roles", "subject_digest")
+"""The members that say whom the agent acts for."""
 DESCRIBES = (*_CALL, *SUBJECT, "action_params", "shown_digest", "conversation_id", "tool_original_name")
 """The members that say which call it is: the first line sets them, and no later line changes them."""
 

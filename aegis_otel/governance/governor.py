@@ -34,6 +34,7 @@ from aegis_otel.governance.recording import (
     record_call,
     record_decision,
     record_verdict,
+    subject_payload,
     timestamp,
     user_payload,
     utc,
@@ -50,6 +51,7 @@ from aegis_otel.model import (
     Result,
     ResultStatus,
     RiskLevel,
+    Subject,
     Verdict,
 )
 from aegis_otel.redaction.serialize import encode_plain, to_plain
@@ -63,6 +65,7 @@ _FINAL = {status: ResultStatus(status.value) for status in RecordStatus if statu
 """The status of a result by that of the record of a call that is over."""
 _MOST_USERS = 4096
 """Users whose digest is kept: to make one costs more than the rest of what a subject does."""
+_NOBODY_KNOWN = Subject()
 _UNVALIDATED = "the policy said otherwise when the arguments were read, so the tool has not validated them"
 
 
@@ -102,6 +105,7 @@ class Governor:
         self.subjects = subjects or SubjectSource()
         """Finds whom a call is made for; each adapter puts it on its actions."""
         self._user_hashes: dict[str, str] = {}
+        self._subject_digests: dict[Subject, str] = {}
         self.run = Bodies(self).run
         self.paused_calls = PausedCalls(self)
         """The calls that the SDK pauses."""
@@ -193,6 +197,8 @@ class Governor:
             decision, self.system, self._session_id, started_ns, origin, mode=self.mode
         )
         record.args_digest = self._digest(arguments)
+        if action.subject is not None and action.subject != _NOBODY_KNOWN:
+            record.subject_digest = self._subject_digest(action.subject)
         call = Call(decision, origin, started_ns, record, arguments, shown=shown, evaluation_s=took)
         if self.candidate is not None:
             self._ask_candidate(self.candidate, record, action, started_ns)
@@ -234,6 +240,16 @@ class Governor:
                 raise
             _log_failure(error)
             return None
+
+    def _subject_digest(self, subject: Subject) -> str | None:
+        known = self._subject_digests.get(subject)
+        if known is None:
+            known = self._digest(subject_payload(subject))
+            if known is not None:
+                if len(self._subject_digests) >= _MOST_USERS:
+                    self._subject_digests.clear()
+                self._subject_digests[subject] = known
+        return known
 
     def user_hash(self, user_id: str) -> str | None:
         """Return the keyed digest of a user, as the row has the id; None without the audit's key."""

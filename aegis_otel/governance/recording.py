@@ -226,6 +226,11 @@ def _recorded_roles(roles: tuple[str, ...]) -> str:
     return json.dumps(kept, ensure_ascii=False)
 
 
+def subject_payload(subject: Subject) -> bytes:
+    """Return what the digest of a subject is of: never what that of arguments or of `user.hash` is of."""
+    return json.dumps(["subject", subject.user, subject.tenant, subject.roles]).encode()
+
+
 def user_payload(user_id: str) -> bytes:
     """Return what `user.hash` is a digest of: never what the digest of some arguments is of, an object."""
     return json.dumps(["user", user_id]).encode()

@@ -50,6 +50,34 @@ async def test_k4_a_yes_counts_for_whom_it_was_asked_for(
     assert b.row()["user_id"] == (who and "alice")
 
 
+MANY = [f"role-{number:04}" for number in range(1_000)]
+ALIKE = [
+    ({"user": "4111111111111111"}, {"user": "5555555555554444"}),
+    ({"user": "alice", "tenant": "4111111111111111"}, {"user": "alice", "tenant": "5555555555554444"}),
+    ({"roles": [*MANY, "x"]}, {"roles": [*MANY, "y"]}),
+]
+"""Subjects that are the same once they are redacted and cut."""
+
+
+@pytest.mark.parametrize(("who", "other"), ALIKE, ids=["user", "tenant", "roles"])
+@pytest.mark.parametrize(("policy", "own"), [(ALLOWS, True), (ASKS, False)])
+async def test_k4_subjects_whose_columns_are_alike_are_not_the_same(
+    installed: BENCH, policy: dict[str, Any], own: bool, who: dict[str, Any], other: dict[str, Any]
+) -> None:
+    b, desk = installed(policy=policy, approvals="sdk"), Desk(asks=own)
+    saved = await paused_and_approved(desk, who)
+    with doing(other):
+        result = await desk.resumed(saved)
+    assert desk.paid == []
+    assert len(result.interruptions) == 1
+    first, second = b.rows()
+    columns = ("user_id", "tenant_id", "user_roles")
+    assert [first[name] for name in columns] == [second[name] for name in columns]
+    with doing(who):
+        await desk.resumed(saved)
+    assert desk.paid == [5]
+
+
 @pytest.mark.parametrize("other", OTHERS)
 @pytest.mark.parametrize(("policy", "own"), [(ALLOWS, True), (ASKS, False), (ASKS, True)])
 async def test_k4_for_anybody_else_a_human_is_asked_anew(
