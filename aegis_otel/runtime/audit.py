@@ -11,13 +11,14 @@ from contextlib import contextmanager, suppress
 from copy import copy
 from pathlib import Path
 from tempfile import TemporaryFile
+from time import monotonic
 from typing import TYPE_CHECKING, Unpack
 
 from msgspec.structs import replace
 
 from aegis_otel.audit.answers.answer_proof import Proofs, load_approval_key
 from aegis_otel.audit.answers.pending_calls import taking_over, waiting
-from aegis_otel.audit.journal.policy_changes import KeptText, PolicyChange, record_change
+from aegis_otel.audit.journal.policy_changes import PATIENCE_S, KeptText, PolicyChange, record_change
 from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.keys import check_identity
 from aegis_otel.audit.location import JOURNAL, failure, unsendable
@@ -39,6 +40,11 @@ if TYPE_CHECKING:
 
 
 _log = logging.getLogger("aegis_otel")
+
+_PATIENCE_S = 0.02
+"""Seconds to wait for the lock of the log of changes where a call, and with it an event loop, may wait."""
+_PAUSES_S = 0.05, 5.0
+"""Seconds until the lock is tried again: after the first failure, and at the most. Each doubles the pause."""
 
 _writing_changes = threading.Lock()
 """Held while changes of policy are written, by whichever AuditLogger: they are few, and share a file."""
@@ -89,6 +95,9 @@ class AuditLogger:
         self._subscribers: list[Callable[[AuditRecord], object]] = []
         self._changes: list[tuple[PolicyChange, KeptText | None]] = []
         self._keeps_changes = False
+        self._locked_out: AuditError | None = None
+        """Why the lock of the log of changes could not be taken the last time."""
+        self._try_at = self._pause_s = 0.0
 
     # Properties and methods of the class, so that a subclass can have its own.
 
@@ -120,7 +129,7 @@ class AuditLogger:
             self.digest(b"")
             with TemporaryFile(dir=journal):
                 pass
-            self._write_changes()
+            self._write_changes(PATIENCE_S)
         except OSError as error:
             raise failure("write the audit at", journal, error) from error
 
@@ -163,12 +172,28 @@ class AuditLogger:
         if self._keeps_changes:
             self._write_changes()
 
-    def _write_changes(self) -> None:
+    def _write_changes(self, patience: float = _PATIENCE_S) -> None:
+        """Write the changes that wait; while another process keeps the lock, try it only now and then.
+
+        Args:
+            patience: Seconds to wait for the lock; with more than a call may wait, it is tried in any case.
+        """
         self._keeps_changes = True
         with _writing_changes:
             while self._changes:  # an entry stays until it is written: a call in another thread waits for it
+                if self._locked_out is not None and patience <= _PATIENCE_S and monotonic() < self._try_at:
+                    raise AuditError(str(self._locked_out))
                 change, text = self._changes[0]
-                record_change(self.path, self.address, change, text)
+                try:
+                    record_change(self.path, self.address, change, text, patience)
+                except AuditError as error:
+                    if isinstance(error.__cause__, TimeoutError):
+                        first, most = _PAUSES_S
+                        self._locked_out = error
+                        self._pause_s = min(max(first, 2 * self._pause_s), most)
+                        self._try_at = monotonic() + self._pause_s
+                    raise
+                self._locked_out, self._pause_s = None, 0.0
                 del self._changes[0]
 
     def mark(self) -> int | None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import json
+import os
 import stat
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -330,5 +333,30 @@ def test_no_line_of_another_thread_overtakes_a_change(tmp_path: Path) -> None:
         with pytest.raises(ChangeNotWritten):
             audit.log("s", policy.evaluate(Action("x")))
         thread.join()
-    audit.log("s", policy.evaluate(Action("x")))
+    audit.check()
     assert [each.change for each in read_changes(tmp_path / "audit")] == ["started", "reloaded"]
+
+
+def test_a_lock_that_is_never_let_go_costs_calls_little(tmp_path: Path) -> None:
+    """No thread and no descriptor is left, most calls do not try it, and once it is free all is written."""
+    audit = AuditLogger(tmp_path / "audit")
+    policy = Policy.from_text("rules: [{approval: auto}]")
+    runtime = Runtime(policy=policy, audit_logger=audit)
+    audit.check()
+    audit.log("s", policy.evaluate(Action("x")))
+    with open(tmp_path / "audit" / CHANGES, "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        before = threading.active_count(), len(os.listdir("/proc/self/fd"))
+        began = time.monotonic()
+        runtime.governance_stopped()
+        for _ in range(100):
+            with pytest.raises(ChangeNotWritten, match="has held its lock"):
+                audit.log("s", policy.evaluate(Action("x")))
+        assert time.monotonic() - began < 10, "each line waited"
+        assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before
+    deadline = time.monotonic() + 30
+    while audit._changes and time.monotonic() < deadline:
+        with suppress(ChangeNotWritten):
+            audit.log("s", policy.evaluate(Action("x")))
+        time.sleep(0.05)
+    assert [each.change for each in read_changes(tmp_path / "audit")] == ["started", "stopped"]

@@ -42,8 +42,8 @@ TEXT_FILE = re.compile(r"([0-9a-f]{64})\.yaml", re.ASCII)
 TEXT_BYTES = 16 << 20
 """The most bytes of a policy's text: its 4 Mi characters have at most four bytes each."""
 _LINE_BYTES = 256 << 10
-_PATIENCE_S = 1.0
-"""Seconds to wait for the lock. A process holds it for one line, and an event loop may wait here."""
+PATIENCE_S = 1.0
+"""Seconds to wait for the lock where nobody waits for a call. A process holds it for one line."""
 
 
 class Meaning(NamedTuple):
@@ -101,7 +101,13 @@ def text_name(digest: str) -> str:
     return f"{POLICIES}/{digest.removeprefix('sha256:')}.yaml"
 
 
-def record_change(directory: Path, url: str | None, change: PolicyChange, text: KeptText | None) -> None:
+def record_change(
+    directory: Path,
+    url: str | None,
+    change: PolicyChange,
+    text: KeptText | None,
+    patience: float = PATIENCE_S,
+) -> None:
     """Append a change to the log, and keep the text of its policy where there is none yet.
 
     On return both survive the death of the process, though not of the machine; the next seal makes them safe.
@@ -111,6 +117,7 @@ def record_change(directory: Path, url: str | None, change: PolicyChange, text: 
         url: Where on object storage its sealed part is sent.
         change: The change. Its `text_sha256` is set here.
         text: The text of its policy; None where the change is of none, or its text cannot be had.
+        patience: Seconds to wait for the lock of the log.
 
     Raises:
         AuditError: it could not be written; the message names the path and the cause.
@@ -123,7 +130,7 @@ def record_change(directory: Path, url: str | None, change: PolicyChange, text: 
             directory, CHANGES, os.O_RDWR | os.O_APPEND | os.O_CREAT, single_link=True
         )
         try:
-            files.lock(descriptor, fcntl.LOCK_EX, _PATIENCE_S)
+            files.lock_by_attempts(descriptor, fcntl.LOCK_EX, patience)
             if text is not None and change.policy_digest is not None:
                 change.text_sha256 = _keep(directory, text_name(change.policy_digest), text)
             change.problem = None if change.problem is None else cut_text(change.problem)
