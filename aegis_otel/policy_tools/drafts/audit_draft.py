@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aegis_otel.audit.query.filters import Condition
 from aegis_otel.audit.query.rows import run_query
-from aegis_otel.audit.record import recorded_subject
+from aegis_otel.audit.record import Reading, recorded_subject
 from aegis_otel.model import Action, Approval, Mode, RiskLevel, Subject
 from aegis_otel.policy.lint.parameter_content import words_of
 from aegis_otel.policy.policy import Policy
@@ -48,7 +48,7 @@ _PARAM = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,99}")
 _SQL = """
     SELECT
         action_type, action_target, agent_name, action_params::VARCHAR, approval, count(*),
-        user_id, tenant_id, user_roles
+        user_id, tenant_id, user_roles, other_names, arguments_reading
     FROM audit WHERE mode = ? AND {condition} GROUP BY ALL
 """
 
@@ -68,6 +68,19 @@ class SeenCalls(NamedTuple):
     tenant: str | None = None
     roles: str | None = None
     """A JSON list."""
+    other_names: str | None = None
+    """By what else the calls were judged, as a JSON list of pairs of type and target."""
+    reading: str | None = None
+
+    @property
+    def other_types(self) -> list[str] | None:
+        """The other types that the calls were judged by; None where no rule can name them all."""
+        try:
+            pairs = json.loads(self.other_names or "[]")
+            found = [str(name) for name, target in pairs if target == self.target]
+        except (ValueError, TypeError, RecursionError):
+            return None
+        return None if len(found) < len(pairs) or any(map(is_name_hidden, found)) else found
 
     @property
     def subject(self) -> Subject | None:
@@ -186,6 +199,11 @@ class _Tool:
     target: str
     calls: int = 0
     agents: dict[str, None] = field(default_factory=dict)
+    """Those whose calls are let through."""
+    is_agent_unknown: bool = False
+    """Whether the audit does not say of a call which agent made it; such calls are asked about."""
+    other_types: dict[str, None] = field(default_factory=dict)
+    """The other names of the tool, by which its calls are judged, too."""
     shapes: dict[tuple[tuple[str, ...], _Group], _Shape] = field(default_factory=dict)
     known: tuple[bool, ...] | None = None
     """Whether user, tenant and roles are known of its calls; None before the first."""
@@ -196,8 +214,6 @@ class _Tool:
 
     def add(self, seen: SeenCalls) -> None:
         self.calls += seen.calls
-        if seen.agent is not None:
-            self.agents[seen.agent] = None
         if not self.why_asked:
             self.why_asked = self._add(seen)
 
@@ -206,6 +222,15 @@ class _Tool:
         if seen.approval not in (Approval.AUTO.value, Approval.APPROVE.value):
             self.blocked = [*self.blocked[:_MOST_BLOCKED], seen]
             return ""
+        if seen.agent is None:
+            self.is_agent_unknown = True
+            return ""
+        self.agents[seen.agent] = None
+        if seen.reading in (Reading.SEVERAL, Reading.UNREAD):
+            return "its calls were judged by other arguments than those that the audit has"
+        if seen.other_types is None:
+            return "no rule can name all that its calls were judged by"
+        self.other_types |= dict.fromkeys(seen.other_types)
         params = _parsed(seen.params)
         if params is None:
             return "the audit does not have all of its arguments"
@@ -243,13 +268,20 @@ class _Tool:
             return "no patterns mean its users, tenants and roles only"
         return _Group(seen.tenant, roles[0] if roles else None)
 
+    @property
+    def types(self) -> list[str]:
+        """All names of the tool."""
+        return list(dict.fromkeys((self.action_type, *self.other_types)))
+
     def doubt(self) -> str:
         """Return why its calls are not let through, all calls considered."""
         if self.why_asked:
             return self.why_asked
         if not self.shapes:
+            if self.is_agent_unknown:
+                return "the audit does not say which agent called it"
             return "the policy of then would have blocked all of its calls"
-        if not is_exact_glob(self.action_type) or not is_exact_glob(self.target):
+        if not all(map(is_exact_glob, (*self.types, self.target))):
             return "no pattern means its name and its target only"
         if is_hidden(self.action_type) or is_hidden(self.target) or any(map(is_hidden, self.agents)):
             return "its name, its target or its agent is redacted or cut"
@@ -267,7 +299,7 @@ class _Tool:
 
     def _doubt_of_text(self, name: str) -> str:
         """Return why a parameter that had many texts cannot be left open."""
-        if changes_something(self.action_type):
+        if any(map(changes_something, self.types)):
             return f"it changes something, and `{name}` had many values"
         reached = what_it_reaches(words_of(self.action_type), name)
         return f"it takes {reached}, and `{name}` had many values" if reached else ""
@@ -280,6 +312,8 @@ class _Tool:
         for each in self.blocked:
             params = _parsed(each.params)
             if policy is None or params is None or is_hidden(params) or each.is_subject_hidden:
+                return True
+            if each.reading in (Reading.SEVERAL, Reading.UNREAD):
                 return True
             action = Action(self.action_type, self.target, params, agent=each.agent, subject=each.subject)
             if policy.evaluate(action).approval is Approval.AUTO:
@@ -308,6 +342,9 @@ def draft_from_calls(seen: Iterable[SeenCalls], made_by: str) -> str | None:
         tools.setdefault(key, _Tool(*key)).add(calls)
     if not tools:
         return None
+    for tool in tools.values():
+        if any((name, tool.target) in tools for name in tool.types[1:]):
+            tool.why_asked = tool.why_asked or "another tool that was seen has one of its names, too"
     ordered = sorted(tools.values(), key=lambda tool: (-tool.calls, tool.action_type, tool.target))
     doubts = [(tool, tool.doubt()) for tool in ordered]
     let_through = [tool for tool, doubt in doubts if not doubt]
@@ -341,7 +378,7 @@ def _rules(tools: Sequence[_Tool]) -> Iterator[DraftRule]:
             yield DraftRule(
                 name if names[name] == 1 else f"{name}-{names[name]}",
                 [f"Seen: {_calls(shape.calls)}{'; ' if notes else ''}{'; '.join(notes)}."],
-                {tool.action_type: ""},
+                dict.fromkeys(tool.types, ""),
                 Approval.AUTO,
                 RiskLevel.LOW,
                 [tool.target],

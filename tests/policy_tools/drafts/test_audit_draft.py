@@ -144,6 +144,18 @@ def test_many_texts_are_left_open_for_what_reads_and_asked_for_what_changes() ->
         ([seen(PAY), seen({"key": "[REDACTED 3 chars]"}, approval="block")], "no rule tells its calls apart"),
         ([seen(PAY), seen(None, approval="block")], "no rule tells its calls apart"),
         ([seen(PAY, approval=None)], "would have blocked all"),
+        ([seen({}, agent=None)], "the audit does not say which agent called it"),
+        ([seen(PAY, reading="several")], "were judged by other arguments"),
+        ([seen(PAY, reading="unread")], "were judged by other arguments"),
+        ([seen(PAY), seen({"a": 1}, reading="several", approval="block")], "no rule tells its calls apart"),
+        ([seen(PAY, other_names='[["pay", "shop"]]')], "no rule can name all that its calls were judged by"),
+        ([seen(PAY, other_names='[["[CUT] 3 more items]", ""]]')], "no rule can name all"),
+        ([seen(PAY, other_names="[1]")], "no rule can name all"),
+        ([seen(PAY, other_names='[["p*", "bank"]]')], "no pattern means its name"),
+        (
+            [seen(PAY, other_names='[["x", "bank"]]'), seen(PAY, action_type="x", approval="block")],
+            "another tool that was seen has one of its names, too",
+        ),
         ([seen(PAY, **whom("[REDACTED email 9 chars]", "acme"))], "called for is redacted or cut"),
         ([seen(PAY, **whom("ann", roles=["[REDACTED 3 chars]"]))], "called for is redacted or cut"),
         ([seen(PAY, roles="{")], "called for is redacted or cut"),
@@ -226,13 +238,27 @@ def test_a_null_is_no_value() -> None:
     assert approval(policy, {"a": 1, "b": 2}) == "approve"
 
 
-def test_calls_of_agents_nobody_knows() -> None:
-    policy = Policy.from_text(text(seen({}, agent=None)))
-    assert approval(policy, {}) == "auto"
-    policy = Policy.from_text(text(seen({}, agent=None), seen({})))
-    assert [approval(policy, {}, agent=agent) for agent in ("Clerk", None, "Other")] == [
+def test_calls_of_agents_nobody_knows_are_asked() -> None:
+    made = text(seen({"a": 1}, agent=None), seen({"a": 2}))
+    policy = Policy.from_text(made)
+    assert [approval(policy, {"a": 2}, agent=agent) for agent in ("Clerk", None, "Other")] == [
         *("auto", "approve", "approve"),
     ]
+    assert approval(policy, {"a": 1}) == "approve"
+    assert "# Calls run as 1 of these were seen" in made
+
+
+def test_an_agent_all_of_whose_calls_would_have_been_blocked_runs_nothing() -> None:
+    policy = Policy.from_text(text(seen({"a": 1}), seen({"a": 2}, agent="Other", approval="block")))
+    assert [approval(policy, {"a": 1}, agent=agent) for agent in ("Clerk", "Other")] == ["auto", "approve"]
+
+
+def test_a_tool_with_other_names_runs_by_all_of_them() -> None:
+    names = json.dumps([["server__pay", "bank"]])
+    policy = Policy.from_text(text(seen({}, other_names=names)))
+    call = Action("pay", "bank", {}, agent="Clerk")
+    call = call.qualify([Action("server__pay", "bank", call.params, agent="Clerk")])
+    assert policy.evaluate(call).approval.value == "auto"
 
 
 def test_names_of_rules_are_unique() -> None:
@@ -281,7 +307,8 @@ def test_nothing_runs_that_is_looser_than_what_was_seen(
         agents = {
             each.agent for each in calls if (each.action_type, each.target) == (call.action_type, call.target)
         }
-        assert agents == {None} or call.agent in agents
+        assert call.agent is not None
+        assert call.agent in agents
 
 
 PLAIN = st.dictionaries(
