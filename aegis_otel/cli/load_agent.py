@@ -34,7 +34,7 @@ def load_agent(target: str) -> Any:
             f"`{escape(target)}` cannot be loaded: importing `{escape(module)}` ends the program "
             f'(sys.exit({escape(repr(end.code))})); put what runs it below `if __name__ == "__main__":`'
         ) from None
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:  # a module may raise that, too
         raise click.UsageError(f"`{escape(target)}` cannot be loaded: {escape(describe(error))}") from None
     finally:
         sys.path.remove("")

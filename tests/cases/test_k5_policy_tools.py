@@ -212,6 +212,14 @@ def test_k5_a_module_that_ends_the_program_is_wrong_usage(
     assert "`k5_script:clerk` cannot be loaded: importing `k5_script` ends the program" in result.stderr
 
 
+def test_k5_a_module_that_raises_an_interrupt_is_wrong_usage(folder: Path) -> None:
+    (folder / "k5_interrupt.py").write_text("raise KeyboardInterrupt\n")
+    for command in ("tools", "init"):
+        result = CliRunner().invoke(main, ["policy", command, "k5_interrupt:clerk"])
+        assert result.exit_code == 2
+        assert "`k5_interrupt:clerk` cannot be loaded: KeyboardInterrupt" in result.stderr
+
+
 def test_k5_a_place_that_cannot_be_written_is_named() -> None:
     result = run("tools", "k5_program:clerk", "--out", "nowhere/tools.json")
     assert (result.exit_code, result.stderr) == (
