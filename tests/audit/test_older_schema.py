@@ -20,7 +20,7 @@ from aegis_otel.audit.lake.sealing import seal
 from aegis_otel.audit.query.connection import connect, problems
 from aegis_otel.audit.record import COLUMNS, SCHEMA_VERSION, encode
 from aegis_otel.audit.seals.hash_chain import link
-from aegis_otel.audit.seals.seal_log import read_seals
+from aegis_otel.audit.seals.seal_log import VERSION, read_seals
 from aegis_otel.audit.verify.verify import verify
 from tests.support.records import completed, decided, select, wait_until_seen
 
@@ -37,6 +37,11 @@ STATUSES = {
 }
 COUNT = 15
 """Rows in the fixture."""
+
+
+def test_the_versions_of_rows_and_of_seals_rise_together() -> None:
+    """By its version a seal says which columns its segments have: `Lake.older` reads it there."""
+    assert VERSION == SCHEMA_VERSION
 
 
 @pytest.fixture

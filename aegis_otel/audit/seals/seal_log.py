@@ -25,7 +25,9 @@ from aegis_otel.audit.seals.signing import Signer
 from aegis_otel.errors import AuditError
 
 VERSION = 4
-"""The version of this format and of the table. A reader refuses a newer one rather than misread it."""
+"""The version of this format and of the table. A reader refuses a newer one rather than misread it.
+
+It is that of `record.SCHEMA_VERSION`: by it readers know which columns a segment may lack."""
 
 TAG = 8
 """The number of digits of the previous chain value that the names of a seal's files have. They distinguish a
