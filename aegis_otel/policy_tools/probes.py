@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
-from itertools import chain, islice
+from itertools import chain, combinations, islice
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -33,6 +33,8 @@ _MAX_MADE = 60_000
 """Calls that may be made up, most of which are the same for two rules: some seconds."""
 _MAX_MIXED = 4_000
 """Pairs of rules whose examples are mixed."""
+_MAX_PAIRS = 30
+"""Pairs of roles that are tried together for one rule."""
 _MAX_SAMPLES = 20
 """Texts that are tried for one regular expression."""
 _OTHER = "some_other_tool"
@@ -150,6 +152,14 @@ def _variants(policies: Sequence[Policy], rule: CompiledRule, example: Example) 
 
 def _subjects(usual: model.Subject, rules: Sequence[CompiledRule]) -> Iterator[model.Subject]:
     """Yield subjects that rules match, with one thing other than usual each."""
+    asked_roles = (globs for rule in rules for name, globs in rule.subject if name == "role")
+    roles = tuple(
+        dict.fromkeys(chain.from_iterable(_texts(glob.text for glob in globs) for globs in asked_roles))
+    )
+    if len(roles) > 1:  # somebody may have several, and rules for each decide
+        yield msgspec.structs.replace(usual, roles=roles)
+        for pair in islice(combinations(roles, 2), _MAX_PAIRS):
+            yield msgspec.structs.replace(usual, roles=pair)
     for name, globs in (asked for rule in rules for asked in rule.subject):
         for text in _texts(glob.text for glob in globs):
             if name == "role":

@@ -209,6 +209,15 @@ def test_what_is_looser_and_what_is_stricter_is_found(
     assert found.loosens == any(effect == "looser" for effect, _, _ in expected)
 
 
+def test_somebody_with_several_roles_is_tried() -> None:
+    """Of the rules for each of the roles the first decides."""
+    clerks, bosses = rule("clerks", **PAY, role="clerk"), rule("bosses", "auto", **PAY, role="boss")
+    guests = rule("guests", **PAY, role="guest")
+    for old, new in (([clerks], [bosses, clerks]), ([guests, clerks], [guests, bosses, clerks])):
+        found = diff_policies(policy(*old, approval="auto"), policy(*new, approval="auto"))
+        assert found.loosens
+
+
 def test_defaults_that_change_are_found() -> None:
     assert effects(diff_policies(policy(A), policy(A, approval="auto"))) == {("looser", "approve", "auto")}
 
