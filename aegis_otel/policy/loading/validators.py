@@ -29,8 +29,9 @@ RESERVED = (DEFAULT_RULE, ERROR_RULE)
 # Control characters, zero-width space, direction marks and overrides, line separators, byte order mark:
 # they make a name read as what it is not, in a terminal and in a review.
 DECEPTIVE = r"[\u0000-\u001f\u007f-\u009f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]"
-# Beyond what editors check: tags and variation selectors, which spell sentences that only a model reads.
-_DECEPTIVE = re.compile(DECEPTIVE + r"|[\ud800-\udfff\U000e0000-\U000e0fff]")
+_DECEPTIVE = re.compile(DECEPTIVE + r"|[\ud800-\udfff]")
+# Tags and variation selectors spell whole sentences that only a model reads. Editors do not check them.
+_TAGS = re.compile(r"[\U000e0000-\U000e0fff]")
 HIDDEN = rf"{DECEPTIVE[:-1]}\u00ad\u061c\u180e\u200c\u200d\ufff9-\ufffb]"
 """What editors refuse in a message. The loader refuses all characters of Unicode's category Cf there."""
 TIME_OF_DAY = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
@@ -99,6 +100,8 @@ def _hidden(char: str, text: str) -> Invalid:
 
 def name(value: object) -> str:
     name = readable(value, MAX_NAME)
+    if found := _TAGS.search(name):
+        raise _hidden(found[0], name)
     if name in RESERVED:
         raise Invalid(f"{shown(name)} stands in signals where no rule decided: choose another name")
     return name
@@ -112,7 +115,7 @@ def message(value: object) -> str:
     text = readable(value, MAX_MESSAGE)
     # In a name some of these are needed, as in an emoji of two. Here a reviewer must see what a model reads.
     for char in text:
-        if unicodedata.category(char) == "Cf":
+        if unicodedata.category(char) == "Cf" or _TAGS.match(char):
             raise _hidden(char, text)
     return text
 
