@@ -187,6 +187,31 @@ def test_k5_the_work_on_a_thousand_rules_is_bounded_and_what_is_left_out_is_said
     assert kinds & {"limits", "shadowed"}
 
 
+def with_patterns(count: int) -> Policy:
+    patterns = [f"*.x{number}" for number in range(count)]
+    return Policy.from_dict(
+        {"rules": [{"conditions": {"path_matches": {"p": patterns}}, "approval": "auto"}]}
+    )
+
+
+def test_k5_the_work_grows_with_the_patterns_of_a_condition_and_not_with_their_pairs() -> None:
+    few, many = work(with_patterns(50)), work(with_patterns(200))
+    assert many < 6 * few, (few, many)  # pairs would be sixteen times as many
+
+
+def any_of(deep: int, first: int) -> dict[str, Any]:
+    if deep == 0:
+        return {"param_eq": {f"p{first}": "x"}}
+    return {"any": [any_of(deep - 1, 4 * first + number) for number in range(4)]}
+
+
+def test_k5_the_work_on_nested_groups_is_bounded_and_what_is_left_out_is_said() -> None:
+    rules = [{"match": {"type": f"t{n}"}, "conditions": any_of(4, 0), "approval": "auto"} for n in range(4)]
+    policy = Policy.from_dict({"rules": rules})
+    assert work(policy) < 1_000_000
+    assert "limits" in {finding.kind for finding in lint(policy)}
+
+
 def test_k5_rules_that_only_blocks_try_are_said_to_be_left_out() -> None:
     """The budget of tried inputs ends within the last family that uses it."""
     rules = [

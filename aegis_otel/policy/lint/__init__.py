@@ -59,7 +59,9 @@ def lint(policy: Policy, tools: Inventory | Mapping[str, Mapping[str, Any]] | No
         for rule in subject.rules
         for each in check(subject, rule)
     )
-    if subject.is_exhausted:  # asked last: any check may be the one that found nothing left
+    if (
+        subject.is_exhausted or subject.left_out
+    ):  # asked last: any check may be the one that found nothing left
         found[finding("limits", subject.rules[0].rule.place)] = None
     files = {source: number for number, source in enumerate(policy.sources)}
     return sorted(found, key=lambda each: (files.get(each.place.source, 0), each.place[1:]))

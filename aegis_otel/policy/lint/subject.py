@@ -87,6 +87,9 @@ class Subject:
         self._types: set[str] = set()
         self._tried = self._asked = 0
         self._without: dict[str, CompiledPolicy] = {}
+        self._ways: dict[str, list[list[ParamTest]]] = {}
+        self.left_out = False
+        """Whether a condition was not tried because its rule has too many ways to hold."""
 
     @property
     def rules(self) -> tuple[CompiledRule, ...]:
@@ -168,9 +171,11 @@ class Subject:
 
     def _candidates(self, rule: CompiledRule, test: ParamTest | None = None) -> Iterator[Example]:
         """Yield actions that the rule may match."""
-        choices = list(islice(_ways(rule.rule.conditions), _MAX_WAYS))
+        choices = self._ways_of(rule)
         if test is not None:
+            has_more = len(choices) == _MAX_WAYS
             choices = [tests for tests in choices if test in tests]
+            self.left_out |= has_more and not choices
         ways = [params for tests in choices if (params := _params(tests)) is not None]
         times = list(_times(rule))
         for (action_type, target, agent, tool), params in product(self._calls(rule), ways):
@@ -181,6 +186,12 @@ class Subject:
                 action = Action(action_type, target, filled, agent=agent, subject=who, schema=schema)
                 self._types.add(action_type)
                 yield Example(action, now, tool)
+
+    def _ways_of(self, rule: CompiledRule) -> list[list[ParamTest]]:
+        """Return the ways to make the rule's conditions hold that are tried; each condition asks for them."""
+        if rule.name not in self._ways:
+            self._ways[rule.name] = list(islice(_ways(rule.rule.conditions), _MAX_WAYS))
+        return self._ways[rule.name]
 
     def runs_tool(self, rule: CompiledRule, tool: KnownTool) -> bool:
         """Return whether a call of `tool` without arguments runs unasked, by `rule`."""

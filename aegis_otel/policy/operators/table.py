@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from enum import Enum
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from aegis_otel.policy.operators import (
@@ -25,7 +26,7 @@ from aegis_otel.policy.operators import (
 )
 from aegis_otel.policy.operators.answer import Answer, kind
 from aegis_otel.policy.patterns import compile_regex
-from aegis_otel.policy.rules import ParamTest, Scalar
+from aegis_otel.policy.rules import Expected, ParamTest, Scalar
 
 
 class Meaning(Enum):
@@ -277,10 +278,20 @@ def prepared(test: ParamTest) -> Any:
 
 
 def judge(test: ParamTest, value: Any) -> Answer:
-    """Return how `value` compares with what `test` expects. For tools: each call prepares that anew."""
+    """Return how `value` compares with what `test` expects. For tools: a compiled policy has its own."""
     operator = OPERATORS[test.operator]
-    answer = operator.judge(value, prepared(test))
+    expected: Any = test.expected
+    if operator.prepare is not None:
+        expected = _kept(test.operator, test.expected, tuple(map(type, test.values)))
+    answer = operator.judge(value, expected)
     return answer if isinstance(answer, str) else answer is not operator.is_negated
+
+
+@lru_cache(maxsize=64)
+def _kept(operator: str, expected: Expected, _types: tuple[type, ...]) -> Any:
+    """Return `expected` prepared, which takes long for many patterns. The types keep `1` and `true` apart."""
+    prepare = OPERATORS[operator].prepare
+    return expected if prepare is None else prepare(expected)
 
 
 def wanted(test: ParamTest) -> str:
