@@ -239,7 +239,19 @@ def reference_parameter(action: Action, path: str, operator: str, expected: Any)
     status, value = reference_value(action.params, path)
     if status == "value" and value is not None:
         return operator == "present" or reference_compare(operator, value, expected)
+    if operator == "present" and status == "absent" and is_spelled_otherwise(action.params, path):
+        return None
     return False if status == "absent" else None
+
+
+def is_spelled_otherwise(params: Any, path: str) -> bool:
+    """Whether a key looks like the path, or like its first key, or so on below that."""
+    first, _, rest = path.partition(".")
+    for name in {path, first}:
+        if any(isinstance(key, str) and key != name and skeleton(key) == skeleton(name) for key in params):
+            return True
+    inner = params.get(first)
+    return bool(rest) and isinstance(inner, dict) and is_spelled_otherwise(inner, rest)
 
 
 def reference_listed(names: list[str], name: Any, value: Any) -> bool | None:

@@ -200,7 +200,7 @@ def _value_test(spec: ParamTest) -> Test:
         if value is None:
             return null(action.params, spec, schema)
         if value is Missing.ABSENT:
-            return action.schema is not None and absent(action.params, spec, schema)
+            return absent(action, spec, schema)
         return value.value if isinstance(value, Missing) else judge(value, expected)
 
     return test

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any
 
-from aegis_otel.model import FrozenDict
+from aegis_otel.model import Action, FrozenDict
 from aegis_otel.policy.evaluation.look_alikes import skeleton
 from aegis_otel.policy.evaluation.schema_paths import Location, Presence, SchemaAnswer, SchemaReader
+from aegis_otel.policy.operators.table import is_about_values
 from aegis_otel.policy.rules import ParamTest
 
 NOT_ASKED = "the tool's schema was not asked"
@@ -100,8 +101,13 @@ def spelled_otherwise(params: Mapping[str, Any], name: str) -> Iterator[str]:
             yield key
 
 
-def absent(params: Mapping[str, Any], test: ParamTest, schema: SchemaReader | None) -> bool | str:
+def absent(action: Action, test: ParamTest, schema: SchemaReader | None) -> bool | str:
     """Return what it means for `test` that the value is absent: False, or why the answer is not known."""
+    params = action.params
+    if action.schema is None:
+        # A comparison with a value says nothing of other keys; that there is none would be said of them too.
+        is_hidden = not is_about_values(test) and any(_other_spellings(params, test))
+        return OTHER_SPELLING if is_hidden else False
     if schema is None:
         return NOT_ASKED
     match schema.presence(test.plain_path):

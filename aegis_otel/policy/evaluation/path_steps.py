@@ -133,7 +133,7 @@ def stepped_test(spec: ParamTest) -> Callable[[Action, datetime, SchemaReader | 
         if value is None:
             return null(action.params, spec, schema)
         if value is Missing.ABSENT:
-            return action.schema is not None and absent(action.params, spec, schema)
+            return absent(action, spec, schema)
         if isinstance(value, Missing):
             return str(value.value)
         is_literal = len(spec.keys) > 1 and spec.plain_path in action.params
