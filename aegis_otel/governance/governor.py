@@ -306,7 +306,7 @@ class Governor:
         elif verdict.approval is Approval.BLOCK:
             self.refuse(call, refusal.blocked(verdict.matched_rule))
         elif call.prior is not None and (
-            verdict.approval is Approval.AUTO or is_approved(call.prior, verdict)
+            verdict.enforced_approval is Approval.AUTO or is_approved(call.prior, verdict)
         ):
             call.outcome, call.status = Outcome.APPROVED, RecordStatus.OPEN
         elif Mode.MONITOR in (self.mode, verdict.mode) or verdict.approval is Approval.AUTO:

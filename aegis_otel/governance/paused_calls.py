@@ -45,7 +45,7 @@ from aegis_otel.governance.recording import (
     utc,
 )
 from aegis_otel.governance.refusal import Refusal
-from aegis_otel.model import Action, Approval, Outcome, PolicyDecision, RiskLevel, Verdict
+from aegis_otel.model import Action, Approval, Mode, Outcome, PolicyDecision, RiskLevel, Verdict
 from aegis_otel.redaction.serialize import encode_plain, to_plain
 
 if TYPE_CHECKING:
@@ -103,11 +103,16 @@ def is_approved(waiting: Waiting, verdict: Verdict) -> bool:
     return waiting.answer == APPROVED and _is_same_question(waiting, verdict)
 
 
+def is_asked_by_policy(waiting: Waiting) -> bool:
+    """Return whether the policy asked; a rule that was only monitored did not, but the tool by itself."""
+    return waiting.row.approval == Approval.APPROVE.value and waiting.row.mode != Mode.MONITOR.value
+
+
 def _is_same_question(waiting: Waiting, verdict: Verdict) -> bool:
     """Return whether a human was asked by the rule that asks now, and for no lower risk."""
     row = waiting.row
     return (
-        row.approval == Approval.APPROVE.value
+        is_asked_by_policy(waiting)
         and row.matched_rule == verdict.matched_rule
         and RiskLevel[row.risk_level or "LOW"] >= verdict.risk_level
     )

@@ -13,8 +13,7 @@ from aegis_otel.adapters.openai_agents.gates.body_watch import member
 from aegis_otel.adapters.openai_agents.gates.runs import Mark, run_of
 from aegis_otel.audit.record import Waiting
 from aegis_otel.errors import AuditError
-from aegis_otel.governance.paused_calls import PausedCalls, ShownCall
-from aegis_otel.model import Approval
+from aegis_otel.governance.paused_calls import PausedCalls, ShownCall, is_asked_by_policy
 
 
 class _Answer(NamedTuple):
@@ -91,7 +90,7 @@ class AnswerRecorder:
         waiting = self._find(context, shown)
         text = rejection_message
         # The policy's question has a text of its own; the SDK has one for the question of the tool.
-        if text is None and waiting is not None and waiting.row.approval == Approval.APPROVE.value:
+        if text is None and waiting is not None and is_asked_by_policy(waiting):
             text = self._paused_calls.rejection(waiting)
         original(context, approval_item, always_reject, text)
         self._record(waiting, shown, approved=False, message=rejection_message)

@@ -478,6 +478,35 @@ async def test_a_rule_that_is_only_monitored_when_the_run_is_resumed(asking: BEN
     assert verify(b.audit).findings == []
 
 
+async def test_an_answer_to_the_tool_is_none_to_a_rule_that_was_only_monitored(asking: BENCH) -> None:
+    """A yes is asked for anew when the rule is enforced; the model reads the SDK's text of a no."""
+    rules = policy(own="approve")
+    rules["rules"][0] |= {"mode": "monitor", "message": "Use look instead."}
+    b = asking(policy=rules)
+    ran: list[int] = []
+
+    @function_tool(needs_approval=True)
+    def own(x: int) -> str:
+        ran.append(x)
+        return "done"
+
+    calls = [function_call("own", {"x": x}, call_id=f"c{x}") for x in (1, 2)]
+    clerk = Clerk(b, calls, tools=[own])
+    state = await clerk.saved(await clerk.run())
+    yes, no = state.get_interruptions()
+    state.approve(yes)
+    state.reject(no)
+    b.runtime.update_policy(Policy.from_dict(policy(own="approve")))
+    state = await clerk.saved(await clerk.run(state))
+    assert ran == []
+    (again,) = state.get_interruptions()
+    state.approve(again)
+    await clerk.run(state)
+    assert ran == [1]
+    assert sorted(clerk.read) == ["Tool execution was not approved.", "done"]
+    assert verify(b.audit).findings == []
+
+
 async def test_the_model_reads_the_message_of_the_rule_where_a_human_says_no(asking: BENCH) -> None:
     rules = policy(act="approve")
     rules["rules"][0]["message"] = "Use look instead."
