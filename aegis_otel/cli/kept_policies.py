@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aegis_otel.audit.journal.policy_changes import read_text, text_digests, text_name
+from aegis_otel.audit.journal.policy_changes import TEXT_FILE, read_text, text_digests, text_name
 from aegis_otel.audit.lake.scan import find_mirrors
-from aegis_otel.errors import PolicyError
+from aegis_otel.errors import AuditError, PolicyError
 from aegis_otel.policy import Policy
 
 
@@ -22,14 +22,14 @@ def find_digests(directory: Path, beginning: str) -> list[str]:
 
 
 def kept_text(directory: Path, digest: str) -> tuple[str, str | None]:
-    """Return the text of a policy, and why it is not what was in force; None where it is.
-
-    Raises:
-        AuditError: it cannot be read.
-    """
+    """Return the text of a policy, and why it cannot be had or is not what was in force; None where it is."""
     fault = "it is missing"
     for audit in (directory, *find_mirrors(directory)):
-        content = read_text(audit, digest)
+        try:
+            content = read_text(audit, digest)
+        except AuditError as error:
+            fault = str(error)
+            continue
         if content is None:
             continue
         try:
@@ -44,12 +44,8 @@ def kept_text(directory: Path, digest: str) -> tuple[str, str | None]:
 
 
 def kept_policy(directory: Path, digest: str | None) -> Policy | None:
-    """Return the policy with a digest; None where its text is not kept, or was changed.
-
-    Raises:
-        AuditError: the audit cannot be read.
-    """
-    if digest is None or digest not in find_digests(directory, digest):
+    """Return the policy with a digest; None where its text is not kept, was changed, or cannot be read."""
+    if digest is None or not TEXT_FILE.fullmatch(f"{digest.removeprefix('sha256:')}.yaml"):
         return None
     text, fault = kept_text(directory, digest)
     return None if fault is not None else Policy.from_text(text, f"policy {digest[:19]}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import suppress
 
 from aegis_otel.audit import files
@@ -67,8 +68,8 @@ def _check_changes(proof: Proof, ledger: Ledger) -> dict[str, str]:
 
 def _names(proof: Proof) -> set[str]:
     with audit_errors("read the audit at", proof.directory / POLICIES), suppress(FileNotFoundError):
-        if os.path.islink(proof.directory / POLICIES):
-            proof.found(POLICIES, "is a link, not a directory of the audit")
+        if not stat.S_ISDIR(os.lstat(proof.directory / POLICIES).st_mode):
+            proof.found(POLICIES, "is not a directory of the audit")
             return set()
         folder = files.open_folder(proof.directory, POLICIES)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,26 @@ def test_changes_are_shown_by_sql(policy: Policy) -> None:
     assert (rows[0]["policy_digest"], rows[0]["rules"], rows[0]["mode"]) == (policy.digest, 1, "enforce")
     assert len(list(read_changes(Path("aegis_audit")))) == 2
     assert AuditLogger().count() == 1
+
+
+@pytest.mark.parametrize("planted", ["a pipe", "a directory", "a pipe for all"])
+def test_what_cannot_be_read_takes_no_other_command_away(policy: Policy, planted: str) -> None:
+    """A call is shown without an explanation, the report is made, and `verify` names what is there."""
+    (row,) = AuditLogger().get_log()
+    where = Path("aegis_audit", text_name(policy.digest))
+    if planted == "a pipe for all":
+        where = where.parent
+        where.rename("moved")
+    else:
+        where.unlink()
+    if planted == "a directory":
+        where.mkdir()
+    else:
+        os.mkfifo(where)
+    if planted != "a pipe for all":
+        assert run("audit", "show", row["decision_id"]).exit_code == 0
+        assert run("report", "--output", "report.html").exit_code == 0
+    found = run("audit", "verify")
+    assert found.exit_code == 1
+    assert str(where.relative_to("aegis_audit")) in found.output
+    assert "findings" in found.output or "finding" in found.output
