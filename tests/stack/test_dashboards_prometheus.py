@@ -48,6 +48,12 @@ DEAF = {
     "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://127.0.0.1:9/v1/logs",
     "OTEL_EXPORTER_OTLP_LOGS_TIMEOUT": "2",
 }
+CANDIDATE = """
+rules:
+  - { name: no_reads, match: { type: search }, approval: block }
+  - { name: all_else, approval: auto }
+"""
+"""A policy that would be stricter with some calls of the watched agents, and looser with others."""
 UNSEEN = {
     "otelcol_exporter_send_failed_log_records": "the exporter of logs tries again",
     "otelcol_exporter_enqueue_failed_spans": "only the queue of logs is short",
@@ -57,6 +63,7 @@ UNSEEN = {
 ON = {
     "AegisCriticalDecision",
     "AegisCriticalExecutedWithoutHuman",  # in monitor mode
+    "AegisCandidateWouldLoosen",
     "AegisPolicyLoadFailed",
     "AegisUnknownOutcome",
     "AegisTelemetryDropped",
@@ -114,8 +121,14 @@ def environment(service: str, interval_ms: str) -> dict[str, str]:
 
 
 def agents(folder: Path, endpoint: str, **settings: str) -> None:
-    """45 calls in monitor mode, a third of them CRITICAL."""
-    chosen = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "AEGIS_MODE": "monitor", **settings}
+    """45 calls in monitor mode, a third of them CRITICAL, beside a candidate policy."""
+    (folder / "candidate.yaml").write_text(CANDIDATE)
+    chosen = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+        "AEGIS_MODE": "monitor",
+        "AEGIS_CANDIDATE": "candidate.yaml",
+        **settings,
+    }
     subprocess.run(
         [sys.executable, "-m", "tests.stack.agent_program", "45"],
         env={**environment(WATCHING, "1000"), **chosen},
