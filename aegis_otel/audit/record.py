@@ -259,6 +259,12 @@ class AuditRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
             since=4,
         ),
     ] = None
+    enforced_approval: Annotated[
+        str | None,
+        Column(
+            "what is enforced where the rule is only monitored: auto; null where it is `approval`", since=4
+        ),
+    ] = None
     shown_digest: str | None = None
     """The digest of a paused call's arguments as a human is shown them, if defaults were filled in."""
     subject_digest: str | None = None

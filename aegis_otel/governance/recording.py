@@ -162,7 +162,7 @@ def record_arguments(record: AuditRecord, params: object) -> tuple[bytes, bytes]
 
 
 VERDICT_COLUMNS = (
-    *("approval", "risk_level", "matched_rule", "reason", "policy_digest"),
+    *("approval", "risk_level", "matched_rule", "reason", "policy_digest", "enforced_approval"),
     *("candidate_approval", "candidate_rule"),
 )
 """The columns that say what the policy decided, and what its candidate would have."""
@@ -175,6 +175,8 @@ def record_verdict(record: AuditRecord, verdict: Verdict) -> None:
     record.matched_rule = verdict.matched_rule
     record.reason = _recorded_reason(redactor.generation, verdict.reason)
     record.policy_digest = verdict.policy_digest or None
+    if verdict.mode is Mode.MONITOR:
+        record.enforced_approval = verdict.enforced_approval._value_
 
 
 @lru_cache(maxsize=256)

@@ -61,7 +61,7 @@ class Difference(NamedTuple):
 
     effect: Effect
     approval: str
-    """What was decided: auto, approve or block."""
+    """What was decided: auto, approve or block; auto where the rule is only monitored."""
     rule: str
     new_approval: str
     new_rule: str
@@ -91,7 +91,7 @@ class Replay(NamedTuple):
     by_others: int
     """Calls that were decided by another policy than the last of them."""
     monitored: int
-    """Calls that were only monitored; they are compared by what their rule said."""
+    """Calls of programs in monitor mode; they are compared by what their rule said."""
 
     @property
     def unreplayed(self) -> int:
@@ -133,12 +133,14 @@ def replay(
         if effect is None:
             same += calls.number
             continue
-        key = (effect, calls.approval or "", calls.rule or "", _enforced(calls, found), found.matched_rule)
+        after = found.enforced_approval.value
+        key = (effect, calls.approval or "", calls.rule or "", after, found.matched_rule)
         differences.setdefault(key, _Tally()).add(calls)
     counted = list(
         run_query(
             audit,
-            "SELECT policy_digest, count(*), count(*) FILTER (mode = 'monitor') "  # noqa: S608
+            "SELECT policy_digest, count(*), count(*) FILTER ("  # noqa: S608
+            "mode = 'monitor' AND enforced_approval IS NULL) "
             f"FROM audit WHERE {condition.sql} GROUP BY ALL ORDER BY max(timestamp) DESC, policy_digest",
             condition.values,
         )
@@ -176,13 +178,8 @@ class _Tally:
         self.newest = sorted({*self.newest, *calls.examples}, reverse=True)[:_EXAMPLES]
 
 
-def _enforced(calls: _Calls, verdict: Verdict) -> str:
-    """Return what the new verdict comes to beside the old one, which may have been monitored as well."""
-    return (verdict.approval if calls.mode == Mode.MONITOR else verdict.enforced_approval).value
-
-
 def _effect(calls: _Calls, verdict: Verdict) -> Effect | None:
-    before, after = _RANK[calls.approval or ""], _RANK[_enforced(calls, verdict)]
+    before, after = _RANK[calls.approval or ""], _RANK[verdict.enforced_approval.value]
     if before != after:
         return Effect.LOOSER if after < before else Effect.STRICTER
     return None if calls.rule == verdict.matched_rule else Effect.OTHER_RULE
@@ -199,8 +196,8 @@ class _Calls(NamedTuple):
     schema_version: int
     reading: str | None
     approval: str | None
+    """What the policy enforced, in a program that enforces."""
     rule: str | None
-    mode: str | None
     target: str | None
     agent: str | None
     user: str | None
@@ -301,9 +298,8 @@ def _grouping(interest: _Interest, condition: str) -> str:
         "names": "other_names",
         "version": "coalesce(schema_version, 1)",
         "reading": "arguments_reading",
-        "approval": "approval",
+        "approval": "coalesce(enforced_approval, approval)",
         "rule": "matched_rule",
-        "mode": "mode",
         "target": "action_target" if interest.target else none,
         "agent": "agent_name" if interest.agent else none,
         **{name: name if interest.subject else none for name in ("user_id", "tenant_id", "user_roles")},

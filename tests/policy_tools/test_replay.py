@@ -12,7 +12,7 @@ from aegis_otel import Policy
 from aegis_otel.audit.query.connection import connect
 from aegis_otel.audit.query.filters import compile_filters
 from aegis_otel.governance.recording import record_call, utc
-from aegis_otel.model import Action
+from aegis_otel.model import Action, Mode
 from aegis_otel.policy.lint.tool_list import Inventory
 from aegis_otel.policy_tools.replay import Effect, Replay, replay
 from tests.support.recorded_calls import (
@@ -200,3 +200,39 @@ def test_another_reading_of_the_arguments_cannot_be_replayed(tmp_path: Path) -> 
     assert "the tool's validation made others" in reason
     blocked = (Effect.STRICTER, "block", "r")
     assert one(tmp_path / "2", action, BLOCKS % "param_lt: {amount: 10}") == blocked
+
+
+# --- rules and programs that only monitor ---
+
+PAYS = 'version: "1"\ndefaults: {approval: auto}\nrules: [{name: x, match: {type: pay}, approval: block%s}]'
+ENFORCED, MONITORED = (Policy.from_text(PAYS % each) for each in ("", ", mode: monitor"))
+NO_RULE = Policy.from_text('version: "1"\ndefaults: {approval: auto}')
+STRICTER, LOOSER = (Effect.STRICTER, "auto", "block"), (Effect.LOOSER, "block", "auto")
+OTHER_RULE = (Effect.OTHER_RULE, "auto", "auto")
+
+
+@pytest.mark.parametrize("mode", [Mode.ENFORCE, Mode.MONITOR])
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (MONITORED, MONITORED, None),
+        (MONITORED, ENFORCED, STRICTER),
+        (MONITORED, NO_RULE, OTHER_RULE),
+        (ENFORCED, ENFORCED, None),
+        (ENFORCED, MONITORED, LOOSER),
+        (ENFORCED, NO_RULE, LOOSER),
+    ],
+)
+def test_what_a_rule_enforces_is_compared(
+    tmp_path: Path, before: Policy, after: Policy, expected: Any, mode: Mode
+) -> None:
+    """Also in a program in monitor mode, as if it enforced."""
+    logger = write_calls(tmp_path / "audit", [], before)
+    decision = before.evaluate(Action("pay"))
+    record, *_ = record_call(decision, FixedSystem(), "s", START_NS, mode=mode)
+    logger.append(record)
+    logger.close()
+    found = replayed(tmp_path / "audit", after)
+    assert [(*each[:2], each.new_approval) for each in found.differences] == ([expected] if expected else [])
+    assert (found.same, found.calls) == (int(expected is None), 1)
+    assert found.monitored == int(mode is Mode.MONITOR and before is ENFORCED)

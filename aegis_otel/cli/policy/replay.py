@@ -103,7 +103,7 @@ def _print(found: Replay, since: str) -> None:
     if found.monitored:
         click.echo(
             f"{plural(found.monitored, 'call')} of these "
-            f"{'was' if found.monitored == 1 else 'were'} only monitored: compared is what the rules said"
+            f"{'was' if found.monitored == 1 else 'were'} in monitor mode: compared is what the rules said"
         )
 
 
