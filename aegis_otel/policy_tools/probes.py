@@ -7,7 +7,8 @@ time, to the edges of every window. No number of calls proves that two policies 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -20,6 +21,7 @@ import msgspec
 from aegis_otel import model
 from aegis_otel.model import Action
 from aegis_otel.policy.evaluation.compiler import CompiledRule
+from aegis_otel.policy.evaluation.schema_walk import properties_of
 from aegis_otel.policy.lint.regex_samples import branches, is_found, render, samples, slots
 from aegis_otel.policy.lint.subject import ABSENT, NOON, Example, Subject
 from aegis_otel.policy.lint.tool_list import Inventory
@@ -37,6 +39,8 @@ _MAX_PAIRS = 30
 """Pairs of roles that are tried together for one rule."""
 _MAX_SAMPLES = 20
 """Texts that are tried for one regular expression."""
+_EXACT = 2**53
+"""The numbers below have a float between them and the next whole number."""
 _OTHER = "some_other_tool"
 _OTHER_PARAM = "some_other_parameter"
 _USUAL = (_OTHER, "default", "agent")
@@ -142,7 +146,10 @@ def _variants(policies: Sequence[Policy], rule: CompiledRule, example: Example) 
         # What is tested of all parameters is which there are.
         names = (test.path,) if test.path else (*map(str, test.values), _OTHER_PARAM)
         for name in names:
+            whole = _is_whole(action.schema, name)
             for value in _values(test) if test.path else ("x", ABSENT):
+                if whole and isinstance(value, float) and not value.is_integer():
+                    continue
                 # A step of the path may lead to no such value: nothing can be counted to make "x".
                 with suppress(TypeError, ValueError, KeyError):
                     yield Probe(example.with_param(name, value), now)
@@ -174,6 +181,12 @@ def _near(policy: Policy, action_type: str) -> list[CompiledRule]:
     return [compiled.rules[number] for number in compiled.matching(action_type)]
 
 
+def _is_whole(schema: Mapping[str, Any] | None, name: str) -> bool:
+    """Return whether a tool takes only whole numbers for a parameter."""
+    inner = properties_of(schema).get(name)
+    return isinstance(inner, Mapping) and inner.get("type") == "integer"
+
+
 def _texts(globs: Iterable[str]) -> Iterator[str]:
     """Yield a text that each glob matches."""
     for glob in dict.fromkeys(globs):
@@ -193,6 +206,8 @@ def _values(test: ParamTest) -> Iterator[Any]:
             yield f"{value}x"
         else:
             yield from (value + 1, value - 1)
+            if abs(value) < _EXACT:  # between this limit and the next of any rule
+                yield from (math.nextafter(value, math.inf), math.nextafter(value, -math.inf))
 
 
 def _samples(pattern: str) -> Iterator[str]:

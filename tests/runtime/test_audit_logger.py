@@ -346,14 +346,15 @@ def test_a_lock_that_is_never_let_go_costs_calls_little(tmp_path: Path) -> None:
     audit.log("s", policy.evaluate(Action("x")))
     with open(tmp_path / "audit" / CHANGES, "rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        before = threading.active_count(), len(os.listdir("/proc/self/fd"))
+        threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
         began = time.monotonic()
         runtime.governance_stopped()
         for _ in range(100):
             with pytest.raises(ChangeNotWritten, match="has held its lock"):
                 audit.log("s", policy.evaluate(Action("x")))
         assert time.monotonic() - began < 10, "each line waited"
-        assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before
+        assert threading.active_count() <= threads
+        assert len(os.listdir("/proc/self/fd")) <= descriptors
     deadline = time.monotonic() + 30
     while audit._changes and time.monotonic() < deadline:
         with suppress(ChangeNotWritten):
