@@ -59,10 +59,11 @@ def replay(
     Exit codes:
       0  no call would be decided more loosely
       1  a call would be: it would run or be asked about where it was asked about or blocked;
-         or the audit cannot be read
+         or the audit, or a part of it, cannot be read
       2  wrong usage
       3  the policy is not valid
     """
+    from aegis_otel.audit.query.connection import problems
     from aegis_otel.audit.query.filters import compile_filters
     from aegis_otel.policy import Policy
     from aegis_otel.policy_tools.replay import replay as replay_calls
@@ -70,12 +71,14 @@ def replay(
     policy = Policy.from_yaml_files(*files)
     condition = compile_filters(None, {"since": since, "until": until})
     known = None if tools is None else read_inventory(tools.read())
-    found = replay_calls(policy, open_audit(path), condition, known)
+    audit = open_audit(path)
+    missing = problems(audit)  # printed already; calls in there may be decided otherwise
+    found = replay_calls(policy, audit, condition, known)
     if form == "json":
-        click.echo(json.dumps(_document(policy, found), indent=2))
+        click.echo(json.dumps({**_document(policy, found), "left_out": missing}, indent=2))
     else:
         _print(found, since)
-    ctx.exit(1 if found.loosens else 0)
+    ctx.exit(1 if found.loosens or missing else 0)
 
 
 def _print(found: Replay, since: str) -> None:

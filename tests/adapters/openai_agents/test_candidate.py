@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,8 @@ from pydantic import BeforeValidator
 from aegis_otel import ConfigError, Instrumentation, Policy, instrument
 from aegis_otel.runtime.audit import AuditLogger
 
+TELLS_VALIDATORS = find_spec("agents._function_tool_arguments") is not None
+"""Whether the SDK says which tools validate by code of the user's; before 0.24 every tool counts as one."""
 POLICY = 'version: "1"\ndefaults: {approval: auto}\n'
 CANDIDATE = """
 version: "1"
@@ -79,7 +82,8 @@ def test_a_candidate_is_given_in_any_way(
     found = instrument(policy, **settings)
     assert instrument(policy, **settings) is found
     assert candidate_of(call(tmp_path, pay, amount=500)) == ("block", "large")
-    assert candidate_of(call(tmp_path, pay, amount=5)) == ("auto", "<default>")
+    small = ("auto", "<default>") if TELLS_VALIDATORS else ("block", "large")
+    assert candidate_of(call(tmp_path, pay, amount=5)) == small
 
 
 def test_a_candidate_is_asked_what_the_tool_makes_of_the_arguments(policy: Path, tmp_path: Path) -> None:
@@ -87,7 +91,7 @@ def test_a_candidate_is_asked_what_the_tool_makes_of_the_arguments(policy: Path,
     instrument(policy, audit_dir=tmp_path / "audit", candidate=tmp_path / "new.yaml")
     row = call(tmp_path, pay, amount="500")
     assert candidate_of(row) == ("block", "large")
-    assert row["arguments_reading"] == "several"
+    assert row["arguments_reading"] == ("several" if TELLS_VALIDATORS else "unvalidated")
 
 
 def test_no_validator_of_the_users_runs_for_a_candidate(policy: Path, tmp_path: Path) -> None:
@@ -96,7 +100,7 @@ def test_no_validator_of_the_users_runs_for_a_candidate(policy: Path, tmp_path: 
     row = call(tmp_path, pay_twice, amount=1)
     assert candidate_of(row) == ("block", "large")
     assert row["arguments_reading"] == "unvalidated"
-    assert ran == ["validator"]
+    assert ran == (["validator"] if TELLS_VALIDATORS else [])  # before 0.24 the SDK itself runs none of these
 
 
 def test_a_candidate_that_cannot_be_loaded_changes_nothing(

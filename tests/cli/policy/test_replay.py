@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from aegis_otel.audit.lake.sealing import seal
 from aegis_otel.audit.record import SCHEMA_VERSION
 from aegis_otel.cli import main
 from aegis_otel.governance.recording import record_call
@@ -126,6 +127,18 @@ def test_half_an_audit_is_replayed_and_the_rest_said(audit: Path) -> None:
     assert "2 calls: 1 decided alike" in result.stdout
     assert "Journal lines left out because they cannot be read" in result.stderr
     assert result.exit_code == 1
+
+
+def test_an_audit_that_lacks_a_sealed_file_fails(audit: Path) -> None:
+    """Calls in it may be decided more loosely, so a pipeline must not pass."""
+    seal(audit)
+    assert run(audit, STRICTER).exit_code == 0
+    (segment,) = (each for each in (audit / "lake").rglob("*.parquet") if not each.name.startswith("_"))
+    segment.unlink()
+    result = run(audit, STRICTER, "--format", "json")
+    assert result.exit_code == 1
+    (missing,) = json.loads(result.stdout)["left_out"]
+    assert missing in result.stderr
 
 
 @pytest.mark.parametrize(
