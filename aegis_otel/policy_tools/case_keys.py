@@ -12,7 +12,7 @@ from typing import Any
 
 from aegis_otel.policy.lint.tool_list import NotTools, read_tools
 from aegis_otel.policy.loading import validators
-from aegis_otel.policy.loading.schema import Fault, Key, Reader, Validation
+from aegis_otel.policy.loading.schema import Fault, Key, Reader, Validation, schema_of
 from aegis_otel.policy.loading.validators import by_synonym
 from aegis_otel.policy.loading.yaml_reader import Location
 from aegis_otel.policy.messages import Invalid, closest, quoted, shown
@@ -211,19 +211,8 @@ def json_schema() -> dict[str, Any]:
     It accepts what the reader accepts, save what JSON Schema cannot say: whether a file or a rule exists, a
     name is used twice, or a time is one.
     """
-    sections = {
-        title: {
-            "title": title,
-            "description": about,
-            "type": "object",
-            "additionalProperties": False,
-            "properties": {
-                key: {**it.schema, **({"description": it.about} if it.about else {})}
-                for key, it in SECTIONS[name].items()
-            },
-            **({"required": list(REQUIRED[name])} if name in REQUIRED else {"minProperties": 1}),
-        }
-        for name, (title, about) in _ABOUT.items()
+    bounds = {
+        name: {"required": list(REQUIRED[name])} if name in REQUIRED else {"minProperties": 1}
+        for name in _ABOUT
     }
-    whole = sections.pop(_ABOUT[""][0])
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole, "$defs": sections}
+    return schema_of(SECTIONS, _ABOUT, bounds)

@@ -58,7 +58,7 @@ class CaseFile:
     policies: tuple[Path, ...]
     """The policy's files; empty where the file names none."""
     place: Place
-    """Where it names them; else its beginning."""
+    """The place of its key `policy`, or the beginning of the file where it has none."""
     cases: tuple[Case, ...]
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aegis_otel.cli import text_or_json_option
-from aegis_otel.cli.policy.inventory import inventory_of, read_inventory
+from aegis_otel.cli.policy.inventory import chosen_inventory
 from aegis_otel.errors import PolicyError, Problem
 from aegis_otel.redaction.terminal import escape
 
@@ -68,13 +68,7 @@ def check(
     from aegis_otel.policy.lint import lint
     from aegis_otel.policy.lint.finding import Severity
 
-    if tools is not None and agent is not None:
-        raise click.UsageError("--tools and --agent exclude each other")
-    known = None
-    if tools is not None:
-        known = read_inventory(tools.read())
-    elif agent is not None:
-        known = inventory_of(agent)
+    known = chosen_inventory(tools, agent)
     try:
         with _without_gc():
             loaded = Policy.from_yaml_files(*files)

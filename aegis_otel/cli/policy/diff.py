@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aegis_otel.cli import text_or_json_option
-from aegis_otel.cli.policy.inventory import inventory_of, read_inventory
+from aegis_otel.cli.policy.inventory import chosen_inventory
 from aegis_otel.cli.rendering import plural, visible
 from aegis_otel.model import Mode
 from aegis_otel.redaction.terminal import escape
@@ -50,13 +50,7 @@ def diff(ctx: click.Context, /, *, old: str, new: str, tools: Any, agent: str | 
     """
     from aegis_otel.policy_tools.diff import diff_policies
 
-    if tools is not None and agent is not None:
-        raise click.UsageError("--tools and --agent exclude each other")
-    known = None
-    if tools is not None:
-        known = read_inventory(tools.read())
-    elif agent is not None:
-        known = inventory_of(agent)
+    known = chosen_inventory(tools, agent)
     found = diff_policies(_load(old), _load(new), known)
     if form == "json":
         click.echo(json.dumps(_document(found), indent=2))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -22,6 +22,19 @@ def inventory_of(target: str) -> Inventory:
     from aegis_otel.adapters.openai_agents.coverage.tool_inventory import inventory
 
     return inventory(load_agent(target))
+
+
+def chosen_inventory(tools: IO[bytes] | None, agent: str | None) -> Inventory | None:
+    """Return the tools that `--tools` or `--agent` gives; None where neither is given.
+
+    Raises:
+        click.UsageError: both are given, or what is given has no tools.
+    """
+    if tools is not None and agent is not None:
+        raise click.UsageError("--tools and --agent exclude each other")
+    if tools is not None:
+        return read_inventory(tools.read())
+    return None if agent is None else inventory_of(agent)
 
 
 def read_inventory(content: bytes) -> Inventory:

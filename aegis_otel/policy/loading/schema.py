@@ -346,7 +346,22 @@ def json_schema() -> dict[str, Any]:
     It accepts what the loader accepts, save what JSON Schema cannot say: whether a regular expression
     compiles, a time zone exists, a name is used twice or a number is finite, and how deep groups are nested.
     """
-    sections = {
+    return schema_of(SECTIONS, _ABOUT)
+
+
+def schema_of(
+    sections: Mapping[str, Mapping[str, Key]],
+    titles: Mapping[str, tuple[str, str]],
+    bounds: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Return the JSON Schema of a file that has these sections.
+
+    Args:
+        sections: The keys of each section, by its name; the whole file is the section without one.
+        titles: The title of each section, and a sentence about it.
+        bounds: What else the schema of a section says, by its name.
+    """
+    made = {
         title: {
             "title": title,
             "description": about,
@@ -354,10 +369,11 @@ def json_schema() -> dict[str, Any]:
             "additionalProperties": False,
             "properties": {
                 key: {**it.schema, **({"description": it.about} if it.about else {})}
-                for key, it in SECTIONS[name].items()
+                for key, it in sections[name].items()
             },
+            **((bounds or {}).get(name, {})),
         }
-        for name, (title, about) in _ABOUT.items()
+        for name, (title, about) in titles.items()
     }
-    whole = sections.pop(_ABOUT[""][0])
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole, "$defs": sections}
+    whole = made.pop(titles[""][0])
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **whole, "$defs": made}
