@@ -100,7 +100,7 @@ GEN_AI_AGENT_NAME = _attribute(
 GEN_AI_CONVERSATION_ID = _attribute("gen_ai.conversation.id", "the conversation or group the run belongs to")
 USER_HASH = _attribute(
     "user.hash",
-    "keyed digest of the user that the agent acts for, as the audit row has the id (`hmac-sha256:` and hex); "
+    "keyed digest of the user that the agent acts for, of the id before redaction (`hmac-sha256:` and hex); "
     "with `AEGIS_USER_ON_SIGNALS=hash`, the default",
 )
 USER_ID = _attribute(

@@ -237,6 +237,10 @@ class AuditRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     user_roles: Annotated[
         str | None, Column("the user's roles, as a JSON list; null where they are not known", since=4)
     ] = None
+    user_hash: Annotated[
+        str | None,
+        Column("keyed digest of the user's id before redaction (`hmac-sha256:` and hex)", since=4),
+    ] = None
     candidate_approval: Annotated[
         str | None,
         Column(
@@ -322,7 +326,7 @@ _CALL = (
     *("run_id", "tool_call_id", "tool_name", "action_type", "action_target", "args_digest", "agent_name"),
 )
 """The columns that say what a human approves, and what a run continues."""
-SUBJECT = ("user_id", "tenant_id", "user_roles", "subject_digest")
+SUBJECT = ("user_id", "tenant_id", "user_roles", "user_hash", "subject_digest")
 """The members that say whom the agent acts for."""
 DESCRIBES = (*_CALL, *SUBJECT, "action_params", "shown_digest", "conversation_id", "tool_original_name")
 """The members that say which call it is: the first line sets them, and no later line changes them."""

@@ -143,8 +143,6 @@ class Call:
     """The redacted arguments as JSON, whole, where the row may have them cut: what a human is asked about."""
     stamped_ns: int = 0
     """Unix time in nanoseconds of its last journal line."""
-    user_hash: str | None = None
-    """Keyed digest of the user that is on the record, for signals; None where no user is known."""
     evaluation_s: float = 0.0
     """Seconds the policy took, the first time it was asked."""
     outcome: Outcome | None = None

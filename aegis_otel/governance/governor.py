@@ -63,8 +63,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger("aegis_otel")
 _FINAL = {status: ResultStatus(status.value) for status in RecordStatus if status.value in set(ResultStatus)}
 """The status of a result by that of the record of a call that is over."""
-_MOST_USERS = 4096
-"""Users whose digest is kept: to make one costs more than the rest of what a subject does."""
+_MOST_SUBJECTS = 4096
+"""Subjects whose digests are kept: to make them costs more than the rest of what a subject does."""
+_Digests = tuple[str | None, str | None]
+"""The keyed digests of a subject, and of its user alone."""
 _NOBODY_KNOWN = Subject()
 _UNVALIDATED = "the policy said otherwise when the arguments were read, so the tool has not validated them"
 
@@ -104,8 +106,7 @@ class Governor:
         """Whether a refusal stops the body, or is only recorded."""
         self.subjects = subjects or SubjectSource()
         """Finds whom a call is made for; each adapter puts it on its actions."""
-        self._user_hashes: dict[str, str] = {}
-        self._subject_digests: dict[Subject, str] = {}
+        self._known_subjects: dict[Subject, _Digests] = {}
         self.run = Bodies(self).run
         self.paused_calls = PausedCalls(self)
         """The calls that the SDK pauses."""
@@ -198,12 +199,10 @@ class Governor:
         )
         record.args_digest = self._digest(arguments)
         if action.subject is not None and action.subject != _NOBODY_KNOWN:
-            record.subject_digest = self._subject_digest(action.subject)
+            record.subject_digest, record.user_hash = self._subject_digests(action.subject)
         call = Call(decision, origin, started_ns, record, arguments, shown=shown, evaluation_s=took)
         if self.candidate is not None:
             self._ask_candidate(self.candidate, record, action, started_ns)
-        if record.user_id is not None:
-            call.user_hash = self.user_hash(record.user_id)
         return call
 
     def _evaluate(self, action: Action, now_ns: int) -> PolicyDecision:
@@ -241,25 +240,19 @@ class Governor:
             _log_failure(error)
             return None
 
-    def _subject_digest(self, subject: Subject) -> str | None:
-        known = self._subject_digests.get(subject)
-        if known is None:
-            known = self._digest(subject_payload(subject))
-            if known is not None:
-                if len(self._subject_digests) >= _MOST_USERS:
-                    self._subject_digests.clear()
-                self._subject_digests[subject] = known
-        return known
+    def _subject_digests(self, subject: Subject) -> _Digests:
+        """Return the keyed digests of a subject and of its user, as the program says them: not redacted.
 
-    def user_hash(self, user_id: str) -> str | None:
-        """Return the keyed digest of a user, as the row has the id; None without the audit's key."""
-        known = self._user_hashes.get(user_id)
+        In the columns, which are redacted, two subjects may be alike. None without the audit's key.
+        """
+        known = self._known_subjects.get(subject)
         if known is None:
-            known = self._digest(user_payload(user_id))
-            if known is not None:
-                if len(self._user_hashes) >= _MOST_USERS:
-                    self._user_hashes.clear()
-                self._user_hashes[user_id] = known
+            user = None if subject.user is None else self._digest(user_payload(subject.user))
+            known = self._digest(subject_payload(subject)), user
+            if known[0] is not None:
+                if len(self._known_subjects) >= _MOST_SUBJECTS:
+                    self._known_subjects.clear()
+                self._known_subjects[subject] = known
         return known
 
     def _unassessed(self, action: Action, origin: Origin, started_ns: int, error: Exception) -> Call:

@@ -398,8 +398,6 @@ class PausedCalls:
         with governor.journal.answering(waiting) as now:
             call = _call_of(now, arguments, governor.system.now_ns())
             record = call.record
-            if record.user_id is not None:
-                call.user_hash = governor.user_hash(record.user_id)
             record.human_decision = APPROVED if approved else DENIED
             record.approver = None if approver is None else safe_text(approver)
             record.approval_reason = None if reason is None else safe_text(reason)

@@ -22,16 +22,15 @@ if TYPE_CHECKING:
 Attributes = dict[str, AttributeValue]
 
 
-def user_attributes(record: AuditRecord, user_hash: str | None, on_signals: str) -> Attributes:
+def user_attributes(record: AuditRecord, on_signals: str) -> Attributes:
     """Return how signals name the user: by hash, by id, or not at all.
 
     Args:
         record: The record of the call.
-        user_hash: The keyed digest of the user on it, where there is one.
         on_signals: The value of the setting `user_on_signals`.
     """
-    if on_signals == "hash" and user_hash is not None:
-        return {semconv.USER_HASH: user_hash}
+    if on_signals == "hash" and record.user_hash is not None:
+        return {semconv.USER_HASH: record.user_hash}
     if on_signals == "id" and record.user_id is not None:
         return {semconv.USER_ID: text(record.user_id)}
     return {}

@@ -6,7 +6,7 @@ one sent twice is not counted as two decisions, and `aegis.decision.resent`; els
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from opentelemetry._logs import get_logger_provider
@@ -70,15 +70,12 @@ class Sent(NamedTuple):
     """Calls that wait for a human, or were never decided on: they have no decision event."""
 
 
-def resend(
-    records: Iterable[AuditRecord], outbox: Outbox, user_hash: Callable[[str], str | None]
-) -> Iterator[Sent]:
+def resend(records: Iterable[AuditRecord], outbox: Outbox) -> Iterator[Sent]:
     """Send the decision event of each record.
 
     Args:
         records: Rows of the audit.
         outbox: Where the events go.
-        user_hash: Returns the keyed digest of a user; None where the audit's key is not there.
 
     Yields:
         After each batch what was done so far, and once more at the end.
@@ -93,8 +90,7 @@ def resend(
         if outcome is None:
             undecided += 1
             continue
-        hashed = None if record.user_id is None else user_hash(record.user_id)
-        _emit(record, outcome, outbox, user_attributes(record, hashed, on_signals))
+        _emit(record, outcome, outbox, user_attributes(record, on_signals))
         if len(outbox) >= _BATCH:
             arrived += _send_batch(outbox, arrived)
             yield Sent(arrived, undecided)

@@ -86,9 +86,7 @@ class CallSpan:
         self.decision = call.decision
         self.in_foreign_tool = False
         record = call.record
-        self._user = (
-            None if record.user_id is None else user_attributes(record, call.user_hash, user_on_signals)
-        )
+        self._user = None if record.user_id is None else user_attributes(record, user_on_signals)
         self.shared = call_attributes(record, self._user)
         self.tool = str(self.shared[semconv.GEN_AI_TOOL_NAME])
         self.span: Span = INVALID_SPAN

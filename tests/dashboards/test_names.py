@@ -146,5 +146,5 @@ def test_clickhouse_names_the_columns_of_a_decision_as_the_audit_does() -> None:
     sql = clickhouse_views()["aegis_decisions"]
     columns = set(re.findall(r" AS (\w+)", sql.partition("FROM")[0]))
     assert len(columns) > 10
-    known = {column.name for column in COLUMNS} | {"user_hash"}  # of a user, signals have only the digest
+    known = {column.name for column in COLUMNS}
     assert columns <= known, columns - known

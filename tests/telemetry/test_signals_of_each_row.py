@@ -422,7 +422,7 @@ def test_what_is_emitted_is_what_is_documented(seen: Sink, monkeypatch: pytest.M
     by_id = seen.recorder()
     for recorder_of_user in (recorder, by_id):
         call = make_call(**ASK, action_type="db.read", action_target="orders", mode="monitor")
-        call.channel, call.user_hash = "cli", "hmac-sha256:u"
+        call.channel, call.record.user_hash = "cli", "hmac-sha256:u"
         call.record.user_id, call.record.tenant_id = "alice", "acme"
         call.record.candidate_approval, call.record.candidate_rule = "block", "new_rule"
         recorder_of_user.opened(call)

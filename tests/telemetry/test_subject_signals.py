@@ -80,6 +80,23 @@ async def test_two_users_have_two_hashes_and_neither_is_the_digest_of_arguments(
     assert {first, second}.isdisjoint(event["aegis.action.arguments.digest"] for event in events)
 
 
+MASKED_ALIKE = ["ghp_" + f"a1B2c3D4e{last}" * 3 + "F6g7H8" for last in "567"]
+
+
+async def test_users_whose_ids_are_masked_alike_have_hashes_of_their_own(bench: BENCH) -> None:
+    b = bench(*[True] * 4, executor=Executor())
+    for user in (*MASKED_ALIKE, MASKED_ALIKE[0]):
+        await b.runtime.run_one(Action("write_x", subject=Subject(user)))
+    rows = b.rows()
+    assert len({row["user_id"] for row in rows}) == 1
+    expected = [AuditLogger(b.audit).digest(user_payload(user)) for user in (*MASKED_ALIKE, MASKED_ALIKE[0])]
+    assert len(set(expected)) == 3
+    for name in EVENTS:
+        assert [event["user.hash"] for event in b.telemetry.events(name)] == expected
+    assert [span.attributes["user.hash"] for span in b.telemetry.spans("govern_tool")] == expected
+    assert [row["user_hash"] for row in rows] == expected
+
+
 async def test_a_wrong_setting_is_said_at_once(bench: BENCH, monkeypatch: pytest.MonkeyPatch) -> None:
     policy = bench().runtime.policy
     monkeypatch.setenv("AEGIS_USER_ON_SIGNALS", "hashed")

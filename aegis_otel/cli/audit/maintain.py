@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -297,7 +297,7 @@ def resend(
     else:
         with exporters_quiet() as messages, progress_bar("Sending") as progress:
             try:
-                for done in send(missing(), Outbox(exporter), _user_hash(path)):
+                for done in send(missing(), Outbox(exporter)):
                     progress(done.arrived + done.undecided + there, total)
             except AuditError as error:
                 if not messages.why:
@@ -307,19 +307,6 @@ def resend(
     parts += [f"{there} are there already"] if there else []
     parts += [f"{done.undecided} have none yet"] if done.undecided else []
     click.echo("; ".join(parts))
-
-
-def _user_hash(path: str | None) -> Callable[[str], str | None]:
-    """Return what makes `user.hash` of a user, where the key of the audit is on this machine."""
-    from aegis_otel.audit.keys import keyed_digest, read_key
-    from aegis_otel.governance.recording import user_payload
-    from aegis_otel.runtime.audit import AuditLogger
-
-    try:
-        key = read_key(AuditLogger(path).path)
-    except (AuditError, OSError):  # of an audit that was copied or is on object storage
-        return lambda _: None
-    return lambda user: f"hmac-sha256:{keyed_digest(key, user_payload(user)).hex()}"
 
 
 def _known_decisions(files: tuple[Path, ...]) -> set[str | int]:
