@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from aegis_otel.audit.answers.answer_proof import Proofs, load_approval_key
 from aegis_otel.audit.answers.pending_calls import taking_over, waiting
-from aegis_otel.audit.journal.policy_changes import PATIENCE_S, KeptText, PolicyChange, record_change
+from aegis_otel.audit.journal.policy_changes import PATIENCE_S, PolicyChange, record_change
 from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.keys import check_identity
 from aegis_otel.audit.location import JOURNAL, failure, unsendable
@@ -93,7 +93,7 @@ class AuditLogger:
         self._proofs = Proofs(self._journal.path)
         self._system = RealSystem()
         self._subscribers: list[Callable[[AuditRecord], object]] = []
-        self._changes: list[tuple[PolicyChange, KeptText | None]] = []
+        self._changes: list[tuple[PolicyChange, bytes | None]] = []
         self._keeps_changes = False
         self._locked_out: AuditError | None = None
         """Why the lock of the log of changes could not be taken the last time."""
@@ -158,7 +158,7 @@ class AuditLogger:
         if behind is not None:
             raise ChangeNotWritten(str(behind)) from behind
 
-    def record_change(self, change: PolicyChange, text: KeptText | None = None) -> None:
+    def record_change(self, change: PolicyChange, text: bytes | None = None) -> None:
         """Write a change of policy: at once, or with the first record where nothing was written yet.
 
         Args:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from aegis_otel.audit.journal.policy_changes import KeptText, PolicyChange
-from aegis_otel.errors import PolicyError
+from aegis_otel.audit.journal.policy_changes import PolicyChange
 from aegis_otel.governance.error_text import safe_text
 from aegis_otel.governance.recording import timestamp
 from aegis_otel.model import Mode
@@ -51,16 +50,7 @@ def change_record(
     )
 
 
-def kept_text(policy: Policy) -> KeptText | None:
+def kept_text(policy: Policy) -> bytes | None:
     """Return the text of a policy that the audit keeps; None where it has none."""
     text = policy.to_yaml()
-    if text is None:
-        return None
-
-    def is_same_policy(other: bytes) -> bool:
-        try:
-            return Policy.from_text(other).digest == policy.digest
-        except PolicyError:
-            return False
-
-    return KeptText(text.encode(), is_same_policy)
+    return None if text is None else text.encode()

@@ -6,22 +6,27 @@ import asyncio
 import fcntl
 import json
 import os
+import re
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aegis_otel import Action, Policy, Runtime
-from aegis_otel.audit.journal.policy_changes import CHANGES, read_changes
+from aegis_otel.audit.journal.policy_changes import CHANGES, read_changes, text_name
+from aegis_otel.audit.lake.sealing import seal
+from aegis_otel.audit.location import POLICIES
 from aegis_otel.audit.query.export import write_jsonl
 from aegis_otel.audit.query.rows import Row
 from aegis_otel.audit.record import COLUMNS
+from aegis_otel.audit.verify.verify import verify
 from aegis_otel.errors import AuditError, ChangeNotWritten, ConfigError
 from aegis_otel.model import Approval, PolicyDecision, Result, ResultStatus, RiskLevel, Verdict
 from aegis_otel.runtime.audit import AuditLogger
@@ -361,3 +366,52 @@ def test_a_lock_that_is_never_let_go_costs_calls_little(tmp_path: Path) -> None:
             audit.log("s", policy.evaluate(Action("x")))
         time.sleep(0.05)
     assert [each.change for each in read_changes(tmp_path / "audit")] == ["started", "stopped"]
+
+
+PLANTED: dict[str, Callable[[Path], object]] = {
+    "a directory": Path.mkdir,
+    "a pipe": os.mkfifo,
+    "a link to nothing": lambda path: path.symlink_to("nowhere"),
+    "a link to itself": lambda path: path.symlink_to(path),
+}
+
+
+@pytest.mark.parametrize("planted", [*PLANTED, "a large text"])
+async def test_what_has_the_name_of_a_policys_text_stops_no_call(tmp_path: Path, planted: str) -> None:
+    AuditLogger(tmp_path / "audit").check()
+    audit = AuditLogger(tmp_path / "audit")
+    policy = Policy.from_text("rules: [{approval: auto}]")
+    runtime = Runtime(policy=policy, audit_logger=audit)
+    there = tmp_path / "audit" / text_name(policy.digest)
+    there.parent.mkdir()
+    PLANTED.get(planted, lambda path: path.write_bytes(b"- [1, 2]\n" * (1 << 20)))(there)
+    began = time.monotonic()
+    call = await runtime.governor.authorize(Action("search"))
+    assert time.monotonic() - began < 2
+    assert call.refusal is None
+    assert [each.change for each in read_changes(tmp_path / "audit")] == ["started"]
+    assert any(each.file == text_name(policy.digest) for each in verify(tmp_path / "audit").findings)
+
+
+@pytest.mark.parametrize(
+    ("name", "planted"), [*product([CHANGES], PLANTED), *product([POLICIES], list(PLANTED)[1:])]
+)
+async def test_what_has_the_name_of_the_log_of_changes_refuses_calls_at_once(
+    tmp_path: Path, name: str, planted: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The change cannot be recorded, so calls are refused, and the message names what is to be moved away."""
+    AuditLogger(tmp_path / "audit").check()
+    audit = AuditLogger(tmp_path / "audit")
+    policy = Policy.from_text("rules: [{approval: auto}]")
+    runtime = Runtime(policy=policy, audit_logger=audit)
+    there = tmp_path / "audit" / name
+    there.parent.mkdir(exist_ok=True)
+    PLANTED[planted](there)
+    began = time.monotonic()
+    call = await runtime.governor.authorize(Action("search"))
+    assert time.monotonic() - began < 2
+    assert call.refusal is not None
+    assert re.search(rf"/{name}` is an? .* and is not a regular file, .*: move it away", caplog.text)
+    audit.close()
+    assert any(f"/{name}" in each for each in seal(tmp_path / "audit").problems)
+    assert [each["action_type"] for each in audit.get_log()] == ["search"]

@@ -14,7 +14,7 @@ import fcntl
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -84,14 +84,6 @@ CHANGE_COLUMNS = tuple((name, hint.__metadata__[0]) for name, hint in PolicyChan
 """The columns of `policy_changes`, in their order."""
 
 
-class KeptText(NamedTuple):
-    """The text of a policy, to be kept."""
-
-    content: bytes
-    is_same_policy: Callable[[bytes], bool]
-    """Whether another text has the same digest, as one with other comments has."""
-
-
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(PolicyChange)
 
@@ -105,7 +97,7 @@ def record_change(
     directory: Path,
     url: str | None,
     change: PolicyChange,
-    text: KeptText | None,
+    text: bytes | None,
     patience: float = PATIENCE_S,
 ) -> None:
     """Append a change to the log, and keep the text of its policy where there is none yet.
@@ -132,7 +124,8 @@ def record_change(
         try:
             files.lock_by_attempts(descriptor, fcntl.LOCK_EX, patience)
             if text is not None and change.policy_digest is not None:
-                change.text_sha256 = _keep(directory, text_name(change.policy_digest), text)
+                _keep(directory, text_name(change.policy_digest), text)
+                change.text_sha256 = hashlib.sha256(text).hexdigest()
             change.problem = None if change.problem is None else cut_text(change.problem)
             change.sources = None if change.sources is None else cut_text(change.sources)
             end, last = _end(directory, descriptor, origin)
@@ -147,18 +140,15 @@ def record_change(
             os.close(descriptor)
 
 
-def _keep(directory: Path, name: str, text: KeptText) -> str:
-    """Keep a text unless one is there, and return the SHA-256 of the one that counts."""
-    content = text.content
-    try:
-        there = files.read_file(directory, name, TEXT_BYTES)
-    except FileNotFoundError:
+def _keep(directory: Path, name: str, text: bytes) -> None:
+    """Keep a text unless something has its name: that is not even opened, since a governed call waits.
+
+    It may be the text of the same policy with other comments: then the first text stays. `verify` compares
+    what is there with the SHA-256 in the first line that names it.
+    """
+    if not os.path.lexists(directory / name):
         with files.replaced(directory, name, once=True, durable=False) as draft:
-            draft.file.write(content)
-    else:
-        if there != content and text.is_same_policy(there):
-            content = there  # the first text stays; of one that is no such policy, `verify` says so
-    return hashlib.sha256(content).hexdigest()
+            draft.file.write(text)
 
 
 def _end(directory: Path, descriptor: int, origin: str) -> tuple[int, str]:

@@ -299,7 +299,10 @@ def _changes(directory: Path, log: SealLog) -> tuple[SealedChanges | None, str]:
     Returns:
         None where nothing is to be sealed of it; and what is wrong with it, where something is.
     """
-    content = whole_part(read_change_lines(directory))
+    try:
+        content = whole_part(read_change_lines(directory))
+    except AuditError as error:  # calls are sealed all the same
+        return None, f"{error}: nothing of it is sealed"
     sealed = sealed_changes(log.seals)
     if sealed is not None and sealed_part(content, log.audit, sealed) is None:
         return None, f"`{CHANGES}` is not as it was sealed: what was added to it is not sealed"
@@ -310,9 +313,12 @@ def _changes(directory: Path, log: SealLog) -> tuple[SealedChanges | None, str]:
         lines, chain = lines + 1, value
     if lines == (0 if sealed is None else sealed.lines):
         return None, ""
-    for name in (*stated_texts(content), CHANGES, POLICIES):
-        with suppress(FileNotFoundError):  # `verify` reports a text that is missing
-            files.sync(directory, name)
+    for name in stated_texts(content):
+        # `verify` reports a text that is missing, and what else has its name.
+        with suppress(FileNotFoundError, files.NotAFile), files.open_stream(directory, name) as text:
+            os.fsync(text.fileno())
+    for name in (CHANGES, POLICIES):
+        files.sync(directory, name)
     return SealedChanges(lines, chain), ""
 
 

@@ -102,7 +102,10 @@ def _send_policies(store: ObjectStore, directory: Path, audit: str, seals: list[
     sealed = sealed_changes(seals)
     if sealed is None:
         return []
-    content = sealed_part(read_change_lines(directory), audit, sealed)
+    try:
+        content = sealed_part(read_change_lines(directory), audit, sealed)
+    except AuditError as error:
+        return [f"{error}: it is not sent"]
     if content is None:
         return [f"`{directory / CHANGES}` is not as it was sealed and is not sent"]
     there = {f"{POLICIES}/{name}": size for name, size in list_sizes(store, f"{audit}/{POLICIES}/").items()}
@@ -112,7 +115,7 @@ def _send_policies(store: ObjectStore, directory: Path, audit: str, seals: list[
             continue
         try:
             text = files.read_file(directory, name, TEXT_BYTES)
-        except FileNotFoundError:
+        except (FileNotFoundError, AuditError):  # or it is no file, or larger than any text
             text = b""
         if hashlib.sha256(text).hexdigest() == sha256:
             store.put(f"{audit}/{name}", text)

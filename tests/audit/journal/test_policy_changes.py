@@ -7,6 +7,8 @@ import hashlib
 import os
 import stat
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import pytest
 from aegis_otel.audit.findings import Proof
 from aegis_otel.audit.journal.policy_changes import (
     CHANGES,
-    KeptText,
+    TEXT_BYTES,
     PolicyChange,
     decode_change,
     read_changes,
@@ -37,9 +39,8 @@ def change(kind: str = "started", **changed: str) -> PolicyChange:
     return PolicyChange(**fields | changed)  # type: ignore[arg-type]
 
 
-def record(audit: Path, text: bytes | None = TEXT, *, is_same: bool = True, **changed: str) -> None:
-    kept = None if text is None else KeptText(text, lambda _: is_same)
-    record_change(audit, None, change(**changed), kept)
+def record(audit: Path, text: bytes | None = TEXT, **changed: str) -> None:
+    record_change(audit, None, change(**changed), text)
 
 
 def findings(audit: Path) -> list[str]:
@@ -159,8 +160,40 @@ def test_a_planted_text_is_found(tmp_path: Path) -> None:
     audit = tmp_path / "audit"
     record(audit, None)
     (audit / text_name(DIGEST)).write_bytes(b"rules: [{approval: auto}]")
-    record(audit, is_same=False)
+    record(audit)
     assert any("was changed" in each for each in findings(audit))
+
+
+PLANTED: dict[str, Callable[[Path], object]] = {
+    "a directory": Path.mkdir,
+    "a pipe": os.mkfifo,
+    "a device, by a link": lambda path: path.symlink_to("/dev/zero"),
+    "a link to nothing": lambda path: path.symlink_to("nowhere"),
+    "an empty file": Path.touch,
+    "a file that nobody may read": lambda path: path.touch(0),
+    "a file larger than a text can be": lambda path: (path.touch(), os.truncate(path, TEXT_BYTES + 1)),
+    "a text that takes long to parse": lambda path: path.write_bytes(b"- [1, 2]\n" * (1 << 20)),
+}
+
+
+@pytest.mark.parametrize("planted", PLANTED)
+def test_what_has_the_name_of_a_text_stops_nothing(tmp_path: Path, planted: str) -> None:
+    """A change is recorded with the SHA-256 of its own text, a sealing seals it, and `verify` reports."""
+    audit = tmp_path / "audit"
+    record(audit, None)
+    PLANTED[planted](audit / text_name(DIGEST))
+    before = (audit / text_name(DIGEST)).lstat()
+    began = time.monotonic()
+    record(audit)
+    assert time.monotonic() - began < 2
+    assert [each.text_sha256 for each in read_changes(audit)] == [None, hashlib.sha256(TEXT).hexdigest()]
+    write_call(audit, "1")
+    assert seal(audit).problems == []
+    assert read_seals(audit)[-1].changes is not None
+    after = (audit / text_name(DIGEST)).lstat()
+    assert (after.st_mode, after.st_ino, after.st_size) == (before.st_mode, before.st_ino, before.st_size)
+    if not planted.startswith("a file that nobody"):
+        assert any(each.startswith(text_name(DIGEST)) for each in findings(audit))
 
 
 def test_a_torn_line_is_cut_off(audit: Path) -> None:

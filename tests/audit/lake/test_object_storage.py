@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -19,7 +20,7 @@ from moto.server import ThreadedMotoServer
 from obstore.store import S3Store
 
 from aegis_otel import AuditError, ConfigError, Policy, Runtime, connect
-from aegis_otel.audit.journal.policy_changes import read_changes, text_name
+from aegis_otel.audit.journal.policy_changes import CHANGES, read_changes, text_name
 from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.keys import audit_id, load_key
 from aegis_otel.audit.lake.sealing import seal
@@ -427,3 +428,34 @@ def test_policies_are_sent_fetched_and_verified(url: str, machine: Callable[[str
     S3Store.from_url(url).put(f"{audit}/{text_name(policy.digest)}", b"rules: [{approval: auto}]")
     assert any("is missing or not as it was sealed" in problem for problem in fetch(two, url))
     assert any("is missing" in str(finding) for finding in verify(two, mirrors=True).findings)
+
+
+@pytest.mark.parametrize("planted", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("key")])
+def test_what_has_the_name_of_a_policys_text_keeps_no_row_from_being_sent(
+    url: str, machine: Any, planted: Callable[[Path], object]
+) -> None:
+    one = machine("one")
+    policy = Policy.from_text("rules: []")
+    Runtime(policy=policy, audit_logger=AuditLogger(url)).check()
+    calls(url, "1").close()
+    text = one / text_name(policy.digest)
+    text.unlink()
+    planted(text)
+    assert seal(one).problems == []
+    (problem,) = push(one, url)
+    assert f"the policy's text `{text}` is missing or changed and is not sent" in problem
+    machine("two")
+    assert ids(url) == ["1"]
+
+
+def test_a_log_of_changes_that_is_a_pipe_keeps_no_row_from_being_sent(url: str, machine: Any) -> None:
+    one = machine("one")
+    Runtime(policy=Policy.from_text("rules: []"), audit_logger=AuditLogger(url)).check()
+    sent(url, "1")
+    (one / CHANGES).unlink()
+    os.mkfifo(one / CHANGES)
+    calls(url, "2").close()
+    assert "is a named pipe" in "".join(seal(one).problems)
+    assert "is a named pipe" in "".join(push(one, url))
+    machine("two")
+    assert ids(url) == ["1", "2"]
