@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 import unicodedata
+from collections.abc import Iterable
 
 _NAMED = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
@@ -20,6 +23,23 @@ def escape(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return text.translate(_ESCAPES)
+
+
+_PLAIN_NAME = re.compile(r"[\w.:/@+-]+")
+"""Matches a name in which nothing looks like the end of it."""
+
+
+def quoted_name(text: str) -> str:
+    """Return a name as it may stand among others: as a JSON text, where its end could be taken for another.
+
+    Names of users and roles come from outside. `admin, clerk` may be one role, and has to look like one.
+    """
+    return text if _PLAIN_NAME.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+
+
+def name_list(texts: Iterable[str]) -> str:
+    """Return names with commas between them, of which none looks like two; not escaped yet."""
+    return ", ".join(map(quoted_name, texts))
 
 
 class _Escapes(dict[int, str]):

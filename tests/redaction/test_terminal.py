@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aegis_otel.redaction.terminal import escape
+from aegis_otel.redaction.terminal import escape, name_list
 
 
 def test_b44_escapes_and_forged_rows() -> None:
@@ -13,6 +13,22 @@ def test_b44_escapes_and_forged_rows() -> None:
         escape("x\x1b[2K\x1b]0;title\x07\n| forged | row |") == r"x\x1b[2K\x1b]0;title\x07\n| forged | row |"
     )
     assert escape("a\u202eb\u2066c\u200fd\u061ce") == r"a\u202eb\u2066c\u200fd\u061ce"
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        ((), ""),
+        (("clerk", "team:a/b.c@d+1_2-3", "Jürgen"), "clerk, team:a/b.c@d+1_2-3, Jürgen"),
+        (("admin, clerk",), '"admin, clerk"'),
+        (("admin", "clerk"), "admin, clerk"),
+        (("team lead", ""), '"team lead", ""'),
+        (('"admin", "clerk"',), r'"\"admin\", \"clerk\""'),
+        (("admin\uff0cclerk", "a\u200b\u2028b"), '"admin\uff0cclerk", "a\u200b\u2028b"'),
+    ],
+)
+def test_no_name_in_a_list_looks_like_two(names: tuple[str, ...], shown: str) -> None:
+    assert name_list(names) == shown
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from aegis_otel.cli import text_or_json_option
 from aegis_otel.cli.policy.inventory import chosen_inventory
 from aegis_otel.cli.rendering import plural, visible
 from aegis_otel.model import Mode
-from aegis_otel.redaction.terminal import escape
+from aegis_otel.redaction.terminal import escape, name_list, quoted_name
 
 if TYPE_CHECKING:
     from aegis_otel.model import Subject, Verdict
@@ -100,10 +100,10 @@ def _verdict(verdict: Verdict) -> str:
 def _call(probe: Probe) -> str:
     action = probe.action
     params = visible(json.dumps(action.params, ensure_ascii=False, default=str)) if action.params else "{}"
-    by = "" if action.agent in (None, "agent") else f" by {visible(action.agent or '')}"
+    by = "" if action.agent in (None, "agent") else f" by {visible(quoted_name(action.agent or ''))}"
     return (
-        f"{visible(action.type)} -> {visible(action.target)} {params}{by}{_acting_for(action.subject)} "
-        + (f"at {probe.now:%a %H:%M %Z}")
+        f"{visible(quoted_name(action.type))} -> {visible(quoted_name(action.target))} {params}{by}"
+        + f"{_acting_for(action.subject)} at {probe.now:%a %H:%M %Z}"
     )
 
 
@@ -111,9 +111,9 @@ def _acting_for(subject: Subject | None) -> str:
     """Return for whom a call is made, where that is not the usual somebody."""
     if subject is None:
         return " for nobody known"
-    parts = [f"user {subject.user}"] if subject.user not in (None, "user") else []
-    parts += [f"tenant {subject.tenant}"] if subject.tenant not in (None, "tenant") else []
-    parts += [f"roles {', '.join(subject.roles)}"] if subject.roles not in (None, (), ("role",)) else []
+    parts = [f"user {quoted_name(subject.user)}"] if subject.user not in (None, "user") else []
+    parts += [f"tenant {quoted_name(subject.tenant)}"] if subject.tenant not in (None, "tenant") else []
+    parts += [f"roles {name_list(subject.roles)}"] if subject.roles not in (None, (), ("role",)) else []
     return f" for {visible(', '.join(parts))}" if parts else ""
 
 

@@ -21,7 +21,7 @@ from aegis_otel.policy.evaluation.schema_paths import SchemaReader
 from aegis_otel.redaction.masks import is_mask
 from aegis_otel.redaction.redactor import REDACTED, redact, redact_text
 from aegis_otel.redaction.serialize import encode_plain, to_plain
-from aegis_otel.redaction.terminal import escape
+from aegis_otel.redaction.terminal import escape, name_list
 
 MOST_LINES = 200
 """Lines of the screen that a question may take; a longer one is denied: nobody reads it at a terminal."""
@@ -118,14 +118,13 @@ def sheet(decision: PolicyDecision, question: Question | None, deadline: float |
     if len(description) > _LONGEST_DESCRIPTION:  # says nothing of what this call does
         description = f"{description[:_LONGEST_DESCRIPTION]}... ({len(action.description)} characters)"
     subject = action.subject or Subject()
-    user, tenant, roles = subject.user, subject.tenant, ", ".join(subject.roles or ())
     facts = (
         ("Action", redact_text(action.type)),
         ("Target", None if action.target == "default" else redact_text(action.target)),
         ("Agent", redact_text(action.agent or "")),
-        ("User", redact_text(user or "")),
-        ("Tenant", redact_text(tenant or "")),
-        ("Roles", redact_text(roles)),
+        ("User", redact_text(subject.user or "")),
+        ("Tenant", redact_text(subject.tenant or "")),
+        ("Roles", name_list(map(redact_text, subject.roles or ()))),
         ("Risk", decision.risk_level.name),
         ("Rule", redact_text(decision.matched_rule)),
         ("Reason", redact_text(decision.reason)),

@@ -204,3 +204,10 @@ async def test_the_terminal_shows_whom_the_call_is_for() -> None:
     lines = sheet(decision, None, None).lines(Screen(80, 40, "utf-8"))
     assert "\x1b" not in "".join(lines)
     assert any("boss, clerk" in line for line in lines)
+
+
+async def test_a_role_with_a_comma_is_one_on_the_terminal() -> None:
+    who = Subject("alice", roles=("admin, auditor", "cl\x1b[2Jerk", "boss"))
+    decision = ASK.evaluate(Action("pay", "bank", {"amount": 5}, subject=who))
+    lines = sheet(decision, None, None).lines(Screen(80, 40, "utf-8"))
+    assert any('"admin, auditor", boss, "cl\\u001b[2Jerk"' in line for line in lines)

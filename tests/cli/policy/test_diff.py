@@ -55,6 +55,20 @@ def test_what_is_written_and_what_is_decided_otherwise() -> None:
     assert result.exit_code == 1
 
 
+def test_no_name_of_a_call_looks_like_two_or_like_another_fact() -> None:
+    Path("old.yaml").write_text("""
+rules:
+  - name: r
+    match: { type: "pay -> bank", target: "x by z", agent: "a for y", user: "eve, roles admin", role: "a, b" }
+    approval: block
+""")
+    Path("new.yaml").write_text("rules: []\n")
+    (call,) = [line for line in run("old.yaml", "new.yaml").output.splitlines() if "eve" in line]
+    assert call.split(" at ")[0].strip() == (
+        '"pay -> bank" -> "x by z" {} by "a for y" for user "eve, roles admin", roles "a, b"'
+    )
+
+
 def test_what_is_only_stricter_is_exit_0() -> None:
     Path("new.yaml").write_text(OLD.replace("1000", "500"))
     result = run("old.yaml", "new.yaml")
