@@ -16,6 +16,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -185,6 +186,11 @@ def decode_change(line: bytes) -> PolicyChange:
     digest = change.policy_digest
     if digest is not None and not TEXT_FILE.fullmatch(f"{digest.removeprefix('sha256:')}.yaml"):
         raise ValueError("its policy has no digest")
+    moment = datetime.fromisoformat(change.timestamp)
+    if moment.tzinfo != UTC or moment.isoformat(timespec="microseconds") != change.timestamp:
+        raise ValueError("its time is not written as a time of an audit is")
+    if not all(0 <= number < 1 << 63 for number in (change.rules or 0, change.pid or 0)):
+        raise ValueError("it has a number that is none of a policy or of a process")
     return change
 
 
@@ -250,9 +256,16 @@ def read_text(directory: Path, digest: str) -> bytes | None:
 
 
 def text_digests(directory: Path) -> list[str]:
-    """Return the digests of the policies whose texts are kept."""
+    """Return the digests of the policies whose texts are kept.
+
+    Raises:
+        AuditError: they cannot be listed.
+    """
     with audit_errors("read the audit at", directory / POLICIES), suppress(FileNotFoundError):
-        folder = files.open_folder(directory, POLICIES)
+        try:
+            folder = files.open_folder(directory, POLICIES)
+        except NotADirectoryError:
+            raise AuditError(f"`{directory / POLICIES}` is not a directory: move it away") from None
         try:
             matches = map(TEXT_FILE.fullmatch, os.listdir(folder))
             return sorted(f"sha256:{match[1]}" for match in matches if match)

@@ -7,9 +7,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from aegis_otel.audit.journal.policy_changes import CHANGE_COLUMNS, read_changes
+from aegis_otel.audit.journal.policy_changes import CHANGE_COLUMNS, PolicyChange, read_changes
 from aegis_otel.audit.lake.fold import literal, without_type
 from aegis_otel.audit.lake.scan import find_mirrors
+from aegis_otel.errors import AuditError
 
 if TYPE_CHECKING:
     import duckdb
@@ -46,18 +47,22 @@ VIEWS = tuple(
 def create_views(audit: duckdb.DuckDBPyConnection, directory: Path, *, mirrors: bool = False) -> None:
     """Make the views on a connection that has the view `audit`.
 
-    `policy_changes` has the changes as they are now; the other views show what is written later, too.
+    `policy_changes` has the changes as they are now; the other views show what is written later, too. If a
+    log of changes cannot be read, its changes are missing, and `connection.problems` says so.
 
     Args:
         audit: The connection.
         directory: The audit's.
         mirrors: As for `audit.query.connection.open_view`.
-
-    Raises:
-        AuditError: the changes of policy cannot be read.
     """
-    audits = [directory, *(find_mirrors(directory) if mirrors else ())]
-    changes = [change for each in audits for change in read_changes(each)]
+    changes: list[PolicyChange] = []
+    problems: list[str] = []
+    for each in (directory, *(find_mirrors(directory) if mirrors else ())):
+        try:
+            changes += read_changes(each)
+        except AuditError as error:
+            problems.append(f"{error}; `policy_changes` is without it")
+    audit.execute("INSERT INTO journal.problem SELECT unnest(?::VARCHAR[])", [problems])
     columns = ", ".join(f'unnest(?::{each.sql_type}[]) AS "{name}"' for name, each in CHANGE_COLUMNS)
     values = [[getattr(change, name) for change in changes] for name, _ in CHANGE_COLUMNS]
     audit.execute(f"CREATE TABLE journal.policy_change AS SELECT {columns}", values)

@@ -160,11 +160,12 @@ def sql(
     form = checked_output(output, form)
     source = find_audit(path)
     if query is None:
-        from aegis_otel.audit.query.connection import open_view
+        from aegis_otel.audit.query.connection import open_view, problems
         from aegis_otel.audit.query.views import create_views, views_sql
 
         audit = open_view(source.directory, keep=False, mirrors=source.is_shared)
         create_views(audit, source.directory, mirrors=source.is_shared)
+        report_problems(problems(audit))
         click.echo(views_sql(audit), nl=False)
         return
     source.fetch()

@@ -10,7 +10,9 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from aegis_otel.audit.findings import Proof
@@ -25,6 +27,8 @@ from aegis_otel.audit.journal.policy_changes import (
     text_name,
 )
 from aegis_otel.audit.lake.sealing import seal
+from aegis_otel.audit.query.connection import connect
+from aegis_otel.audit.seals.hash_chain import link, stated
 from aegis_otel.audit.seals.seal_log import read_seals
 from aegis_otel.audit.verify.verify import verify
 from aegis_otel.errors import AuditError
@@ -34,7 +38,7 @@ DIGEST = f"sha256:{'a' * 64}"
 TEXT = b"rules: []\n"
 
 
-def change(kind: str = "started", **changed: str) -> PolicyChange:
+def change(kind: str = "started", **changed: Any) -> PolicyChange:
     fields = {"change": kind, "timestamp": "2026-11-22T14:30:00.000000+00:00", "policy_digest": DIGEST}
     return PolicyChange(**fields | changed)  # type: ignore[arg-type]
 
@@ -232,6 +236,32 @@ def test_what_cannot_be_written_says_why(tmp_path: Path) -> None:
 def test_what_is_no_change_is_refused(line: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         decode_change(line)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"timestamp": "now"},
+        {"timestamp": "infinity"},
+        {"timestamp": "2026-11-22"},
+        {"timestamp": "2026-11-22T14:30:00.000000"},
+        {"timestamp": "2026-11-22T14:30:00.000000+02:00"},
+        {"rules": 1 << 63},
+        {"pid": -1},
+    ],
+)
+def test_a_change_that_no_process_writes_is_found_and_not_shown(audit: Path, wrong: dict[str, Any]) -> None:
+    """Its chain holds, since whoever can write to the directory can work it out."""
+    last = stated((audit / CHANGES).read_bytes().splitlines()[-1])
+    assert last is not None
+    _, line = link(last, msgspec.json.encode(change(**wrong)))
+    with open(audit / CHANGES, "ab") as log:
+        log.write(line)
+    (found,) = findings(audit)
+    assert found.startswith("policies/changes.jsonl: line 4")
+    assert "is no change of policy" in found
+    with connect(audit) as connection:
+        assert connection.execute("SELECT count(*) FROM policy_changes").fetchall() == [(3,)]
 
 
 def test_an_audit_without_policies_is_as_before(tmp_path: Path) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from aegis_otel import Action, Policy
-from aegis_otel.audit.journal.policy_changes import read_changes, text_name
+from aegis_otel.audit.journal.policy_changes import CHANGES, read_changes, text_name
+from aegis_otel.audit.location import POLICIES
 from aegis_otel.cli import main
 from aegis_otel.runtime.audit import AuditLogger
 from aegis_otel.runtime.runtime import Runtime
@@ -112,3 +114,56 @@ def test_what_cannot_be_read_takes_no_other_command_away(policy: Policy, planted
     assert found.exit_code == 1
     assert str(where.relative_to("aegis_audit")) in found.output
     assert "findings" in found.output or "finding" in found.output
+
+
+PLANTED: dict[str, Callable[[Path], object]] = {
+    "a pipe": os.mkfifo,
+    "a link to nothing": lambda path: path.symlink_to("nowhere"),
+    "a link to a device": lambda path: path.symlink_to("/dev/zero"),
+    "a file": lambda path: path.write_text("x"),
+    "a directory": Path.mkdir,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "planted"),
+    [
+        *((POLICIES, each) for each in list(PLANTED)[:4]),
+        *((CHANGES, each) for each in PLANTED if each != "a file"),
+    ],
+)
+def test_rows_stay_readable_whatever_is_in_the_place_of_the_changes(
+    policy: Policy, name: str, planted: str
+) -> None:
+    (row,) = AuditLogger().get_log()
+    path = Path("aegis_audit", name)
+    path.rename("moved")
+    PLANTED[planted](path)
+    commands = (
+        ["audit"],
+        ["audit", "show", row["decision_id"]],
+        ["audit", "stats"],
+        ["report", "--output", "r.html"],
+    )
+    for command in commands:
+        result = run(*command)
+        assert (result.exit_code, result.stderr) == (0, ""), command
+    for command in (
+        ["audit", "sql", "FROM audit"],
+        ["audit", "sql", "FROM policy_changes"],
+        ["audit", "sql", "--views"],
+    ):
+        result = run(*command)
+        assert result.exit_code == 0, command
+        assert len(result.stderr.splitlines()) == 1, command
+        assert f"{path.absolute()}" in result.stderr
+        assert result.stderr.endswith("; `policy_changes` is without it\n")
+    shown = run("policy", "show", policy.digest)
+    if name == POLICIES:
+        assert (shown.exit_code, shown.stdout) == (1, "")
+        assert shown.stderr == f"Error: `{path.absolute()}` is not a directory: move it away\n"
+    else:
+        assert (shown.exit_code, shown.stdout) == (0, TEXT)
+    verified = run("audit", "verify")
+    assert verified.exit_code == 1
+    assert name in verified.output
