@@ -8,7 +8,7 @@ decision it gives, which is what keeps a decision at a fraction of a microsecond
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
@@ -231,6 +231,11 @@ class Action:
     forms: tuple[Action, ...] = field(init=False, default=(), compare=False, repr=False)
     """The same action in other words: under the tool's other name, or with the arguments as the tool's own
     validation reads them. Each is judged as well, and the strictest verdict counts."""
+    parameter_names: Mapping[str, Set[str]] | None = field(
+        init=False, default=None, compare=False, repr=False
+    )
+    """The names at the top of `params` that are the tool's own, each with all names of the same parameter:
+    what a validation returns has each under all of them. None: they are those that `schema` names."""
     doubt: str | None = field(init=False, default=None, compare=False, repr=False)
     """Why no condition on a parameter can be answered, where the arguments cannot be read."""
     is_unvalidated: bool = field(init=False, default=False, compare=False, repr=False)
@@ -254,6 +259,11 @@ class Action:
         object.__setattr__(self, "doubt", doubt or self.doubt)
         if self.forms or self.doubt:
             object.__setattr__(self, "is_plain", False)
+        return self
+
+    def name_parameters(self, names: Mapping[str, Set[str]]) -> Action:
+        """Set the `parameter_names` of a new action, before anything reads it, and return it."""
+        object.__setattr__(self, "parameter_names", names)
         return self
 
     def for_subject(self, subject: Subject | None) -> Action:

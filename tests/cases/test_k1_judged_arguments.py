@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import pytest
-from agents import FunctionTool, RunContextWrapper, function_tool
+from agents import Agent, FunctionTool, RunContextWrapper, function_tool
 from agents.tool_context import ToolContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -512,3 +512,79 @@ def test_k1_a_server_may_read_a_key_with_punctuation_or_small_capitals(name: str
     judged = Policy.from_dict(policy("gt", "amount", 100))
     assert judged.evaluate(Action("t", params={name: 5000}, schema=schema)).approval == "block"
     assert judged.evaluate(Action("t", params={"note": 5000}, schema=schema)).approval == "auto"
+
+
+Lowered = Annotated[str, StringConstraints(to_lower=True)]
+"""What a validated call has other arguments of, so that it is judged in a second form."""
+
+
+def rules(first: dict[str, Any], *, then: dict[str, Any], default: str = "auto") -> dict[str, Any]:
+    """A policy that lets run what is true of the first conditions, and then blocks what the others say."""
+    named = [("first", first, "auto"), ("limit", then, "block")]
+    return {
+        "defaults": {"approval": default},
+        "rules": [
+            {"name": name, "match": {"type": "*"}, "conditions": conditions, "approval": approval}
+            for name, conditions, approval in named
+        ],
+    }
+
+
+def test_k1_anywhere_does_not_find_the_names_of_the_parameters_that_a_validation_returns(
+    tmp_path: Path,
+) -> None:
+    """Else a rule that lets calls run matches what the body gets, and the one that blocks it is not asked."""
+
+    def named(read_name: Lowered) -> str:
+        return f"ran {read_name}"
+
+    def aliased(name: Annotated[Lowered, Field(alias="read_name")]) -> str:
+        return f"ran {name}"
+
+    block = {"param_eq": {"read_name": "evil"}}
+    b = make_bench(tmp_path / "a", policy=rules({"param_contains": {"[anywhere]": "read"}}, then=block))
+    for body in (named, aliased):
+        tool = governed(b, body)
+        assert call(tool, {"read_name": "EVIL"}) == BLOCKED
+        assert call(tool, {"read_name": "Good"}) == "ran good"
+
+
+def mail(mail_to: Annotated[Lowered, Field(alias="to")], extra: str = "") -> str:
+    return f"ran {mail_to}"
+
+
+def mail_by_either(
+    mail_to: Annotated[Lowered, Field(validation_alias=AliasChoices("to", "mail_to"))], extra: str = ""
+) -> str:
+    return f"ran {mail_to}"
+
+
+@pytest.mark.parametrize("body", [mail, mail_by_either])
+def test_k1_anywhere_searches_no_name_of_an_aliased_parameter(body: Any, tmp_path: Path) -> None:
+    found = policy("matches", "[anywhere]", "^(to|mail_to)$")
+    tool = governed(make_bench(tmp_path / "a", policy=found), body)
+    assert call(tool, {"to": "Ann"}) == "ran ann"
+    assert call(tool, {"to": "To"}) == BLOCKED
+    assert call(tool, {"to": "x", "extra": "mail_to"}) == BLOCKED
+
+
+def test_k1_anywhere_searches_no_name_of_the_input_of_an_agent(tmp_path: Path) -> None:
+    inner = Agent(name="inner").as_tool("ask", "Asks.", parameters=Text)
+    b = make_bench(tmp_path / "a", policy=policy("contains", "[anywhere]", "tex"))
+    tool = governed_tool(runtime=b.runtime)(inner)
+    assert call(tool, {"text": "my TEX"}) == BLOCKED
+    assert call(tool, {"text": "X"}) != BLOCKED
+
+
+def only_mail(mail_to: Annotated[Lowered, Field(alias="to")], copies: str | None = None) -> str:
+    return f"ran {mail_to}"
+
+
+def test_k1_param_only_takes_the_names_of_one_parameter_for_one(tmp_path: Path) -> None:
+    """The validation returns it by the name in the signature, and the model knows its alias."""
+
+    only = {"param_only": ["to"], "param_present": ["to"]}
+    known = rules(only, then={"param_present": ["to"]}, default="block")
+    tool = governed(make_bench(tmp_path / "a", policy=known), only_mail)
+    assert call(tool, {"to": "Ann"}) == "ran ann"
+    assert call(tool, {"to": "Ann", "copies": "x"}) == BLOCKED

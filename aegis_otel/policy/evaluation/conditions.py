@@ -162,10 +162,10 @@ def _names_test(spec: ParamTest) -> Test:
     def test(action: Action, _now: datetime, schema: SchemaReader | None) -> Answer:
         if action.doubt is not None:
             return action.doubt
-        params, doubt = action.params, ""
+        params, own, doubt = action.params, action.parameter_names or {}, ""
         look_alikes: Set[str] | None = None
         for name, value in params.items():
-            if is_listed(name, names):
+            if is_listed(name, names) or any(is_listed(each, names) for each in own.get(name, ())):
                 continue
             if value is None:
                 answer = null_at((name,), schema)

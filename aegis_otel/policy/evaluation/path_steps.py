@@ -309,12 +309,17 @@ def _json(behind: _Judge, value: Any, reading: _Reading) -> Answer:
 
 
 def _texts(behind: _Judge, value: Any, reading: _Reading) -> Answer:
-    """Judge the texts in a value, keys too, but for the names of parameters that the tool itself lists."""
+    """Judge the texts in a value, keys too, but for the names of the tool's own parameters."""
     unknown: Answer = False
     waiting: deque[Any] = deque([value])
     if value is reading.action.params:
-        own = _listed_names(reading.action.schema)
-        waiting = deque([key for key in value if key not in own])
+        waiting = deque()
+        for key in value:
+            is_own = _is_own(key, reading)
+            if is_own is False:
+                waiting.append(key)
+            elif is_own is not True and not (isinstance(key, str) and behind(key, reading) is False):
+                unknown = is_own
         waiting += value.values()
     while waiting:
         if not reading.pays(1):
@@ -336,9 +341,20 @@ def _texts(behind: _Judge, value: Any, reading: _Reading) -> Answer:
     return unknown
 
 
-def _listed_names(schema: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    properties = None if schema is None else schema.get("properties")
-    return properties if isinstance(properties, Mapping) else {}
+def _is_own(key: Any, reading: _Reading) -> Answer:
+    """Return whether a key of the arguments is the name of a parameter, which no model can choose."""
+    action = reading.action
+    if action.parameter_names is not None:
+        return key in action.parameter_names
+    if action.schema is None or not isinstance(key, str):
+        return False
+    properties = action.schema.get("properties")
+    if isinstance(properties, Mapping) and key in properties:
+        return True
+    if reading.schema is None:
+        return NOT_ASKED
+    found = reading.schema.at((key,))
+    return UNREADABLE_SCHEMA if found.presence is Presence.UNREADABLE else found.is_listed
 
 
 _TAKING: Mapping[Step, Callable[[_Judge, Any, _Reading], Answer]] = {

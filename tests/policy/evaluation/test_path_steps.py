@@ -320,6 +320,27 @@ def test_anywhere_leaves_out_the_names_of_the_tools_own_parameters() -> None:
     assert answer({"param_matches": {"[anywhere]": "x"}}, {"a": "\ud800"}) == "the value is not valid Unicode"
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"anyOf": [{"properties": {"secret_name": {}}}, {"properties": {"name": {}}}]},
+        {"$ref": "#/$defs/a", "$defs": {"a": {"properties": {"secret_name": {}}}}},
+        {"properties": {"other": {}}, "allOf": [{"properties": {"secret_name": {}}}]},
+    ],
+)
+def test_anywhere_finds_the_tools_own_parameters_wherever_its_schema_names_them(schema: Any) -> None:
+    assert answer(SECRET, {"secret_name": "x"}, schema) is False
+    assert answer(SECRET, {"secret_name": "secret"}, schema) is True
+    assert answer(SECRET, {"another_secret": "x"}, schema) is True
+
+
+def test_anywhere_does_not_know_whose_a_name_is_where_the_schema_cannot_be_read() -> None:
+    schema = {"if": {}, "properties": {"known": {}}}
+    assert answer(SECRET, {"secret_name": "x"}, schema) == "the tool's schema cannot be read"
+    assert answer(SECRET, {"secret_name": "secret"}, schema) is True
+    assert answer(SECRET, {"name": "x", "known": "y"}, schema) is False
+
+
 def test_anywhere_counts_as_a_rule_that_reads_arguments() -> None:
     """Else the adapter would not ask the tool's validation what the arguments are."""
     rules = [{"match": {"type": "t"}, "conditions": SECRET, "approval": "block"}]

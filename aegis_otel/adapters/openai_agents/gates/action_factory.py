@@ -171,7 +171,8 @@ class ActionFactory:
         if prepared.error is not None or (prepared.plain and same(prepared.plain, action.params)):
             return ToolRequest(action, handed, self.original_name)
         caller = Caller(action.agent, action.subject)
-        forms = self._forms(prepared.plain or FrozenDict(), caller, names)
+        plain, own = prepared.plain or FrozenDict(), validation.parameter_names
+        forms = [each.name_parameters(own) for each in self._forms(plain, caller, names)]
         if prepared.plain is None:
             forms = [each.qualify(doubt=_UNREAD) for each in forms]
         return ToolRequest(action.qualify(forms), handed, self.original_name)

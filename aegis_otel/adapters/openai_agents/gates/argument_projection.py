@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
@@ -204,6 +204,19 @@ def aliases_of(kind: type) -> Aliases:
     fields = getattr(kind, "__pydantic_fields__", None) or {}
     found = {name: frozenset(_aliases(field)) - {name} for name, field in fields.items()}
     return {name: aliases for name, aliases in found.items() if aliases}
+
+
+def parameter_names(fields: Iterable[str], names: Aliases) -> Mapping[str, frozenset[str]]:
+    """Return the names that `project` gives these fields, each with all names of the same field.
+
+    A name that two fields share stands for itself alone.
+    """
+    found: dict[str, frozenset[str]] = {}
+    for field in fields:
+        one = {field, *(each if isinstance(each, str) else str(each[0]) for each in names.get(field, ()))}
+        for name in one:
+            found[name] = frozenset({name}) if name in found else frozenset(one)
+    return found
 
 
 def _aliases(field: Any) -> Iterator[Alias]:

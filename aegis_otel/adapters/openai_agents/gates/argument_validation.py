@@ -19,10 +19,13 @@ from pydantic import BaseModel, TypeAdapter
 
 from aegis_otel.adapters.openai_agents.gates.argument_projection import (
     aliases_of,
+    parameter_names,
     project,
     typed_dict_aliases,
 )
 from aegis_otel.model import FrozenDict
+from aegis_otel.policy.evaluation.schema_paths import schemas_at
+from aegis_otel.policy.evaluation.schema_walk import properties_of
 
 try:
     from agents._function_tool_arguments import PreparedFunctionArguments, can_prepare_without_user_code
@@ -104,6 +107,8 @@ class Validation:
         self._nameable = frozenset(name for name, kind in kinds if kind in _NAMEABLE)
         model = schema.params_pydantic_model
         self._names = aliases_of(model)
+        self.parameter_names = parameter_names(model.model_fields, self._names)
+        """The names of `Prepared.plain` at the top that are the tool's own."""
         self._typed_dicts = typed_dict_aliases(getattr(model, "__pydantic_core_schema__", None))
         self.shows_text = schema.takes_context
         """Whether the body has the text of the arguments too, in its context."""
@@ -158,6 +163,8 @@ class AgentInput:
         self._adapter = adapter
         self._typed_dicts = typed_dict_aliases(adapter.core_schema)
         self.json_schema = accepted(adapter.json_schema)
+        shapes = [] if self.json_schema is None else schemas_at(self.json_schema, ())
+        self.parameter_names = parameter_names({name for each in shapes for name in properties_of(each)}, {})
 
     def prepare(self, arguments: str, tool_name: str) -> Prepared:  # noqa: ARG002 - as `Validation`
         """Validate `arguments`, a JSON object."""
