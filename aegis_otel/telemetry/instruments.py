@@ -38,9 +38,19 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("aegis_otel")
 
+Labels = tuple[str, ...]
+"""The label values of one series, in the order of the keys in the metric's row of `semconv.METRICS`."""
+
 ZERO_LIMIT = 1_500
 """How many label sets a policy may start at zero. The SDK keeps 2,000 per instrument and adds up the rest in
 one unlabelled overflow point, so the zeros of a huge policy must leave room for what really happens."""
+SERIES_LIMIT = 10_000
+"""How many label sets a metric keeps; what has another one after that is counted in one series. It bounds the
+memory of a process that loads policies with ever new names of rules. It is above the SDK's own limit, which a
+view can raise."""
+OVERFLOW: Labels = ()
+"""The labels of that series, which is exported with the SDK's attribute for what exceeds its limit."""
+_OVERFLOW_ATTRIBUTES = {"otel.metric.overflow": True}
 
 _PLAUSIBLE_OUTCOMES = {
     Approval.AUTO: (Outcome.ALLOWED, Outcome.ERROR),
@@ -50,9 +60,6 @@ _PLAUSIBLE_OUTCOMES = {
 _METRICS = {metric.name: metric for metric in semconv.METRICS}
 LOADED, REFUSED = "loaded", "refused"
 """The outcomes of a change of the policy's files."""
-
-Labels = tuple[str, ...]
-"""The label values of one series, in the order of the keys in the metric's row of `semconv.METRICS`."""
 
 
 class DecisionLabels(NamedTuple):
@@ -117,9 +124,14 @@ class Counts:
         _all_counts.add(self)
 
     def add(self, metric: str, labels: Labels = (), amount: int = 1) -> None:
-        """Add `amount` to a series of the metric of that name, which need not exist yet."""
+        """Add `amount` to a series of the metric of that name, which need not exist yet.
+
+        Where the metric has `SERIES_LIMIT` series, a new label set is counted in the series `OVERFLOW`.
+        """
         series = self._series[metric]
         with self._lock:
+            if labels not in series and len(series) >= SERIES_LIMIT:
+                labels = OVERFLOW
             series[labels] = series.get(labels, 0) + amount
 
     def add_decision(self, record: AuditRecord, outcome: str, risk: str) -> None:
@@ -154,7 +166,10 @@ class Counts:
 
     def _observations(self, metric: semconv.Metric, _: CallbackOptions) -> Iterable[Observation]:
         for labels, count in self.read(metric.name).items():
-            yield Observation(count, dict(zip(metric.attributes, labels, strict=True)))
+            if metric.attributes and labels == OVERFLOW:
+                yield Observation(count, _OVERFLOW_ATTRIBUTES)
+            else:
+                yield Observation(count, dict(zip(metric.attributes, labels, strict=True)))
 
     def _begin_again(self) -> None:
         self._lock = threading.Lock()  # another thread may have held it when the process forked

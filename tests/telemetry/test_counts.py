@@ -24,7 +24,15 @@ from aegis_otel import semconv
 from aegis_otel.audit.record import RecordStatus
 from aegis_otel.errors import PolicyError, Problem
 from aegis_otel.model import Approval, Outcome, RiskLevel, Verdict
-from aegis_otel.telemetry.instruments import ZERO_LIMIT, Counts, DecisionLabels, Flusher, plausible_labels
+from aegis_otel.telemetry.instruments import (
+    OVERFLOW,
+    SERIES_LIMIT,
+    ZERO_LIMIT,
+    Counts,
+    DecisionLabels,
+    Flusher,
+    plausible_labels,
+)
 from aegis_otel.telemetry.recorder import Recorder
 from tests.support.telemetry import Sink, finish, make_call, sink
 
@@ -121,6 +129,24 @@ def test_a_huge_policy_leaves_room_for_what_happens(seen: Sink) -> None:
     assert len(points) == ZERO_LIMIT + 1
     assert points["allowed", "enforce", "auto", "r0", "low"] == 1
     assert {risk for _, _, _, rule, risk in points if rule != "r0"} == {"critical"}
+
+
+@pytest.mark.parametrize("metric", [semconv.METRIC_DECISIONS, semconv.METRIC_CANDIDATE_DECISIONS])
+def test_reloads_with_ever_new_names_of_rules_do_not_fill_the_memory(seen: Sink, metric: str) -> None:
+    """No count is lost: what is beyond the limit is in one series, as the SDK has it beyond its own."""
+    recorder = seen.recorder()
+    counts = recorder._counts
+    width = len(next(each for each in semconv.METRICS if each.name == metric).attributes)
+    for number in range(SERIES_LIMIT + 5_000):
+        counts.add(metric, (*["auto"] * (width - 1), f"r{number}"))
+    series = counts.read(metric)
+    assert len(series) == SERIES_LIMIT + 1
+    assert series[OVERFLOW] == 5_000
+    counts.add(metric, (*["auto"] * (width - 1), "r7"))
+    assert counts.read(metric)[(*["auto"] * (width - 1), "r7")] == 2
+    points = seen.points(metric)
+    assert sum(points.values()) == SERIES_LIMIT + 5_001
+    assert points[True,] >= 5_000
 
 
 def test_the_riskiest_come_first() -> None:
