@@ -3,35 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from aegis_otel.model import Mode
+from aegis_otel.model import Mode, Verdict
 from aegis_otel.redaction.terminal import escape
 
 if TYPE_CHECKING:
     from aegis_otel.policy.explain import Explanation, RuleTrace
 
+_MOST_NAMES = 5
+"""Rules for other tools that are named on a line."""
 
-def rule_lines(rules: Iterable[RuleTrace], decided: str | None) -> Iterator[str]:
-    """Yield lines with each rule and its tests, not escaped yet; the rule that decided is marked."""
-    for trace in rules:
+
+def rule_lines(explanation: Explanation, decided: str | None) -> Iterator[str]:
+    """Yield lines with each rule and its tests, not escaped yet; the rule that decided is marked.
+
+    Rules for other tools have one line together where they follow each other.
+    """
+    for is_other, traces in groupby(explanation.rules, _is_for_other_tools):
+        if is_other:
+            yield f"   {_names(traces)}: for other tools"
+            continue
+        yield from _lines_of(traces, decided, explanation.is_schema_known)
+
+
+def _is_for_other_tools(trace: RuleTrace) -> bool:
+    return bool(trace.checks) and trace.checks[0].label == "`match.type`" and trace.checks[0].answer is False
+
+
+def _names(traces: Iterable[RuleTrace]) -> str:
+    names = [trace.name for trace in traces]
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _lines_of(traces: Iterable[RuleTrace], decided: str | None, is_schema_known: bool) -> Iterator[str]:
+    for trace in traces:
         mark = "=>" if trace.name == decided else "  "
         says = trace.verdict.approval.value
         if trace.verdict.mode is Mode.MONITOR:
             says += ", only monitored"
         yield f"{mark} {trace.name} ({says}) {trace.match.value}  [{trace.rule.place}]"
-        for label, wanted, answer, depth in trace.checks:
+        for check in trace.checks:
+            answer = check.answer
             said = f"unknown: {answer}" if isinstance(answer, str) else "yes" if answer else "no"
-            tested = " ".join(filter(None, (label, wanted)))
-            yield f"       {'  ' * depth}{tested}: {said}"
+            if check.lacks is not None:
+                said += f": the call has no `{check.lacks}`"
+                said += "" if is_schema_known else ", and the tool's default is not known"
+            tested = " ".join(filter(None, (check.label, check.wanted)))
+            yield f"       {'  ' * check.depth}{tested}: {said}"
 
 
-def print_rules(rules: Iterable[RuleTrace], decided: str | None, indent: str = "") -> None:
+def print_rules(explanation: Explanation, decided: str | None, indent: str = "") -> None:
     """Print the lines of `rule_lines`."""
-    for line in rule_lines(rules, decided):
+    for line in rule_lines(explanation, decided):
         click.echo(indent + escape(line))
+
+
+def verdict_words(verdict: Verdict) -> str:
+    """Return the verdict, and why, not escaped yet."""
+    what = f"{verdict.approval.value} by `{verdict.matched_rule}` at {verdict.risk_level.name.lower()} risk"
+    return f"{what}: {verdict.reason}"
 
 
 def explanation_report(explanation: Explanation) -> dict[str, Any]:

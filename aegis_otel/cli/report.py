@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from aegis_otel.audit.keys import check_identity
 from aegis_otel.audit.query.filters import compile_filters
 from aegis_otel.cli.audit.options import STDOUT, audit_id_option, path_option
 from aegis_otel.cli.audit.source import expected_audit, find_audit
+from aegis_otel.cli.policy_files import load_policy
 from aegis_otel.cli.rendering import plural, progress_bar
 from aegis_otel.redaction.terminal import escape
 
@@ -70,7 +70,7 @@ def report(
     condition = compile_filters(None, {"since": since, "until": until})
     if not out:
         raise click.UsageError(f"give the file a name, or `{STDOUT}` for standard output")
-    policy = None if candidate is None else _load(candidate)
+    policy = None if candidate is None else load_policy(candidate)
     source = find_audit(path)
     check_identity(source.directory, expected_audit(audit_id, path))
 
@@ -122,13 +122,6 @@ def _policies(queries: ReportQueries, directory: Path) -> list[DecidingPolicy]:
             unfired = queries.unfired(policy.digest, names)
             found.append(DecidingPolicy(policy.digest, policy.to_yaml() or "", len(names), unfired))
     return found
-
-
-def _load(paths: str) -> Policy:
-    from aegis_otel.policy import Policy
-
-    files = [paths] if os.path.exists(paths) else [each for each in paths.split(os.pathsep) if each]
-    return Policy.from_yaml_files(*files)
 
 
 def _candidate_result(

@@ -22,7 +22,7 @@ from aegis_otel.policy.evaluation.evaluator import (
     tests,
     unknowns,
 )
-from aegis_otel.policy.evaluation.parameter_paths import find
+from aegis_otel.policy.evaluation.parameter_paths import Missing, find
 from aegis_otel.policy.evaluation.schema_paths import SchemaReader
 from aegis_otel.policy.messages import listed, shown
 from aegis_otel.policy.operators.answer import Answer
@@ -57,6 +57,8 @@ class Check(NamedTuple):
     """True, False, or why neither is known."""
     depth: int = 0
     """How many groups of conditions it is in. The tests in a group come after the group's own answer."""
+    lacks: str | None = None
+    """The parameter that the call does not have, where the answer is False for that reason."""
 
 
 class RuleTrace(NamedTuple):
@@ -76,6 +78,8 @@ class Explanation(NamedTuple):
     """What the policy says."""
     rules: tuple[RuleTrace, ...]
     """All rules, in the order in which they are asked."""
+    is_schema_known: bool
+    """Whether the tool's schema says what it means that a parameter is absent."""
 
 
 def explain(
@@ -104,7 +108,8 @@ def explain(
             match = Match.NO if unknown is None else Match.UNKNOWN if unknown else Match.YES
         traces.append(RuleTrace(rule.name, rule.rule, rule.verdict, match, checks))
     verdict = strictest(policy.compiled, judged)
-    return Explanation(advised(verdict, policy.compiled.rules, action, now, schema), tuple(traces))
+    verdict = advised(verdict, policy.compiled.rules, action, now, schema)
+    return Explanation(verdict, tuple(traces), action.schema is not None)
 
 
 def _until_false(
@@ -114,7 +119,8 @@ def _until_false(
         if isinstance(test, Condition) and test.members:
             return check_group(test, depth)
         hides = any(map(is_hidden, _tested_values(label, test, action)))
-        return [Check(label, _wanted(test), "the value it looks at is redacted" if hides else answer, depth)]
+        answer = "the value it looks at is redacted" if hides else answer
+        return [Check(label, _wanted(test), answer, depth, _lacking(test, answer, action))]
 
     def check_group(group: Condition, depth: int) -> list[Check]:
         """Answer the group anew: a test in it may look at a redacted value."""
@@ -146,6 +152,14 @@ def _until_false(
         yield from checks
         if checks[0].answer is False:
             return
+
+
+def _lacking(test: Condition | tuple[Glob, ...], answer: Answer, action: Action) -> str | None:
+    """Return the parameter that the call does not have, where the test is false for that reason."""
+    if answer is not False or not isinstance(test, Condition) or not isinstance(test.spec, ParamTest):
+        return None
+    is_absent = bool(test.spec.keys) and find(action.params, test.spec) is Missing.ABSENT
+    return test.spec.plain_path if is_absent else None
 
 
 def _wanted(test: Condition | tuple[Glob, ...]) -> str:

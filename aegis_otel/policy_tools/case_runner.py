@@ -48,6 +48,20 @@ class CaseResult(NamedTuple):
     def is_passed(self) -> bool:
         return not self.differences
 
+    @property
+    def is_certain(self) -> bool:
+        """Whether the rule matched; else it decided because it is unknown whether it does."""
+        rule = self.verdict.matched_rule
+        return not any(error.startswith(f"rule `{rule}`: ") for error in self.verdict.errors)
+
+    def absent_parameters(self) -> list[str]:
+        """Return the parameters without which a rule does not match, if the tool's defaults are not known."""
+        action = self.case.action
+        if action.schema is not None or not self.policy.reads_arguments(action.type):
+            return []
+        checks = (check for trace in self.explain().rules for check in trace.checks)
+        return [check.lacks for check in checks if check.lacks is not None]
+
     def explain(self) -> Explanation:
         """Return why the policy decided so, rule by rule."""
         return explain(self.policy, self.case.action, self.case.at or _NO_TIME)
@@ -61,6 +75,10 @@ class Report(NamedTuple):
     """The rules of all policies."""
     unreached: tuple[RuleSummary, ...]
     """Those that decided no case."""
+    unknown: tuple[RuleSummary, ...]
+    """Those of them that decided a case only because it is unknown whether they match."""
+    warnings: tuple[Problem, ...]
+    """What the cases may not show of the program's calls."""
 
     @property
     def failed(self) -> list[CaseResult]:
@@ -98,10 +116,36 @@ def run_cases(files: Sequence[CaseFile], policies: Sequence[Path] = ()) -> Repor
         CaseResult(case, policy.evaluate(case.action, now=case.at or _NO_TIME).verdict, policy)
         for case, policy in pairs
     )
-    reached = {(result.policy, result.verdict.matched_rule) for result in results}
+    decided = {(result.policy, result.verdict.matched_rule) for result in results}
+    reached = {(result.policy, result.verdict.matched_rule) for result in results if result.is_certain}
     rules = [(policy, rule) for policy in loaded.values() for rule in policy.rules]
-    unreached = tuple(rule for policy, rule in rules if (policy, rule.name) not in reached)
-    return Report(results, tuple(rule for _, rule in rules), unreached)
+    unreached = [(policy, rule) for policy, rule in rules if (policy, rule.name) not in reached]
+    return Report(
+        results,
+        tuple(rule for _, rule in rules),
+        tuple(rule for _, rule in unreached),
+        tuple(rule for policy, rule in unreached if (policy, rule.name) in decided),
+        tuple(_warnings(results)),
+    )
+
+
+def _warnings(results: Sequence[CaseResult]) -> Iterator[Problem]:
+    """Yield what is odd about the calls, and for each file that defaults of its tools are not known."""
+    lacking: dict[str, dict[str, None]] = {}
+    for result in results:
+        place = result.case.place
+        for oddity in result.case.oddities:
+            yield Problem(oddity, *place)
+        names = result.absent_parameters()
+        if names:
+            lacking.setdefault(place.source, {}).update(dict.fromkeys(names))
+    for source, looked_at in lacking.items():
+        which = ", ".join(map(quoted, looked_at))
+        message = (
+            f"`tools` is missing: rules look at {which}, which cases leave out, and a default of the tool "
+            "would count"
+        )
+        yield Problem(message, source)
 
 
 def _problems(cases: Sequence[Case], policy: Policy) -> Iterator[Problem]:

@@ -17,7 +17,7 @@ from aegis_otel.policy.loading.yaml_reader import Document
 from aegis_otel.policy.messages import Invalid, quoted
 from aegis_otel.policy.rules import Place
 from aegis_otel.policy_tools import case_keys
-from aegis_otel.policy_tools.calls import WrittenCall, action_of
+from aegis_otel.policy_tools.calls import UnknownCall, WrittenCall, action_of, oddities
 from aegis_otel.policy_tools.case_keys import json_schema
 
 __all__ = ["Case", "CaseFile", "Expected", "json_schema", "read_case_files"]
@@ -47,6 +47,8 @@ class Case:
     at: datetime | None
     """The time of the call; None where the case does not state it."""
     expected: Expected
+    oddities: tuple[str, ...] = ()
+    """Why the program would hardly make this call, a sentence each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,11 @@ class CaseFile:
     cases: tuple[Case, ...]
 
 
-def read_case_files(paths: Sequence[Path]) -> list[CaseFile]:
+def read_case_files(paths: Sequence[Path], known: Inventory | None = None) -> list[CaseFile]:
     """Read files with cases, whose names must be unique in all of them.
+
+    Args:
+        known: The program's tools, instead of those that the files name as `tools`.
 
     Raises:
         CasesError: one of them cannot be read or is not valid; it has the problems of all.
@@ -72,7 +77,7 @@ def read_case_files(paths: Sequence[Path]) -> list[CaseFile]:
     problems: list[Problem] = []
     for path in paths:
         try:
-            files.append(_read_file(path))
+            files.append(_read_file(path, known))
         except (CasesError, PolicyError) as error:
             problems += error.problems
     first: dict[str, Case] = {}
@@ -85,7 +90,7 @@ def read_case_files(paths: Sequence[Path]) -> list[CaseFile]:
     return files
 
 
-def _read_file(path: Path) -> CaseFile:
+def _read_file(path: Path, known: Inventory | None) -> CaseFile:
     source = str(path)
     text = loader.decode_text(loader.read_content(path, source, "file with cases"), source)
     document, problems = yaml_reader.read(text, source)
@@ -99,23 +104,28 @@ def _read_file(path: Path) -> CaseFile:
         problems.append(Problem(message, source, *place, suggestion))
     if problems:
         raise CasesError(sorted(problems, key=lambda problem: (problem.line, problem.column)))
-    return _build(path, document, valid)
+    return _build(path, document, valid, known)
 
 
-def _build(path: Path, document: Document, valid: Any) -> CaseFile:
+def _build(path: Path, document: Document, valid: Any, known: Inventory | None) -> CaseFile:
     source = str(path)
 
     def place(*location: str | int, at_key: bool = False) -> Place:
         return Place(source, *document.find(location, at_key=at_key))
 
-    known = _read_tools(path, valid["tools"], place("tools")) if "tools" in valid else None
-    cases = []
+    if known is None and "tools" in valid:
+        known = _read_tools(path, valid["tools"], place("tools"))
+    cases, problems = [], []
     for number, each in enumerate(valid["cases"]):
         expect = each["expect"]
+        call = WrittenCall(**each["action"], subject=_subject(each))
         try:
-            action = action_of(WrittenCall(**each["action"], subject=_subject(each)), known)
+            action = action_of(call, known)
         except Invalid as error:
-            raise CasesError([Problem(str(error), *place("cases", number, "action", "type"))]) from None
+            key = error.key if isinstance(error, UnknownCall) else "type"
+            meant = error.suggestion if isinstance(error.suggestion, str) else None
+            problems.append(Problem(str(error), *place("cases", number, "action", key), meant))
+            continue
         risk = expect.get("risk_level")
         cases.append(
             Case(
@@ -130,8 +140,11 @@ def _build(path: Path, document: Document, valid: Any) -> CaseFile:
                     None if risk is None else RiskLevel[risk.upper()],
                     Mode(expect["mode"]) if "mode" in expect else None,
                 ),
+                tuple(oddities(call, action, known)),
             )
         )
+    if problems:
+        raise CasesError(problems)
     policies = tuple(path.parent / each for each in valid.get("policy", ()))
     return CaseFile(source, policies, place("policy"), tuple(cases))
 

@@ -15,7 +15,7 @@ from aegis_otel.audit.query.timeline import TimelineEntry, timeline
 from aegis_otel.cli import text_or_json_option
 from aegis_otel.cli.audit.options import path_option
 from aegis_otel.cli.audit.source import find_audit
-from aegis_otel.cli.explanation import explanation_report, print_rules
+from aegis_otel.cli.explanation import explanation_report, print_rules, verdict_words
 from aegis_otel.cli.rendering import MONITOR, NOT_ENFORCED, action, is_monitored
 from aegis_otel.errors import PolicyError
 from aegis_otel.policy_tools.hidden_values import is_hidden
@@ -173,11 +173,11 @@ def _print_why(row: Row, policy: Policy | None, explanation: Explanation | None)
     if policy is None or explanation is None:
         click.echo("  the audit has not its text: give the policy that decided with --policy FILE")
         return
-    print_rules(explanation.rules, row["matched_rule"])
+    print_rules(explanation, row["matched_rule"])
     if policy.digest != row["policy_digest"]:
         conclusion = f"this is not the policy that decided: it is {policy.digest}"
     elif _agrees(row, explanation):
-        conclusion = f"so it decided: {explanation.verdict.reason}"
+        conclusion = f"so it decided: {verdict_words(explanation.verdict)}"
     else:
         conclusion = (
             "this is not what it decided: the audit has no redacted value and no tool's schema, "

@@ -7,13 +7,13 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from aegis_otel.cli import text_or_json_option
 from aegis_otel.cli.policy.inventory import chosen_inventory
+from aegis_otel.cli.policy_files import load_policy
 from aegis_otel.errors import PolicyError, Problem
 from aegis_otel.redaction.terminal import escape
 
@@ -35,7 +35,7 @@ def _without_gc() -> Iterator[None]:
 
 
 @click.command(short_help="Find errors and likely mistakes in a policy.")
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option(
     "--tools",
     metavar="FILE",
@@ -50,11 +50,12 @@ def _without_gc() -> Iterator[None]:
 @text_or_json_option
 @click.pass_context
 def check(
-    ctx: click.Context, /, *, files: tuple[Path, ...], tools: Any, agent: str | None, strict: bool, form: str
+    ctx: click.Context, /, *, files: tuple[str, ...], tools: Any, agent: str | None, strict: bool, form: str
 ) -> None:
     """Load the policy in FILE and report errors and likely mistakes.
 
-    Several files are merged, with the rules of the first file first.
+    Several files, also separated by `:`, are merged, with the rules of the first file first. `-` is standard
+    input.
 
     \b
     Exit codes:
@@ -64,14 +65,13 @@ def check(
       2  wrong usage
       3  the policy is not valid
     """
-    from aegis_otel.policy import Policy
     from aegis_otel.policy.lint import lint
     from aegis_otel.policy.lint.finding import Severity
 
     known = chosen_inventory(tools, agent)
     try:
         with _without_gc():
-            loaded = Policy.from_yaml_files(*files)
+            loaded = load_policy(*files)
             findings = lint(loaded, known)
     except PolicyError as error:
         if form == "json":

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from aegis_otel.cli import text_or_json_option
 from aegis_otel.cli.policy.inventory import chosen_inventory
+from aegis_otel.cli.policy_files import load_policy
 from aegis_otel.cli.rendering import plural, visible
 from aegis_otel.model import Mode
 from aegis_otel.redaction.terminal import escape, name_list, quoted_name
@@ -51,19 +51,12 @@ def diff(ctx: click.Context, /, *, old: str, new: str, tools: Any, agent: str | 
     from aegis_otel.policy_tools.diff import diff_policies
 
     known = chosen_inventory(tools, agent)
-    found = diff_policies(_load(old), _load(new), known)
+    found = diff_policies(load_policy(old), load_policy(new), known)
     if form == "json":
         click.echo(json.dumps(_document(found), indent=2))
     else:
         _print(found)
     ctx.exit(1 if found.loosens else 0)
-
-
-def _load(paths: str) -> Policy:
-    from aegis_otel.policy import Policy
-
-    files = [paths] if os.path.exists(paths) else [each for each in paths.split(os.pathsep) if each]
-    return Policy.from_yaml_files(*files)
 
 
 def _print(found: PolicyDiff) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,23 +11,35 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aegis_otel.cli import text_or_json_option
-from aegis_otel.cli.explanation import explanation_report, print_rules
+from aegis_otel.cli.explanation import explanation_report, print_rules, verdict_words
 from aegis_otel.cli.policy.inventory import read_inventory
+from aegis_otel.cli.policy_files import load_policy
 from aegis_otel.errors import CasesError
+from aegis_otel.policy.messages import quoted
 from aegis_otel.redaction.terminal import escape
 
 if TYPE_CHECKING:
     from aegis_otel.model import Action
     from aegis_otel.policy.explain import Explanation
+    from aegis_otel.policy.lint import Inventory
+
+_OPTIONS = {"action_type": "--type", "agent": "--agent-name", "params": "--param", "roles": "--role"}
+"""The options whose names in the code are other ones."""
 
 
 @click.command(short_help="Explain what a policy says about a call.")
-@click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("files", metavar="[FILE]...", nargs=-1)
 @click.option(
     "--type", "action_type", metavar="NAME", help="The action type; for a tool call, the tool's name."
 )
 @click.option("--target", metavar="NAME", help="What is acted on.  [default: that of the tool, else default]")
-@click.option("--agent", metavar="NAME", help="The agent that asks.  [default: not known]")
+@click.option(
+    "--agent-name",
+    "--agent",
+    "agent",
+    metavar="NAME",
+    help="The name of the agent that asks.  [default: not known]",
+)
 @click.option(
     "--param",
     "params",
@@ -50,7 +62,7 @@ if TYPE_CHECKING:
 @text_or_json_option
 def explain(
     *,
-    files: tuple[Path, ...],
+    files: tuple[str, ...],
     tools: Any,
     at: str | None,
     case: tuple[str, str] | None,
@@ -59,8 +71,8 @@ def explain(
 ) -> None:
     """Show what the policy in FILE says about a call, and why: every rule and its tests. No tool runs.
 
-    Several files are merged, with the rules of the first file first. With --case, FILE may be left out: the
-    policy is then the one that the case is for.
+    Several files, also separated by `:`, are merged, with the rules of the first file first. With --case,
+    FILE may be left out: the policy is then the one that the case is for.
 
     \b
     Exit codes:
@@ -71,20 +83,22 @@ def explain(
     from aegis_otel.policy import Policy
     from aegis_otel.policy.explain import explain as explain_action
 
+    known = None if tools is None else read_inventory(tools.read())
     if case is not None:
-        if call["action_type"] is not None:
-            raise click.UsageError("--type and --case exclude each other")
-        action, moment, found = _case(*case)
-        files = files or found
+        _refuse_options_of_a_call(call)
+        action, oddities, moment, found = _case(*case, known)
     else:
         if call["action_type"] is None:
             raise click.UsageError("say what is called: give --type, or a case with --case FILE NAME")
-        action, moment = _action(tools, **call), None
-    if not files:
+        action, oddities = _action(known, **call)
+        moment, found = None, ()
+    if not files and not found:
         raise click.UsageError("name the policy to explain by")
-    policy = Policy.from_yaml_files(*files)
+    policy = load_policy(*files) if files else Policy.from_yaml_files(*found)
     now = _time(at) or moment or datetime.now(UTC)
     explanation = explain_action(policy, action, now)
+    for oddity in oddities:
+        click.echo(f"warning: {escape(oddity)}", err=True)
     if form == "json":
         report = {"policy_digest": policy.digest, "at": now.isoformat(), **explanation_report(explanation)}
         click.echo(json.dumps(report, indent=2))
@@ -92,15 +106,24 @@ def explain(
         _print(explanation)
 
 
+def _refuse_options_of_a_call(call: Mapping[str, Any]) -> None:
+    for name, value in call.items():
+        if value not in (None, ()):
+            option = _OPTIONS.get(name, f"--{name}")
+            raise click.UsageError(f"{option} and --case exclude each other: the case says what is called")
+
+
 def _print(explanation: Explanation) -> None:
-    verdict = explanation.verdict
-    print_rules(explanation.rules, verdict.matched_rule)
-    what = f"{verdict.approval.value} by `{verdict.matched_rule}` at {verdict.risk_level.name.lower()} risk"
-    click.echo(escape(f"so it decides: {what}: {verdict.reason}"))
+    print_rules(explanation, explanation.verdict.matched_rule)
+    click.echo(escape(f"so it decides: {verdict_words(explanation.verdict)}"))
+
+    checks = (check for trace in explanation.rules for check in trace.checks)
+    if not explanation.is_schema_known and any(check.lacks is not None for check in checks):
+        click.echo("the defaults of the tool were not filled in: give --tools FILE")
 
 
 def _action(
-    tools: Any,
+    known: Inventory | None,
     *,
     action_type: str,
     target: str | None,
@@ -109,19 +132,22 @@ def _action(
     user: str | None,
     tenant: str | None,
     roles: Sequence[str],
-) -> Action:
+) -> tuple[Action, tuple[str, ...]]:
+    """Return the action that the options describe, and why the program would hardly take it."""
     from aegis_otel.model import Subject
     from aegis_otel.policy.messages import Invalid
-    from aegis_otel.policy_tools.calls import WrittenCall, action_of
+    from aegis_otel.policy_tools.calls import WrittenCall, action_of, oddities
 
-    known = None if tools is None else read_inventory(tools.read())
     try:
         has_subject = user is not None or tenant is not None or roles
         subject = Subject(user, tenant, tuple(roles) or None) if has_subject else None
         call = WrittenCall(action_type, target, agent, dict(map(_param, params)), None, subject)
-        return action_of(call, known)
+        action = action_of(call, known)
+        return action, tuple(oddities(call, action, known))
     except (Invalid, ValueError) as error:
-        raise click.UsageError(escape(str(error))) from None
+        meant = error.suggestion if isinstance(error, Invalid) else None
+        hint = f" (did you mean {quoted(meant)}?)" if isinstance(meant, str) else ""
+        raise click.UsageError(escape(f"{error}{hint}")) from None
 
 
 def _param(text: str) -> tuple[str, Any]:
@@ -135,17 +161,19 @@ def _param(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def _case(path: str, name: str) -> tuple[Action, datetime | None, tuple[Path, ...]]:
-    """Return the action and the time of a case, and the policy that it is for."""
+def _case(
+    path: str, name: str, known: Inventory | None
+) -> tuple[Action, tuple[str, ...], datetime | None, tuple[Path, ...]]:
+    """Return the action of a case, what is odd about it, its time, and the policy that it is for."""
     from aegis_otel.policy_tools.cases import read_case_files
 
     try:
-        (file,) = read_case_files([Path(path)])
+        (file,) = read_case_files([Path(path)], known)
     except CasesError as error:
         raise click.UsageError("\n".join(escape(str(problem)) for problem in error.problems)) from None
     for case in file.cases:
         if case.name == name:
-            return case.action, case.at, file.policies
+            return case.action, case.oddities, case.at, file.policies
     raise click.UsageError(f"`{escape(path)}` has no case `{escape(name)}`")
 
 

@@ -11,6 +11,7 @@ from aegis_otel.cli import text_or_json_option
 from aegis_otel.cli.audit.options import path_option
 from aegis_otel.cli.audit.source import open_audit
 from aegis_otel.cli.policy.inventory import read_inventory
+from aegis_otel.cli.policy_files import load_policy
 from aegis_otel.cli.rendering import plural, visible
 from aegis_otel.redaction.terminal import escape
 
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     type=click.File("rb"),
     help="Take the schemas of these tools, as for `check`, to say what an absent parameter means.",
 )
+@click.option(
+    "--strict", is_flag=True, help="Exit with 1 also where a call cannot be replayed, or there are no calls."
+)
 @text_or_json_option
 @click.pass_context
 def replay(
@@ -47,28 +51,29 @@ def replay(
     since: str,
     until: str | None,
     tools: Any,
+    strict: bool,
     form: str,
 ) -> None:
     """Decide the calls of an audit anew under the policy NEW, and show what would be decided otherwise.
 
-    Several files are merged. Nothing runs, and the audit stays as it is. A call of which the audit does not
-    have what the policy reads (it was redacted or cut, or only the tool's schema says it) is counted under
-    "cannot be replayed", with the reason, and never as the same.
+    Several files, also separated by `:`, are merged. Nothing runs, and the audit stays as it is. A call of
+    which the audit does not have what the policy reads (it was redacted or cut, or only the tool's schema
+    says it) is counted under "cannot be replayed", with the reason, and never as the same.
 
     \b
     Exit codes:
       0  no call would be decided more loosely
       1  a call would be: it would run or be asked about where it was asked about or blocked;
-         or the audit, or a part of it, cannot be read
+         or the audit, or a part of it, cannot be read;
+         or with --strict a call cannot be replayed, or there are no calls
       2  wrong usage
       3  the policy is not valid
     """
     from aegis_otel.audit.query.connection import problems
     from aegis_otel.audit.query.filters import compile_filters
-    from aegis_otel.policy import Policy
     from aegis_otel.policy_tools.replay import replay as replay_calls
 
-    policy = Policy.from_yaml_files(*files)
+    policy = load_policy(*files)
     condition = compile_filters(None, {"since": since, "until": until})
     known = None if tools is None else read_inventory(tools.read())
     audit = open_audit(path)
@@ -78,7 +83,8 @@ def replay(
         click.echo(json.dumps({**_document(policy, found), "left_out": missing}, indent=2))
     else:
         _print(found, since)
-    ctx.exit(1 if found.loosens or missing else 0)
+    is_whole = found.calls > 0 and not found.unreplayed
+    ctx.exit(1 if found.loosens or missing or (strict and not is_whole) else 0)
 
 
 def _print(found: Replay, since: str) -> None:

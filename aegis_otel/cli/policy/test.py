@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +11,15 @@ import click
 
 from aegis_otel.cli import text_or_json_option
 from aegis_otel.cli.explanation import explanation_report, print_rules, rule_lines
+from aegis_otel.cli.policy.inventory import chosen_inventory
+from aegis_otel.cli.policy_files import split_paths
 from aegis_otel.cli.rendering import plural
 from aegis_otel.errors import CasesError, PolicyError, Problem
 from aegis_otel.model import Mode
 from aegis_otel.redaction.terminal import escape
 
 if TYPE_CHECKING:
+    from aegis_otel.policy.policy import RuleSummary
     from aegis_otel.policy_tools.case_runner import CaseResult, Report
 
 _INDENT = "      "
@@ -29,14 +32,25 @@ _INDENT = "      "
     "policies",
     metavar="FILE",
     multiple=True,
-    type=click.Path(path_type=Path),
-    help="The policy to test. Repeat it to merge several.  [default: what each FILE names as `policy`]",
+    help="The policy to test. Repeat it, or separate files by `:`, to merge several.  [default: what each "
+    "FILE names as `policy`]",
 )
 @click.option(
     "--junit",
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Also write the results to FILE as JUnit XML.",
+)
+@click.option(
+    "--tools",
+    metavar="FILE",
+    type=click.File("rb"),
+    help="The program's tools, as for `check`, instead of those that each FILE names as `tools`.",
+)
+@click.option(
+    "--agent",
+    metavar="MODULE:AGENT",
+    help="Take the tools of this agent, as it is now; this runs MODULE's code.",
 )
 @click.option("--require-coverage", is_flag=True, help="Exit with 1 where no case reaches a rule.")
 @text_or_json_option
@@ -46,15 +60,18 @@ def test(
     /,
     *,
     files: tuple[Path, ...],
-    policies: tuple[Path, ...],
+    policies: tuple[str, ...],
     junit: Path | None,
+    tools: Any,
+    agent: str | None,
     require_coverage: bool,
     form: str,
 ) -> None:
     """Run the cases in FILE: calls, and what the policy must decide about each. No tool runs.
 
     For each case that fails it prints what was expected, what the policy decided, and why, rule by rule.
-    Then it names the rules that decided no case. docs/policy-testing.md shows how to write cases.
+    Then it names the rules that decided no case, or only where it was unknown whether they match.
+    docs/policy-testing.md shows how to write cases.
 
     \b
     Exit codes:
@@ -66,8 +83,9 @@ def test(
     from aegis_otel.policy_tools.case_runner import run_cases
     from aegis_otel.policy_tools.cases import read_case_files
 
+    known = chosen_inventory(tools, agent)
     try:
-        report = run_cases(read_case_files(files), policies)
+        report = run_cases(read_case_files(files, known), split_paths(policies))
     except (CasesError, PolicyError) as error:
         _print_problems(error.problems, form)
         ctx.exit(3 if isinstance(error, PolicyError) else 2)
@@ -93,15 +111,23 @@ def _print(report: Report) -> None:
         click.echo(f"FAIL  {escape(f'{result.case.name}  [{result.case.place}]')}")
         for line in _summary(result):
             click.echo(f"{_INDENT}{escape(line)}")
-        print_rules(result.explain().rules, result.verdict.matched_rule, indent=_INDENT)
+        print_rules(result.explain(), result.verdict.matched_rule, indent=_INDENT)
         click.echo("")
+    for problem in report.warnings:
+        click.echo(escape(str(replace(problem, message=f"warning: {problem.message}"))))
     for rule in report.unreached:
-        click.echo(escape(f"{rule.place}: no case reaches rule `{rule.name}`"))
+        click.echo(escape(f"{rule.place}: {_not_reached(rule, report)}"))
     failed, reached = len(report.failed), len(report.rules) - len(report.unreached)
     click.echo(
         f"{plural(len(report.results), 'case')}: {len(report.results) - failed} passed, {failed} failed; "
         f"{reached} of {plural(len(report.rules), 'rule')} reached"
     )
+
+
+def _not_reached(rule: RuleSummary, report: Report) -> str:
+    if rule in report.unknown:
+        return f"rule `{rule.name}` is reached only where it is unknown whether it matches"
+    return f"no case reaches rule `{rule.name}`"
 
 
 def _summary(result: CaseResult) -> list[str]:
@@ -147,7 +173,7 @@ def _failure(result: CaseResult) -> list[str]:
     if result.is_passed:
         return []
     first = "; ".join(_summary(result))
-    return [first, *rule_lines(result.explain().rules, result.verdict.matched_rule)]
+    return [first, *rule_lines(result.explain(), result.verdict.matched_rule)]
 
 
 def _document(report: Report) -> dict[str, Any]:
@@ -156,7 +182,11 @@ def _document(report: Report) -> dict[str, Any]:
         "passed": len(report.results) - len(report.failed),
         "failed": len(report.failed),
         "rules": len(report.rules),
-        "unreached": [{"rule": rule.name, **rule.place._asdict()} for rule in report.unreached],
+        "unreached": [
+            {"rule": rule.name, **rule.place._asdict(), "unknown": rule in report.unknown}
+            for rule in report.unreached
+        ],
+        "warnings": [asdict(each) for each in report.warnings],
         "cases": [_case(result) for result in report.results],
     }
 

@@ -104,8 +104,7 @@ Timeline
   2026-11-22 14:30:04.000     +3.750 s  completed  failed: ValueError: no
 
 Why
-   searches (auto) does not match  [policy.yaml:3:5]
-       `match.type` `search*`: no
+   searches: for other tools
    large (block) does not match  [policy.yaml:6:5]
        `match.type` `pay`: yes
        `param_gt` on `amount` the number `1000`: no
@@ -115,7 +114,7 @@ Why
 => payments (approve) matches  [policy.yaml:14:5]
        `match.type` `pay`: yes
    rest (block) not asked  [policy.yaml:18:5]
-  so it decided: rule `payments` matched
+  so it decided: approve by `payments` at high risk: rule `payments` matched
 """
     )
 
@@ -139,6 +138,7 @@ def test_for_programs(digest: str) -> None:
         "wanted": "the number `1000`",
         "answer": False,
         "depth": 0,
+        "lacks": None,
     }
 
 

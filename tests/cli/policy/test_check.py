@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,13 @@ def test_the_schema_is_printed() -> None:
     result = run("schema")
     assert result.exit_code == 0
     Draft202012Validator.check_schema(json.loads(result.output))
+
+
+def test_standard_input_and_several_files_can_be_checked(file: Path) -> None:
+    result = CliRunner().invoke(policy, ["check", "-"], input=SHADOWED)
+    assert result.output.startswith("<stdin>:4:5: error: rule `b` can never match")
+    file.write_text(GOOD)
+    Path("more.yaml").write_text("rules: [{ name: b, match: { type: x }, approval: block }]\n")
+    assert ": 2 rules, " in run("check", f"more.yaml{os.pathsep}policy.yaml").output
+    merged = CliRunner().invoke(policy, ["check", "-", "policy.yaml"], input=SHADOWED)
+    assert (merged.exit_code, "cannot be merged" in merged.output) == (2, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -57,8 +58,7 @@ def test_every_rule_and_its_tests_are_shown() -> None:
         "       `match.target` `bank`: yes\n"
         "       `match.agent` `clerk*`: yes\n"
         "       `param_gt` on `order.amount` the number `1000`: no\n"
-        "   nights (block) does not match  [policy.yaml:8:5]\n"
-        "       `match.type` `deploy`: no\n"
+        "   nights: for other tools\n"
         "=> rest (auto) matches  [policy.yaml:12:7]\n"
         "       `match.type` `pay*`: yes\n"
         "so it decides: auto by `rest` at low risk: rule `rest` matched\n"
@@ -152,3 +152,62 @@ def test_hostile_texts_cannot_steer_the_terminal(form: str) -> None:
     result = run("policy.yaml", "--type", "~\x1b[2J", "--param", "a=\u202e\x1b[2J", "--format", form)
     assert result.exit_code == 0
     assert all(c.isprintable() or c == "\n" for c in result.output)
+
+
+def test_a_parameter_that_the_call_does_not_have_is_named() -> None:
+    tools = {"pay": {"type": "object", "properties": {"order": {"type": "object", "default": {"amount": 5}}}}}
+    Path("tools.json").write_text(json.dumps(tools))
+    result = run(*PAY, "--agent", "clerk")
+    assert (
+        "`param_gt` on `order.amount` the number `1000`: no: the call has no `order.amount`, and the tool's "
+        "default is not known\n"
+    ) in result.output
+    assert result.output.endswith("the defaults of the tool were not filled in: give --tools FILE\n")
+    known = run(*PAY, "--agent", "clerk", "--tools", "tools.json")
+    assert "on `order.amount` the number `1000`: no\n" in known.output
+    assert "defaults" not in known.output
+
+
+def test_rules_for_other_tools_have_one_line() -> None:
+    rules = "".join(f"  - {{ name: r{n}, match: {{ type: t{n} }}, approval: block }}\n" for n in range(7))
+    Path("many.yaml").write_text(
+        f"rules:\n{rules}  - {{ name: pays, match: {{ type: pay }}, approval: auto }}\n"
+    )
+    assert run("many.yaml", "--type", "pay").output == (
+        "   r0, r1, r2, r3, r4 and 2 more: for other tools\n"
+        "=> pays (auto) matches  [many.yaml:9:7]\n"
+        "       `match.type` `pay`: yes\n"
+        "so it decides: auto by `pays` at medium risk: rule `pays` matched\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--type", "pay"),
+        ("--param", "query=x"),
+        ("--agent-name", "clerk"),
+        ("--target", "bank"),
+        ("--role", "admin"),
+    ],
+)
+def test_a_case_and_options_of_a_call_exclude_each_other(option: str, value: str) -> None:
+    result = run("--case", "cases.yaml", "deploys at night", option, value)
+    assert result.exit_code == 2
+    assert f"{option} and --case exclude each other" in " ".join(result.stderr.split())
+
+
+def test_a_tool_that_is_not_in_the_list_is_wrong_usage() -> None:
+    Path("tools.json").write_text(json.dumps({"pay": {"type": "object", "required": ["order"]}}))
+    result = run("policy.yaml", "--type", "pey", "--tools", "tools.json")
+    assert result.exit_code == 2
+    assert "the list of tools has no tool `pey` (did you mean `pay`?)" in " ".join(result.stderr.split())
+    warned = run("policy.yaml", "--type", "pay", "--tools", "tools.json", "--format", "json")
+    assert "warning: the schema of `pay` requires `order`" in warned.stderr
+    assert json.loads(warned.stdout)["approval"] == "auto"
+
+
+def test_several_files_are_separated_as_in_the_setting() -> None:
+    Path("first.yaml").write_text("rules: [{ name: first, match: { type: pay }, approval: block }]\n")
+    result = run(f"first.yaml{os.pathsep}policy.yaml", "--type", "pay")
+    assert "so it decides: block by `first`" in result.output

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -77,8 +80,7 @@ def test_a_case_that_fails_says_what_came_and_why() -> None:
         "         large (block) does not match  [policy.yaml:3:5]\n"
         "             `match.type` `pay`: yes\n"
         "             `param_gt` on `amount` the number `1000`: no\n"
-        "         deletes (block) does not match  [policy.yaml:7:7]\n"
-        "             `match.type` `delete_*`: no\n"
+        "         deletes: for other tools\n"
         "\n"
     )
     assert result.output.endswith("3 cases: 2 passed, 1 failed; 1 of 2 rules reached\n")
@@ -101,7 +103,10 @@ def test_json_says_the_same() -> None:
     report = json.loads(result.output)
     assert result.exit_code == 1
     assert (report["valid"], report["passed"], report["failed"], report["rules"]) == (True, 2, 1, 2)
-    assert report["unreached"] == [{"rule": "deletes", "source": "policy.yaml", "line": 7, "column": 7}]
+    assert report["unreached"] == [
+        {"rule": "deletes", "source": "policy.yaml", "line": 7, "column": 7, "unknown": False}
+    ]
+    assert report["warnings"] == []
     passed, _, failed = report["cases"]
     assert (passed["passed"], passed["explanation"]) == (True, None)
     assert failed["expected"] == {"approval": "auto", "rule": "large", "risk_level": None, "mode": None}
@@ -184,3 +189,161 @@ def test_hostile_cases_cannot_steer_the_terminal(form: str) -> None:
 def test_the_schema_of_cases_is_printed() -> None:
     result = CliRunner().invoke(main, ["policy", "schema", "--cases"])
     assert json.loads(result.output)["title"] == "aegis-otel policy cases"
+
+
+REFUNDS = """
+rules:
+  - name: small
+    match: { type: refund }
+    conditions: { param_lt: { amount: 50 }, param_eq: { currency: EUR } }
+    approval: auto
+"""
+TOOLS = [
+    {
+        "name": "refund",
+        "target": "default",
+        "agent": "Support",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "order": {"type": "string"},
+                "amount": {"type": "number"},
+                "currency": {"type": "string", "default": "EUR"},
+            },
+            "required": ["order", "amount", "currency"],
+            "additionalProperties": False,
+        },
+    },
+    {"name": "look", "target": "default", "agent": "Helper", "parameters": {"type": "object"}},
+]
+PROGRAM = """
+from agents import Agent, function_tool
+
+@function_tool
+def refund(order: str, amount: float, currency: str = "EUR") -> str:
+    return ""
+
+support = Agent(name="Support", tools=[refund])
+"""
+
+
+def write_refund(action: str, expect: str = "auto", head: str = "") -> None:
+    Path("refunds.yaml").write_text(REFUNDS)
+    Path("tools.json").write_text(json.dumps({"agents": ["Support", "Helper"], "tools": TOOLS}))
+    Path("cases.yaml").write_text(
+        f"policy: refunds.yaml\n{head}cases:\n"
+        f"  - {{ name: a, action: {{ {action} }}, expect: {{ approval: {expect} }} }}\n"
+    )
+
+
+def test_without_tools_a_case_says_that_defaults_are_not_known() -> None:
+    """Live, the tool's default would be filled in, and the call would run."""
+    write_refund("type: refund, params: { order: A, amount: 20 }", "approve")
+    result = run("cases.yaml")
+    assert result.exit_code == 0
+    assert result.output.startswith(
+        "cases.yaml: warning: `tools` is missing: rules look at `currency`, which cases leave out, and a "
+        "default of the tool would count\n"
+    )
+    (warning,) = json.loads(run("cases.yaml", "--format", "json").output)["warnings"]
+    assert warning["message"].startswith("`tools` is missing")
+    with_tools = run("cases.yaml", "--tools", "tools.json")
+    assert with_tools.exit_code == 1
+    assert "warning" not in with_tools.output
+    assert "decided auto by `small`" in with_tools.output
+
+
+def test_a_case_that_names_all_parameters_needs_no_tools() -> None:
+    write_refund("type: refund, params: { order: A, amount: 20, currency: EUR }")
+    assert run("cases.yaml").output == "1 case: 1 passed, 0 failed; 1 of 1 rule reached\n"
+
+
+@pytest.mark.parametrize(
+    ("action", "problem"),
+    [
+        (
+            "type: refnd, params: { amount: 5 }",
+            "cases.yaml:4:32: the list of tools has no tool `refnd` (did you mean `refund`?)",
+        ),
+        (
+            "type: refund, agent: Suport, params: { amount: 5 }",
+            "cases.yaml:4:47: the list of tools has no agent `Suport` (did you mean `Support`?)",
+        ),
+        (
+            "type: refund, agent: Helper, params: { amount: 5 }",
+            "cases.yaml:4:47: in the list of tools, agent `Helper` has no tool `refund`",
+        ),
+    ],
+)
+def test_a_tool_or_agent_that_does_not_exist_cannot_be_run(action: str, problem: str) -> None:
+    write_refund(action, "approve", "tools: tools.json\n")
+    result = run("cases.yaml")
+    assert (result.exit_code, result.output) == (2, f"{problem}\n")
+
+
+def test_a_case_with_its_own_schema_may_be_of_another_tool() -> None:
+    write_refund("type: mail, schema: { type: object }", "approve", "tools: tools.json\n")
+    assert run("cases.yaml").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("action", "warning"),
+    [
+        (
+            "type: refund, params: { amount: 5 }",
+            "the schema of `refund` requires `order`, which the call does not have",
+        ),
+        ("type: refund, params: { order: A, amount: 5, to: me }", "the schema of `refund` allows no `to`"),
+        (
+            "type: refund, target: bank, params: { order: A, amount: 5 }",
+            "the list of tools gives `refund` the target `default`, not `bank`",
+        ),
+    ],
+)
+def test_a_call_that_the_program_would_hardly_make_is_a_warning(action: str, warning: str) -> None:
+    write_refund(action, "auto", "tools: tools.json\n")
+    result = run("cases.yaml")
+    assert result.output.splitlines()[0] == f"cases.yaml:4:13: warning: {warning}"
+    assert result.exit_code == 0
+
+
+def test_the_agent_as_it_is_now_replaces_the_list_of_the_file() -> None:
+    write_refund("type: refund, params: { order: A, amount: 20 }", "auto", "tools: tools.json\n")
+    Path("refunds_program.py").write_text(PROGRAM)
+    sys.modules.pop("refunds_program", None)
+    assert run("cases.yaml", "--agent", "refunds_program:support").exit_code == 0
+    Path("refunds_program.py").write_text(PROGRAM.replace("refund(", "repay(").replace("[refund", "[repay"))
+    sys.modules.pop("refunds_program", None)
+    importlib.invalidate_caches()
+    result = run("cases.yaml", "--agent", "refunds_program:support")
+    assert result.exit_code == 2
+    assert "the list of tools has no tool `refund`" in result.output
+
+
+def test_tools_and_agent_exclude_each_other() -> None:
+    write_refund("type: refund")
+    result = run("cases.yaml", "--tools", "tools.json", "--agent", "a:b")
+    assert (result.exit_code, "exclude each other" in result.stderr) == (2, True)
+
+
+def test_a_rule_that_only_may_match_is_not_reached() -> None:
+    Path("cases.yaml").write_text(
+        "policy: policy.yaml\ncases:\n"
+        "  - { name: a, action: { type: pay, params: { amount: lots } }, expect: { rule: large } }\n"
+        "  - { name: b, action: { type: delete_x }, expect: { rule: deletes } }\n"
+    )
+    result = run("cases.yaml", "--require-coverage")
+    assert result.output == (
+        "policy.yaml:3:5: rule `large` is reached only where it is unknown whether it matches\n"
+        "2 cases: 2 passed, 0 failed; 1 of 2 rules reached\n"
+    )
+    assert result.exit_code == 1
+    (unreached,) = json.loads(run("cases.yaml", "--format", "json").output)["unreached"]
+    assert (unreached["rule"], unreached["unknown"]) == ("large", True)
+
+
+def test_several_policies_are_separated_as_in_the_setting() -> None:
+    Path("first.yaml").write_text("rules: [{ name: large, match: { type: pay }, approval: block }]\n")
+    Path("second.yaml").write_text("rules: [{ name: rest, approval: approve }]\n")
+    result = run("cases.yaml", "--policy", f"first.yaml{os.pathsep}second.yaml")
+    assert "1 of 2 rules reached" in result.output

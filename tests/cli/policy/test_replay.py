@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -167,3 +168,22 @@ def test_an_audit_of_a_newer_version_is_refused(audit: Path) -> None:
     result = run(audit, LOOSER)
     assert f"has rows of schema {SCHEMA_VERSION + 1}" in result.output
     assert result.exit_code == 1
+
+
+def test_strict_fails_where_a_call_is_not_replayed_or_there_is_none(audit: Path) -> None:
+    """Else a step of a pipeline would pass that has compared nothing."""
+    for options in ([], ["--until", "2026-01-02"]):
+        assert run(audit, STRICTER, *options).exit_code == 0
+        assert run(audit, STRICTER, *options, "--strict").exit_code == 1
+    same = OLD.to_yaml() or ""
+    assert run(audit, same, "--strict").exit_code == 0
+
+
+def test_several_files_are_separated_as_in_the_setting(audit: Path) -> None:
+    (audit.parent / "first.yaml").write_text("rules: [{name: first, match: {type: drop}, approval: block}]")
+    (audit.parent / "second.yaml").write_text(LOOSER)
+    files = os.pathsep.join(str(audit.parent / name) for name in ("first.yaml", "second.yaml"))
+    result = CliRunner().invoke(
+        main, ["policy", "replay", files, "--path", str(audit), "--since", "2026-01-01"]
+    )
+    assert "other rule: block by `drops` -> block by `first`: 2 calls" in result.output

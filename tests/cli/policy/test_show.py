@@ -77,7 +77,7 @@ def test_a_call_is_explained_by_the_text_in_the_audit(policy: Policy) -> None:
     (row,) = AuditLogger().get_log()
     result = run("audit", "show", row["decision_id"])
     assert "=> large (block) matches" in result.output
-    assert "so it decided: rule `large` matched" in result.output
+    assert "so it decided: block by `large` at medium risk: rule `large` matched" in result.output
     answer = json.loads(run("audit", "show", "--format", "json", row["decision_id"]).output)
     assert answer["explanation"]["is_the_policy_that_decided"] is True
 
