@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from aegis_otel.model import Action
 from aegis_otel.policy.evaluation.conditions import Condition
@@ -27,6 +27,21 @@ Applies = Callable[[Action, datetime | None], bool]
 class NotPlain(Exception):
     """The answer needs the three-valued tests."""
 
+
+_Constant = Callable[[Any], str]
+"""Makes a value a constant of a generated function, and returns its name there."""
+
+
+class _Part(NamedTuple):
+    """A part of the generated expression of a rule."""
+
+    tests: int
+    """How many tests it has."""
+    expression: Callable[[_Constant], str]
+
+
+_MOST_TESTS = 64
+"""Tests in one generated function: Python takes a time that grows with their square to compile more."""
 
 _BARE = {
     Shape.PREFIX: "startswith({value}, {literal})",
@@ -55,36 +70,67 @@ def compile_applies(
     subject: Iterable[tuple[str, Sequence[Glob]]] = (),
 ) -> Applies | None:
     """Return the plain test of a rule beyond its action type; None when there is nothing more to test."""
+    parts = []
+    for name, globs in (("target", targets), ("agent", agents)):
+        if not any(glob.matches_all for glob in globs):
+            parts.append(_text(name, f"action.{name}", tuple(globs)))
+    for name, globs in subject:  # without a subject each raises
+        parts.append(_role(globs) if name == "role" else _text(name, f"action.subject.{name}", tuple(globs)))
+    parts += map(_condition, conditions)
+    return _function(_joined("and", parts)) if parts else None
+
+
+def _function(part: _Part) -> Applies:
     constants: list[Any] = []
 
     def constant(value: Any) -> str:
         constants.append(value)
         return f"c{len(constants) - 1}"
 
-    parts = []
-    for name, globs in (("target", targets), ("agent", agents)):
-        if not any(glob.matches_all for glob in globs):
-            parts.append(_text(name, f"action.{name}", globs, constant))
-    for name, globs in subject:  # without a subject each raises
-        if name == "role":
-            parts.append(_ROLE.format(globs=constant(globs)))
-        else:
-            parts.append(_text(name, f"action.subject.{name}", globs, constant))
-    parts += [_condition(condition, constant) for condition in conditions]
-    if not parts:
-        return None
+    expression = part.expression(constant)
     names = "".join(f", c{number}" for number in range(len(constants)))
     source = (
         f"def make(doubt, plain, startswith, endswith, has_role{names}):\n"
         f"    def applies(action, now):\n"
         f"        params = action.params\n"
-        f"        return {' and '.join(parts)}\n"
+        f"        return {expression}\n"
         f"    return applies\n"
     )
     applies: Applies = _factory(source)(
         *(_doubt, _plain, str.startswith, str.endswith, _has_role, *constants)
     )
     return applies
+
+
+def _joined(word: str, parts: Sequence[_Part]) -> _Part:
+    """Return the parts with `and` or `or` between them; those that are too many as calls of functions."""
+    while sum(part.tests for part in parts) > _MOST_TESTS:
+        parts = [_call(_function(_inline(word, some))) for some in _divided(parts)]
+    return _inline(word, parts)
+
+
+def _inline(word: str, parts: Sequence[_Part]) -> _Part:
+    return _Part(
+        sum(part.tests for part in parts),
+        lambda constant: f"({f' {word} '.join(part.expression(constant) for part in parts)})",
+    )
+
+
+def _call(function: Applies) -> _Part:
+    return _Part(1, lambda constant: f"{constant(function)}(action, now)")
+
+
+def _divided(parts: Sequence[_Part]) -> list[list[_Part]]:
+    """Return the parts in groups of at most `_MOST_TESTS` tests."""
+    groups: list[list[_Part]] = []
+    room = 0
+    for part in parts:
+        if part.tests > room:
+            groups.append([])
+            room = _MOST_TESTS
+        groups[-1].append(part)
+        room -= part.tests
+    return groups
 
 
 def never_plain(applies: Applies | None) -> Applies:
@@ -98,34 +144,49 @@ def never_plain(applies: Applies | None) -> Applies:
     return monitored
 
 
-def _text(name: str, value: str, globs: Iterable[Glob], constant: Callable[[Any], str]) -> str:
-    """Return the expression that says whether the text `value` is matched; `name` is a variable for it."""
-    globs = tuple(globs)
+def _text(name: str, value: str, globs: Sequence[Glob]) -> _Part:
+    """Return the test whether one of the globs matches the text `value`; `name` is a variable for it."""
     if len(globs) == 1 and (bare := _BARE.get(globs[0].shape)):
-        return bare.format(value=value, literal=constant(globs[0].literal))
-    tests = []
-    for glob in globs:
+        literal = globs[0].literal
+        return _Part(1, lambda constant: bare.format(value=value, literal=constant(literal)))
+
+    def test(glob: Glob, constant: _Constant) -> str:
         if glob.shape is Shape.MIXED:
-            tests.append(f"{constant(glob.matches)}({name})")
-        else:
-            tests.append(_SHAPES[glob.shape].format(text=name, literal=constant(glob.literal)))
-    return _TEXT.format(name=name, value=value, test=f"({' or '.join(tests)})")
+            return f"{constant(glob.matches)}({name})"
+        return _SHAPES[glob.shape].format(text=name, literal=constant(glob.literal))
+
+    def expression(constant: _Constant) -> str:
+        if len(globs) > _MOST_TESTS:
+            return _TEXT.format(name=name, value=value, test=f"{constant(_matcher(globs))}({name})")
+        tests = " or ".join(test(glob, constant) for glob in globs)
+        return _TEXT.format(name=name, value=value, test=f"({tests})")
+
+    return _Part(1, expression)
 
 
-def _condition(condition: Condition, constant: Callable[[Any], str]) -> str:
+def _role(globs: Sequence[Glob]) -> _Part:
+    return _Part(1, lambda constant: _ROLE.format(globs=constant(globs)))
+
+
+def _condition(condition: Condition) -> _Part:
     spec = condition.spec
     if isinstance(spec, Group):
-        sets = [
-            f"({' and '.join(_condition(each, constant) for each in member)})" for member in condition.members
-        ]
-        return f"(not {sets[0]})" if spec.key == "not" else f"({' or '.join(sets)})"
+        sets = [_joined("and", list(map(_condition, member))) for member in condition.members]
+        if spec.key == "any":
+            return _joined("or", sets)
+        (inner,) = sets
+        return _Part(inner.tests, lambda constant: f"(not {inner.expression(constant)})")
     symbol = OPERATORS[spec.operator].symbol if isinstance(spec, ParamTest) else None
     if not isinstance(spec, ParamTest) or symbol is None or len(spec.keys) > 1 or spec.steps:
-        return _GENERAL.format(test=constant(condition.test))
-    path, expected = constant(spec.path), constant(spec.expected)
-    if type(spec.expected) in (int, float):
-        return _NUMBER.format(order=symbol, path=path, expected=expected)
-    return _OTHER.format(order=symbol, path=path, expected=expected, type=type(spec.expected).__name__)
+        return _Part(1, lambda constant: _GENERAL.format(test=constant(condition.test)))
+    name, expected = spec.path, spec.expected
+    form = _NUMBER if type(expected) in (int, float) else _OTHER
+    return _Part(
+        1,
+        lambda constant: form.format(
+            order=symbol, path=constant(name), expected=constant(expected), type=type(expected).__name__
+        ),
+    )
 
 
 @lru_cache(maxsize=256)
@@ -139,6 +200,10 @@ def _factory(source: str) -> Callable[..., Any]:
 
 def _doubt() -> NoReturn:
     raise NotPlain
+
+
+def _matcher(globs: Sequence[Glob]) -> Callable[[str], bool]:
+    return lambda text: any(glob.matches(text) for glob in globs)
 
 
 def _has_role(roles: tuple[str, ...], globs: Sequence[Glob]) -> bool:

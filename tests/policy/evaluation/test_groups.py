@@ -140,3 +140,58 @@ def test_an_explanation_shows_the_tests_in_groups() -> None:
     why = "`param_eq` on `yes` is unknown: the value it looks at is redacted"
     assert hidden.rules[0].checks[0] == Check("`any`", "one of 3", why)
     assert hidden.verdict.errors[0] == f"rule `rule_0`: `any` is unknown: {why}"
+
+
+WIDTH = 5_000
+MANY = [{"param_eq": {"no": number}} for number in range(2, WIDTH)]
+
+
+@pytest.mark.parametrize(
+    ("condition", "result"),
+    [
+        ({"any": MANY}, False),
+        ({"any": [*MANY, YES]}, True),
+        ({"any": [YES, *MANY]}, True),
+        ({"any": [*MANY[:99], YES, *MANY]}, True),
+        ({"any": [*MANY[:99], DOUBT, *MANY]}, WHY),
+        ({"any": [*MANY[:99], DOUBT, *MANY, YES]}, True),
+        ({"any": [{"any": MANY}, {"not": {"any": MANY}}]}, True),
+        ({"param_lt": {f"p{number}": 1 for number in range(WIDTH)}}, True),
+        ({"param_lt": {**{f"p{number}": 1 for number in range(WIDTH)}, "no": 1}}, False),
+        ({"not": {"param_lt": {f"p{number}": 1 for number in range(WIDTH)}}}, False),
+    ],
+)
+def test_many_members_are_asked_as_a_few_are(condition: dict[str, Any], result: bool | str) -> None:
+    params = PARAMS | {f"p{number}": 0 for number in range(WIDTH)}
+    assert answer(condition, params, now=NOON) == result
+
+
+@pytest.mark.parametrize(
+    ("match", "conditions"),
+    [
+        ({}, {"any": MANY}),
+        ({}, {"any": [{"not": {"any": [{**YES, "any": MANY[:100]}] * 20}}] * 20}),
+        ({}, {"param_lt": {f"p{number}": 1 for number in range(WIDTH)}}),
+        ({"target": [f"a{number}*b" for number in range(WIDTH)]}, {}),
+        ({"user": [f"a{number}*b" for number in range(WIDTH)]}, {}),
+    ],
+    ids=["any", "nested", "and", "target", "user"],
+)
+def test_no_generated_function_grows_with_a_policy(match: Any, conditions: dict[str, Any]) -> None:
+    """Python takes a time that grows with the square of a function's constants to compile it."""
+    rule = {"match": {"type": "t"} | match, "conditions": conditions or YES, "approval": "block"}
+    (compiled,) = Policy.from_dict({"rules": [rule]}).compiled.rules
+    assert largest(compiled.applies) <= 200
+
+
+def largest(function: Any) -> int:
+    """The most constants of a generated function, and of those that it calls."""
+    inner = [cell.cell_contents for cell in function.__closure__ or ()]
+    return max([len(inner), *(largest(each) for each in inner if getattr(each, "__name__", "") == "applies")])
+
+
+def test_many_targets_are_compared_as_a_few_are() -> None:
+    targets = [f"a{number}*b" for number in range(WIDTH)]
+    policy = Policy.from_dict({"rules": [{"match": {"type": "t", "target": targets}, "approval": "block"}]})
+    for target, rule in (("a4999-b", "rule_0"), ("a0b", "rule_0"), ("a5000c", "<default>")):
+        assert policy.evaluate(Action("t", target)).matched_rule == rule
