@@ -1,8 +1,8 @@
-"""An audit that the code of commit 29792a5 wrote is read, verified, sealed on, exported and reported.
+"""An audit that an earlier commit wrote is read, verified, sealed on, exported and reported.
 
-`tests/fixtures/write_audit.py` made the archive with that code: two signed seals and a live journal, each
-with allowed, blocked, denied, approved, expired, failed, cancelled, skipped, watched, pending and unknown
-calls. The expected rows are those that the old code exported.
+`tests/fixtures/write_audit.py` made each archive with the code of the commit in its name: two signed seals
+and a live journal, each with allowed, blocked, denied, approved, expired, failed, cancelled, skipped,
+watched, pending and unknown calls. The expected rows are those that the old code exported.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ import pytest
 from click.testing import CliRunner, Result
 
 from aegis_otel.audit.journal.writer import Journal
-from aegis_otel.audit.lake.sealing import seal
+from aegis_otel.audit.lake.sealing import MANY, seal
+from aegis_otel.audit.query.connection import connect, problems
 from aegis_otel.audit.record import COLUMNS, SCHEMA_VERSION
 from aegis_otel.audit.seals.seal_log import read_seals
 from aegis_otel.audit.verify.verify import verify
 from aegis_otel.cli import main
 from aegis_otel.runtime.audit import AuditLogger
-from tests.support.records import completed, decided, files, select, wait_until_seen
+from tests.support.records import completed, decided, files, select, wait_until_seen, write_call
 
-FIXTURE = Path(__file__).parents[1] / "fixtures" / "audit_29792a5.tar.gz"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+VERSIONS = {"29792a5": 1, "8e2de43": 3}
+"""The `schema_version` of each commit's rows."""
 ROUNDS = 3
 EACH_ROUND = {
     "success": 7,
@@ -42,9 +45,19 @@ EACH_ROUND = {
 """The calls of each round by `result_status`."""
 
 
+@pytest.fixture(params=VERSIONS)
+def commit(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    with tarfile.open(FIXTURE) as archive:
+def version(commit: str) -> int:
+    return VERSIONS[commit]
+
+
+@pytest.fixture
+def audit(commit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    with tarfile.open(FIXTURES / f"audit_{commit}.tar.gz") as archive:
         archive.extractall(tmp_path, filter="data")
     monkeypatch.setenv("AEGIS_SEAL_KEY", str(tmp_path / "seal.pem"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
@@ -54,13 +67,15 @@ def audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def expected(audit: Path) -> dict[str, dict[str, Any]]:
     """The rows that the old code read, by decision, with null in the columns that came later.
 
-    `outcome` is what the decision event of the old code said; null where there was no such event.
+    Where the old code had no column `outcome`, it is what its decision event said, or null.
     """
     later = {column.name: None for column in COLUMNS if column.since > 1}
     outcomes: dict[str, str] = json.loads((audit.parent / "outcomes.json").read_text())
     lines = (audit.parent / "rows.jsonl").read_text().splitlines()
     rows: list[dict[str, Any]] = [later | json.loads(line) for line in lines]
-    return {row["decision_id"]: row | {"outcome": outcomes.get(row["decision_id"])} for row in rows}
+    for row in rows:
+        row["outcome"] = row["outcome"] or outcomes.get(row["decision_id"])
+    return {row["decision_id"]: row for row in rows}
 
 
 def found(audit: Path) -> dict[str, dict[str, Any]]:
@@ -143,3 +158,49 @@ def test_it_is_exported_and_reported(audit: Path, tmp_path: Path) -> None:
     for name, row in rows.items():
         if row["result_status"] in ("blocked", "unknown"):
             assert name[-8:] in page
+
+
+def test_its_rows_are_merged_with_new_ones(audit: Path) -> None:
+    """A segment of this version takes the place of those of before; each row is as it was, and is proven."""
+    rows = expected(audit)
+    old = {segment.segment for seal in read_seals(audit) for segment in seal.segments}
+    (day,) = {segment.day for seal in read_seals(audit) for segment in seal.segments}
+    for number in range(MANY):
+        write_call(audit, f"new{number}", day, user_id="ann")
+        assert seal(audit).problems == []
+    seals = read_seals(audit)
+    assert old <= {number for each in seals for number in each.replaces}
+    wait_until_seen(audit)
+    with connect(audit) as connection:
+        assert problems(connection) == []
+    now = found(audit)
+    assert [now.pop(f"new{number}")["user_id"] for number in range(MANY)] == ["ann"] * MANY
+    assert now == rows
+    assert verify(audit, public_keys=[audit.parent / "public.pem"]).findings == []
+
+
+def test_its_waiting_calls_are_found(audit: Path, version: int) -> None:
+    """Sealed or not, a question without an answer still waits, and can be answered."""
+    logger = AuditLogger(audit)
+    for name in ("first", "second", "live"):
+        (waiting,) = logger.waiting(f"{name}-waits")
+        assert (waiting.row.schema_version, waiting.answer, waiting.started) == (version, None, False)
+        with logger.answering(waiting) as found_again:
+            assert found_again == waiting
+
+
+def test_it_is_queried_by_what_it_lacks(audit: Path, version: int) -> None:
+    """Columns that came later are null for SQL and filters, and replay says why it cannot replay."""
+    later = ", ".join(f"count({column.name})" for column in COLUMNS if column.since > max(version, 3))
+    rows = expected(audit)
+    done = run("audit", "sql", "--path", audit, "--format", "json", f"SELECT count(*), {later} FROM audit")
+    assert done.exit_code == 0, done.output
+    assert list(json.loads(done.output)[0].values()) == [len(rows), *[0] * (later.count("count"))]
+    assert "No audit entries" in run("audit", "--path", audit, "--user", "ann").output
+    assert run("audit", "stats", "--path", audit).exit_code == 0
+    policy = audit.parent / "policy.yaml"
+    policy.write_text("rules: [{name: all, approval: auto}]")
+    done = run("policy", "replay", "--path", audit, policy)
+    assert done.exit_code == 0, done.output
+    assert f"{len(rows)} cannot be replayed" in done.output
+    assert "an earlier version recorded them" in done.output

@@ -48,11 +48,12 @@ def completed(**changed: Any) -> AuditRecord:
     return AuditRecord(**base | changed)
 
 
-def write_call(audit: Path, name: str) -> None:
-    """Write the lines of a call that succeeded, as a process that then ends."""
+def write_call(audit: Path, name: str, day: str = "2026-11-22", **first: Any) -> None:
+    """Write the lines of a call of that day that succeeded, as a process that then ends."""
+    at = f"{day}T14:30:0"
     with closing(Journal(audit)) as journal:
-        journal.append(decided(decision_id=name))
-        journal.append(completed(decision_id=name))
+        journal.append(decided(decision_id=name, timestamp=f"{at}0.000000+00:00", **first))
+        journal.append(completed(decision_id=name, timestamp=f"{at}1.000000+00:00"))
 
 
 def encode_line(record: AuditRecord) -> bytes:
