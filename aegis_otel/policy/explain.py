@@ -5,7 +5,7 @@ It runs the evaluator's own tests in the evaluator's own order, so the two canno
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -15,14 +15,14 @@ from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.evaluation.conditions import Condition, all_hold, combined
 from aegis_otel.policy.evaluation.evaluator import (
     advised,
-    decide,
+    beside_monitored,
     matched_values,
     strictest,
-    strictness,
     tests,
     unknowns,
 )
 from aegis_otel.policy.evaluation.parameter_paths import Missing, find
+from aegis_otel.policy.evaluation.precedence import precedence
 from aegis_otel.policy.evaluation.schema_paths import SchemaReader
 from aegis_otel.policy.messages import listed, shown
 from aegis_otel.policy.operators.answer import Answer
@@ -91,8 +91,17 @@ def explain(
         now: UTC when it has no zone.
         is_hidden: Returns whether a value is redacted; a test of such a value is unknown.
     """
+    forms = [_explain_form(policy, form, now, is_hidden) for form in (action, *action.forms)]
     # The form that decides; `max` gives the first of equals, as `judge` does.
-    action = max((action, *action.forms), key=lambda form: strictness(decide(policy.compiled, form, now)))
+    found = max((form for form, _ in forms), key=lambda form: precedence(form.verdict))
+    verdict = beside_monitored(found.verdict, (each for _, monitored in forms for each in monitored))
+    return found._replace(verdict=verdict)
+
+
+def _explain_form(
+    policy: Policy, action: Action, now: datetime, is_hidden: IsHidden
+) -> tuple[Explanation, Sequence[Verdict]]:
+    """Explain the verdict on one form; return also those of the monitored rules that match it, or may."""
     schema = None if action.schema is None else SchemaReader(action.schema)
     traces: list[RuleTrace] = []
     judged: list[tuple[CompiledRule, list[str] | None]] = []
@@ -107,9 +116,9 @@ def explain(
             certain = unknown == [] and rule.verdict.mode is Mode.ENFORCE
             match = Match.NO if unknown is None else Match.UNKNOWN if unknown else Match.YES
         traces.append(RuleTrace(rule.name, rule.rule, rule.verdict, match, checks))
-    verdict = strictest(policy.compiled, judged)
+    verdict, monitored = strictest(policy.compiled, judged)
     verdict = advised(verdict, policy.compiled.rules, action, now, schema)
-    return Explanation(verdict, tuple(traces), action.schema is not None)
+    return Explanation(verdict, tuple(traces), action.schema is not None), monitored
 
 
 def _until_false(

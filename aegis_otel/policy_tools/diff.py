@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from aegis_otel.model import Approval, Verdict
 from aegis_otel.policy.evaluation.compiler import CompiledRule
+from aegis_otel.policy.evaluation.precedence import APPROVAL_RANKS
 from aegis_otel.policy.lint.tool_list import Inventory
 from aegis_otel.policy.messages import quoted, shown
 from aegis_otel.policy.policy import Policy
@@ -111,11 +112,8 @@ def diff_policies(old: Policy, new: Policy, inventory: Inventory | None = None) 
     )
 
 
-_RANK = {Approval.AUTO: 0, Approval.APPROVE: 1, Approval.BLOCK: 2}
-
-
 def _effect(old: Verdict, new: Verdict) -> Effect | None:
-    before, after = _RANK[old.enforced_approval], _RANK[new.enforced_approval]
+    before, after = (APPROVAL_RANKS[each.enforced_approval] for each in (old, new))
     if before != after:
         return Effect.LOOSER if after < before else Effect.STRICTER
     return None if old.risk_level == new.risk_level else Effect.RISK

@@ -19,11 +19,12 @@ from aegis_otel.audit.lake.fold import literal
 from aegis_otel.audit.query.filters import Condition as RowCondition
 from aegis_otel.audit.query.rows import run_query
 from aegis_otel.audit.record import CUT, Reading, recorded_subject
-from aegis_otel.model import ERROR_RULE, Action, Approval, Mode, Verdict
+from aegis_otel.model import ERROR_RULE, Action, Mode, Verdict
 from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.evaluation.conditions import Condition
-from aegis_otel.policy.evaluation.evaluator import matched_values, precedence, strictness
+from aegis_otel.policy.evaluation.evaluator import matched_values
 from aegis_otel.policy.evaluation.parameter_paths import NOT_ASKED, names_at_the_top, spelled_otherwise
+from aegis_otel.policy.evaluation.precedence import APPROVAL_RANKS, precedence
 from aegis_otel.policy.evaluation.schema_paths import SchemaReader
 from aegis_otel.policy.lint.tool_list import Inventory
 from aegis_otel.policy.patterns import Glob
@@ -44,7 +45,6 @@ _EXAMPLES = 3
 _ODD = frozenset('"\\*')
 """Characters of a name that mean something else in a JSON path of DuckDB."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_RANK = {approval.value: rank for rank, approval in enumerate(Approval)}
 
 
 class Effect(StrEnum):
@@ -179,7 +179,7 @@ class _Tally:
 
 
 def _effect(calls: _Calls, verdict: Verdict) -> Effect | None:
-    before, after = _RANK[calls.approval or ""], _RANK[verdict.enforced_approval.value]
+    before, after = APPROVAL_RANKS[calls.approval or ""], APPROVAL_RANKS[verdict.enforced_approval]
     if before != after:
         return Effect.LOOSER if after < before else Effect.STRICTER
     return None if calls.rule == verdict.matched_rule else Effect.OTHER_RULE
@@ -383,7 +383,7 @@ class _Decider:
 
     def decide(self, calls: _Calls) -> Verdict | str:
         """Return the verdict on calls, or why it is not known, in words that follow "cannot be replayed"."""
-        if calls.rule == ERROR_RULE or calls.approval not in _RANK:
+        if calls.rule == ERROR_RULE or calls.approval not in APPROVAL_RANKS:
             return "no policy decided them"
         if calls.schema_version < _SINCE_SCHEMA:
             return "an earlier version recorded them, which does not say by what other names they were judged"
@@ -400,18 +400,13 @@ class _Decider:
             if outcomes is None:
                 outcomes = found
             else:
-                outcomes = _distinct(
-                    after if strictness(after) > strictness(before) else before
-                    for before in outcomes
-                    for after in found
-                )
+                outcomes = _distinct(_stricter(before, after) for before in outcomes for after in found)
         assert outcomes is not None
         if calls.reading in (Reading.SEVERAL, Reading.UNVALIDATED) and self._policy.reads_arguments(
             *(each for each, _ in names)
         ):
-            least = max(outcomes, key=strictness)
             outcomes = _distinct(
-                [*outcomes, *(each for each in self._verdicts(names) if strictness(each) > strictness(least))]
+                _stricter(before, after) for before in outcomes for after in (before, *self._verdicts(names))
             )
             self._why = self._why or _READINGS[Reading(calls.reading)]
         verdicts = {(each.approval, each.matched_rule, each.mode) for each in outcomes}

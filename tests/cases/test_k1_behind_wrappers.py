@@ -102,6 +102,27 @@ def test_k1_a_wrapper_that_is_run_hides_nothing(start: Start) -> None:
 
 
 @pytest.mark.parametrize("early", [True, False], ids=["read before", "read after"])
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("value.packed", [("monitor", "block", "limit")]),
+        ("value.total", [("enforce", "auto", "<default>"), ("monitor", "block", "limit")]),
+    ],
+    ids=["as sent", "as validated"],
+)
+def test_k1_what_a_monitored_rule_says_behind_a_wrapper_is_recorded_once(
+    early: bool, path: str, expected: list[tuple[str, str, str]], start: Start, tmp_path: Path
+) -> None:
+    """In a row of its own only where the wrapper hid what it says, as with a rule that is enforced."""
+    tool = wrapped(before, early=early)
+    rules = policy("gt", path, 100)
+    rules["rules"][0]["mode"] = "monitor"
+    start(rules)
+    assert call(tool, {"value": {"packed": 5000}}).startswith("ran")
+    assert [(row["mode"], row["approval"], row["matched_rule"]) for row in rows(tmp_path)] == expected
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["read before", "read after"])
 def test_k1_a_wrapper_around_what_is_allowed_has_one_row_holds(
     early: bool, start: Start, tmp_path: Path
 ) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from aegis_otel import Policy
 from aegis_otel.audit.query.connection import connect
@@ -77,6 +80,38 @@ def test_each_verdict_is_that_on_the_call_itself_or_none(
     found = replayed(apart, policy)
     assert not wrong(found, calls, policy)
     assert len(found.differences) > CALLS * 0.1
+
+
+def with_monitored_rules(seed: int) -> Policy:
+    """The rules of POLICY_B that need no schema for most calls; some are only monitored."""
+    pick = random.Random(seed)
+    written = yaml.safe_load(POLICY_B.to_yaml() or "")
+    written["rules"] = [rule for rule in written["rules"] if rule["name"] not in ("secrets", "keyed")]
+    for rule in written["rules"]:
+        rule["mode"] = pick.choice(["enforce", "monitor"])
+    return Policy.from_dict(written)
+
+
+def calls_by_several_names(number: int, seed: int) -> list[MadeCall]:
+    """Calls that are judged by one to three other names of the tool, also with the same arguments."""
+    pick = random.Random(seed)
+    names = ["pay", "send_mail", "read_file", "drop_rows", "wipe", "other"]
+    made = []
+    for action, ns in made_calls(number, seed, schemas=1):
+        others = [replace(action, type=pick.choice(names)) for _ in range(pick.randint(1, 3))]
+        made.append(MadeCall(replace(action).qualify(others), ns))
+    return made
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_monitored_rules_are_replayed_by_every_name_as_they_decide(tmp_path: Path, seed: int) -> None:
+    policy, calls = with_monitored_rules(seed), calls_by_several_names(500, seed)
+    write_calls(tmp_path, calls, POLICY_A, apart=True).close()
+    found = replayed(tmp_path, policy, Inventory.from_schemas(SCHEMAS))
+    assert not wrong(found, calls, policy)
+    monitored = {rule.name for rule in policy.compiled.rules if rule.verdict.mode is Mode.MONITOR}
+    assert len(found.differences) > 100
+    assert sum(each.new_rule in monitored for each in found.differences) > 10
 
 
 @pytest.mark.parametrize("policy", [POLICY_A, POLICY_B], ids=["A", "B"])

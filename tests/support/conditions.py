@@ -20,7 +20,7 @@ def answer(condition: dict[str, Any], params: dict[str, Any], schema: Any = None
     action = Action("t", params=params, schema=schema)
     decision = policy.evaluate(action, now=now)
     assert policy.evaluate(action, now=now) == decision  # the second time, by the plan
-    assert decide(policy.compiled, action, now or datetime.now(UTC)) == decision.verdict
+    assert decide(policy.compiled, action, now or datetime.now(UTC))[0] == decision.verdict
     if decision.errors:
         assert decision.approval == "block"
         (error,) = decision.errors

@@ -19,13 +19,16 @@ from aegis_otel.policy.evaluation.conditions import Condition, failed
 from aegis_otel.policy.evaluation.look_alikes import skeleton
 from aegis_otel.policy.evaluation.parameter_paths import BEYOND_THE_CALL
 from aegis_otel.policy.evaluation.path_steps import wanted_by_steps
+from aegis_otel.policy.evaluation.precedence import precedence
 from aegis_otel.policy.evaluation.schema_paths import SchemaReader
 from aegis_otel.policy.operators.answer import Answer
 from aegis_otel.policy.operators.table import wanted
 from aegis_otel.policy.patterns import Glob
 from aegis_otel.policy.rules import ParamTest
 
-_STRICTNESS = {approval: rank for rank, approval in enumerate(Approval)}
+FormVerdict = tuple[Verdict, Sequence[Verdict]]
+"""The verdict on one form of an action, and those of the monitored rules that match it, or may."""
+
 _NO_PLAN: Plan = ((), False, frozenset())
 _OF_THE_SUBJECT = {"user": "user", "tenant": "tenant", "role": "roles"}
 """The keys of `match` that are compared with the action's subject, and the field of each."""
@@ -38,21 +41,23 @@ def judge(policy: CompiledPolicy, action: Action, now: datetime) -> Verdict:
 
     Never raises.
     """
-    verdict = _judge(policy, action, now)
+    verdict, monitored = _judge(policy, action, now)
     for form in getattr(action, "forms", ()):
-        other = _judge(policy, form, now)
-        if strictness(other) > strictness(verdict):
+        other, others_monitored = _judge(policy, form, now)
+        if other is not verdict and precedence(other) > precedence(verdict):
             verdict = other
-    return verdict
+        if others_monitored:
+            monitored = [*monitored, *others_monitored]
+    return beside_monitored(verdict, monitored) if monitored else verdict
 
 
-def _judge(policy: CompiledPolicy, action: Action, now: datetime) -> Verdict:
+def _judge(policy: CompiledPolicy, action: Action, now: datetime) -> FormVerdict:
     try:
         steps, _, names = policy.plan(action.type) if type(action.type) is str else _NO_PLAN
         if action.doubt is None and not _confusable(action, names):
             for applies, verdict, _ in steps:
                 if applies is None or applies(action, now):
-                    return verdict
+                    return verdict, ()
     except Exception:  # noqa: S110 - whatever it was, the three-valued tests say what is unknown
         pass
     return decide(policy, action, now)
@@ -66,18 +71,19 @@ def _confusable(action: Action, names: Set[str]) -> bool:
     return any(name not in properties and skeleton(name) in names for name in action.params)
 
 
-def decide(policy: CompiledPolicy, action: Action, now: datetime) -> Verdict:
+def decide(policy: CompiledPolicy, action: Action, now: datetime) -> FormVerdict:
     """Return what the three-valued tests of `policy` say about one form of an action. Never raises."""
     try:
         schema = None if action.schema is None else SchemaReader(action.schema)
         rules: Sequence[CompiledRule] = policy.rules
         if type(action.type) is str:
             rules = [rule for _, _, rule in policy.plan(action.type)[0] if rule is not None]
-        verdict = strictest(policy, ((rule, unknowns(tests(rule, action, now, schema))) for rule in rules))
-        return advised(verdict, rules, action, now, schema)
+        judged = ((rule, unknowns(tests(rule, action, now, schema))) for rule in rules)
+        verdict, monitored = strictest(policy, judged)
+        return advised(verdict, rules, action, now, schema), monitored
     except Exception as error:
         reason = f"the policy could not be evaluated: {type(error).__name__}"
-        return Verdict(Approval.BLOCK, RiskLevel.CRITICAL, ERROR_RULE, reason, (reason,), policy.digest)
+        return Verdict(Approval.BLOCK, RiskLevel.CRITICAL, ERROR_RULE, reason, (reason,), policy.digest), ()
 
 
 def advised(
@@ -121,7 +127,7 @@ def _unread(
             yield from _unread(member, action, now, schema)
 
 
-def strictest(policy: CompiledPolicy, judged: Iterable[tuple[CompiledRule, list[str] | None]]) -> Verdict:
+def strictest(policy: CompiledPolicy, judged: Iterable[tuple[CompiledRule, list[str] | None]]) -> FormVerdict:
     """Return the verdict, given what `unknowns` says of each rule up to the first certain match.
 
     A rule that is only monitored never ends the search, and counts as auto: what is enforced is what would be
@@ -133,54 +139,47 @@ def strictest(policy: CompiledPolicy, judged: Iterable[tuple[CompiledRule, list[
     for rule, unknown in judged:
         if unknown is None:
             continue
+        is_enforced = rule.verdict.mode is Mode.ENFORCE
+        if not is_enforced:
+            monitored.append(rule.verdict)
         if unknown:
             doubts.append((rule, unknown))
-        elif rule.verdict.mode is Mode.MONITOR:
-            monitored.append(rule.verdict)
-        else:
+        elif is_enforced:
             certain = rule.verdict
             break
     if not doubts and not monitored:
-        return certain
+        return certain, monitored
     verdict = max([*(rule.verdict for rule, _ in doubts), *monitored, certain], key=precedence)
     if not doubts:
-        return _beside_monitored(verdict, monitored)
+        return verdict, monitored
     errors = tuple(f"rule `{rule.name}`: {why}" for rule, unknown in doubts for why in unknown)
-    if verdict is certain:
-        rule, unknown = doubts[0]
-        reason = f"{certain.reason}; rule `{rule.name}` may match, but is not stricter: {unknown[0]}"
-    elif monitored and any(verdict is each for each in monitored):
-        reason = verdict.reason
-    else:
-        why = next(unknown[0] for rule, unknown in doubts if rule.verdict is verdict)
-        reason = f"rule `{verdict.matched_rule}` may match, so it counts as a match: {why}"
+    reason = _reason(verdict, doubts, is_certain=verdict is certain)
     verdict = msgspec.structs.replace(verdict, reason=reason, errors=errors, policy_digest=policy.digest)
-    return _beside_monitored(verdict, monitored) if monitored else verdict
+    return verdict, monitored
 
 
-def _beside_monitored(verdict: Verdict, monitored: Sequence[Verdict]) -> Verdict:
-    """Return the verdict with what monitored rules would have said, where it is another rule's."""
-    others = [f"rule `{each.matched_rule}` (monitored) says {each.approval}" for each in monitored]
+def _reason(verdict: Verdict, doubts: Sequence[tuple[CompiledRule, list[str]]], *, is_certain: bool) -> str:
+    """Return the reason of a verdict, which is that of a certain match or one of those in doubt."""
+    for rule, unknown in doubts:
+        if rule.verdict is verdict:
+            return f"rule `{rule.name}` may match, so it counts as a match: {unknown[0]}"
+        if is_certain and rule.verdict.mode is Mode.ENFORCE:
+            return f"{verdict.reason}; rule `{rule.name}` may match, but is not stricter: {unknown[0]}"
+    return verdict.reason
+
+
+def beside_monitored(verdict: Verdict, monitored: Iterable[Verdict]) -> Verdict:
+    """Return the verdict on an action with what monitored rules say, where it is another rule's.
+
+    Args:
+        monitored: The verdicts of the monitored rules that match any form of the action, or may.
+    """
+    others = dict.fromkeys(
+        f"rule `{each.matched_rule}` (monitored) says {each.approval}" for each in monitored
+    )
     if not others or verdict.mode is Mode.MONITOR:
         return verdict
-    return msgspec.structs.replace(verdict, reason=f"{verdict.reason}; {'; '.join(others)}")
-
-
-def strictness(verdict: Verdict) -> tuple[int, int]:
-    """Return the rank of what a verdict enforces, the strictest highest: by approval, then by risk.
-
-    What is only monitored is as little strict as can be.
-    """
-    if verdict.mode is Mode.MONITOR:
-        return _STRICTNESS[Approval.AUTO], 0
-    return _STRICTNESS[verdict.approval], verdict.risk_level
-
-
-def precedence(verdict: Verdict) -> tuple[int, int, int, int]:
-    """Return the rank by which a verdict is chosen: what is enforced, then what is monitored, then risk."""
-    if verdict.mode is Mode.ENFORCE:
-        return _STRICTNESS[verdict.approval], 0, verdict.risk_level, 0
-    return _STRICTNESS[Approval.AUTO], 1, _STRICTNESS[verdict.approval], verdict.risk_level
+    return msgspec.structs.replace(verdict, reason="; ".join([verdict.reason, *others]))
 
 
 def tests(

@@ -8,7 +8,7 @@ from typing import Any
 
 from aegis_otel.model import Approval, Mode
 from aegis_otel.policy.evaluation.compiler import CompiledRule
-from aegis_otel.policy.evaluation.evaluator import strictness
+from aegis_otel.policy.evaluation.precedence import precedence
 from aegis_otel.policy.lint.finding import Finding, Severity, finding, severity_for
 from aegis_otel.policy.lint.subject import NO_ACTION, NOON, Example, Family, Subject
 from aegis_otel.policy.rules import TimeWindow
@@ -72,7 +72,7 @@ def times(subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
 def _decides(subject: Subject, example: Example) -> bool:
     hours = (NOON + timedelta(hours=hour, minutes=1) for hour in range(0, 24 * 7, 7))
     within = subject.verdict(example.action, example.now)
-    return any(strictness(subject.verdict(example.action, now)) != strictness(within) for now in hours)
+    return any(precedence(subject.verdict(example.action, now)) != precedence(within) for now in hours)
 
 
 def _half_open(
@@ -85,11 +85,11 @@ def _half_open(
     if other is None:
         return
     verdict = subject.verdict(example.action, other)
-    loosens = strictness(verdict) < strictness(rule.verdict)
+    loosens = rule.rule.mode is Mode.ENFORCE and precedence(verdict) < precedence(rule.verdict)
     if loosens or rule.rule.approval is Approval.AUTO:
         what = "half-open-window/before" if window.after is None else "half-open-window/after"
-        then = f", and then `{verdict.approval}` does" if loosens else ""
-        runs = verdict.approval is Approval.AUTO and loosens
+        then = f", and then `{verdict.enforced_approval}` does" if loosens else ""
+        runs = verdict.enforced_approval is Approval.AUTO and loosens
         severity = severity_for(rule) if runs else Severity.WARNING
         yield finding(what, window.place, rule, severity=severity, then=then)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from aegis_otel.model import Approval, Mode
 from aegis_otel.policy.evaluation.compiler import CompiledRule
-from aegis_otel.policy.evaluation.evaluator import strictness
+from aegis_otel.policy.evaluation.precedence import precedence
 from aegis_otel.policy.lint.finding import Finding, Severity, finding
 from aegis_otel.policy.lint.glob_index import Covering, Overlapping
 from aegis_otel.policy.lint.subject import Family, Subject
@@ -154,7 +154,7 @@ def _hides(earlier: CompiledRule, later: CompiledRule) -> bool:
     An action need not name its agent: the strictest of the unknown rules decides then, the first of equals.
     """
     return any(glob.matches_all for glob in earlier.agents) or (
-        strictness(earlier.verdict) >= strictness(later.verdict)
+        precedence(earlier.verdict) >= precedence(later.verdict)
     )
 
 

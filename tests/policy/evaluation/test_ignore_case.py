@@ -24,7 +24,7 @@ def matches(match: dict[str, Any], **action: Any) -> bool:
     call = Action(**{"type": "Delete_File", "target": "Prod-DB", "agent": "Intern", "subject": WHO} | action)
     found = policy.evaluate(call)
     assert policy.evaluate(call) == found
-    assert decide(policy.compiled, call, datetime.now(UTC)) == found.verdict
+    assert decide(policy.compiled, call, datetime.now(UTC))[0] == found.verdict
     return found.matched_rule == "r"
 
 

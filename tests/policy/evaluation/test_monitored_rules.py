@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aegis_otel import Action, Policy
 from aegis_otel.model import Mode, PolicyDecision
-from aegis_otel.policy.evaluation.evaluator import decide, strictness
+from aegis_otel.policy.evaluation.compiler import CompiledRule
+from aegis_otel.policy.evaluation.evaluator import beside_monitored, decide, unknowns
+from aegis_otel.policy.evaluation.evaluator import tests as answers
+from aegis_otel.policy.evaluation.precedence import precedence
+from aegis_otel.policy.evaluation.schema_paths import SchemaReader
 from aegis_otel.policy.explain import Match, explain
 from tests.policy.test_laws import actions, moments, policies, rules
 
@@ -32,7 +38,8 @@ def decided(action: Action, *others: dict[str, Any], default: str = "auto") -> P
     policy = Policy.from_dict({"defaults": {"approval": default}, "rules": [WATCHED, *others]})
     decision = policy.evaluate(action, now=NOON)
     assert policy.evaluate(action, now=NOON) == decision
-    assert decide(policy.compiled, action, NOON) == decision.verdict
+    if not action.forms:
+        assert beside_monitored(*decide(policy.compiled, action, NOON)) == decision.verdict
     assert explain(policy, action, NOON).verdict == decision.verdict
     return decision
 
@@ -105,6 +112,106 @@ def test_a_monitored_rule_changes_nothing_that_is_enforced(
         expected = without.evaluate(action, now=now)
         decision = watched.evaluate(action, now=now)
         assert decision.enforced_approval is expected.enforced_approval
-        assert decision.verdict.mode is Mode.MONITOR or strictness(decision.verdict) == strictness(
+        assert decision.verdict.mode is Mode.MONITOR or precedence(decision.verdict) == precedence(
             expected.verdict
         )
+
+
+# --- a call in several forms: under other names, or with validated arguments ---
+
+AUTO, MONITORED, ENFORCED = Action("read"), LARGE, Action("drop")
+DROPS = {"name": "drops", "match": {"type": "drop"}, "approval": "block", "risk_level": "medium"}
+NOTE = "; rule `watched` (monitored) says block"
+
+
+@pytest.mark.parametrize(
+    ("first", "others", "expected"),
+    [
+        (MONITORED, [AUTO], ("watched", "auto", "rule `watched` matched")),
+        (AUTO, [MONITORED], ("watched", "auto", "rule `watched` matched")),
+        (ENFORCED, [MONITORED], ("drops", "block", f"rule `drops` matched{NOTE}")),
+        (MONITORED, [ENFORCED], ("drops", "block", f"rule `drops` matched{NOTE}")),
+        (MONITORED, [AUTO, ENFORCED, MONITORED], ("drops", "block", f"rule `drops` matched{NOTE}")),
+        (UNKNOWN, [ENFORCED], ("drops", "block", f"rule `drops` matched{NOTE}")),
+        (AUTO, [ENFORCED], ("drops", "block", "rule `drops` matched")),
+    ],
+)
+def test_it_is_recorded_whichever_form_it_matches(
+    first: Action, others: list[Action], expected: tuple[str, str, str]
+) -> None:
+    action = copy.copy(first).qualify(others)
+    decision = decided(action, DROPS)
+    assert (decision.matched_rule, decision.enforced_approval, decision.reason) == expected
+
+
+def test_what_several_monitored_rules_say_stands_in_the_order_of_the_forms() -> None:
+    asks = {"name": "asks", "match": {"type": "r*"}, "approval": "approve", "mode": "monitor"}
+    action = copy.copy(AUTO).qualify([MONITORED, AUTO, ENFORCED])
+    decision = decided(action, asks, DROPS)
+    assert decision.reason == f"rule `drops` matched; rule `asks` (monitored) says approve{NOTE}"
+
+
+def test_a_rule_that_may_match_says_what_it_would_enforce() -> None:
+    """An unknown match counts as one, and the errors have why it is unknown."""
+    decision = decided(UNKNOWN, default="approve")
+    assert decision.reason == f"no rule matched{NOTE}"
+    assert decision.errors == (
+        "rule `watched`: `param_gt` on `amount` is unknown: the value is text, not a number",
+    )
+
+
+named_rules = st.lists(st.tuples(rules, st.booleans()), max_size=6).map(
+    lambda made: [
+        {**rule, "name": f"r{number}", **({"mode": "monitor"} if monitored else {})}
+        for number, (rule, monitored) in enumerate(made)
+    ]
+)
+defaults = st.fixed_dictionaries({"approval": st.sampled_from(["auto", "approve", "block"])})
+several = st.builds(
+    lambda first, others, doubt: first.qualify(others, doubt),
+    actions,
+    st.lists(actions, max_size=3),
+    st.sampled_from([None, None, None, "the arguments are not a JSON object"]),
+)
+
+
+def heard(policy: Policy, form: Action, now: datetime) -> list[CompiledRule]:
+    """The monitored rules that match a form, or may, before a rule that decides."""
+    found = []
+    for rule in policy.compiled.rules:
+        schema = None if form.schema is None else SchemaReader(form.schema)
+        unknown = unknowns(answers(rule, form, now, schema))
+        if unknown is not None and rule.verdict.mode is Mode.MONITOR:
+            found.append(rule)
+        elif unknown == []:
+            break
+    return found
+
+
+@given(named_rules, defaults, several, moments)
+@settings(max_examples=400)
+def test_a_rule_is_recorded_and_not_enforced_whatever_the_forms_are(
+    rules: list[dict[str, Any]], defaults: dict[str, Any], action: Action, now: datetime
+) -> None:
+    """By `evaluate` and by `explain`, and what is enforced is what the policy without these rules says."""
+    policy = Policy.from_dict({"defaults": defaults, "rules": rules})
+    enforcing = [each for each in rules if "mode" not in each]
+    expected = Policy.from_dict({"defaults": defaults, "rules": enforcing}).evaluate(action, now=now)
+    found: dict[str, CompiledRule] = {}
+    for form in (action, *action.forms):
+        found |= {rule.name: rule for rule in heard(policy, form, now)}
+    for _ in range(2):
+        decision = policy.evaluate(action, now=now)
+        assert explain(policy, action, now).verdict == decision.verdict
+        assert decision.enforced_approval is expected.enforced_approval
+        if found and expected.approval == "auto":
+            assert decision.verdict.mode is Mode.MONITOR
+            assert precedence(decision.verdict) == max(precedence(each.verdict) for each in found.values())
+            assert decision.matched_rule in found
+            continue
+        assert (decision.matched_rule, decision.approval, decision.risk_level, decision.verdict.mode) == (
+            *(expected.matched_rule, expected.approval, expected.risk_level, Mode.ENFORCE),
+        )
+        says = [f"; rule `{name}` (monitored) says {rule.verdict.approval}" for name, rule in found.items()]
+        assert decision.reason == expected.reason + "".join(says)
+        assert set(expected.errors) <= set(decision.errors)

@@ -146,6 +146,14 @@ def test_a_stricter_rule_behind_one_for_the_same_agents_decides_where_the_agent_
     ]
 
 
+def test_so_does_a_monitored_one_where_nothing_else_stops_the_call() -> None:
+    bots = {"name": "bots", "match": {"agent": "bot*"}, "approval": "auto", "risk_level": "high"}
+    bot1 = {"name": "bot1", "match": {"agent": "bot1"}, "approval": "auto", "mode": "monitor"}
+    policy = Policy.from_dict({"defaults": {"approval": "auto"}, "rules": [bots, bot1]})
+    assert policy.evaluate(Action("t")).matched_rule == "bot1"
+    assert ("warning", "shadowed") in kinds(bots, bot1)
+
+
 @pytest.mark.parametrize("agent", [None, "bot1", "bot2", "x"])
 @pytest.mark.parametrize("earlier", [{"agent": "bot*"}, {}])
 def test_a_rule_reported_as_shadowed_never_decides(earlier: dict[str, Any], agent: str | None) -> None:

@@ -37,7 +37,7 @@ from aegis_otel.governance.error_text import traced
 from aegis_otel.governance.governor import Governor
 from aegis_otel.governance.paused_calls import NextStep, Step
 from aegis_otel.model import Action, Approval, Mode, Verdict
-from aegis_otel.policy.evaluation.evaluator import strictness
+from aegis_otel.policy.evaluation.precedence import precedence
 
 Invoke = Callable[[ToolContext[Any], str], Awaitable[Any]]
 Guard = Callable[[ToolInputGuardrailData], Awaitable[ToolGuardrailFunctionOutput]]
@@ -148,7 +148,7 @@ class Gate:
                 caller = self._caller(getattr(getattr(context, "agent", None), "name", None), context)
             request = await self._request(context, arguments, caller)
             prepared = request.prepared
-            if outer is not None and not await self._is_stricter(request, outer.call):
+            if outer is not None and not await self._has_precedence(request, outer.call):
                 return await _start(body, context, arguments, prepared)
             check = last_check(getattr(context, "tool_call_id", ""), arguments) if outer is None else None
             resumes = outer is None and waits_inside(context)
@@ -259,13 +259,14 @@ class Gate:
         blocked = (await self._verdict(request.action, len(arguments))).enforced_approval is Approval.BLOCK
         return request.fault is not None or (blocked and self.governor.mode is Mode.ENFORCE)
 
-    async def _is_stricter(self, request: ToolRequest, outer: Call) -> bool:
-        """Return whether the policy is stricter with a call here than where `outer` was decided.
+    async def _has_precedence(self, request: ToolRequest, outer: Call) -> bool:
+        """Return whether the verdict on a call here comes before the one by which `outer` was decided.
 
-        A wrapper around the SDK's invoker hides from its own gate what the SDK validates.
+        A wrapper around the SDK's invoker hides from its own gate what the SDK validates. What only a
+        monitored rule says of that is recorded as a call of its own, as what an enforced rule says is.
         """
         verdict = await self._verdict(request.action, outer.origin.size)
-        return request.fault is not None or strictness(verdict) > strictness(outer.decision.verdict)
+        return request.fault is not None or precedence(verdict) > precedence(outer.decision.verdict)
 
     async def _verdict(self, action: Action, size: int) -> Verdict:
         policy, system = self.governor.policy, self.governor.system
