@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from aegis_otel.audit.query.connection import connect
 from aegis_otel.audit.query.filters import compile_filters
 from aegis_otel.governance.recording import utc
-from aegis_otel.policy_tools.replay import replay
+from aegis_otel.policy_tools.replay.replay import replay
 from tests.support.recorded_calls import POLICY_A, POLICY_B, made_calls, write_calls
 
 COPIES = """

@@ -127,7 +127,7 @@ def _policies(queries: ReportQueries, directory: Path) -> list[DecidingPolicy]:
 def _candidate_result(
     policy: Policy, audit: duckdb.DuckDBPyConnection, condition: Condition
 ) -> CandidateResult:
-    from aegis_otel.policy_tools.replay import replay
+    from aegis_otel.policy_tools.replay.replay import replay
     from aegis_otel.report.page import CandidateResult
 
     found = replay(policy, audit, condition)

@@ -17,7 +17,7 @@ from aegis_otel.redaction.terminal import escape
 
 if TYPE_CHECKING:
     from aegis_otel.policy import Policy
-    from aegis_otel.policy_tools.replay import Difference, Replay
+    from aegis_otel.policy_tools.replay.replay import Difference, Replay
 
 
 @click.command(short_help="Decide recorded calls anew.")
@@ -71,7 +71,7 @@ def replay(
     """
     from aegis_otel.audit.query.connection import problems
     from aegis_otel.audit.query.filters import compile_filters
-    from aegis_otel.policy_tools.replay import replay as replay_calls
+    from aegis_otel.policy_tools.replay.replay import replay as replay_calls
 
     policy = load_policy(*files)
     condition = compile_filters(None, {"since": since, "until": until})

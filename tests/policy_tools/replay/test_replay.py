@@ -17,7 +17,7 @@ from aegis_otel.audit.query.filters import compile_filters
 from aegis_otel.governance.recording import record_call, utc
 from aegis_otel.model import Action, Mode
 from aegis_otel.policy.lint.tool_list import Inventory
-from aegis_otel.policy_tools.replay import Effect, Replay, replay
+from aegis_otel.policy_tools.replay.replay import Effect, Replay, replay
 from tests.support.recorded_calls import (
     POLICY_A,
     POLICY_B,

@@ -1,0 +1,1 @@
+"""Decide the calls of an audit anew under another policy."""
