@@ -23,6 +23,7 @@ from tests.support.records import decided
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ["README.md", "docs/approvals.md", "docs/executors.md"]
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 
 
 class Block(NamedTuple):
@@ -137,6 +138,18 @@ def test_links_lead_somewhere() -> None:
     for document in ROOT.glob("**/*.md"):
         for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_links_to_headings_lead_to_one() -> None:
+    """By the anchors that GitHub makes of headings."""
+    for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target, anchor in re.findall(r"\]\((?!https?://)([^)#]*)#([^)]+)\)", document.read_text()):
+            text = _FENCED.sub("", (document.parent / target if target else document).read_text())
+            headings = [
+                re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+                for title in re.findall(r"^#+ (.+)$", text, re.M)
+            ]
+            assert headings.count(anchor) == 1, f"{document.name} links to {target}#{anchor}"
 
 
 def test_the_quickstart_example(tmp_path: Path) -> None:

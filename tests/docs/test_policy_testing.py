@@ -12,14 +12,11 @@ import yaml
 
 from aegis_otel.policy_tools.case_keys import SECTIONS
 from tests.support.pages import (
-    Block,
     blocks_of,
     commands_of,
-    prints,
+    follow,
     read_page,
-    run_aegis,
     run_in_shell,
-    save,
     section_of,
     unnamed_files,
 )
@@ -39,36 +36,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def follow(blocks: list[Block], folder: Path) -> None:
-    """Save each file and run each command, in turn; each prints what the page says."""
-    for block in blocks:
-        if block.file:
-            save(block, folder)
-        elif block.language == "console":
-            for command, said in commands_of(block):
-                if command.startswith(_OF_ANOTHER_TEST):
-                    continue
-                if command.startswith("aegis "):
-                    printed = run_aegis(command)
-                else:
-                    ran = run_in_shell(command, folder)
-                    assert ran.returncode == 0, (command, ran.stderr)
-                    printed = ran.stdout
-                assert prints(said, printed), f"$ {command}\n{printed}"
-        else:
-            assert block.language == "python"
-            ran = run_in_shell(f"python - <<'END'\n{block.text}END", folder)
-            assert ran.returncode == 0, ran.stderr
-
-
 @pytest.mark.timeout(300)
 def test_every_block_works_in_turn(folder: Path) -> None:
-    follow(BLOCKS, folder)
+    follow(BLOCKS, folder, _OF_ANOTHER_TEST)
 
 
 @pytest.mark.timeout(300)
 def test_the_steps_of_the_first_workflow_pass_and_notice_a_change_of_the_agent(folder: Path) -> None:
-    follow(TEN_MINUTES, folder)
+    follow(TEN_MINUTES, folder, _OF_ANOTHER_TEST)
     install, *commands = commands_in(WORKFLOW)
     assert install == "pip install -r requirements.txt"
     for command in commands:
@@ -87,7 +62,7 @@ def test_the_steps_of_the_first_workflow_pass_and_notice_a_change_of_the_agent(f
 @pytest.mark.timeout(300)
 def test_the_second_workflow_compares_with_the_base_branch(folder: Path) -> None:
     """In a clone of a repository whose branch `main` has the first policy."""
-    follow(TEN_MINUTES, folder)
+    follow(TEN_MINUTES, folder, _OF_ANOTHER_TEST)
     git = "git -c user.name=a -c user.email=a@example.org"
     made = run_in_shell(
         f"git init -qb main && git add . && {git} commit -qm one && git clone -q . clone", folder

@@ -98,3 +98,28 @@ def prints(said: str, printed: str) -> bool:
     """Whether that is printed, with other ids; `…` stands for what is left out."""
     said, printed = (_ID.sub("<id>", text) for text in (said, printed))
     return re.fullmatch(".*".join(map(re.escape, said.split("…"))), printed, re.DOTALL) is not None
+
+
+def follow(blocks: Iterable[Block], folder: Path, leave_out: tuple[str, ...] = ()) -> None:
+    """Save each file and run each command and program, in turn; each command prints what the page says.
+
+    Args:
+        leave_out: How the commands begin that are not run.
+    """
+    for block in blocks:
+        if block.file:
+            save(block, folder)
+        elif block.language == "console":
+            for command, said in commands_of(block):
+                if command.startswith("aegis "):
+                    printed = run_aegis(command)
+                elif not command.startswith(leave_out):
+                    ran = run_in_shell(command, folder)
+                    assert ran.returncode == 0, (command, ran.stderr)
+                    printed = ran.stdout
+                else:
+                    continue
+                assert prints(said, printed), f"$ {command}\n{printed}"
+        elif block.language == "python":
+            ran = run_in_shell(f"python - <<'END'\n{block.text}END", folder)
+            assert ran.returncode == 0, ran.stderr
