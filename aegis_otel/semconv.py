@@ -167,6 +167,7 @@ POLICY_RULE_NAME = _attribute(
 )
 POLICY_DIGEST = _attribute("aegis.policy.digest", "the digest of the policy in force")
 POLICY_SOURCE = _attribute("aegis.policy.source", "the policy's file names", "string[]")
+POLICY_KIND = _attribute("aegis.policy.kind", "`policy`, which is enforced, or `candidate`")
 POLICY_RELOAD_OUTCOME = _attribute("aegis.policy.reload.outcome", "`loaded` or `refused`")
 CANDIDATE_APPROVAL = _attribute(
     "aegis.candidate.approval",
@@ -492,6 +493,13 @@ METRIC_POLICY_RELOADS = _metric(
     "{reload}",
     "changes of watched policy files that came into force or were refused, without the first load",
     (POLICY_RELOAD_OUTCOME,),
+)
+METRIC_POLICY_REFUSED = _metric(
+    "aegis.policy.refused",
+    "observable up-down counter",
+    "{policy}",
+    "watched policies whose files are refused as they are now, so that an older policy is in force or in use",
+    (POLICY_KIND,),
 )
 METRIC_CANDIDATE_DECISIONS = _metric(
     "aegis.candidate.decisions",

@@ -23,14 +23,14 @@ from dashboards.signals import (
     EVALUATION,
     EXPORTER,
     JOB,
+    KIND,
     MODE,
     OPERATION,
     OUTCOME,
     PENDING,
+    POLICY_REFUSED,
     QUEUE_CAPACITY,
     QUEUE_SIZE,
-    RELOAD,
-    RELOADS,
     RISK,
     RULE,
     SDK_LOGS,
@@ -120,7 +120,6 @@ def _critical() -> tuple[Alert, ...]:
 
 def _governance() -> tuple[Alert, ...]:
     failed = DECISIONS.all({OUTCOME: "error"})
-    refused = RELOADS.all({RELOAD: "refused"})
     looser = (
         CANDIDATE_DECISIONS.all({APPROVAL: "block", CANDIDATE_APPROVAL: "~approve|auto"}),
         CANDIDATE_DECISIONS.all({APPROVAL: "approve", CANDIDATE_APPROVAL: "auto"}),
@@ -140,9 +139,10 @@ def _governance() -> tuple[Alert, ...]:
         ),
         Alert(
             "AegisPolicyLoadFailed",
-            happened(refused, by=(JOB,), window="15m"),
-            f"{_label(JOB)} refused a changed policy",
-            "A changed policy file was refused. The old policy stays in force.",
+            total(POLICY_REFUSED.all(), JOB, KIND),
+            f"{_label(JOB)} refuses a changed policy",
+            f"In {VALUE} process(es) the watched files are refused as they are now (`{_label(KIND)}`): an "
+            "older policy is still in force there, or in use as a candidate.",
             board="aegis-decisions",
         ),
         Alert(

@@ -21,6 +21,7 @@ from dashboards.queries import (
     quantile,
     rate,
     share,
+    total,
 )
 from dashboards.signals import (
     AGENT,
@@ -33,9 +34,11 @@ from dashboards.signals import (
     DIGEST,
     EVALUATION,
     JOB,
+    KIND,
     MODE,
     OPERATION,
     OUTCOME,
+    POLICY_REFUSED,
     RELOAD,
     RELOADS,
     RISK,
@@ -213,6 +216,15 @@ def _policy() -> list[panels.Placed]:
             Query(increase(RELOADS.shown(), RELOAD, window="$__rate_interval"), legend(RELOAD)),
             bars=True,
         ),
+        panels.lines(
+            "Policies refused now",
+            Words(
+                "Processes in which the watched files are refused as they are, of a policy or a candidate.",
+                "Anything above zero: an older policy is in force there (AegisPolicyLoadFailed).",
+                "Run `aegis policy check FILE`, fix the file and save it.",
+            ),
+            Query(total(POLICY_REFUSED.shown(), JOB, KIND), legend(JOB, KIND)),
+        ),
         panels.log(
             "Policies loaded and refused",
             Words(
@@ -225,7 +237,6 @@ def _policy() -> list[panels.Placed]:
                 + line("event_name", "aegis_policy_source", DIGEST, "error_type"),
                 store="loki",
             ),
-            width=12,
             height=8,
         ),
     ]

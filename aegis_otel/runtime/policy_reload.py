@@ -26,6 +26,7 @@ from aegis_otel.policy import Policy
 from aegis_otel.policy.rules import PolicyDocument
 from aegis_otel.redaction.redactor import redact_text
 from aegis_otel.runtime.runtime import Runtime
+from aegis_otel.telemetry.instruments import CANDIDATE, POLICY
 
 OnReload = Callable[[Policy], Awaitable[None] | None]
 
@@ -54,6 +55,8 @@ class PolicyFiles:
         ConfigError: no file is given, or `interval` is not a time that can be waited for.
     """
 
+    kind = POLICY
+
     def __init__(self, path: str | Path | Sequence[str | Path], interval: float) -> None:
         if not 0 < interval <= threading.TIMEOUT_MAX:
             most = f"{threading.TIMEOUT_MAX:.0f}"
@@ -67,6 +70,18 @@ class PolicyFiles:
         self._interval = interval
         self._seen: Fingerprint | None = None
         self._unsettled: Fingerprint | None = None
+        self._is_refused = False
+
+    def set_refused(self, is_refused: bool, runtime: Runtime) -> None:
+        """Have the metric say whether the files are refused as they are now."""
+        if is_refused is not self._is_refused:
+            self._is_refused = is_refused
+            runtime.recorder.add_refused(self.kind, 1 if is_refused else -1)
+
+    def begin_in_child(self, runtime: Runtime) -> None:
+        """Count anew in a forked process, whose counts begin at zero."""
+        was_refused, self._is_refused = self._is_refused, False
+        self.set_refused(was_refused, runtime)
 
     def in_force(self, runtime: Runtime) -> Policy:
         """Return the policy that a change replaces."""
@@ -107,10 +122,12 @@ class PolicyFiles:
             if isinstance(policy, Policy):
                 runtime.recorder.policy_reloaded()  # first: what follows has metrics flushed
                 runtime.update_policy(policy)
+                self.set_refused(False, runtime)
                 _log.info("policy `%s` is in force: %s", names, policy.digest)
                 return policy
             reason = redact_text(str(policy)) if isinstance(policy, PolicyError) else traced(policy)
             _log.warning("policy `%s` was refused; the one in force stays:\n%s", names, reason)
+            self.set_refused(True, runtime)
             runtime.recorder.policy_load_failed(self.sources, policy)
             runtime.policy_refused(self.sources, reason)
             return None
@@ -133,6 +150,8 @@ class PolicyFiles:
 class CandidateFiles(PolicyFiles):
     """The files of a candidate policy. One that is refused leaves the candidate before it in use."""
 
+    kind = CANDIDATE
+
     def in_force(self, runtime: Runtime) -> Policy:
         """Return the candidate in use; where none could be loaded yet, a policy without rules."""
         return runtime.candidate or Policy(())
@@ -143,6 +162,7 @@ class CandidateFiles(PolicyFiles):
         try:
             if isinstance(policy, Policy):
                 runtime.update_candidate(policy)
+                self.set_refused(False, runtime)
                 _log.info("candidate policy `%s` is in use: %s", ", ".join(self.sources), policy.digest)
                 return policy
             self.refuse(policy, runtime)
@@ -164,6 +184,7 @@ class CandidateFiles(PolicyFiles):
             "candidate policy `%s` was refused, which changes no verdict:\n%s",
             *(", ".join(self.sources), reason),
         )
+        self.set_refused(True, runtime)
         runtime.recorder.candidate_failed()
 
 
@@ -277,6 +298,7 @@ class PolicyWatcher(_Watch):
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+            self._files.set_refused(False, self._runtime)  # nobody knows any more
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -334,6 +356,7 @@ class PolicyWatchThread(_Watch):
         atexit.unregister(self.stop)
         if thread is not None and thread is not threading.current_thread():
             thread.join(_PATIENCE_S)
+        self._files.set_refused(False, self._runtime)  # nobody knows any more
 
     def _launch(self) -> None:
         stop = self._stop = threading.Event()  # its own, so that no start revives a thread that was stopped
@@ -372,6 +395,7 @@ _running: set[PolicyWatchThread] = set()
 def _launch_in_child() -> None:
     """Start the threads anew in the child of a fork, which has none of them."""
     for watch in list(_running):
+        watch._files.begin_in_child(watch._runtime)
         try:
             watch._launch()
         except RuntimeError:

@@ -60,6 +60,8 @@ _PLAUSIBLE_OUTCOMES = {
 _METRICS = {metric.name: metric for metric in semconv.METRICS}
 LOADED, REFUSED = "loaded", "refused"
 """The outcomes of a change of the policy's files."""
+POLICY, CANDIDATE = "policy", "candidate"
+"""The kinds of a watched policy."""
 
 
 class DecisionLabels(NamedTuple):
@@ -121,6 +123,7 @@ class Counts:
             metric.name: {} if metric.attributes else {(): 0} for metric in observed
         }
         self._series[semconv.METRIC_POLICY_RELOADS] = {(LOADED,): 0, (REFUSED,): 0}
+        self._series[semconv.METRIC_POLICY_REFUSED] = {(POLICY,): 0, (CANDIDATE,): 0}
         _all_counts.add(self)
 
     def add(self, metric: str, labels: Labels = (), amount: int = 1) -> None:

@@ -220,6 +220,15 @@ class Recorder:
         }
         self._emit(semconv.EVENT_POLICY_LOAD_FAILED, "ERROR", attributes)
 
+    def add_refused(self, kind: str, amount: int) -> None:
+        """Count a watched policy whose files are refused now, by 1, or no longer, by -1.
+
+        Args:
+            kind: `policy` or `candidate`.
+            amount: What is added.
+        """
+        self._counts.add(semconv.METRIC_POLICY_REFUSED, (kind,), amount)
+
     def audit_sealed(self, seal: Seal) -> None:
         """Emit that part of the audit was sealed: the event is a witness where it is kept."""
         self._counts.add(semconv.METRIC_AUDIT_UNKNOWN_OUTCOMES, amount=seal.unknown)

@@ -41,7 +41,8 @@ RECORDS = named(s.AUDIT_RECORDS.series[0], JOB)
 AUDIT_ERRORS = named(s.AUDIT_ERRORS.series[0], JOB)
 SEAL_ERRORS = named(s.SEAL_ERRORS.series[0], JOB)
 UNKNOWN = named(s.UNKNOWN_OUTCOMES.series[0], JOB)
-REFUSED = named(s.RELOADS.series[0], {**JOB, s.RELOAD: "refused"})
+REFUSED = named(s.POLICY_REFUSED.series[0], {**JOB, s.KIND: "policy"})
+REFUSED_CANDIDATE = named(s.POLICY_REFUSED.series[0], {**JOB, s.KIND: "candidate"})
 LOADED = named(s.RELOADS.series[0], {**JOB, s.RELOAD: "loaded"})
 PENDING = named(s.PENDING.series[0], JOB)
 
@@ -83,6 +84,7 @@ HEALTHY = {
     SEAL_ERRORS: "0x600",
     UNKNOWN: "0x600",
     REFUSED: "0x600",
+    REFUSED_CANDIDATE: "0x600",
     LOADED: "0x100 1x500",
     PENDING: "0 1 2 1 0x300 3 2 1 0x300",
     candidate("auto", "auto"): "0+2x600",
@@ -179,7 +181,20 @@ FAULTS = (
     Fault(_UNASKED, "blocked in monitor mode ran all the same", {WATCHED: "0x120 1x480"}, (30.75,)),
     Fault(_UNASKED, "blocked is not run", {BLOCKED: "0x120 1x480"}, (), (31, 33, 40)),
     Fault("AegisGovernanceFailing", "calls end in errors", {ERRORS: "0x120 1+1x480"}, (30.75, 50)),
-    Fault("AegisPolicyLoadFailed", "a changed file is refused", {REFUSED: "0x120 1x480"}, (31, 44), (29, 50)),
+    Fault(
+        "AegisPolicyLoadFailed",
+        "a changed file is refused, and fixed after an hour",
+        {REFUSED: "0x120 1x240 0x240"},
+        (31, 46, 89),
+        (29, 92),
+    ),
+    Fault(
+        "AegisPolicyLoadFailed",
+        "a candidate is refused",
+        {REFUSED_CANDIDATE: "_x120 1x480"},
+        (31, 100),
+        (29,),
+    ),
     Fault(
         "AegisCandidateWouldLoosen",
         "what is asked about would run",

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from aegis_otel import Action, ConfigError, Policy, Runtime
-from aegis_otel.runtime.policy_reload import PolicyWatchThread
+from aegis_otel.runtime.policy_reload import CandidateWatchThread, PolicyWatchThread
 from tests.support.kit import Bench
 
 BENCH = Callable[..., Bench]
@@ -211,3 +211,57 @@ def test_an_interval_must_be_positive(bench: BENCH, tmp_path: Path) -> None:
     """Zero or less would spin."""
     with pytest.raises(ConfigError, match="interval is `0`"):
         PolicyWatchThread(bench().runtime, tmp_path / "p.yaml", interval=0)
+
+
+def refused_now(b: Bench) -> dict[str, int]:
+    return {kind: count for ((_, kind),), count in b.telemetry.points("aegis.policy.refused").items()}
+
+
+def test_a_refused_policy_counts_for_as_long_as_it_is_refused(bench: BENCH, tmp_path: Path) -> None:
+    """So an alert lasts until the file is fixed, and not only while the refusal is news."""
+    path = tmp_path / "p.yaml"
+    save(path, BLOCKING)
+    b = bench(policy=Policy.from_yaml(path))
+    watch = PolicyWatchThread(b.runtime, path, interval=0.02)
+    watch.start()
+    assert refused_now(b) == {"policy": 0, "candidate": 0}
+    for change, (text, count) in enumerate((("{", 1), ("[", 1), (ALLOWING, 0), ("{", 1)), 1):
+        save(path, text)
+        until(lambda n=change: sum(b.telemetry.points("aegis.policy.reloads").values()) == n)
+        until(lambda n=count: refused_now(b) == {"policy": n, "candidate": 0})
+    watch.stop()
+    assert refused_now(b) == {"policy": 0, "candidate": 0}
+
+
+def test_a_refused_candidate_counts_from_the_start(bench: BENCH, tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    b = bench()
+    watch = CandidateWatchThread(b.runtime, path, interval=0.02)
+    watch.start()
+    assert refused_now(b) == {"policy": 0, "candidate": 1}
+    save(path, BLOCKING)
+    until(lambda: refused_now(b)["candidate"] == 0)
+    watch.stop()
+    assert refused_now(b) == {"policy": 0, "candidate": 0}
+
+
+def _refused_in_child(b: Bench, results: Any) -> None:
+    results.put(refused_now(b))
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_worker_counts_what_is_refused_there_too(bench: BENCH, tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    save(path, BLOCKING)
+    b = bench(policy=Policy.from_yaml(path))
+    watch = PolicyWatchThread(b.runtime, path, interval=0.02)
+    watch.start()
+    save(path, "{")
+    until(lambda: refused_now(b)["policy"] == 1)
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    child = context.Process(target=_refused_in_child, args=(b, results), daemon=True)
+    child.start()
+    assert results.get(timeout=20) == {"policy": 1, "candidate": 0}
+    child.join(20)
+    watch.stop()
