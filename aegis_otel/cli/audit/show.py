@@ -107,21 +107,23 @@ def _policy(files: tuple[Path, ...], row: Row, directory: Path) -> Policy | None
 
 
 def _explain(policy: Policy, row: Row) -> Explanation:
-    """Return the policy's verdict on what the row has: redacted arguments, and no schema of the tool."""
+    """Return the policy's verdict on what the row has: names, redacted arguments, no schema of the tool."""
     from aegis_otel.audit.record import recorded_subject
     from aegis_otel.model import Action
     from aegis_otel.policy.explain import explain
+    from aegis_otel.policy_tools.replay.call_groups import judged_names
 
     params = row["action_params"] if isinstance(row["action_params"], dict) else {}
-    asked = Action(
-        *(row["action_type"] or "", row["action_target"] or "", params),
-        agent=row["agent_name"],
-        subject=recorded_subject(row["user_id"], row["tenant_id"], row["user_roles"]),
+    subject = recorded_subject(row["user_id"], row["tenant_id"], row["user_roles"])
+    asked, *forms = (
+        Action(type_, target, params, agent=row["agent_name"], subject=subject)
+        for type_, target in judged_names(row["action_type"], row["action_target"], row["other_names"])
     )
     begun = datetime.now(UTC) if row["timestamp"] is None else datetime.fromisoformat(row["timestamp"])
     # After a yes the policy was asked again, and that verdict is the row's.
     waited = row["approval_wait_s"] if row["human_decision"] == "approved" else None
-    return explain(policy, asked, begun + timedelta(seconds=waited or 0.0), is_hidden=is_hidden)
+    now = begun + timedelta(seconds=waited or 0.0)
+    return explain(policy, asked.qualify(forms), now, is_hidden=is_hidden)
 
 
 def _agrees(row: Row, explanation: Explanation) -> bool:

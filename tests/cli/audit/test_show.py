@@ -256,6 +256,21 @@ class TestWhy:
         assert "this is not what it decided: the audit has no redacted value" in out
         assert json.loads(show(ID, "--format", "json").stdout)["explanation"]["agrees_with_the_row"] is False
 
+    @pytest.mark.parametrize(
+        ("name", "answer"),
+        [("pay", " (approve) matches"), ("[REDACTED]", " (approve) unknown"), ("send", ": for other tools")],
+    )
+    def test_the_other_names_by_which_it_was_judged_are_asked_about(self, name: str, answer: str) -> None:
+        """What decided may match only one of them, and then explains the row."""
+        rule = "{name: payments, match: {type: pay}, approval: approve, risk_level: high}"
+        text = f"defaults: {{approval: auto}}\nrules:\n  - {rule}\n"
+        Path("policy.yaml").write_text(text)
+        others = json.dumps([[name, "bank"]])
+        pay(Policy.from_text(text).digest, action_type="transfer", other_names=others)
+        out = show(ID).stdout
+        assert f"payments{answer}" in out
+        assert ("so it decided: " in out) == (name != "send")
+
     def test_it_is_explained_at_the_time_it_was_decided(self) -> None:
         """After a yes that is when the human had answered."""
         evening = '{name: evening, conditions: {time_after: "14:31"}, approval: approve, risk_level: high}'
