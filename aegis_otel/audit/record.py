@@ -342,6 +342,20 @@ def recorded_subject(user: str | None, tenant: str | None, roles: str | None) ->
         return None
 
 
+def recorded_names(text: str) -> list[tuple[str, str]] | None:
+    """Return the pairs of type and target in the column `other_names`; None where it has something else."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, list) or not found:
+        return None
+    pairs = [each for each in found if isinstance(each, list) and len(each) == 2]
+    if len(pairs) < len(found) or not all(isinstance(part, str) for pair in pairs for part in pair):
+        return None
+    return [(type_, target) for type_, target in pairs]
+
+
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(AuditRecord)
 

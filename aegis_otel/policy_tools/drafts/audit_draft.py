@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aegis_otel.audit.query.filters import Condition
 from aegis_otel.audit.query.rows import run_query
-from aegis_otel.audit.record import Reading, recorded_subject
+from aegis_otel.audit.record import Reading, recorded_names, recorded_subject
 from aegis_otel.model import Action, Approval, Mode, RiskLevel, Subject
 from aegis_otel.policy.lint.parameter_content import words_of
 from aegis_otel.policy.policy import Policy
@@ -75,11 +75,10 @@ class SeenCalls(NamedTuple):
     @property
     def other_types(self) -> list[str] | None:
         """The other types that the calls were judged by; None where no rule can name them all."""
-        try:
-            pairs = json.loads(self.other_names or "[]")
-            found = [str(name) for name, target in pairs if target == self.target]
-        except (ValueError, TypeError, RecursionError):
+        pairs = [] if self.other_names is None else recorded_names(self.other_names)
+        if pairs is None:
             return None
+        found = [name for name, target in pairs if target == self.target]
         return None if len(found) < len(pairs) or any(map(is_name_hidden, found)) else found
 
     @property
@@ -226,7 +225,7 @@ class _Tool:
             self.is_agent_unknown = True
             return ""
         self.agents[seen.agent] = None
-        if seen.reading in (Reading.SEVERAL, Reading.UNREAD):
+        if seen.reading not in (None, Reading.UNVALIDATED):
             return "its calls were judged by other arguments than those that the audit has"
         if seen.other_types is None:
             return "no rule can name all that its calls were judged by"
@@ -313,7 +312,7 @@ class _Tool:
             params = _parsed(each.params)
             if policy is None or params is None or is_hidden(params) or each.is_subject_hidden:
                 return True
-            if each.reading in (Reading.SEVERAL, Reading.UNREAD):
+            if each.reading not in (None, Reading.UNVALIDATED):
                 return True
             action = Action(self.action_type, self.target, params, agent=each.agent, subject=each.subject)
             if policy.evaluate(action).approval is Approval.AUTO:

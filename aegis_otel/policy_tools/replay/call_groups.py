@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aegis_otel.audit.lake.fold import literal
 from aegis_otel.audit.query.filters import Condition
 from aegis_otel.audit.query.rows import run_query
-from aegis_otel.audit.record import CUT
+from aegis_otel.audit.record import recorded_names
 from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.evaluation.parameter_paths import names_at_the_top
+from aegis_otel.policy.json_text import Ambiguous, read_once
 
 if TYPE_CHECKING:
     import duckdb
@@ -20,6 +21,7 @@ _MOST_CLASSES = 8
 """The most queries of the audit; what needs more of them is asked for with all columns that any needs."""
 _ODD = frozenset('"\\*')
 """Characters of a name that mean something else in a JSON path of DuckDB."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class CallGroup(NamedTuple):
@@ -135,7 +137,8 @@ def _grouping(interest: Interest, condition: str) -> str:
         values = f"[({params})::VARCHAR]"
     elif interest.params:
         paths = ", ".join(literal(f'$."{name}"') for name in sorted(interest.params))
-        keys, values = f"json_keys({params})", f"json_extract({params}, [{paths}])::VARCHAR[]"
+        keys = f"CASE WHEN json_type({params}) = 'OBJECT' THEN json_keys({params}) END"
+        values = f"json_extract({params}, [{paths}])::VARCHAR[]"
     at = {"minute": "epoch_us(date_trunc('minute', timestamp))", "moment": "epoch_us(timestamp)"}
     columns = {
         "type": "action_type",
@@ -163,38 +166,40 @@ def _grouping(interest: Interest, condition: str) -> str:
     """  # noqa: S608
 
 
-def judged_names(action_type: str | None, target: str | None, others: str | None) -> list[tuple[str, str]]:
-    """Return the types and targets that a call was judged by, its own first."""
-    return [(action_type or "", target or ""), *([] if others is None else _pairs(others))]
-
-
-def _pairs(text: str) -> list[tuple[str, str]]:
-    """Return the pairs of texts in JSON; one that is hidden where it is something else."""
-    try:
-        found = json.loads(text)
-        if all(len(each) == 2 and all(isinstance(part, str) for part in each) for each in found):
-            return [(each[0], each[1]) for each in found]
-    except (ValueError, TypeError, RecursionError):
-        pass
-    return [(CUT, CUT)]
+def judged_names(
+    action_type: str | None, target: str | None, others: str | None
+) -> list[tuple[str, str]] | None:
+    """Return the types and targets that a call was judged by, its own first; None where it is not known."""
+    pairs = [] if others is None else recorded_names(others)
+    return None if pairs is None else [(action_type or "", target or ""), *pairs]
 
 
 def recorded_params(calls: CallGroup) -> dict[str, Any] | None:
-    """Return the parameters that the policy reads; None where the row does not have them."""
+    """Return the parameters that the policy reads; None where the row does not have them for certain."""
     interest = calls.interest
     try:
         if interest.params is None:
             text = None if calls.values is None else calls.values[0]
-            found = None if text is None else json.loads(text)
+            found = None if text is None else read_once(text)
             return found if isinstance(found, dict) else None
         if not interest.params:
             return {}
-        if calls.keys is None or calls.values is None:
+        if calls.keys is None or calls.values is None or len(set(calls.keys)) < len(calls.keys):
             return None
         params: dict[str, Any] = dict.fromkeys(calls.keys, 0)  # the values of the others are not read
         for name, text in zip(sorted(interest.params), calls.values, strict=True):
             if text is not None:
-                params[name] = json.loads(text)
-    except (ValueError, RecursionError):
+                params[name] = read_once(text)
+    except (Ambiguous, ValueError, RecursionError):
         return None
     return params
+
+
+def recorded_time(calls: CallGroup) -> datetime | None:
+    """Return when calls were decided, or any time if the policy reads none; None where the row lacks it."""
+    if not calls.interest.time:
+        return _EPOCH
+    try:
+        return None if calls.at_us is None else _EPOCH + timedelta(microseconds=calls.at_us)
+    except OverflowError:
+        return None

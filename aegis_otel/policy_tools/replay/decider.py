@@ -8,10 +8,10 @@ same one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
-from aegis_otel.audit.record import Reading, recorded_subject
+from aegis_otel.audit.record import SCHEMA_VERSION, Reading, recorded_subject
 from aegis_otel.model import ERROR_RULE, Action, Mode, Verdict
 from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.evaluation.conditions import Condition
@@ -30,13 +30,14 @@ from aegis_otel.policy_tools.replay.call_groups import (
     interest_of,
     judged_names,
     recorded_params,
+    recorded_time,
 )
 
 _SINCE_SCHEMA = 4
 """The first version of the row that says by what other names and arguments a call was judged."""
 _MOST_STATES = 64
 """The most states in which a decision may be, between two rules, before it is given up."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NOT_UNDERSTOOD = "the row says what this version does not understand"
 
 _Answers = frozenset[bool | None]
 """The answers that a test may have had: true, false, or unknown (None)."""
@@ -96,24 +97,32 @@ class Decider:
     def interest(self, action_type: str | None, other_names: str | None) -> Interest:
         """Return what the policy reads of calls of a type with these other names."""
         names = judged_names(action_type, None, other_names)
-        return interest_of(rule for each, _ in names for rule in self._rules_for(each))
+        return interest_of(rule for each, _ in names or () for rule in self._rules_for(each))
 
     def decide(self, calls: CallGroup) -> Verdict | str:
         """Return the verdict on calls, or why it is not known, in words that follow "cannot be replayed"."""
-        if calls.rule == ERROR_RULE or calls.approval not in APPROVAL_RANKS:
-            return "no policy decided them"
-        if calls.schema_version < _SINCE_SCHEMA:
-            return "an earlier version recorded them, which does not say by what other names they were judged"
+        try:
+            return self._decide(calls)
+        except RecursionError:
+            return "their arguments are nested too deeply"
+
+    def _decide(self, calls: CallGroup) -> Verdict | str:
+        if (fault := _row_fault(calls)) is not None:
+            return fault
         names = judged_names(calls.action_type, calls.target, calls.other_names)
+        if names is None:
+            return f"{_NOT_UNDERSTOOD} of their other names"
         if any(is_name_hidden(each) for each, _ in names) or calls.action_type is None:
             return "the name of the tool was redacted or cut"
-        params = recorded_params(calls)
+        params, now = recorded_params(calls), recorded_time(calls)
         if params is None:
             return "the row does not have their arguments"
+        if now is None:
+            return "the row does not have their time"
         self._why = ""
         outcomes: list[Verdict] | None = None
         for type_, target in names:
-            found = self._outcomes(self._given(calls, type_, target, params))
+            found = self._outcomes(self._given(calls, type_, target, params, now))
             if outcomes is None:
                 outcomes = found
             else:
@@ -129,7 +138,9 @@ class Decider:
         verdicts = {(each.approval, each.matched_rule, each.mode) for each in outcomes}
         return outcomes[0] if len(verdicts) == 1 else self._why
 
-    def _given(self, calls: CallGroup, type_: str, target: str, params: dict[str, Any]) -> _Given:
+    def _given(
+        self, calls: CallGroup, type_: str, target: str, params: dict[str, Any], now: datetime
+    ) -> _Given:
         hidden = [
             *(["target"] if is_name_hidden(target) else []),
             *(["agent"] if is_name_hidden(calls.agent) else []),
@@ -144,7 +155,6 @@ class Decider:
         action = Action(type_, target, params, agent=calls.agent, subject=subject, schema=schema or {})
         if calls.reading == Reading.UNREAD:
             action.qualify(doubt=_READINGS[Reading.UNREAD])
-        now = _EPOCH + timedelta(microseconds=calls.at_us or 0)
         reader = None if schema is None else SchemaReader(schema)
         return _Given(action, now, reader, hides(params), frozenset(hidden))
 
@@ -252,6 +262,21 @@ _READINGS = {
         "known: try the policy as a candidate"
     ),
 }
+
+
+def _row_fault(calls: CallGroup) -> str | None:
+    """Return why rows say nothing that can be decided anew, whatever the policy."""
+    if calls.rule == ERROR_RULE or calls.approval is None:
+        return "no policy decided them"
+    if calls.schema_version < _SINCE_SCHEMA:
+        return "an earlier version recorded them, which does not say by what other names they were judged"
+    if calls.schema_version > SCHEMA_VERSION:
+        return "a newer version recorded them"
+    if calls.approval not in APPROVAL_RANKS or calls.rule is None:
+        return "the row does not say what a policy decided"
+    if calls.reading not in (None, *Reading):
+        return f"{_NOT_UNDERSTOOD} of their arguments"
+    return None
 
 
 def _distinct(verdicts: Iterable[Verdict]) -> list[Verdict]:

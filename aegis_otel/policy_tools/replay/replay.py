@@ -135,7 +135,10 @@ def replay(
         same,
         tuple(
             sorted(
-                (Obstacle(why, tally.calls, tally.newest[0]) for why, tally in obstacles.items()),
+                (
+                    Obstacle(why, tally.calls, next(iter(tally.newest), ""))
+                    for why, tally in obstacles.items()
+                ),
                 key=lambda each: (-each.calls, each.reason),
             )
         ),
@@ -153,7 +156,7 @@ class _Tally:
 
     def add(self, calls: CallGroup) -> None:
         self.calls += calls.number
-        self.newest = sorted({*self.newest, *calls.examples}, reverse=True)[:_EXAMPLES]
+        self.newest = sorted({*self.newest, *filter(None, calls.examples)}, reverse=True)[:_EXAMPLES]
 
 
 def _effect(calls: CallGroup, verdict: Verdict) -> Effect | None:

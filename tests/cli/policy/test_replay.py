@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -187,3 +188,39 @@ def test_several_files_are_separated_as_in_the_setting(audit: Path) -> None:
         main, ["policy", "replay", files, "--path", str(audit), "--since", "2026-01-01"]
     )
     assert "other rule: block by `drops` -> block by `first`: 2 calls" in result.output
+
+
+def test_an_audit_without_policies_is_replayed(audit: Path) -> None:
+    """The texts of the policies that decided are not needed."""
+    expected = run(audit, LOOSER)
+    shutil.rmtree(audit / "policies", ignore_errors=True)
+    assert not (audit / "policies").exists()
+    result = run(audit, LOOSER)
+    assert (result.output, result.exit_code) == (expected.output, 1)
+
+
+def test_an_empty_directory_is_no_audit_and_one_without_calls_has_nothing_to_replay(tmp_path: Path) -> None:
+    folder = tmp_path / "audit"
+    folder.mkdir()
+    result = run(folder, LOOSER)
+    assert (result.stdout, result.exit_code) == ("", 1)
+    assert result.stderr.startswith(f"no audit at `{folder}` (the directory is empty)")
+    assert len(result.stderr.splitlines()) == 1
+    (folder / "journal").mkdir()
+    result = run(folder, LOOSER)
+    assert (result.output, result.exit_code) == ("No calls since 2026-01-01: nothing to replay\n", 0)
+    assert run(folder, LOOSER, "--strict").exit_code == 1
+
+
+def test_malformed_rows_are_counted_with_their_reason(audit: Path) -> None:
+    (journal,) = (audit / "journal").glob("*.jsonl")
+    row = json.loads(journal.read_bytes().splitlines()[1])
+    for number, fields in enumerate(({"other_names": '{"ab": 1}'}, {"arguments_reading": "guessed"})):
+        line = json.dumps(row | fields | {"decision_id": f"planted-{number}"})
+        (audit / "journal" / f"planted-00000{number}.jsonl").write_text(f"{line}\n")
+    result = run(audit, STRICTER)
+    assert "6 calls: 2 decided alike, 1 otherwise, 3 cannot be replayed" in result.output
+    assert "1 call: the row says what this version does not understand of their other names" in result.output
+    assert "1 call: the row says what this version does not understand of their arguments" in result.output
+    assert result.exit_code == 0
+    assert run(audit, STRICTER, "--strict").exit_code == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from dataclasses import replace
@@ -14,6 +15,7 @@ import yaml
 from aegis_otel import Policy
 from aegis_otel.audit.query.connection import connect
 from aegis_otel.audit.query.filters import compile_filters
+from aegis_otel.audit.record import SCHEMA_VERSION, encode
 from aegis_otel.governance.recording import record_call, utc
 from aegis_otel.model import Action, Mode
 from aegis_otel.policy.lint.tool_list import Inventory
@@ -235,6 +237,72 @@ def test_another_reading_of_the_arguments_cannot_be_replayed(tmp_path: Path) -> 
     assert "the tool's validation made others" in reason
     blocked = (Effect.STRICTER, "block", "r")
     assert one(tmp_path / "2", action, BLOCKS % "param_lt: {amount: 10}") == blocked
+
+
+READS = Policy.from_text("""
+version: "1"
+defaults: {approval: auto}
+rules:
+  - {name: large, match: {type: pay}, conditions: {param_gt: {amount: 9}}, approval: block}
+  - {name: secret, match: {type: send}, conditions: {param_contains: {"[anywhere]": x}}, approval: block}
+  - {name: night, match: {type: read}, conditions: {time_before: "06:30"}, approval: block}
+  - {name: boss, match: {type: list, role: boss}, approval: block}
+""")
+NO_ARGUMENTS, NO_VERDICT = "does not have their arguments", "does not say what a policy decided"
+NOT_UNDERSTOOD = "says what this version does not understand of their"
+MALFORMED: list[tuple[dict[str, Any], str]] = [
+    ({"schema_version": SCHEMA_VERSION + 1}, "a newer version recorded them"),
+    *(
+        ({"schema_version": each}, "an earlier version recorded them")
+        for each in (None, -1, 10**30, True, "x")
+    ),
+    *(
+        ({"arguments_reading": each}, f"{NOT_UNDERSTOOD} arguments")
+        for each in ("guessed", 5, "", ["several"])
+    ),
+    *(
+        ({"other_names": each}, f"{NOT_UNDERSTOOD} other names")
+        for each in ('{"ab": 1}', '["ab"]', "[]", "5", "null", "[", '[["a"]]', '[["a", 1]]', "[" * 5_000)
+    ),
+    *(
+        ({"action_type": type_, "action_params": each}, NO_ARGUMENTS)
+        for type_ in ("pay", "send")
+        for each in ("[1]", "5", '"x"', "null", "{", None, '{"amount": 1, "amount": 10}', '{"b": 1, "b": 2}')
+    ),
+    *(
+        ({"action_params": f'{{"amount": {each}}}'}, NO_ARGUMENTS)
+        for each in ("9" * 5_000, '{"a": 1, "a": 2}')
+    ),
+    ({"action_type": "send", "action_params": f'{{"a": {"[" * 5_000}{"]" * 5_000}}}'}, NO_ARGUMENTS),
+    *(({"matched_rule": None, "approval": each}, NO_VERDICT) for each in ("auto", "block")),
+    *(({"approval": each}, NO_VERDICT) for each in ("weird", 5, ["auto"])),
+    ({"enforced_approval": "weird"}, NO_VERDICT),
+    ({"approval": None}, "no policy decided them"),
+    ({"action_type": None}, "the name of the tool"),
+    *(
+        ({"action_type": "read", "timestamp": each}, "does not have their time")
+        for each in ("x", None, "290000-01-01T00:00:00+00:00", "infinity", 5)
+    ),
+    *(
+        ({"action_type": "list", "user_roles": each}, "rules match the role")
+        for each in ("5", "[1]", '{"a": 1}')
+    ),
+]
+
+
+@pytest.mark.parametrize(("fields", "reason"), MALFORMED)
+def test_a_malformed_row_cannot_be_replayed(tmp_path: Path, fields: dict[str, Any], reason: str) -> None:
+    """Whoever can write to the audit, or a version that is yet to come, makes no call the same."""
+    action = Action("pay", params={"amount": 1})
+    record, *_ = record_call(READS.evaluate(action), FixedSystem(), "s", START_NS)
+    row = json.loads(encode(record)) | {"decision_id": "d-1", "action_params": '{"amount": 1}'} | fields
+    write_calls(tmp_path / "audit", [MadeCall(action, START_NS)], READS).close()
+    (tmp_path / "audit" / "journal" / "planted-000001.jsonl").write_text(json.dumps(row) + "\n")
+    found = replayed(tmp_path / "audit", READS)
+    assert (found.calls, found.same, found.differences) == (2, 1, ())
+    (obstacle,) = found.obstacles
+    assert reason in obstacle.reason
+    assert (obstacle.calls, obstacle.example) == (1, "d-1")
 
 
 # --- rules and programs that only monitor ---
