@@ -35,10 +35,13 @@ class Refusal:
         return self.error if self.detail is None else f"{self.error}: {self.detail}"
 
     def advised(self, verdict: Verdict) -> str:
-        """Return what the model reads: also the rule's message, and which arguments could not be read."""
+        """Return what the model reads: also the rule's message, and which arguments could not be read.
+
+        Each begins a line: a message may end without a full stop, and so does the name of a rule.
+        """
         if self.outcome is Outcome.ERROR:
             return self.text
-        return " ".join(filter(None, (self.text, verdict.message, verdict.advice)))
+        return "\n".join(filter(None, (self.text, verdict.message, verdict.advice)))
 
 
 def blocked(rule: str) -> Refusal:

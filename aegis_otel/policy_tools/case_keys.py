@@ -192,6 +192,8 @@ def explain_fault(fault: Fault) -> tuple[str, str | None]:
     if fault.error is None:
         *above, key = names
         section = above[-1] if above else ""
+        if section == "action" and key in SECTIONS["cases"]:
+            return f"unknown key {quoted(key)} in `action`: it stands beside `action`", None
         meant = closest(key, SECTIONS[section]) or _SYNONYMS.get(key.lower())
         return f"unknown key {quoted(key)} in {_TITLES[section]}", meant
     if not names:

@@ -64,7 +64,7 @@ def test_k11_2_a_rule_that_looks_at_a_parameter_is_unknown(text: str, tmp_path: 
     (read,) = run(note(b), text)
     blocked = "[AEGIS BLOCKED] Action blocked by policy rule: looks"
     assert (
-        read == f"{blocked} The policy could not read parameter `text`: expected text, a list or a mapping."
+        read == f"{blocked}\nThe policy could not read parameter `text`: expected text, a list or a mapping."
     )
     row = b.row()
     assert (row["result_status"], row["matched_rule"]) == ("blocked", "looks")

@@ -429,7 +429,7 @@ def test_k1_the_model_reads_which_parameter_and_what_was_expected(tmp_path: Path
         return f"ran {amount}"
 
     read = call(governed(b, pay), {"amount": "12"})
-    assert read == f"{BLOCKED} The policy could not read parameter `amount`: expected a number."
+    assert read == f"{BLOCKED}\nThe policy could not read parameter `amount`: expected a number."
     assert "777" not in read
     assert b.row()["result_error"] == "Action blocked by policy rule: limit"
 

@@ -435,3 +435,13 @@ def test_object_storage(folder: Path, monkeypatch: pytest.MonkeyPatch, there: bo
         if there
         else ("failed", "`s3://bucket/ours` needs object storage: pip install '.[s3]' in a clone")
     )
+
+
+def test_the_candidate(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program starts also where its candidate cannot be loaded: only this check says so beforehand."""
+    monkeypatch.setenv("AEGIS_CANDIDATE", "nope.yaml")
+    status, detail = checks()["candidate"]
+    assert (status, detail, run().exit_code) == ("failed", "nope.yaml: policy file not found", 1)
+    (folder / "nope.yaml").write_text(POLICY)
+    status, detail = checks()["candidate"]
+    assert (status, detail[:31], run().exit_code) == ("ok", "`nope.yaml` valid, rules: 1, sh", 0)

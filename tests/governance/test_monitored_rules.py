@@ -171,7 +171,7 @@ async def test_the_model_reads_the_message_after_a_refusal(
     """Only the model: the row has the fixed text."""
     b = bench(*answers, policy=policy(mode="enforce"), executor=Executor())
     call = await b.runtime.governor.authorize(Action(kind))
-    assert call.refusal == f"{read} {HINT}"
+    assert call.refusal == f"{read}\n{HINT}"
     assert b.row()["result_error"].startswith(read.partition("] ")[2])
     assert HINT not in str(b.rows())
 
@@ -181,7 +181,7 @@ async def test_the_message_stands_before_advice(bench: BENCH) -> None:
     b = bench(policy={"rules": [rule]})
     call = await b.runtime.governor.authorize(Action("t", params={"n": "5"}))
     assert call.refusal == (
-        f"[AEGIS BLOCKED] Action blocked by policy rule: r {HINT} "
+        f"[AEGIS BLOCKED] Action blocked by policy rule: r\n{HINT}\n"
         "The policy could not read parameter `n`: expected a number."
     )
 

@@ -259,7 +259,8 @@ def test_b23_a_bracket_is_literal_and_warned_of() -> None:
     assert policy.evaluate(Action("db[prod]_drop")).matched_rule == "rule_0"
     assert policy.evaluate(Action("dbp_drop")).matched_rule == "<default>"
     assert [str(finding) for finding in lint(policy)] == [
-        "p:2:20: error: pattern `db[prod]_drop` has a `[`, which is literal: only `*` and `?` are wild"
+        "p:2:20: error[pattern]: pattern `db[prod]_drop` has a `[`, which is literal: "
+        "only `*` and `?` are wild"
     ]
 
 

@@ -102,6 +102,9 @@ def test_what_is_unknown_is_said() -> None:
     assert verdict.errors == (
         "rule `mine`: `match.tenant` is unknown: the tenant that the agent acts for is not known",
     )
+    by_role = policy(rule("auto", "mine", role="admin"), default="block")
+    (error,) = by_role.evaluate(Action("t", subject=Subject("alice")), now=NOW).verdict.errors
+    assert error.endswith("the role of the user that the agent acts for is not known")
     assert verdict.advice == ""  # the model cannot say for whom it acts
 
 

@@ -139,6 +139,10 @@ def test_what_is_not_a_case_is_refused_with_its_place(case: str, problem: str) -
         ("policy: p.yaml\n", "cases.yaml:1:1: a file with cases needs `cases`"),
         ("cases: []\n", "cases.yaml:1:8: `cases` must not be empty"),
         ("cases: 5\n", "cases.yaml:1:8: `cases` must be a list of cases, not the number `5`"),
+        (
+            "cases: [{ name: a, action: { type: x, user: u }, expect: { rule: r } }]\n",
+            "unknown key `user` in `action`: it stands beside `action`",
+        ),
         ("tests: []\n", "cases.yaml:1:1: unknown key `tests` in a file with cases (did you mean `cases`?)"),
         ("policy: []\ncases: 5\n", "cases.yaml:1:9: `policy` must not be empty"),
         ("policy: { a: b }\ncases: 5\n", "`policy` must be text or a list of texts, not a mapping"),

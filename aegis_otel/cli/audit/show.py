@@ -152,6 +152,8 @@ def _print_row(row: Row) -> None:
     _line("rule", f"{row['matched_rule'] or '-'} ({row['approval'] or '-'})")
     _line("reason", row["reason"])
     _line("policy", row["policy_digest"])
+    if row["candidate_approval"] is not None:
+        _line("candidate", f"{row['candidate_approval']} by {row['candidate_rule'] or '-'}")
     _line("mode", f"{row['mode']}: {NOT_ENFORCED}" if is_monitored(row) else row["mode"])
     _line("error", row["result_error"])
 

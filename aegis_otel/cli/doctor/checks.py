@@ -14,6 +14,7 @@ from aegis_otel.audit.location import locate
 from aegis_otel.config import (
     APPROVAL_KEY,
     APPROVALS,
+    CANDIDATE,
     MODE,
     ON_UNGOVERNED,
     POLICY,
@@ -138,6 +139,23 @@ def _policy(subject: Subject) -> Iterator[Check]:
     yield Check("policy", OK, f"{named}valid, rules: {len(policy.rules)}, {policy.digest}")
 
 
+def _candidate(subject: Subject) -> Iterator[Check]:
+    """Check that the candidate can be loaded: a program that it cannot be loaded for starts all the same."""
+    from aegis_otel.policy import Policy
+
+    policy = None if subject.runtime is None else subject.runtime.candidate
+    named = [each for each in CANDIDATE.value().split(os.pathsep) if each]
+    if policy is None and named:
+        try:
+            policy = Policy.from_yaml_files(*named)
+        except PolicyError as error:
+            yield Check("candidate", FAILED, str(error))
+            return
+    if policy is not None:
+        detail = f"`{', '.join(policy.sources)}` valid, rules: {len(policy.rules)}, {policy.digest}"
+        yield Check("candidate", OK, detail)
+
+
 def _policy_and_tools(subject: Subject) -> Iterator[Check]:
     """Check the policy against the agent's tools, and yield only what the policy alone does not show."""
     if subject.agent is None:
@@ -242,6 +260,7 @@ CHECKS: tuple[tuple[str, Callable[[Subject], Iterator[Check]]], ...] = (
     ("versions", _versions),
     ("settings", _settings),
     ("policy", _policy),
+    ("candidate", _candidate),
     ("audit", _audit),
     ("placement", _placement),
     ("approval key", _approval_key),

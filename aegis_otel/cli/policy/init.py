@@ -91,6 +91,8 @@ def _write(text: str, out: Path | None) -> None:
     try:
         with out.open("x", encoding="utf-8") as file:
             file.write(text)
+        shown = escape(str(out))
+        click.echo(f"wrote {shown}; next: aegis policy check {shown}")
     except FileExistsError:
         click.echo(f"Error: `{escape(str(out))}` exists: it is not replaced", err=True)
         raise click.exceptions.Exit(1) from None

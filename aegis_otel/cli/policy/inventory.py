@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING
 
 import click
@@ -22,6 +23,12 @@ def inventory_of(target: str) -> Inventory:
     from aegis_otel.adapters.openai_agents.coverage.tool_inventory import inventory
 
     return inventory(load_agent(target))
+
+
+def ungovernable_lines(known: Inventory) -> Iterator[str]:
+    """Yield a line, for the terminal, for each thing that an agent can do and no policy governs."""
+    for each in known.ungovernable:
+        yield escape(f"not governable: `{each.name}` of {each.agent} ({each.kind}; see docs/coverage.md)")
 
 
 def chosen_inventory(tools: IO[bytes] | None, agent: str | None) -> Inventory | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aegis_otel.cli import text_or_json_option
-from aegis_otel.cli.policy.inventory import inventory_of
+from aegis_otel.cli.policy.inventory import inventory_of, ungovernable_lines
 from aegis_otel.cli.rendering import echo, plural, visible
 from aegis_otel.policy.evaluation.schema_walk import properties_of
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     "--out",
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the tools to FILE as JSON instead, for `check --tools` and for cases.",
+    help="Write the tools to FILE as JSON instead, for `check --tools` and for cases. It replaces FILE.",
 )
 @text_or_json_option
 @click.pass_context
@@ -34,7 +34,8 @@ def tools(ctx: click.Context, /, *, target: str, out: Path | None, form: str) ->
     the parameters.
 
     These are all tools that the agent can reach: also by handoffs, through agents that are tools, and on
-    MCP servers, to which it connects. Importing MODULE runs its code.
+    MCP servers, to which it connects. What no policy can govern, such as tools that run in the model's
+    service, is named as such. Importing MODULE runs its code.
 
     \b
     Exit codes:
@@ -45,6 +46,9 @@ def tools(ctx: click.Context, /, *, target: str, out: Path | None, form: str) ->
     known = inventory_of(target)
     if out is not None:
         out.write_text(json.dumps(_document(known), indent=2) + "\n", encoding="utf-8")
+        echo(f"wrote {visible(str(out))}: {plural(len(known.tools), 'tool')}")
+        for line in ungovernable_lines(known):
+            echo(line)
     elif form == "json":
         click.echo(json.dumps(_document(known), indent=2))
     else:
@@ -58,7 +62,12 @@ def _document(known: Inventory) -> dict[str, Any]:
     listed = [tool._asdict() for tool in known.tools]
     for tool in listed:
         tool["parameters"] = tool.pop("schema")
-    return {"version": "1", "agents": list(known.agents or ()), "tools": listed}
+    return {
+        "version": "1",
+        "agents": list(known.agents or ()),
+        "tools": listed,
+        "not_governable": [each._asdict() for each in known.ungovernable],
+    }
 
 
 def _print(known: Inventory) -> None:
@@ -74,17 +83,21 @@ def _print(known: Inventory) -> None:
             for line in _parameters(tool.schema):
                 echo(f"    param {line}")
         echo("")
+    for line in ungovernable_lines(known):
+        echo(line)
 
 
 def _parameters(schema: Mapping[str, Any] | None) -> Iterator[str]:
-    """Yield the parameters at the top of a schema, each with its type and whether it is required."""
+    """Yield the parameters at the top of a schema, each with its type and default, or `required`."""
     if schema is None:
         yield "(not known)"
         return
     required = schema.get("required")
     for name, inner in properties_of(schema).items():
         what = _type_of(inner, schema)
-        if isinstance(required, (list, tuple)) and name in required:
+        if isinstance(inner, Mapping) and "default" in inner:
+            what += f", default {visible(json.dumps(inner['default'], ensure_ascii=False, default=str))}"
+        elif isinstance(required, (list, tuple)) and name in required:
             what += ", required"
         yield f"{visible(str(name))}: {what}"
 

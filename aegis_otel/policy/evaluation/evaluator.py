@@ -220,7 +220,7 @@ def _match_answer(globs: Sequence[Glob], name: str, action: Action) -> Answer:
         return _text_answer(globs, getattr(action, name))
     values = matched_values(name, action)
     if values is None:
-        return f"the {name} that the agent acts for is not known"
+        return f"the {'role of the user' if name == 'role' else name} that the agent acts for is not known"
     if len(values) == 1:
         return _text_answer(globs, values[0])
     return any(_text_answer(globs, each) is True for each in values)

@@ -38,7 +38,7 @@ class Finding:
 
     def __str__(self) -> str:
         hint = f" (did you mean `{self.suggestion}`?)" if self.suggestion else ""
-        return f"{self.place}: {self.severity}: {self.message}{hint}"
+        return f"{self.place}: {self.severity}[{self.kind}]: {self.message}{hint}"
 
 
 _STARTS = {
@@ -55,6 +55,10 @@ TEXTS = {
     for what, text in texts.items()
 }
 """The group and the text of each finding by its kind; `/` and a word follow where it has several texts."""
+
+
+KINDS = frozenset(what.partition("/")[0] for what in TEXTS)
+"""The kinds of all findings."""
 
 
 class _Words(Formatter):

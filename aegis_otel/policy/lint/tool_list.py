@@ -34,6 +34,14 @@ class KnownTool(NamedTuple):
         return (self.name,) if self.original_name is None else (self.name, self.original_name)
 
 
+class UngovernableTool(NamedTuple):
+    """Something that an agent can do and no policy is asked about, such as a tool of the model's service."""
+
+    agent: str
+    name: str
+    kind: str
+
+
 class Inventory(NamedTuple):
     """Everything that can be called, and by whom."""
 
@@ -42,6 +50,7 @@ class Inventory(NamedTuple):
     """All agents; None where they are not known."""
     is_complete: bool = True
     """False where the tools of a server could not be listed."""
+    ungovernable: tuple[UngovernableTool, ...] = ()
 
     @classmethod
     def from_schemas(cls, schemas: Mapping[str, Mapping[str, Any]]) -> Inventory:

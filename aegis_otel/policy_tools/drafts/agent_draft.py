@@ -79,6 +79,10 @@ def draft_for_agent(known: Inventory, made_by: str) -> str:
     if not known.is_complete:
         comment.append("The tools of a server could not be listed: its calls are asked about.")
     comment += (
+        f"No policy governs `{each.name}` of {each.agent} ({each.kind}): see docs/coverage.md."
+        for each in known.ungovernable
+    )
+    comment += (
         f"Left to the default, because no pattern means its name only: {each.tool.name}"
         for each in judged
         if each not in written

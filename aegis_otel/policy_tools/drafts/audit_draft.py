@@ -371,7 +371,7 @@ def _rules(tools: Sequence[_Tool]) -> Iterator[DraftRule]:
     names: dict[str, int] = {}
     for tool in tools:
         for shape in tool.shapes.values():
-            name = f"run_{slug(tool.action_type)}"
+            name = f"run_{slug(tool.action_type).removeprefix('run_')}"
             names[name] = names.get(name, 0) + 1
             conditions, notes = _conditions(shape)
             yield DraftRule(

@@ -34,6 +34,16 @@ number = 5
 async def later() -> Agent:
     return clerk
 
+def make_agent(name: str = "Made") -> Agent:
+    print("made")
+    return Agent(name=name, tools=[get_customer])
+
+def needs_a_name(name: str) -> Agent:
+    return Agent(name=name)
+
+def fails() -> Agent:
+    raise ValueError("no key")
+
 coroutine = later()
 coroutine.close()
 """
@@ -124,6 +134,10 @@ def test_a_policy_is_not_replaced() -> None:
         ("broken_program:clerk", "cannot be loaded: KeyError: '\\x1b[2Jno key'"),
         ("agents_program:number", "is a `int`, not an agent"),
         ("agents_program:later", "is a `function`, not an agent"),
+        ("agents_program:needs_a_name", "or a function that needs no arguments and returns one"),
+        ("agents_program:fails", "cannot be loaded: ValueError: no key"),
+        ("agents_program.py:clerk", "is a file: write `agents_program:clerk`"),
+        ("below:clerk", "it is below `src`: set PYTHONPATH=src"),
         ("agents_program:coroutine", "is a `coroutine`, not an agent"),
         ("agents_program:Agent", "is a `type`, not an agent"),
     ],
@@ -134,6 +148,7 @@ def test_a_policy_is_not_replaced() -> None:
 )
 def test_what_is_no_agent_is_wrong_usage(command: tuple[str, ...], target: str, why: str) -> None:
     Path("p.yaml").write_text("rules: []\n")
+    Path("src", "below").mkdir(parents=True)
     result = run(*command, target)
     assert result.exit_code == 2
     assert why in " ".join(result.stderr.split())
@@ -165,3 +180,40 @@ def test_strict_fails_on_warnings() -> None:
     arguments = ("check", "p.yaml", "--agent", "agents_program:clerk")
     assert "`get_customer` is covered by no rule" in run(*arguments).output
     assert (run(*arguments).exit_code, run(*arguments, "--strict").exit_code) == (0, 1)
+
+
+def test_an_agent_may_be_made_by_a_function() -> None:
+    result = run("tools", "agents_program:make_agent", "--format", "json")
+    assert json.loads(result.stdout)["agents"] == ["Made"]
+
+
+def test_what_no_policy_governs_is_named() -> None:
+    line = "not governable: `web_search` of Clerk (web search; see docs/coverage.md)\n"
+    assert run("tools", "local_program:clerk").output.endswith(line)
+    assert json.loads(run("tools", "local_program:clerk", "--format", "json").output)["not_governable"] == [
+        {"agent": "Clerk", "name": "web_search", "kind": "web search"}
+    ]
+    assert line in run("tools", "local_program:clerk", "--out", "tools.json").output
+    comment = "# No policy governs `web_search` of Clerk (web search): see docs/coverage.md.\n"
+    assert comment in run("init", "local_program:clerk").output
+    Path("p.yaml").write_text("rules: []\n")
+    assert line in run("check", "p.yaml", "--agent", "local_program:clerk").output
+
+
+def test_a_file_that_is_written_is_named() -> None:
+    result = run("init", "agents_program:clerk", "--out", "p.yaml")
+    assert result.output == "wrote p.yaml; next: aegis policy check p.yaml\n"
+    assert run("tools", "agents_program:clerk", "--out", "t.json").output == "wrote t.json: 2 tools\n"
+
+
+def test_a_default_is_shown_in_place_of_required() -> None:
+    """A strict schema requires every parameter, and the default is filled in all the same."""
+    Path("default_program.py").write_text(
+        "from agents import Agent, function_tool\n\n"
+        '@function_tool\ndef pay(amount: float, currency: str = "EUR") -> str:\n    return ""\n\n'
+        'clerk = Agent(name="Clerk", tools=[pay])\n'
+    )
+    sys.modules.pop("default_program", None)
+    output = run("tools", "default_program:clerk").output
+    assert "    param amount: number, required\n" in output
+    assert '    param currency: string, default "EUR"\n' in output

@@ -44,7 +44,7 @@ def test_a_rule_without_effect_is_exit_1(file: Path) -> None:
     result = run("check", "policy.yaml")
     assert result.exit_code == 1
     assert result.output.splitlines()[0] == (
-        "policy.yaml:4:5: error: rule `b` can never match: shadowed by `a` at policy.yaml:3:5"
+        "policy.yaml:4:5: error[shadowed]: rule `b` can never match: shadowed by `a` at policy.yaml:3:5"
     )
     assert result.output.splitlines()[1].startswith("policy loads, with 1 error: 2 rules, ")
 
@@ -53,7 +53,7 @@ def test_warnings_are_exit_0(file: Path) -> None:
     file.write_text(WARNED)
     result = run("check", "policy.yaml")
     assert result.exit_code == 0
-    assert result.output.startswith("policy.yaml:3:20: warning: pattern `x[1]` has a `[`")
+    assert result.output.startswith("policy.yaml:3:20: warning[pattern]: pattern `x[1]` has a `[`")
 
 
 def test_an_invalid_policy_is_exit_3(file: Path) -> None:
@@ -81,7 +81,7 @@ def test_several_files_are_merged_in_their_order(file: Path) -> None:
     result = run("check", "prod.yaml", "policy.yaml")
     assert result.exit_code == 0
     assert result.output.splitlines()[0] == (
-        "prod.yaml:1:1: warning: no `defaults` here: those of policy.yaml:2:1 hold, auto and low"
+        "prod.yaml:1:1: warning[defaults]: no `defaults` here: those of policy.yaml:2:1 hold, auto and low"
     )
     assert "policy valid: 2 rules, default auto" in result.output
     assert run("check", "policy.yaml", "prod.yaml").exit_code == 1  # then `p` stands behind `a`
@@ -108,6 +108,8 @@ def test_json_of_a_valid_policy(file: Path) -> None:
                 "suggestion": None,
             }
         ],
+        "allowed": 0,
+        "not_governable": [],
     }
 
 
@@ -168,9 +170,28 @@ def test_the_schema_is_printed() -> None:
 
 def test_standard_input_and_several_files_can_be_checked(file: Path) -> None:
     result = CliRunner().invoke(policy, ["check", "-"], input=SHADOWED)
-    assert result.output.startswith("<stdin>:4:5: error: rule `b` can never match")
+    assert result.output.startswith("<stdin>:4:5: error[shadowed]: rule `b` can never match")
     file.write_text(GOOD)
     Path("more.yaml").write_text("rules: [{ name: b, match: { type: x }, approval: block }]\n")
     assert ": 2 rules, " in run("check", f"more.yaml{os.pathsep}policy.yaml").output
     merged = CliRunner().invoke(policy, ["check", "-", "policy.yaml"], input=SHADOWED)
     assert (merged.exit_code, "cannot be merged" in merged.output) == (2, True)
+
+
+def test_a_kind_of_warning_can_be_allowed(file: Path) -> None:
+    """Else one warning that is meant would keep --strict from ever passing."""
+    file.write_text(WARNED)
+    assert run("check", "--strict", "policy.yaml").exit_code == 1
+    result = run("check", "--strict", "--allow", "pattern", "policy.yaml")
+    assert result.exit_code == 0
+    assert result.output.startswith("policy valid: 1 rule, ")
+    assert result.output.endswith("; 1 warning allowed\n")
+    report = json.loads(run("check", "--allow", "pattern", "policy.yaml", "--format", "json").output)
+    assert (report["findings"], report["allowed"]) == ([], 1)
+
+
+def test_an_error_cannot_be_allowed_and_neither_what_is_no_kind(file: Path) -> None:
+    file.write_text(SHADOWED)
+    assert run("check", "--allow", "shadowed", "policy.yaml").exit_code == 1
+    result = run("check", "--allow", "shadow", "policy.yaml")
+    assert (result.exit_code, "did you mean `shadowed`?" in result.output) == (2, True)

@@ -52,7 +52,7 @@ def test_what_ran_in_monitor_mode_runs() -> None:
         {**SEARCH, "action_type": "drop", "approval": "block"},
     )
     result = run("--from-audit", "audit", "--out", "p.yaml")
-    assert (result.exit_code, result.output) == (0, "")
+    assert (result.exit_code, result.output) == (0, "wrote p.yaml; next: aegis policy check p.yaml\n")
     assert Path("p.yaml").read_text() == (
         "# Made by `aegis policy init --from-audit audit` from 3 calls in monitor mode.\n"
         "# Calls run as 2 of these were seen; every other one is asked about. Read it first.\n"
@@ -145,3 +145,8 @@ def test_an_audit_without_such_calls_is_exit_1() -> None:
 def test_wrong_usage(arguments: tuple[str, ...], code: int) -> None:
     record(SEARCH)
     assert run(*arguments).exit_code == code
+
+
+def test_a_tool_that_runs_something_is_not_said_to_run_twice() -> None:
+    record({**SEARCH, "action_type": "run_sql"})
+    assert '- name: "run_sql"\n' in run("--from-audit", "audit").output

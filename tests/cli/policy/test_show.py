@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Callable
@@ -167,3 +168,20 @@ def test_rows_stay_readable_whatever_is_in_the_place_of_the_changes(
     verified = run("audit", "verify")
     assert verified.exit_code == 1
     assert name in verified.output
+
+
+def test_without_a_digest_the_kept_policies_are_listed(policy: Policy) -> None:
+    result = run("policy", "show")
+    assert result.exit_code == 0
+    assert sorted(result.output.split()) == sorted([policy.digest, Policy.from_text(OTHER).digest])
+
+
+def test_a_call_says_what_the_candidate_would_decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    runtime = Runtime(
+        policy=Policy.from_text(TEXT), candidate=Policy.from_text(OTHER), audit_logger=AuditLogger()
+    )
+    asyncio.run(runtime.governor.authorize(Action("pay", "bank", {"n": 5})))
+    runtime.audit.close()
+    (row,) = AuditLogger().get_log()
+    assert "\n  candidate     block by all\n" in run("audit", "show", row["decision_id"]).output

@@ -55,9 +55,9 @@ def kinds(*rules: dict[str, Any], **options: Any) -> list[tuple[str, str]]:
 def test_b05_the_tutorials_after_hours_rules_can_never_match() -> None:
     """Its own order puts an unconditional rule for the same actions before them."""
     assert found(Policy.from_text(STEP_1, source="policy.yaml")) == [
-        "policy.yaml:14:5: error: rule `after_hours_write_block` can never match: "
+        "policy.yaml:14:5: error[shadowed]: rule `after_hours_write_block` can never match: "
         "shadowed by `write_ops` at policy.yaml:10:5",
-        "policy.yaml:19:5: error: rule `early_morning_write_block` can never match: "
+        "policy.yaml:19:5: error[shadowed]: rule `early_morning_write_block` can never match: "
         "shadowed by `write_ops` at policy.yaml:10:5",
     ]
 
@@ -96,7 +96,9 @@ def test_not_shadowed(earlier: dict[str, Any], later: dict[str, Any]) -> None:
 def test_a_rule_is_shadowed_across_files() -> None:
     one = Policy.from_text("defaults: {}\nrules: [{ name: a }]\n", source="one")
     two = Policy.from_text("rules: [{ name: b }]\n", source="two")
-    assert found(one.merge(two)) == ["two:1:11: error: rule `b` can never match: shadowed by `a` at one:2:11"]
+    assert found(one.merge(two)) == [
+        "two:1:11: error[shadowed]: rule `b` can never match: shadowed by `a` at one:2:11"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -126,8 +128,8 @@ def test_a_contradiction_is_worded_as_what_it_is() -> None:
         source="p",
     )
     assert found(policy) == [
-        "p:1:11: warning: rule `r` can never be true: `param_gt` on `n` contradicts `param_lt` on `n`; "
-        "it still decides where a value is unknown"
+        "p:1:11: warning[contradiction]: rule `r` can never be true: `param_gt` on `n` contradicts "
+        "`param_lt` on `n`; it still decides where a value is unknown"
     ]
 
 
@@ -141,7 +143,7 @@ def test_a_stricter_rule_behind_one_for_the_same_agents_decides_where_the_agent_
     policy = Policy.from_dict({"defaults": {"approval": "auto"}, "rules": [bots, bot1]})
     assert policy.evaluate(Action("t")).matched_rule == "bot1"
     assert found(policy) == [
-        "<policy>: warning: rule `bot1` can never be true: shadowed by `bots` at <policy>; "
+        "<policy>: warning[shadowed]: rule `bot1` can never be true: shadowed by `bots` at <policy>; "
         "it still decides where the agent is unknown"
     ]
 
@@ -205,7 +207,7 @@ def test_a_time_zone_without_a_time() -> None:
 
 def test_a_file_without_rules() -> None:
     policy = Policy.from_text("defaults: { approval: auto }\n", source="p")
-    assert found(policy) == ["p:1:1: warning: there is no `rules` key: was the file cut short?"]
+    assert found(policy) == ["p:1:1: warning[no-rules]: there is no `rules` key: was the file cut short?"]
 
 
 def test_the_tools_are_held_against_the_policy() -> None:
@@ -223,15 +225,16 @@ def test_the_tools_are_held_against_the_policy() -> None:
         "delete_file": {"properties": {"path": {}}},
     }
     assert found(policy, tools=tools) == [
-        "<tools>: warning: tool `delete_file` is covered by no rule: the default decides, approve",
-        "p:3:70: warning: `param_gt` on `amuont` of rule `pays`: tool `pay` has no such parameter, "
-        "so it is always unknown (did you mean `amount`?)",
-        "p:3:70: warning: `param_gt` on `amuont` of rule `pays`: "
+        "<tools>: warning[uncovered]: tool `delete_file` is covered by no rule: the default decides, approve",
+        "p:3:70: warning[parameter]: `param_gt` on `amuont` of rule `pays`: tool `pay` has no such "
+        "parameter, so it is always unknown (did you mean `amount`?)",
+        "p:3:70: warning[parameter]: `param_gt` on `amuont` of rule `pays`: "
         "the schema of tool `pay_broken` cannot be read",
-        "p:3:81: warning: `param_gt` on `a.b` of rule `pays`: tool `pay` has no such parameter, "
+        "p:3:81: warning[parameter]: `param_gt` on `a.b` of rule `pays`: tool `pay` has no such parameter, "
         "so it is always unknown",
-        "p:3:81: warning: `param_gt` on `a.b` of rule `pays`: the schema of tool `pay_broken` cannot be read",
-        "p:4:34: warning: pattern `delet_*` of rule `typo` does not match the tool `delete_file`: "
+        "p:3:81: warning[parameter]: `param_gt` on `a.b` of rule `pays`: the schema of tool "
+        "`pay_broken` cannot be read",
+        "p:4:34: warning[near-miss]: pattern `delet_*` of rule `typo` does not match the tool `delete_file`: "
         "case, separators and look-alike letters count (did you mean `delete_file`?)",
     ]
 

@@ -8,11 +8,16 @@ from typing import Any
 from agents import FunctionTool, RunContextWrapper
 from agents.agent import AgentBase
 
-from aegis_otel.adapters.openai_agents.coverage.agent_walk import items, reachable_agents, unreadable
+from aegis_otel.adapters.openai_agents.coverage.agent_walk import (
+    declared_abilities,
+    items,
+    reachable_agents,
+    unreadable,
+)
 from aegis_otel.adapters.openai_agents.coverage.tool_kinds import is_hosted, name_of
 from aegis_otel.adapters.openai_agents.gates import action_factory
 from aegis_otel.adapters.openai_agents.gates.local_tool_kinds import COMPUTER, LOCAL_TOOL_KINDS
-from aegis_otel.policy.lint.tool_list import Inventory, KnownTool
+from aegis_otel.policy.lint.tool_list import Inventory, KnownTool, UngovernableTool
 
 _LIST_SECONDS = 30
 
@@ -20,7 +25,8 @@ _LIST_SECONDS = 30
 def inventory(agent: AgentBase[Any], targets: action_factory.Targets | None = None) -> Inventory:
     """Return the tools of `agent` and of all agents that it can reach; MCP servers are asked for theirs.
 
-    Tools that run in the model's service are not among them: no policy is asked about their calls.
+    Tools that run in the model's service are not among them: no policy is asked about their calls. They are
+    in `ungovernable`, as is whatever else cannot be governed.
 
     A server that cannot be connected or listed leaves the inventory incomplete, and so does an agent whose
     tools cannot be read.
@@ -38,7 +44,18 @@ async def _inventory(agents: list[object], targets: action_factory.Targets) -> I
             listed, is_complete = [], False
         own = [tool for tool in items(agent, "tools") if not is_hosted(tool)]
         tools += [_known(tool, name_of(agent), targets) for tool in (*own, *listed)]
-    return Inventory(tuple(tools), tuple(dict.fromkeys(map(name_of, agents))), is_complete)
+    declared = (ability for agent in agents for ability in declared_abilities(agent))
+    ungovernable = (
+        UngovernableTool(each.agent, each.name, each.kind.name)
+        for each in declared
+        if each.kind.ungovernable is not None
+    )
+    return Inventory(
+        tuple(tools),
+        tuple(dict.fromkeys(map(name_of, agents))),
+        is_complete,
+        tuple(dict.fromkeys(ungovernable)),
+    )
 
 
 async def _mcp_tools(agent: object) -> list[Any]:

@@ -515,7 +515,7 @@ async def test_the_model_reads_the_message_of_the_rule_where_a_human_says_no(ask
     state = await clerk.saved(await clerk.run())
     state.reject(state.get_interruptions()[0])
     await clerk.run(state)
-    assert clerk.read == [f"{DENIED} Use look instead."]
+    assert clerk.read == [f"{DENIED}\nUse look instead."]
     assert b.row()["result_error"] == "Action denied by human operator"
 
 
