@@ -36,6 +36,7 @@ RULES = {
 }
 SOMEBODY = acting_for(user="alice", tenant="acme", roles=["clerk", "manager"])
 FOR_SOMEBODY, FOR_SOMEBODY_SILENT = "for a subject, signals", "for a subject, no OTel SDK"
+WITH_CANDIDATE, WITH_CANDIDATE_SILENT = "with a candidate, signals", "with a candidate, no OTel SDK"
 ARGUMENTS = '{"query": "governance", "limit": 5}'
 
 
@@ -54,8 +55,13 @@ async def microseconds(
         return (time.perf_counter() - start) / BATCH * 1e6
 
 
-def ours(folder: Path, recorder: Any) -> Callable[[], Awaitable[object]]:
-    runtime = Runtime(policy=Policy.from_dict(RULES), audit_logger=AuditLogger(folder), recorder=recorder)
+def ours(folder: Path, recorder: Any, *, candidate: Policy | None = None) -> Callable[[], Awaitable[object]]:
+    runtime = Runtime(
+        policy=Policy.from_dict(RULES),
+        audit_logger=AuditLogger(folder),
+        recorder=recorder,
+        candidate=candidate,
+    )
     tool = governed_tool(runtime=runtime, action_type="search", action_target="web")(search)
     context = ToolContext(None, tool_name="search", tool_call_id="call_1", tool_arguments=ARGUMENTS)
     return lambda: tool.on_invoke_tool(context, ARGUMENTS)
@@ -87,6 +93,10 @@ async def measure(rounds: int, folder: Path) -> dict[str, list[float]]:
         "ours, audit, no OTel SDK": ours(folder / "silent", signals.silent),
         FOR_SOMEBODY: ours(folder / "for", signals.recorder),
         FOR_SOMEBODY_SILENT: ours(folder / "for silent", signals.silent),
+        WITH_CANDIDATE: ours(folder / "candidate", signals.recorder, candidate=Policy.from_dict(RULES)),
+        WITH_CANDIDATE_SILENT: ours(
+            folder / "candidate silent", signals.silent, candidate=Policy.from_dict(RULES)
+        ),
         "SDK tool, ungoverned": ungoverned(),
         "raw OTel calls": raw,
         "agent-aegis, its audit": peer(folder),
@@ -107,9 +117,9 @@ def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 30
     with tempfile.TemporaryDirectory() as folder:
         times = asyncio.run(measure(rounds, Path(folder)))
-    print(f"{'us per call':28}{'min':>8}{'median':>9}")
+    print(f"{'us per call':30}{'min':>8}{'median':>9}")
     for name, taken in times.items():
-        print(f"{name:28}{min(taken):8.1f}{statistics.median(taken):9.1f}")
+        print(f"{name:30}{min(taken):8.1f}{statistics.median(taken):9.1f}")
 
     def cost(governed: str, without: str) -> list[float]:
         return [a - b for a, b in zip(times[governed], times[without], strict=True)]
@@ -120,17 +130,20 @@ def main() -> None:
     show("agent-aegis / ours", theirs, added, "at least 5")
     show("agent-aegis / ours without an OTel SDK", theirs, silent)
     show("ours / raw OTel calls", added, times["raw OTel calls"], "at most 1.3")
-    for what, limit in (
-        (FOR_SOMEBODY_SILENT, "at most 2 us"),
-        (FOR_SOMEBODY, "an attribute or two on each signal"),
+    all_signals, no_sdk = "ours, audit and signals", "ours, audit, no OTel SDK"
+    for what, without, limit in (
+        (FOR_SOMEBODY_SILENT, no_sdk, "at most 2 us"),
+        (FOR_SOMEBODY, all_signals, "an attribute or two on each signal"),
+        (WITH_CANDIDATE_SILENT, no_sdk, "a second decision"),
+        (WITH_CANDIDATE, all_signals, "a second decision, two attributes of the event, a count"),
     ):
-        nobody = "ours, audit, no OTel SDK" if what == FOR_SOMEBODY_SILENT else "ours, audit and signals"
-        more = cost(what, nobody)
-        of_minima = min(times[what]) - min(times[nobody])
+        more = cost(what, without)
+        of_minima = min(times[what]) - min(times[without])
         print(
             f"{what} adds: median {statistics.median(more):.1f} us, of the minima {of_minima:.1f} us "
             f"({limit})"
         )
+        show(f"{what} / without", times[what], times[without])
 
 
 def show(what: str, over: list[float], under: list[float], limit: str = "") -> None:
