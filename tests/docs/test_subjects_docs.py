@@ -6,7 +6,6 @@ import asyncio
 import importlib.util
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,19 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from agents import Agent, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
 
 from aegis_otel.adapters.openai_agents.instrument import Instrumentation
+from aegis_otel.governance.subject import SubjectSource
 from aegis_otel.runtime.audit import AuditLogger
+from tests.support.pages import ROOT, blocks_of, read_page, unnamed_files
 
-ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "docs" / "subjects.md").read_text(encoding="utf-8")
-BLOCKS = {
-    match[2] or f"{match[1]}-{number}": match[3]
-    for number, match in enumerate(
-        re.finditer(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
-    )
-}
+BLOCKS = blocks_of(read_page("subjects.md"))
+FILES = {block.file: block.text for block in BLOCKS if block.file}
+AROUND, GENERATORS, CONTEXT = [b.text for b in BLOCKS if b.language == "python" and not b.file]
 REFUND = function_call("refund_order", {"order_id": "4711", "amount": 20}, call_id="call_1")
 
 
@@ -39,7 +36,8 @@ def run(program: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_around_a_run(tmp_path: Path) -> None:
-    (tmp_path / "around.py").write_text(BLOCKS["python-0"])
+    (tmp_path / "policy.yaml").write_text(FILES["policy.yaml"])
+    (tmp_path / "around.py").write_text(AROUND)
     ran = run(tmp_path / "around.py")
     assert ran.returncode == 0, ran.stderr
     rows = AuditLogger(tmp_path / "aegis_audit").get_log()
@@ -50,17 +48,50 @@ def test_around_a_run(tmp_path: Path) -> None:
 
 
 def test_from_the_context(tmp_path: Path) -> None:
-    policy = "from aegis_otel import Policy\npolicy = Policy.from_dict({'rules': []})\n"
-    (tmp_path / "context.py").write_text(policy + BLOCKS["python-1"])
+    (tmp_path / "policy.yaml").write_text(FILES["policy.yaml"])
+    (tmp_path / "context.py").write_text(CONTEXT)
     ran = run(tmp_path / "context.py")
     assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.parametrize(("name", "leaks"), [("wrong", True), ("right", False)])
+async def test_a_generator_gives_its_subject_to_its_reader_where_the_page_says(
+    name: str, leaks: bool
+) -> None:
+    """Where it is left early. Either way, the agent's own calls are for the subject."""
+    seen: list[str | None] = []
+
+    @function_tool
+    def refund_order(order_id: str, amount: float) -> str:
+        seen.append(user())
+        return "refunded"
+
+    def user() -> str | None:
+        subject = SubjectSource().find(None)
+        return None if subject is None else subject.user
+
+    functions: dict[str, Any] = {}
+    exec(GENERATORS, functions)
+    model = ScriptedModel([[REFUND], [assistant_message("done")]])
+    agent = Agent(name="Support", model=model, tools=[refund_order])
+    events = functions[name](agent, "Refund order 4711")
+    async for event in events:
+        if event.type == "run_item_stream_event" and event.name == "tool_output":
+            break
+    assert seen == ["alice"]
+    assert (user() == "alice") == leaks
+    await events.aclose()
+
+
+def test_the_page_says_how_to_name_each_file() -> None:
+    assert unnamed_files(BLOCKS) == []
 
 
 @pytest.fixture
 def program(tmp_path: Path) -> Iterator[Any]:
     """The module `app` of the page, in its folder."""
-    (tmp_path / "policy.yaml").write_text(BLOCKS["policy.yaml"])
-    (tmp_path / "app.py").write_text(BLOCKS["app.py"])
+    (tmp_path / "policy.yaml").write_text(FILES["policy.yaml"])
+    (tmp_path / "app.py").write_text(FILES["app.py"])
     spec = importlib.util.spec_from_file_location("subjects_app", tmp_path / "app.py")
     assert spec is not None
     assert spec.loader is not None
