@@ -11,6 +11,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+
+from tests.support.pages import blocks_of, commands_of, read_page, save, section_of
 
 ROOT = Path(__file__).parents[1]
 _NOT_SOURCE = shutil.ignore_patterns(".git", "__pycache__", "aegis_audit", "*.egg-info")
@@ -80,6 +83,28 @@ def test_use_it_in_a_new_folder(clone: Path, tmp_path: Path) -> None:
     assert imported.strip() == "1 [] set()"
     assert "audit" in run(binaries / "aegis", "--help", cwd=empty)
     assert "audit" in run(binaries / "aegis-otel", "--help", cwd=empty)
+
+
+@pytest.mark.timeout(600)
+def test_ten_minutes_in_an_empty_folder(clone: Path, tmp_path: Path) -> None:
+    """That part of docs/policy-testing.md, in one shell beside a clone; then the steps of its workflow."""
+    (clone.parent / "aegis-otel").symlink_to(clone)
+    blocks = blocks_of(section_of(read_page("policy-testing.md"), "From an agent to CI in ten minutes"))
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for block in blocks:
+        if block.file:
+            save(block, folder)
+    commands = [
+        command for block in blocks if block.language == "console" for command, _ in commands_of(block)
+    ]
+    (job,) = yaml.safe_load((folder / ".github/workflows/policy.yaml").read_text())["jobs"].values()
+    commands += [step["run"] for step in job["steps"] if "run" in step]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    shown = run(
+        "bash", "-e", "-c", "\n".join(commands), cwd=folder, PATH=path, PIP_DISABLE_PIP_VERSION_CHECK="1"
+    )
+    assert shown.count("6 cases: 6 passed, 0 failed; 4 of 4 rules reached") == 2
 
 
 @pytest.mark.timeout(600)
