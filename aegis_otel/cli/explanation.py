@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-import click
-
+from aegis_otel.cli.rendering import echo_wrapped
 from aegis_otel.model import Mode, Verdict
 from aegis_otel.redaction.terminal import escape
 
@@ -60,7 +59,7 @@ def _lines_of(traces: Iterable[RuleTrace], decided: str | None, is_schema_known:
 def print_rules(explanation: Explanation, decided: str | None, indent: str = "") -> None:
     """Print the lines of `rule_lines`."""
     for line in rule_lines(explanation, decided):
-        click.echo(indent + escape(line))
+        echo_wrapped(indent + escape(line))
 
 
 def verdict_words(verdict: Verdict) -> str:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from aegis_otel.errors import PolicyError
 
 if TYPE_CHECKING:
     from aegis_otel.policy import Policy
@@ -43,3 +48,19 @@ def load_policy(*names: str) -> Policy:
     if len(names) > 1:
         raise click.UsageError("`-`, standard input, cannot be merged with files")
     return Policy.from_text(sys.stdin.buffer.read(), "<stdin>")
+
+
+@contextmanager
+def problems_in_json(form: str) -> Iterator[None]:
+    """Print the problems of a policy that is not valid as JSON, and exit with 3, where `form` is `json`.
+
+    For people, the main command prints them to standard error.
+    """
+    try:
+        yield
+    except PolicyError as error:
+        if form != "json":
+            raise
+        problems = [asdict(problem) for problem in error.problems]
+        click.echo(json.dumps({"valid": False, "problems": problems}, indent=2))
+        raise click.exceptions.Exit(3) from None

@@ -300,6 +300,21 @@ def echo(text: str) -> None:
     click.echo(text, file=sys.stdout)
 
 
+def echo_wrapped(line: str) -> None:
+    """Print a line that is escaped already: a terminal gets as many lines as it takes, a pipe gets one."""
+    room = terminal_width()
+    if _width(line) <= room:
+        echo(line)
+        return
+    import textwrap
+
+    indent = " " * (len(line) - len(line.lstrip()) + 4)
+    lines = textwrap.wrap(
+        line, room, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    echo("\n".join(lines))
+
+
 def visible(value: str, longest: int = _LONGEST) -> str:
     """Return a value cut, and with an escape for each character that a terminal would obey or not show."""
     return escape(value if len(value) <= longest else value[:longest] + "...")

@@ -90,9 +90,11 @@ def diff_policies(old: Policy, new: Policy, inventory: Inventory | None = None) 
             continue
         key = (before.matched_rule, before.approval, after.matched_rule, after.approval, effect)
         known = groups.get(key)
-        groups[key] = Difference(
-            effect, before, after, 1 if known is None else known.calls + 1, known.example if known else probe
-        )
+        found = Difference(effect, before, after, 1 if known is None else known.calls + 1, probe)
+        if known is None or (_is_doubtful(known) and not _is_doubtful(found)):
+            groups[key] = found
+        else:
+            groups[key] = known._replace(calls=found.calls)
     order = list(Effect)
     changed = {change.rule for change in changes}
     untried = [
@@ -110,6 +112,11 @@ def diff_policies(old: Policy, new: Policy, inventory: Inventory | None = None) 
         len(probes.calls),
         tuple(untried),
     )
+
+
+def _is_doubtful(difference: Difference) -> bool:
+    """Return whether a rule of either policy only may match the example: another call shows more."""
+    return bool(difference.old.errors or difference.new.errors)
 
 
 def _effect(old: Verdict, new: Verdict) -> Effect | None:
@@ -136,7 +143,7 @@ def _rule_changes(old: Sequence[CompiledRule], new: Sequence[CompiledRule]) -> I
         elif earlier.rule.content != rule.rule.content:
             details = tuple(_details(earlier.rule, rule.rule))
             if rule.name in moved:
-                details = (*details, f"moved {_position(before)}")
+                details = (*details, _position(before))
             yield RuleChange(Change.CHANGED, rule.name, place, approval, details)
         elif rule.name in moved:
             yield RuleChange(Change.MOVED, rule.name, place, approval, (_position(before),))
@@ -147,7 +154,7 @@ def _rule_changes(old: Sequence[CompiledRule], new: Sequence[CompiledRule]) -> I
 
 
 def _position(before: str | None) -> str:
-    return "to the top" if before is None else f"to after {quoted(before)}"
+    return "placed first" if before is None else f"placed after {quoted(before)}"
 
 
 def _moved(names: Sequence[str], old: Mapping[str, int]) -> set[str]:
@@ -211,8 +218,10 @@ def _details(old: Rule, new: Rule) -> Iterator[str]:
         one, other = before[label], after[label]
         if one == other:
             continue
-        if len(one) == len(other) == 1:
-            yield f"{label}: {one[0]} -> {other[0]}"
+        gone = [text for text in one if text not in other]
+        added = [text for text in other if text not in one]
+        if len(gone) == len(added) == 1:
+            yield f"{label}: {gone[0]} -> {added[0]}"
         else:
-            yield from (f"{label}: - {text}" for text in one if text not in other)
-            yield from (f"{label}: + {text}" for text in other if text not in one)
+            yield from (f"{label}: - {text}" for text in gone)
+            yield from (f"{label}: + {text}" for text in added)

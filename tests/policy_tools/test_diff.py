@@ -41,8 +41,8 @@ def test_policies_that_are_the_same_are_not_tried() -> None:
 
 def test_rules_are_added_removed_and_moved() -> None:
     assert written(policy(A, B, C), policy(D, C, A)) == [
-        ("added", "d", ("to the top",)),
-        ("moved", "c", ("to after `d`",)),
+        ("added", "d", ("placed first",)),
+        ("moved", "c", ("placed after `d`",)),
         ("removed", "b", ()),
     ]
 

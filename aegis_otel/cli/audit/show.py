@@ -115,9 +115,11 @@ def _explain(policy: Policy, row: Row) -> Explanation:
 
     params = row["action_params"] if isinstance(row["action_params"], dict) else {}
     subject = recorded_subject(row["user_id"], row["tenant_id"], row["user_roles"])
+    own = row["action_type"] or "", row["action_target"] or ""
+    names = judged_names(row["action_type"], row["action_target"], row["other_names"])
     asked, *forms = (
         Action(type_, target, params, agent=row["agent_name"], subject=subject)
-        for type_, target in judged_names(row["action_type"], row["action_target"], row["other_names"])
+        for type_, target in ([own] if names is None else names)  # the other names may be redacted
     )
     begun = datetime.now(UTC) if row["timestamp"] is None else datetime.fromisoformat(row["timestamp"])
     # After a yes the policy was asked again, and that verdict is the row's.

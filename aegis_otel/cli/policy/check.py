@@ -14,7 +14,7 @@ import click
 from aegis_otel.cli import text_or_json_option
 from aegis_otel.cli.policy.inventory import chosen_inventory, ungovernable_lines
 from aegis_otel.cli.policy_files import load_policy
-from aegis_otel.cli.rendering import plural
+from aegis_otel.cli.rendering import echo_wrapped, plural
 from aegis_otel.errors import PolicyError, Problem
 from aegis_otel.redaction.terminal import escape
 
@@ -123,7 +123,7 @@ def _check_kinds(kinds: Iterable[str]) -> None:
 
 def _print_lines(lines: Iterable[Problem | Finding]) -> None:
     for line in lines:
-        click.echo(escape(str(line)))
+        echo_wrapped(escape(str(line)))
 
 
 def _print_summary(loaded: Policy, errors: int, accepted: int) -> None:

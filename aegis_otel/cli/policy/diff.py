@@ -9,8 +9,8 @@ import click
 
 from aegis_otel.cli import text_or_json_option
 from aegis_otel.cli.policy.inventory import chosen_inventory
-from aegis_otel.cli.policy_files import load_policy
-from aegis_otel.cli.rendering import plural, visible
+from aegis_otel.cli.policy_files import load_policy, problems_in_json
+from aegis_otel.cli.rendering import echo_wrapped, plural, visible
 from aegis_otel.model import Mode
 from aegis_otel.redaction.terminal import escape, name_list, quoted_name
 
@@ -44,14 +44,16 @@ def diff(ctx: click.Context, /, *, old: str, new: str, tools: Any, agent: str | 
     \b
     Exit codes:
       0  no call was found that NEW decides more loosely
-      1  NEW decides a call more loosely: it runs or is asked about where OLD asks or blocks
+      1  NEW decides a call more loosely: it runs or is asked about where OLD
+         asks or blocks
       2  wrong usage
       3  a policy is not valid
     """
     from aegis_otel.policy_tools.diff import diff_policies
 
     known = chosen_inventory(tools, agent)
-    found = diff_policies(load_policy(old), load_policy(new), known)
+    with problems_in_json(form):
+        found = diff_policies(load_policy(old), load_policy(new), known)
     if form == "json":
         click.echo(json.dumps(_document(found), indent=2))
     else:
@@ -68,17 +70,18 @@ def _print(found: PolicyDiff) -> None:
         click.echo(f"~ defaults: {_words(*old)} -> {_words(*new)}")
     for change in found.rules:
         what = f"{_SIGNS[change.change]} {change.rule} ({change.approval.value}) {change.change}"
-        click.echo(escape(f"{what}  [{change.place}]"))
+        echo_wrapped(escape(f"{what}  [{change.place}]"))
         for line in change.details:
-            click.echo(f"    {escape(line)}")
+            echo_wrapped(f"    {escape(line)}")
     click.echo(f"\n{plural(found.tried, 'call')} tried:")
     for each in found.differences:
-        click.echo(escape(f"  {each.effect}: {_verdict(each.old)} -> {_verdict(each.new)}"))
-        click.echo(f"      {_call(each.example)}" + (f" and {each.calls - 1} more" if each.calls > 1 else ""))
+        echo_wrapped(escape(f"  {each.effect}: {_verdict(each.old)} -> {_verdict(each.new)}"))
+        more = f" and {each.calls - 1} more" if each.calls > 1 else ""
+        echo_wrapped(f"      {_call(each.example, found)}{more}")
     if not found.differences:
         click.echo("  no call was found that is decided differently")
     for sentence in found.untried:
-        click.echo(escape(f"not tried: {sentence}"))
+        echo_wrapped(escape(f"not tried: {sentence}"))
 
 
 def _words(approval: Any, risk_level: Any) -> str:
@@ -90,14 +93,15 @@ def _verdict(verdict: Verdict) -> str:
     return f"{_words(verdict.approval, verdict.risk_level)} by `{verdict.matched_rule}`{monitored}"
 
 
-def _call(probe: Probe) -> str:
+def _call(probe: Probe, found: PolicyDiff) -> str:
+    """Return a call: `default`, the target that nobody named, is left out, and a time that no rule reads."""
     action = probe.action
     params = visible(json.dumps(action.params, ensure_ascii=False, default=str)) if action.params else "{}"
     by = "" if action.agent in (None, "agent") else f" by {visible(quoted_name(action.agent or ''))}"
-    return (
-        f"{visible(quoted_name(action.type))} -> {visible(quoted_name(action.target))} {params}{by}"
-        + f"{_acting_for(action.subject)} at {probe.now:%a %H:%M %Z}"
-    )
+    target = "" if action.target == "default" else f" -> {visible(quoted_name(action.target))}"
+    reads_time = any(policy.compiled.plan(action.type)[1] for policy in (found.old, found.new))
+    at = f" at {probe.now:%a %H:%M %Z}" if reads_time else ""
+    return f"{visible(quoted_name(action.type))}{target} {params}{by}{_acting_for(action.subject)}{at}"
 
 
 def _acting_for(subject: Subject | None) -> str:

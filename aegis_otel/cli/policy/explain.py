@@ -13,7 +13,8 @@ import click
 from aegis_otel.cli import text_or_json_option
 from aegis_otel.cli.explanation import explanation_report, print_rules, verdict_words
 from aegis_otel.cli.policy.inventory import read_inventory
-from aegis_otel.cli.policy_files import load_policy
+from aegis_otel.cli.policy_files import load_policy, problems_in_json
+from aegis_otel.cli.rendering import echo_wrapped
 from aegis_otel.errors import CasesError
 from aegis_otel.policy.messages import quoted
 from aegis_otel.redaction.terminal import escape
@@ -94,7 +95,8 @@ def explain(
         moment, found = None, ()
     if not files and not found:
         raise click.UsageError("name the policy to explain by")
-    policy = load_policy(*files) if files else Policy.from_yaml_files(*found)
+    with problems_in_json(form):
+        policy = load_policy(*files) if files else Policy.from_yaml_files(*found)
     now = _time(at) or moment or datetime.now(UTC)
     explanation = explain_action(policy, action, now)
     for oddity in oddities:
@@ -115,7 +117,7 @@ def _refuse_options_of_a_call(call: Mapping[str, Any]) -> None:
 
 def _print(explanation: Explanation) -> None:
     print_rules(explanation, explanation.verdict.matched_rule)
-    click.echo(escape(f"so it decides: {verdict_words(explanation.verdict)}"))
+    echo_wrapped(escape(f"so it decides: {verdict_words(explanation.verdict)}"))
 
     checks = (check for trace in explanation.rules for check in trace.checks)
     if not explanation.is_schema_known and any(check.lacks is not None for check in checks):

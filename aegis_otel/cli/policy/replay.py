@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,11 +12,14 @@ from aegis_otel.cli import text_or_json_option
 from aegis_otel.cli.audit.options import path_option
 from aegis_otel.cli.audit.source import open_audit
 from aegis_otel.cli.policy.inventory import read_inventory
-from aegis_otel.cli.policy_files import load_policy
-from aegis_otel.cli.rendering import plural, visible
+from aegis_otel.cli.policy_files import load_policy, problems_in_json
+from aegis_otel.cli.rendering import action, echo_wrapped, plural, visible
 from aegis_otel.redaction.terminal import escape
 
 if TYPE_CHECKING:
+    import duckdb
+
+    from aegis_otel.audit.query.rows import Row
     from aegis_otel.policy import Policy
     from aegis_otel.policy_tools.replay.replay import Difference, Replay
 
@@ -63,8 +67,8 @@ def replay(
     \b
     Exit codes:
       0  no call would be decided more loosely
-      1  a call would be: it would run or be asked about where it was asked about or blocked;
-         or the audit, or a part of it, cannot be read;
+      1  a call would be: it would run or be asked about where it was asked
+         about or blocked; or the audit, or a part of it, cannot be read;
          or with --strict a call cannot be replayed, or there are no calls
       2  wrong usage
       3  the policy is not valid
@@ -73,7 +77,8 @@ def replay(
     from aegis_otel.audit.query.filters import compile_filters
     from aegis_otel.policy_tools.replay.replay import replay as replay_calls
 
-    policy = load_policy(*files)
+    with problems_in_json(form):
+        policy = load_policy(*files)
     condition = compile_filters(None, {"since": since, "until": until})
     known = None if tools is None else read_inventory(tools.read())
     audit = open_audit(path)
@@ -82,12 +87,36 @@ def replay(
     if form == "json":
         click.echo(json.dumps({**_document(policy, found), "left_out": missing}, indent=2))
     else:
-        _print(found, since)
+        _print(found, since, _example_rows(audit, found))
     is_whole = found.calls > 0 and not found.unreplayed
     ctx.exit(1 if found.loosens or missing or (strict and not is_whole) else 0)
 
 
-def _print(found: Replay, since: str) -> None:
+def _example_rows(audit: duckdb.DuckDBPyConnection, found: Replay) -> dict[str, Row]:
+    """Return the rows of the examples, by their ids."""
+    from aegis_otel.audit.query.filters import Condition
+    from aegis_otel.audit.query.rows import read_rows
+
+    ids = [id for each in found.differences for id in each.examples]
+    ids += [obstacle.example for obstacle in found.obstacles]
+    if not ids:
+        return {}
+    condition = Condition(f"decision_id IN ({', '.join('?' * len(ids))})", ids)
+    return {row["decision_id"]: row for row in read_rows(audit, condition)}
+
+
+def _example(row: Row | None, decision_id: str) -> str:
+    """Return a call as its row has it, redacted, and the end of its id, which `aegis audit show` takes."""
+    short = visible(decision_id[-8:])
+    if row is None:
+        return short
+    params = row["action_params"]
+    text = params if isinstance(params, str) else json.dumps(params, ensure_ascii=False)
+    by = f" by {visible(row['agent_name'])}" if row["agent_name"] else ""
+    return f"{visible(action(row))} {visible(text)}{by}  {short}"
+
+
+def _print(found: Replay, since: str, rows: Mapping[str, Row]) -> None:
     if not found.calls:
         click.echo(f"No calls since {escape(since)}: nothing to replay")
         return
@@ -97,13 +126,14 @@ def _print(found: Replay, since: str) -> None:
         f"{found.unreplayed} cannot be replayed"
     )
     for each in found.differences:
-        click.echo(f"  {each.effect}: {_words(each)}: {plural(each.calls, 'call')}")
-        click.echo(f"      {escape(', '.join(each.examples))}")
+        echo_wrapped(f"  {each.effect}: {_words(each)}: {plural(each.calls, 'call')}")
+        for example in each.examples:
+            echo_wrapped(f"      {_example(rows.get(example), example)}")
     if found.obstacles:
         click.echo("Cannot be replayed:")
         for obstacle in found.obstacles:
-            click.echo(f"  {plural(obstacle.calls, 'call')}: {escape(obstacle.reason)}")
-            click.echo(f"      {escape(obstacle.example)}")
+            echo_wrapped(f"  {plural(obstacle.calls, 'call')}: {escape(obstacle.reason)}")
+            echo_wrapped(f"      {_example(rows.get(obstacle.example), obstacle.example)}")
     if found.by_others:
         click.echo(
             f"{plural(found.by_others, 'call')} of these {'was' if found.by_others == 1 else 'were'} decided "

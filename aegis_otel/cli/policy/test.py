@@ -13,7 +13,7 @@ from aegis_otel.cli import text_or_json_option
 from aegis_otel.cli.explanation import explanation_report, print_rules, rule_lines
 from aegis_otel.cli.policy.inventory import chosen_inventory
 from aegis_otel.cli.policy_files import split_paths
-from aegis_otel.cli.rendering import plural
+from aegis_otel.cli.rendering import echo_wrapped, plural
 from aegis_otel.errors import CasesError, PolicyError, Problem
 from aegis_otel.model import Mode
 from aegis_otel.redaction.terminal import escape
@@ -103,20 +103,20 @@ def _print_problems(problems: list[Problem], form: str) -> None:
         click.echo(json.dumps({"valid": False, "problems": [asdict(each) for each in problems]}, indent=2))
     else:
         for problem in problems:
-            click.echo(escape(str(problem)))
+            echo_wrapped(escape(str(problem)))
 
 
 def _print(report: Report) -> None:
     for result in report.failed:
         click.echo(f"FAIL  {escape(f'{result.case.name}  [{result.case.place}]')}")
         for line in _summary(result):
-            click.echo(f"{_INDENT}{escape(line)}")
+            echo_wrapped(f"{_INDENT}{escape(line)}")
         print_rules(result.explain(), result.verdict.matched_rule, indent=_INDENT)
         click.echo("")
     for problem in report.warnings:
-        click.echo(escape(str(replace(problem, message=f"warning: {problem.message}"))))
+        echo_wrapped(escape(str(replace(problem, message=f"warning: {problem.message}"))))
     for rule in report.unreached:
-        click.echo(escape(f"{rule.place}: {_not_reached(rule, report)}"))
+        echo_wrapped(escape(f"{rule.place}: {_not_reached(rule, report)}"))
     failed, reached = len(report.failed), len(report.rules) - len(report.unreached)
     click.echo(
         f"{plural(len(report.results), 'case')}: {len(report.results) - failed} passed, {failed} failed; "

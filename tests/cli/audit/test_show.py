@@ -329,3 +329,8 @@ def test_b44_nothing_in_a_value_acts_on_the_terminal(digest: str) -> None:
     pay(digest, action_params=json.dumps({evil: evil}), **dict.fromkeys(texts, evil))
     for form in ("text", "json"):
         assert not re.search(r"[^\n\x20-\x7e]", show(ID, "--format", form).stdout)
+
+
+def test_other_names_that_the_row_has_not_leave_its_own(digest: str) -> None:
+    pay(digest, other_names="[REDACTED]")
+    assert "=> payments (approve) matches" in show(ID).stdout

@@ -44,12 +44,12 @@ def test_what_is_written_and_what_is_decided_otherwise() -> None:
         "    conditions: `param_gt` on `amount` the number `1000` -> "
         "`param_gt` on `amount` the number `2000`",
         "+ find (auto) added  [new.yaml:7:7]",
-        "    to after `large`",
+        "    placed after `large`",
         "- search (auto) removed  [old.yaml:7:7]",
     ]
     assert (
         "  looser: block at medium risk by `large` -> approve at medium risk by `<default>`\n"
-        '      pay -> default {"amount": 1001} at Wed 12:00 UTC and '
+        '      pay {"amount": 1001} and '
     ) in calls
     assert "  stricter: auto at medium risk by `search` -> approve at medium risk by `<default>`\n" in calls
     assert result.exit_code == 1
@@ -64,7 +64,7 @@ rules:
 """)
     Path("new.yaml").write_text("rules: []\n")
     (call,) = [line for line in run("old.yaml", "new.yaml").output.splitlines() if "eve" in line]
-    assert call.split(" at ")[0].strip() == (
+    assert call.split(" and ")[0].strip() == (
         '"pay -> bank" -> "x by z" {} by "a for y" for user "eve, roles admin", roles "a, b"'
     )
 
@@ -118,7 +118,7 @@ def test_tools_are_tried() -> None:
     Path("tools.json").write_text(json.dumps({"look_up": {"type": "object"}}))
     Path("new.yaml").write_text(OLD + '  - { name: l, match: { type: "look?up" }, approval: auto }\n')
     result = run("old.yaml", "new.yaml", "--tools", "tools.json")
-    assert "      look_up -> default {} at Wed 12:00 UTC" in result.output
+    assert "      look_up {} and" in result.output
 
 
 @pytest.mark.parametrize(
@@ -143,3 +143,57 @@ def test_hostile_policies_cannot_steer_the_terminal(form: str) -> None:
     result = run("old.yaml", "new.yaml", "--format", form)
     assert result.exit_code == 1
     assert all(c.isprintable() or c == "\n" for c in result.output)
+
+
+def test_a_time_is_shown_only_where_a_rule_reads_it() -> None:
+    nights = (
+        "  - { name: nights, match: { type: pay }, conditions: { time_after: '20:00' }, approval: block }\n"
+    )
+    Path("new.yaml").write_text(NEW + nights)
+    output = run("old.yaml", "new.yaml").output
+    assert "      pay {} at Wed 20:01 UTC" in output
+    assert "      search {}\n" in output or "      search {} and" in output
+
+
+def test_one_condition_that_is_changed_among_others_has_one_line() -> None:
+    several = OLD.replace("amount: 1000 }", "amount: 1000 }, param_lt: { amount: 5000 }")
+    Path("old.yaml").write_text(several)
+    Path("new.yaml").write_text(several.replace("5000", "8000"))
+    assert (
+        "    conditions: `param_lt` on `amount` the number `5000` -> "
+        "`param_lt` on `amount` the number `8000`\n"
+    ) in run("old.yaml", "new.yaml").output
+
+
+def test_the_example_is_a_call_that_a_rule_decides_for_certain() -> None:
+    """A call without a required argument says less: the rule only may match it."""
+    tools = {"mail": {"type": "object", "properties": {"to": {"type": "string"}}, "required": ["to"]}}
+    Path("tools.json").write_text(json.dumps(tools))
+    rule = '{ name: rivals, match: { type: mail }, conditions: { param_contains: { to: "@evil.test" } } }'
+    Path("new.yaml").write_text(f"{OLD}  - {rule[:-2]}, approval: block }}\n")
+    output = run("old.yaml", "new.yaml", "--tools", "tools.json").output
+    assert '      mail {"to": "@evil.test"}' in output
+
+
+def test_lines_are_wrapped_at_a_terminal_and_not_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run("old.yaml", "new.yaml").output
+    assert max(map(len, whole.splitlines())) > 80
+    monkeypatch.setenv("COLUMNS", "80")
+    wrapped = run("old.yaml", "new.yaml").output
+    assert max(map(len, wrapped.splitlines())) <= 80
+    assert wrapped.split() == whole.split()
+
+
+@pytest.mark.parametrize("command", [("diff", "old.yaml"), ("explain", "--type", "pay"), ("replay",)])
+def test_an_invalid_policy_is_json_where_json_is_asked_for(command: tuple[str, ...]) -> None:
+    Path("bad.yaml").write_text("rules: 5\n")
+    result = CliRunner().invoke(main, ["policy", *command, "bad.yaml", "--format", "json"])
+    assert result.exit_code == 3
+    report = json.loads(result.stdout)
+    assert (report["valid"], report["problems"][0]["source"]) == (False, "bad.yaml")
+
+
+@pytest.mark.parametrize("command", ["check", "diff", "explain", "init", "replay", "show", "test", "tools"])
+def test_no_line_of_help_is_wider_than_a_terminal(command: str) -> None:
+    result = CliRunner().invoke(main, ["policy", command, "--help"])
+    assert max(map(len, result.output.splitlines())) <= 80

@@ -68,7 +68,8 @@ def test_what_is_loosened_is_shown_with_examples(audit: Path) -> None:
     assert result.output.splitlines() == [
         "4 calls: 2 decided alike, 2 otherwise, 0 cannot be replayed",
         "  looser: block by `drops` -> approve by `drops`: 2 calls",
-        "      d-0000003, d-0000002",
+        "      drop -> other {}  -0000003",
+        "      drop {}  -0000002",
     ]
     assert result.exit_code == 1
 
@@ -78,10 +79,10 @@ def test_what_is_stricter_or_unknown_is_no_failure(audit: Path) -> None:
     assert result.output.splitlines() == [
         "4 calls: 2 decided alike, 1 otherwise, 1 cannot be replayed",
         "  stricter: approve by `<default>` -> block by `pays`: 1 call",
-        "      d-0000004",
+        "      pay {}  -0000004",
         "Cannot be replayed:",
         "  1 call: rules read parameter `password`, of which something was redacted or cut",
-        "      d-0000001",
+        '      read {"password": "[REDACTED 7 chars]"}  -0000001',
     ]
     assert result.exit_code == 0
 
