@@ -2,7 +2,8 @@
 
 No rule is looser than what was seen. It names tool, target, agents, parameters and whom the agents acted for
 exactly, and values where they are few and plain. What redaction or a cut hides is not known, so it never
-becomes a condition.
+becomes a condition. Of a call that the tool did not validate, the audit has the arguments as they were sent.
+The draft compares these and what the validation makes of them, so it runs no call that was sent otherwise.
 """
 
 from __future__ import annotations
@@ -162,6 +163,8 @@ class _Shape:
     names: tuple[str, ...]
     group: _Group
     calls: int = 0
+    unvalidated: int = 0
+    """The calls whose arguments the audit has only as they were sent."""
     users: dict[str, None] = field(default_factory=dict)
     """At most one more than are written out."""
     values: dict[str, _Values] = field(default_factory=dict)
@@ -170,6 +173,8 @@ class _Shape:
 
     def add(self, params: Mapping[str, Any], seen: SeenCalls) -> None:
         self.calls += seen.calls
+        if seen.reading == Reading.UNVALIDATED:
+            self.unvalidated += seen.calls
         if seen.user is not None and len(self.users) <= _MOST_SUBJECTS:
             self.users[seen.user] = None
         for name in self.names:
@@ -393,6 +398,11 @@ def _conditions(shape: _Shape) -> tuple[dict[str, Any], list[str]]:
     if shape.names:
         conditions["param_present"] = list(shape.names)
     notes = [f"more than {_MOST_SUBJECTS} users"] if shape.has_many_users else []
+    if shape.unvalidated:
+        # The policy is asked about both: as sent, which was seen, and as validated.
+        notes.append(
+            f"{shape.unvalidated:,} as sent, and asked about where the tool's validation changes them"
+        )
     few = {name: values for name, values in shape.values.items() if not values.is_open}
     bounds: dict[str, dict[str, Any]] = {"param_gte": {}, "param_lte": {}}
     for name, values in shape.values.items():

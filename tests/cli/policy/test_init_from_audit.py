@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from agents import Agent, function_tool
+from agents.tool_context import ToolContext
 from click.testing import CliRunner, Result
+from pydantic import StringConstraints
 
 from aegis_otel import Action, Policy, Runtime, Subject
+from aegis_otel.adapters.openai_agents import governed_tool
 from aegis_otel.cli import main
+from aegis_otel.runtime.approval import DenyApprovalHandler
 from aegis_otel.runtime.audit import AuditLogger
 from tests.support.records import completed, decided
 
@@ -150,3 +156,48 @@ def test_wrong_usage(arguments: tuple[str, ...], code: int) -> None:
 def test_a_tool_that_runs_something_is_not_said_to_run_twice() -> None:
     record({**SEARCH, "action_type": "run_sql"})
     assert '- name: "run_sql"\n' in run("--from-audit", "audit").output
+
+
+def send_mail(to: Annotated[str, StringConstraints(to_lower=True)]) -> str:
+    return f"sent to {to}"
+
+
+def test_calls_that_were_not_validated_are_drafted_as_they_were_sent() -> None:
+    """No rule read the arguments, so the audit does not say what the tool made of them."""
+
+    def calls(policy: Policy, mode: str) -> list[str]:
+        with closing(AuditLogger(mode)) as audit:
+            runtime = Runtime(policy=policy, mode=mode, audit_logger=audit, approval_handler=deny)
+            tool = governed_tool(runtime=runtime)(function_tool(send_mail))
+            return [asyncio.run(tool.on_invoke_tool(*context(each))) for each in ("ann", "Ann", "ANN", "eve")]
+
+    deny = DenyApprovalHandler()
+    asks = Policy.from_dict({"rules": []})
+    assert calls(asks, "monitor") == ["sent to ann", "sent to ann", "sent to ann", "sent to eve"]
+    with closing(AuditLogger("seen")) as audit:
+        for row in AuditLogger("monitor").get_log():
+            assert row["arguments_reading"] == "unvalidated"
+            if row["action_params"]["to"] in ("ann", "Ann"):
+                kept = {name: row[name] for name in SENT}
+                audit.append(decided(**kept, action_params=json.dumps(row["action_params"])))
+                audit.append(completed(decision_id=row["decision_id"]))
+    result = run("--from-audit", "seen")
+    assert (
+        "  # Seen: 2 calls; 2 as sent, and asked about where the tool's validation changes" in result.output
+    )
+    refused = "[AEGIS DENIED] Action denied by human operator"
+    assert calls(Policy.from_text(result.output), "enforce") == [
+        "sent to ann",
+        "sent to ann",
+        refused,
+        refused,
+    ]
+
+
+SENT = ("decision_id", "action_type", "action_target", "mode", "approval", "arguments_reading", "agent_name")
+
+
+def context(to: str) -> tuple[ToolContext[None], str]:
+    text = json.dumps({"to": to})
+    clerk = Agent(name="Clerk")
+    return ToolContext(None, tool_name="send_mail", tool_call_id=to, tool_arguments=text, agent=clerk), text
