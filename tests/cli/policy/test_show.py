@@ -83,6 +83,17 @@ def test_a_call_is_explained_by_the_text_in_the_audit(policy: Policy) -> None:
     assert answer["explanation"]["is_the_policy_that_decided"] is True
 
 
+@pytest.mark.parametrize("others", ['{"ab": 1}', "[]", "[", "5", '[["a"]]'])
+def test_a_call_is_shown_whatever_its_other_names_are(policy: Policy, others: str) -> None:
+    (journal,) = Path("aegis_audit", "journal").glob("*.jsonl")
+    row = json.loads(journal.read_bytes().splitlines()[0])
+    line = json.dumps(row | {"decision_id": "planted", "other_names": others})
+    Path("aegis_audit", "journal", "planted-000001.jsonl").write_text(f"{line}\n")
+    result = run("audit", "show", "planted")
+    assert result.exit_code == 0
+    assert "rule `large` matched" in result.output
+
+
 def test_changes_are_shown_by_sql(policy: Policy) -> None:
     result = run(
         "audit", "sql", "--format", "json", "SELECT change, rules, mode, policy_digest FROM policy_changes"
