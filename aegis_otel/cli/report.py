@@ -131,14 +131,17 @@ def _candidate_result(
     from aegis_otel.report.page import CandidateResult
 
     found = replay(policy, audit, condition)
-    differences = [
-        {
+    differences = []
+    for each in found.differences:
+        risks = (f", {each.risk}", f", {each.new_risk}") if each.risk != each.new_risk else ("", "")
+        row = {
             "effect": each.effect.value,
-            "before": f"{each.approval} by {each.rule}",
-            "after": f"{each.new_approval} by {each.new_rule}",
+            "before": f"{each.approval} by {each.rule}{risks[0]}",
+            "after": f"{each.new_approval} by {each.new_rule}{risks[1]}",
             "calls": each.calls,
         }
-        for each in found.differences
-    ]
+        differences.append(row)
     reasons = [{"reason": each.reason, "calls": each.calls} for each in found.obstacles]
-    return CandidateResult(policy.digest, found.calls, found.same, found.unreplayed, differences, reasons)
+    return CandidateResult(
+        policy.digest, found.calls, found.same, found.other_risk, found.unreplayed, differences, reasons
+    )

@@ -54,6 +54,8 @@ class CandidateResult(NamedTuple):
     digest: str
     calls: int
     same: int
+    other_risk: int
+    """Calls that would be decided alike but for their risk."""
     unreplayed: int
     """Calls that the audit does not have enough of."""
     differences: Sequence[dict[str, Any]]

@@ -39,6 +39,15 @@ def test_the_page_shows_what_would_be_decided_otherwise(tmp_path: Path) -> None:
     assert Policy.from_text(NEW).digest in text
 
 
+def test_another_risk_is_shown_apart(tmp_path: Path) -> None:
+    policy = tmp_path / "riskier.yaml"
+    policy.write_text("defaults: {approval: block, risk_level: critical}")
+    result = run(tmp_path, "--candidate", str(policy))
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", result.output.replace("<wbr>", "")))
+    assert "of 4 calls 0 would be decided alike, and 4 alike but for the risk; 0 cannot be replayed" in text
+    assert "other risk block by &lt;default&gt;, MEDIUM block by &lt;default&gt;, CRITICAL 4" in text
+
+
 def test_without_a_candidate_there_is_no_such_section(tmp_path: Path) -> None:
     assert "Under another policy" not in run(tmp_path).output
 

@@ -120,9 +120,10 @@ def _print(found: Replay, since: str, rows: Mapping[str, Row]) -> None:
     if not found.calls:
         click.echo(f"No calls since {escape(since)}: nothing to replay")
         return
-    different = sum(each.calls for each in found.differences)
+    different = sum(each.calls for each in found.differences) - found.other_risk
+    other_risk = f"{found.other_risk} alike but for the risk, " if found.other_risk else ""
     click.echo(
-        f"{plural(found.calls, 'call')}: {found.same} decided alike, {different} otherwise, "
+        f"{plural(found.calls, 'call')}: {found.same} decided alike, {different} otherwise, {other_risk}"
         f"{found.unreplayed} cannot be replayed"
     )
     for each in found.differences:
@@ -148,7 +149,10 @@ def _print(found: Replay, since: str, rows: Mapping[str, Row]) -> None:
 
 def _words(each: Difference) -> str:
     before = f"{visible(each.approval)} by `{visible(each.rule)}`"
-    return f"{before} -> {visible(each.new_approval)} by `{visible(each.new_rule)}`"
+    after = f"{visible(each.new_approval)} by `{visible(each.new_rule)}`"
+    if each.risk == each.new_risk:
+        return f"{before} -> {after}"
+    return f"{before}, {visible(each.risk)} -> {after}, {visible(each.new_risk)}"
 
 
 def _document(policy: Policy, found: Replay) -> dict[str, Any]:
@@ -156,6 +160,7 @@ def _document(policy: Policy, found: Replay) -> dict[str, Any]:
         "policy": {"sources": policy.sources, "digest": policy.digest},
         "calls": found.calls,
         "same": found.same,
+        "other_risk": found.other_risk,
         "loosens": found.loosens,
         "differences": [
             {
@@ -164,6 +169,8 @@ def _document(policy: Policy, found: Replay) -> dict[str, Any]:
                 "rule": each.rule,
                 "new_approval": each.new_approval,
                 "new_rule": each.new_rule,
+                "risk": each.risk,
+                "new_risk": each.new_risk,
                 "calls": each.calls,
                 "examples": list(each.examples),
             }

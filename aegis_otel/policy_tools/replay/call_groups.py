@@ -34,6 +34,7 @@ class CallGroup(NamedTuple):
     approval: str | None
     """What the policy enforced, in a program that enforces."""
     rule: str | None
+    risk: str | None
     target: str | None
     agent: str | None
     user: str | None
@@ -147,6 +148,7 @@ def _grouping(interest: Interest, condition: str) -> str:
         "reading": "arguments_reading",
         "approval": "coalesce(enforced_approval, approval)",
         "rule": "matched_rule",
+        "risk": "risk_level",
         "target": "action_target" if interest.target else none,
         "agent": "agent_name" if interest.agent else none,
         **{name: name if interest.subject else none for name in ("user_id", "tenant_id", "user_roles")},

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from aegis_otel.audit.record import SCHEMA_VERSION, Reading, recorded_subject
-from aegis_otel.model import ERROR_RULE, Action, Mode, Verdict
+from aegis_otel.model import ERROR_RULE, Action, Mode, RiskLevel, Verdict
 from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.evaluation.conditions import Condition
 from aegis_otel.policy.evaluation.evaluator import matched_values
@@ -135,7 +135,7 @@ class Decider:
                 _stricter(before, after) for before in outcomes for after in (before, *self._verdicts(names))
             )
             self._why = self._why or _READINGS[Reading(calls.reading)]
-        verdicts = {(each.approval, each.matched_rule, each.mode) for each in outcomes}
+        verdicts = {(each.approval, each.matched_rule, each.mode, each.risk_level) for each in outcomes}
         return outcomes[0] if len(verdicts) == 1 else self._why
 
     def _given(
@@ -272,7 +272,7 @@ def _row_fault(calls: CallGroup) -> str | None:
         return "an earlier version recorded them, which does not say by what other names they were judged"
     if calls.schema_version > SCHEMA_VERSION:
         return "a newer version recorded them"
-    if calls.approval not in APPROVAL_RANKS or calls.rule is None:
+    if calls.approval not in APPROVAL_RANKS or calls.rule is None or calls.risk not in RiskLevel.__members__:
         return "the row does not say what a policy decided"
     if calls.reading not in (None, *Reading):
         return f"{_NOT_UNDERSTOOD} of their arguments"

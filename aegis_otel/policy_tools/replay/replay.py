@@ -32,6 +32,8 @@ class Effect(StrEnum):
     STRICTER = "stricter"
     OTHER_RULE = "other rule"
     """The same, by another rule."""
+    OTHER_RISK = "other risk"
+    """The same, by the same rule, at another risk: alerts and sampling go by it."""
 
 
 class Difference(NamedTuple):
@@ -43,6 +45,9 @@ class Difference(NamedTuple):
     rule: str
     new_approval: str
     new_rule: str
+    risk: str
+    """LOW, MEDIUM, HIGH or CRITICAL, as it was recorded."""
+    new_risk: str
     calls: int
     examples: tuple[str, ...]
     """The ids of the newest of them."""
@@ -61,7 +66,7 @@ class Replay(NamedTuple):
     differences: tuple[Difference, ...]
     """The looser ones first, and of these the most frequent."""
     same: int
-    """Calls that would be decided alike, by the same rule."""
+    """Calls that would be decided alike, by the same rule and at the same risk."""
     obstacles: tuple[Obstacle, ...]
     """Why calls cannot be replayed, the most frequent reason first."""
     policies: int
@@ -74,6 +79,11 @@ class Replay(NamedTuple):
     @property
     def unreplayed(self) -> int:
         return sum(each.calls for each in self.obstacles)
+
+    @property
+    def other_risk(self) -> int:
+        """Calls that would be decided alike but for their risk."""
+        return sum(each.calls for each in self.differences if each.effect is Effect.OTHER_RISK)
 
     @property
     def loosens(self) -> bool:
@@ -99,7 +109,7 @@ def replay(
         AuditError: the audit cannot be read.
     """
     decider = Decider(policy, inventory)
-    differences: dict[tuple[Effect, str, str, str, str], _Tally] = {}
+    differences: dict[tuple[Effect, str, str, str, str, str, str], _Tally] = {}
     obstacles: dict[str, _Tally] = {}
     same = 0
     for calls in group_calls(audit, condition, decider.interest):
@@ -112,7 +122,8 @@ def replay(
             same += calls.number
             continue
         after = found.enforced_approval.value
-        key = (effect, calls.approval or "", calls.rule or "", after, found.matched_rule)
+        risks = calls.risk or "", found.risk_level.name
+        key = (effect, calls.approval or "", calls.rule or "", after, found.matched_rule, *risks)
         differences.setdefault(key, _Tally()).add(calls)
     counted = list(
         run_query(
@@ -129,7 +140,7 @@ def replay(
         tuple(
             sorted(
                 (Difference(*key, tally.calls, tuple(tally.newest)) for key, tally in differences.items()),
-                key=lambda each: (order.index(each.effect), -each.calls, *each[1:5]),
+                key=lambda each: (order.index(each.effect), -each.calls, *each[1:7]),
             )
         ),
         same,
@@ -163,4 +174,6 @@ def _effect(calls: CallGroup, verdict: Verdict) -> Effect | None:
     before, after = APPROVAL_RANKS[calls.approval or ""], APPROVAL_RANKS[verdict.enforced_approval]
     if before != after:
         return Effect.LOOSER if after < before else Effect.STRICTER
-    return None if calls.rule == verdict.matched_rule else Effect.OTHER_RULE
+    if calls.rule != verdict.matched_rule:
+        return Effect.OTHER_RULE
+    return None if calls.risk == verdict.risk_level.name else Effect.OTHER_RISK

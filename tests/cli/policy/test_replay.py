@@ -99,11 +99,44 @@ def test_json_has_it_all(audit: Path) -> None:
             "rule": "drops",
             "new_approval": "approve",
             "new_rule": "drops",
+            "risk": "MEDIUM",
+            "new_risk": "MEDIUM",
             "calls": 2,
             "examples": ["d-0000003", "d-0000002"],
         }
     ]
     assert found["cannot_be_replayed"] == []
+    assert found["other_risk"] == 0
+
+
+RISKIER = """
+version: "1"
+defaults: {approval: approve, risk_level: high}
+rules:
+  - {name: reads, match: {type: read}, approval: auto}
+  - {name: stops, match: {type: drop}, approval: block, risk_level: low}
+"""
+
+
+def test_another_risk_is_shown_apart_and_loosens_nothing(audit: Path) -> None:
+    """Alerts and sampling go by the risk, so such calls are not alike."""
+    result = run(audit, RISKIER)
+    assert result.output.splitlines() == [
+        "4 calls: 1 decided alike, 2 otherwise, 1 alike but for the risk, 0 cannot be replayed",
+        "  other rule: block by `drops`, MEDIUM -> block by `stops`, LOW: 2 calls",
+        "      drop -> other {}  -0000003",
+        "      drop {}  -0000002",
+        "  other risk: approve by `<default>`, MEDIUM -> approve by `<default>`, HIGH: 1 call",
+        "      pay {}  -0000004",
+    ]
+    assert result.exit_code == 0
+    assert run(audit, RISKIER, "--strict").exit_code == 0
+    found = json.loads(run(audit, RISKIER, "--format", "json").output)
+    assert (found["same"], found["other_risk"], found["loosens"]) == (1, 1, False)
+    assert [(each["effect"], each["risk"], each["new_risk"]) for each in found["differences"]] == [
+        ("other rule", "MEDIUM", "LOW"),
+        ("other risk", "MEDIUM", "HIGH"),
+    ]
 
 
 def test_calls_of_another_policy_are_counted(audit: Path) -> None:
@@ -216,11 +249,12 @@ def test_an_empty_directory_is_no_audit_and_one_without_calls_has_nothing_to_rep
 def test_malformed_rows_are_counted_with_their_reason(audit: Path) -> None:
     (journal,) = (audit / "journal").glob("*.jsonl")
     row = json.loads(journal.read_bytes().splitlines()[1])
-    for number, fields in enumerate(({"other_names": '{"ab": 1}'}, {"arguments_reading": "guessed"})):
+    planted = {"other_names": '{"ab": 1}'}, {"arguments_reading": "guessed"}, {"action_type": None}
+    for number, fields in enumerate(planted):
         line = json.dumps(row | fields | {"decision_id": f"planted-{number}"})
         (audit / "journal" / f"planted-00000{number}.jsonl").write_text(f"{line}\n")
     result = run(audit, STRICTER)
-    assert "6 calls: 2 decided alike, 1 otherwise, 3 cannot be replayed" in result.output
+    assert "7 calls: 2 decided alike, 1 otherwise, 4 cannot be replayed" in result.output
     assert "1 call: the row says what this version does not understand of their other names" in result.output
     assert "1 call: the row says what this version does not understand of their arguments" in result.output
     assert result.exit_code == 0

@@ -62,13 +62,13 @@ def audit(calls: list[MadeCall], tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def wrong(found: Replay, calls: list[MadeCall], policy: Policy) -> dict[int, Any]:
     """The calls that are said to be decided otherwise than they are."""
-    said = {each.rule: (each.new_approval, each.new_rule) for each in found.differences}
+    said = {each.rule: (each.new_approval, each.new_rule, each.new_risk) for each in found.differences}
     assert found.same == 0
     assert len(said) + found.unreplayed == len(calls)
     mistakes = {}
     for number, (action, ns) in enumerate(calls, 1):
         verdict = policy.evaluate(action, now=utc(ns)).verdict
-        truth = (verdict.enforced_approval.value, verdict.matched_rule)
+        truth = (verdict.enforced_approval.value, verdict.matched_rule, verdict.risk_level.name)
         if said.get(f"d-{number:07}", truth) != truth:
             mistakes[number] = (said[f"d-{number:07}"], truth, action, action.params)
     return mistakes
@@ -277,6 +277,7 @@ MALFORMED: list[tuple[dict[str, Any], str]] = [
     *(({"matched_rule": None, "approval": each}, NO_VERDICT) for each in ("auto", "block")),
     *(({"approval": each}, NO_VERDICT) for each in ("weird", 5, ["auto"])),
     ({"enforced_approval": "weird"}, NO_VERDICT),
+    *(({"risk_level": each}, NO_VERDICT) for each in ("low", "SEVERE", None, 5)),
     ({"approval": None}, "no policy decided them"),
     ({"action_type": None}, "the name of the tool"),
     *(
