@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -18,10 +19,13 @@ from click.testing import CliRunner
 
 from aegis_otel import Action, Policy, PolicyError, semconv
 from aegis_otel.adapters.openai_agents.capture_point import CapturePoint
+from aegis_otel.audit.query.connection import connect
+from aegis_otel.audit.query.filters import Condition, compile_filters
 from aegis_otel.audit.seals.seal_log import read_seals
 from aegis_otel.cli import main
 from aegis_otel.model import Approval
 from aegis_otel.policy.lint import lint
+from aegis_otel.policy_tools.replay.replay import replay
 from examples.demo import policies
 from examples.demo.play import Load, play
 from examples.demo.script import AGENTS, Step, runs
@@ -203,3 +207,54 @@ def test_an_endpoint_where_nobody_listens_is_said_at_once() -> None:
     assert (ran.returncode, ran.stdout) == (1, "")
     assert "nothing receives signals at `http://127.0.0.1:9`" in ran.stderr
     assert not Path("here").exists()
+
+
+async def test_its_calls_are_replayed(tmp_path: Path) -> None:
+    """Its own policies decide nothing otherwise; another decides each call as it decides the script's own."""
+    load = Load(tmp_path / "audit", tmp_path / "policy.yaml", 5, 4.0, 30)
+    await play(load, lambda _: None, lambda _: None)
+    before, after = Policy.from_text(policies.relaxed()), Policy.from_text(policies.tightened())
+    with connect(load.audit) as audit:
+        for each in (before, after):
+            found = replay(each, audit, Condition("policy_digest = ?", [each.digest]))
+            assert (found.differences, found.obstacles) == ((), ())
+            assert found.same == found.calls > 50
+        found = replay(after, audit, compile_filters(None, {}))
+    expected: Counter[tuple[str, str, str, str]] = Counter()
+    for run in runs(5, 4.0, 30):
+        for step in (step for turn in run.turns for step in turn):
+            action = Action(step.tool, params=step.arguments, agent=run.agent)
+            was, now = (policy.evaluate(action) for policy in (before if run.at < 2.0 else after, after))
+            if (was.approval, was.matched_rule) != (now.approval, now.matched_rule):
+                expected[was.approval, was.matched_rule, now.approval, now.matched_rule] += 1
+    assert expected
+    assert found.obstacles == ()
+    assert Counter({each[1:5]: each.calls for each in found.differences}) == expected
+    assert found.same == found.calls - expected.total() == load.calls + 2 - expected.total()
+
+
+async def test_a_policy_that_reads_more_than_the_demo_recorded_cannot_be_replayed(tmp_path: Path) -> None:
+    """What the tools' validation makes of arguments that no rule read then is not known."""
+    load = Load(tmp_path / "audit", tmp_path / "policy.yaml", 5, 2.0, 30)
+    await play(load, lambda _: None, lambda _: None)
+    rule = "name: words, match: { type: fetch_page }, conditions: { param_contains: { url: intranet } }"
+    new = policies.relaxed().replace("rules:\n", f"rules:\n  - {{ {rule}, approval: block }}\n")
+    (tmp_path / "new.yaml").write_text(new)
+    arguments = [
+        "policy",
+        "replay",
+        str(tmp_path / "new.yaml"),
+        "--path",
+        str(load.audit),
+        "--format",
+        "json",
+    ]
+    ran = CliRunner().invoke(main, arguments)
+    found = json.loads(ran.output)
+    steps = Counter(step.tool for run in runs(5, 2.0, 30) for turn in run.turns for step in turn)
+    (obstacle,) = found["cannot_be_replayed"]
+    assert obstacle["calls"] == steps["fetch_page"] > 0
+    assert obstacle["reason"].startswith("rules read arguments that no rule read then")
+    changed = sum(each["calls"] for each in found["differences"])
+    assert found["same"] + changed + obstacle["calls"] == found["calls"] == load.calls + 2
+    assert CliRunner().invoke(main, [*arguments, "--strict"]).exit_code == 1
