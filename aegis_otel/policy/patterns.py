@@ -281,6 +281,55 @@ def covers(wide: str, narrow: str) -> bool:
     return "?" not in outer or _takes_every_length(outer, inner)
 
 
+_MAX_SPELLINGS = 64
+"""Ways to write the letters of one glob that `covers_in_any_case` compares."""
+
+
+def covers_in_any_case(wide: Glob, narrow: str) -> bool:
+    """Return whether every text that `narrow` matches in any case is matched by `wide`, which ignores case.
+
+    `ss` is the folding of `ß`, too, which is one character to a wildcard of `wide`. So each way to write the
+    letters of `narrow` is compared. The answer may be False where that takes too long, or is not known.
+    """
+    outer, inner = wide.text.casefold(), narrow.casefold()
+    if _normal(outer) in ("*", _normal(inner)):
+        return True
+    if not covers(outer, inner):
+        return False
+    others = _other_spellings(outline(inner).text)
+    if others and "?" in outer and "*" in inner:
+        return False
+    return others is not None and all(
+        wide.matches(each.replace("?", _OTHER).replace("*", some)) for each in others for some in ("", _OTHER)
+    )
+
+
+def _other_spellings(folded: str) -> list[str] | None:
+    """Return the ways to write a folded glob with characters that are folded to several letters.
+
+    Returns:
+        Without the glob itself; None where there are more than `_MAX_SPELLINGS`.
+    """
+    found, waiting = [], [(folded, 0)]
+    while waiting:
+        text, start = waiting.pop()
+        for place in range(start, len(text) - 1):
+            for length in (2, 3):
+                if character := _foldings().get(text[place : place + length]):
+                    other = text[:place] + character + text[place + length :]
+                    found.append(other)
+                    waiting.append((other, place + 1))
+        if len(found) > _MAX_SPELLINGS:
+            return None
+    return found
+
+
+@lru_cache(maxsize=1)
+def _foldings() -> dict[str, str]:
+    """Return by several letters a character that is folded to them: none beyond U+FFFF is."""
+    return {folded: c for c in map(chr, range(0x10000)) if len(folded := c.casefold()) > 1}
+
+
 def _takes_every_length(outer: str, inner: str) -> bool:
     """Return whether `outer` matches `inner` however many `_OTHER` each of its stars stands for.
 

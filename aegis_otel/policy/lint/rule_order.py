@@ -15,7 +15,7 @@ from aegis_otel.policy.lint.glob_index import Covering, Overlapping
 from aegis_otel.policy.lint.subject import Family, Subject
 from aegis_otel.policy.messages import quoted
 from aegis_otel.policy.operators.table import Meaning, compared_types, judge, meaning
-from aegis_otel.policy.patterns import Glob, covers, may_overlap, outline, overlap
+from aegis_otel.policy.patterns import Glob, covers, covers_in_any_case, may_overlap, outline, overlap
 from aegis_otel.policy.rules import ANYBODY, ParamTest, Patterns, Rule, by_path
 
 
@@ -56,6 +56,7 @@ _ALWAYS = (1 << 7 * _DAY) - 1
 """All minutes of a week, as bits."""
 
 _covers = lru_cache(maxsize=100_000)(covers)
+_covers_in_any_case = lru_cache(maxsize=100_000)(covers_in_any_case)
 
 
 def order(subject: Subject) -> Iterator[Finding]:
@@ -161,13 +162,13 @@ def _hides(earlier: CompiledRule, later: CompiledRule) -> bool:
 def _all_covered(wides: Sequence[Glob], narrows: Sequence[Glob]) -> bool:
     if any(wide.matches_all for wide in wides):
         return True
-    return all(
-        any(
-            (wide.ignores_case or not narrow.ignores_case) and _covers(wide.text, narrow.text)
-            for wide in wides
-        )
-        for narrow in narrows
-    )
+    return all(any(_is_covered(wide, narrow) for wide in wides) for narrow in narrows)
+
+
+def _is_covered(wide: Glob, narrow: Glob) -> bool:
+    if narrow.ignores_case:
+        return wide.ignores_case and _covers_in_any_case(wide, narrow.text)
+    return _covers(wide.text, narrow.text)
 
 
 def _together(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from datetime import UTC, datetime
@@ -148,3 +149,50 @@ def test_the_linter_knows_that_case_does_not_count() -> None:
     tools: dict[str, Any] = {"Delete_X": {"properties": {}}}
     assert kinds(wide, tools=tools) == []
     assert kinds({"match": {"type": "delete_x"}}, tools=tools) == ["uncovered", "near-miss"]
+
+
+def shadowed(wide: str, narrow: str, *, wide_ignores: bool = True, narrow_ignores: bool = True) -> bool:
+    """Whether the linter says that a rule with the glob `narrow` is never reached behind one with `wide`."""
+    rules = [
+        {"name": "first", "match": {"type": wide, "ignore_case": wide_ignores}, "approval": "block"},
+        {"name": "second", "match": {"type": narrow, "ignore_case": narrow_ignores}, "approval": "block"},
+    ]
+    return "shadowed" in {each.kind for each in lint(Policy.from_dict({"rules": rules}))}
+
+
+LETTERS = ["a", "A", "s", "S", "\u017f", "\u00df", "i", "\u0130", "k", "\u212a", "f", "\ufb03"]
+TEXTS = ["".join(each) for length in range(4) for each in itertools.product(LETTERS, repeat=length)]
+pieces = st.sampled_from(["a", "A", "s", "ss", "\u00df", "?", "*", "k", "\u0130", "i", "ff", "ffi"])
+short_globs = st.lists(pieces, min_size=1, max_size=4).map("".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(short_globs, short_globs, st.booleans(), st.booleans())
+def test_what_is_called_never_reached_matches_nothing_more(
+    wide: str, narrow: str, one: bool, two: bool
+) -> None:
+    """Tried on all short texts of letters that change their number when they are folded."""
+    if shadowed(wide, narrow, wide_ignores=one, narrow_ignores=two):
+        outer, inner = compile_glob(wide, one), compile_glob(narrow, two)
+        assert [each for each in TEXTS if inner.matches(each) and not outer.matches(each)] == []
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow", "is_covered"),
+    [
+        ("acc*", "access_*", True),
+        ("*_key", "access_*_key", True),
+        ("message_*", "message_*", True),
+        ("me*age", "message", True),
+        ("??", "ab", True),
+        ("mes*", "message_*", False),  # `me\u00dfage_x`
+        ("*s?", "iss", False),  # `i\u00df`
+        ("???", "\u0130ss", False),
+        ("of?*", "office", False),  # `o\ufb03ce`
+        ("s*", "s" * 60, False),  # too many ways to write it
+    ],
+)
+def test_a_rule_is_never_reached_where_each_spelling_is_taken(
+    wide: str, narrow: str, is_covered: bool
+) -> None:
+    assert shadowed(wide, narrow) is is_covered
