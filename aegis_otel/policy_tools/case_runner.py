@@ -10,6 +10,7 @@ from typing import NamedTuple
 from aegis_otel.errors import CasesError, Problem
 from aegis_otel.model import DEFAULT_RULE, Approval, Mode, Verdict
 from aegis_otel.policy.explain import Explanation, explain
+from aegis_otel.policy.lint.tool_list import Inventory
 from aegis_otel.policy.messages import closest, quoted
 from aegis_otel.policy.policy import Policy, RuleSummary
 from aegis_otel.policy_tools.cases import Case, CaseFile
@@ -77,6 +78,8 @@ class Report(NamedTuple):
     """Those that decided no case."""
     unknown: tuple[RuleSummary, ...]
     """Those of them that decided a case only because it is unknown whether they match."""
+    policies: tuple[tuple[Policy, Inventory | None], ...]
+    """The policies, and the tools of the first file with cases for each."""
     warnings: tuple[Problem, ...]
     """What the cases may not show of the program's calls."""
 
@@ -97,6 +100,7 @@ def run_cases(files: Sequence[CaseFile], policies: Sequence[Path] = ()) -> Repor
             time where a rule looks at the time.
     """
     loaded: dict[tuple[Path, ...], Policy] = {}
+    tools: dict[tuple[Path, ...], Inventory | None] = {}
     pairs: list[tuple[Case, Policy]] = []
     problems: list[Problem] = []
     for file in files:
@@ -108,6 +112,7 @@ def run_cases(files: Sequence[CaseFile], policies: Sequence[Path] = ()) -> Repor
         key = tuple(path.resolve() for path in paths)
         if key not in loaded:
             loaded[key] = Policy.from_yaml_files(*paths)
+            tools[key] = file.tools
         pairs += ((case, loaded[key]) for case in file.cases)
         problems += _problems(file.cases, loaded[key])
     if problems:
@@ -125,6 +130,7 @@ def run_cases(files: Sequence[CaseFile], policies: Sequence[Path] = ()) -> Repor
         tuple(rule for _, rule in rules),
         tuple(rule for _, rule in unreached),
         tuple(rule for policy, rule in unreached if (policy, rule.name) in decided),
+        tuple((policy, tools[key]) for key, policy in loaded.items()),
         tuple(_warnings(results)),
     )
 

@@ -62,6 +62,8 @@ class CaseFile:
     place: Place
     """The place of its key `policy`, or the beginning of the file where it has none."""
     cases: tuple[Case, ...]
+    tools: Inventory | None = None
+    """The program's tools; None where they are not known."""
 
 
 def read_case_files(paths: Sequence[Path], known: Inventory | None = None) -> list[CaseFile]:
@@ -146,7 +148,7 @@ def _build(path: Path, document: Document, valid: Any, known: Inventory | None) 
     if problems:
         raise CasesError(problems)
     policies = tuple(path.parent / each for each in valid.get("policy", ()))
-    return CaseFile(source, policies, place("policy"), tuple(cases))
+    return CaseFile(source, policies, place("policy"), tuple(cases), known)
 
 
 def _subject(case: Mapping[str, Any]) -> Subject | None:

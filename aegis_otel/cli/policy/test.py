@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from aegis_otel.redaction.terminal import escape
 if TYPE_CHECKING:
     from aegis_otel.policy.policy import RuleSummary
     from aegis_otel.policy_tools.case_runner import CaseResult, Report
+    from aegis_otel.policy_tools.cases import CaseFile
 
 _INDENT = "      "
 
@@ -52,6 +54,10 @@ _INDENT = "      "
     metavar="MODULE:AGENT",
     help="Take the tools of this agent, as it is now; this runs MODULE's code.",
 )
+@click.option(
+    "--case", "names", metavar="NAME", multiple=True, help="Run only this case. Repeat it for more."
+)
+@click.option("--suggest", is_flag=True, help="Print a case for each rule that no case reaches.")
 @click.option("--require-coverage", is_flag=True, help="Exit with 1 where no case reaches a rule.")
 @text_or_json_option
 @click.pass_context
@@ -64,6 +70,8 @@ def test(
     junit: Path | None,
     tools: Any,
     agent: str | None,
+    names: tuple[str, ...],
+    suggest: bool,
     require_coverage: bool,
     form: str,
 ) -> None:
@@ -85,7 +93,8 @@ def test(
 
     known = chosen_inventory(tools, agent)
     try:
-        report = run_cases(read_case_files(files, known), split_paths(policies))
+        read = read_case_files(files, known)
+        report = run_cases(_only(read, names) if names else read, split_paths(policies))
     except (CasesError, PolicyError) as error:
         _print_problems(error.problems, form)
         ctx.exit(3 if isinstance(error, PolicyError) else 2)
@@ -95,7 +104,27 @@ def test(
         click.echo(json.dumps(_document(report), indent=2))
     else:
         _print(report)
+        if suggest:
+            _print_suggestions(report)
     ctx.exit(1 if report.failed or (require_coverage and report.unreached) else 0)
+
+
+def _only(files: Sequence[CaseFile], names: Sequence[str]) -> list[CaseFile]:
+    """Return the files with only the cases of these names.
+
+    Raises:
+        click.UsageError: there is no case of a name.
+    """
+    from aegis_otel.policy.messages import closest, quoted
+
+    known = [case.name for file in files for case in file.cases]
+    for name in names:
+        if name not in known:
+            meant = closest(name, known)
+            hint = "" if meant is None else f" (did you mean {quoted(meant)}?)"
+            raise click.UsageError(escape(f"there is no case {quoted(name)}{hint}"))
+    chosen = (replace(file, cases=tuple(case for case in file.cases if case.name in names)) for file in files)
+    return [file for file in chosen if file.cases]
 
 
 def _print_problems(problems: list[Problem], form: str) -> None:
@@ -122,6 +151,19 @@ def _print(report: Report) -> None:
         f"{plural(len(report.results), 'case')}: {len(report.results) - failed} passed, {failed} failed; "
         f"{reached} of {plural(len(report.rules), 'rule')} reached"
     )
+
+
+def _print_suggestions(report: Report) -> None:
+    """Print a case for each rule that no case reaches, to be read and added to `cases`."""
+    from aegis_otel.policy_tools.drafts.case_draft import CaseDrafter
+
+    for policy, known in report.policies:
+        drafter = CaseDrafter(policy, known)
+        for rule in policy.rules:
+            if rule not in report.unreached:
+                continue
+            for line in drafter.draft(rule) or [f"# no call was found that rule `{rule.name}` decides"]:
+                click.echo(f"  {escape(line)}")
 
 
 def _not_reached(rule: RuleSummary, report: Report) -> str:

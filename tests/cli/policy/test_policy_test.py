@@ -347,3 +347,64 @@ def test_several_policies_are_separated_as_in_the_setting() -> None:
     Path("second.yaml").write_text("rules: [{ name: rest, approval: approve }]\n")
     result = run("cases.yaml", "--policy", f"first.yaml{os.pathsep}second.yaml")
     assert "1 of 2 rules reached" in result.output
+
+
+EVERY_KIND = """
+defaults: { approval: auto }
+rules:
+  - name: large
+    match: { type: pay, agent: "Clerk*" }
+    conditions: { param_gt: { amount: 1000 } }
+    approval: block
+  - name: nights
+    match: { type: deploy }
+    conditions: { time_after: "20:00", time_before: "06:00", timezone: UTC }
+    approval: block
+  - { name: admins, match: { type: grant, role: admin, tenant: acme, target: iam }, approval: auto }
+  - { name: watched, match: { type: mail }, approval: block, mode: monitor }
+  - { name: keys, match: { type: read }, conditions: { param_matches: { path: "pem$" } }, approval: block }
+  - { name: deletes, match: { type: "delete_*" }, approval: block }
+"""
+
+
+def test_the_cases_that_are_suggested_reach_their_rules() -> None:
+    Path("policy.yaml").write_text(EVERY_KIND)
+    cases = "policy: policy.yaml\ncases:\n  - { name: a, action: { type: x }, expect: { approval: auto } }\n"
+    Path("cases.yaml").write_text(cases)
+    result = run("cases.yaml", "--suggest")
+    assert result.exit_code == 0
+    _, _, suggested = result.output.partition("reached\n")
+    assert suggested.startswith(
+        '  - name: "large decides"\n    action: { type: "pay", agent: "Clerk", params: {"amount": 1001} }\n'
+    )
+    Path("cases.yaml").write_text(cases + suggested)
+    result = run("cases.yaml", "--require-coverage")
+    assert (result.output, result.exit_code) == ("7 cases: 7 passed, 0 failed; 6 of 6 rules reached\n", 0)
+
+
+def test_a_suggested_case_is_a_call_of_a_tool_that_is_listed() -> None:
+    write_refund("type: look", "approve", "tools: tools.json\n")
+    text = Path("cases.yaml").read_text()
+    _, _, suggested = run("cases.yaml", "--suggest").output.partition("reached\n")
+    Path("cases.yaml").write_text(text + suggested)
+    assert (
+        run("cases.yaml", "--require-coverage").output == "2 cases: 2 passed, 0 failed; 1 of 1 rule reached\n"
+    )
+
+
+def test_a_rule_that_decides_nothing_has_no_suggestion() -> None:
+    Path("policy.yaml").write_text("rules: [{ name: a, approval: block }, { name: b, approval: block }]\n")
+    Path("cases.yaml").write_text(
+        "policy: policy.yaml\ncases:\n  - { name: a, action: { type: x }, expect: { rule: a } }\n"
+    )
+    assert run("cases.yaml", "--suggest").output.endswith("  # no call was found that rule `b` decides\n")
+
+
+def test_one_case_can_be_run() -> None:
+    Path("cases.yaml").write_text(CASES + WRONG)
+    assert run("cases.yaml", "--case", "others are asked").exit_code == 0
+    result = run("cases.yaml", "--case", "small payments run")
+    assert (result.exit_code, "1 case: 0 passed, 1 failed" in result.output) == (1, True)
+    unknown = run("cases.yaml", "--case", "small payment runs")
+    assert unknown.exit_code == 2
+    assert "did you mean `small payments run`?" in " ".join(unknown.stderr.split())
