@@ -343,8 +343,8 @@ def read_policy(data: Any, validation: Validation) -> Any:
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a policy file, for editors.
 
-    It accepts what the loader accepts, save what JSON Schema cannot say: whether a regular expression
-    compiles, a time zone exists, a name is used twice or a number is finite, and how deep groups are nested.
+    It accepts all that the loader accepts, and some of what the loader refuses: docs/policy.md lists what it
+    cannot check, such as whether a regular expression compiles or a host can be one.
     """
     return schema_of(SECTIONS, _ABOUT)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -224,6 +226,10 @@ BEYOND_JSON_SCHEMA: list[dict[str, Any]] = [
 ]
 
 
+def nested_not(depth: int) -> dict[str, Any]:
+    return {"not": nested_not(depth - 1)} if depth else {"param_eq": {"a": 1}}
+
+
 def loads(data: Any) -> bool:
     try:
         Policy.from_dict(data)
@@ -257,6 +263,61 @@ def test_what_json_schema_cannot_say_the_loader_refuses(data: Any) -> None:
     assert not loads(data)
 
 
+LIMITS = {
+    "no two rules have the same name": [
+        {"rules": [{"name": "a", "approval": "block"}, {"name": "a", "approval": "block"}]}
+    ],
+    "groups are nested at most 8 deep": [when(**{"not": nested_not(8)})],
+    "a time zone exists": [when(time_after="09:00", timezone="Mars/Base")],
+    "a number is finite": [when(param_gt={"p": math.inf})],
+    "a `param_matches` pattern compiles": [
+        when(param_matches={"p": "("}),
+        when(param_matches={"p": "(a{1000}){1000}"}),
+    ],
+    "a `url_host` value can be a host": [when(url_host={"p": ["http://x y"]})],
+    "a `path_within` folder is written without": [when(path_within={"p": ["/a/../b"]})],
+    "a `path_matches` pattern is a gitignore pattern": [when(path_matches={"p": ["/a/[z-a]"]})],
+    "a `shell_only` value is one command of plain words": [when(shell_only={"p": ["git status; rm"]})],
+    "the date of `date_from` and `date_until` exists": [
+        when(date_from={"p": "2026-02-30"}),
+        when(date_until={"p": "2026-02-30"}),
+    ],
+    "text compared behind `[lower]` is in small letters": [when(param_eq={"p[lower]": "ABC"})],
+}
+"""By the words of docs/policy.md: policies that the schema accepts and the loader refuses."""
+IN_YAML = ("rules: []\nrules: []\n", "rules: &a []\ndefaults: *a\n")
+
+
+@pytest.mark.parametrize("words", LIMITS)
+def test_the_limits_of_the_schema_are_documented(words: str) -> None:
+    for data in LIMITS[words]:
+        assert VALIDATOR.is_valid(data)
+        assert not loads(data)
+    assert f"- that {words}" in documented_limits()
+
+
+def test_no_limit_is_documented_that_is_none() -> None:
+    said = documented_limits()
+    assert len(said) == len(LIMITS) + 1, said
+    assert said[-1].startswith("- how the file is written in YAML")
+    for text in IN_YAML:
+        with pytest.raises(PolicyError):
+            Policy.from_text(text)
+
+
+class Limits(list[str]):
+    """The items of a list, each found by its beginning."""
+
+    def __contains__(self, beginning: object) -> bool:
+        return any(each.startswith(str(beginning)) for each in self)
+
+
+def documented_limits() -> Limits:
+    text = (Path(__file__).parents[3] / "docs" / "policy.md").read_text()
+    part = text.partition("of what it refuses. It cannot check\n\n")[2].partition("\n\n")[0]
+    return Limits(part.splitlines())
+
+
 def test_every_key_is_described() -> None:
     """Editors show it."""
     sections = [SCHEMA, *SCHEMA["$defs"].values()]
@@ -274,8 +335,10 @@ def test_one_row_makes_a_condition() -> None:
     """What is added to `OPERATORS` is read, published, suggested, decided, explained and linted."""
     program = """
 import json
+import math
 import subprocess
 import sys
+from pathlib import Path
 from datetime import UTC, datetime
 from aegis_otel.policy.operators.table import OPERATORS
 OPERATORS["param_divides"] = OPERATORS["param_gt"]._replace(
