@@ -319,9 +319,10 @@ class _Tool:
                 return True
             if each.reading not in (None, Reading.UNVALIDATED):
                 return True
-            action = Action(self.action_type, self.target, params, agent=each.agent, subject=each.subject)
-            if policy.evaluate(action).approval is Approval.AUTO:
-                return True
+            for agent in self.agents if each.agent is None else (each.agent,):  # it may have been any of them
+                action = Action(self.action_type, self.target, params, agent=agent, subject=each.subject)
+                if policy.evaluate(action).approval is Approval.AUTO:
+                    return True
         return False
 
 

@@ -253,6 +253,12 @@ def test_an_agent_all_of_whose_calls_would_have_been_blocked_runs_nothing() -> N
     assert [approval(policy, {"a": 1}, agent=agent) for agent in ("Clerk", "Other")] == ["auto", "approve"]
 
 
+def test_what_an_unknown_agent_was_refused_runs_for_no_agent() -> None:
+    """It may have been the one whose calls ran."""
+    policy = Policy.from_text(text(seen({}), seen({}, agent=None, approval="block")))
+    assert approval(policy, {}) == "approve"
+
+
 def test_a_tool_with_other_names_runs_by_all_of_them() -> None:
     names = json.dumps([["server__pay", "bank"]])
     policy = Policy.from_text(text(seen({}, other_names=names)))
