@@ -116,6 +116,11 @@ def _example(row: Row | None, decision_id: str) -> str:
     return f"{visible(action(row))} {visible(text)}{by}  {short}"
 
 
+def _time(row: Row | None) -> str:
+    """Return when a call was decided: its id alone does not order the calls of one millisecond."""
+    return (row or {}).get("timestamp") or ""
+
+
 def _print(found: Replay, since: str, rows: Mapping[str, Row]) -> None:
     if not found.calls:
         click.echo(f"No calls since {escape(since)}: nothing to replay")
@@ -128,7 +133,7 @@ def _print(found: Replay, since: str, rows: Mapping[str, Row]) -> None:
     )
     for each in found.differences:
         echo_wrapped(f"  {each.effect}: {_words(each)}: {plural(each.calls, 'call')}")
-        for example in each.examples:
+        for example in sorted(each.examples, key=lambda id: _time(rows.get(id)), reverse=True):
             echo_wrapped(f"      {_example(rows.get(example), example)}")
     if found.obstacles:
         click.echo("Cannot be replayed:")
