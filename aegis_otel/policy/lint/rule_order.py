@@ -47,9 +47,16 @@ def conflict(tests: Sequence[ParamTest]) -> tuple[ParamTest, ParamTest] | None:
     return None
 
 
-_MOST = {"comparisons": 15_000, "overlaps": 10_000, "combinations": 10_000, "splits": 30_000}
+_MOST = {
+    "comparisons": 15_000,
+    "overlaps": 10_000,
+    "combinations": 10_000,
+    "splits": 30_000,
+    "patterns": 500_000,
+}
 """Pairs of rules that are compared (whether one covers the other, whether they overlap, whether one of their
-conditions always holds), and combinations of patterns that others may cover: a fraction of a second."""
+conditions always holds), combinations of patterns that others may cover, and pairs of patterns of rules that
+may overlap: a fraction of a second."""
 _DAY = 24 * 60
 _WEEK = frozenset(range(1, 8))
 _ALWAYS = (1 << 7 * _DAY) - 1
@@ -104,10 +111,11 @@ class _Limits:
         self._spent = dict.fromkeys(_MOST, 0)
         self.findings: list[Finding] = []
 
-    def spend(self, what: str, rule: CompiledRule) -> bool:
-        """Count one more comparison with `rule`. Returns False where nothing is left for it."""
-        self._spent[what] += 1
-        if self._spent[what] == _MOST[what] + 1:
+    def spend(self, what: str, rule: CompiledRule, amount: int = 1) -> bool:
+        """Count more comparisons with `rule`. Returns False where nothing is left for them."""
+        was_spent = self.is_spent(what)
+        self._spent[what] += amount
+        if self.is_spent(what) and not was_spent:
             self.findings.append(finding("limits/pairs", rule.rule.place, most=_MOST[what], what=what))
         return not self.is_spent(what)
 
@@ -223,9 +231,20 @@ def _overlapping(subject: Subject, hidden: set[str], scopes: _Scopes, limits: _L
         for earlier in (rules[allowing[each]] for each in near if allowing[each] < number):
             if not limits.spend("overlaps", rule):
                 break
+            if not limits.spend("patterns", rule, _pairs(earlier, rule)):
+                continue
             if found_overlap := _overlap(subject, scopes, earlier, rule):
                 yield found_overlap
                 break
+
+
+def _pairs(one: CompiledRule, other: CompiledRule) -> int:
+    """Return how many pairs of patterns there are to compare of two rules."""
+    both = (
+        *zip(one.scope, other.scope, strict=True),
+        *zip(one.rule.subject, other.rule.subject, strict=True),
+    )
+    return sum(len(ones) * len(others) for ones, others in both)
 
 
 def _allows(rule: CompiledRule) -> bool:

@@ -296,3 +296,21 @@ for given in (None, {"t": {"properties": fields}}):
         *("contradiction", "unanchored", "contains-allow", "no-lower-bound", "no-upper-bound"),
         *("equality", "anchored-block", "split", "type", "enum"),
     }
+
+
+def test_pairs_of_patterns_are_bounded_and_the_rest_is_said() -> None:
+    """Five rules with 1,500 users each: every pair of users would take many seconds."""
+    rules = [
+        {
+            "name": f"r{number}",
+            "match": {"type": "pay", "user": [f"a{user}_{number}_*" for user in range(1_500)]},
+            "approval": "auto" if number % 2 else "block",
+        }
+        for number in range(5)
+    ]
+    found = lint(Policy.from_dict({"rules": rules}))
+    assert [each.kind for each in found] == ["limits"]
+    assert "more than 500000 patterns to check: from here on not all are checked" in found[0].message
+    for rule in rules:
+        rule["match"]["user"] = rule["match"]["user"][:100]
+    assert lint(Policy.from_dict({"rules": rules})) == []
