@@ -113,7 +113,7 @@ class _Cutter:
         return kept
 
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """The version of the row. `Column.since` says which version added a column."""
 
 
@@ -237,10 +237,6 @@ class AuditRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     user_roles: Annotated[
         str | None, Column("the user's roles, as a JSON list; null where they are not known", since=4)
     ] = None
-    user_hash: Annotated[
-        str | None,
-        Column("keyed digest of the user's id before redaction (`hmac-sha256:` and hex)", since=4),
-    ] = None
     candidate_approval: Annotated[
         str | None,
         Column(
@@ -268,6 +264,10 @@ class AuditRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
         Column(
             "what is enforced where the rule is only monitored: auto; null where it is `approval`", since=4
         ),
+    ] = None
+    user_hash: Annotated[
+        str | None,
+        Column("keyed digest of the user's id before redaction (`hmac-sha256:` and hex)", since=5),
     ] = None
     shown_digest: str | None = None
     """The digest of a paused call's arguments as a human is shown them, if defaults were filled in."""

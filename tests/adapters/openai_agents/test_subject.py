@@ -154,7 +154,7 @@ async def test_the_row_and_the_question_name_the_subject(installed: INSTALL) -> 
     with acting_for(user="alice", tenant=SECRET, roles=["clerk", "Ärztin"]):
         await Runner.run(agent(look), "go")
     row = b.row()
-    assert (row["user_id"], row["user_roles"], row["schema_version"]) == ("alice", '["clerk", "Ärztin"]', 4)
+    assert (row["user_id"], row["user_roles"], row["schema_version"]) == ("alice", '["clerk", "Ärztin"]', 5)
     assert row["tenant_id"].startswith("[REDACTED")
     (question,) = questions
     assert {name: getattr(question, name) for name in ("user_id", "tenant_id", "user_roles")} == {
