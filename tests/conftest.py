@@ -21,7 +21,8 @@ def clean_environment(
 ) -> None:
     """No setting of the machine reaches a test, and nothing is written where the tests were started."""
     for name in os.environ:
-        if name.startswith(("AEGIS_", "OTEL_", "OPENAI_")):
+        # pytest loads readline, which sets COLUMNS for the processes that pytest-xdist starts.
+        if name.startswith(("AEGIS_", "OTEL_", "OPENAI_")) or name == "COLUMNS":
             monkeypatch.delenv(name)
     monkeypatch.setenv("OPENAI_AGENTS_DISABLE_TRACING", "1")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
