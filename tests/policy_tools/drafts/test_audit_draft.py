@@ -259,6 +259,12 @@ def test_what_an_unknown_agent_was_refused_runs_for_no_agent() -> None:
     assert approval(policy, {}) == "approve"
 
 
+def test_what_another_agent_was_refused_runs_for_the_one_that_it_ran_for() -> None:
+    policy = Policy.from_text(text(seen({}), seen({}, agent="Intern", approval="block")))
+    assert approval(policy, {}) == "auto"
+    assert approval(policy, {}, agent="Intern") == "approve"
+
+
 def test_a_tool_with_other_names_runs_by_all_of_them() -> None:
     names = json.dumps([["server__pay", "bank"]])
     policy = Policy.from_text(text(seen({}, other_names=names)))
@@ -309,7 +315,9 @@ def test_nothing_runs_that_is_looser_than_what_was_seen(
             and json.loads(each.params or "{}").keys() == given_params.keys()
         ]
         assert any(each.approval != "block" for each in alike)
-        assert not any(each.approval == "block" and each.params == call.params for each in alike)
+        # That of another agent is another call: a rule names its agents.
+        of_the_agent = [each for each in alike if each.agent in (None, call.agent)]
+        assert not any(each.approval == "block" and each.params == call.params for each in of_the_agent)
         agents = {
             each.agent for each in calls if (each.action_type, each.target) == (call.action_type, call.target)
         }
