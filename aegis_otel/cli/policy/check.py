@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aegis_otel.cli import text_or_json_option
-from aegis_otel.cli.policy.inventory import chosen_inventory, ungovernable_lines
+from aegis_otel.cli.policy.inventory import chosen_inventory, tools_option, ungovernable_lines
 from aegis_otel.cli.policy_files import load_policy
 from aegis_otel.cli.rendering import echo_wrapped, plural
 from aegis_otel.errors import PolicyError, Problem
@@ -38,12 +38,9 @@ def _without_gc() -> Iterator[None]:
 
 @click.command(short_help="Find errors and likely mistakes in a policy.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@click.option(
-    "--tools",
-    metavar="FILE",
-    type=click.File("rb"),
-    help="Check against these tools (JSON): the output of `aegis policy tools`, of MCP's `tools/list`, a "
-    "list of tools as for OpenAI's API, or an object of JSON Schemas by tool name.",
+@tools_option(
+    "Check against these tools (JSON): the output of `aegis policy tools`, of MCP's `tools/list`, a "
+    "list of tools as for OpenAI's API, or an object of JSON Schemas by tool name."
 )
 @click.option(
     "--agent", metavar="MODULE:AGENT", help="Check against the tools of this agent; this runs MODULE's code."

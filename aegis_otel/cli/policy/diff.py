@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aegis_otel.cli import text_or_json_option
-from aegis_otel.cli.policy.inventory import chosen_inventory
+from aegis_otel.cli.policy.inventory import chosen_inventory, tools_option
 from aegis_otel.cli.policy_files import load_policy, problems_in_json
 from aegis_otel.cli.rendering import echo_wrapped, plural, visible
 from aegis_otel.model import Mode
@@ -26,9 +26,7 @@ _SIGNS = {"added": "+", "removed": "-", "changed": "~", "moved": ">"}
 @click.command(short_help="Compare two policies.")
 @click.argument("old", metavar="OLD")
 @click.argument("new", metavar="NEW")
-@click.option(
-    "--tools", metavar="FILE", type=click.File("rb"), help="Try calls of these tools, as for `check`."
-)
+@tools_option("Try calls of these tools, as for `check`.")
 @click.option(
     "--agent", metavar="MODULE:AGENT", help="Try calls of this agent's tools; this runs MODULE's code."
 )

@@ -12,7 +12,7 @@ import click
 
 from aegis_otel.cli import text_or_json_option
 from aegis_otel.cli.explanation import explanation_report, print_rules, verdict_words
-from aegis_otel.cli.policy.inventory import read_inventory
+from aegis_otel.cli.policy.inventory import chosen_inventory, tools_option
 from aegis_otel.cli.policy_files import load_policy, problems_in_json
 from aegis_otel.cli.rendering import echo_wrapped
 from aegis_otel.errors import CasesError
@@ -56,7 +56,7 @@ _OPTIONS = {"action_type": "--type", "agent": "--agent-name", "params": "--param
 @click.option(
     "--at", metavar="TIME", help="The time of the call: ISO 8601, UTC without an offset.  [default: now]"
 )
-@click.option("--tools", metavar="FILE", type=click.File("rb"), help="The program's tools, as for `check`.")
+@tools_option("The program's tools, as for `check`.")
 @click.option(
     "--case", metavar="FILE NAME", nargs=2, help="Explain the case NAME of FILE (`aegis policy test`)."
 )
@@ -84,7 +84,7 @@ def explain(
     from aegis_otel.policy import Policy
     from aegis_otel.policy.explain import explain as explain_action
 
-    known = None if tools is None else read_inventory(tools.read())
+    known = chosen_inventory(tools)
     if case is not None:
         _refuse_options_of_a_call(call)
         action, oddities, moment, found = _case(*case, known)
@@ -118,7 +118,6 @@ def _refuse_options_of_a_call(call: Mapping[str, Any]) -> None:
 def _print(explanation: Explanation) -> None:
     print_rules(explanation, explanation.verdict.matched_rule)
     echo_wrapped(escape(f"so it decides: {verdict_words(explanation.verdict)}"))
-
     checks = (check for trace in explanation.rules for check in trace.checks)
     if not explanation.is_schema_known and any(check.lacks is not None for check in checks):
         click.echo("the defaults of the tool were not filled in: give --tools FILE")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -12,6 +12,13 @@ from aegis_otel.redaction.terminal import escape
 
 if TYPE_CHECKING:
     from aegis_otel.policy.lint import Inventory
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def tools_option(help_text: str) -> Callable[[_Command], _Command]:
+    """Return the option `--tools FILE`, for `chosen_inventory`."""
+    return click.option("--tools", metavar="FILE", type=click.File("rb"), help=help_text)
 
 
 def inventory_of(target: str) -> Inventory:
@@ -31,7 +38,7 @@ def ungovernable_lines(known: Inventory) -> Iterator[str]:
         yield escape(f"not governable: `{each.name}` of {each.agent} ({each.kind}; see docs/coverage.md)")
 
 
-def chosen_inventory(tools: IO[bytes] | None, agent: str | None) -> Inventory | None:
+def chosen_inventory(tools: IO[bytes] | None, agent: str | None = None) -> Inventory | None:
     """Return the tools that `--tools` or `--agent` gives; None where neither is given.
 
     Raises:
@@ -40,11 +47,11 @@ def chosen_inventory(tools: IO[bytes] | None, agent: str | None) -> Inventory | 
     if tools is not None and agent is not None:
         raise click.UsageError("--tools and --agent exclude each other")
     if tools is not None:
-        return read_inventory(tools.read())
+        return _read_inventory(tools.read())
     return None if agent is None else inventory_of(agent)
 
 
-def read_inventory(content: bytes) -> Inventory:
+def _read_inventory(content: bytes) -> Inventory:
     """Return the tools that a file for `--tools` lists.
 
     Raises:

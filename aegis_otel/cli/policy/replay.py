@@ -11,7 +11,7 @@ import click
 from aegis_otel.cli import text_or_json_option
 from aegis_otel.cli.audit.options import path_option
 from aegis_otel.cli.audit.source import open_audit
-from aegis_otel.cli.policy.inventory import read_inventory
+from aegis_otel.cli.policy.inventory import chosen_inventory, tools_option
 from aegis_otel.cli.policy_files import load_policy, problems_in_json
 from aegis_otel.cli.rendering import action, echo_wrapped, plural, visible
 from aegis_otel.redaction.terminal import escape
@@ -35,12 +35,7 @@ if TYPE_CHECKING:
     help="Only calls since then: ISO 8601 (UTC without an offset), or how long ago: 30m, 2h, 7d.",
 )
 @click.option("--until", metavar="TIME", help="Only calls before this time, written like --since.")
-@click.option(
-    "--tools",
-    metavar="FILE",
-    type=click.File("rb"),
-    help="Take the schemas of these tools, as for `check`, to say what an absent parameter means.",
-)
+@tools_option("Take the schemas of these tools, as for `check`, to say what an absent parameter means.")
 @click.option(
     "--strict", is_flag=True, help="Exit with 1 also where a call cannot be replayed, or there are no calls."
 )
@@ -80,7 +75,7 @@ def replay(
     with problems_in_json(form):
         policy = load_policy(*files)
     condition = compile_filters(None, {"since": since, "until": until})
-    known = None if tools is None else read_inventory(tools.read())
+    known = chosen_inventory(tools)
     audit = open_audit(path)
     missing = problems(audit)  # printed already; calls in there may be decided otherwise
     found = replay_calls(policy, audit, condition, known)

@@ -12,7 +12,7 @@ import click
 
 from aegis_otel.cli import text_or_json_option
 from aegis_otel.cli.explanation import explanation_report, print_rules, rule_lines
-from aegis_otel.cli.policy.inventory import chosen_inventory
+from aegis_otel.cli.policy.inventory import chosen_inventory, tools_option
 from aegis_otel.cli.policy_files import split_paths
 from aegis_otel.cli.rendering import echo_wrapped, plural
 from aegis_otel.errors import CasesError, PolicyError, Problem
@@ -43,12 +43,7 @@ _INDENT = "      "
     type=click.Path(dir_okay=False, path_type=Path),
     help="Also write the results to FILE as JUnit XML.",
 )
-@click.option(
-    "--tools",
-    metavar="FILE",
-    type=click.File("rb"),
-    help="The program's tools, as for `check`, instead of those that each FILE names as `tools`.",
-)
+@tools_option("The program's tools, as for `check`, instead of those that each FILE names as `tools`.")
 @click.option(
     "--agent",
     metavar="MODULE:AGENT",

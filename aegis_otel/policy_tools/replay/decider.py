@@ -7,7 +7,7 @@ same one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -48,20 +48,21 @@ _ORDER: Mapping[bool | None, int] = {False: 0, None: 1, True: 2}
 
 def _all_of(sets: Iterable[_Answers]) -> _Answers:
     """Return the answers that a set of conditions may have: the least of those of its members."""
-    found: _Answers = _TRUE
-    for answers in sets:
-        found = frozenset(min(one, other, key=_ORDER.__getitem__) for one in found for other in answers)
-        if found == _FALSE:
-            break
-    return found
+    return _combined(sets, _TRUE, min, last=_FALSE)
 
 
 def _one_of(sets: Iterable[_Answers]) -> _Answers:
     """Return the answers that `any` may have: the most of those of its members."""
-    found: _Answers = _FALSE
+    return _combined(sets, _FALSE, max, last=_TRUE)
+
+
+def _combined(
+    sets: Iterable[_Answers], found: _Answers, choose: Callable[..., Any], last: _Answers
+) -> _Answers:
+    """Return what `choose` can make of `found` and one answer of each set; after `last` no set changes it."""
     for answers in sets:
-        found = frozenset(max(one, other, key=_ORDER.__getitem__) for one in found for other in answers)
-        if found == _TRUE:
+        found = frozenset(choose(one, other, key=_ORDER.__getitem__) for one in found for other in answers)
+        if found == last:
             break
     return found
 
