@@ -66,8 +66,9 @@ $(CACHE)/sdk-%/.ready: pyproject.toml
 demo: $(RUN)/.ready ## a governed agent, offline: what runs, what is asked, what is blocked, and its trail
 	@OPENAI_API_KEY= $(RUN)/bin/python examples/quickstart/main.py --show-signals
 
+# Three workers: the tests wait for processes that they start for a quarter of their time.
 test: $(DEV)/.ready ## the test suite (under 15 minutes on two cores)
-	$(DEV)/bin/python -m pytest -n 2 -q --ignore tests/stack
+	$(DEV)/bin/python -m pytest -n 3 -q --ignore tests/stack
 
 test-oldest: $(OLDEST)/.ready ## what touches the SDK, on the oldest that is supported
 	$(OLDEST)/bin/python -m pytest -n 2 -q $(SDK_TESTS)
@@ -83,15 +84,25 @@ test-engines: $(ENGINES)/.ready ## Spark (needs Java) and ClickHouse's engine on
 	AEGIS_REQUIRE_STACK=1 $(ENGINES)/bin/python -m pytest -q \
 		tests/audit/lake/test_other_engines.py tests/audit/lake/test_clickhouse.py
 
-test-stack: $(DEV)/.ready ## the collector and what stands behind it, run for real
-	AEGIS_REQUIRE_STACK=1 $(DEV)/bin/python -m pytest -q --timeout 1800 tests/stack
+test-stack: $(DEV)/.ready ## the collector and what stands behind it, and PostgreSQL, run for real
+	AEGIS_REQUIRE_STACK=1 $(DEV)/bin/python -m pytest -q --timeout 1800 tests/stack tests/state
 
 collector: ## the OpenTelemetry Collector of collector/builder.yaml (needs Go; some minutes, once); prints its path
 	@collector/build.sh
 
-soak: $(DEV)/.ready ## the audit under 200 kills, killed at every step, and 40,000 calls of 8 processes
-	KILLS=200 STEPS=all CALLS=5000 $(DEV)/bin/python -m pytest -n 2 -q --timeout 3600 \
-		tests/audit/test_crash.py tests/audit/test_processes.py
+# How much of each, and for each engine of the state; less, for example: make soak RACES=20
+soak: export KILLS = 200
+soak: export CALLS = 5000
+soak: export RACES = 100
+soak: export ORDERS = 100
+soak: export PAUSED_RUNS = 20
+soak: export SCHEDULES = 10000
+soak: export HISTORIES = 500
+soak: $(DEV)/.ready ## the audit under kills and 8 processes, races for a limit, payments cut off, paused runs killed, answers in any order, histories of calls
+	AEGIS_REQUIRE_STACK=1 STEPS=all $(DEV)/bin/python -m pytest -n 2 --dist worksteal -q --timeout 3600 \
+		tests/audit/test_crash.py tests/audit/test_processes.py tests/state/test_processes.py \
+		tests/state/test_never_twice.py tests/state/test_paused_runs.py tests/state/test_inbox_answers.py \
+		tests/adapters/openai_agents/test_sequences.py
 
 check: $(DEV)/.ready ## formatting, lint and types
 	$(DEV)/bin/ruff format --check .
@@ -122,6 +133,8 @@ bench: $(DEV)/.ready ## speed, as ratios to the peer in one process
 	$(DEV)/bin/python benchmarks/agent_run.py
 	$(DEV)/bin/python benchmarks/audit.py
 	$(DEV)/bin/python benchmarks/audit_power.py
+	$(DEV)/bin/python benchmarks/state.py
+	$(DEV)/bin/python benchmarks/approvals_page.py
 	$(DEV)/bin/python benchmarks/collector.py
 
 clean: ## remove this checkout's environments and caches

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from aegis_otel.audit.query.connection import connect
     from aegis_otel.errors import AegisError, AuditError, ConfigError, PolicyError
     from aegis_otel.governance.hooks import RuntimeHooks
-    from aegis_otel.governance.plan import ExecutionPlan
     from aegis_otel.governance.subject import acting_for
     from aegis_otel.instrumentor import AegisInstrumentor
     from aegis_otel.model import Action, Approval, PolicyDecision, Result, ResultStatus, RiskLevel, Subject
     from aegis_otel.policy import Policy
+    from aegis_otel.runtime.plan import ExecutionPlan
     from aegis_otel.runtime.policy_reload import PolicyWatcher
     from aegis_otel.runtime.runtime import Runtime
     from aegis_otel.telemetry.export_setup import configure_otlp
@@ -35,7 +35,7 @@ _NAMES = {
     "audit.query.connection": ("connect",),
     "errors": ("AegisError", "AuditError", "ConfigError", "PolicyError"),
     "governance.hooks": ("RuntimeHooks",),
-    "governance.plan": ("ExecutionPlan",),
+    "runtime.plan": ("ExecutionPlan",),
     "governance.subject": ("acting_for",),
     "instrumentor": ("AegisInstrumentor",),
     "model": ("Action", "Approval", "PolicyDecision", "Result", "ResultStatus", "RiskLevel", "Subject"),

@@ -6,7 +6,9 @@
     │   └── PolicyNotMapping   it is not a mapping
     ├── CasesError           cases for a policy that cannot be run; carries every problem with its place
     ├── ConfigError          a setting or a combination of parts that cannot work
-    └── AuditError           the audit directory cannot be written or read
+    ├── AuditError           the audit directory cannot be written or read
+    ├── StateError           what processes share (what went before, questions) cannot be read or written
+    └── AnswerRefused        an answer to a question in the inbox that counts for nothing
 
 Messages are lower case, without a full stop, quote the user's value in backticks, and say how to
 fix it. Nothing here is ever raised out of a tool call: there, a failure is a recorded verdict.
@@ -82,3 +84,14 @@ class AuditError(AegisError, OSError):
 
 class ChangeNotWritten(AuditError):
     """The line of a call is in the journal, and a change of policy before it is not in its log."""
+
+
+class StateError(AegisError):
+    """What processes share cannot be read or written; the message names the place, cause and remedy.
+
+    Its message holds no password.
+    """
+
+
+class AnswerRefused(AegisError):
+    """An answer that counts for nothing; the message says why, in words for the person who gave it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Any, NoReturn
@@ -207,6 +207,68 @@ def _checked(name: str, value: object) -> str:
     return str.__str__(value)  # of an enum its value; and what compares otherwise than text is none
 
 
+class Where(msgspec.Struct, frozen=True):
+    """What a call is part of, by which policies divide the calls that went before; None: not known."""
+
+    session: str | None = None
+    """The id of the program's session, which is one process as a rule."""
+    conversation: str | None = None
+    run: str | None = None
+    """The id of the outermost run; one that is saved and resumed keeps it."""
+    tool: str | None = None
+    """The tool's name, as the model calls it."""
+    tokens: int | None = None
+    """The tokens that the run has used so far."""
+    tokens_run: str | None = None
+    """The id of the run that these tokens are counted for, where it is one inside of `run`."""
+
+
+class SeriesQuery(msgspec.Struct, frozen=True, cache_hash=True):
+    """What a policy asks about the calls that went before: one series, for some time back."""
+
+    series: str
+    """What is counted together: a canonical text of rule, condition and the values that divide it."""
+    within_s: float | None = None
+    """For how many seconds back; None: for as long as marks are kept."""
+
+
+class Tally(msgspec.Struct, frozen=True):
+    """The answer to a question: the marks that the calls before have left."""
+
+    calls: int = 0
+    """All of them, whatever their outcome."""
+    total: int = 0
+    """The sum of their amounts, in millionths."""
+    succeeded: int = 0
+    failed: int = 0
+
+    @property
+    def open(self) -> int:
+        """How many have not ended, or nobody knows how."""
+        return self.calls - self.succeeded - self.failed
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """What a permitted call leaves in one series."""
+
+    series: str
+    amount: int = 0
+    """In millionths."""
+    keep_s: float = 0.0
+    """Seconds after which nobody asks for it any more."""
+    run: str | None = None
+    """The run whose earlier mark in the series this one replaces; None for a mark that counts no tokens."""
+
+
+class Past(msgspec.Struct, frozen=True):
+    """What is known of the calls before this one, for the conditions that read it."""
+
+    where: Where
+    tallies: Mapping[SeriesQuery, Tally]
+    failure: str | None = None
+    """Why nothing is known, where nothing is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Action:
     """One thing an agent is about to do.
@@ -228,6 +290,8 @@ class Action:
     """JSON Schema of `params`, if there is one: a condition can distinguish a typo from an absent value."""
     subject: Subject | None = field(default=None, kw_only=True)
     """Whom the agent acts for; None when it is not known."""
+    past: Past | None = field(init=False, default=None, compare=False, repr=False)
+    """The calls that went before; None where nobody has looked, so that no condition on them is answered."""
     forms: tuple[Action, ...] = field(init=False, default=(), compare=False, repr=False)
     """The same action in other words: under the tool's other name, or with the arguments as the tool's own
     validation reads them. Each is judged as well, and the strictest verdict counts."""
@@ -266,16 +330,30 @@ class Action:
         object.__setattr__(self, "parameter_names", names)
         return self
 
+    def _copied(self) -> Action:
+        """Return a shallow copy, which `copy.copy` makes ten times as slowly."""
+        other = object.__new__(Action)
+        for name in _FIELDS:
+            object.__setattr__(other, name, getattr(self, name))
+        return other
+
     def for_subject(self, subject: Subject | None) -> Action:
         """Return a copy of the action, in all its forms, that is done for `subject`."""
-        other = copy.copy(self)
+        other = self._copied()
         object.__setattr__(other, "subject", subject)
         object.__setattr__(other, "forms", tuple([each.for_subject(subject) for each in self.forms]))
         return other
 
+    def with_past(self, past: Past) -> Action:
+        """Return a copy of the action, in all its forms, that knows what went before."""
+        other = self._copied()
+        object.__setattr__(other, "past", past)
+        object.__setattr__(other, "forms", tuple([each.with_past(past) for each in self.forms]))
+        return other
+
     def with_doubt(self, doubt: str) -> Action:
         """Return a copy of the action of which no form's parameters can be read, for the reason `doubt`."""
-        other = copy.copy(self)
+        other = self._copied()
         object.__setattr__(other, "forms", ())
         return other.qualify([each.with_doubt(doubt) for each in self.forms], doubt)
 
@@ -289,6 +367,45 @@ class Action:
 
     def __str__(self) -> str:
         return f"Action({self.type} -> {self.target})"
+
+
+_FIELDS = tuple(each.name for each in fields(Action))
+
+
+class Approvers(msgspec.Struct, frozen=True, cache_hash=True):
+    """Who may answer the question of a rule, and how many of them make a yes.
+
+    Somebody may answer who matches one of `users`, or has a role that matches one of `roles`; where both are
+    empty, everybody whom the channel knows by name. One no of these is a no.
+    """
+
+    users: tuple[str, ...] = ()
+    """Globs, as in `match.user`."""
+    roles: tuple[str, ...] = ()
+    """Globs, as in `match.role`."""
+    count: int = 1
+    """How many different persons have to say yes."""
+    allows_requester: bool = False
+    """Whether the user that the agent acts for may be one of them."""
+    others: tuple[Approvers, ...] = ()
+    """What other rules ask for that match the call as well, or may: each of them needs its own yes."""
+
+    @property
+    def content(self) -> list[Any]:
+        """What can change a decision."""
+        own = [list(self.users), list(self.roles), self.count, self.allows_requester]
+        return [*own, [each.content for each in self.others]] if self.others else own
+
+    @property
+    def as_written(self) -> dict[str, Any]:
+        """The keys of a policy file, all of them; `others` where there are any."""
+        keys = {"users": self.users, "roles": self.roles, "count": self.count, "self": self.allows_requester}
+        return {**keys, "others": [each.as_written for each in self.others]} if self.others else keys
+
+    @property
+    def all_of_them(self) -> tuple[Approvers, ...]:
+        """This and `others`, each without any others."""
+        return (msgspec.structs.replace(self, others=()), *self.others) if self.others else (self,)
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -311,6 +428,10 @@ class Verdict(msgspec.Struct, frozen=True):
     """What the policy's author wants the model to read beside a refusal by the rule."""
     mode: Mode = Mode.ENFORCE
     """`monitor` where the rule is only monitored: the call runs, and the record says what the rule says."""
+    approvers: Approvers | None = None
+    """Who may answer where a human is asked; None where the rule does not say it."""
+    expires_s: float | None = None
+    """For how many seconds the question can be answered; None where the rule does not say it."""
 
     @property
     def enforced_approval(self) -> Approval:

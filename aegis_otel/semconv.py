@@ -198,6 +198,15 @@ APPROVAL_CHANNEL = _attribute(
     "where the human was asked: `cli`, `sdk`, `auto`, `deny`, `none`, or a handler's own name",
 )
 APPROVAL_WAIT = _attribute("aegis.approval.wait_time", "seconds from the question to the answer", "double")
+APPROVAL_REFUSAL = _attribute(
+    "aegis.approval.refusal", "why an answer counts for nothing: one sentence without argument values"
+)
+GRANT_ID = _attribute("aegis.approval.grant.id", "a grant, by the id of the decision that it was given with")
+INBOX_ID = _attribute("aegis.inbox.id", "the inbox, alike in all processes that share it; it reveals nothing")
+INBOX_STATUS = _attribute(
+    "aegis.inbox.status",
+    "how a question ended: `used` (a yes, and its call went on), `denied`, `expired` or `withdrawn`",
+)
 RESULT_STATUS = _attribute("aegis.result.status", "the audit row's `result_status` when the span ended")
 AUDIT_ID = _attribute("aegis.audit.id", "the id of the audit; it reveals nothing about the audit's key")
 AUDIT_SEAL = _attribute("aegis.audit.seal", "the number of a seal, from 1 without a gap", "int")
@@ -321,13 +330,7 @@ SPANS: tuple[Span, ...] = (
         f"{RUN_GUARDRAIL} {{guardrail}}",
         "INTERNAL",
         "one run of an agent's guardrail (a tool's guardrails have no span)",
-        (
-            GEN_AI_OPERATION_NAME,
-            GUARDRAIL_NAME,
-            GUARDRAIL_TRIGGERED,
-            GEN_AI_CONVERSATION_ID,
-            ERROR_TYPE,
-        ),
+        (GEN_AI_OPERATION_NAME, GUARDRAIL_NAME, GUARDRAIL_TRIGGERED, GEN_AI_CONVERSATION_ID, ERROR_TYPE),
     ),
     Span(
         MCP_LIST_TOOLS,
@@ -377,6 +380,33 @@ EVENT_APPROVAL_RESOLVED = _event(
     BY_RISK,
     "the human answered, or the time ran out",
     (*_ASKED, APPROVAL_OUTCOME, APPROVAL_WAIT),
+)
+EVENT_ANSWER_GIVEN = _event(
+    "aegis.inbox.answered",
+    "INFO",
+    "a person's answer was put into the inbox; `aegis.approval.resolved` follows where the call goes on",
+    (INBOX_ID, DECISION_ID, APPROVAL_OUTCOME),
+)
+EVENT_ANSWER_REFUSED = _event(
+    "aegis.inbox.answer_refused",
+    "WARN",
+    "an answer to a question in the inbox counts for nothing, and is recorded there: who gave it, and why",
+    (INBOX_ID, DECISION_ID, APPROVAL_REFUSAL),
+)
+EVENT_QUESTION_EXPIRED = _event(
+    "aegis.inbox.expired", "WARN", "the time of a question in the inbox is over", (INBOX_ID, DECISION_ID)
+)
+EVENT_GRANT_GIVEN = _event(
+    "aegis.inbox.granted", "INFO", "a yes in the inbox is one for later calls, too", (INBOX_ID, GRANT_ID)
+)
+EVENT_GRANT_USED = _event(
+    "aegis.inbox.grant_used",
+    BY_RISK,
+    "a call needed no question, because a grant covers it",
+    (*_CALL, *_DECISION, GRANT_ID),
+)
+EVENT_GRANT_REVOKED = _event(
+    "aegis.inbox.grant_revoked", "INFO", "somebody ended a grant before its time", (INBOX_ID, GRANT_ID)
 )
 EVENT_TOOL_EXCEPTION = _event(
     "gen_ai.execute_tool.exception",
@@ -439,6 +469,39 @@ METRIC_APPROVAL_PENDING = _metric(
     "observable up-down counter",
     "{request}",
     "calls that wait for a human now inside a handler; runs that the SDK paused are not counted",
+)
+METRIC_INBOX_WAITING = _metric(
+    "aegis.inbox.waiting",
+    "observable gauge",
+    "{question}",
+    "questions in the inbox that wait for an answer now, those of paused runs as well; each process that "
+    "uses the inbox reports all of them, so take the maximum of an inbox, not the sum",
+    (INBOX_ID,),
+)
+METRIC_INBOX_LONGEST_WAIT = _metric(
+    "aegis.inbox.longest_wait",
+    "observable gauge",
+    "s",
+    "how long the oldest of these questions waits; 0 where none does",
+    (INBOX_ID,),
+)
+METRIC_INBOX_GRANTS = _metric(
+    "aegis.inbox.grants", "observable gauge", "{grant}", "grants in the inbox that hold", (INBOX_ID,)
+)
+METRIC_INBOX_ENDED = _metric(
+    "aegis.inbox.ended",
+    "observable counter",
+    "{question}",
+    "questions in the inbox that ended, whichever process ended them, since this one began to count; take "
+    "the maximum of an inbox, not the sum",
+    (INBOX_ID, INBOX_STATUS),
+)
+METRIC_INBOX_REFUSED = _metric(
+    "aegis.inbox.refused_answers",
+    "observable counter",
+    "{answer}",
+    "answers to questions in the inbox that count for nothing, counted likewise",
+    (INBOX_ID,),
 )
 METRIC_EXECUTE_TOOL_DURATION = _metric(
     "gen_ai.execute_tool.duration",
@@ -515,5 +578,20 @@ METRIC_CANDIDATE_ERRORS = _metric(
     "{error}",
     "candidate policies that could not be loaded, and calls about which one could not be asked; they change "
     "no verdict",
+)
+METRIC_LIMIT_USAGE = _metric(
+    "aegis.limit.usage",
+    "histogram",
+    "1",
+    "how much of a limit was used with the call at hand: 1 is all of it, more is over it; once for each "
+    "`calls_over`, `total_over` and `tokens_over` that was asked",
+    (POLICY_RULE_NAME,),
+    (0.1, 0.25, 0.5, 0.75, 0.9, 1, 1.5, 2, 5),
+)
+METRIC_STATE_ERRORS = _metric(
+    "aegis.state.errors",
+    "observable counter",
+    "{error}",
+    "uses of the state that processes share that failed; calls that need it are refused meanwhile",
 )
 METRICS = tuple(_metrics)

@@ -23,11 +23,11 @@ from unittest import mock
 from aegis_otel import semconv
 from aegis_otel.config import APPROVAL_KEY
 from aegis_otel.governance.hooks import RuntimeHooks
-from aegis_otel.governance.plan import BaseExecutor
 from aegis_otel.model import Approval, PolicyDecision
 from aegis_otel.policy import Policy
 from aegis_otel.runtime.approval import ApprovalHandler
 from aegis_otel.runtime.audit import AuditLogger
+from aegis_otel.runtime.plan import BaseExecutor
 from aegis_otel.runtime.runtime import Runtime
 from aegis_otel.runtime.system import RealSystem
 from aegis_otel.telemetry.in_memory import Signals

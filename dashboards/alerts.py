@@ -8,7 +8,7 @@ from typing import Literal
 from aegis_otel import semconv
 from aegis_otel.model import DEFAULT_RULE
 from dashboards.conditions import happened, surplus
-from dashboards.queries import count, counted, increase, share, total
+from dashboards.queries import count, counted, highest, increase, share, total
 from dashboards.signals import (
     APPROVAL,
     AUDIT_ERRORS,
@@ -22,6 +22,10 @@ from dashboards.signals import (
     ERROR,
     EVALUATION,
     EXPORTER,
+    INBOX,
+    INBOX_ENDED,
+    INBOX_WAITING,
+    INSTANCE,
     JOB,
     KIND,
     MODE,
@@ -29,6 +33,7 @@ from dashboards.signals import (
     OUTCOME,
     PENDING,
     POLICY_REFUSED,
+    QUESTION_STATUS,
     QUEUE_CAPACITY,
     QUEUE_SIZE,
     RISK,
@@ -38,6 +43,7 @@ from dashboards.signals import (
     SEAL_ERRORS,
     SEND_FAILED,
     SPAN_CALLS,
+    STATE_ERRORS,
     UNKNOWN_OUTCOMES,
 )
 
@@ -146,6 +152,15 @@ def _governance() -> tuple[Alert, ...]:
             board="aegis-decisions",
         ),
         Alert(
+            "AegisStateUnavailable",
+            happened(STATE_ERRORS.all(), by=(JOB,), window="5m"),
+            f"{_label(JOB)} cannot use the state that processes share",
+            f"{VALUE} use(s) in five minutes failed. Calls under limits and sequences are refused meanwhile.",
+            "critical",
+            keep="5m",
+            board="aegis-decisions",
+        ),
+        Alert(
             "AegisCandidateWouldLoosen",
             happened(*looser, by=(JOB, APPROVAL, CANDIDATE_APPROVAL, CANDIDATE_RULE), window="15m"),
             f"The candidate policy of {_label(JOB)} would loosen calls",
@@ -176,9 +191,19 @@ def _governance() -> tuple[Alert, ...]:
     )
 
 
+def _expiring(expired: str, asked: str, *by: str) -> str:
+    """Return the share of questions that expired, where more than two did."""
+    return highest(f"{share(expired, asked)} and ({expired} > 2)", *by)
+
+
 def _agents() -> tuple[Alert, ...]:
     enforced = {APPROVAL: "approve", MODE: "enforce"}
     expired = increase(DECISIONS.all({OUTCOME: "expired"}), JOB, window="30m")
+    asked = increase(DECISIONS.all(enforced), JOB, window="30m")
+    # Each process that uses an inbox counts all of its questions.
+    in_inbox = INBOX_ENDED.all({QUESTION_STATUS: "~used|denied|expired"})
+    lapsed = increase(INBOX_ENDED.all({QUESTION_STATUS: "expired"}), JOB, INSTANCE, INBOX, window="30m")
+    answered = increase(in_inbox, JOB, INSTANCE, INBOX, window="30m")
     fallen = increase(DECISIONS.all({RULE: DEFAULT_RULE}), JOB, window="1h")
     decided = increase(DECISIONS.all(), JOB, window="1h")
     buckets = f"sum by (le, {JOB}) (rate({EVALUATION.all()}[10m]))"
@@ -194,18 +219,23 @@ def _agents() -> tuple[Alert, ...]:
         ),
         Alert(
             "AegisApprovalBacklog",
-            total(PENDING.all(), JOB),
+            # An inbox has the questions of saved runs as well. Those of handlers may be in both.
+            highest(f"\n{total(PENDING.all(), JOB)}\nor {highest(INBOX_WAITING.all(), JOB, INBOX)}\n", JOB),
             f"Many calls of {_label(JOB)} wait for a human",
-            f"{VALUE} calls wait for an answer; it has been more than five for ten minutes.",
+            f"{VALUE} calls wait for an answer, in handlers or in the inbox, where those of paused runs are; "
+            "it has been more than five for ten minutes.",
             over=5,
             hold="10m",
             board="aegis-approvals",
         ),
         Alert(
             "AegisApprovalExpiry",
-            f"{share(expired, increase(DECISIONS.all(enforced), JOB, window='30m'))} and ({expired} > 2)",
+            highest(
+                f"\n{_expiring(expired, asked, JOB)}\nor {_expiring(lapsed, answered, JOB, INBOX)}\n", JOB
+            ),
             f"Requests for approval of {_label(JOB)} expire",
-            f"{VALUE} of the requests in half an hour had no answer in time. These calls were denied.",
+            f"{VALUE} of the requests in half an hour had no answer in time, those of paused runs included. "
+            "These calls were denied.",
             over=0.2,
             value_format="humanizePercentage",
             hold="5m",

@@ -11,6 +11,7 @@ from dashboards.queries import (
     count,
     counted,
     events,
+    highest,
     legend,
     line,
     or_zero,
@@ -29,9 +30,18 @@ from dashboards.signals import (
     CHANNEL,
     DECISION,
     DECISIONS,
+    GRANT,
+    INBOX,
+    INBOX_ENDED,
+    INBOX_GRANTS,
+    INBOX_LONGEST_WAIT,
+    INBOX_REFUSED,
+    INBOX_WAITING,
     JOB,
     OUTCOME,
     PENDING,
+    QUESTION_STATUS,
+    REFUSAL,
     RULE,
     TOOL,
     WAIT,
@@ -47,6 +57,7 @@ def approvals() -> Board:
         purpose="Calls that need a human's approval: which wait now, how long answers take, what they are.",
         sections=[
             Section("Now", _now()),
+            Section("Inbox", _inbox()),
             Section("Waiting times", _waits()),
             Section("Answers", _answers()),
             Section("Requests", _asked()),
@@ -62,7 +73,8 @@ def _now() -> list[panels.Placed]:
         panels.number(
             "Waiting now",
             Words(
-                "Calls that wait for a human's answer now. Runs that the SDK paused are not counted.",
+                "Calls that wait for a human's answer now, inside a handler. Those of paused runs are in "
+                "*Questions in the inbox*.",
                 "More than five: these agents stand still (AegisApprovalBacklog).",
                 "Answer them in their channel; `aegis audit --status pending` on the host lists them.",
             ),
@@ -109,6 +121,93 @@ def _now() -> list[panels.Placed]:
             ),
             unit="s",
             width=6,
+        ),
+    ]
+
+
+def _inbox() -> list[panels.Placed]:
+    ended = f"increase({INBOX_ENDED.shown()}[$__range])"
+    happened = "|".join(
+        (
+            semconv.EVENT_ANSWER_GIVEN,
+            semconv.EVENT_ANSWER_REFUSED,
+            semconv.EVENT_QUESTION_EXPIRED,
+            semconv.EVENT_GRANT_GIVEN,
+            semconv.EVENT_GRANT_USED,
+            semconv.EVENT_GRANT_REVOKED,
+        )
+    )
+    refused = f"increase({INBOX_REFUSED.shown()}[$__range])"
+    return [
+        panels.lines(
+            "Questions in the inbox",
+            Words(
+                "Questions that wait in each inbox, those of paused runs as well. All processes that use an "
+                "inbox report the same, so this is the maximum.",
+                "A level above five that does not fall (AegisApprovalBacklog).",
+                "Answer them on the page of approvals; `aegis approvals list` shows them.",
+            ),
+            Query(highest(INBOX_WAITING.shown(), INBOX), legend(INBOX)),
+        ),
+        panels.lines(
+            "How long the oldest question waits",
+            Words(
+                "Age of the oldest question that waits in each inbox.",
+                "A line that rises for hours: nobody answers that one.",
+                "`aegis approvals list` has it first: find who may answer it.",
+            ),
+            Query(highest(INBOX_LONGEST_WAIT.shown(), INBOX), legend(INBOX)),
+            unit="s",
+        ),
+        panels.bars(
+            "How questions in the inbox ended",
+            Words(
+                "Questions that ended in the time range: used (a yes), denied, expired, withdrawn.",
+                "Most are expired (AegisApprovalExpiry), or withdrawn: the runs were given up.",
+                "Find the approver; or give the rule a longer `expires`.",
+            ),
+            Query(
+                total(highest(ended, INBOX, QUESTION_STATUS), QUESTION_STATUS),
+                legend(QUESTION_STATUS),
+                at_end=True,
+            ),
+            width=8,
+        ),
+        panels.number(
+            "Refused answers",
+            Words(
+                "Answers in the time range that count for nothing: of somebody who may not answer, too late, "
+                "given twice, forged.",
+                "Any number above a few: people answer what is not theirs, or somebody tries to get in.",
+                "`aegis approvals show ID` and the events below say whose they were and why.",
+            ),
+            Query(or_zero(total(highest(refused, INBOX))), at_end=True),
+            yellow_from=1,
+            width=8,
+            height=8,
+        ),
+        panels.number(
+            "Grants that hold",
+            Words(
+                "Grants by which calls need no question for now.",
+                "More than anybody remembers to have given.",
+                "`aegis approvals list` shows them; `aegis approvals revoke ID` ends one.",
+            ),
+            Query(or_zero(total(highest(INBOX_GRANTS.shown(), INBOX)))),
+            width=8,
+            height=8,
+        ),
+        panels.log(
+            "What happened in the inbox",
+            Words(
+                "Each answer that was given or refused on the page or in a program, each question that "
+                "expired, and each grant, newest first.",
+                "`aegis.inbox.answer_refused` again and again.",
+                "`aegis approvals show ID` says whose answer it was.",
+            ),
+            Query(
+                events(happened) + line("event_name", DECISION, ANSWER, REFUSAL, GRANT, INBOX), store="loki"
+            ),
         ),
     ]
 

@@ -35,6 +35,7 @@ from dashboards.signals import (
     EVALUATION,
     JOB,
     KIND,
+    LIMIT_USAGE,
     MODE,
     OPERATION,
     OUTCOME,
@@ -44,6 +45,7 @@ from dashboards.signals import (
     RISK,
     RULE,
     SPAN_CALLS,
+    STATE_ERRORS,
     TOOL,
 )
 
@@ -62,6 +64,7 @@ def decisions() -> Board:
             Section("Policy files", _policy()),
             Section("Monitor mode", _monitor()),
             Section("Candidate policy", _candidate()),
+            Section("Limits", _limits()),
             Section("Latency", _speed()),
         ],
         since="now-24h",
@@ -302,6 +305,35 @@ def _candidate() -> list[panels.Placed]:
                 "The process log has the reason; `aegis policy check FILE` names line and problem.",
             ),
             Query(or_zero(counted(CANDIDATE_ERRORS.shown())), at_end=True),
+            yellow_from=1,
+            width=6,
+            height=8,
+        ),
+    ]
+
+
+def _limits() -> list[panels.Placed]:
+    return [
+        panels.lines(
+            "How much of each limit is used",
+            Words(
+                "Of the calls that a limit was asked about, the 99th percentile of the share of the limit "
+                "that was used with the call; above 100 % the limit holds.",
+                "A line that comes near 100 %: soon calls are blocked or asked about.",
+                "If the work is wanted, raise `limit` of the rule; else find the agent that repeats itself.",
+            ),
+            Query(quantile(0.99, LIMIT_USAGE, RULE), legend(RULE)),
+            unit="percentunit",
+            width=18,
+        ),
+        panels.number(
+            "Failures of the shared state",
+            Words(
+                "Uses of the state that processes share that failed.",
+                "Any value above zero: calls under limits and sequences are refused meanwhile.",
+                "Follow the runbook of AegisStateUnavailable.",
+            ),
+            Query(or_zero(counted(STATE_ERRORS.shown())), at_end=True),
             yellow_from=1,
             width=6,
             height=8,

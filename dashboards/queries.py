@@ -83,6 +83,11 @@ def total(selector: str, *by: str) -> str:
     return f"{_sum(by)} ({selector})"
 
 
+def highest(expr: str, *by: str) -> str:
+    """The highest of what several processes report of one thing."""
+    return f"max by ({', '.join(by)}) ({expr})"
+
+
 def share(part: str, whole: str) -> str:
     """Nothing where the whole is nothing: no decision is not a share of zero."""
     return f"({part}) / (({whole}) > 0)"

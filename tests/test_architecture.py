@@ -39,8 +39,12 @@ LAYERS = {
     "redaction": Layer(("redaction", "redaction.*"), ("names", "types"), pure=True),
     "policy": Layer(("policy", "policy.*"), ("names", "types"), pure=True),
     "governance": Layer(("governance", "governance.*"), ("names", "types", "redaction", "policy"), pure=True),
-    "config": Layer(("config", "storage_schemes"), ("names",)),
+    "config": Layer(("config", "config.*"), ("names",)),
     "audit": Layer(("audit", "audit.*"), ("names", "types", "redaction", "config")),
+    "state": Layer(
+        ("state", "state.*"),
+        ("names", "types", "redaction", "policy", "governance", "config", "audit"),
+    ),
     "report": Layer(("report", "report.*"), ("names", "types", "redaction", "config", "audit")),
     "policy_tools": Layer(
         ("policy_tools", "policy_tools.*"),
@@ -49,7 +53,7 @@ LAYERS = {
     "telemetry": Layer(("telemetry", "telemetry.*"), ("names", "types", "redaction", "governance", "config")),
     "runtime": Layer(
         ("runtime", "runtime.*"),
-        ("names", "types", "redaction", "policy", "governance", "config", "audit", "telemetry"),
+        ("names", "types", "redaction", "policy", "governance", "config", "audit", "state", "telemetry"),
     ),
     "adapters": Layer(
         ("adapters", "adapters.*"),
@@ -59,7 +63,7 @@ LAYERS = {
         ("__init__", "instrumentor", "testing", "cli", "cli.*", "__main__"),
         (
             *("names", "types", "redaction", "policy", "governance", "config"),
-            *("audit", "report", "policy_tools", "telemetry", "runtime", "adapters"),
+            *("audit", "state", "report", "policy_tools", "telemetry", "runtime", "adapters"),
         ),
     ),
 }
@@ -67,7 +71,7 @@ LAYERS = {
 # the packages before its own.
 FLOORS = {
     "audit": ("seals", "journal", "answers", "lake", "verify", "maintenance", "query"),
-    "policy": ("operators", "evaluation", "loading", "lint"),
+    "policy": ("operators", "evaluation", "history", "loading", "lint"),
     "adapters.openai_agents": ("tracing", "gates", "capture", "coverage"),
 }
 MOST_SIBLINGS = 12
@@ -77,12 +81,22 @@ MOST_AT_THE_ROOT = 18
 FOREIGN = {
     "agents": ("adapters.openai_agents.*",),
     "click": ("cli", "cli.*"),
-    "cryptography": ("audit.seals.signing",),
+    "authlib": ("cli.approvals.page.sign_in.provider",),
+    "cryptography": ("audit.seals.ed25519_keys",),
     "_duckdb": ("audit.lake.engine",),
     "duckdb": ("audit.lake.engine", "audit.query.connection"),
-    "httpx2": ("cli.doctor.signals", "runtime.approval.webhook"),
-    "jinja2": ("report.page",),
+    "httpx2": (
+        *("cli.approvals.notifications", "cli.approvals.page.sign_in.provider", "cli.doctor.signals"),
+        "runtime.approval.webhook",
+    ),
+    "itsdangerous": ("cli.approvals.page.sign_in.cookies",),
+    "jinja2": ("report.page", "cli.approvals.page.*"),
+    "joserfc": ("cli.approvals.page.sign_in.provider",),
     "obstore": ("audit.maintenance.object_store",),
+    "psycopg": ("state.postgres",),
+    "sqlite3": ("state.sqlite",),
+    "starlette": ("cli.approvals.page.*",),
+    "uvicorn": ("cli.approvals.page.server",),
     "tree_sitter": ("policy.operators.shell_lines",),
     "tree_sitter_bash": ("policy.operators.shell_lines",),
     "opentelemetry": ("telemetry.*",),

@@ -59,7 +59,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         (
             aegis_otel.Runtime,
             "policy executor approval_handler audit_logger session_id hooks approval_timeout mode "
-            "on_audit_failure recorder redaction subject candidate",
+            "on_audit_failure recorder redaction subject candidate state",
         ),
         (aegis_otel.instrument, "policy runtime settings"),
         (aegis_otel.AegisTracingProcessor, "policy runtime settings"),

@@ -313,13 +313,14 @@ def open_given(path: Path) -> BinaryIO:
     return open(path, "rb")
 
 
-def read_secret(path: Path, what: str, limit: int, *, private: bool = True) -> bytes:
+def read_secret(path: Path, what: str, limit: int, *, private: bool = True, guarded: bool = False) -> bytes:
     """Return up to `limit` bytes of a key outside of the audit; it may be a link, as secrets often are.
 
     Args:
         what: What messages call it, such as `the key`.
         limit: The most bytes to read.
         private: Whether it has to be this user's or root's, and closed to all others.
+        guarded: Whether it has to be this user's or root's, and nobody else may write to it.
 
     Raises:
         ConfigError: it is not a file, or not private.
@@ -329,10 +330,12 @@ def read_secret(path: Path, what: str, limit: int, *, private: bool = True) -> b
         state = os.fstat(file.fileno())
         if not stat.S_ISREG(state.st_mode):
             raise ConfigError(f"{what} `{path}` is not a regular file: name another one")
-        if private and state.st_uid not in (os.geteuid(), 0):
+        if (private or guarded) and state.st_uid not in (os.geteuid(), 0):
             raise ConfigError(f"{what} `{path}` belongs to user {state.st_uid}: make it your own")
         if private and state.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise ConfigError(f"{what} `{path}` is open to other users: run `chmod 600` on it")
+        if guarded and state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise ConfigError(f"{what} `{path}` can be written by other users: run `chmod go-w` on it")
         return file.read(limit)
 
 

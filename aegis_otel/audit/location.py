@@ -14,8 +14,8 @@ from pathlib import Path
 
 from aegis_otel.audit import files
 from aegis_otel.config import AUDIT_DIR, AUDIT_SPOOL
+from aegis_otel.config.storage_schemes import PACKAGE, address_fault, missing_package
 from aegis_otel.errors import AuditError, ConfigError
-from aegis_otel.storage_schemes import PACKAGE, address_fault, missing_package
 
 JOURNAL = "journal"
 LAKE = "lake"
@@ -103,6 +103,26 @@ def stated_address(directory: Path) -> str | None:
 def unsendable(url: str | None) -> str | None:
     """Return why nothing can be sent to an address: its package is not installed. None if it can."""
     return None if url is None or find_spec(PACKAGE) is not None else missing_package(url)
+
+
+def user_folder(what: str, otherwise: str) -> Path:
+    """Return the folder for the keys of this user, by the XDG Base Directory Specification.
+
+    A relative `XDG_STATE_HOME` is ignored, as it says.
+
+    Args:
+        what: What is to be there, such as `the approval key`.
+        otherwise: How to do without the folder.
+
+    Raises:
+        AuditError: the user has no home directory.
+    """
+    state = os.environ.get("XDG_STATE_HOME", "")
+    try:
+        base = Path(state) if os.path.isabs(state) else Path.home() / ".local" / "state"
+    except RuntimeError as error:
+        raise AuditError(f"there is no home directory for {what}: {otherwise}") from error
+    return base / "aegis-otel"
 
 
 def failure(verb: str, path: Path, error: OSError, otherwise: str = _ELSEWHERE) -> AuditError:

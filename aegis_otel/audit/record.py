@@ -113,7 +113,7 @@ class _Cutter:
         return kept
 
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """The version of the row. `Column.since` says which version added a column."""
 
 
@@ -132,6 +132,14 @@ class RecordStatus(StrEnum):
     CANCELLED = "cancelled"
     UNKNOWN = "unknown"
     """Readers show it for an open row whose process is gone; it is written where the end was not seen."""
+
+
+GRANT_REASON = "granted with decision {grant} until {until}"
+"""How the `approval_reason` begins of a call that a grant let run, so that nobody was asked about it."""
+GRANT_PATTERN = r"^granted with decision (\S+) until ([^;]+)"
+"""The regular expression that finds the two in it, in Python and in DuckDB."""
+NOT_BEGUN = "Cancelled before it started"
+"""`result_error` of a cancelled call whose body never ran."""
 
 
 class Reading(StrEnum):
@@ -196,7 +204,9 @@ class AuditRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     human_decision: Annotated[
         _Answer | None, Column("approved, denied or expired; null when no human was involved")
     ] = None
-    approver: Annotated[str | None, Column("who answered, if the channel knows it")] = None
+    approver: Annotated[
+        str | None, Column("who answered, if the channel knows it; all whose yes counted, or whose no")
+    ] = None
     approval_reason: Annotated[str | None, Column("the reason that the approver gave")] = None
     approval_wait_s: Annotated[float | None, Column("seconds from the question to the answer", "DOUBLE")] = (
         None
@@ -269,6 +279,14 @@ class AuditRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
         str | None,
         Column("keyed digest of the user's id before redaction (`hmac-sha256:` and hex)", since=5),
     ] = None
+    approval_terms: Annotated[
+        str | None,
+        Column(
+            "who may answer, how many of them, and for how many seconds, as the rule says it (JSON); null or "
+            "empty where it does not",
+            since=6,
+        ),
+    ] = None
     shown_digest: str | None = None
     """The digest of a paused call's arguments as a human is shown them, if defaults were filled in."""
     subject_digest: str | None = None
@@ -297,6 +315,8 @@ class Waiting(msgspec.Struct, frozen=True):
     """The answer to its last question, if it is proven; an answer to an earlier question does not count."""
     last: str
     """The timestamp of its last line: the next line has to be later."""
+    asked: str = ""
+    """The timestamp of the line with its last question."""
 
     @property
     def started(self) -> bool:

@@ -109,7 +109,9 @@ def _end_without_reader(ctx: click.Context) -> NoReturn:
 
 @click.group(
     cls=_Main,
-    modules={name: f"{__name__}.{name}" for name in ("audit", "demo", "doctor", "policy", "report")},
+    modules={
+        name: f"{__name__}.{name}" for name in ("approvals", "audit", "demo", "doctor", "policy", "report")
+    },
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="aegis-otel")

@@ -7,11 +7,11 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from aegis_otel.cli.rendering import echo_wrapped
-from aegis_otel.model import Mode, Verdict
+from aegis_otel.model import Approval, Mode, Verdict
 from aegis_otel.redaction.terminal import escape
 
 if TYPE_CHECKING:
-    from aegis_otel.policy.explain import Explanation, RuleTrace
+    from aegis_otel.policy.explain import Check, Explanation, RuleTrace
 
 _MOST_NAMES = 5
 """Rules for other tools that are named on a line."""
@@ -52,7 +52,8 @@ def _lines_of(traces: Iterable[RuleTrace], decided: str | None, is_schema_known:
             if check.lacks is not None:
                 said += f": the call has no `{check.lacks}`"
                 said += "" if is_schema_known else ", and the tool's default is not known"
-            tested = " ".join(filter(None, (check.label, check.wanted)))
+            seen = f"({check.seen})" if check.seen else ""
+            tested = " ".join(filter(None, (check.label, check.wanted, seen)))
             yield f"       {'  ' * check.depth}{tested}: {said}"
 
 
@@ -68,6 +69,25 @@ def verdict_words(verdict: Verdict) -> str:
     return f"{what}: {verdict.reason}"
 
 
+def question_words(verdict: Verdict) -> str | None:
+    """Return who may answer and for how long, not escaped yet; None where the policy says neither."""
+    from aegis_otel.policy.loading.durations import written
+    from aegis_otel.policy.messages import approvers_in_words
+
+    if verdict.enforced_approval is not Approval.APPROVE:
+        return None
+    who = "whoever is asked" if verdict.approvers is None else approvers_in_words(verdict.approvers)
+    if verdict.expires_s is not None:
+        return f"who may answer, for {written(verdict.expires_s)}: {who}"
+    return None if verdict.approvers is None else f"who may answer: {who}"
+
+
+def _check(check: Check) -> dict[str, Any]:
+    """Return a test as it was before there were conditions on earlier calls, and `seen` where it is one."""
+    found = check._asdict()
+    return found if check.seen else {name: value for name, value in found.items() if name != "seen"}
+
+
 def explanation_report(explanation: Explanation) -> dict[str, Any]:
     """Return the verdict and every rule, for programs."""
     verdict = explanation.verdict
@@ -77,7 +97,7 @@ def explanation_report(explanation: Explanation) -> dict[str, Any]:
             "place": str(trace.rule.place),
             "approval": trace.verdict.approval.value,
             "match": trace.match.value,
-            "checks": [check._asdict() for check in trace.checks],
+            "checks": [_check(check) for check in trace.checks],
         }
         for trace in explanation.rules
     ]
@@ -86,5 +106,7 @@ def explanation_report(explanation: Explanation) -> dict[str, Any]:
         "approval": verdict.approval.value,
         "risk_level": verdict.risk_level.name,
         "reason": verdict.reason,
+        **({} if verdict.approvers is None else {"approvers": verdict.approvers.as_written}),
+        **({} if verdict.expires_s is None else {"expires_s": verdict.expires_s}),
         "rules": rules,
     }

@@ -15,7 +15,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import click
 
@@ -25,7 +25,7 @@ from aegis_otel.redaction.terminal import escape
 
 MONITOR = "(monitor)"
 NOT_ENFORCED = "decided and recorded, not enforced"
-_UNBOUNDED = 1_000_000  # columns of a pipe or a file
+UNBOUNDED = 1_000_000  # columns of a pipe or a file
 _USUAL = 80  # columns of a terminal that does not know its size
 _GAP = 2  # columns between two columns of a table, and of both its edges together
 _WIDE = 120  # columns of a terminal from which on lines of the widest table may be broken
@@ -98,29 +98,41 @@ def _conversation_end(row: Row) -> str | None:
 # --- tables of rows ---
 
 
-class _Column(NamedTuple):
+Item = TypeVar("Item")
+
+
+class Column(NamedTuple, Generic[Item]):
+    """A column of a table with a line, or several, for each item."""
+
     header: str
-    value: Callable[[Row], str | None]
+    value: Callable[[Item], str | None]
     is_whole: bool = False
     """Whether its values are so short that they are never broken into lines."""
-    below: Callable[[Row], Sequence[str | None]] = lambda _: ()
+    below: Callable[[Item], Sequence[str | None]] = lambda _: ()
     """What stands under the value, a line each."""
 
 
-_RISK = _Column("Risk", lambda row: row["risk_level"], True)
-_RULE = _Column("Rule", lambda row: row["matched_rule"])
-_RESULT = _Column("Result", lambda row: row["result_status"], True)
-_DECISION = _Column("Decision", lambda row: row["human_decision"] or row["approval"], True, _mode)
-_ID = _Column("ID", lambda row: row["decision_id"][-8:], True)
-_AGENT = _Column("Agent", lambda row: row["agent_name"])
-_CONVERSATION = _Column("Conversation", lambda row: row["conversation_id"])
-_ACTION = _Column("Action -> Target", action)
-_TIME = _Column("Time (UTC)", _time, True)
-_SHORT_TIME = _Column("Time (UTC)", lambda row: _time(row)[5:16], True)
+class TableLayout(NamedTuple, Generic[Item]):
+    """The columns of a table, and whether their lines may be broken between words to make room."""
+
+    columns: Sequence[Column[Item]]
+    may_break: bool = False
+
+
+_RISK: Column[Row] = Column("Risk", lambda row: row["risk_level"], True)
+_RULE: Column[Row] = Column("Rule", lambda row: row["matched_rule"])
+_RESULT: Column[Row] = Column("Result", lambda row: row["result_status"], True)
+_DECISION: Column[Row] = Column("Decision", lambda row: row["human_decision"] or row["approval"], True, _mode)
+_ID: Column[Row] = Column("ID", lambda row: row["decision_id"][-8:], True)
+_AGENT: Column[Row] = Column("Agent", lambda row: row["agent_name"])
+_CONVERSATION: Column[Row] = Column("Conversation", lambda row: row["conversation_id"])
+_ACTION: Column[Row] = Column("Action -> Target", action)
+_TIME: Column[Row] = Column("Time (UTC)", _time, True)
+_SHORT_TIME: Column[Row] = Column("Time (UTC)", lambda row: _time(row)[5:16], True)
 
 _WIDEST = (_TIME, _AGENT, _CONVERSATION, _ACTION, _RISK, _DECISION, _RULE, _RESULT, _ID)
 _WIDE_TABLE = (*_WIDEST[:2], _CONVERSATION._replace(value=_conversation_end), *_WIDEST[3:])
-_STACKED = _Column(
+_STACKED = Column(
     "Action -> Target\n(Rule)",
     action,
     below=lambda row: [f"({row['matched_rule'] or '-'})", row["agent_name"], _conversation_end(row)],
@@ -128,7 +140,7 @@ _STACKED = _Column(
 _NARROW_TABLE = (_SHORT_TIME, _STACKED, _RISK, _DECISION, _RESULT, _ID)
 _SMALLEST_TABLE = (
     *(_SHORT_TIME, _STACKED),
-    _Column(
+    Column(
         "Decision\nResult\nRisk",
         _DECISION.value,
         True,
@@ -151,30 +163,37 @@ def print_rows(rows: Sequence[Row], total: int) -> None:
     if not rows:
         echo("No audit entries found.")
         return
-    room = terminal_width()
-    longest = _longest(room)
     has_conversations = any(map(_CONVERSATION.value, rows))
+    layouts = []
     for chosen in (_WIDEST, _WIDE_TABLE, _NARROW_TABLE, _SMALLEST_TABLE):
         columns = [each for each in chosen if has_conversations or each.header != _CONVERSATION.header]
-        cells = [[column.header, *(_cell(column, row, longest) for row in rows)] for column in columns]
-        sizes = _sizes(cells, [column.is_whole for column in columns], room)
-        may_break = _STACKED in chosen or (chosen is _WIDE_TABLE and room >= _WIDE)
-        if sizes and (may_break or sum(map(_longest_line, cells)) + _GAP * len(cells) <= room):
-            echo(_table(cells, sizes))
-            break
-    else:  # the terminal breaks the lines
-        for row in rows:
-            lines = [line for each in _SMALLEST_TABLE for line in _cell(each, row, longest).split("\n")]
-            echo("\n".join([*map(_coloured, lines), ""]))
+        is_broken = _STACKED in chosen or (chosen is _WIDE_TABLE and terminal_width() >= _WIDE)
+        layouts.append(TableLayout(columns, is_broken))
+    print_items(layouts, rows)
     if any(map(is_monitored, rows)):
         echo(f"{MONITOR}: {NOT_ENFORCED}.")
     if total > len(rows):
         echo(f"The newest {len(rows)} of {total} entries: more with --limit, all with --format json.")
 
 
-def _cell(column: _Column, row: Row, longest: int) -> str:
-    below = (part for part in column.below(row) if part)
-    return "\n".join(visible(part, longest) for part in (column.value(row) or "-", *below))
+def print_items(layouts: Sequence[TableLayout[Item]], items: Sequence[Item]) -> None:
+    """Print items as the first table that has room; where none has, each value is on a line of its own."""
+    room = terminal_width()
+    longest = _longest(room)
+    for columns, may_break in layouts:
+        cells = [[column.header, *(_cell(column, item, longest) for item in items)] for column in columns]
+        sizes = _sizes(cells, [column.is_whole for column in columns], room)
+        if sizes and (may_break or sum(map(_longest_line, cells)) + _GAP * len(cells) <= room):
+            echo(_table(cells, sizes))
+            return
+    for item in items:  # the terminal breaks the lines
+        lines = [line for each in layouts[-1].columns for line in _cell(each, item, longest).split("\n")]
+        echo("\n".join([*map(_coloured, lines), ""]))
+
+
+def _cell(column: Column[Item], item: Item, longest: int) -> str:
+    below = (part for part in column.below(item) if part)
+    return "\n".join(visible(part, longest) for part in (column.value(item) or "-", *below))
 
 
 def print_answer(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -328,11 +347,11 @@ def terminal_width() -> int:
     try:
         return os.get_terminal_size(sys.stdout.fileno()).columns or _USUAL
     except (OSError, ValueError):  # not a terminal
-        return _UNBOUNDED
+        return UNBOUNDED
 
 
 def _longest(room: int) -> int:
-    return _LONGEST_IN_A_PIPE if room >= _UNBOUNDED else _LONGEST
+    return _LONGEST_IN_A_PIPE if room >= UNBOUNDED else _LONGEST
 
 
 def _coloured(value: str) -> str:

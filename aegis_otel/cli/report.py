@@ -10,10 +10,12 @@ import click
 
 from aegis_otel.audit.keys import check_identity
 from aegis_otel.audit.query.filters import compile_filters
+from aegis_otel.cli.audit.inbox import open_inbox_if_any, terms_words
 from aegis_otel.cli.audit.options import STDOUT, audit_id_option, path_option
-from aegis_otel.cli.audit.source import expected_audit, find_audit
+from aegis_otel.cli.audit.source import expected_audit, find_audit, report_problems
 from aegis_otel.cli.policy_files import load_policy
 from aegis_otel.cli.rendering import plural, progress_bar
+from aegis_otel.errors import AegisError
 from aegis_otel.redaction.terminal import escape
 
 if TYPE_CHECKING:
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
     from aegis_otel.audit.query.filters import Condition
     from aegis_otel.policy import Policy
     from aegis_otel.report.page import CandidateResult, DecidingPolicy
-    from aegis_otel.report.queries import ReportQueries
+    from aegis_otel.report.queries import RefusedRow, ReportQueries
+
+_MOST_REFUSED = 10_000
 
 
 @click.command(short_help="Write an HTML report of the audit.")
@@ -90,13 +94,16 @@ def report(
     if unreadable := unreadable_lines(audit):
         left_out.append(f"journal lines that cannot be read: {unreadable}")
     ((total,),) = audit.execute("SELECT count(*) FROM audit").fetchall()
-    queries = ReportQueries(audit, condition, unproven_answers(source.directory))
+    queries = ReportQueries(
+        audit, condition, unproven_answers(source.directory), _refused_answers(source.directory)
+    )
     page = render_page(
         queries,
         read_proof(source.directory, left_out, proof, total, mirrors=source.is_shared),
         ReportScope((title or TITLE)[:LONGEST_TITLE], str(source.directory), since, until, datetime.now(UTC)),
         _policies(queries, source.directory),
         None if policy is None else _candidate_result(policy, audit, condition),
+        terms_words=lambda terms: terms_words(terms) or terms,
     )
     if out == STDOUT:
         click.echo(page, nl=False)
@@ -107,6 +114,19 @@ def report(
         found = plural(len(proof.findings), "finding")
         click.echo(f"the audit did not pass: {found} by `aegis audit verify`", err=True)
         ctx.exit(1)
+
+
+def _refused_answers(directory: Path) -> list[RefusedRow]:
+    """Return the newest refused answers of the inbox beside the audit; print where it cannot be read."""
+    from aegis_otel.report.queries import RefusedRow
+
+    try:
+        inbox = open_inbox_if_any(directory)
+        found = () if inbox is None else inbox.refused_answers(_MOST_REFUSED)
+    except AegisError as error:
+        report_problems([f"refused answers are left out: {error}"])
+        return []
+    return [RefusedRow(id, each.approver, each.why, each.at_ns // 1_000) for id, each in found]
 
 
 def _policies(queries: ReportQueries, directory: Path) -> list[DecidingPolicy]:

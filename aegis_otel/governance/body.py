@@ -6,21 +6,32 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from aegis_otel.audit.record import RecordStatus
+from aegis_otel.audit.record import NOT_BEGUN, RecordStatus
 from aegis_otel.governance.call import Call, Cancelled, Ending, Failure
 from aegis_otel.governance.error_text import describe, error_type, safe_text
+from aegis_otel.governance.hooks import fire
+from aegis_otel.governance.recording import utc
+from aegis_otel.model import Result, ResultStatus
 
 if TYPE_CHECKING:
     from aegis_otel.governance.governor import Governor
 
 
 T = TypeVar("T")
-NOT_BEGUN = "Cancelled before it started"
+_NOT_RESUMED = "Cancelled before it went on"
 _WENT_ON = "Cancelled while running, and went on in its thread to the end"
+
+_FINAL = {status: ResultStatus(status.value) for status in RecordStatus if status.value in set(ResultStatus)}
+"""The status of a result by that of the record of a call that is over."""
 
 
 class BodyFailed(Exception):
     """A body that ended without raising and yet did not succeed, such as an executor's FAILED result."""
+
+
+def cancelled_before_it_ran(call: Call) -> str:
+    """Return the row's `result_error` of a call that was cancelled, and whose body was not run since then."""
+    return _NOT_RESUMED if call.had_begun else NOT_BEGUN
 
 
 class Bodies:
@@ -59,11 +70,33 @@ class Bodies:
         except BaseException as error:
             self._complete(call, started, error)
             if isinstance(error, Exception):
-                await self._governor.executed(call, begun_ns, None)
+                await self.executed(call, begun_ns, None)
             raise
         self._complete(call, started, ended=paused is None or not paused(value))
-        await self._governor.executed(call, begun_ns, value)
+        await self.executed(call, begun_ns, value)
         return value
+
+    async def executed(self, call: Call, begun_ns: int | None, value: object) -> None:
+        """Do what follows the end of a body: until then its caller waits."""
+        governor = self._governor
+        if call.settling is not None:  # the next call of the agent may be decided by how this one ended
+            await governor.past_calls.settled(call.settling)
+        if governor.hooks.on_execute is None or call.status not in _FINAL:
+            return
+        result = value if isinstance(value, Result) else self.result(call, data=value, begun_ns=begun_ns)
+        await fire(governor.hooks.on_execute, governor.signals.hook_failed, result)
+
+    def result(self, call: Call, *, data: object = None, begun_ns: int | None = None) -> Result:
+        """Return the result of a closed call for callers and hooks."""
+        return Result(
+            call.decision.action,
+            _FINAL[call.status],
+            data,
+            call.record.result_error if call.refusal is None else call.refused_for,
+            started_at=None if begun_ns is None else utc(begun_ns),
+            completed_at=utc(self._governor.system.now_ns()),
+            decision_id=call.record.decision_id,
+        )
 
     def _complete(
         self,
@@ -109,5 +142,6 @@ class Bodies:
         if state is Cancelled.GOES_ON:
             return
         call.goes_on = False
-        why = NOT_BEGUN if state is Cancelled.NOT_BEGUN else "Cancelled while running"
-        self._governor.complete(call, RecordStatus.CANCELLED, started, why)
+        never_ran = state is Cancelled.NOT_BEGUN
+        why = cancelled_before_it_ran(call) if never_ran else "Cancelled while running"
+        self._governor.complete(call, RecordStatus.CANCELLED, started, why, never_ran=never_ran)

@@ -6,8 +6,10 @@ protocols below; `runtime.audit`, `telemetry.recorder`, `runtime.approval` and `
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -16,6 +18,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from aegis_otel.audit.record import AuditRecord, RecordStatus, Waiting
+from aegis_otel.governance.refusal import Refusal
 from aegis_otel.model import Outcome, PolicyDecision
 
 
@@ -121,6 +124,12 @@ class Origin(msgspec.Struct, frozen=True):
     """The id of the run that the call belongs to; a run that is saved and resumed keeps it."""
     tool_original_name: str | None = None
     """The tool's own name, where the model calls it by another."""
+    tokens: int | None = None
+    """The tokens that the run has used so far."""
+    whole_run_id: str | None = None
+    """The id of the outermost run around this one, which began in a tool of it; None: `run_id`."""
+    tokens_run_id: str | None = None
+    """The id of the run whose `tokens` these are; None: `run_id`."""
 
 
 NOWHERE = Origin()
@@ -162,6 +171,18 @@ class Call:
     """Where a human was asked; None when nobody was."""
     announced: bool = False
     """Whether the final decision was reported to the signals, which happens once."""
+    fault: Refusal | None = None
+    """Why it must be refused, whatever the policy says, where that was found while it was decided."""
+    is_marked: bool = False
+    """Whether the call has left marks for later ones, and how it ends is not kept with them yet."""
+    is_end_known: bool = True
+    """Whether later calls may be decided by how it ended: somebody saw the whole of it."""
+    outer: Call | None = None
+    """The call of a wrapper around the same body, decided before; its marks are not counted for this one."""
+    settling: Future[None] | None = None
+    """Ends when how the call ended is kept with its marks."""
+    is_begun: bool = False
+    """Whether its first line was given to the journal, and what follows says only what has changed."""
     is_written: bool = False
     """Whether the last line is in the journal, also where a change of policy before it is not."""
     prior: Waiting | None = None
@@ -173,6 +194,11 @@ class Call:
         """Return the time of the next journal line, later than the last one's whatever the clock does."""
         self.stamped_ns = max(now_ns, self.stamped_ns + 1_000)
         return self.stamped_ns
+
+    @property
+    def had_begun(self) -> bool:
+        """Return whether its body began before it was paused, and so has done what it did until then."""
+        return self.prior is not None and self.prior.started
 
     @property
     def tool(self) -> str:
@@ -211,6 +237,12 @@ class System(Protocol):
     def off_loop(self, work: Callable[[], T]) -> Awaitable[T]:
         """Run `work` where it does not hold the event loop."""
 
+    def with_state(self, work: Callable[[], T]) -> Awaitable[T]:
+        """Run `work` in threads for nothing but what may wait for the state that processes share."""
+
+    def in_background(self, work: Callable[[], None]) -> Future[None]:
+        """Run `work` in a thread, after all that was given to it before; without an event loop, too."""
+
 
 class Approver(Protocol):
     """Asks a human. See `runtime.approval.ApprovalHandler`."""
@@ -223,8 +255,19 @@ class Approver(Protocol):
     def approver(self) -> str | None:
         """Return who answers, where an answer does not say it."""
 
+    @property
+    def asks_one_person(self) -> bool:
+        """Return whether `approver` is the only person that it asks, by a yes or a no."""
+
+    @property
+    def asks_in_inbox(self) -> bool:
+        """Return whether it asks in the inbox, where people also give grants."""
+
     async def request_approval(self, decision: PolicyDecision) -> object:
-        """Return the answer: a bool or an `ApprovalAnswer`; anything else counts as no."""
+        """Return the answer: a bool, an `ApprovalAnswer`, or a list of those of several persons.
+
+        Anything else counts as no.
+        """
 
 
 class Journal(Protocol):
@@ -272,16 +315,29 @@ class Journal(Protocol):
     def waiting(self, call_id: str) -> list[Waiting]:
         """Return the calls with this id, as records have it, that wait for a human. Raises AuditError."""
 
-    def take_over(self, record: AuditRecord, *, inside: bool = False) -> Waiting | None:
+    def knows(self, decision_id: str) -> bool:
+        """Return whether there is a row with this id, sealed or not. Raises AuditError."""
+
+    def take_over(
+        self,
+        record: AuditRecord,
+        *,
+        inside: bool = False,
+        only: Callable[[Waiting], bool] | None = None,
+    ) -> Waiting | None:
         """Claim the waiting call that matches `record` and may go on: nobody else can claim it then.
 
         Args:
             record: The record of the call that comes back.
             inside: Whether it continues a body that has begun; else only an approved call can be claimed.
+            only: Returns which calls may be claimed; None: all of them.
 
         Raises:
             AuditError: the journal cannot be read, or the claim not be written.
         """
+
+    def take(self, found: Waiting, record: AuditRecord) -> Waiting:
+        """Claim a waiting call for the call of `record`, inside of `answering`; raises AuditError."""
 
     def answering(self, asked: Waiting) -> AbstractContextManager[Waiting]:
         """Return a context with the waiting call as it is now, in which only the caller can answer it.
@@ -326,6 +382,34 @@ class Signals(Protocol):
 
     def candidate_failed(self) -> None:
         """Count that the candidate policy could not be asked about a call."""
+
+    def limit_used(self, rule: str, share: float) -> None:
+        """Measure how much of a rule's limit is used with a call; 1 is all of it."""
+
+    def state_failed(self) -> None:
+        """Count that the shared state could not be used."""
+
+    def grant_used(self, call: Call, grant_id: str) -> None:
+        """Report that a grant covers a call; the yes is on its record."""
+
+
+async def finished(work: Awaitable[T]) -> tuple[asyncio.Future[T], asyncio.CancelledError | None]:
+    """Wait for work to end, also where the one who waits is cancelled meanwhile.
+
+    For work in a thread, which no cancellation stops, and whose effects are to be known.
+
+    Returns:
+        The work, which has ended, and the cancellation, which is left to be raised.
+    """
+    future, cut = asyncio.ensure_future(work), None
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError as error:
+            cut = error
+    if not future.cancelled():
+        future.exception()  # else asyncio would log it where nobody asks for the result
+    return future, cut
 
 
 LARGE_ARGUMENTS = 4_096

@@ -7,13 +7,18 @@ as a recorded refusal; only a cancellation is ever raised out of `authorize`.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from aegis_otel.audit.record import AuditRecord, RecordStatus
 from aegis_otel.errors import AegisError, AuditError, ChangeNotWritten
 from aegis_otel.governance import refusal
-from aegis_otel.governance.body import NOT_BEGUN, Bodies
+from aegis_otel.governance.approvals.asking import CallApproval
+from aegis_otel.governance.approvals.paused.paused_calls import PausedCalls
+from aegis_otel.governance.approvals.paused.paused_rows import is_approved, resolved_columns
+from aegis_otel.governance.body import Bodies, cancelled_before_it_ran
 from aegis_otel.governance.call import (
     LARGE_ARGUMENTS,
     MANY_RULES,
@@ -24,51 +29,38 @@ from aegis_otel.governance.call import (
     Origin,
     Signals,
     System,
+    finished,
     off_loop_if_large,
 )
 from aegis_otel.governance.error_text import describe, traced
+from aegis_otel.governance.evaluation import CandidateVerdicts, Policies, decide, error_verdict
 from aegis_otel.governance.hooks import RuntimeHooks, fire
-from aegis_otel.governance.paused_calls import PausedCalls, is_approved, resolved_columns
-from aegis_otel.governance.question import ask
+from aegis_otel.governance.past_calls import Decided, MarkStore, PastCalls, reads_history
 from aegis_otel.governance.recording import (
+    SubjectDigests,
     record_call,
     record_decision,
     record_verdict,
-    subject_payload,
     timestamp,
-    user_payload,
-    utc,
 )
 from aegis_otel.governance.refusal import Refusal
 from aegis_otel.governance.subject import SubjectSource
 from aegis_otel.model import (
-    ERROR_RULE,
     Action,
     Approval,
     Mode,
     Outcome,
     PolicyDecision,
-    Result,
-    ResultStatus,
-    RiskLevel,
-    Subject,
     Verdict,
 )
-from aegis_otel.redaction.serialize import encode_plain, to_plain
 
 if TYPE_CHECKING:
+    from aegis_otel.governance.approvals.shared_questions import SharedQuestions
     from aegis_otel.policy import Policy
 
 
+T = TypeVar("T")
 _log = logging.getLogger("aegis_otel")
-_FINAL = {status: ResultStatus(status.value) for status in RecordStatus if status.value in set(ResultStatus)}
-"""The status of a result by that of the record of a call that is over."""
-_MOST_SUBJECTS = 4096
-"""Subjects whose digests are kept: to make them costs more than the rest of what a subject does."""
-_Digests = tuple[str | None, str | None]
-"""The keyed digests of a subject, and of its user alone."""
-_NOBODY_KNOWN = Subject()
-_UNVALIDATED = "the policy said otherwise when the arguments were read, so the tool has not validated them"
 
 
 class Governor:
@@ -89,16 +81,17 @@ class Governor:
         block_on_audit_failure: bool = True,
         subjects: SubjectSource | None = None,
         candidate: Policy | None = None,
+        state: MarkStore | None = None,
+        shared_questions: SharedQuestions | None = None,
     ) -> None:
         self.policy = policy
         """In force for every call that is not decided yet, or waits for a human. Replaced as a whole."""
         self.candidate = candidate
         """Asked about every call as well, for the record alone; None where there is none."""
-        self._failed_candidate: Policy | None = None
+        self.candidate_verdicts = CandidateVerdicts(signals)
         self.journal = journal
         self.signals = signals
-        self._approver = approver
-        self._approval_timeout = approval_timeout
+        self._approval = CallApproval(self, approver, approval_timeout)
         self.hooks = hooks
         self.system = system
         self._session_id = session_id
@@ -106,8 +99,13 @@ class Governor:
         """Whether a refusal stops the body, or is only recorded."""
         self.subjects = subjects or SubjectSource()
         """Finds whom a call is made for; each adapter puts it on its actions."""
-        self._known_subjects: dict[Subject, _Digests] = {}
-        self.run = Bodies(self).run
+        self._subject_digests = SubjectDigests(self._digest)
+        bodies = Bodies(self)
+        self.run, self.executed, self.result = bodies.run, bodies.executed, bodies.result
+        self.past_calls = PastCalls(state, session_id, system, signals)
+        """What went before, for policies that ask for it."""
+        self.shared_questions = shared_questions
+        """Puts questions into the inbox, where the approver or the SDK's interruptions use that."""
         self.paused_calls = PausedCalls(self)
         """The calls that the SDK pauses."""
         self.unavailable: Refusal | None = None
@@ -128,6 +126,7 @@ class Governor:
         resumed: bool = False,
         inside: bool = False,
         answered: bool = False,
+        outer: Call | None = None,
     ) -> Call:
         """Decide on one action; on return its verdict is on disk and final.
 
@@ -138,6 +137,7 @@ class Governor:
             resumed: Whether it comes out of an interruption; it goes on from there, if the audit knows.
             inside: Whether what goes on is a body that has begun.
             answered: Whether it goes on by an answer that the audit had, and that nobody else may have used.
+            outer: The call that a wrapper around the same body was permitted, and that does not cover it.
 
         Returns:
             The call. Its body may run exactly when `refusal` is None, and then must be run by `run`, or
@@ -145,37 +145,67 @@ class Governor:
         """
         started_ns = self.system.now_ns()
         fault = self.unavailable or fault
+        cut: asyncio.CancelledError | None = None
         try:
-            policy, candidate = self.policy, self.candidate
-            if (
-                origin.size >= LARGE_ARGUMENTS
-                or (policy.rule_count >= MANY_RULES and policy.rules_asked(action) >= MANY_RULES)
-                or (candidate is not None and candidate.rule_count >= MANY_RULES)
-            ):
-                call = await self.system.off_loop(lambda: self.assess(action, origin, started_ns))
+            policies = self.policies()
+            if self.takes_long(policies, action, origin):
+                runs_next = None if resumed or fault is not None else self._runs_at_once
+                work, cut = await finished(
+                    self.off_loop(
+                        action,
+                        lambda: self.assess(
+                            action, origin, started_ns, runs_next, policies=policies, outer=outer
+                        ),
+                    )
+                )
+                call = work.result()
             else:
-                call = self.assess(action, origin, started_ns)
+                call = self.assess(action, origin, started_ns, policies=policies, outer=outer)
         except Exception as error:
             _log_failure(error)
             call = self._unassessed(action, origin, started_ns, error)
             fault = self.unavailable or refusal.UNAVAILABLE
+        if cut is not None and resumed:
+            raise cut  # nothing has changed: the row of the question stands
         try:
+            if cut is not None:
+                self._begin(call, fault or call.fault)  # it may have left marks
+                raise cut
             if resumed and fault is None:
                 fault = await self.paused_calls.resume(call, inside, answered)
-            await self._settle(call, fault)
+                policy = self.policy
+                if fault is None and reads_history([policy], action):
+                    marking, cut = await finished(
+                        self.past_calls.with_state(lambda: self._mark_resumed(call, policy))
+                    )
+                    if cut is not None:
+                        self._begin(call, call.fault)
+                        raise cut
+                    marking.result()
+            await self._settle(call, fault or call.fault)
         except Exception as error:
             _log_failure(error)
             self._close_unsettled(call, refusal.UNAVAILABLE)
         except BaseException:
             self._close_unsettled(call, refusal.WITHDRAWN)
-            self.abandon(call, RecordStatus.CANCELLED, NOT_BEGUN)
+            self.abandon(call, RecordStatus.CANCELLED, cancelled_before_it_ran(call), never_ran=True)
             raise
         return call
 
-    def abandon(self, call: Call, status: RecordStatus, why: str | None) -> None:
-        """Close a permitted call whose body was not run by `run`. Does nothing to one that was closed."""
+    def abandon(self, call: Call, status: RecordStatus, why: str | None, *, never_ran: bool) -> None:
+        """Close a permitted call whose body was not run by `run`. Does nothing to one that was closed.
+
+        Args:
+            call: From `authorize`.
+            status: How it ended.
+            why: For its row.
+            never_ran: Whether it is certain that its body was not run: then it counts for no limit, unless
+                it had begun before. Else it counts, and later calls are not told how it ended, whatever its
+                row says: nobody saw it.
+        """
         if call.status is RecordStatus.OPEN and not call.goes_on:
-            self.complete(call, status, None, why)
+            call.is_end_known = False
+            self.complete(call, status, None, why, never_ran=never_ran)
 
     def skip(self, action: Action, why: str) -> None:
         """Record an action of a plan that was never decided on, because an earlier one failed."""
@@ -190,46 +220,158 @@ class Governor:
 
     # --- deciding ---
 
-    def assess(self, action: Action, origin: Origin, started_ns: int) -> Call:
-        """Evaluate the policy and make the record; for large arguments this runs in a thread."""
-        begun, decision = self.system.monotonic(), self._evaluate(action, started_ns)
-        took = self.system.monotonic() - begun
-        record, arguments, shown = record_call(
-            decision, self.system, self._session_id, started_ns, origin, mode=self.mode
+    def assess(
+        self,
+        action: Action,
+        origin: Origin,
+        started_ns: int,
+        runs_next: Callable[[PolicyDecision], bool] | None = None,
+        *,
+        policies: Policies | None = None,
+        outer: Call | None = None,
+    ) -> Call:
+        """Evaluate the policy and make the record; for large arguments this runs in a thread.
+
+        Args:
+            action: What is about to be done.
+            origin: Where the call comes from.
+            started_ns: When it reached us.
+            runs_next: Whether the body runs by a decision; None: it does not before another decision.
+            policies: That decide; those of now, where none are given.
+            outer: As for `authorize`.
+        """
+        policies = policies or self.policies()
+        case, decision_id = self.candidate_case(policies, action, origin, outer), self.system.new_id()
+        begun = self.system.monotonic()
+        decided = self.evaluate(
+            policies.in_force,
+            action,
+            origin,
+            started_ns,
+            decision_id=decision_id,
+            runs_next=runs_next,
+            outer=outer,
         )
-        record.args_digest = self._digest(arguments)
-        if action.subject is not None and action.subject != _NOBODY_KNOWN:
-            record.subject_digest, record.user_hash = self._subject_digests(action.subject)
-        call = Call(decision, origin, started_ns, record, arguments, shown=shown, evaluation_s=took)
-        if self.candidate is not None:
-            self._ask_candidate(self.candidate, record, action, started_ns)
+        took = self.system.monotonic() - begun
+        try:
+            call = self._recorded(decided.decision, origin, started_ns, decision_id)
+            call.fault = None if decided.failure is None else refusal.STATE_UNAVAILABLE
+            call.evaluation_s = took
+            if case is not None:
+                self.candidate_verdicts.add(*case, started_ns, call.record)
+        except Exception as error:
+            if not decided.is_marked:
+                raise
+            _log_failure(error)
+            call = self._unassessed(action, origin, started_ns, error, decision_id)
+            call.fault = refusal.UNAVAILABLE
+        call.is_marked, call.outer = decided.is_marked, outer
         return call
 
-    def _evaluate(self, action: Action, now_ns: int) -> PolicyDecision:
-        if self.unavailable is not None:  # no policy decided: the one in force is a placeholder
-            return PolicyDecision(action, _error_verdict(self.unavailable.error))
-        return _decide(self.policy, action, now_ns)
+    def _recorded(self, decision: PolicyDecision, origin: Origin, started_ns: int, decision_id: str) -> Call:
+        """Return the call that was decided on, with its record."""
+        record, arguments, shown = record_call(
+            decision,
+            self.system,
+            self._session_id,
+            started_ns,
+            origin,
+            mode=self.mode,
+            decision_id=decision_id,
+        )
+        record.args_digest = self._digest(arguments)
+        if decision.action.subject is not None:
+            record.subject_digest, record.user_hash = self._subject_digests.of(decision.action.subject)
+        return Call(decision, origin, started_ns, record, arguments, shown=shown)
 
-    def _ask_candidate(self, candidate: Policy, record: AuditRecord, action: Action, now_ns: int) -> None:
-        """Put on the record what the candidate says, by which nothing else is decided."""
-        record.candidate_approval = record.candidate_rule = None
-        if self.unavailable is not None:
+    def policies(self) -> Policies:
+        """Return the policies of now: a call is decided by the same ones as it is prepared for."""
+        return Policies(self.policy, self.candidate)
+
+    @staticmethod
+    def takes_long(policies: Policies, action: Action, origin: Origin) -> bool:
+        """Return whether a thread has to decide: there is much to compare, or what went before counts."""
+        policy, candidate = policies
+        return (
+            origin.size >= LARGE_ARGUMENTS
+            or (policy.rule_count >= MANY_RULES and policy.rules_asked(action) >= MANY_RULES)
+            or (candidate is not None and candidate.rule_count >= MANY_RULES)
+            or reads_history(policies, action)
+        )
+
+    def evaluate(
+        self,
+        policy: Policy,
+        action: Action,
+        origin: Origin,
+        now_ns: int,
+        *,
+        decision_id: str,
+        runs_next: Callable[[PolicyDecision], bool] | None,
+        outer: Call | None = None,
+    ) -> Decided:
+        """Return what a policy decides; a call whose body runs next leaves its marks."""
+        if self.unavailable is not None:  # no policy decided: the one in force is a placeholder
+            return Decided(PolicyDecision(action, error_verdict(self.unavailable.error)))
+        if not policy.has_history or not reads_history([policy], action):
+            return Decided(decide(policy, action, now_ns))
+        return self.past_calls.decide(
+            policy,
+            action,
+            origin,
+            now_ns,
+            decision_id=decision_id,
+            runs_next=runs_next or (lambda _: False),
+            outer=outer,
+        )
+
+    def _runs_at_once(self, decision: PolicyDecision) -> bool:
+        return self.mode is Mode.MONITOR or decision.enforced_approval is Approval.AUTO
+
+    def _mark_resumed(self, call: Call, policy: Policy) -> None:
+        """Decide anew on a call that was paused, now that its answer is known, and leave its marks."""
+        if call.outcome is not None:
+            call.is_marked = True  # when its body began
             return
-        try:
-            verdict = _decide(candidate, action, now_ns).verdict
-            why = verdict.reason if verdict.matched_rule == ERROR_RULE else None
-        except Exception as error:
-            why = describe(error)
-        if why is None:
-            record.candidate_approval = verdict.enforced_approval._value_
-            record.candidate_rule = verdict.matched_rule
-            return
-        self.signals.candidate_failed()
-        if self._failed_candidate is not candidate:
-            self._failed_candidate = candidate
-            _log.warning(
-                "the candidate policy could not be asked about a call, which changes nothing: %s", why
-            )
+        prior, action = call.prior, call.decision.action
+
+        def runs_next(decision: PolicyDecision) -> bool:
+            if self._runs_at_once(decision) or prior is None:
+                return self._runs_at_once(decision)
+            return decision.enforced_approval is not Approval.BLOCK and is_approved(prior, decision.verdict)
+
+        now_ns, decision_id = self.system.now_ns(), call.record.decision_id
+        decided = self.evaluate(
+            policy, action, call.origin, now_ns, decision_id=decision_id, runs_next=runs_next
+        )
+        call.decision, call.is_marked = decided.decision, decided.is_marked
+        call.fault = None if decided.failure is None else refusal.STATE_UNAVAILABLE
+        record_verdict(call.record, decided.decision.verdict)
+
+    async def consult(self, action: Action, origin: Origin) -> Verdict:
+        """Return what the policy says about an action now; nothing is recorded, and no mark left."""
+        policy, now_ns = self.policy, self.system.now_ns()
+
+        def verdict() -> Verdict:
+            return decide(policy, self.past_calls.read(policy, action, origin), now_ns).verdict
+
+        if reads_history([policy], action):
+            return await self.past_calls.with_state(verdict)
+        return await off_loop_if_large(self.system, origin.size, verdict, policy.rules_asked(action))
+
+    def off_loop(self, action: Action, work: Callable[[], T]) -> Awaitable[T]:
+        """Return what `work` on an action returns, run where it does not hold the event loop."""
+        asks = reads_history(self.policies(), action)
+        return self.past_calls.with_state(work) if asks else self.system.off_loop(work)
+
+    def candidate_case(
+        self, policies: Policies, action: Action, origin: Origin, outer: Call | None = None
+    ) -> tuple[Policy, Action] | None:
+        """Return the candidate and what it is asked about; to be called before the call leaves its marks."""
+        candidate = policies.candidate
+        if candidate is None or self.unavailable is not None:
+            return None
+        return candidate, self.past_calls.read(candidate, action, origin, policies.in_force, outer)
 
     def _digest(self, payload: bytes) -> str | None:
         try:
@@ -240,41 +382,35 @@ class Governor:
             _log_failure(error)
             return None
 
-    def _subject_digests(self, subject: Subject) -> _Digests:
-        """Return the keyed digests of a subject and of its user, as the program says them: not redacted.
-
-        In the columns, which are redacted, two subjects may be alike. None without the audit's key.
-        """
-        known = self._known_subjects.get(subject)
-        if known is None:
-            user = None if subject.user is None else self._digest(user_payload(subject.user))
-            known = self._digest(subject_payload(subject)), user
-            if known[0] is not None:
-                if len(self._known_subjects) >= _MOST_SUBJECTS:
-                    self._known_subjects.clear()
-                self._known_subjects[subject] = known
-        return known
-
-    def _unassessed(self, action: Action, origin: Origin, started_ns: int, error: Exception) -> Call:
+    def _unassessed(
+        self,
+        action: Action,
+        origin: Origin,
+        started_ns: int,
+        error: Exception,
+        decision_id: str | None = None,
+    ) -> Call:
         """Return a refused call whose decision failed; it carries no arguments at all."""
-        verdict = _error_verdict(f"governance failed: {type(error).__name__}", self.policy.digest)
+        verdict = error_verdict(f"governance failed: {type(error).__name__}", self.policy.digest)
         decision = PolicyDecision(action, verdict)
-        record = record_decision(decision, self.system, self._session_id, started_ns, origin, mode=self.mode)
+        record = record_decision(
+            decision,
+            self.system,
+            self._session_id,
+            started_ns,
+            origin,
+            mode=self.mode,
+            decision_id=decision_id,
+        )
         return Call(decision, origin, started_ns, record, b"")
 
     async def _settle(self, call: Call, fault: Refusal | None) -> None:
         """Bring the call from the policy's verdict to a final, recorded outcome."""
-        self._apply(call, fault)
-        self.signals.opened(call)
-        mark = self.journal.mark()
-        if call.record.human_decision is not None:
-            self.paused_calls.with_proof(call.record, call.record)
-        if not self.write(call, call.record) and self.needs_audit:
-            self._refuse_unwritten(call)
+        mark = self._begin(call, fault)
         if self.hooks.on_decision is not None:
             await fire(self.hooks.on_decision, self.signals.hook_failed, call.decision)
         if call.outcome is None:
-            await self._ask(call)
+            await self._approval.settle(call)
         if (
             call.refusal is None
             and mark is not None
@@ -286,8 +422,20 @@ class Governor:
             self.announce(call)
         elif call.refusal is not None:
             self.signals.closed(call)
-        if call.refusal is not None and self.hooks.on_execute is not None:
+        if call.refusal is not None:
             await self.executed(call, None, None)
+
+    def _begin(self, call: Call, fault: Refusal | None) -> int | None:
+        """Write what was decided as the first line of the call; return the argument of `_synced`."""
+        self._apply(call, fault)
+        self.signals.opened(call)
+        call.is_begun = True
+        mark = self.journal.mark()
+        if call.record.human_decision is not None:
+            self.paused_calls.with_proof(call.record, call.record)
+        if not self.write(call, call.record) and self.needs_audit:
+            self.refuse_unwritten(call)
+        return mark
 
     def _apply(self, call: Call, fault: Refusal | None) -> None:
         """Set what the verdict makes of the call: its outcome, or none yet where a human is to be asked."""
@@ -317,12 +465,16 @@ class Governor:
         """Refuse what is not decided yet, after a fault of ours or a cancellation."""
         if call.outcome is None or (why.outcome is Outcome.ERROR and call.refusal is None):
             self.refuse(call, why)
-            line = self.line(call, "resolved", **resolved_columns(call.record))
+            line = call.record
+            if call.is_begun:
+                line = self.line(call, "resolved", **resolved_columns(call.record))
+            else:
+                self.signals.opened(call)
             self.write(call, self.paused_calls.with_proof(call.record, line))
         if not call.announced:
             self.announce(call)
 
-    def _refuse_unwritten(self, call: Call) -> None:
+    def refuse_unwritten(self, call: Call) -> None:
         """Refuse a call after `write` failed; a line that is in the journal gets another that says so."""
         if call.is_written and call.refusal is not None:
             return  # the line says already that it is refused, and nothing may follow such a line
@@ -344,66 +496,16 @@ class Governor:
         verdict = call.decision.verdict
         if self.mode is Mode.MONITOR or (verdict.mode is Mode.MONITOR and why.outcome is Outcome.BLOCKED):
             call.status = RecordStatus.OPEN
+            if why.outcome is Outcome.ERROR and why is not refusal.STATE_UNAVAILABLE and not call.is_marked:
+                call.is_marked = call.had_begun or self._mark_unjudged(call)
             return
+        if call.is_marked:
+            self._settle_marks(call, never_ran=True)
         call.record.mode = self.mode.value
         call.status, call.refused_for = why.status, why.error
         call.refusal = why.advised(verdict)
         call.record.result_status, call.record.result_error = why.status.value, why.recorded
         call.record.error_type = call.error_type
-
-    # --- asking a human ---
-
-    async def _ask(self, call: Call) -> None:
-        """Ask until the answer is no, or yes to what the policy says at that moment."""
-        call.channel = self._approver.channel
-        while call.outcome is None:
-            with self.signals.awaiting(call):
-                why = await ask(self._approver, call, self._approval_timeout, self.system.monotonic)
-            asked = call.decision
-            if why is not None:
-                self.refuse(call, why)
-            else:
-                rules = self.policy.rules_asked(asked.action)
-                await off_loop_if_large(self.system, call.origin.size, lambda: self._recheck(call), rules)
-            line = self.line(call, "resolved", **resolved_columns(call.record))
-            if not self.write(call, self.paused_calls.with_proof(call.record, line)) and self.needs_audit:
-                self._refuse_unwritten(call)
-            await fire(self.hooks.on_approval, self.signals.hook_failed, asked, why is None)
-            if call.decision.verdict is not asked.verdict:
-                await fire(self.hooks.on_decision, self.signals.hook_failed, call.decision)
-
-    def _recheck(self, call: Call) -> None:
-        """Check that the yes of a human is to these arguments, and to what the policy asks now."""
-        action, approved = call.decision.action, call.decision.verdict
-        try:
-            unchanged = encode_plain(to_plain(action.params)) == call.arguments
-            now = self._evaluate(action, self.system.now_ns())
-        except Exception as error:
-            _log_failure(error)
-            self.refuse(call, refusal.UNAVAILABLE)
-            return
-        if not unchanged:
-            self.refuse(call, refusal.CHANGED)
-            return
-        if now.verdict.mode is Mode.MONITOR:  # nothing is asked now, and a human said yes to what was
-            call.outcome, call.status = Outcome.APPROVED, RecordStatus.OPEN
-            call.record.result_status = RecordStatus.OPEN.value
-            return
-        call.decision, verdict = now, now.verdict
-        record = call.record
-        record_verdict(record, verdict)
-        if self.candidate is not None:
-            self._ask_candidate(self.candidate, record, action, self.system.now_ns())
-        something_else = (
-            verdict.matched_rule != approved.matched_rule or verdict.risk_level > approved.risk_level
-        )
-        if verdict.approval is Approval.BLOCK:
-            self.refuse(call, refusal.blocked(verdict.matched_rule))
-        elif verdict.approval is Approval.AUTO or not something_else:
-            call.outcome, call.status = Outcome.APPROVED, RecordStatus.OPEN
-            record.result_status = RecordStatus.OPEN.value
-        else:  # the yes was to another question
-            record.human_decision = record.approver = record.approval_reason = None
 
     # --- recording ---
 
@@ -450,7 +552,15 @@ class Governor:
             **changed,  # type: ignore[arg-type]
         )
 
-    def complete(self, call: Call, status: RecordStatus, started: float | None, error: str | None) -> None:
+    def complete(
+        self,
+        call: Call,
+        status: RecordStatus,
+        started: float | None,
+        error: str | None,
+        *,
+        never_ran: bool = False,
+    ) -> None:
         call.status = status
         record = call.record
         record.result_status = status._value_
@@ -469,47 +579,18 @@ class Governor:
         )
         self.write(call, line)
         self.signals.closed(call)
+        if call.is_marked and status is not RecordStatus.PENDING:
+            self._settle_marks(call, never_ran=never_ran)
 
-    async def executed(self, call: Call, begun_ns: int | None, value: object) -> None:
-        if self.hooks.on_execute is None or call.status not in _FINAL:
-            return
-        result = value if isinstance(value, Result) else self.result(call, data=value, begun_ns=begun_ns)
-        await fire(self.hooks.on_execute, self.signals.hook_failed, result)
-
-    def result(self, call: Call, *, data: object = None, begun_ns: int | None = None) -> Result:
-        """Return the result of a closed call for callers and hooks."""
-        return Result(
-            call.decision.action,
-            _FINAL[call.status],
-            data,
-            call.record.result_error if call.refusal is None else call.refused_for,
-            started_at=None if begun_ns is None else utc(begun_ns),
-            completed_at=utc(self.system.now_ns()),
-            decision_id=call.record.decision_id,
+    def _mark_unjudged(self, call: Call) -> bool:
+        return self.past_calls.mark(
+            self.policy, call.decision.action, call.origin, self.system.now_ns(), call.record.decision_id
         )
 
-
-def _decide(policy: Policy, action: Action, now_ns: int) -> PolicyDecision:
-    """Ask a policy.
-
-    It, or what it says at this time of day, may have changed since the arguments were read. Where it reads
-    parameters that the tool has not validated and does not block, what the body gets is not known, and so no
-    condition on them can be answered.
-    """
-    now = utc(now_ns) if policy.reads_time else None  # else nothing reads it
-    decision = policy.evaluate(action, now=now)
-    if (
-        action.is_unvalidated
-        and decision.enforced_approval is not Approval.BLOCK
-        and policy.reads_arguments(action.type, *[each.type for each in action.forms])
-    ):
-        return PolicyDecision(action, policy.evaluate(action.with_doubt(_UNVALIDATED), now=now).verdict)
-    return decision
-
-
-def _error_verdict(reason: str, digest: str = "") -> Verdict:
-    """Return the verdict on a call that no policy could decide on."""
-    return Verdict(Approval.BLOCK, RiskLevel.CRITICAL, ERROR_RULE, reason, policy_digest=digest)
+    def _settle_marks(self, call: Call, *, never_ran: bool) -> None:
+        call.is_marked, never_ran = False, never_ran and not call.had_begun
+        if never_ran or call.is_end_known:
+            call.settling = self.past_calls.settle(call.record.decision_id, call.status, never_ran=never_ran)
 
 
 def _log_failure(error: Exception) -> None:

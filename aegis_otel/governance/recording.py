@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from operator import attrgetter
@@ -22,9 +22,10 @@ from aegis_otel.audit.record import (
     cut_params,
     cut_text,
 )
+from aegis_otel.governance.approvals.terms import encode_terms
 from aegis_otel.governance.call import NOWHERE, Origin, System
 from aegis_otel.governance.error_text import READ
-from aegis_otel.model import Action, Mode, PolicyDecision, RiskLevel, Subject, Verdict
+from aegis_otel.model import Action, Approval, Mode, PolicyDecision, RiskLevel, Subject, Verdict
 from aegis_otel.redaction import redactor
 from aegis_otel.redaction.redactor import redact, redact_name, redact_text
 from aegis_otel.redaction.serialize import encode_plain, serialize
@@ -55,6 +56,9 @@ def _second(seconds: int) -> str:
 
 _SHARED_CHARS = 256
 """The most characters of a name whose redaction is kept for the next call: what is kept stays small."""
+_MOST_SUBJECTS = 4096
+"""Subjects whose digests are kept."""
+_NOBODY_KNOWN = Subject()
 _Names = tuple[str | None, ...]
 _SHARED_COLUMNS = tuple(
     name
@@ -75,9 +79,12 @@ def record_call(
     origin: Origin = NOWHERE,
     *,
     mode: Mode = Mode.ENFORCE,
+    decision_id: str | None = None,
 ) -> tuple[AuditRecord, bytes, bytes]:
     """Return the record of a decision with its arguments, and what `record_arguments` returns."""
-    record = record_decision(decision, system, session_id, started_ns, origin, mode=mode)
+    record = record_decision(
+        decision, system, session_id, started_ns, origin, mode=mode, decision_id=decision_id
+    )
     return record, *record_arguments(record, decision.action.params)
 
 
@@ -89,8 +96,12 @@ def record_decision(
     origin: Origin = NOWHERE,
     *,
     mode: Mode = Mode.ENFORCE,
+    decision_id: str | None = None,
 ) -> AuditRecord:
-    """Return the record of a decision, still without its arguments: `record_arguments` adds these."""
+    """Return the record of a decision, still without its arguments: `record_arguments` adds these.
+
+    It has the id `decision_id`; a new one where that is None.
+    """
     action = decision.action
     names = (session_id, action.type, action.target, action.agent, *_shared_fields(origin))
     # Calls of one tool in one run share these names, and a copy costs a tenth of what redacting them does.
@@ -102,7 +113,7 @@ def record_decision(
     make = _shared_record if are_short else _named_record
     record = replace(
         make(redactor.generation, redaction_digest(), _mode(mode, decision.verdict), names),
-        decision_id=system.new_id(),
+        decision_id=decision_id or system.new_id(),
         timestamp=timestamp(started_ns),
         service=system.service,
         host=system.host,
@@ -163,7 +174,7 @@ def record_arguments(record: AuditRecord, params: object) -> tuple[bytes, bytes]
 
 VERDICT_COLUMNS = (
     *("approval", "risk_level", "matched_rule", "reason", "policy_digest", "enforced_approval"),
-    *("candidate_approval", "candidate_rule"),
+    *("candidate_approval", "candidate_rule", "approval_terms"),
 )
 """The columns that say what the policy decided, and what its candidate would have."""
 
@@ -177,6 +188,16 @@ def record_verdict(record: AuditRecord, verdict: Verdict) -> None:
     record.policy_digest = verdict.policy_digest or None
     if verdict.mode is Mode.MONITOR:
         record.enforced_approval = verdict.enforced_approval._value_
+    if verdict.approvers is not None or verdict.expires_s is not None or record.approval_terms:
+        # A line that leaves a member out does not change it, so what was said before is taken back by a text.
+        record.approval_terms = recorded_terms(verdict) or (record.approval_terms and "")
+
+
+def recorded_terms(verdict: Verdict) -> str | None:
+    """Return on what terms a human can answer, where one is asked."""
+    if verdict.enforced_approval is not Approval.APPROVE:
+        return None
+    return encode_terms(verdict.approvers, verdict.expires_s)
 
 
 @lru_cache(maxsize=256)
@@ -236,6 +257,36 @@ def subject_payload(subject: Subject) -> bytes:
 def user_payload(user_id: str) -> bytes:
     """Return what `user.hash` is a digest of: never what the digest of some arguments is of, an object."""
     return json.dumps(["user", user_id]).encode()
+
+
+class SubjectDigests:
+    """The keyed digests of subjects, kept: to make them costs more than the rest of what a subject does.
+
+    Args:
+        digest: Makes a digest; None without the audit's key.
+    """
+
+    def __init__(self, digest: Callable[[bytes], str | None]) -> None:
+        self._digest = digest
+        self._known: dict[Subject, tuple[str | None, str | None]] = {}
+
+    def of(self, subject: Subject) -> tuple[str | None, str | None]:
+        """Return the digests of a subject and of its user alone, as the program says them: not redacted.
+
+        In the columns, which are redacted, two subjects may be alike. None without the audit's key, and where
+        nothing is known of the subject.
+        """
+        if subject == _NOBODY_KNOWN:
+            return None, None
+        known = self._known.get(subject)
+        if known is None:
+            user = None if subject.user is None else self._digest(user_payload(subject.user))
+            known = self._digest(subject_payload(subject)), user
+            if known[0] is not None:
+                if len(self._known) >= _MOST_SUBJECTS:
+                    self._known.clear()
+                self._known[subject] = known
+        return known
 
 
 def recorded_name(value: object) -> str:

@@ -70,6 +70,13 @@ UNAVAILABLE = Refusal(
     "governance_unavailable",
 )
 
+STATE_UNAVAILABLE = replace(
+    UNAVAILABLE,
+    error="Action not run: the state that limits are kept in cannot be reached",
+    cause="state_unavailable",
+)
+"""A call that a limit or a later call has to know of, and that cannot be kept."""
+
 
 def unavailable(why: str) -> Refusal:
     """Return the refusal of calls where governance could not start."""

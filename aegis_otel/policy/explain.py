@@ -22,16 +22,18 @@ from aegis_otel.policy.evaluation.evaluator import (
     unknowns,
 )
 from aegis_otel.policy.evaluation.parameter_paths import Missing, find
-from aegis_otel.policy.evaluation.precedence import precedence
+from aegis_otel.policy.evaluation.precedence import precedence, with_all_approvers
 from aegis_otel.policy.evaluation.schema_paths import SchemaReader
 from aegis_otel.policy.messages import listed, shown
 from aegis_otel.policy.operators.answer import Answer
 from aegis_otel.policy.patterns import Glob
 from aegis_otel.policy.policy import Policy
-from aegis_otel.policy.rules import ParamTest, Rule
+from aegis_otel.policy.rules import HistoryTest, ParamTest, Rule
 
 _MOST_VALUES = 5
 """Values of a list that are shown."""
+REDACTED = "the value it looks at is redacted"
+"""Why the answer of a test is unknown, where only a stand-in of the value is there."""
 IsHidden = Callable[[object], bool]
 """Whether a value, or a part of it, is only a stand-in for the one that was decided on."""
 
@@ -59,6 +61,8 @@ class Check(NamedTuple):
     """How many groups of conditions it is in. The tests in a group come after the group's own answer."""
     lacks: str | None = None
     """The parameter that the call does not have, where the answer is False for that reason."""
+    seen: str = ""
+    """What went before, where the test is about that and it is known."""
 
 
 class RuleTrace(NamedTuple):
@@ -94,7 +98,8 @@ def explain(
     forms = [_explain_form(policy, form, now, is_hidden) for form in (action, *action.forms)]
     # The form that decides; `max` gives the first of equals, as `judge` does.
     found = max((form for form, _ in forms), key=lambda form: precedence(form.verdict))
-    verdict = beside_monitored(found.verdict, (each for _, monitored in forms for each in monitored))
+    verdict = with_all_approvers(found.verdict, [form.verdict for form, _ in forms])
+    verdict = beside_monitored(verdict, (each for _, monitored in forms for each in monitored))
     return found._replace(verdict=verdict)
 
 
@@ -128,8 +133,9 @@ def _until_false(
         if isinstance(test, Condition) and test.members:
             return check_group(test, depth)
         hides = any(map(is_hidden, _tested_values(label, test, action)))
-        answer = "the value it looks at is redacted" if hides else answer
-        return [Check(label, _wanted(test), answer, depth, _lacking(test, answer, action))]
+        answer = REDACTED if hides else answer
+        lacks = _lacking(test, answer, action)
+        return [Check(label, _wanted(test), answer, depth, lacks, _seen(test, action, schema))]
 
     def check_group(group: Condition, depth: int) -> list[Check]:
         """Answer the group anew: a test in it may look at a redacted value."""
@@ -174,6 +180,8 @@ def _lacking(test: Condition | tuple[Glob, ...], answer: Answer, action: Action)
 def _wanted(test: Condition | tuple[Glob, ...]) -> str:
     if not isinstance(test, Condition):
         return listed(glob.text for glob in test)
+    if isinstance(test.spec, HistoryTest):
+        return test.spec.wanted
     if not isinstance(test.spec, ParamTest):
         return str(test.spec)
     more = len(test.spec.values) - _MOST_VALUES
@@ -181,16 +189,24 @@ def _wanted(test: Condition | tuple[Glob, ...]) -> str:
     return f"{values} and {more} more" if more > 0 else values
 
 
+def _seen(test: Condition | tuple[Glob, ...], action: Action, schema: SchemaReader | None) -> str:
+    reader = test.history if isinstance(test, Condition) else None
+    return "" if reader is None else reader.seen(action, schema)
+
+
 def _tested_values(label: str, test: Condition | tuple[Glob, ...], action: Action) -> Iterator[object]:
     """Yield the values that the answer of a test depends on."""
     if not isinstance(test, Condition):
         yield from matched_values(label.strip("`").removeprefix("match."), action) or ()
-    elif isinstance(test.spec, ParamTest):
-        yield _looked_at(test.spec, action)
-        value: Any = action.params
-        for key in test.spec.keys:
-            value = value.get(key) if isinstance(value, Mapping) else None
-            yield value if isinstance(value, str) else None
+        return
+    read = test.spec.params if isinstance(test.spec, HistoryTest) else (test.spec,)
+    for spec in read:
+        if isinstance(spec, ParamTest):
+            yield _looked_at(spec, action)
+            value: Any = action.params
+            for key in spec.keys:
+                value = value.get(key) if isinstance(value, Mapping) else None
+                yield value if isinstance(value, str) else None
 
 
 def _looked_at(test: ParamTest, action: Action) -> object:

@@ -8,6 +8,8 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
+from aegis_otel.model import Approvers
+
 _LONGEST = 60
 _LARGEST = 10**30
 _SEPARATED = re.compile(r"[-+]?[1-9][0-9]{0,2}(?:([,_' ])[0-9]{3})(?:\1[0-9]{3})*(?:\.[0-9]+)?")
@@ -89,3 +91,16 @@ def listed(choices: Iterable[str]) -> str:
     """Return the choices in backticks, joined by commas and `or`."""
     *first, last = (f"`{choice}`" for choice in choices)
     return f"{', '.join(first)} or {last}" if first else last
+
+
+def approvers_in_words(approvers: Approvers) -> str:
+    """Return who may answer: ``2 of: `*@example.com` or role `finance`, not the user ...``."""
+    return "; and ".join(map(_approvers_in_words, approvers.all_of_them))
+
+
+def _approvers_in_words(approvers: Approvers) -> str:
+    kinds = (("", approvers.users), ("role ", approvers.roles))
+    whom = [before + ", ".join(map(quoted, globs)) for before, globs in kinds if globs]
+    who = " or ".join(whom) or "anybody whose name is known"
+    how_many = f"{approvers.count} of: " if approvers.count > 1 else ""
+    return f"{how_many}{who}{'' if approvers.allows_requester else ', not the user that the agent acts for'}"

@@ -126,6 +126,12 @@ def compile_glob(text: str, ignores_case: bool = False) -> Glob:
     return Glob(text, Shape.MIXED, "", _segments(normal))
 
 
+def matches_any(globs: Iterable[str], texts: Iterable[str]) -> bool:
+    """Return whether one of the texts matches one of the globs."""
+    found = [compile_glob(glob).matches for glob in globs]
+    return any(matches(text) for text in texts for matches in found)
+
+
 def _in_any_case(folded: str) -> Matcher:
     """Match letters by their case folding; a wildcard takes whole characters of the text, as in other globs.
 

@@ -32,12 +32,14 @@ class Policy:
     policies with the same digest are equal.
     """
 
-    __slots__ = ("_plans", "compiled", "documents", "reads_time", "rule_count")
+    __slots__ = ("_plans", "compiled", "documents", "has_history", "reads_time", "rule_count")
 
     documents: tuple[PolicyDocument, ...]
     """The validated files, for tools that examine a policy."""
     compiled: CompiledPolicy
     """The rules as tests, which decide."""
+    has_history: bool
+    """Whether any rule has a condition on the calls that went before."""
     rule_count: int
     reads_time: bool
     """Whether what any rule says depends on the time."""
@@ -47,6 +49,7 @@ class Policy:
         compiled = compile_policy(documents)
         object.__setattr__(self, "documents", tuple(documents))
         object.__setattr__(self, "compiled", compiled)
+        object.__setattr__(self, "has_history", bool(compiled.historic))
         object.__setattr__(self, "rule_count", len(compiled.rules))
         object.__setattr__(
             self, "reads_time", any(each.rule.conditions.reads_time for each in compiled.rules)
@@ -137,14 +140,28 @@ class Policy:
                 return True
         return False
 
+    def reads_history(self, *action_types: str) -> bool:
+        """Return whether an action of those types asks about the calls that went before, or is counted.
+
+        Then `policy.history.series_queries` says what it asks, and what it leaves where it is permitted.
+        """
+        if not self.has_history:
+            return False
+        compiled = self.compiled
+        return any(compiled.asking(each) or compiled.marking(each) for each in action_types)
+
     def rules_asked(self, action: Action) -> int:
         """Return how many rules the action is compared with at most."""
         return len(self.compiled.plan(action.type)[0]) if type(action.type) is str else 0
 
     def always_allows(self, action_type: str) -> bool:
-        """Return whether every action of that type is `auto`, whatever its other properties."""
+        """Return whether every action of that type runs, whatever its other properties.
+
+        One that is counted does not where the count cannot be kept.
+        """
         steps, *_ = self.compiled.plan(action_type)
-        return all(verdict.approval is Approval.AUTO for _, verdict, _ in steps)
+        is_auto = all(verdict.approval is Approval.AUTO for _, verdict, _ in steps)
+        return is_auto and not self.reads_history(action_type)
 
     @property
     def digest(self) -> str:

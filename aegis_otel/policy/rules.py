@@ -13,7 +13,7 @@ from enum import Enum
 from itertools import chain, takewhile
 from typing import Any, NamedTuple
 
-from aegis_otel.model import Approval, Mode, RiskLevel
+from aegis_otel.model import Approval, Approvers, Mode, RiskLevel
 
 Scalar = str | int | float | bool
 Expected = Scalar | tuple[Scalar, ...]
@@ -204,6 +204,106 @@ class ParamTest:
         return f"`{self.operator}` on `{self.path}`" if self.path else f"`{self.operator}`"
 
 
+HISTORY = ("calls_over", "total_over", "tokens_over", "after", "repeats")
+"""The keys of conditions on the calls that went before."""
+CALL_FACTS = ("user", "tenant", "agent", "tool", "session", "conversation", "run")
+"""What `by` names besides parameters."""
+SPANS = ("session", "conversation", "run")
+"""What `within` names besides durations."""
+MILLIONTHS = 1_000_000
+"""Amounts and their limits are counted as integers of a millionth."""
+MOST_COUNTED = 9_000_000_000_000
+"""The largest amount, number of calls or number of tokens that is counted."""
+_SPAN_KEPT_S = 90 * 86_400.0
+"""For how many seconds back a session, a conversation or a run is remembered."""
+
+
+class Divider(NamedTuple):
+    """One item of `by`: calls for which it has another value are counted apart."""
+
+    word: str
+    """As it is written; `params.` stands before a parameter only where its name is one of `CALL_FACTS`."""
+    param: ParamTest | None = None
+    """The path of the parameter, as a condition that compares nothing; None for one of `CALL_FACTS`."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryTest:
+    """One condition on the calls that went before."""
+
+    key: str
+    """Its key in a policy, one of `HISTORY`."""
+    rule: str
+    """The name of its rule, under which its marks are kept."""
+    by: tuple[Divider, ...]
+    """In the order of their words; `within` is among them where it is one of `SPANS`."""
+    within_s: float | None
+    """For how many seconds back it counts; None where a span ends it."""
+    within: str
+    """As it is written."""
+    place: Place
+    limit: int = 0
+    """In calls or tokens, and for `total_over` in millionths."""
+    amount: ParamTest | None = None
+    """Where `total_over` finds the amount of a call, as a condition that compares nothing."""
+    types: Patterns = ()
+    """The types of the calls that `after` looks for."""
+    result: str = ""
+    """`success` or `failed`: how these calls must have ended; empty for either."""
+
+    @property
+    def kind(self) -> list[Any]:
+        """What is counted, whatever the limit and `within` are."""
+        kind: list[Any] = [self.key.removesuffix("_over")]
+        if self.amount is not None:
+            kind.append(self.amount.path)
+        if self.types:
+            texts = sorted({each.text for each in self.types})
+            kind += [texts, *(["ignore_case"] if self.types[0].ignores_case else [])]
+        return kind
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words of `by`."""
+        return tuple(each.word for each in self.by)
+
+    @property
+    def keep_s(self) -> float:
+        """For how many seconds it asks for a mark."""
+        return _SPAN_KEPT_S if self.within_s is None else self.within_s
+
+    @property
+    def params(self) -> tuple[ParamTest, ...]:
+        """The parameters that it reads."""
+        found = [each.param for each in self.by if each.param is not None]
+        return (*found, self.amount) if self.amount is not None else tuple(found)
+
+    @property
+    def wanted(self) -> str:
+        """The condition in words, for people."""
+        types = ", ".join(f"`{each.text}`" for each in self.types)
+        limit = number_of(self.limit) if self.key == "total_over" else str(self.limit)
+        over = f"more than {limit}" if self.key.endswith("_over") else types
+        words = ", ".join(f"`{each.word}`" for each in self.by if each.word != self.within)
+        ended = {"success": "that succeeded", "failed": "that failed"}.get(self.result, "")
+        parts = (over, ended, f"within {self.within}", f"by {words}" if words else "")
+        return " ".join(filter(None, parts))
+
+    @property
+    def content(self) -> list[Any]:
+        """What can change a decision."""
+        return [self.kind, list(self.words), self.within_s, self.limit, self.result]
+
+    def __str__(self) -> str:
+        return f"`{self.key}` of `{self.amount.path}`" if self.amount is not None else f"`{self.key}`"
+
+
+def number_of(millionths: int) -> str:
+    """Return an amount as people write it."""
+    whole, rest = divmod(millionths, MILLIONTHS)
+    return f"{whole}.{rest:06}".rstrip("0").rstrip(".")
+
+
 GROUPS = ("any", "not")
 """The keys of groups of conditions."""
 MAX_GROUPS_DEEP = 8
@@ -217,6 +317,7 @@ class Conditions:
     window: TimeWindow | None = None
     tests: tuple[ParamTest, ...] = ()
     groups: tuple[Group, ...] = ()
+    history: tuple[HistoryTest, ...] = ()
 
     def tests_with_sign(self, *, negated: bool = False) -> Iterator[tuple[ParamTest, bool]]:
         """Yield each condition on a parameter, also those in groups, and whether it holds against the rule.
@@ -233,6 +334,18 @@ class Conditions:
         """The conditions on parameters, also those in groups."""
         return (test for test, _ in self.tests_with_sign())
 
+    def history_with_sign(self, *, negated: bool = False) -> Iterator[tuple[HistoryTest, bool]]:
+        """Yield each condition on the calls that went before, as `tests_with_sign` does."""
+        yield from ((test, negated) for test in self.history)
+        for group in self.groups:
+            for member in group.members:
+                yield from member.history_with_sign(negated=negated is not (group.key == "not"))
+
+    @property
+    def all_history(self) -> tuple[HistoryTest, ...]:
+        """The conditions on the calls that went before, also those in groups."""
+        return tuple(test for test, _ in self.history_with_sign())
+
     @property
     def reads_time(self) -> bool:
         """Whether the answer depends on the time."""
@@ -241,10 +354,17 @@ class Conditions:
 
     @property
     def content(self) -> list[Any]:
-        """What can change a decision; without groups as it was before there were groups."""
-        groups = [group.content for group in self.groups]
+        """What can change a decision; without groups and history as it was before there were any."""
         own = [self.window and self.window.content, sorted(test.content for test in self.tests)]
-        return [*own, {"groups": groups}] if groups else own
+        more = {
+            **({"groups": [group.content for group in self.groups]} if self.groups else {}),
+            **(
+                {"history": [test.content for test in sorted(self.history, key=lambda each: each.key)]}
+                if self.history
+                else {}
+            ),
+        }
+        return [*own, more] if more else own
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +380,11 @@ class Group:
     def reads_time(self) -> bool:
         """Whether the answer depends on the time."""
         return any(member.reads_time for member in self.members)
+
+    @property
+    def reads_history(self) -> bool:
+        """Whether the answer depends on the calls that went before."""
+        return any(member.all_history for member in self.members)
 
     @property
     def content(self) -> list[Any]:
@@ -287,6 +412,10 @@ class Rule:
     mode: Mode = Mode.ENFORCE
     message: str = ""
     """What the model reads beside a refusal; empty where the policy gives none."""
+    approvers: Approvers | None = None
+    """Who may answer; None where the rule does not say it."""
+    expires_s: float | None = None
+    """For how many seconds its question can be answered; None where the rule does not say it."""
 
     @property
     def content(self) -> list[Any]:
@@ -313,6 +442,8 @@ class Rule:
             **({"ignore_case": True} if self.ignores_case else {}),
             **({"mode": self.mode.value} if self.mode is not Mode.ENFORCE else {}),
             **({"message": self.message} if self.message else {}),
+            **({"approvers": self.approvers.content} if self.approvers is not None else {}),
+            **({"expires": self.expires_s} if self.expires_s is not None else {}),
         }
 
     @property
@@ -328,7 +459,8 @@ class Rule:
     @property
     def is_conditional(self) -> bool:
         """Whether it may not match a call, whatever the call's type, target and agent are."""
-        return bool(self.window or self.tests or self.conditions.groups) or self.subject != ANYBODY
+        own = self.window or self.tests or self.conditions.groups or self.conditions.history
+        return bool(own) or self.subject != ANYBODY
 
 
 def by_path(tests: Iterable[ParamTest]) -> dict[str, list[ParamTest]]:

@@ -11,13 +11,17 @@ from functools import partial
 from typing import Any
 
 from aegis_otel.policy.lint.tool_list import NotTools, read_tools
-from aegis_otel.policy.loading import validators
+from aegis_otel.policy.loading import durations, history_keys, validators
+from aegis_otel.policy.loading.schema import SECTIONS as POLICY_SECTIONS
 from aegis_otel.policy.loading.schema import Fault, Key, Reader, Validation, schema_of
 from aegis_otel.policy.loading.validators import by_synonym
 from aegis_otel.policy.loading.yaml_reader import Location
-from aegis_otel.policy.messages import Invalid, closest, quoted, shown
+from aegis_otel.policy.messages import Invalid, closest, listed, quoted, shown
+from aegis_otel.policy.rules import MOST_COUNTED
 
 _MAX_TEXT = 1000
+_MAX_TIMES = 10_000
+_RESULTS = ("success", "failed", "unknown")
 _READABLE = {"type": "string", "minLength": 1, "maxLength": _MAX_TEXT}
 
 
@@ -65,6 +69,8 @@ def _section(name: str, validation: Validation, value: Any, at: Location) -> dic
         raise Invalid(f"needs {' and '.join(missing)}")
     if name == "expect" and not value:
         raise Invalid("must not be empty: state `approval`, `rule` or both")
+    if name == "approvers" and not value:
+        raise Invalid("must not be empty: state who must be asked, as the policy does")
     return found
 
 
@@ -93,6 +99,36 @@ def _checked(check: Callable[[object], Any]) -> Reader:
     return lambda _validation, value, _at: check(value)
 
 
+def _times(_: Validation, value: Any, at: Location) -> int:  # noqa: ARG001
+    if type(value) is not int or not 1 <= value <= _MAX_TIMES:
+        raise Invalid(f"must be a whole number from 1 to {_MAX_TIMES}, not {shown(value)}")
+    return value
+
+
+def _result(_: Validation, value: Any, at: Location) -> str:  # noqa: ARG001
+    if value not in _RESULTS:
+        meant = closest(value, _RESULTS) if isinstance(value, str) else None
+        raise Invalid(f"must be {listed(_RESULTS)}, not {shown(value)}", meant)
+    return str(value)
+
+
+_WHO = {
+    "user": Key(_text, _READABLE, "the user that the agent acts for; not known without it"),
+    "tenant": Key(_text, _READABLE, "the tenant that the agent acts for; not known without it"),
+    "roles": Key(
+        partial(_list, _text, "a list of texts", some=False),
+        {"type": "array", "items": _READABLE},
+        "the user's roles, all of them; not known without it",
+    ),
+    "session": Key(_text, _READABLE, "the session; without it, one that all such calls have in common"),
+    "conversation": Key(_text, _READABLE, "the conversation; likewise"),
+    "run": Key(_text, _READABLE, "the run; likewise"),
+    "tokens": Key(
+        *(_checked(history_keys.count), {"type": "integer", "minimum": 0, "maximum": MOST_COUNTED}),
+        "the tokens that the run has used by then; not known without it",
+    ),
+}
+"""What a case, and a call before it, say about where a call comes from."""
 _ONE_OR_MORE = {"anyOf": [_READABLE, {"type": "array", "items": _READABLE, "minItems": 1}]}
 SECTIONS: Mapping[str, Mapping[str, Key]] = {
     "": {
@@ -113,18 +149,38 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
     "cases": {
         "name": Key(_text, _READABLE, "what the case shows; unique"),
         "action": Key(partial(_section, "action"), {"$ref": "#/$defs/Action"}),
-        "user": Key(_text, _READABLE, "the user that the agent acts for; not known without it"),
-        "tenant": Key(_text, _READABLE, "the tenant that the agent acts for; not known without it"),
-        "roles": Key(
-            partial(_list, _text, "a list of texts", some=False),
-            {"type": "array", "items": _READABLE},
-            "the user's roles, all of them; not known without it",
+        **_WHO,
+        "before": Key(
+            partial(_list, partial(_section, "before"), "a list of calls"),
+            {"type": "array", "items": {"$ref": "#/$defs/Before"}, "minItems": 1},
+            "calls that ran before this one, for conditions on earlier calls",
         ),
         "at": Key(
             *(_time, {"type": "string"}),
             "the time of the call in ISO 8601, UTC without an offset; needed where a rule looks at the time",
         ),
         "expect": Key(partial(_section, "expect"), {"$ref": "#/$defs/Expect"}),
+    },
+    "before": {
+        "action": Key(partial(_section, "action"), {"$ref": "#/$defs/Action"}),
+        "ago": Key(
+            *(_checked(durations.duration), {"type": "string", "pattern": f"^{durations.DURATION}$"}),
+            "how long before the case it was: `30s`, `15m`, `1h`, `7d`; just before without it",
+        ),
+        "result": Key(
+            _result,
+            {"enum": list(_RESULTS)},
+            "how it ended; `unknown` where nobody knows; success without it",
+        ),
+        "times": Key(
+            _times,
+            {"type": "integer", "minimum": 1, "maximum": _MAX_TIMES},
+            "how many of these calls there were; 1 without it",
+        ),
+        **{
+            key: each._replace(about=f"{each.about.partition(';')[0]}; that of the case without it")
+            for key, each in _WHO.items()
+        },
     },
     "action": {
         "type": Key(_text, _READABLE, "the action type; for a tool call, the tool's name"),
@@ -155,11 +211,29 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
             {"enum": list(validators.CHOICES["mode"])},
             "monitor where the verdict must only be monitored; without it, an approval must be enforced",
         ),
+        "approvers": Key(
+            *(partial(_section, "approvers"), {"$ref": "#/$defs/Approvers"}),
+            "who must be asked, all of it: what is left out is what a policy means by leaving it out",
+        ),
     },
+    "approvers": POLICY_SECTIONS["approvers"],
 }
 """The keys of each section, by the section's own key; the whole file is the section without one."""
-REQUIRED = {"": ("cases",), "cases": ("name", "action", "expect"), "action": ("type",)}
-_TITLES = {"": "a file with cases", "cases": "a case", "action": "`action`", "expect": "`expect`"}
+REQUIRED = {
+    "": ("cases",),
+    "cases": ("name", "action", "expect"),
+    "before": ("action",),
+    "action": ("type",),
+}
+_TITLES = {
+    "": "a file with cases",
+    "cases": "a case",
+    "before": "a call of `before`",
+    "action": "`action`",
+    "expect": "`expect`",
+    "approvers": "`approvers`",
+}
+_INSIDE = ("action", "before", "expect", "approvers")
 _SYNONYMS = by_synonym(
     {
         "type": "tool",
@@ -171,13 +245,19 @@ _SYNONYMS = by_synonym(
         "risk_level": "risk",
         "at": "now time timestamp",
         "cases": "tests",
+        "before": "earlier given history past previous",
+        "ago": "age since when",
+        "times": "count n repeat",
+        "result": "status",
     }
 )
 _ABOUT = {
     "": ("aegis-otel policy cases", "Cases for `aegis policy test`: calls, and what a policy must decide."),
     "cases": ("Case", "One call, and what the policy must decide."),
+    "before": ("Before", "Calls that ran before the one of the case."),
     "action": ("Action", "What an agent is about to do."),
     "expect": ("Expect", "What must be decided; all that is stated."),
+    "approvers": ("Approvers", "Who must be asked, as a rule of a policy says it."),
 }
 
 
@@ -198,10 +278,10 @@ def explain_fault(fault: Fault) -> tuple[str, str | None]:
         return f"unknown key {quoted(key)} in {_TITLES[section]}", meant
     if not names:
         subject = _TITLES[""]
-    elif names[-1] == "cases" and fault.location[-1] != "cases":
-        subject = _TITLES["cases"]
+    elif names[-1] in ("cases", "before") and fault.location[-1] != names[-1]:
+        subject = _TITLES[names[-1]]
     else:
-        inside = names[-2] if len(names) > 1 and names[-2] in ("action", "expect") else ""
+        inside = names[-2] if len(names) > 1 and names[-2] in _INSIDE else ""
         subject = f"`{inside}.{names[-1]}`" if inside else f"`{names[-1]}`"
     suggestion = fault.error.suggestion
     return f"{subject} {fault.error}", suggestion() if callable(suggestion) else suggestion

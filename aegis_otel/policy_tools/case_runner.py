@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aegis_otel.errors import CasesError, Problem
-from aegis_otel.model import DEFAULT_RULE, Approval, Mode, Verdict
+from aegis_otel.model import DEFAULT_RULE, Action, Approval, Approvers, Mode, Past, Verdict
 from aegis_otel.policy.explain import Explanation, explain
+from aegis_otel.policy.history.ledger import Ledger
+from aegis_otel.policy.history.series_queries import marks_of, queries_of
 from aegis_otel.policy.lint.tool_list import Inventory
 from aegis_otel.policy.messages import closest, quoted
 from aegis_otel.policy.policy import Policy, RuleSummary
@@ -17,6 +19,14 @@ from aegis_otel.policy_tools.cases import Case, CaseFile
 
 _NO_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 """The time of cases for which no rule looks at the time."""
+
+
+def _in_order(approvers: Approvers | None) -> list[Any] | None:
+    """Return what can be compared of approvers, whose order says nothing."""
+    if approvers is None:
+        return None
+    users, roles, *rest = approvers.content
+    return [sorted(users), sorted(roles), *rest]
 
 
 class CaseResult(NamedTuple):
@@ -35,6 +45,7 @@ class CaseResult(NamedTuple):
             "rule": (expected.rule, verdict.matched_rule),
             "risk_level": (expected.risk_level, verdict.risk_level),
             "mode": (self._expected_mode, verdict.mode),
+            "approvers": (_in_order(expected.approvers), _in_order(verdict.approvers)),
         }
         return [key for key, (wanted, came) in pairs.items() if wanted is not None and wanted != came]
 
@@ -65,7 +76,24 @@ class CaseResult(NamedTuple):
 
     def explain(self) -> Explanation:
         """Return why the policy decided so, rule by rule."""
-        return explain(self.policy, self.case.action, self.case.at or _NO_TIME)
+        return explain(self.policy, action_of_case(self.policy, self.case), self.case.at or _NO_TIME)
+
+
+def action_of_case(policy: Policy, case: Case) -> Action:
+    """Return the action of a case with the calls before it, as the policy counts them."""
+    if not policy.has_history:
+        return case.action
+    now = case.at or _NO_TIME
+    ledger = Ledger()
+    for number, call in enumerate(case.before):
+        then = now - call.ago
+        marks = marks_of(policy, call.action, call.where, then)
+        for _ in range(call.times):
+            ledger.add(str(number), marks, then)
+        if call.result:
+            ledger.settle(str(number), call.result)
+    answers = ledger.answers(queries_of(policy, case.action, case.where), now)
+    return case.action.with_past(Past(case.where, answers))
 
 
 class Report(NamedTuple):
@@ -118,7 +146,9 @@ def run_cases(files: Sequence[CaseFile], policies: Sequence[Path] = ()) -> Repor
     if problems:
         raise CasesError(problems)
     results = tuple(
-        CaseResult(case, policy.evaluate(case.action, now=case.at or _NO_TIME).verdict, policy)
+        CaseResult(
+            case, policy.evaluate(action_of_case(policy, case), now=case.at or _NO_TIME).verdict, policy
+        )
         for case, policy in pairs
     )
     decided = {(result.policy, result.verdict.matched_rule) for result in results}
@@ -164,6 +194,12 @@ def _problems(cases: Sequence[Case], policy: Policy) -> Iterator[Problem]:
             message = f"the policy has no rule {quoted(rule)}"
             yield Problem(message, *case.rule_place, closest(rule, names))
         forms = (case.action, *case.action.forms)
-        if case.at is None and any(policy.compiled.plan(form.type)[1] for form in forms):
+        earlier = [call.action.type for call in case.before]
+        if case.at is None and (
+            any(policy.compiled.plan(form.type)[1] for form in forms)
+            or any(
+                rule.rule.conditions.reads_time for each in earlier for rule in policy.compiled.marking(each)
+            )
+        ):
             message = f"`at` is missing: a rule for {quoted(case.action.type)} looks at the time"
             yield Problem(message, *case.place)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from aegis_otel.errors import CasesError, PolicyError, Problem
-from aegis_otel.model import Action, Approval, Mode, RiskLevel, Subject
+from aegis_otel.model import Action, Approval, Approvers, Mode, RiskLevel, Subject, Where
 from aegis_otel.policy.lint.tool_list import Inventory, NotTools, parse_tools
 from aegis_otel.policy.loading import loader, yaml_reader
 from aegis_otel.policy.loading.schema import Validation
@@ -25,6 +27,10 @@ __all__ = ["Case", "CaseFile", "Expected", "json_schema", "read_case_files"]
 _MAX_PROBLEMS = 100
 
 
+_WHERE = Where("session", "conversation", "run")
+"""What all calls of a case are part of, where it does not say so."""
+
+
 class Expected(NamedTuple):
     """What must be decided; None stands for what the case does not state."""
 
@@ -33,6 +39,19 @@ class Expected(NamedTuple):
     risk_level: RiskLevel | None
     mode: Mode | None
     """That of the verdict. An approval without a mode is one that is enforced."""
+    approvers: Approvers | None = None
+
+
+class CallBefore(NamedTuple):
+    """Calls that ran before the one of a case, all alike."""
+
+    action: Action
+    where: Where
+    ago: timedelta
+    """How long before the case they were."""
+    result: str
+    """`success`, `failed`, or empty where nobody knows."""
+    times: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +68,8 @@ class Case:
     expected: Expected
     oddities: tuple[str, ...] = ()
     """Why the program would hardly make this call, a sentence each."""
+    where: Where = _WHERE
+    before: tuple[CallBefore, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +141,35 @@ def _build(path: Path, document: Document, valid: Any, known: Inventory | None) 
     cases, problems = [], []
     for number, each in enumerate(valid["cases"]):
         expect = each["expect"]
-        call = WrittenCall(**each["action"], subject=_subject(each))
-        try:
-            action = action_of(call, known)
-        except Invalid as error:
-            key = error.key if isinstance(error, UnknownCall) else "type"
-            meant = error.suggestion if isinstance(error.suggestion, str) else None
-            problems.append(Problem(str(error), *place("cases", number, "action", key), meant))
+
+        def built(written: Mapping[str, Any], *at: str | int) -> tuple[WrittenCall, Action] | None:
+            call = WrittenCall(**written["action"], subject=_subject(written))
+            try:
+                return call, action_of(call, known)
+            except Invalid as error:
+                key = error.key if isinstance(error, UnknownCall) else "type"
+                meant = error.suggestion if isinstance(error.suggestion, str) else None
+                problems.append(Problem(str(error), *place(*at, "action", key), meant))
+                return None
+
+        shared = {key: each[key] for key in _SHARED if key in each}
+        earlier = [shared | written for written in each.get("before", ())]
+        calls = [built(each, "cases", number)]
+        calls += [built(written, "cases", number, "before", index) for index, written in enumerate(earlier)]
+        found = [call for call in calls if call is not None]
+        if len(found) < len(calls):
             continue
+        (call, action), *actions_before = found
+        before = tuple(
+            CallBefore(
+                action=action_before,
+                where=_where(written),
+                ago=timedelta(seconds=written.get("ago", 0)),
+                result="" if written.get("result") == "unknown" else written.get("result", "success"),
+                times=written.get("times", 1),
+            )
+            for written, (_, action_before) in zip(earlier, actions_before, strict=True)
+        )
         risk = expect.get("risk_level")
         cases.append(
             Case(
@@ -141,14 +183,27 @@ def _build(path: Path, document: Document, valid: Any, known: Inventory | None) 
                     expect.get("rule"),
                     None if risk is None else RiskLevel[risk.upper()],
                     Mode(expect["mode"]) if "mode" in expect else None,
+                    loader.approvers_of(expect["approvers"]) if "approvers" in expect else None,
                 ),
                 tuple(oddities(call, action, known)),
+                _where(each),
+                before,
             )
         )
     if problems:
         raise CasesError(problems)
     policies = tuple(path.parent / each for each in valid.get("policy", ()))
     return CaseFile(source, policies, place("policy"), tuple(cases), known)
+
+
+_SHARED = ("user", "tenant", "roles", "session", "conversation", "run")
+"""The keys of a case that also say where the calls before it come from."""
+
+
+def _where(written: Mapping[str, Any]) -> Where:
+    """Return what a call is part of."""
+    given = {key: written[key] for key in ("session", "conversation", "run", "tokens") if key in written}
+    return msgspec.structs.replace(_WHERE, **given, tool=written["action"]["type"])
 
 
 def _subject(case: Mapping[str, Any]) -> Subject | None:

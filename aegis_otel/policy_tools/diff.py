@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from aegis_otel.model import Approval, Verdict
+from aegis_otel.model import Approval, Approvers, Verdict
 from aegis_otel.policy.evaluation.compiler import CompiledRule
-from aegis_otel.policy.evaluation.precedence import APPROVAL_RANKS
+from aegis_otel.policy.evaluation.precedence import APPROVAL_RANKS, is_as_strict
 from aegis_otel.policy.lint.tool_list import Inventory
+from aegis_otel.policy.loading.durations import written
 from aegis_otel.policy.messages import quoted, shown
 from aegis_otel.policy.policy import Policy
-from aegis_otel.policy.rules import Conditions, Group, ParamTest, Place, Rule
+from aegis_otel.policy.rules import Conditions, Group, HistoryTest, ParamTest, Place, Rule
 from aegis_otel.policy_tools.probes import Probe, make_probes
 
 
@@ -102,6 +103,10 @@ def diff_policies(old: Policy, new: Policy, inventory: Inventory | None = None) 
         for policy, rule in probes.without_example
         if rule.name in changed and (id(policy), rule.name) not in deciding
     ]
+    untried += [
+        f"rule {quoted(name)} counts calls apart by other things, or for another time"
+        for name in _counting_otherwise(old, new)
+    ]
     if not probes.is_complete:
         untried.append("the policies are too large to try every call")
     return PolicyDiff(
@@ -119,10 +124,24 @@ def _is_doubtful(difference: Difference) -> bool:
     return bool(difference.old.errors or difference.new.errors)
 
 
+def _counting_otherwise(old: Policy, new: Policy) -> Iterator[str]:
+    """Yield the rules that have another `by` or `within`: no past is tried that tells these apart."""
+    earlier = {rule.name: rule.rule.conditions.all_history for rule in old.compiled.historic}
+    for rule in new.compiled.historic:
+        before, after = (
+            [(test.key, test.words, test.within_s) for test in tests]
+            for tests in (earlier.get(rule.name, ()), rule.rule.conditions.all_history)
+        )
+        if before and before != after:
+            yield rule.name
+
+
 def _effect(old: Verdict, new: Verdict) -> Effect | None:
     before, after = (APPROVAL_RANKS[each.enforced_approval] for each in (old, new))
     if before != after:
         return Effect.LOOSER if after < before else Effect.STRICTER
+    if new.enforced_approval is Approval.APPROVE and old.approvers != new.approvers:
+        return Effect.STRICTER if is_as_strict(new.approvers, old.approvers) else Effect.LOOSER
     return None if old.risk_level == new.risk_level else Effect.RISK
 
 
@@ -188,17 +207,41 @@ def _said(rule: Rule) -> dict[str, list[str]]:
         for label, name in _SUBJECT.items()
     }
     said["time window"] = ["any" if rule.window is None else str(rule.window)]
-    said["conditions"] = [_test(test) for test in rule.tests] + list(map(_group, rule.conditions.groups))
+    said["conditions"] = [
+        *map(_test, rule.tests),
+        *map(_history, rule.conditions.history),
+        *map(_group, rule.conditions.groups),
+    ]
     said["risk_level"] = [rule.risk_level.name.lower()]
     said["approval"] = [rule.approval.value]
     said["mode"] = [rule.mode.value]
     said["message"] = [shown(rule.message)]
+    said |= _approvers(rule.approvers)
+    said["expires"] = ["not stated" if rule.expires_s is None else written(rule.expires_s)]
     said["match.ignore_case"] = ["true" if rule.ignores_case else "false"]
     return said
 
 
+def _approvers(approvers: Approvers | None) -> dict[str, list[str]]:
+    if approvers is None:
+        names, approvers = ["whoever is asked"], Approvers(allows_requester=True)
+    else:
+        names = [*map(quoted, approvers.users)]
+        names += [] if names or approvers.roles else ["anybody whose name is known"]
+    return {
+        "approvers.users": names,
+        "approvers.roles": [*map(quoted, approvers.roles)],
+        "approvers.count": [str(approvers.count)],
+        "approvers.self": ["true" if approvers.allows_requester else "false"],
+    }
+
+
 def _test(test: ParamTest) -> str:
     return f"{test} {', '.join(map(shown, test.values))}".rstrip()
+
+
+def _history(test: HistoryTest) -> str:
+    return f"{test} {test.wanted}"
 
 
 def _group(group: Group) -> str:
@@ -208,7 +251,8 @@ def _group(group: Group) -> str:
 
 def _all(conditions: Conditions) -> list[str]:
     window = [] if conditions.window is None else [str(conditions.window)]
-    return [*window, *map(_test, conditions.tests), *map(_group, conditions.groups)]
+    history = map(_history, conditions.history)
+    return [*window, *map(_test, conditions.tests), *history, *map(_group, conditions.groups)]
 
 
 def _details(old: Rule, new: Rule) -> Iterator[str]:

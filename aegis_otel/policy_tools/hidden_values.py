@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from aegis_otel.audit.record import CUT
@@ -31,6 +32,7 @@ def is_marked(text: str) -> bool:
     return MASK_BEGINNING in text or CUT in text or f'"{TAG}"' in text
 
 
+@lru_cache(1_000)
 def is_name_hidden(name: str | None) -> bool:
     """Return whether a recorded name is not the one that was judged."""
     if name is None:

@@ -19,16 +19,17 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from aegis_otel import model
-from aegis_otel.model import Action
+from aegis_otel.model import Action, Past, Tally
 from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.evaluation.schema_walk import properties_of
+from aegis_otel.policy.history.pasts import MUCH_BEFORE, NOTHING_BEFORE, past_with
 from aegis_otel.policy.lint.regex_samples import branches, is_found, render, samples, slots
 from aegis_otel.policy.lint.subject import ABSENT, NOON, Example, Subject
 from aegis_otel.policy.lint.tool_list import Inventory
 from aegis_otel.policy.operators.table import Meaning, meaning
 from aegis_otel.policy.patterns import Glob
 from aegis_otel.policy.policy import Policy
-from aegis_otel.policy.rules import Conditions, ParamTest, TimeWindow
+from aegis_otel.policy.rules import Conditions, HistoryTest, ParamTest, TimeWindow, number_of
 
 _MAX_CALLS = 20_000
 _MAX_MADE = 60_000
@@ -52,6 +53,8 @@ class Probe(NamedTuple):
 
     action: Action
     now: datetime
+    before: str = ""
+    """What went before, in words; empty where no policy asks about that."""
 
 
 class Probes(NamedTuple):
@@ -82,7 +85,7 @@ def make_probes(policies: Sequence[Policy], inventory: Inventory | None) -> Prob
             if example is None or rule.rule.conditions.groups:
                 examples.append((rule, _seed(rule)))
     found: dict[tuple[Any, ...], Probe] = {}
-    for made, probe in enumerate(_probes(policies, examples, inventory)):
+    for made, probe in enumerate(_with_pasts(policies, _probes(policies, examples, inventory))):
         found.setdefault(_key(probe), probe)
         if len(found) > _MAX_CALLS or made > _MAX_MADE:
             return Probes(tuple(found.values())[:_MAX_CALLS], tuple(missing), False)
@@ -92,7 +95,43 @@ def make_probes(policies: Sequence[Policy], inventory: Inventory | None) -> Prob
 def _key(probe: Probe) -> tuple[Any, ...]:
     action = probe.action
     call = action.type, action.target, action.agent, action.subject, repr(action.params)
-    return *call, probe.now, id(action.schema)
+    return *call, probe.now, id(action.schema), probe.before
+
+
+def _with_pasts(policies: Sequence[Policy], probes: Iterable[Probe]) -> Iterator[Probe]:
+    """Yield each probe, and where a policy asks what went before, with each past that may matter to it."""
+    pasts: dict[str, dict[str, Past]] = {}
+    for probe in probes:
+        name = probe.action.type
+        if name not in pasts:
+            rules = (rule for policy in policies for rule in policy.compiled.asking(name))
+            pasts[name] = dict(_pasts([test for rule in rules for test in rule.rule.conditions.all_history]))
+        if not pasts[name]:
+            yield probe
+        for before, past in pasts[name].items():
+            yield probe._replace(action=probe.action.with_past(past), before=before)
+
+
+def _pasts(tests: Sequence[HistoryTest]) -> Iterator[tuple[str, Past]]:
+    """Yield in words, and as they are, pasts in which some of the conditions hold and others do not."""
+    if not tests:
+        return
+    yield "after nothing", NOTHING_BEFORE
+    yield "after very much", MUCH_BEFORE
+    for test in tests:
+        if test.key == "after":
+            yield "after calls that succeeded", past_with(Tally(1, succeeded=1), 0)
+            yield "after calls that failed", past_with(Tally(1, failed=1), 0)
+        elif test.key == "repeats":
+            yield "after such a call", past_with(Tally(1), 0)
+        elif test.key == "calls_over":
+            for number in (test.limit - 1, test.limit):
+                yield f"after {number} calls", past_with(Tally(max(number, 0)), 0)
+        elif test.key == "total_over":
+            yield f"after {number_of(test.limit)} in total", past_with(Tally(1, test.limit), 0)
+        else:
+            for number in (test.limit, test.limit + 1):
+                yield f"after {number} tokens", past_with(Tally(), number)
 
 
 def _probes(
@@ -141,8 +180,7 @@ def _variants(policies: Sequence[Policy], rule: CompiledRule, example: Example) 
     yield Probe(replace(action, subject=None), now)
     for subject in _subjects(action.subject or model.Subject(), near):
         yield Probe(replace(action, subject=subject), now)
-    tests = [test for each in near for test in each.rule.conditions.all_tests]
-    for test in tests:
+    for test in [test for each in near for test in each.rule.conditions.all_tests]:
         # What is tested of all parameters is which there are.
         names = (test.path,) if test.path else (*map(str, test.values), _OTHER_PARAM)
         for name in names:
@@ -153,8 +191,18 @@ def _variants(policies: Sequence[Policy], rule: CompiledRule, example: Example) 
                 # A step of the path may lead to no such value: nothing can be counted to make "x".
                 with suppress(TypeError, ValueError, KeyError):
                     yield Probe(example.with_param(name, value), now)
+    for path in dict.fromkeys(test.path for each in near for test in _read_for_history(each)):
+        for value in ("x", 1, ABSENT):
+            with suppress(TypeError, ValueError, KeyError):
+                yield Probe(example.with_param(path, value), now)
     for moment in dict.fromkeys(moment for each in near for moment in _edges(each)):
         yield Probe(action, moment)
+
+
+def _read_for_history(rule: CompiledRule) -> Iterator[ParamTest]:
+    """Yield what the rule's conditions on earlier calls read of the arguments."""
+    for test in rule.rule.conditions.all_history:
+        yield from test.params
 
 
 def _subjects(usual: model.Subject, rules: Sequence[CompiledRule]) -> Iterator[model.Subject]:

@@ -6,7 +6,7 @@ every value before, so that what a reader could not see, such as a direction mar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
@@ -147,8 +147,22 @@ def render_page(
     scope: ReportScope,
     policies: Sequence[DecidingPolicy] = (),
     candidate: CandidateResult | None = None,
+    *,
+    terms_words: Callable[[str], str] = str,
 ) -> str:
-    """Return the page as HTML. It is the same for the same audit and `scope.made`."""
+    """Return the page as HTML. It is the same for the same audit and `scope.made`.
+
+    Args:
+        queries: Has the calls.
+        proof: What is known of the audit's proof.
+        scope: What the page is of.
+        policies: The policies that decided.
+        candidate: What another policy would have decided.
+        terms_words: Returns the column `approval_terms` in words.
+    """
+    terms = queries.select("terms")
+    for row in terms.rows:
+        row["who"] = terms_words(row["terms"])
     environment = Environment(
         loader=PackageLoader(__package__ or "", ""),
         autoescape=True,
@@ -169,6 +183,7 @@ def render_page(
         scope=scope,
         policies=policies,
         candidate=candidate,
+        terms=terms,
         kinds=KINDS,
         kind_columns=[(kind.title, kind.name, "number") for kind in KINDS],
         style=Markup(style),  # noqa: S704 - our own file

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aegis_otel.audit.query.filters import Condition
 from aegis_otel.audit.query.views import ANSWER, read_queries
+from aegis_otel.audit.record import GRANT_PATTERN
 from aegis_otel.report.buckets import FIRST_TIME, KINDS, LAST_TIME, TimeBuckets
 
 if TYPE_CHECKING:
@@ -25,7 +26,19 @@ _PARTS = {
     "first_time": FIRST_TIME,
     "last_time": LAST_TIME,
     "limit": MAX_GROUPS,
+    "granted": f"coalesce(regexp_matches(approval_reason, '{GRANT_PATTERN}'), false)",
+    "grant": f"'{GRANT_PATTERN}'",
 }
+
+
+class RefusedRow(NamedTuple):
+    """An answer to a question in the inbox that counted for nothing."""
+
+    decision_id: str
+    approver: str
+    why: str
+    time: int
+    """Microseconds since 1970."""
 
 
 class TopRows(NamedTuple):
@@ -43,15 +56,23 @@ class ReportQueries:
         audit: A connection with the view `audit`.
         condition: Selects the calls.
         unproven: The decisions whose answers are not proven.
+        refused: The refused answers of the inbox, also those to other calls.
     """
 
     def __init__(
-        self, audit: duckdb.DuckDBPyConnection, condition: Condition, unproven: Iterable[str] = ()
+        self,
+        audit: duckdb.DuckDBPyConnection,
+        condition: Condition,
+        unproven: Iterable[str] = (),
+        refused: Sequence[RefusedRow] = (),
     ) -> None:
         self._audit = audit
         self._condition = condition
         sql = "CREATE OR REPLACE TEMP TABLE unproven_answer AS SELECT unnest(?::VARCHAR[]) AS decision_id"
         audit.execute(sql, [sorted(unproven)])
+        self._execute(
+            "refused_answers", values=[list(column) for column in zip(*refused, strict=True)] or [[]] * 4
+        )
         self._execute("cut_macro")
         self._execute("head_macro")
         span = self.select("span").rows[0]

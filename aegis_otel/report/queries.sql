@@ -9,6 +9,10 @@ CREATE OR REPLACE TEMP MACRO cut(text) AS CASE WHEN length(text) > 100
 CREATE OR REPLACE TEMP MACRO head(text) AS CASE WHEN length(text) > 200
     THEN left(text, 200) || '... ' || length(text) || ' characters' ELSE text END
 
+-- refused_answers: the refused answers of the inbox
+CREATE OR REPLACE TEMP TABLE refused_answer AS SELECT unnest(?::VARCHAR[]) AS decision_id,
+    unnest(?::VARCHAR[]) AS approver, unnest(?::VARCHAR[]) AS why, unnest(?::BIGINT[]) AS time
+
 -- span: the times of the first and the last call
 SELECT min(epoch_us("timestamp")) AS first, max(epoch_us("timestamp")) AS last, 1 AS total
 FROM audit WHERE {condition}
@@ -51,17 +55,38 @@ SELECT cut(coalesce(tool_name, action_type)) AS tool, count(*) AS calls,
     max(duration_s) AS longest, count(*) OVER () AS total
 FROM audit WHERE {condition} AND duration_s IS NOT NULL GROUP BY tool ORDER BY p95 DESC, tool LIMIT {limit:d}
 
--- approvers: how often each approver answered, and how many seconds they needed
-SELECT cut(approver) AS approver, count(*) AS answers,
+-- approvers: how often each approver answered, alone or with others, and how many seconds they needed
+SELECT cut(person) AS approver, count(*) AS answers,
     count(*) FILTER (human_decision = 'approved') AS yes, count(*) FILTER (human_decision = 'denied') AS no,
     median(approval_wait_s) AS median, max(approval_wait_s) AS longest, count(*) OVER () AS total
-FROM audit WHERE {condition} AND human_decision IN ('approved', 'denied')
+FROM (SELECT human_decision, approval_wait_s, unnest(string_split(coalesce(approver, ''), ', ')) AS person
+    FROM audit WHERE {condition} AND human_decision IN ('approved', 'denied') AND NOT {granted})
 GROUP BY ALL ORDER BY answers DESC, 1 NULLS LAST LIMIT {limit:d}
+
+-- terms: how often who had to answer, and for how long they could, with what came of it
+SELECT approval_terms AS terms, count(*) AS calls, count(*) FILTER (human_decision = 'approved') AS yes,
+    count(*) FILTER (human_decision = 'denied') AS no, count(*) FILTER (human_decision = 'expired') AS expired,
+    count(*) OVER () AS total
+FROM audit WHERE {condition} AND approval_terms <> ''
+GROUP BY ALL ORDER BY calls DESC, 1 LIMIT {limit:d}
+
+-- grants: the calls that a grant let run without a question
+SELECT cut(regexp_extract(approval_reason, {grant}, 1)) AS id,
+    cut(regexp_extract(approval_reason, {grant}, 2)) AS until, cut(matched_rule) AS rule, cut(approver) AS approver, count(*) AS calls, count(*) OVER () AS total
+FROM audit WHERE {condition} AND {granted}
+GROUP BY ALL ORDER BY calls DESC, 1, rule LIMIT {limit:d}
+
+-- refused: answers of the inbox to these calls that counted for nothing, the newest first
+SELECT cut(asked.decision_id) AS id, cut(refused_answer.approver) AS approver, head(why) AS why, time,
+    cut(matched_rule) AS rule, count(*) OVER () AS total
+FROM (SELECT decision_id, matched_rule FROM audit WHERE {condition}) AS asked
+JOIN refused_answer ON refused_answer.decision_id = asked.decision_id
+ORDER BY time DESC, 1, 2 LIMIT {limit:d}
 
 -- waits: the seconds that answers took
 SELECT quantile_cont(approval_wait_s, 0.5) AS median, quantile_cont(approval_wait_s, 0.95) AS p95,
     max(approval_wait_s) AS longest, 1 AS total
-FROM audit WHERE {condition} AND human_decision IN ('approved', 'denied')
+FROM audit WHERE {condition} AND human_decision IN ('approved', 'denied') AND NOT {granted}
 
 -- failures: how often a tool failed with an error, and when it last did
 SELECT cut(coalesce(tool_name, action_type)) AS tool, cut(result_status) AS status,

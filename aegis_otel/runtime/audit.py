@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Unpack
 from msgspec.structs import replace
 
 from aegis_otel.audit.answers.answer_proof import Proofs, load_approval_key
-from aegis_otel.audit.answers.pending_calls import taking_over, waiting
+from aegis_otel.audit.answers.pending_calls import every_waiting, taking_over, waiting
 from aegis_otel.audit.journal.policy_changes import PATIENCE_S, PolicyChange, record_change
 from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.keys import check_identity
 from aegis_otel.audit.location import JOURNAL, failure, unsendable
 from aegis_otel.audit.query.export import write_jsonl
-from aegis_otel.audit.query.filters import STATUSES, Filters, compile_filters
+from aegis_otel.audit.query.filters import STATUSES, Condition, Filters, compile_filters
 from aegis_otel.audit.query.rows import Row, count_rows, read_rows
 from aegis_otel.audit.record import AuditRecord, RecordStatus, Waiting, encode, same_call
 from aegis_otel.audit.seals.seal_log import Seal
-from aegis_otel.config import AUDIT_ID
+from aegis_otel.config import AUDIT_ID, DURABILITY
 from aegis_otel.errors import AegisError, AuditError, ChangeNotWritten, ConfigError
 from aegis_otel.governance import refusal
 from aegis_otel.governance.error_text import safe_text
@@ -90,6 +90,8 @@ class AuditLogger:
         if path is not None and db_path is not None:
             raise ConfigError("`path` and `db_path` are two names of one setting: give one of them")
         self._journal = Journal(db_path if path is None else path, durability=durability)
+        self.durability: str = DURABILITY.value(durability)
+        """What a verdict survives before its tool runs: `process` or `power`."""
         self._proofs = Proofs(self._journal.path)
         self._system = RealSystem()
         self._subscribers: list[Callable[[AuditRecord], object]] = []
@@ -254,7 +256,22 @@ class AuditLogger:
         """Return the calls of that id that wait for a human; see `audit.answers.pending_calls.waiting`."""
         return waiting(self.path, call_id, self._proofs)
 
-    def take_over(self, record: AuditRecord, *, inside: bool = False) -> Waiting | None:
+    def every_waiting(self) -> list[Waiting]:
+        """Return all calls that wait for a human; see `audit.answers.pending_calls.every_waiting`."""
+        return every_waiting(self.path, self._proofs)
+
+    def knows(self, decision_id: str) -> bool:
+        """Return whether there is a row with this id, sealed or not; raises AuditError."""
+        with self._reading() as audit:
+            return count_rows(audit, Condition("decision_id = ?", [decision_id])) > 0
+
+    def take_over(
+        self,
+        record: AuditRecord,
+        *,
+        inside: bool = False,
+        only: Callable[[Waiting], bool] | None = None,
+    ) -> Waiting | None:
         """Claim the waiting call that matches `record`: one that a human approved, or that has begun.
 
         It is open from then on, so that nobody claims it a second time.
@@ -262,6 +279,7 @@ class AuditLogger:
         Args:
             record: The record of the call that comes back.
             inside: Whether it continues a body that has begun.
+            only: Returns which calls may be claimed; None: all of them.
 
         Raises:
             AuditError: when the journal cannot be read or written.
@@ -269,21 +287,29 @@ class AuditLogger:
         with taking_over(self.path):
             for found in self.waiting(record.tool_call_id or ""):
                 may = found.started if inside else found.answer == "approved" and not found.started
-                if may and same_call(found.row, record):
-                    if self._changes:
-                        self._write_changes()  # or the call is claimed by a line, and fails
-                    taken = timestamp(max(unix_ns(record.timestamp), unix_ns(found.last) + 1_000))
-                    self.append(
-                        AuditRecord(
-                            stage="resolved",
-                            decision_id=found.row.decision_id,
-                            timestamp=taken,
-                            human_decision=found.row.human_decision,
-                            result_status=RecordStatus.OPEN.value,
-                        )
-                    )
-                    return replace(found, last=taken)
+                if may and same_call(found.row, record) and (only is None or only(found)):
+                    return self.take(found, record)
         return None
+
+    def take(self, found: Waiting, record: AuditRecord) -> Waiting:
+        """Claim a waiting call for the call of `record`, where nobody else can: under `answering`.
+
+        Raises:
+            AuditError: the journal cannot be written.
+        """
+        if self._changes:
+            self._write_changes()  # or the call is claimed by a line, and fails
+        taken = timestamp(max(unix_ns(record.timestamp), unix_ns(found.last) + 1_000))
+        self.append(
+            AuditRecord(
+                stage="resolved",
+                decision_id=found.row.decision_id,
+                timestamp=taken,
+                human_decision=found.row.human_decision,
+                result_status=RecordStatus.OPEN.value,
+            )
+        )
+        return replace(found, last=taken)
 
     @contextmanager
     def answering(self, asked: Waiting) -> Iterator[Waiting]:

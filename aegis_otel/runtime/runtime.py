@@ -8,27 +8,33 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
-from aegis_otel.config import APPROVAL_TIMEOUT, MODE, ON_AUDIT_FAILURE
+from aegis_otel.config import ANSWER_KEY, ANSWER_PUBLIC_KEY, APPROVAL_TIMEOUT, MODE, ON_AUDIT_FAILURE
 from aegis_otel.errors import AegisError, AuditError, ConfigError
 from aegis_otel.governance import refusal
+from aegis_otel.governance.approvals.shared_questions import SharedQuestions
 from aegis_otel.governance.body import BodyFailed
-from aegis_otel.governance.call import Call, Origin
+from aegis_otel.governance.call import NOWHERE, Call, Origin
 from aegis_otel.governance.governor import Governor
 from aegis_otel.governance.hooks import RuntimeHooks
 from aegis_otel.governance.isolation import IsolatedSignals
-from aegis_otel.governance.plan import BaseExecutor, ExecutionPlan
 from aegis_otel.governance.recording import rough_size
 from aegis_otel.governance.subject import ReadSubject, SubjectSource
 from aegis_otel.model import Action, Approval, Mode, Result, ResultStatus
 from aegis_otel.policy import Policy
 from aegis_otel.runtime.approval import ApprovalHandler, default_handler
 from aegis_otel.runtime.audit import AuditLogger
+from aegis_otel.runtime.plan import BaseExecutor, ExecutionPlan
 from aegis_otel.runtime.policy_changes import change_record, kept_text
 from aegis_otel.runtime.redaction_settings import RedactionSource, use_redaction
 from aegis_otel.runtime.system import RealSystem
+from aegis_otel.state.opening import open_state
 from aegis_otel.telemetry.recorder import Recorder
+
+if TYPE_CHECKING:
+    from aegis_otel.audit.seals.seal_log import Seal
+    from aegis_otel.governance.approvals.inbox import Inbox, TrustedKeys
 
 _log = logging.getLogger("aegis_otel")
 _DRY = {
@@ -63,6 +69,8 @@ class Runtime:
             Subject, a mapping of its fields, or None (docs/subjects.md). Asked on every call of a tool.
         candidate: A policy that is asked about every call as well, for the record alone
             (docs/policy-testing.md).
+        state: The address of counts and questions, for policies that have any: `postgresql://...` or
+            `sqlite:///path` (docs/state.md). Default: `AEGIS_STATE`, else a file in the audit directory.
 
     Raises:
         ConfigError: a setting or an argument is unusable; the message says which.
@@ -84,6 +92,7 @@ class Runtime:
         redaction: RedactionSource | None = None,
         subject: ReadSubject | None = None,
         candidate: Policy | None = None,
+        state: str | None = None,
     ) -> None:
         use_redaction(redaction)
         _check_policy(policy)
@@ -102,10 +111,12 @@ class Runtime:
         self.recorder = recorder or Recorder()
         self.mode = Mode(MODE.value(mode))
         self._system = RealSystem()
+        self._state = open_state(state, directory=self.audit.path, durability=self.audit.durability)
+        signals = IsolatedSignals(self.recorder)
         self.governor = Governor(
             policy=policy,
             journal=self.audit,
-            signals=IsolatedSignals(self.recorder),
+            signals=signals,
             approver=self.approval,
             approval_timeout=APPROVAL_TIMEOUT.value(approval_timeout),
             hooks=self.hooks,
@@ -115,12 +126,26 @@ class Runtime:
             block_on_audit_failure=ON_AUDIT_FAILURE.value(on_audit_failure) == "block",
             subjects=SubjectSource(subject),
             candidate=candidate,
+            state=self._state,
+            shared_questions=SharedQuestions(self._inbox, self._answer_keys, self._system, signals),
         )
-        self.audit.on_seal(self.recorder.audit_sealed, self.recorder.sealing_failed)
+        self.audit.on_seal(self._sealed, self.recorder.sealing_failed)
         self.recorder.policy_loaded(policy, self.mode.value)
         if candidate is not None:
             self.recorder.candidate_loaded(candidate)
         self._record_change("started", policy)
+        if self.approval.asks_in_inbox and (ANSWER_PUBLIC_KEY.value() or ANSWER_KEY.value()):
+            self.check_answer_keys()
+
+    def _inbox(self) -> Inbox:
+        from aegis_otel.runtime.inbox_signals import ReportedInbox  # noqa: PLC0415 - only where people are asked
+
+        return ReportedInbox(self._state, self.recorder)
+
+    def _answer_keys(self) -> TrustedKeys:
+        from aegis_otel.runtime.approval.answer_signature import load_answer_keys  # noqa: PLC0415 - as above
+
+        return load_answer_keys(self.audit.path)
 
     @property
     def policy(self) -> Policy:
@@ -181,8 +206,44 @@ class Runtime:
                 raise
             _log.error("%s; no audit is kept", error)
 
+    def _sealed(self, seal: Seal) -> None:
+        self.recorder.audit_sealed(seal)
+        self._close_ended_rows()
+
+    def close_ended_rows_later(self) -> None:
+        """Close in the background the rows of this audit whose questions in the inbox are over."""
+        try:
+            self._system.in_background(self._close_ended_rows)
+        except RuntimeError as error:
+            _log.warning("rows whose questions are over stay as they are: %s", error)
+
+    def _close_ended_rows(self) -> None:
+        """Close rows whose questions are over, where questions are put into the inbox. Logs what fails."""
+        shared = self.governor.shared_questions
+        if shared is None or not (self.approval.asks_in_inbox or self.governor.paused_calls.inbox):
+            return
+        from aegis_otel.runtime.approval.row_closing import close_ended_rows  # noqa: PLC0415 - as above
+
+        try:
+            close_ended_rows(self.audit, shared.inbox, shared.check)
+        except AegisError as error:
+            _log.warning("rows whose questions are over could not be closed: %s", error)
+        except Exception:  # else it would end the work that comes after it, such as that of a seal
+            _log.exception("rows whose questions are over could not be closed")
+
+    def check_answer_keys(self) -> None:
+        """Load the keys that answers in the inbox are checked with, before tools can change their file.
+
+        Raises:
+            AegisError: the public keys cannot be read or made, or are unusable.
+        """
+        if self.governor.shared_questions is not None:
+            self.governor.shared_questions.load_keys()
+
     def plan(self, actions: Sequence[Action]) -> ExecutionPlan:
         """Return what the policy says about each action now. Runs, asks and records nothing.
+
+        What went before is looked up only when an action is executed: here, a condition on it is unknown.
 
         Raises:
             ConfigError: one of them is not an Action.
@@ -212,9 +273,12 @@ class Runtime:
             ConfigError: the Runtime has no executor.
         """
         if dry_run:
-            stamp = self.governor.subjects.stamp
-            verdicts = [self.policy.evaluate(stamp(decision.action)) for decision in plan]
-            return [Result(each.action, _DRY[each.enforced_approval]) for each in verdicts]
+            actions = [self.governor.subjects.stamp(decision.action) for decision in plan]
+            verdicts = [await self.governor.consult(action, NOWHERE) for action in actions]
+            return [
+                Result(action, _DRY[verdict.enforced_approval])
+                for action, verdict in zip(actions, verdicts, strict=True)
+            ]
         executor = self.executor
         if executor is None:
             raise ConfigError(

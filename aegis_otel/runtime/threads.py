@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 from aegis_otel.governance.error_text import describe
 
 T = TypeVar("T")
+_FINISH_PAUSE_S = 0.005
 
 
 class Threads:
@@ -49,11 +51,28 @@ class Threads:
         """Return how many pieces of work wait for their turn."""
         return len(self._jobs)
 
-    async def run(self, work: Callable[[], T]) -> T:
+    def finish(self, patience_s: float) -> bool:
+        """Wait until all work is done, at most so many seconds; return whether it is."""
+        until = time.monotonic() + patience_s
+        while self._jobs or self._threads > self._idle:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(_FINISH_PAUSE_S)
+        return True
+
+    def run(self, work: Callable[[], T]) -> asyncio.Future[T]:
         """Return what `work` returns, or raise what it raises, run in a thread with the caller's context.
 
         When this is cancelled, work that has not begun never begins; a thread that has begun is left to
-        end by itself.
+        end by itself. It is no task, so `asyncio.run` does not cancel it when it ends.
+
+        Raises:
+            RuntimeError: the process can have no more threads.
+        """
+        return asyncio.wrap_future(self.submit(work))
+
+    def submit(self, work: Callable[[], T]) -> Future[T]:
+        """Return the future of `work`, which a thread runs in the caller's context.
 
         Raises:
             RuntimeError: the process can have no more threads.
@@ -68,7 +87,7 @@ class Threads:
         if wanted and not self._start() and not self._threads:
             self._jobs.remove(job)
             raise RuntimeError("the process can have no more threads")
-        return await asyncio.wrap_future(outcome)
+        return outcome
 
     def _wants_another(self) -> bool:
         """Return whether a thread is to be started, which then counts; to be called under the lock."""

@@ -14,9 +14,9 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from opentelemetry.metrics import (
     CallbackOptions,
@@ -34,6 +34,7 @@ from aegis_otel.model import DEFAULT_RULE, ERROR_RULE, Approval, Mode, Outcome
 from aegis_otel.semconv import __version__
 
 if TYPE_CHECKING:
+    from aegis_otel.governance.approvals.inbox import InboxFigures
     from aegis_otel.policy import Policy
 
 _log = logging.getLogger("aegis_otel")
@@ -109,6 +110,34 @@ def candidate_labels(candidate: Policy) -> list[Labels]:
     return sorted(sets, key=lambda labels: rank[labels[1]] - rank[labels[0]])
 
 
+class InboxReadings(NamedTuple):
+    """What one process knows of an inbox."""
+
+    figures: InboxFigures
+    """As they were read last."""
+    ended: Mapping[str, int]
+    """The questions that ended since this process began to count, by how they did."""
+    refused: int
+    """The answers that were refused since then."""
+
+
+class InboxReader(Protocol):
+    """Reads an inbox from time to time."""
+
+    def latest(self) -> InboxReadings | None:
+        """Return what was read last, at once, and see that it is read again; None where it is not known."""
+
+
+_OF_INBOXES: dict[str, Callable[[InboxReadings], Mapping[Labels, float]]] = {
+    semconv.METRIC_INBOX_WAITING: lambda read: {(): read.figures.waiting},
+    semconv.METRIC_INBOX_LONGEST_WAIT: lambda read: {(): read.figures.longest_wait_s},
+    semconv.METRIC_INBOX_GRANTS: lambda read: {(): read.figures.grants},
+    semconv.METRIC_INBOX_ENDED: lambda read: {(status,): many for status, many in read.ended.items()},
+    semconv.METRIC_INBOX_REFUSED: lambda read: {(): read.refused},
+}
+"""What each metric of inboxes says of one, by its labels after the id of the inbox."""
+
+
 class Counts:
     """What was counted in this process, for one meter provider.
 
@@ -118,7 +147,12 @@ class Counts:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        observed = [metric for metric in semconv.METRICS if metric.instrument.startswith("observable")]
+        self._inboxes: weakref.WeakSet[InboxReader] = weakref.WeakSet()
+        observed = [
+            metric
+            for metric in semconv.METRICS
+            if metric.instrument.startswith("observable") and metric.name not in _OF_INBOXES
+        ]
         self._series: dict[str, dict[Labels, int]] = {
             metric.name: {} if metric.attributes else {(): 0} for metric in observed
         }
@@ -160,12 +194,29 @@ class Counts:
         create: dict[str, Callable[..., object]] = {
             "observable counter": meter.create_observable_counter,
             "observable up-down counter": meter.create_observable_up_down_counter,
+            "observable gauge": meter.create_observable_gauge,
         }
-        for name in self._series:
+        for name in (*self._series, *_OF_INBOXES):
             metric = _METRICS[name]
-            create[metric.instrument](
-                name, [partial(self._observations, metric)], metric.unit, metric.meaning
-            )
+            read = self._inbox_observations if name in _OF_INBOXES else self._observations
+            create[metric.instrument](name, [partial(read, metric)], metric.unit, metric.meaning)
+
+    def watch_inbox(self, reader: InboxReader) -> None:
+        """Report what `reader` reads of an inbox, for as long as somebody else keeps it."""
+        with self._lock:
+            self._inboxes.add(reader)
+
+    def _inbox_observations(self, metric: semconv.Metric, _: CallbackOptions) -> Iterable[Observation]:
+        with self._lock:
+            readers = list(self._inboxes)
+        found: dict[Labels, float] = {}
+        for reader in readers:
+            if (read := reader.latest()) is not None:
+                for labels, value in _OF_INBOXES[metric.name](read).items():
+                    of_inbox = (read.figures.inbox_id, *labels)  # several Runtimes can have the same one
+                    found[of_inbox] = max(value, found.get(of_inbox, 0))
+        for of_inbox, value in found.items():
+            yield Observation(value, dict(zip(metric.attributes, of_inbox, strict=True)))
 
     def _observations(self, metric: semconv.Metric, _: CallbackOptions) -> Iterable[Observation]:
         for labels, count in self.read(metric.name).items():
@@ -195,6 +246,7 @@ class Instruments:
         self.evaluation_duration = _histogram(meter, semconv.METRIC_EVALUATION_DURATION) if measured else None
         self.approval_duration = _histogram(meter, semconv.METRIC_APPROVAL_DURATION)
         self.execute_tool_duration = _histogram(meter, semconv.METRIC_EXECUTE_TOOL_DURATION)
+        self.limit_usage = _histogram(meter, semconv.METRIC_LIMIT_USAGE)
 
 
 _all_counts: weakref.WeakSet[Counts] = weakref.WeakSet()

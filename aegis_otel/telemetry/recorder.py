@@ -28,6 +28,7 @@ from aegis_otel.telemetry.events import Events
 from aegis_otel.telemetry.instruments import (
     LOADED,
     REFUSED,
+    InboxReader,
     Instruments,
     candidate_labels,
     flusher,
@@ -206,6 +207,50 @@ class Recorder:
     def candidate_failed(self) -> None:
         """Count that a candidate policy could not be loaded, or not be asked about a call."""
         self._counts.add(semconv.METRIC_CANDIDATE_ERRORS)
+
+    def limit_used(self, rule: str, share: float) -> None:
+        """Measure how much of a rule's limit is used with a call; 1 is all of it."""
+        self._instruments.limit_usage.record(share, {semconv.POLICY_RULE_NAME: rule})
+
+    def state_failed(self) -> None:
+        """Count that the state that processes share could not be used."""
+        self._counts.add(semconv.METRIC_STATE_ERRORS)
+
+    def watch_inbox(self, reader: InboxReader) -> None:
+        """Report what `reader` reads of an inbox, for as long as somebody else keeps it."""
+        self._counts.watch_inbox(reader)
+
+    def answer_given(self, inbox_id: str, decision_id: str, *, approved: bool) -> None:
+        """Emit that a person's answer was put into the inbox."""
+        outcome = "approved" if approved else "denied"
+        attributes: Attributes = {semconv.APPROVAL_OUTCOME: outcome, semconv.DECISION_ID: text(decision_id)}
+        self._emit(semconv.EVENT_ANSWER_GIVEN, "INFO", {semconv.INBOX_ID: inbox_id, **attributes})
+
+    def answer_refused(self, inbox_id: str, decision_id: str, why: str) -> None:
+        """Emit that an answer to a question in the inbox counts for nothing, and why."""
+        attributes: Attributes = {semconv.APPROVAL_REFUSAL: text(why), semconv.DECISION_ID: text(decision_id)}
+        self._emit(semconv.EVENT_ANSWER_REFUSED, "WARN", {semconv.INBOX_ID: inbox_id, **attributes})
+
+    def question_expired(self, inbox_id: str, decision_id: str) -> None:
+        """Emit that a question in the inbox was ended because its time is over."""
+        attributes: Attributes = {semconv.INBOX_ID: inbox_id, semconv.DECISION_ID: text(decision_id)}
+        self._emit(semconv.EVENT_QUESTION_EXPIRED, "WARN", attributes)
+
+    def grant_given(self, inbox_id: str, grant_id: str) -> None:
+        """Emit that a yes in the inbox is one for later calls, too."""
+        attributes: Attributes = {semconv.INBOX_ID: inbox_id, semconv.GRANT_ID: text(grant_id)}
+        self._emit(semconv.EVENT_GRANT_GIVEN, "INFO", attributes)
+
+    def grant_revoked(self, inbox_id: str, grant_id: str) -> None:
+        """Emit that somebody ended a grant before its time."""
+        attributes: Attributes = {semconv.INBOX_ID: inbox_id, semconv.GRANT_ID: text(grant_id)}
+        self._emit(semconv.EVENT_GRANT_REVOKED, "INFO", attributes)
+
+    def grant_used(self, call: Call, grant_id: str) -> None:
+        """Emit that a grant covers a call, so that nobody is asked about it."""
+        call_span = self._call_span(call)
+        attributes: Attributes = {semconv.GRANT_ID: text(grant_id), **call_span.shared}
+        self._events.emit(semconv.EVENT_GRANT_USED, risk(call.record), attributes, call_span.context)
 
     def policy_reloaded(self) -> None:
         """Count a change of the policy's files that came into force; `policy_loaded` says which policy."""

@@ -10,11 +10,11 @@ import os
 import sys
 from typing import NoReturn
 
-from aegis_otel.governance.plan import BaseExecutor
 from aegis_otel.model import Action, PolicyDecision
 from aegis_otel.policy import Policy
 from aegis_otel.runtime.approval import ApprovalHandler
 from aegis_otel.runtime.audit import AuditLogger
+from aegis_otel.runtime.plan import BaseExecutor
 from aegis_otel.runtime.runtime import Runtime
 
 _CALLS = (

@@ -29,7 +29,7 @@ from aegis_otel.runtime.audit import AuditLogger
 from tests.support.records import completed, decided, files, select, wait_until_seen, write_call
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
-VERSIONS = {"29792a5": 1, "8e2de43": 3, "50f3825": 4}
+VERSIONS = {"29792a5": 1, "8e2de43": 3, "50f3825": 4, "72448e4": 5}
 """The `schema_version` of each commit's rows."""
 ROUNDS = 3
 EACH_ROUND = {

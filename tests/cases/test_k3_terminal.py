@@ -370,10 +370,12 @@ TEXTS = st.text(st.characters(codec="utf-8"), max_size=200) | st.text(
 def test_k3_whatever_the_arguments_their_lines_are_ours(
     params: dict[str, Any], columns: int, target: str
 ) -> None:
-    from aegis_otel.runtime.approval.screen import Screen, sheet
+    from aegis_otel.runtime.approval.screen import Screen, question_layout
 
     verdict = Policy.from_dict(POLICY).evaluate(Action("write_x")).verdict
-    asked = sheet(PolicyDecision(Action("write_x", target or "t", params, target), verdict), None, None)
+    asked = question_layout(
+        PolicyDecision(Action("write_x", target or "t", params, target), verdict), None, None
+    )
     lines = asked.lines(Screen(columns, 24, "utf-8"))
     assert all(OURS.match(line) for line in lines)
     assert all(cell_len(line) < columns for line in lines)
@@ -386,10 +388,10 @@ def test_k3_whatever_the_arguments_their_lines_are_ours(
     text=st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=500), encoding=st.just("ascii")
 )
 def test_k3_a_terminal_of_ascii_shows_what_it_can(text: str, encoding: str) -> None:
-    from aegis_otel.runtime.approval.screen import Screen, sheet
+    from aegis_otel.runtime.approval.screen import Screen, question_layout
 
     verdict = Policy.from_dict(POLICY).evaluate(Action("write_x")).verdict
-    asked = sheet(PolicyDecision(Action("write_x", params={"a": f"é{text}"}), verdict), None, None)
+    asked = question_layout(PolicyDecision(Action("write_x", params={"a": f"é{text}"}), verdict), None, None)
     lines = asked.lines(Screen(60, 24, encoding))
     assert all(line.isascii() for line in lines)
     assert r'"a": "\xe9' in "".join(lines)

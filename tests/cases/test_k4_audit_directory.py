@@ -236,7 +236,7 @@ def test_k4_seal_with_a_path_removes_nothing(
     audit: Path, tmp_path: Path, name: str, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither sealing nor pruning opens or removes what a seal names outside of the audit."""
-    from tests.audit.seals.test_signature import make_key
+    from tests.audit.seals.test_signing import make_key
 
     notes = audit.parent / "notes.md"
     sealed(audit, "a")

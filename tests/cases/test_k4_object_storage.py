@@ -29,7 +29,7 @@ from aegis_otel.audit.maintenance.upload import push
 from aegis_otel.audit.seals.hash_chain import link, seals_origin
 from aegis_otel.audit.seals.seal_log import read_seals
 from aegis_otel.cli import main as aegis
-from tests.audit.seals.test_signature import make_key
+from tests.audit.seals.test_signing import make_key
 from tests.support.object_storage import Asked, Bucket, listing, machines
 from tests.support.records import completed, decided
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from agents import Runner
 
-from aegis_otel.governance.paused_calls import ShownCall
+from aegis_otel.governance.approvals.paused.paused_calls import ShownCall
+from aegis_otel.governance.approvals.question import ApprovalAnswer
 from tests.cases.paused_runs import ALLOWS, ASKS, Desk
 from tests.support.kit import Bench
 
@@ -51,7 +52,7 @@ async def test_k4_a_yes_withdrawn_while_the_run_goes_on_runs_nothing(
             ShownCall("call_0", "refund", "Desk", item.arguments), b.rows()[0]["run_id"]
         )
         assert waiting is not None
-        paused_calls.answer(waiting, item.arguments, approved=False, approver="bob")
+        paused_calls.answer(waiting, item.arguments, [ApprovalAnswer(False, "bob")])
         return take_over(audit, *given, **named)
 
     monkeypatch.setattr(type(b.runtime.audit), "take_over", late)

@@ -30,7 +30,7 @@ from aegis_otel.audit.seals.hash_chain import journal_origin, link
 from aegis_otel.audit.seals.seal_log import TAG, Seal, Segment, locked, read_seals, segment_name
 from aegis_otel.audit.verify.verify import verify
 from aegis_otel.cli import main as aegis
-from tests.audit.seals.test_signature import make_key
+from tests.audit.seals.test_signing import make_key
 from tests.audit.verify.test_witness import Collector
 from tests.support.records import completed, decided, select, wait_until_seen
 

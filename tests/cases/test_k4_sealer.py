@@ -13,7 +13,7 @@ import pytest
 from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.query import sandbox
 from aegis_otel.audit.seals.seal_log import read_seals
-from tests.audit.seals.test_signature import make_key
+from tests.audit.seals.test_signing import make_key
 from tests.support.records import completed, decided
 
 ROOT = Path(__file__).parents[2]

@@ -26,7 +26,7 @@ from aegis_otel.audit.seals import seal_log as seals_module
 from aegis_otel.audit.seals.seal_log import read_seals
 from aegis_otel.audit.verify.verify import verify
 from aegis_otel.cli import main as aegis
-from tests.audit.seals.test_signature import make_key
+from tests.audit.seals.test_signing import make_key
 from tests.cases.test_k4_sealed_rows import merge, sealed
 from tests.cases.test_k4_verify import forged_parquet, planted, segment_of
 from tests.support.records import python, select, wait_until_seen, write_call

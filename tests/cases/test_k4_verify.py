@@ -24,7 +24,7 @@ from aegis_otel.audit.seals.seal_log import read_seals
 from aegis_otel.audit.verify.verify import verify
 from aegis_otel.cli import main as aegis
 from aegis_otel.runtime.audit import AuditLogger
-from tests.audit.seals.test_signature import make_key
+from tests.audit.seals.test_signing import make_key
 from tests.audit.verify.test_witness import Collector
 from tests.support.records import completed, decided, encode_line, select, wait_until_seen
 

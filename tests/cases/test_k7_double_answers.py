@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
 import re
 import subprocess
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -100,17 +101,21 @@ async def test_k7_a_question_that_a_guardrail_settles_ends(asking: BENCH) -> Non
     assert told["aegis.decision.outcome"] == "expired"
 
 
-async def test_k7_the_runbook_counts_questions_that_the_alert_does_not_see(asking: BENCH) -> None:
-    """Questions that the SDK paused a run for are in no metric; the query that the runbook gives has them."""
+async def test_k7_the_alert_sees_questions_of_paused_runs(asking: BENCH) -> None:
+    """They wait in the inbox, whose metric the alert reads; the runbook's commands show them."""
     b, desk = asking(), Desk()
     await desk.paused(5, "call_0")
     await desk.paused(6, "call_1")
-    b.runtime.audit.close()
+    until = time.monotonic() + 20
+    while not (waiting := b.telemetry.points("aegis.inbox.waiting")) and time.monotonic() < until:
+        await asyncio.sleep(0.02)
+    assert sum(waiting.values()) == 2
     assert sum(b.telemetry.points("aegis.approval.pending").values()) == 0
+    b.runtime.audit.close()
     page = (Path(__file__).parents[2] / "docs" / "runbooks.md").read_text(encoding="utf-8")
-    (query,) = re.findall(
-        r'aegis audit sql "(SELECT count[^"]*)"', page.partition("## AegisApprovalBacklog")[2]
-    )
-    result = CliRunner().invoke(main, ["audit", "sql", "--db", str(b.audit), "--format", "json", query])
-    (row,) = json.loads(result.stdout)
-    assert (row["waiting"], row["since"] is None) == (2, False)
+    runbook = page.partition("## AegisApprovalBacklog")[2].partition("## ")[0]
+    commands = re.findall(r"^    aegis (.+)$", runbook, re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        shown = CliRunner().invoke(main, command.split(), env={"AEGIS_AUDIT_DIR": str(b.audit)})
+        assert (shown.exit_code, shown.stdout.count("refund")) == (0, 2), command

@@ -12,7 +12,7 @@ from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.lake.sealing import seal
 from aegis_otel.audit.verify.verify import verify
 from aegis_otel.cli import main as aegis
-from tests.audit.seals.test_signature import make_key, rewrite, sealed
+from tests.audit.seals.test_signing import make_key, rewrite, sealed
 from tests.support.records import decided, statuses
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -20,7 +21,11 @@ from click.testing import CliRunner, Result
 from aegis_otel.adapters.openai_agents.capture_point import CapturePoint
 from aegis_otel.cli import main as aegis
 from aegis_otel.cli.doctor import signals
-from tests.audit.seals.test_signature import make_key
+from aegis_otel.state.inbox import StateInbox
+from aegis_otel.state.opening import open_state
+from aegis_otel.state.schema import VERSION
+from tests.audit.seals.test_signing import make_key
+from tests.support.inbox import shared_question
 from tests.support.receiver import Received, attributes, otlp_line, receiving
 
 POLICY = "version: '1'\ndefaults: { approval: auto, risk_level: low }\nrules: [{ name: a }]\n"
@@ -141,6 +146,74 @@ def test_a_setting_that_cannot_be_used(folder: Path, monkeypatch: pytest.MonkeyP
     status, detail = checks()["settings"]
     assert (status, run().exit_code) == ("failed", 1)
     assert "`AEGIS_ON_UNGOVERNED` is `maybe`" in detail
+
+
+LIMIT = """
+version: "1"
+rules: [{ name: few, conditions: { calls_over: { limit: 9, within: 1h } }, approval: block }]
+"""
+
+
+def test_the_state(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checked where the policy counts calls, a setting names it, or it is there; else nothing is made."""
+    assert "state" not in checks()
+    assert not (folder / "aegis_audit" / "state.sqlite3").exists()
+    (folder / "limit.yaml").write_text(LIMIT)
+    detail = f"SQLite at `{folder}/{{}}` can be read and written; schema {VERSION}, marks: 0"
+    assert checks("--policy", "limit.yaml")["state"] == ("ok", detail.format("aegis_audit/state.sqlite3"))
+    assert checks()["state"] == ("ok", detail.format("aegis_audit/state.sqlite3"))
+    monkeypatch.setenv("AEGIS_STATE", "sqlite:///elsewhere")
+    assert checks()["state"] == ("ok", detail.format("elsewhere"))
+    (folder / "elsewhere").write_text("in the way")
+    status, said = checks()["state"]
+    assert (status, run().exit_code) == ("failed", 1)
+    assert "is not a database: move it away" in said
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("postgresql://me:hunter2@/db?host=/nowhere", "cannot connect to `postgresql://me@/nowhere/db`"),
+        ("mysql://me:hunter2@/db", "`AEGIS_STATE` is no address of a state"),
+    ],
+)
+def test_a_state_that_cannot_be_reached(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, address: str, said: str
+) -> None:
+    """The password is in no output."""
+    monkeypatch.setenv("AEGIS_STATE", address)
+    status, detail = checks()["state"]
+    assert (status, said in detail) == ("failed", True), detail
+    assert "hunter2" not in run().output
+
+
+def test_the_inbox(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checked where a setting names a key of answers; whoever has the private one may not be an agent."""
+
+    def inbox(*arguments: str) -> list[tuple[str, str]]:
+        report = json.loads(run("--format", "json", *arguments).stdout)
+        return [(each["status"], each["detail"]) for each in report["checks"] if each["name"] == "inbox"]
+
+    assert inbox() == []
+    monkeypatch.setenv("AEGIS_STATE", "sqlite:///elsewhere")
+    monkeypatch.setenv("AEGIS_ANSWER_KEY", str(folder / "own.pem"))
+    ((status, said),) = inbox()
+    assert (status, "cannot read the key" in said) == ("failed", True)
+    make_key(folder / "own.pem")
+    _, public = make_key(folder / "other.pem")
+    ((status, said),) = inbox()
+    assert status == "ok"
+    assert re.fullmatch("questions that wait: 0; answers count by [0-9a-f]{16}", said)
+    StateInbox(open_state()).put(shared_question())
+    assert "questions that wait: 1;" in inbox()[0][1]
+    (status, said), _ = inbox("doctor_agents:safe")
+    assert (status, "this agent has the key that signs answers" in said) == ("warning", True)
+    monkeypatch.setenv("AEGIS_ANSWER_PUBLIC_KEY", str(public))
+    (status, said), (ok, _) = inbox()
+    assert (status, "no answer that it signs counts" in said, ok) == ("warning", True, "ok")
+    public.chmod(0o666)
+    ((status, said),) = inbox()
+    assert (status, "can be written by other users" in said) == ("failed", True)
 
 
 @pytest.mark.parametrize("setting", ["AEGIS_APPROVAL_KEY", "AEGIS_SEAL_KEY"])

@@ -45,6 +45,14 @@ REFUSED = named(s.POLICY_REFUSED.series[0], {**JOB, s.KIND: "policy"})
 REFUSED_CANDIDATE = named(s.POLICY_REFUSED.series[0], {**JOB, s.KIND: "candidate"})
 LOADED = named(s.RELOADS.series[0], {**JOB, s.RELOAD: "loaded"})
 PENDING = named(s.PENDING.series[0], JOB)
+INBOX = {**JOB, s.INBOX: "3f9c"}
+IN_INBOX = named(s.INBOX_WAITING.series[0], INBOX)
+"""The page of approvals reports the same, as a service of its own."""
+ON_PAGE = named(s.INBOX_WAITING.series[0], {**INBOX, "job": "approvals", "instance": "page"})
+ENDED_USED = named(s.INBOX_ENDED.series[0], {**INBOX, s.QUESTION_STATUS: "used"})
+ENDED_EXPIRED = named(s.INBOX_ENDED.series[0], {**INBOX, s.QUESTION_STATUS: "expired"})
+ENDED_WITHDRAWN = named(s.INBOX_ENDED.series[0], {**INBOX, s.QUESTION_STATUS: "withdrawn"})
+STATE_ERRORS = named(s.STATE_ERRORS.series[0], JOB)
 
 
 def candidate(before: str, after: str) -> str:
@@ -87,6 +95,12 @@ HEALTHY = {
     REFUSED_CANDIDATE: "0x600",
     LOADED: "0x100 1x500",
     PENDING: "0 1 2 1 0x300 3 2 1 0x300",
+    IN_INBOX: "4x600",
+    ON_PAGE: "4x600",
+    ENDED_USED: "0+0.1x600",
+    ENDED_EXPIRED: "0x600",
+    ENDED_WITHDRAWN: "0+1x600",
+    STATE_ERRORS: "0x600",
     candidate("auto", "auto"): "0+2x600",
     candidate("auto", "block"): "0+0.1x600",
     candidate("approve", "block"): "0+0.1x600",
@@ -196,6 +210,13 @@ FAULTS = (
         (29,),
     ),
     Fault(
+        "AegisStateUnavailable",
+        "the server is down for ten minutes",
+        {STATE_ERRORS: "0x120 1+1x40 41x440"},
+        (31, 40, 50),
+        (29, 55),
+    ),
+    Fault(
         "AegisCandidateWouldLoosen",
         "what is asked about would run",
         {candidate("approve", "auto"): "0x120 1x480"},
@@ -240,6 +261,29 @@ FAULTS = (
     Fault("AegisAuditWriteFailed", "at the first call", {AUDIT_ERRORS: "_x120 1x480"}, (30.75,)),
     Fault("AegisBlockedBurst", "an agent tries again and again", {BLOCKED_HIGH: "0x120 0+2x480"}, (34, 60)),
     Fault("AegisApprovalBacklog", "nobody answers", {PENDING: "0x120 8x480"}, (41, 60), (29, 35)),
+    Fault(
+        "AegisApprovalBacklog",
+        "nobody answers about paused runs",
+        {IN_INBOX: "4x120 8x480"},
+        (41, 60),
+        (29, 35),
+    ),
+    Fault("AegisApprovalBacklog", "several processes report the same questions", {PENDING: "4x600"}),
+    Fault("AegisApprovalBacklog", "a page without agents", {IN_INBOX: None, ON_PAGE: "8x600"}, (15,), (5,)),
+    Fault(
+        "AegisApprovalExpiry",
+        "most questions of paused runs expire",
+        {ENDED_EXPIRED: "0x120 0+0.5x480"},
+        (50, 90),
+        (29,),
+    ),
+    Fault(
+        "AegisApprovalExpiry",
+        "two of four questions in the inbox are no pattern",
+        {ENDED_EXPIRED: "0x120 1x20 2x460", ENDED_USED: "0x100 1 2x500"},
+        (),
+        (60,),
+    ),
     Fault(
         "AegisApprovalExpiry",
         "most expire",

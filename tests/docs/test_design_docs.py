@@ -18,6 +18,13 @@ ROWS = [
 ]
 
 
+SECTIONS = {
+    title: re.findall(r"^\| (?!to change)[^|]* \| `([^`]+)`", text, re.MULTILINE)
+    for title, _, text in (section.partition("\n") for section in TABLE.split("\n### ")[1:])
+}
+"""The files of each section."""
+
+
 def place_of(name: str) -> Path:
     """Return the path of a file as a row names it."""
     inside = ROOT / "aegis_otel" / name
@@ -42,6 +49,15 @@ def test_the_table_has_rows() -> None:
     changes = " ".join(change for change, _, _ in ROWS)
     for promised in ("condition", "local tool", "column", "label", "setting", "export", "storage", "alert"):
         assert promised in changes
+
+
+def test_a_section_is_short_and_a_file_stands_in_one_of_them() -> None:
+    """Who looks for a place reads the section alone."""
+    assert sum(map(len, SECTIONS.values())) == len(ROWS)
+    assert all(0 < len(files) <= 24 for files in SECTIONS.values())
+    for title, files in SECTIONS.items():
+        others = {file for other in SECTIONS if other != title for file in SECTIONS[other]}
+        assert not others.intersection(files), title
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from aegis_otel import Action, Policy
 from aegis_otel.cli import main as aegis
 from aegis_otel.config import SETTINGS
 from aegis_otel.runtime.audit import AuditLogger
+from tests.support.pages import blocks_of
 from tests.support.records import decided
 
 ROOT = Path(__file__).parents[2]
@@ -175,3 +177,19 @@ def test_the_quickstart_example(tmp_path: Path) -> None:
         assert decision in shown.split("Spans:")[0], "the id of the audit's table"
     assert "aegis.decisions = 1" in events
     assert "execute_tool delete_document" not in spans
+
+
+def test_the_limits_of_the_readme_are_found_right(tmp_path: Path) -> None:
+    (block,) = [each for each in blocks_of((ROOT / "README.md").read_text()) if each.file == "limits.yaml"]
+    (tmp_path / block.file).write_text(block.text)
+    checked = CliRunner().invoke(aegis, ["policy", "check", "--strict", str(tmp_path / block.file)])
+    assert checked.exit_code == 0, checked.output
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/approvals.md", "docs/approvals-production.md"])
+def test_pages_name_the_extra_that_they_need(page: str) -> None:
+    """And no other name than those of this project."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    lists = re.findall(r"'[a-z./-]+\[([a-z0-9,]+)\]'", (ROOT / page).read_text())
+    named = {name for each in lists for name in each.split(",")}
+    assert {"approvals", "postgres"} <= named <= set(extras)

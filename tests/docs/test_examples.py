@@ -44,6 +44,9 @@ ROWS: dict[str, Rows] = {  # agent, tool, what the policy asks for, mode, what c
         ("Clerk", "pay_invoice", "approve", "enforce", "success"),
         ("Clerk", "pay_invoice", "approve", "enforce", "denied"),
     },
+    "slack_approvals": {
+        ("Clerk", "pay_invoice", "approve", "enforce", "success"),
+    },
     "mcp_server": {
         ("Storekeeper", "count_stock", "auto", "enforce", "success"),
         ("Storekeeper", "write_off", "block", "enforce", "blocked"),

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from aegis_otel import Action, ConfigError, Policy, Runtime
-from aegis_otel.governance.plan import BaseExecutor
 from aegis_otel.model import Result, ResultStatus
 from aegis_otel.runtime.audit import AuditLogger
+from aegis_otel.runtime.plan import BaseExecutor
 from aegis_otel.runtime.policy_reload import CandidateFiles, CandidateWatchThread
 from tests.support.kit import Bench, ScriptedApprover, make_bench
 

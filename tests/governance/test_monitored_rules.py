@@ -9,8 +9,8 @@ import pytest
 
 from aegis_otel import Action, Policy, Result, ResultStatus, semconv
 from aegis_otel.errors import AuditError
-from aegis_otel.governance.plan import BaseExecutor
 from aegis_otel.runtime.audit import AuditLogger
+from aegis_otel.runtime.plan import BaseExecutor
 from tests.support.kit import Bench
 
 BENCH = Callable[..., Bench]

@@ -143,7 +143,7 @@ async def test_an_approved_call(telemetry: Telemetry, audit: AuditLogger) -> Non
         "host": "host",
         "pid": 7,
         "redaction_digest": redaction_digest(),
-        "schema_version": 5,
+        "schema_version": 6,
     }
     assert resolved == {
         "stage": "resolved",

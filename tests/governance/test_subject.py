@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from aegis_otel import Action, ConfigError, Runtime, Subject, acting_for
-from aegis_otel.governance.plan import BaseExecutor
 from aegis_otel.governance.subject import SubjectSource
 from aegis_otel.model import Result, ResultStatus
+from aegis_otel.runtime.plan import BaseExecutor
 from tests.support.kit import Bench
 
 ALICE = Subject("alice", "acme", ("clerk",))

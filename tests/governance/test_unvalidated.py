@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from aegis_otel import Action, Policy
-from aegis_otel.governance.plan import BaseExecutor
 from aegis_otel.model import Result, ResultStatus
+from aegis_otel.runtime.plan import BaseExecutor
 from tests.support.kit import ScriptedApprover, make_bench
 
 ASKS = Policy.from_text('version: "1"\ndefaults: {approval: approve}\n')

@@ -60,7 +60,7 @@ def test_a_case_says_what_is_called_when_and_what_must_be_decided() -> None:
     assert first.at == datetime(2026, 3, 4, 11, tzinfo=UTC)
     assert [str(each) for each in first.expected if each is not None] == ["block", "<default>", "3"]
     assert (second.action.target, second.action.agent, second.at) == ("default", None, None)
-    assert second.expected == (None, "searches", None, None)
+    assert second.expected == (None, "searches", None, None, None)
     assert (first.place.line, first.rule_place.line) == (5, 8)
 
 

@@ -46,13 +46,27 @@ def test_no_name_in_a_list_looks_like_two(names: tuple[str, ...], shown: str) ->
         ("\u2029", r"\u2029"),
         ("\ud800", r"\ud800"),
         ("\u3164", r"\u3164"),
+        ("\u2800", r"\u2800"),
+        ("\u180b", r"\u180b"),
+        ("\u180f", r"\u180f"),
+        ("\ufe00", r"\ufe00"),
+        ("\ufe0f", r"\ufe0f"),
+        ("\u2764\ufe0f\ufe0f", "\u2764\ufe0f" + r"\ufe0f"),
+        ("\u2764\ufe0e", "\u2764" + r"\ufe0e"),
+        ("\U0001d159", r"\U0001d159"),
+        ("\U00016fe4", r"\U00016fe4"),
         ("\ue000", r"\ue000"),
         ("\U000e0041", r"\U000e0041"),
         ("\U000e0100", r"\U000e0100"),
+        ("\u0336", r"\u0336"),
+        ("\u0338", r"\u0338"),
+        ("\u0489", r"\u0489"),
+        ("\u20dd", r"\u20dd"),
+        ("\u0301" * 5, "\u0301" * 3 + r"\u0301\u0301"),
     ],
 )
 def test_what_cannot_be_seen_is_escaped(char: str, shown: str) -> None:
-    """Controls, zero-width and blank characters, separators, surrogates, tags."""
+    """Controls, zero-width and blank characters, separators, surrogates, tags, strokes, stacks of marks."""
     assert escape(f"a{char}b") == f"a{shown}b"
 
 
@@ -68,6 +82,7 @@ def test_what_cannot_be_seen_is_escaped(char: str, shown: str) -> None:
         "ไทย",
         "été\u00a0!",
         "👍🏽",
+        "⚠\ufe0f ❤\ufe0f",
         r"C:\x1b\new",
         r"\d+",
     ],
@@ -75,6 +90,10 @@ def test_what_cannot_be_seen_is_escaped(char: str, shown: str) -> None:
 def test_text_of_any_language_stays(text: str) -> None:
     """Letters, marks, symbols, spaces and backslashes are what they were."""
     assert escape(text) == text
+
+
+def test_a_mark_that_stands_on_nothing_is_escaped() -> None:
+    assert escape("\u0301a") == r"\u0301a"
 
 
 def test_every_character_there_is() -> None:

@@ -24,6 +24,8 @@ from aegis_otel.report.buckets import MAX_BUCKETS, TimeBuckets
 from aegis_otel.report.page import ReportScope, read_proof, render_page
 from aegis_otel.report.queries import ReportQueries
 from aegis_otel.runtime.audit import AuditLogger
+from aegis_otel.state.opening import open_inbox
+from tests.support.inbox import shared_question
 from tests.support.records import decided
 
 NOW = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
@@ -170,6 +172,34 @@ def test_the_page_needs_nothing_else_and_runs_nothing(audit: Path) -> None:
         assert name not in ("src", "srcset", "style", "action"), (tag, name)
         assert name != "href" or re.fullmatch("#[a-z]+", value or ""), value
     assert not re.search(r"url\(|@import", page.source)
+
+
+def test_who_approved_and_by_what_grants() -> None:
+    """Each of several persons, on what terms, what a grant let run, and whose answers were refused."""
+    terms = '{"users": [], "roles": ["finance"], "count": 2, "self": false, "expires_s": 900.0}'
+    asked = {**ASKED, "result_status": "success", "human_decision": "approved", "approval_terms": terms}
+    logger = AuditLogger()
+    inbox = open_inbox(directory=logger.path)
+    inbox.put(shared_question("id-two"))
+    inbox.refuse("id-two", "eve", "they are none of the rule's approvers")
+    inbox.refuse(inbox.put(shared_question("other")).question.decision_id, "mallory", "too late")
+    for decision_id, approver, reason in (
+        ("id-two", "dana, lee", None),
+        ("id-one", "dana, kim", None),
+        ("id-granted", "kim", "granted with decision id-one until 2026-11-22T11:00:00+00:00; all of today"),
+    ):
+        logger.append(decided(decision_id=decision_id, approver=approver, approval_reason=reason, **asked))
+    logger.append(decided(decision_id="id-late", **asked | {"human_decision": "expired"}))
+    text = report().text
+    for said in (
+        "dana 2 2 0",
+        "kim 1 1 0",  # a grant is no answer
+        "2 of: role `finance`, not the user that the agent acts for, within 15 min 4 3 0 1",
+        "id-one kim ask 2026-11-22T11:00:00+00:00 1",
+        "eve they are none of the rule's approvers ask id-two",
+    ):
+        assert said in text, said
+    assert "mallory" not in text, "that answer was to no call of this audit"
 
 
 def test_accessible(audit: Path) -> None:

@@ -89,7 +89,7 @@ class TestLog:
             "result_status": "blocked",
             "result_error": "Action blocked by policy rule: block_deletes",
             "agent_name": "Assistant",
-            "schema_version": 5,
+            "schema_version": 6,
             "outcome": "blocked",
             "redaction_digest": row["redaction_digest"],
         }

@@ -14,6 +14,10 @@ from aegis_otel.runtime.approval import AutoApprovalHandler
 POLICY = """\
 version: "1"
 rules:
+  - name: searches_a_day
+    match: { type: search }
+    conditions: { calls_over: { limit: 1000, within: 24h } }
+    approval: block
   - { name: reads, match: { type: "search" }, approval: auto, risk_level: low }
   - { name: writes, match: { type: "write_*" }, approval: approve, risk_level: high }
   - { name: nothing_else, match: { type: "*" }, approval: block, risk_level: critical }

@@ -36,12 +36,53 @@ class Browser:
         assert "error" not in message, message
         return message["result"]
 
-    def open(self, path: Path) -> None:
-        """Load a file, and wait until all of it is there."""
+    def open(self, page: Path | str) -> None:
+        """Load a file or a URL, and wait until all of it is there."""
         self.events.clear()
-        self.call("Page.navigate", url=path.as_uri())
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.as_uri())
+        self.wait_for_load()
+
+    def wait_for_load(self) -> None:
+        """Wait until a page that is under way is there."""
         while not self.seen("Page.loadEventFired"):
             self.events.append(self._receive())
+
+    def until(self, expression: str, seconds: float = 5.0) -> float:
+        """Wait until an expression of JavaScript is true; return how long that took."""
+        begin = time.monotonic()
+        while not self.ask(expression):
+            assert time.monotonic() < begin + seconds, f"never true: {expression}"
+            time.sleep(0.02)
+        return time.monotonic() - begin
+
+    def press(self, key: str, *, shift: bool = False) -> None:
+        """Press a key that has no text, `Enter` or a space, and let it go."""
+        text = {"Enter": "\r", " ": " "}.get(key, "")
+        code = {"Tab": 9, "Enter": 13, " ": 32, "ArrowDown": 40}[key]
+        about = {
+            "key": key,
+            "windowsVirtualKeyCode": code,
+            "modifiers": 8 if shift else 0,
+            "code": "Space" if key == " " else key,
+        }
+        self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", text=text, **about)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **about)
+
+    def write(self, text: str) -> None:
+        """Type a text where the focus is."""
+        self.call("Input.insertText", text=text)
+
+    def focused(self) -> str:
+        """The name of what has the focus, as somebody hears it."""
+        nodes = self.call("Accessibility.getFullAXTree")["nodes"]
+        for node in nodes:
+            if any(
+                each["name"] == "focused" and each["value"]["value"] for each in node.get("properties", ())
+            ):
+                found = f"{node['role']['value']}: {node['name']['value']}"
+                if node["role"]["value"] != "RootWebArea":
+                    return found
+        return ""
 
     def seen(self, *methods: str) -> list[Any]:
         """What was told of since the page was opened."""

@@ -13,12 +13,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from signal import SIGINT
 
 import pytest
 import yaml
 
+from aegis_otel.state.inbox import StateInbox
+from aegis_otel.state.opening import open_state
 from dashboards import signals
 from dashboards.queries import counted
 from tests.dashboards import debian
@@ -26,8 +29,9 @@ from tests.dashboards.boards import Target, expanded, promql
 from tests.dashboards.services import Prometheus, QueryError, prometheus
 from tests.stack.conftest import cannot_be_had
 from tests.stack.stack import COLLECTOR, ROOT, eventually, running
+from tests.support.inbox import shared_question
 
-ENFORCING, WATCHING = "shop/agents", "watching"
+ENFORCING, WATCHING, PAGE = "shop/agents", "watching", "approvals"
 AWAY = {  # backends nobody answers for: one way to lose each kind of data
     "exporters": {
         "otlp_grpc/tempo": {"endpoint": "127.0.0.1:9", "retry_on_failure": {"enabled": False}},
@@ -44,9 +48,11 @@ SHORT = {
     "OTEL_BLRP_MAX_QUEUE_SIZE": "2",
     "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE": "2",
 }
-DEAF = {
+DEAF = {  # while an exporter tries again, its queue of two overflows, however fast the machine is
     "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://127.0.0.1:9/v1/logs",
     "OTEL_EXPORTER_OTLP_LOGS_TIMEOUT": "2",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:9/v1/traces",
+    "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT": "2",
 }
 CANDIDATE = """
 rules:
@@ -98,6 +104,7 @@ def filled(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
             stderr=subprocess.STDOUT,
             text=True,
         )
+        stack.enter_context(approvals_page(folder, collector.http))
         agents(folder, collector.http, **SHORT, **DEAF)
         agents(folder, failing.http, **SHORT)
         said, _ = demo.communicate(timeout=300)
@@ -106,6 +113,27 @@ def filled(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         assert eventually(lambda: store.query(arrived), bool, within=30)
         time.sleep(3)  # two scrapes more, for rates
         yield store
+
+
+@contextmanager
+def approvals_page(folder: Path, endpoint: str) -> Iterator[None]:
+    """The page of an inbox in which a question waits."""
+    place = f"sqlite:///{folder}/state.sqlite3"
+    state = open_state(place)
+    StateInbox(state).put(shared_question())
+    state.close()
+    page = subprocess.Popen(
+        [sys.executable, "-m", "aegis_otel", "approvals", "serve", "--port", "0"],
+        env={**environment(PAGE, "1000"), "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "AEGIS_STATE": place},
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        page.send_signal(SIGINT)
+        page.wait(30)
 
 
 def environment(service: str, interval_ms: str) -> dict[str, str]:

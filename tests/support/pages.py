@@ -47,11 +47,14 @@ def section_of(text: str, title: str) -> str:
 
 
 def commands_of(block: Block) -> Iterator[tuple[str, str]]:
-    """Yield each command of a console block and what it is said to print; a command ends with its quotes."""
+    """Yield each command of a console block and what it is said to print.
+
+    A command goes on where its quotes are open, or a line ends with a backslash.
+    """
     for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
         lines = part.splitlines(keepends=True)
         command = lines.pop(0)
-        while command.count('"') % 2:
+        while command.count('"') % 2 or command.endswith("\\\n"):
             command += lines.pop(0)
         yield command.rstrip("\n"), "".join(lines)
 

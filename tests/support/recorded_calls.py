@@ -50,6 +50,18 @@ rules:
   - {name: keyed, match: {type: "*"}, conditions: {param_eq: {password: "hunter2"}}, approval: block}
   - {name: rows, match: {type: ["drop_rows", "wipe"]}, approval: approve, risk_level: high}
 """)
+POLICY_C = Policy.from_text("""
+version: "1"
+defaults: {approval: auto, risk_level: low}
+rules:
+  - {name: many, match: {type: pay}, conditions: {calls_over: {limit: 100, within: 1h, by: [user]}},
+     approval: block}
+  - {name: much, match: {type: pay}, conditions: {total_over: {param: amount, limit: 500, within: 24h,
+     by: [tenant]}}, approval: approve}
+  - {name: twice, match: {type: "send_*"}, conditions: {repeats: {by: [body], within: 7d}}, approval: approve}
+  - {name: leak, match: {type: "send_*"}, conditions: {after: {type: "read_*", within: 1h, by: [user]}},
+     approval: block}
+""")
 SCHEMAS: dict[str, Any] = {
     "pay": {
         "properties": {

@@ -13,7 +13,9 @@ from aegis_otel import semconv
 from aegis_otel.audit.record import RecordStatus
 from aegis_otel.config import EVALUATION_DURATION, USER_ON_SIGNALS
 from aegis_otel.errors import AuditError
+from aegis_otel.governance.approvals.inbox import InboxFigures
 from aegis_otel.model import Action, Approval, Outcome, PolicyDecision, RiskLevel, Verdict
+from aegis_otel.telemetry.instruments import InboxReadings
 from aegis_otel.telemetry.recorder import CAPTURE_CONTENT, Recorder
 from tests.support.telemetry import Signal, Sink, finish, make_call, run_body, sink
 
@@ -428,6 +430,7 @@ def test_what_is_emitted_is_what_is_documented(seen: Sink, monkeypatch: pytest.M
         recorder_of_user.opened(call)
         with recorder_of_user.awaiting(call):
             call.record.human_decision = "approved"
+        recorder_of_user.grant_used(call, "d")
         run_body(recorder_of_user, call, Outcome.APPROVED, ValueError())
     failed = make_call()
     recorder.opened(failed)
@@ -435,6 +438,14 @@ def test_what_is_emitted_is_what_is_documented(seen: Sink, monkeypatch: pytest.M
     recorder.policy_loaded(NoRules())
     recorder.policy_load_failed((), ValueError())
     recorder.candidate_failed()
+    recorder.limit_used("r", 0.5)
+    recorder.state_failed()
+    recorder.watch_inbox(inbox := AnInbox())
+    recorder.answer_given("i", "d", approved=True)
+    recorder.answer_refused("i", "d", "it came too late")
+    recorder.question_expired("i", "d")
+    recorder.grant_given("i", "d")
+    recorder.grant_revoked("i", "d")
     recorder.audit_sealed(ASeal())
     failed.error_type = "audit_unavailable"
     finish(recorder, failed, Outcome.ERROR, RecordStatus.BLOCKED)
@@ -454,10 +465,19 @@ def test_what_is_emitted_is_what_is_documented(seen: Sink, monkeypatch: pytest.M
     for metric in (each for each in semconv.METRICS if each.name != of_runs):
         assert seen.keys(metric.name) == set(metric.attributes), metric.name
         assert seen.unit(metric.name) == metric.unit
+    assert inbox.asked >= 5, "each metric of the inbox asks for what was read"
 
 
 class ASeal:
     audit, seal, chain, previous, rows, unknown = "a", 1, "b", "c", 2, 1
+
+
+class AnInbox:
+    asked = 0
+
+    def latest(self) -> InboxReadings:
+        self.asked += 1
+        return InboxReadings(InboxFigures("i", 2, 30.0, 1, {}, 0, 0), {"used": 3, "expired": 1}, 4)
 
 
 class NoRules:

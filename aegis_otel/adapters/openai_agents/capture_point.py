@@ -72,6 +72,7 @@ class CapturePoint:
         enforces, patches = self.governor.mode is Mode.ENFORCE, self._patches
         gates, placement = Gates(self.governor, self.targets), PlacementWarning()
         interrupts = self.approvals == "sdk" and enforces
+        self.governor.paused_calls.use_inbox(interrupts)
         function_tools.install(gates, patches)
         run_ids.install(patches)
         if enforces:
@@ -86,5 +87,6 @@ class CapturePoint:
         """Restore the SDK's classes. A call under way is recorded to its end."""
         with CapturePoint._lock:
             self._patches.undo()
+            self.governor.paused_calls.use_inbox(False)
             if CapturePoint.installed is self:
                 CapturePoint.installed = None

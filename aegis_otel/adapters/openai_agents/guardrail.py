@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from agents import FunctionTool, ToolGuardrailFunctionOutput, ToolInputGuardrail, ToolInputGuardrailData
@@ -15,9 +15,13 @@ from aegis_otel.adapters.openai_agents.gates.action_factory import (
     ActionFactory,
     with_look_alikes,
 )
-from aegis_otel.adapters.openai_agents.gates.argument_validation import Prepared
 from aegis_otel.adapters.openai_agents.gates.body_watch import is_sync
-from aegis_otel.adapters.openai_agents.gates.function_gate import FactoryOf, Gate
+from aegis_otel.adapters.openai_agents.gates.function_gate import (
+    FactoryOf,
+    Gate,
+    PermittedCall,
+    Unfinished,
+)
 from aegis_otel.audit.record import RecordStatus
 from aegis_otel.errors import ConfigError
 from aegis_otel.governance.call import Call
@@ -94,18 +98,18 @@ class _WatchingGate(ToolGate):
     def _is_preview(self, context: ToolContext[Any]) -> bool:  # noqa: ARG002
         return False  # no gate behind it could still decide
 
-    def _let_proceed(self, call: Call, context: ToolContext[Any], prepared: Prepared | None) -> None:
-        if prepared is not None:
-            prepared.hand_on(context)
-        super()._let_proceed(call, context, prepared)
+    def _let_proceed(self, permitted: PermittedCall, data: ToolInputGuardrailData) -> None:
+        if permitted.prepared is not None:
+            permitted.prepared.hand_on(data.context)
+        super()._let_proceed(permitted, data)
 
-    def _unfinished(self, call: Call, task: asyncio.Task[Any]) -> tuple[RecordStatus, str | None]:
+    def _unfinished(self, call: Call, task: asyncio.Task[Any], tools: Sequence[FunctionTool]) -> Unfinished:  # noqa: ARG002
         if task.cancelled():
             # The end of the task is not the end of a function in a thread, which cannot be seen here.
             if self.tool is None or is_sync(self.tool.on_invoke_tool):
-                return RecordStatus.UNKNOWN, _UNSEEN
-            return RecordStatus.CANCELLED, "Cancelled while running"
+                return Unfinished(RecordStatus.UNKNOWN, _UNSEEN)
+            return Unfinished(RecordStatus.CANCELLED, "Cancelled while running")
         if (error := task.exception()) is not None:
             call.error_type = error_type(type(error))
-            return RecordStatus.FAILED, describe(error)
-        return RecordStatus.SUCCESS, None
+            return Unfinished(RecordStatus.FAILED, describe(error))
+        return Unfinished(RecordStatus.SUCCESS)

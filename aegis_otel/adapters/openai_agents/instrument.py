@@ -57,7 +57,7 @@ class Settings(TypedDict, total=False):
     """A policy that is asked about every call as well, for the record alone (docs/policy-testing.md). Its
     files are watched. One that cannot be loaded is logged and counted, and changes nothing."""
     approvals: str | None
-    """`handler` or `sdk` (docs/approvals.md)."""
+    """`handler`, `sdk` or `inbox` (docs/approvals.md)."""
     approval_handler: ApprovalHandler | None
     """Asked where a rule says `approve`; the terminal by default."""
     approval_timeout: float | None
@@ -86,6 +86,8 @@ class Settings(TypedDict, total=False):
     """Names and patterns to hide or to show: a mapping or a YAML file (docs/redaction.md)."""
     subject: ReadSubject | None
     """Reads whom a call is made for from the SDK's context of its run (docs/subjects.md)."""
+    state: str | None
+    """The address of counts and questions: `postgresql://...` or `sqlite:///path` (docs/state.md)."""
 
 
 _POINT_SETTINGS: dict[str, config.Setting[Any]] = {
@@ -98,6 +100,7 @@ _RUNTIME_SETTINGS: dict[str, config.Setting[Any]] = {
     "approval_timeout": config.APPROVAL_TIMEOUT,
     "durability": config.DURABILITY,
     "on_audit_failure": config.ON_AUDIT_FAILURE,
+    "state": config.STATE,
 }
 
 
@@ -152,7 +155,7 @@ def govern(
             runtime = Runtime(
                 policy=policy if isinstance(policy, Policy) else Policy.from_yaml_files(*files),
                 mode=settings.get("mode"),
-                approval_handler=settings.get("approval_handler"),
+                approval_handler=_handler(asked["approvals"], settings.get("approval_handler")),
                 approval_timeout=settings.get("approval_timeout"),
                 audit_logger=AuditLogger(settings.get("audit_dir"), durability=settings.get("durability")),
                 on_audit_failure=settings.get("on_audit_failure"),
@@ -161,6 +164,12 @@ def govern(
                 redaction=settings.get("redaction"),
                 subject=settings.get("subject"),
                 candidate=candidate if isinstance(candidate, Policy) else None,
+                state=settings.get("state"),
+            )
+        if asked["approvals"] == "inbox" and not runtime.approval.asks_in_inbox:
+            raise ConfigError(
+                "`approvals` is `inbox`, and the approval handler asks elsewhere: leave the handler out, or "
+                "give a Runtime of your own `approval_handler=InboxApprovalHandler()`"
             )
         point = CapturePoint(
             runtime.governor,
@@ -176,13 +185,26 @@ def govern(
         runtime.check()
         if asked["approvals"] == "sdk":
             runtime.audit.keyed("check")  # there must be a key: an answer without a proof does not count
+            if config.ANSWER_PUBLIC_KEY.value() or config.ANSWER_KEY.value():
+                runtime.check_answer_keys()
+        elif runtime.approval.asks_in_inbox and runtime.mode is Mode.ENFORCE:
+            runtime.check_answer_keys()
         elif config.APPROVAL_KEY.value():  # else the first answer would show that it is unusable
             runtime.audit.check_approval_key()
         point.install()
         for watch in watches:
             watch.start()
+        runtime.close_ended_rows_later()
         Instrumentation.current = Instrumentation(runtime, point, watches, asked)
         return Instrumentation.current
+
+
+def _handler(approvals: str, handler: ApprovalHandler | None) -> ApprovalHandler | None:
+    if approvals != "inbox" or handler is not None:
+        return handler
+    from aegis_otel.runtime.approval import InboxApprovalHandler  # noqa: PLC0415 - loaded when it is used
+
+    return InboxApprovalHandler()
 
 
 def _check_arguments(policy: PolicySource | None, runtime: Runtime | None, settings: Settings) -> None:

@@ -19,13 +19,14 @@ import msgspec
 
 from aegis_otel.audit import files
 from aegis_otel.audit.keys import audit_id, keyed_digest, load_key
-from aegis_otel.audit.location import audit_errors, prepare
+from aegis_otel.audit.location import audit_errors, prepare, user_folder
 from aegis_otel.audit.record import SUBJECT, AuditRecord
 from aegis_otel.config import APPROVAL_KEY
-from aegis_otel.errors import AuditError, ConfigError
+from aegis_otel.errors import ConfigError
 
 _SHORTEST, _LONGEST = 32, 4096
 """Bytes of a key."""
+_FILE = "approval-key"
 _KIND = "hmac-sha256:"
 _CHOOSE = f"name another file with `{APPROVAL_KEY.env}`"
 _QUESTION = (
@@ -61,6 +62,8 @@ class Proofs:
         question = [getattr(row, name) for name in _QUESTION]
         if any(each is not None for each in subject):  # else it is as before there were subjects
             question += subject
+        if row.approval_terms:
+            question += ["approval_terms", row.approval_terms]
         answer = (getattr(line, name) for name in _ANSWER)
         return _KIND + self.keyed("answer", *question, *answer)
 
@@ -92,7 +95,11 @@ def load_approval_key(audit: Path, *, make: bool = True) -> bytes:
         ConfigError: the key is unusable, others can read it, or it lies within the audit directory.
     """
     named = APPROVAL_KEY.value()
-    path = Path(os.path.abspath(os.path.expanduser(named))) if named else _default_path()
+    path = (
+        Path(os.path.abspath(os.path.expanduser(named)))
+        if named
+        else user_folder("the approval key", _CHOOSE) / _FILE
+    )
     if path.resolve().is_relative_to(audit.resolve()):
         raise ConfigError(f"the approval key `{path}` lies within the audit that it is to prove: {_CHOOSE}")
     with audit_errors("use the approval key", path, _CHOOSE):
@@ -112,13 +119,3 @@ def load_approval_key(audit: Path, *, make: bool = True) -> bytes:
     if not _SHORTEST <= len(key) <= _LONGEST:
         raise ConfigError(f"the approval key `{path}` does not have {_SHORTEST} to {_LONGEST} bytes")
     return key
-
-
-def _default_path() -> Path:
-    """Return the path by the XDG Base Directory Specification, which ignores a relative `XDG_STATE_HOME`."""
-    state = os.environ.get("XDG_STATE_HOME", "")
-    try:
-        base = Path(state) if os.path.isabs(state) else Path.home() / ".local" / "state"
-    except RuntimeError as error:
-        raise AuditError(f"there is no home directory for the approval key: {_CHOOSE}") from error
-    return base / "aegis-otel" / "approval-key"

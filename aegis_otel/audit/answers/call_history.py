@@ -20,7 +20,7 @@ from aegis_otel.model import Approval, Mode, Outcome
 HUMAN = ("approved", "denied")
 SAID = ("human_decision", "approver", "approval_reason")
 """The members that say what a human answered."""
-_VERDICT = ("approval", "risk_level", "matched_rule", "reason", "policy_digest")
+_VERDICT = ("approval", "risk_level", "matched_rule", "reason", "policy_digest", "approval_terms")
 _COMPLETION = (
     *("stage", "decision_id", "timestamp", "proof"),
     *("result_status", "result_error", "error_type", "duration_s"),

@@ -120,6 +120,7 @@ def _fold(lines: Iterable[AuditRecord], proofs: Proofs) -> Waiting | None:
     if first.stage != "decided":
         return None
     row, answer, last = msgspec.structs.replace(first), None, first.timestamp
+    asked = last
     for line in later:
         folded = with_line(row, line)
         if line.human_decision is not None and line.result_status in (_PENDING, None):
@@ -128,9 +129,9 @@ def _fold(lines: Iterable[AuditRecord], proofs: Proofs) -> Waiting | None:
                 continue
             answer = line.human_decision
         else:
-            answer = None
+            answer, asked = None, line.timestamp
         row, last = folded, max(last, line.timestamp)
-    return Waiting(row, answer, last)
+    return Waiting(row, answer, last, asked)
 
 
 def _last_line(waiting: Waiting, now: datetime) -> AuditRecord:

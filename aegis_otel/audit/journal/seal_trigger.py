@@ -27,8 +27,8 @@ from aegis_otel.audit.journal import child_process
 from aegis_otel.audit.location import SEALS
 from aegis_otel.audit.seals.seal_log import JOURNAL_FILE, Seal
 from aegis_otel.config import SETTINGS
+from aegis_otel.config.storage_schemes import PACKAGE, reads_variable
 from aegis_otel.errors import AegisError
-from aegis_otel.storage_schemes import PACKAGE, reads_variable
 
 _log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
+from aegis_otel.config.storage_schemes import missing_package
 from aegis_otel.errors import AegisError, AuditError
-from aegis_otel.storage_schemes import missing_package
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore

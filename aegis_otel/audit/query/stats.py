@@ -36,7 +36,7 @@ class Stats(NamedTuple):
     first: datetime | None
     last: datetime | None
     wait_s: Spread
-    """How long humans took to answer."""
+    """How long humans took to answer; a question that expired has no answer."""
     duration_s: Spread
     """How long tools ran."""
     by: dict[str, list[tuple[str | datetime | None, int]]]
@@ -59,7 +59,7 @@ def take_stats(audit: duckdb.DuckDBPyConnection, condition: Condition) -> Stats:
         FROM (
             SELECT {", ".join(f"{sql} AS {name}" for name, sql in _DIMENSIONS.items())},
                 "timestamp", duration_s,
-                CASE WHEN human_decision IS NOT NULL THEN approval_wait_s END AS approval_wait_s
+                CASE WHEN human_decision IN ('approved', 'denied') THEN approval_wait_s END AS approval_wait_s
             FROM audit WHERE {condition.sql}
         )
         GROUP BY GROUPING SETS ((), {", ".join(f"({name})" for name in _DIMENSIONS)})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from aegis_otel.audit.query.rows import Row
+from aegis_otel.audit.record import GRANT_PATTERN
 from aegis_otel.model import Mode, Outcome
 
 
@@ -31,7 +33,11 @@ def timeline(row: Row) -> list[TimelineEntry]:
     wait, duration, status = row["approval_wait_s"] or 0.0, row["duration_s"], row["result_status"]
     answered = row["human_decision"] is not None or row["approval_wait_s"] is not None
     asked = answered or status == "pending"
-    add("decided", 0.0, "a human is asked" if asked else _decision(row))
+    grant = grant_of(row)
+    if grant is not None:
+        add("decided", 0.0, "a grant covers it, so nobody is asked")
+    else:
+        add("decided", 0.0, "a human is asked" if asked else _decision(row))
     if answered:
         by = f" by {row['approver']}" if row["approver"] else ""
         why = f": {row['approval_reason']}" if row["approval_reason"] else ""
@@ -42,6 +48,14 @@ def timeline(row: Row) -> list[TimelineEntry]:
         error = f": {row['result_error']}" if row["result_error"] else ""
         add("completed", wait + (duration or 0.0), f"{status or 'nothing is known'}{error}")
     return entries
+
+
+def grant_of(row: Row) -> tuple[str, str] | None:
+    """Return the id of the grant that let a call run, and until when it held; None where none did."""
+    if row["human_decision"] != "approved":
+        return None
+    found = re.search(GRANT_PATTERN, row["approval_reason"] or "")
+    return None if found is None else (found[1], found[2])
 
 
 def _decision(row: Row) -> str:

@@ -24,7 +24,7 @@ from aegis_otel.audit.seals.hash_chain import follow, link, seals_origin, whole_
 from aegis_otel.audit.seals.signing import Signer
 from aegis_otel.errors import AuditError
 
-VERSION = 5
+VERSION = 6
 """The version of this format and of the table. A reader refuses a newer one rather than misread it.
 
 It is that of `record.SCHEMA_VERSION`: by it readers know which columns a segment may lack."""

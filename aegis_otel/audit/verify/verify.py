@@ -34,8 +34,8 @@ from aegis_otel.audit.location import (
     audit_errors,
     failure,
 )
+from aegis_otel.audit.seals.ed25519_keys import load_public_key
 from aegis_otel.audit.seals.hash_chain import check, seals_origin
-from aegis_otel.audit.seals.signing import load_public_key
 from aegis_otel.audit.verify.journal import check_journal
 from aegis_otel.audit.verify.lake import check_lake
 from aegis_otel.audit.verify.policies import check_policies

@@ -11,8 +11,8 @@ import click
 from aegis_otel.audit.query.export import FORMATS
 from aegis_otel.audit.query.filters import MODES, RISK_LEVELS, STATUSES, Condition, compile_filters
 from aegis_otel.config import AUDIT_DIR, AUDIT_ID
+from aegis_otel.config.storage_schemes import examples
 from aegis_otel.redaction.terminal import escape
-from aegis_otel.storage_schemes import examples
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

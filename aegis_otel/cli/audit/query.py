@@ -17,7 +17,7 @@ from aegis_otel.audit.query import sandbox
 from aegis_otel.audit.query.export import FORMATS, parquet_draft, write_file, write_parquet
 from aegis_otel.audit.query.filters import Condition
 from aegis_otel.audit.query.rows import Row, count_rows, read_rows, to_json
-from aegis_otel.audit.query.stats import Stats, take_stats
+from aegis_otel.audit.query.stats import Spread, Stats, take_stats
 from aegis_otel.audit.record import COLUMNS
 from aegis_otel.cli.audit.options import (
     STDOUT,
@@ -237,11 +237,15 @@ def _stats_report(found: Stats) -> dict[str, object]:
 def _print_stats(found: Stats) -> None:
     times = [f"{time:%Y-%m-%d %H:%M:%S}" for time in (found.first, found.last) if time is not None]
     click.echo(f"{plural(found.calls, 'call')}, {' to '.join(dict.fromkeys(times))} UTC")
-    for words, spread in (("humans answered after", found.wait_s), ("bodies took", found.duration_s)):
-        if spread.max is not None:
-            click.echo(
-                f"{words} {spread.p50:.3g} s (p50), {spread.p95:.3g} s (p95), {spread.max:.3g} s at most"
-            )
+    expired = dict(found.by["answer"]).get("expired", 0)
+    unanswered = f"{plural(expired, 'question')} expired unanswered" if expired else None
+    waits = _spread_words("humans answered after", found.wait_s)
+    for line in (
+        "; ".join(filter(None, (waits, unanswered))),
+        _spread_words("bodies took", found.duration_s),
+    ):
+        if line:
+            click.echo(line)
     for dimension, title in _DIMENSIONS.items():
         counts = [(value, calls) for value, calls in found.by[dimension] if dimension != "answer" or value]
         bars = [(str(value) if value else "-", calls) for value, calls in counts[:_LONGEST_LIST]]
@@ -249,6 +253,12 @@ def _print_stats(found: Stats) -> None:
             bars.append((f"({len(rest)} more)", sum(calls for _, calls in rest)))
         print_bars(title, bars)
     print_bars("Hour (UTC)", _last_hours(found))
+
+
+def _spread_words(words: str, spread: Spread) -> str | None:
+    if spread.max is None:
+        return None
+    return f"{words} {spread.p50:.3g} s (p50), {spread.p95:.3g} s (p95), {spread.max:.3g} s at most"
 
 
 def _last_hours(found: Stats) -> list[tuple[str, int]]:

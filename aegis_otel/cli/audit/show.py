@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from aegis_otel.audit.query.filters import Condition
 from aegis_otel.audit.query.rows import Row, read_rows
-from aegis_otel.audit.query.timeline import TimelineEntry, timeline
+from aegis_otel.audit.query.timeline import TimelineEntry, grant_of, timeline
 from aegis_otel.cli import text_or_json_option
+from aegis_otel.cli.audit.inbox import find_in_inbox, inbox_lines, inbox_report, terms_words, why_pending
 from aegis_otel.cli.audit.options import path_option
 from aegis_otel.cli.audit.source import find_audit
 from aegis_otel.cli.explanation import explanation_report, print_rules, verdict_words
-from aegis_otel.cli.rendering import MONITOR, NOT_ENFORCED, action, is_monitored
+from aegis_otel.cli.rendering import (
+    MONITOR,
+    NOT_ENFORCED,
+    UNBOUNDED,
+    action,
+    echo,
+    echo_wrapped,
+    is_monitored,
+    terminal_width,
+)
 from aegis_otel.errors import PolicyError
 from aegis_otel.policy_tools.hidden_values import is_hidden
 from aegis_otel.redaction.terminal import escape
@@ -61,12 +74,20 @@ def show(path: str | None, policies: tuple[Path, ...], form: str, id: str) -> No
     unproven = row["human_decision"] is not None and row["decision_id"] in unproven_answers(source.directory)
     policy = _policy(policies, row, source.directory)
     explanation = None if policy is None else _explain(policy, row)
+    in_inbox, why_not = find_in_inbox(source.directory, row)
+    entries = timeline(row)
+    if in_inbox and row["result_status"] == "pending" and (why := why_pending(in_inbox)) is not None:
+        entries[-1] = entries[-1]._replace(what=why)
     if form == "json":
-        click.echo(json.dumps(_report(row, policy, explanation) | {"answer_not_proven": unproven}, indent=2))
+        more = {"answer_not_proven": unproven, "inbox": inbox_report(in_inbox)}
+        click.echo(json.dumps(_report(row, entries, policy, explanation) | more, indent=2))
         return
     _print_row(row)
+    for name, value in inbox_lines(in_inbox) if in_inbox else ():
+        _line(name, value)
+    _line("inbox", why_not)
     _line("answer", _NOT_PROVEN if unproven else None)
-    _print_timeline(timeline(row))
+    _print_timeline(entries)
     _print_why(row, policy, explanation)
 
 
@@ -152,26 +173,47 @@ def _print_row(row: Row) -> None:
         _line(name.removesuffix("_id").replace("_", " "), row[name])
     _line("process", " ".join(str(row[name]) for name in ("service", "host", "pid") if row[name] is not None))
     _line("rule", f"{row['matched_rule'] or '-'} ({row['approval'] or '-'})")
+    _line("may answer", terms_words(row["approval_terms"]))
     _line("reason", row["reason"])
     _line("policy", row["policy_digest"])
     if row["candidate_approval"] is not None:
         _line("candidate", f"{row['candidate_approval']} by {row['candidate_rule'] or '-'}")
     _line("mode", f"{row['mode']}: {NOT_ENFORCED}" if is_monitored(row) else row["mode"])
+    if (grant := grant_of(row)) is not None:
+        by = f", by {row['approver']}" if row["approver"] else ""
+        until = datetime.fromisoformat(grant[1]).astimezone(UTC)
+        _line("grant", f"{grant[0]}{by}, until {until:%Y-%m-%d %H:%M:%S} UTC")
     _line("error", row["result_error"])
 
 
 def _line(name: str, value: Any) -> None:
     if value:
-        text = escape(str(value)[:_LONGEST])
         more = len(str(value)) - _LONGEST
-        click.echo(f"  {name:<14}{text}" + (f"... ({more:,} more with --format json)" if more > 0 else ""))
+        end = f"... ({more:,} more with --format json)" if more > 0 else ""
+        _echo(f"  {name:<14}", f"{str(value)[:_LONGEST]}{end}")
+
+
+def _echo(prefix: str, text: str) -> None:
+    """Print a text, escaped, behind a prefix: a terminal gets as many lines as it takes, a pipe gets one.
+
+    Each further line begins with characters of ours, so that no text can look like another field.
+    """
+    room = terminal_width()
+    if room >= UNBOUNDED:
+        echo(f"{prefix}{escape(text)}")
+        return
+    from aegis_otel.runtime.approval.screen import NARROWEST, Screen, wrapped
+
+    screen = Screen(max(room, NARROWEST), 0, sys.stdout.encoding or "utf-8")
+    for line in wrapped(prefix, text, screen):
+        echo(line.rstrip())
 
 
 def _print_timeline(entries: list[TimelineEntry]) -> None:
     click.echo("\nTimeline")
     for entry in entries:
         at = "-" if entry.at is None else f"{entry.at:%Y-%m-%d %H:%M:%S.%f}"[:-3]
-        click.echo(f"  {at:<24}{f'+{entry.after_s:.3f} s':>12}  {entry.stage:<10} {escape(entry.what)}")
+        _echo(f"  {at:<24}{f'+{entry.after_s:.3f} s':>12}  {entry.stage:<10} ", entry.what)
 
 
 def _print_why(row: Row, policy: Policy | None, explanation: Explanation | None) -> None:
@@ -183,20 +225,59 @@ def _print_why(row: Row, policy: Policy | None, explanation: Explanation | None)
     if policy.digest != row["policy_digest"]:
         conclusion = f"this is not the policy that decided: it is {policy.digest}"
     elif _agrees(row, explanation):
-        conclusion = f"so it decided: {verdict_words(explanation.verdict)}"
+        verdict = explanation.verdict
+        if verdict.errors and " " in (row["reason"] or ""):  # a sentence, and not the name of a cause
+            # What is unknown now, such as the calls that went before, need not be what was unknown then.
+            verdict = msgspec.structs.replace(verdict, reason=row["reason"])
+        conclusion = f"so it decided: {verdict_words(verdict)}"
     else:
-        conclusion = (
-            "this is not what it decided: the audit has no redacted value and no tool's schema, "
-            "on which it then also looked"
-        )
-    click.echo(f"  {escape(conclusion)}")
+        conclusion = _why_else(row, explanation)
+    echo_wrapped(f"  {escape(conclusion)}")
+
+
+def _why_else(row: Row, explanation: Explanation) -> str:
+    """Return why a policy says something else now than the row does, which it decided.
+
+    Where only rules that are unknown now stand between the two, nothing contradicts the row.
+    """
+    from aegis_otel.policy.explain import Match
+
+    says = row["matched_rule"], row["approval"], row["risk_level"]
+    own = {
+        (trace.name, trace.verdict.approval.value, trace.verdict.risk_level.name): trace.match
+        for trace in explanation.rules
+    }
+    unknown = [trace for trace in explanation.rules if trace.match is Match.UNKNOWN and trace.name != says[0]]
+    why = " and ".join(_lacking(explanation)) or "the audit does not have all that it looked at"
+    is_hidden_by = explanation.verdict.matched_rule in [trace.name for trace in unknown]
+    if is_hidden_by and own.get(says) in (Match.YES, Match.UNKNOWN):
+        names = ", ".join(f"`{trace.name}`" for trace in unknown)
+        return f"it decided by `{says[0]}`; {names} cannot be judged again: {why}"
+    return f"this is not what it decided: {why}"
+
+
+def _lacking(explanation: Explanation) -> Iterator[str]:
+    """Yield what the audit lacks of what the rules looked at."""
+    from aegis_otel.policy.evaluation.history_tests import NOT_KNOWN
+    from aegis_otel.policy.explain import REDACTED
+
+    checks = [check for trace in explanation.rules for check in trace.checks]
+    answers = {check.answer for check in checks}
+    if REDACTED in answers:
+        yield "the audit has no redacted value"
+    if NOT_KNOWN in answers:
+        yield "the audit keeps no count of earlier calls"
+    if any(check.lacks for check in checks) and not explanation.is_schema_known:
+        yield "the audit has no tool's schema"
+    yield from sorted({each for each in answers if isinstance(each, str)} - {REDACTED, NOT_KNOWN})
 
 
 # --- for programs ---
 
 
-def _report(row: Row, policy: Policy | None, explanation: Explanation | None) -> dict[str, Any]:
-    entries = timeline(row)
+def _report(
+    row: Row, entries: list[TimelineEntry], policy: Policy | None, explanation: Explanation | None
+) -> dict[str, Any]:
     life = [each._asdict() | {"at": None if each.at is None else each.at.isoformat()} for each in entries]
     if policy is None or explanation is None:
         return {"row": row, "life": life, "explanation": None}

@@ -57,8 +57,9 @@ def doctor(
 ) -> None:
     """Check that tool calls can be governed here, with the settings of the environment.
 
-    Checks versions, settings, policy, audit, keys and approvals. Governance is installed for a moment and
-    tried on a scripted model, offline. The audit directory is made if there is none. If an OTLP endpoint is
+    Checks versions, settings, policy, audit, keys and approvals, and the state that limits are counted in, if
+    the policy has any or AEGIS_STATE is set. Governance is installed for a moment and tried on a scripted
+    model, offline. The audit directory is made if there is none, and so is the state. If an OTLP endpoint is
     set, a test event is sent there, and the collector's health is checked.
 
     With MODULE:AGENT, such as `shop.agents:clerk`, it also prints for each tool of the agent whether calls

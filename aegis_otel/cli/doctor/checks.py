@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aegis_otel.audit.location import locate
 from aegis_otel.config import (
+    ANSWER_KEY,
+    ANSWER_PUBLIC_KEY,
     APPROVAL_KEY,
     APPROVALS,
     CANDIDATE,
@@ -20,9 +22,11 @@ from aegis_otel.config import (
     POLICY,
     SEAL_KEY,
     SETTINGS,
+    STATE,
     unknown_variables,
 )
 from aegis_otel.errors import AegisError, ConfigError, PolicyError
+from aegis_otel.governance.approvals.inbox import QuestionStatus
 from aegis_otel.model import Mode
 
 if TYPE_CHECKING:
@@ -191,6 +195,63 @@ def _audit(subject: Subject) -> Iterator[Check]:
     yield Check("audit", OK, f"`{audit.path}` can be written{away}")
 
 
+def _state(subject: Subject) -> Iterator[Check]:
+    """Check what processes share, where the settings name it, the policy needs it, or it is there."""
+    from aegis_otel.state.engine import MOST_COUNTED
+    from aegis_otel.state.opening import FILE, open_state
+
+    directory = subject.audit_path
+    try:
+        is_needed = subject.policy.has_history
+    except AegisError:
+        is_needed = False  # the check of the policy reports it
+    if not (is_needed or STATE.value() or (directory / FILE).exists()):
+        return
+    state = open_state(directory=directory)
+    try:
+        facts = state.inspect()
+    finally:
+        state.close()
+    marks = f"{facts.marks:,}{' or more' if facts.marks == MOST_COUNTED else ''}"
+    detail = (
+        f"{facts.engine} at {facts.place} can be read and written; schema {facts.version}, marks: {marks}"
+    )
+    yield Check("state", OK, detail)
+
+
+def _inbox(subject: Subject) -> Iterator[Check]:
+    """Check the inbox and the keys of its answers, where questions go there or a setting names a key."""
+    asked = None if subject.program is None else subject.program.asked
+    approvals = asked["approvals"] if isinstance(asked, Mapping) else APPROVALS.value()
+    if not (approvals == "inbox" or ANSWER_KEY.value() or ANSWER_PUBLIC_KEY.value()):
+        return
+    from aegis_otel.runtime.approval.answer_signature import load_answer_keys, load_answer_signer
+    from aegis_otel.state.inbox import StateInbox
+    from aegis_otel.state.opening import open_state
+
+    keys = load_answer_keys(subject.audit_path)
+    if ANSWER_KEY.value():
+        signer = load_answer_signer(subject.audit_path)
+        if signer.key_id not in keys.key_ids:
+            detail = (
+                f"`{ANSWER_KEY.env}` is no key of `{ANSWER_PUBLIC_KEY.env}`: no answer that it signs counts"
+            )
+            yield Check("inbox", WARNING, detail)
+        if subject.agent is not None:
+            detail = (
+                f"this agent has the key that signs answers: set `{ANSWER_KEY.env}` only where people answer"
+            )
+            yield Check("inbox", WARNING, detail)
+    state = open_state(directory=subject.audit_path)
+    try:
+        counts = StateInbox(state).inspect()
+    finally:
+        state.close()
+    waiting = counts.by_status.get(QuestionStatus.WAITING, 0)
+    detail = f"questions that wait: {waiting:,}; answers count by {' and '.join(keys.key_ids)}"
+    yield Check("inbox", OK, detail)
+
+
 def _placement(subject: Subject) -> Iterator[Check]:
     """Check whether tools that write files can reach the policy or the audit."""
     from aegis_otel.adapters.openai_agents.coverage.tool_kinds import writing_tools
@@ -243,6 +304,8 @@ def _approvals(subject: Subject) -> Iterator[Check]:
         by = f"by its `{type(handler).__name__}`"
     if approvals == "sdk":
         yield Check("approvals", OK, "asked for by the SDK's interruptions")
+    elif approvals == "inbox" or handler.asks_in_inbox:
+        yield Check("approvals", OK, "asked for in the inbox")
     elif isinstance(handler, NoTerminal):
         detail = "no terminal here: without an `approval_handler`, calls that need approval are denied"
         yield Check("approvals", WARNING, detail)
@@ -262,6 +325,8 @@ CHECKS: tuple[tuple[str, Callable[[Subject], Iterator[Check]]], ...] = (
     ("policy", _policy),
     ("candidate", _candidate),
     ("audit", _audit),
+    ("state", _state),
+    ("inbox", _inbox),
     ("placement", _placement),
     ("approval key", _approval_key),
     ("seal key", _seal_key),

@@ -87,8 +87,11 @@ def _words(approval: Any, risk_level: Any) -> str:
 
 
 def _verdict(verdict: Verdict) -> str:
+    from aegis_otel.policy.messages import approvers_in_words
+
     monitored = " (only monitored)" if verdict.mode is Mode.MONITOR else ""
-    return f"{_words(verdict.approval, verdict.risk_level)} by `{verdict.matched_rule}`{monitored}"
+    asked = f", asking {approvers_in_words(verdict.approvers)}" if verdict.approvers is not None else ""
+    return f"{_words(verdict.approval, verdict.risk_level)} by `{verdict.matched_rule}`{monitored}{asked}"
 
 
 def _call(probe: Probe, found: PolicyDiff) -> str:
@@ -99,7 +102,9 @@ def _call(probe: Probe, found: PolicyDiff) -> str:
     target = "" if action.target == "default" else f" -> {visible(quoted_name(action.target))}"
     reads_time = any(policy.compiled.plan(action.type)[1] for policy in (found.old, found.new))
     at = f" at {probe.now:%a %H:%M %Z}" if reads_time else ""
-    return f"{visible(quoted_name(action.type))}{target} {params}{by}{_acting_for(action.subject)}{at}"
+    before = f", {probe.before}" if probe.before else ""
+    name = visible(quoted_name(action.type))
+    return f"{name}{target} {params}{by}{_acting_for(action.subject)}{at}{before}"
 
 
 def _acting_for(subject: Subject | None) -> str:
@@ -143,6 +148,7 @@ def _document(found: PolicyDiff) -> dict[str, Any]:
                     "roles": each.example.action.subject and each.example.action.subject.roles,
                     "params": json.loads(json.dumps(each.example.action.params, default=str)),
                     "at": each.example.now.isoformat(),
+                    "before": each.example.before or None,
                 },
             }
             for each in found.differences
@@ -167,4 +173,5 @@ def _decided(verdict: Verdict) -> dict[str, Any]:
         "rule": verdict.matched_rule,
         "risk_level": verdict.risk_level.name.lower(),
         "mode": verdict.mode.value,
+        **({} if verdict.approvers is None else {"approvers": verdict.approvers.as_written}),
     }

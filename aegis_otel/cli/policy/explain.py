@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aegis_otel.cli import text_or_json_option
-from aegis_otel.cli.explanation import explanation_report, print_rules, verdict_words
+from aegis_otel.cli.explanation import explanation_report, print_rules, question_words, verdict_words
 from aegis_otel.cli.policy.inventory import chosen_inventory, tools_option
 from aegis_otel.cli.policy_files import load_policy, problems_in_json
 from aegis_otel.cli.rendering import echo_wrapped
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from aegis_otel.model import Action
     from aegis_otel.policy.explain import Explanation
     from aegis_otel.policy.lint import Inventory
+    from aegis_otel.policy_tools.cases import Case
 
 _OPTIONS = {"action_type": "--type", "agent": "--agent-name", "params": "--param", "roles": "--role"}
 """The options whose names in the code are other ones."""
@@ -83,21 +84,25 @@ def explain(
     """
     from aegis_otel.policy import Policy
     from aegis_otel.policy.explain import explain as explain_action
+    from aegis_otel.policy_tools.case_runner import action_of_case
 
     known = chosen_inventory(tools)
     if case is not None:
         _refuse_options_of_a_call(call)
-        action, oddities, moment, found = _case(*case, known)
+        chosen, found = _case(*case, known)
+        oddities = chosen.oddities
     else:
         if call["action_type"] is None:
             raise click.UsageError("say what is called: give --type, or a case with --case FILE NAME")
         action, oddities = _action(known, **call)
-        moment, found = None, ()
+        chosen, found = None, ()
     if not files and not found:
         raise click.UsageError("name the policy to explain by")
     with problems_in_json(form):
         policy = load_policy(*files) if files else Policy.from_yaml_files(*found)
-    now = _time(at) or moment or datetime.now(UTC)
+    if chosen is not None:
+        action = action_of_case(policy, chosen)
+    now = _time(at) or (chosen and chosen.at) or datetime.now(UTC)
     explanation = explain_action(policy, action, now)
     for oddity in oddities:
         click.echo(f"warning: {escape(oddity)}", err=True)
@@ -118,6 +123,8 @@ def _refuse_options_of_a_call(call: Mapping[str, Any]) -> None:
 def _print(explanation: Explanation) -> None:
     print_rules(explanation, explanation.verdict.matched_rule)
     echo_wrapped(escape(f"so it decides: {verdict_words(explanation.verdict)}"))
+    if question := question_words(explanation.verdict):
+        echo_wrapped(escape(question))
     checks = (check for trace in explanation.rules for check in trace.checks)
     if not explanation.is_schema_known and any(check.lacks is not None for check in checks):
         click.echo("the defaults of the tool were not filled in: give --tools FILE")
@@ -162,10 +169,8 @@ def _param(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def _case(
-    path: str, name: str, known: Inventory | None
-) -> tuple[Action, tuple[str, ...], datetime | None, tuple[Path, ...]]:
-    """Return the action of a case, what is odd about it, its time, and the policy that it is for."""
+def _case(path: str, name: str, known: Inventory | None) -> tuple[Case, tuple[Path, ...]]:
+    """Return a case, and the policy that it is for."""
     from aegis_otel.policy_tools.cases import read_case_files
 
     try:
@@ -174,7 +179,7 @@ def _case(
         raise click.UsageError("\n".join(escape(str(problem)) for problem in error.problems)) from None
     for case in file.cases:
         if case.name == name:
-            return case.action, case.oddities, case.at, file.policies
+            return case, file.policies
     raise click.UsageError(f"`{escape(path)}` has no case `{escape(name)}`")
 
 

@@ -8,8 +8,8 @@ import click
 
 from aegis_otel.cli.audit.source import open_audit
 from aegis_otel.cli.policy.inventory import inventory_of
+from aegis_otel.config.storage_schemes import examples
 from aegis_otel.redaction.terminal import escape
-from aegis_otel.storage_schemes import examples
 
 
 @click.command(short_help="Write a first policy.")

@@ -59,6 +59,8 @@ def replay(
     which the audit does not have what the policy reads (it was redacted or cut, or only the tool's schema
     says it) is counted under "cannot be replayed", with the reason, and never as the same.
 
+    Conditions on earlier calls are answered by the calls of the audit that ran, also those before --since.
+
     \b
     Exit codes:
       0  no call would be decided more loosely

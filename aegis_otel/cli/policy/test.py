@@ -20,6 +20,7 @@ from aegis_otel.model import Mode
 from aegis_otel.redaction.terminal import escape
 
 if TYPE_CHECKING:
+    from aegis_otel.model import Approvers
     from aegis_otel.policy.policy import RuleSummary
     from aegis_otel.policy_tools.case_runner import CaseResult, Report
     from aegis_otel.policy_tools.cases import CaseFile
@@ -174,27 +175,38 @@ def _summary(result: CaseResult) -> list[str]:
         None if expected.approval is None else expected.approval.value,
         expected.rule,
         None if expected.risk_level is None else expected.risk_level.name,
-        "mode" in differences and expected.mode is None,
-        expected.mode is Mode.MONITOR,
+        _mode("mode" in differences and expected.mode is None, expected.mode),
+        expected.approvers if "approvers" in differences else None,
     )
     came = _words(
         verdict.approval.value,
         verdict.matched_rule,
         verdict.risk_level.name if "risk_level" in differences else None,
-        "mode" in differences and verdict.mode is Mode.ENFORCE,
-        verdict.mode is Mode.MONITOR,
+        _mode("mode" in differences and verdict.mode is Mode.ENFORCE, verdict.mode),
+        verdict.approvers if "approvers" in differences else None,
     )
     return [f"expected {wanted}", f"decided {came}: {verdict.reason}"]
 
 
+def _mode(is_enforced: bool, mode: Mode | None) -> str:
+    return "enforced" if is_enforced else "only monitored" if mode is Mode.MONITOR else ""
+
+
 def _words(
-    approval: str | None, rule: str | None, risk_level: str | None, enforced: bool, monitored: bool
+    approval: str | None,
+    rule: str | None,
+    risk_level: str | None,
+    mode: str,
+    approvers: Approvers | None,
 ) -> str:
+    from aegis_otel.policy.messages import approvers_in_words
+
     parts = [
         approval or "",
         "" if rule is None else f"by `{rule}`",
         "" if risk_level is None else f"at {risk_level.lower()} risk",
-        "enforced" if enforced else "only monitored" if monitored else "",
+        mode,
+        "" if approvers is None else f"asking {approvers_in_words(approvers)}",
     ]
     return " ".join(part for part in parts if part)
 
@@ -240,12 +252,14 @@ def _case(result: CaseResult) -> dict[str, Any]:
             "rule": expected.rule,
             "risk_level": expected.risk_level and expected.risk_level.name.lower(),
             "mode": expected.mode and expected.mode.value,
+            **({} if expected.approvers is None else {"approvers": expected.approvers.as_written}),
         },
         "decided": {
             "approval": verdict.approval.value,
             "rule": verdict.matched_rule,
             "risk_level": verdict.risk_level.name.lower(),
             "mode": verdict.mode.value,
+            **({} if verdict.approvers is None else {"approvers": verdict.approvers.as_written}),
             "reason": verdict.reason,
         },
         "explanation": None if result.is_passed else explanation_report(result.explain())["rules"],

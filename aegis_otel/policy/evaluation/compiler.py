@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from aegis_otel.errors import PolicyError, Problem
 from aegis_otel.model import DEFAULT_RULE, Mode, Verdict
-from aegis_otel.policy.evaluation.conditions import Condition, compile_conditions
+from aegis_otel.policy.evaluation.conditions import Condition, compile_conditions, history_readers
 from aegis_otel.policy.evaluation.fast_path import Applies, compile_applies, never_plain
+from aegis_otel.policy.evaluation.history_tests import HistoryReader
 from aegis_otel.policy.evaluation.look_alikes import skeleton
 from aegis_otel.policy.evaluation.parameter_paths import names_at_the_top
 from aegis_otel.policy.messages import quoted
 from aegis_otel.policy.patterns import Glob, Matcher, Shape, compile_glob
-from aegis_otel.policy.rules import Defaults, Patterns, PolicyDocument, Rule
+from aegis_otel.policy.rules import Defaults, ParamTest, Patterns, PolicyDocument, Rule
 
 
 class TypeIndex:
@@ -71,6 +72,8 @@ class CompiledRule:
     applies: Applies | None
     """The plain test of all but the type; None when every action of the right type matches. That of a rule
     which is only monitored raises where it matches: the rules after it decide what is enforced."""
+    history: tuple[HistoryReader, ...]
+    """Its conditions on the calls that went before, also those in groups."""
 
     def __str__(self) -> str:
         return f"rule {quoted(self.name)}"
@@ -98,6 +101,8 @@ class CompiledPolicy:
         self.digest = digest
         self.default_verdict = Verdict(*defaults, DEFAULT_RULE, "no rule matched", (), digest)
         self.plans: dict[str, Plan] = {}
+        self.historic = tuple(rule for rule in rules if rule.history)
+        """The rules that have conditions on the calls that went before."""
         self._kept_steps = 0
         self._steps: list[Step] = [(rule.applies, rule.verdict, rule) for rule in rules]
         self._index = TypeIndex([rule.types for rule in rules])
@@ -135,7 +140,22 @@ class CompiledPolicy:
             steps.append((None, self.default_verdict, None))
         rules = [rule.rule for _, _, rule in steps if rule is not None]
         names = frozenset[str]().union(*(rule.names for _, _, rule in steps if rule is not None))
+        if self.historic:
+            names = names.union(*(rule.names for rule in self.marking(action_type)))
         return tuple(steps), any(rule.conditions.reads_time for rule in rules), names
+
+    def asking(self, action_type: str) -> list[CompiledRule]:
+        """Return the rules that ask about the calls before an action of a type."""
+        if not self.historic:
+            return []
+        return [rule for _, _, rule in self.plan(action_type)[0] if rule is not None and rule.history]
+
+    def marking(self, action_type: str) -> list[CompiledRule]:
+        """Return the rules for which permitted actions of a type may leave a mark.
+
+        Those are also rules that are never asked about them: what they count says their `match`, or `after`.
+        """
+        return [rule for rule in self.historic if _counts(rule, action_type)]
 
 
 def compile_policy(documents: Sequence[PolicyDocument]) -> CompiledPolicy:
@@ -196,6 +216,8 @@ def _compile(rule: Rule, name: str, digest: str) -> CompiledRule:
             *(rule.approval, rule.risk_level, name, f"rule {quoted(name)} matched", (), digest),
             message=rule.message,
             mode=rule.mode,
+            approvers=rule.approvers,
+            expires_s=rule.expires_s,
         ),
         types,
         targets,
@@ -206,8 +228,24 @@ def _compile(rule: Rule, name: str, digest: str) -> CompiledRule:
         ),
         subject,
         conditions,
-        frozenset(skeleton(name) for test in rule.conditions.all_tests for name in names_at_the_top(test)),
+        frozenset(skeleton(name) for test in _read(rule) for name in names_at_the_top(test)),
         applies if rule.mode is Mode.ENFORCE else never_plain(applies),
+        tuple(history_readers(conditions)),
+    )
+
+
+def _read(rule: Rule) -> Iterator[ParamTest]:
+    """Yield everything in a rule that reads parameters."""
+    yield from rule.conditions.all_tests
+    for test in rule.conditions.all_history:
+        yield from test.params
+
+
+def _counts(rule: CompiledRule, action_type: str) -> bool:
+    is_matched = any(glob.matches(action_type) for glob in rule.types)
+    return any(
+        any(glob.matches(action_type) for glob in reader.types) if reader.types else is_matched
+        for reader in rule.history
     )
 
 

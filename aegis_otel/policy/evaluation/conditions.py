@@ -6,12 +6,13 @@ where one of its sets is true, else unknown where one is unknown. `not` turns tr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from aegis_otel.model import Action
+from aegis_otel.policy.evaluation.history_tests import HistoryReader, compile_readers
 from aegis_otel.policy.evaluation.parameter_paths import (
     OTHER_SPELLING,
     Missing,
@@ -26,7 +27,7 @@ from aegis_otel.policy.evaluation.path_steps import stepped_test
 from aegis_otel.policy.evaluation.schema_paths import SchemaReader
 from aegis_otel.policy.operators.answer import Answer
 from aegis_otel.policy.operators.table import OPERATORS, at_time, prepared
-from aegis_otel.policy.rules import Conditions, Group, ParamTest, TimeWindow
+from aegis_otel.policy.rules import Conditions, Group, HistoryTest, ParamTest, TimeWindow
 
 Test = Callable[[Action, datetime, SchemaReader | None], Answer]
 """(action, now, reader of its schema) -> answer. Without a reader, what only the schema says is unknown."""
@@ -36,9 +37,11 @@ class Condition(NamedTuple):
     label: str
     """Its name in messages."""
     test: Test
-    spec: TimeWindow | ParamTest | Group
+    spec: TimeWindow | ParamTest | HistoryTest | Group
     members: tuple[tuple[Condition, ...], ...] = ()
     """The sets of conditions of a group."""
+    history: HistoryReader | None = None
+    """What reads the calls that went before, where the condition is one on them."""
 
     def answer(self, action: Action, now: datetime, schema: SchemaReader | None) -> Answer:
         """Return the answer of the test. Never raises."""
@@ -54,17 +57,28 @@ def failed(error: Exception) -> str:
 
 
 def compile_conditions(conditions: Conditions) -> tuple[Condition, ...]:
-    """Return the conditions of one set as tests, the cheapest first."""
-    return tuple(_compiled(conditions))
+    """Return the conditions of one rule as tests, the cheapest first."""
+    return tuple(_compiled(conditions, compile_readers(conditions.all_history)))
 
 
-def _compiled(conditions: Conditions) -> Iterator[Condition]:
+def history_readers(conditions: Iterable[Condition]) -> Iterator[HistoryReader]:
+    """Yield what reads the calls that went before, also in groups."""
+    for condition in conditions:
+        if condition.history is not None:
+            yield condition.history
+        for member in condition.members:
+            yield from history_readers(member)
+
+
+def _compiled(conditions: Conditions, readers: Mapping[HistoryTest, HistoryReader]) -> Iterator[Condition]:
     if conditions.window is not None:
         yield Condition("the time window", _window_test(conditions.window), conditions.window)
     for spec in conditions.tests:
         yield Condition(str(spec), _param_test(spec), spec)
+    for test in conditions.history:
+        yield Condition(str(test), readers[test].answer, test, history=readers[test])
     for group in conditions.groups:
-        members = tuple(map(compile_conditions, group.members))
+        members = tuple(tuple(_compiled(member, readers)) for member in group.members)
         yield Condition(str(group), _group_test(group, members), group, members)
 
 

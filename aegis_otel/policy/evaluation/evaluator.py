@@ -19,7 +19,7 @@ from aegis_otel.policy.evaluation.conditions import Condition, failed
 from aegis_otel.policy.evaluation.look_alikes import skeleton
 from aegis_otel.policy.evaluation.parameter_paths import BEYOND_THE_CALL
 from aegis_otel.policy.evaluation.path_steps import wanted_by_steps
-from aegis_otel.policy.evaluation.precedence import precedence
+from aegis_otel.policy.evaluation.precedence import precedence, with_all_approvers
 from aegis_otel.policy.evaluation.schema_paths import SchemaReader
 from aegis_otel.policy.operators.answer import Answer
 from aegis_otel.policy.operators.table import wanted
@@ -32,6 +32,9 @@ FormVerdict = tuple[Verdict, Sequence[Verdict]]
 _NO_PLAN: Plan = ((), False, frozenset())
 _OF_THE_SUBJECT = {"user": "user", "tenant": "tenant", "role": "roles"}
 """The keys of `match` that are compared with the action's subject, and the field of each."""
+IN_DOUBT = "may match, so it counts as a match"
+"""What the reason of a verdict says of its rule, where a test of that was unknown."""
+_UNCHECKED = "It could not be checked whether this rule applies to the call."
 _MOST_ADVICE = 3
 """Parameters that one answer to the model names."""
 
@@ -44,8 +47,9 @@ def judge(policy: CompiledPolicy, action: Action, now: datetime) -> Verdict:
     verdict, monitored = _judge(policy, action, now)
     for form in getattr(action, "forms", ()):
         other, others_monitored = _judge(policy, form, now)
-        if other is not verdict and precedence(other) > precedence(verdict):
-            verdict = other
+        if other is not verdict:
+            first, second = sorted((verdict, other), key=precedence, reverse=True)
+            verdict = with_all_approvers(first, (second,))
         if others_monitored:
             monitored = [*monitored, *others_monitored]
     return beside_monitored(verdict, monitored) if monitored else verdict
@@ -93,12 +97,19 @@ def advised(
     now: datetime,
     schema: SchemaReader | None,
 ) -> Verdict:
-    """Return the verdict with advice by which the model can correct the call, where a test was unknown."""
+    """Return the verdict with what the model reads where a test of its rule was unknown.
+
+    That is by which arguments it can correct the call. The rule's own message may say what is not so, such as
+    that an order was paid, where it is not known what went before: then the model reads that instead.
+    """
     if not verdict.errors:
         return verdict
     rule = next((rule for rule in rules if rule.name == verdict.matched_rule), None)
-    advice = "" if rule is None else _advice(_unread(rule.conditions, action, now, schema))
-    return msgspec.structs.replace(verdict, advice=advice) if advice else verdict
+    unknown = [] if rule is None else list(_unknown_conditions(rule.conditions, action, now, schema))
+    advice, message = _advice(_unread(unknown)), verdict.message
+    if any(condition.history is not None for condition, _ in unknown):
+        message, advice = "", " ".join(filter(None, (_UNCHECKED, advice)))
+    return msgspec.structs.replace(verdict, advice=advice, message=message)
 
 
 def _advice(unread: Iterable[ParamTest]) -> str:
@@ -113,18 +124,28 @@ def _wanted(test: ParamTest) -> str:
     return wanted_by_steps(test) if test.steps else wanted(test)
 
 
-def _unread(
-    conditions: Iterable[Condition], action: Action, now: datetime, schema: SchemaReader | None
-) -> Iterator[ParamTest]:
+def _unread(unknown: Iterable[tuple[Condition, str]]) -> Iterator[ParamTest]:
     """Yield the conditions on parameters that other arguments of the call would answer."""
-    for condition in conditions:
-        answer = condition.answer(action, now, schema)
-        if not isinstance(answer, str) or answer in BEYOND_THE_CALL:
-            continue
-        if isinstance(condition.spec, ParamTest) and condition.spec.path:
+    for condition, why in unknown:
+        if isinstance(condition.spec, ParamTest) and condition.spec.path and why not in BEYOND_THE_CALL:
             yield condition.spec
-        for member in condition.members:
-            yield from _unread(member, action, now, schema)
+
+
+def _unknown_conditions(
+    conditions: Iterable[Condition], action: Action, now: datetime, schema: SchemaReader | None
+) -> Iterator[tuple[Condition, str]]:
+    """Yield the conditions whose answer is unknown, also those in groups, and why.
+
+    Nothing depends on those beside one that is false.
+    """
+    answered = [(condition, condition.answer(action, now, schema)) for condition in conditions]
+    if any(answer is False for _, answer in answered):
+        return
+    for condition, answer in answered:
+        if isinstance(answer, str):
+            yield condition, answer
+            for member in condition.members:
+                yield from _unknown_conditions(member, action, now, schema)
 
 
 def strictest(policy: CompiledPolicy, judged: Iterable[tuple[CompiledRule, list[str] | None]]) -> FormVerdict:
@@ -149,20 +170,21 @@ def strictest(policy: CompiledPolicy, judged: Iterable[tuple[CompiledRule, list[
             break
     if not doubts and not monitored:
         return certain, monitored
-    verdict = max([*(rule.verdict for rule, _ in doubts), *monitored, certain], key=precedence)
+    may_decide = [*(rule.verdict for rule, _ in doubts), *monitored, certain]
+    verdict = max(may_decide, key=precedence)
     if not doubts:
         return verdict, monitored
     errors = tuple(f"rule `{rule.name}`: {why}" for rule, unknown in doubts for why in unknown)
     reason = _reason(verdict, doubts, is_certain=verdict is certain)
     verdict = msgspec.structs.replace(verdict, reason=reason, errors=errors, policy_digest=policy.digest)
-    return verdict, monitored
+    return with_all_approvers(verdict, may_decide), monitored
 
 
 def _reason(verdict: Verdict, doubts: Sequence[tuple[CompiledRule, list[str]]], *, is_certain: bool) -> str:
     """Return the reason of a verdict, which is that of a certain match or one of those in doubt."""
     for rule, unknown in doubts:
         if rule.verdict is verdict:
-            return f"rule `{rule.name}` may match, so it counts as a match: {unknown[0]}"
+            return f"rule `{rule.name}` {IN_DOUBT}: {unknown[0]}"
         if is_certain and rule.verdict.mode is Mode.ENFORCE:
             return f"{verdict.reason}; rule `{rule.name}` may match, but is not stricter: {unknown[0]}"
     return verdict.reason
@@ -187,7 +209,7 @@ def tests(
 ) -> Iterator[tuple[str, Condition | tuple[Glob, ...], Answer]]:
     """Yield every test of `rule` in order: its name in messages, the test itself, its answer."""
     for name, globs in rule.texts:
-        yield f"`match.{name}`", globs, _match_answer(globs, name, action)
+        yield f"`match.{name}`", globs, match_answer(globs, name, action)
     for condition in rule.conditions:
         try:  # not by `condition.answer`: one more call for each condition
             answer = condition.test(action, now, schema)
@@ -215,7 +237,8 @@ def matched_values(name: str, action: Action) -> tuple[object, ...] | None:
     return value if value is None or type(value) is tuple else (value,)
 
 
-def _match_answer(globs: Sequence[Glob], name: str, action: Action) -> Answer:
+def match_answer(globs: Sequence[Glob], name: str, action: Action) -> Answer:
+    """Return whether `match.<name>` of a rule, which has these globs, matches one form of an action."""
     if name not in _OF_THE_SUBJECT:
         return _text_answer(globs, getattr(action, name))
     values = matched_values(name, action)

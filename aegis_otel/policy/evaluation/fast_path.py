@@ -3,8 +3,9 @@
 Most rules either plainly match a call or plainly do not, and the time that takes is the time of function
 calls. So target, agent and comparisons of plain parameters become one Python expression for each rule. Where
 the answer is not plain (absent, null, another type, NaN, any exception), the expression raises, and the
-evaluator asks the three-valued tests, which alone say what is unknown. The source is made of the fixed pieces
-below and numbered constants: no text of a policy is ever part of it. docs/design.md says what it saves.
+evaluator asks the three-valued tests, which alone say what is unknown. It always raises at a condition on the
+calls that went before. The source is made of the fixed pieces below and numbered constants: no text of a
+policy is ever part of it. docs/design.md says what it saves.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from aegis_otel.model import Action
 from aegis_otel.policy.evaluation.conditions import Condition
 from aegis_otel.policy.operators.table import OPERATORS
 from aegis_otel.policy.patterns import Glob, Shape
-from aegis_otel.policy.rules import Group, ParamTest
+from aegis_otel.policy.rules import Group, HistoryTest, ParamTest
 
 Applies = Callable[[Action, datetime | None], bool]
 """(action, now) -> whether the rule applies; raises where that is not plain."""
@@ -176,6 +177,8 @@ def _condition(condition: Condition) -> _Part:
             return _joined("or", sets)
         (inner,) = sets
         return _Part(inner.tests, lambda constant: f"(not {inner.expression(constant)})")
+    if isinstance(spec, HistoryTest):
+        return _Part(1, lambda _: "doubt()")
     symbol = OPERATORS[spec.operator].symbol if isinstance(spec, ParamTest) else None
     if not isinstance(spec, ParamTest) or symbol is None or len(spec.keys) > 1 or spec.steps:
         return _Part(1, lambda constant: _GENERAL.format(test=constant(condition.test)))

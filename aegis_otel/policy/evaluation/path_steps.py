@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from aegis_otel.model import Action, FrozenDict, freeze
 from aegis_otel.policy.evaluation.parameter_paths import (
@@ -50,8 +50,8 @@ _NO_DECIMAL = "the text is not a plain decimal number"
 _DECIMAL = re.compile(r"(-?)(0|[1-9][0-9]{0,39})(?:\.([0-9]{1,40}))?")
 _PLACES = 40
 """Digits after the point that a number may have. Numbers are compared as integers of so many places."""
-_UNIT: int = 10**_PLACES
-"""The integer that stands for 1."""
+UNIT: int = 10**_PLACES
+"""The integer that stands for 1 where `exact` counts a number."""
 
 
 class _Reading:
@@ -106,9 +106,41 @@ class _Reading:
 _Judge = Callable[[Any, _Reading], Answer]
 
 
-def stepped_test(spec: ParamTest) -> Callable[[Action, datetime, SchemaReader | None], Answer]:
+_Test = Callable[[Action, datetime, SchemaReader | None], Answer]
+
+
+class Found(NamedTuple):
+    """The value that a path leads to."""
+
+    value: Any
+
+
+def value_reader(spec: ParamTest) -> Callable[[Action, SchemaReader | None], Found | str]:
+    """Return the function that returns the value at the path of `spec`, or why it is not known.
+
+    The path has no step that gives several values. What `[number]` gives is counted as `exact` says.
+    """
+    test = _test_behind(spec, lambda value, _reading: cast("Answer", Found(value)))
+
+    def read(action: Action, schema: SchemaReader | None) -> Found | str:
+        found: Any = test(action, _ANY_TIME, schema)
+        return found if isinstance(found, (Found, str)) else "the call does not have it"
+
+    return read
+
+
+_ANY_TIME = datetime.min
+"""Stands for the time, which no path depends on."""
+
+
+def stepped_test(spec: ParamTest) -> _Test:
     """Return the test of a condition whose path has steps."""
-    behind = _compiled(spec.steps, (), schema_location(spec.steps), _comparison(spec))
+    return _test_behind(spec, _comparison(spec))
+
+
+def _test_behind(spec: ParamTest, judge: _Judge) -> _Test:
+    """Return the test by which `judge` is asked about the value at the path of `spec`."""
+    behind = _compiled(spec.steps, (), schema_location(spec.steps), judge)
     # `find` itself looks for a key that stands for the whole plain path.
     crossing = [tuple(name for name in names if name != spec.plain_path) for names in spec.joint_keys]
 
@@ -169,7 +201,7 @@ def exact(value: Any) -> int | str:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return f"the value is {kind(value)}, not a number or text"
     if isinstance(value, int):
-        return int(value) * _UNIT
+        return int(value) * UNIT
     text = value if isinstance(value, str) else format(Decimal(repr(value)), "f")
     found = _DECIMAL.fullmatch(text)
     if found is None:

@@ -18,7 +18,7 @@ from typing import Any
 from aegis_otel.policy.lint import (
     allowing_rules,
     blocking_rules,
-    file_and_time_checks,
+    key_checks,
     rule_order,
     text_checks,
     tool_checks,
@@ -33,7 +33,7 @@ __all__ = ["Finding", "Inventory", "Severity", "lint"]
 FAMILIES = (
     rule_order.CHECKS,
     text_checks.CHECKS,
-    file_and_time_checks.CHECKS,
+    key_checks.CHECKS,
     allowing_rules.CHECKS,
     blocking_rules.CHECKS,
     tool_checks.CHECKS,

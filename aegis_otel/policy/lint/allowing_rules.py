@@ -185,6 +185,9 @@ def allowing(subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
 def _auto(subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
     yield from _plain(rule, is_last=rule is subject.rules[-1])
     yield from _changing_tools(subject, rule)
+    for test, is_negated in rule.rule.conditions.history_with_sign():
+        if test.key != "after" and not is_negated:
+            yield finding("over-allow", test.place, rule, test=test, key=test.key)
     example = subject.example(rule) if any(rule.rule.conditions.all_tests) or subject.tools_of(rule) else None
     if example is not None:
         yield from _bounds(subject, rule, example)

@@ -15,7 +15,15 @@ from aegis_otel.policy.lint.glob_index import Covering, Overlapping
 from aegis_otel.policy.lint.subject import Family, Subject
 from aegis_otel.policy.messages import quoted
 from aegis_otel.policy.operators.table import Meaning, compared_types, judge, meaning
-from aegis_otel.policy.patterns import Glob, covers, covers_in_any_case, may_overlap, outline, overlap
+from aegis_otel.policy.patterns import (
+    Glob,
+    compile_glob,
+    covers,
+    covers_in_any_case,
+    may_overlap,
+    outline,
+    overlap,
+)
 from aegis_otel.policy.rules import ANYBODY, ParamTest, Patterns, Rule, by_path
 
 
@@ -24,6 +32,32 @@ def contradictions(_subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
     for tests in by_path(rule.rule.tests).values():
         if pair := conflict(tests):
             yield finding("contradiction", rule.rule.place, rule, one=pair[0], other=pair[1])
+
+
+def without_choice(_subject: Subject, rule: CompiledRule) -> Iterator[Finding]:
+    """Find conditions on earlier calls that hold for every call, or that look for the rule's own calls."""
+    for test, is_negated in rule.rule.conditions.history_with_sign():
+        if test.key == "calls_over" and not test.limit:
+            yield finding("always", test.place, rule, test=test, answer="false" if is_negated else "true")
+        globs = tuple(compile_glob(each.text, each.ignores_case) for each in test.types)
+        if not globs or not _is_about_types_only(rule) or not _all_covered(rule.types, globs):
+            continue
+        if is_negated is not (rule.rule.approval is Approval.AUTO):
+            yield finding("after-itself/needs", test.place, rule, test=test)
+        elif _all_covered(globs, rule.types):
+            yield finding("after-itself", test.place, rule, test=test)
+
+
+def _is_about_types_only(rule: CompiledRule) -> bool:
+    """Return whether a rule is about all calls of its types, but for what went before them."""
+    conditions = rule.rule.conditions
+    return (
+        conditions.window is None
+        and not conditions.tests
+        and all(group.reads_history for group in conditions.groups)
+        and rule.rule.subject == ANYBODY
+        and all(any(glob.matches_all for glob in globs) for globs in rule.scope[1:])
+    )
 
 
 def conflict(tests: Sequence[ParamTest]) -> tuple[ParamTest, ParamTest] | None:
@@ -287,9 +321,9 @@ def _text(ones: Sequence[Glob], others: Sequence[Glob]) -> str | None:
 def _excludes(one: Rule, other: Rule) -> bool:
     """Return whether no call meets the conditions of both rules, or whether that is not known.
 
-    Only conditions outside of groups are compared.
+    Only conditions outside of groups, and none on earlier calls, are compared.
     """
-    if one.is_conditional and other.is_conditional and (one.conditions.groups or other.conditions.groups):
+    if one.is_conditional and other.is_conditional and any(_has_more(each) for each in (one, other)):
         return True
     # Somebody may have the roles of both rules.
     if _are_apart(one.subject.user, other.subject.user) or _are_apart(
@@ -302,6 +336,11 @@ def _excludes(one: Rule, other: Rule) -> bool:
         for path, tests in by_path(one.tests).items()
         if path in theirs
     )
+
+
+def _has_more(rule: Rule) -> bool:
+    """Return whether a rule has conditions that are not compared."""
+    return bool(rule.conditions.groups or rule.conditions.history)
 
 
 def _are_apart(ones: Patterns, others: Patterns) -> bool:
@@ -327,7 +366,7 @@ def _only_tests(rules: Sequence[CompiledRule]) -> Iterator[tuple[str, ParamTest]
     """Yield the name and the condition of each rule that has one condition, and no time window."""
     for rule in rules:
         tests = rule.rule.tests
-        has_one = len(tests) == 1 and rule.rule.window is None and not rule.rule.conditions.groups
+        has_one = len(tests) == 1 and rule.rule.window is None and not _has_more(rule.rule)
         if has_one and rule.rule.subject == ANYBODY and tests[0].compares_one_value:
             yield rule.name, tests[0]
 
@@ -368,7 +407,7 @@ def _windows(rules: Sequence[CompiledRule]) -> list[str] | None:
     zones = set()
     for rule in rules:
         window = rule.rule.window
-        if window is None or rule.rule.tests or rule.rule.conditions.groups or rule.rule.subject != ANYBODY:
+        if window is None or rule.rule.tests or _has_more(rule.rule) or rule.rule.subject != ANYBODY:
             continue
         zones.add(window.timezone)
         end = _DAY if window.before is None else window.before
@@ -393,4 +432,4 @@ def _minutes(after: int, before: int, weekdays: frozenset[int]) -> int:
     return (found | found >> 7 * _DAY) & _ALWAYS
 
 
-CHECKS = Family(of_policy=(order,), of_rule=(contradictions,))
+CHECKS = Family(of_policy=(order,), of_rule=(contradictions, without_choice))

@@ -26,6 +26,7 @@ from aegis_otel.policy.evaluation.evaluator import unknowns
 from aegis_otel.policy.evaluation.parameter_paths import find
 from aegis_otel.policy.evaluation.schema_paths import SchemaReader
 from aegis_otel.policy.evaluation.schema_walk import properties_of
+from aegis_otel.policy.history.pasts import NOTHING_BEFORE
 from aegis_otel.policy.lint.finding import Finding
 from aegis_otel.policy.lint.regex_samples import samples
 from aegis_otel.policy.lint.tool_list import Inventory, KnownTool
@@ -112,7 +113,11 @@ class Subject:
         """Return what the policy says."""
         self._tried += 1
         self._asked += len(self.policy.compiled.plan(action.type)[0])
-        return self.policy.evaluate(action, now=now).verdict
+        return self.policy.evaluate(self._after_nothing(action), now=now).verdict
+
+    def _after_nothing(self, action: Action) -> Action:
+        """Return the action as the first call of all: so are conditions on earlier calls tried."""
+        return action.with_past(NOTHING_BEFORE) if self.policy.has_history else action
 
     def runs(self, action: Action, now: datetime, rule: CompiledRule | None = None) -> bool:
         """Return whether the action runs unasked, and by `rule` where one is given."""
@@ -139,7 +144,7 @@ class Subject:
         if rule.name not in self._without:
             others = tuple(each for each in self.rules if each is not rule)
             self._without[rule.name] = CompiledPolicy(others, self.policy.default, self.policy.digest)
-        return judge_action(self._without[rule.name], action, now)
+        return judge_action(self._without[rule.name], self._after_nothing(action), now)
 
     def example(self, rule: CompiledRule, test: ParamTest | None = None) -> Example | None:
         """Return an action that the rule decides; None where none was found.
@@ -157,7 +162,7 @@ class Subject:
         """Return the verdict that stands instead of that of `rule`, which matches and is only monitored."""
         for example in () if self.is_exhausted else self._candidates(rule):
             schema = None if example.action.schema is None else SchemaReader(example.action.schema)
-            if unknowns(tests_of(rule, example.action, example.now, schema)) == []:
+            if unknowns(tests_of(rule, self._after_nothing(example.action), example.now, schema)) == []:
                 verdict = self.verdict(example.action, example.now)
                 return None if verdict.matched_rule == rule.name else verdict
         return None

@@ -15,7 +15,7 @@ from aegis_otel.policy.lint.tool_list import Inventory
 from aegis_otel.policy.messages import quoted
 from aegis_otel.policy.operators.table import Meaning, meaning
 from aegis_otel.policy.patterns import compile_glob
-from aegis_otel.policy.rules import Pattern, Place
+from aegis_otel.policy.rules import Pattern, Place, Rule
 
 # Characters without a shape of their own that are not format characters (Cf) to Unicode.
 _SHAPELESS = "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\uffa0\ufe00-\ufe0f\U000e0000-\U000e0fff"
@@ -58,6 +58,10 @@ def _texts(rule: CompiledRule) -> Iterator[tuple[str, str, Place, bool]]:
         yield "name", written.name, written.place, False
     for pattern in (*written.types, *written.targets, *written.agents, *chain(*written.subject)):
         yield "pattern", pattern.text, pattern.place, False
+    yield from (("pattern", pattern.text, pattern.place, False) for pattern in _approvers(written))
+    for earlier in written.conditions.all_history:
+        yield from (("pattern", pattern.text, pattern.place, False) for pattern in earlier.types)
+        yield from (("parameter", each.path, each.place, True) for each in earlier.params)
     for test in written.conditions.all_tests:
         yield "parameter", test.path, test.place, True
         for value in test.values:
@@ -71,9 +75,19 @@ def _patterns(
     """Yield each glob, whether it is for tools, and the known texts that it is matched against."""
     names = None if inventory is None else inventory.names
     yield from ((pattern, True, names) for pattern in rule.rule.types)
+    for test in rule.rule.conditions.all_history:
+        yield from ((pattern, True, names) for pattern in test.types)
     yield from ((pattern, False, inventory and inventory.targets) for pattern in rule.rule.targets)
     yield from ((pattern, False, inventory and inventory.agents) for pattern in rule.rule.agents)
     yield from ((pattern, False, None) for pattern in chain(*rule.rule.subject))
+    yield from ((pattern, False, None) for pattern in _approvers(rule.rule))
+
+
+def _approvers(rule: Rule) -> Iterator[Pattern]:
+    """Yield the globs of who may answer, at the place of the rule."""
+    if rule.approvers is not None:
+        globs = (*rule.approvers.users, *rule.approvers.roles)
+        yield from (Pattern(each, rule.place) for each in globs)
 
 
 def _invisible(text: str) -> str | None:

@@ -20,7 +20,7 @@ from aegis_otel.policy.lint.tool_list import Inventory, KnownTool
 from aegis_otel.policy.messages import closest, listed
 from aegis_otel.policy.operators.table import Meaning, compared_types, meaning
 from aegis_otel.policy.patterns import Glob, compile_glob
-from aegis_otel.policy.rules import ParamTest, Patterns, Place, Step, path_of
+from aegis_otel.policy.rules import CALL_FACTS, HistoryTest, ParamTest, Patterns, Place, Step, path_of
 
 _TOOLS = Place("<tools>")
 
@@ -44,6 +44,10 @@ def tools(subject: Subject) -> Iterator[Finding]:
         for test in rule.rule.conditions.all_tests:
             for tool in once.values():
                 yield from _parameter(rule, test, tool)
+        for earlier, is_negated in rule.rule.conditions.history_with_sign():
+            for tool in once.values():
+                yield from _read_for_history(rule, earlier, tool)
+            yield from _earlier_tools(rule, earlier, is_negated, inventory)
 
 
 def _nothing_to_match(
@@ -169,6 +173,63 @@ def _parameter(rule: CompiledRule, test: ParamTest, tool: KnownTool) -> Iterator
             yield finding("parameter/open", test.place, rule, severity=severity, suggestion=meant, **words)
         case _:
             yield from _type(rule, test, tool, words)
+
+
+def _read_for_history(rule: CompiledRule, earlier: HistoryTest, tool: KnownTool) -> Iterator[Finding]:
+    """Find parameters that a condition on earlier calls reads and the tool of the call does not have."""
+    for test in earlier.params:
+        if tool.schema is None:
+            return
+        by = "" if test is earlier.amount else f" by `{test.path}`"
+        words: dict[str, Any] = {"test": f"{earlier}{by}", "tool": tool.name}
+        reader, names = SchemaReader(tool.schema), list(properties_of(tool.schema))
+        presence = reader.presence(test.plain_path)
+        if presence is Presence.LACKS:
+            meant = closest(test.path, [*names, *(CALL_FACTS if test is not earlier.amount else ())])
+            yield finding("parameter/lacks", test.place, rule, suggestion=meant, **words)
+        elif presence is Presence.UNREADABLE:
+            yield finding("parameter/unreadable", test.place, rule, **words)
+        elif misfit := _misfit(test, test.keys, tool.schema) if test.steps else None:
+            yield finding("type/step", test.place, rule, step=misfit[0], types=misfit[1], **words)
+        elif not test.steps:
+            wanted = _AMOUNTS if test is earlier.amount else _TOLD_APART
+            types = _types_at(tool.schema, test.keys)
+            if types and types.isdisjoint(wanted):
+                meant = f"{test.path}[number]" if wanted is _AMOUNTS and types == {"string"} else None
+                words |= {"wanted": "a number" if wanted is _AMOUNTS else "text, a number or a boolean"}
+                words |= {"types": " or ".join(sorted(types))}
+                yield finding("type", test.place, rule, suggestion=meant, **words)
+
+
+def _earlier_tools(
+    rule: CompiledRule, earlier: HistoryTest, is_negated: bool, inventory: Inventory
+) -> Iterator[Finding]:
+    """Find an `after` whose calls no tool makes, or whose tools lack what calls are counted apart by."""
+    if not earlier.types:
+        return
+    globs = [compile_glob(each.text, each.ignores_case) for each in earlier.types]
+    found = [tool for tool in inventory.tools if any(glob.matches(n) for glob in globs for n in tool.names)]
+    place = earlier.types[0].place
+    if not found and inventory.is_complete:
+        meant = _meant(globs, inventory.names)
+        misses = rule.rule.approval is Approval.BLOCK and not is_negated
+        yield finding(
+            *("no-tool/after", place, rule),
+            severity=Severity.ERROR if meant and misses else Severity.WARNING,
+            suggestion=meant,
+            test=earlier,
+            answer="true" if is_negated else "false",
+        )
+    for tool in {(each.name, id(each.schema)): each for each in found}.values():
+        for test in earlier.params if tool.schema is not None else ():
+            if SchemaReader(tool.schema or {}).presence(test.plain_path) is Presence.LACKS:
+                words: dict[str, Any] = {"test": earlier, "path": test.path, "tool": tool.name}
+                yield finding("parameter/uncounted", test.place, rule, **words)
+
+
+_AMOUNTS = frozenset({"number", "integer"})
+_TOLD_APART = frozenset({"string", "number", "integer", "boolean"})
+"""The JSON Schema types of values by which calls can be counted apart."""
 
 
 def _misfit(test: ParamTest, origin: Location, schema: Mapping[str, Any]) -> tuple[str, str] | None:

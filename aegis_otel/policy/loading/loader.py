@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from aegis_otel.errors import PolicyError, PolicyNotFound, PolicyNotMapping, Problem
-from aegis_otel.model import Approval, Mode, RiskLevel
+from aegis_otel.model import Approval, Approvers, Mode, RiskLevel
 from aegis_otel.policy.loading import problem_messages, yaml_reader
+from aegis_otel.policy.loading.durations import seconds
+from aegis_otel.policy.loading.history_keys import parameter_of
 from aegis_otel.policy.loading.schema import Fault, Validation, read_policy
 from aegis_otel.policy.loading.validators import CHOICES, TIMES, time_fault
 from aegis_otel.policy.loading.yaml_reader import Location
@@ -20,10 +22,15 @@ from aegis_otel.policy.messages import Invalid, listed, quoted, shown
 from aegis_otel.policy.operators.table import OPERATORS, Takes
 from aegis_otel.policy.rules import (
     GROUPS,
+    HISTORY,
+    MAX_GROUPS_DEEP,
+    SPANS,
     Conditions,
     Defaults,
+    Divider,
     Expected,
     Group,
+    HistoryTest,
     ParamTest,
     Pattern,
     Place,
@@ -35,6 +42,8 @@ from aegis_otel.policy.rules import (
 
 NO_TEXT = "<policy>"
 _MAX_PROBLEMS = 100
+_DEEPEST = 3 + 2 * MAX_GROUPS_DEEP
+"""Steps to a set of conditions in the deepest group."""
 Locate = Callable[[Location, bool], Place]
 """(where in the data, whether its key is meant rather than its value) -> where in the text."""
 
@@ -152,6 +161,7 @@ def _document(
     # Only what is shown is explained: a suggestion is looked for among hundreds of names.
     faults, rest = validation.faults[:_MAX_PROBLEMS], validation.faults[_MAX_PROBLEMS:]
     found = problem_messages.explain_faults(faults)
+    found += _unnamed(data)
     found += _duplicates(data, lambda at: str(locate(at, True)) if has_text else problem_messages.path(at))
     problems = _reworded(problems, validation) + [
         Problem(
@@ -178,6 +188,27 @@ def _duplicates(data: Any, place: Callable[[Location], str]) -> list[tuple[Locat
             message = f"duplicate rule name {quoted(name)}: it is already at {place(first[name])}"
             found.append((at, True, message, None))
     return found
+
+
+def _unnamed(data: Any) -> Iterator[tuple[Location, bool, str, None]]:
+    """Yield the faults of rules that count calls and have no name. Other parts of the data may be invalid."""
+    rules = data.get("rules") if isinstance(data, dict) else None
+    for number, rule in enumerate(rules if isinstance(rules, list) else ()):
+        if isinstance(rule, dict) and "name" not in rule:
+            found = next(_counting(rule.get("conditions"), ("rules", number, "conditions")), None)
+            if found is not None:
+                message = f"a rule with `{found[-1]}` needs a `name`: what it counts is kept under the name"
+                yield found, True, message, None
+
+
+def _counting(conditions: Any, at: Location) -> Iterator[Location]:
+    """Yield where the conditions on the calls that went before are, also those in groups."""
+    if len(at) > _DEEPEST or not isinstance(conditions, dict):
+        return
+    yield from ((*at, key) for key in HISTORY if key in conditions)
+    for key in GROUPS:
+        for where, member in _members(conditions.get(key), (*at, key)):
+            yield from _counting(member, where)
 
 
 def _reworded(problems: list[Problem], validation: Validation) -> list[Problem]:
@@ -246,21 +277,45 @@ def _rule(rule: Any, index: int, locate: Locate) -> Rule:
         types=patterns("type"),
         targets=patterns("target"),
         agents=patterns("agent"),
-        conditions=_conditions(rule.get("conditions", {}), (*at, "conditions"), locate),
+        conditions=_conditions(
+            rule.get("conditions", {}), (*at, "conditions"), locate, _Around(rule.get("name", ""), match)
+        ),
         risk_level=risk_level,
         approval=approval,
         place=place,
         subject=SubjectMatch(*map(written, SubjectMatch._fields)),
         mode=Mode(rule.get("mode", Mode.ENFORCE)),
         message=rule.get("message", ""),
+        approvers=approvers_of(rule["approvers"]) if "approvers" in rule else None,
+        expires_s=float(rule["expires"]) if "expires" in rule else None,
     )
 
 
-def _conditions(section: Any, at: Location, locate: Locate, timezone: str | None = None) -> Conditions:
-    """Return one set of conditions. `timezone` is that of the set around it, which holds in it as well."""
-    timezone = section.get("timezone", timezone)
+def approvers_of(section: Any) -> Approvers:
+    """Return the approvers that a checked section says."""
+    return Approvers(
+        users=tuple(section.get("users", ())),
+        roles=tuple(section.get("roles", ())),
+        count=section.get("count", 1),
+        allows_requester=section.get("self", False),
+    )
+
+
+class _Around(NamedTuple):
+    """What stands around a set of conditions and matters in it."""
+
+    rule: str
+    """The name of the rule."""
+    match: Mapping[str, Any]
+    timezone: str | None = None
+    """That of the sets around it, which holds in it as well."""
+
+
+def _conditions(section: Any, at: Location, locate: Locate, around: _Around) -> Conditions:
+    """Return one set of conditions."""
+    around = around._replace(timezone=section.get("timezone", around.timezone))
     return Conditions(
-        window=_window(section, at, locate, timezone),
+        window=_window(section, at, locate, around.timezone),
         tests=tuple(
             test
             for key in section
@@ -271,7 +326,7 @@ def _conditions(section: Any, at: Location, locate: Locate, timezone: str | None
             Group(
                 key,
                 tuple(
-                    _conditions(member, where, locate, timezone)
+                    _conditions(member, where, locate, around)
                     for where, member in _members(section[key], (*at, key))
                 ),
                 locate((*at, key), True),
@@ -279,6 +334,35 @@ def _conditions(section: Any, at: Location, locate: Locate, timezone: str | None
             for key in GROUPS
             if key in section
         ),
+        history=tuple(
+            _history_test(key, section[key], (*at, key), locate, around) for key in HISTORY if key in section
+        ),
+    )
+
+
+def _history_test(key: str, section: Any, at: Location, locate: Locate, around: _Around) -> HistoryTest:
+    def reading(path: str, *where: str | int) -> ParamTest:
+        return ParamTest("param_eq", path, "", locate((*at, *where), False))
+
+    within = section["within"]
+    dividers = {within: Divider(within)} if within in SPANS else {}
+    for number, word in enumerate(section.get("by", ())):
+        path = parameter_of(word)
+        dividers[word] = Divider(word, None if path is None else reading(path, "by", number))
+    return HistoryTest(
+        key=key,
+        rule=around.rule,
+        by=tuple(dividers[word] for word in sorted(dividers)),
+        within_s=None if within in SPANS else float(seconds(within)),
+        within=within,
+        place=locate(at, True),
+        limit=section.get("limit", 0),
+        amount=reading(section["param"], "param") if key == "total_over" else None,
+        types=tuple(
+            Pattern(text, locate((*at, "type", number), False), around.match.get("ignore_case", False))
+            for number, text in enumerate(section.get("type", ()))
+        ),
+        result=section.get("result", ""),
     )
 
 
@@ -311,7 +395,7 @@ def _immutable(expected: Any) -> Expected:
 
 
 def _window(conditions: Any, at: Location, locate: Locate, timezone: str | None) -> TimeWindow | None:
-    keys = [key for key in conditions if key not in OPERATORS and key not in GROUPS]
+    keys = [key for key in conditions if key not in OPERATORS and key not in GROUPS and key not in HISTORY]
     if not keys:
         return None
     return TimeWindow(

@@ -11,7 +11,7 @@ from aegis_otel.policy.loading.validators import APPROVALS, CHOICES, MISSING_CON
 from aegis_otel.policy.loading.yaml_reader import Location
 from aegis_otel.policy.messages import closest, quoted, shown
 from aegis_otel.policy.operators.table import OPERATORS
-from aegis_otel.policy.rules import GROUPS
+from aegis_otel.policy.rules import GROUPS, HISTORY
 
 _HOLDERS = frozenset((*KEYS, *OPERATORS)) - {""}
 """The keys whose values have keys of their own."""
@@ -133,7 +133,9 @@ def subject(names: list[str], *, at_key: bool = False) -> str:
     section = names[-2] if len(names) > 1 else ""
     if section in OPERATORS:
         return f"`{section}`" if at_key else f"`{section}` on {quoted(names[-1])}"
-    return f"`{section}.{names[-1]}`" if section in ("match", "defaults") else f"`{names[-1]}`"
+    if section in ("match", "defaults", "approvers", *HISTORY):
+        return f"`{section}.{names[-1]}`"
+    return f"`{names[-1]}`"
 
 
 def path(location: Location) -> str:

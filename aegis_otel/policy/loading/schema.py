@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from aegis_otel.policy.loading import validators
+from aegis_otel.policy.loading import durations, history_keys, validators
 from aegis_otel.policy.loading.param_paths import check_fit, is_path, param_path
 from aegis_otel.policy.loading.validators import (
     DATA,
@@ -24,7 +24,15 @@ from aegis_otel.policy.loading.validators import (
 from aegis_otel.policy.loading.yaml_reader import Location, Refused
 from aegis_otel.policy.messages import Invalid, InvalidItems, shown
 from aegis_otel.policy.operators.table import OPERATORS, Operator, Takes
-from aegis_otel.policy.rules import GROUPS, MAX_GROUPS_DEEP, PARAM_PATH
+from aegis_otel.policy.rules import (
+    CALL_FACTS,
+    GROUPS,
+    HISTORY,
+    MAX_GROUPS_DEEP,
+    MOST_COUNTED,
+    PARAM_PATH,
+    SPANS,
+)
 
 _EMPTY = "must not be empty: leave it out if nothing is meant"
 
@@ -115,6 +123,39 @@ def _group(validation: Validation, value: Any, at: Location) -> dict[str, Any]:
         raise Invalid(_EMPTY)
     conditions: dict[str, Any] = _section("conditions")(validation, value, at)
     return conditions
+
+
+def _history(name: str, about: str) -> Key:
+    """Return the key of a condition on the calls that went before, which is a section."""
+    section = _section(name)
+
+    def read(validation: Validation, value: Any, at: Location) -> dict[str, Any]:
+        if not isinstance(value, dict) or SECTIONS[name].keys() >= value.keys():
+            history_keys.check_condition(name, value)  # else a key that is missing is one that is misspelt
+        found: dict[str, Any] = section(validation, value, at)
+        return found
+
+    return Key(read, {"$ref": f"#/$defs/{_ABOUT[name][0]}"}, about)
+
+
+def _approvers(validation: Validation, value: Any, at: Location) -> dict[str, Any]:
+    if not _mapping(value):
+        what = "must not be empty: write `{ count: 1 }` for anybody whose name is known"
+        raise Invalid(what, "{ count: 1 }")
+    found: dict[str, Any] = _section("approvers")(validation, value, at)
+    return found
+
+
+def _by(validation: Validation, value: Any, at: Location) -> list[str]:
+    """Return what calls are counted apart by."""
+    found: list[str] = []
+    for number, item in enumerate(history_keys.words(value)):
+        word = validation.read(_value(history_keys.word), item, (*at, number))
+        if word in found:
+            validation.faults.append(Fault((*at, number), item, Invalid(f"lists {shown(item)} twice")))
+        elif word is not None:
+            found.append(word)
+    return found
 
 
 def _params(operator: Operator) -> Key:
@@ -248,6 +289,70 @@ _VERDICT = {
     "approval": _choice("approval", "approve when it is not given"),
 }
 
+_ONE_VALUE = {**_PATH, "not": {"anyOf": [{"pattern": DECEPTIVE}, {"pattern": r"\[(any|all|anywhere)\]"}]}}
+_BY = Key(
+    _by,
+    {
+        "type": "array",
+        "items": {"anyOf": [{"enum": list(CALL_FACTS)}, _ONE_VALUE]},
+        "minItems": 1,
+        "maxItems": history_keys.MAX_BY,
+        "uniqueItems": True,
+    },
+    "count calls apart by these: words, or parameters of the call; all together without it",
+)
+_WITHIN = Key(
+    _value(history_keys.within),
+    {"anyOf": [{"enum": list(SPANS)}, {"type": "string", "pattern": _whole(durations.DURATION)}]},
+    "for how long back: `30s`, `15m`, `1h`, `7d`, or in the same session, conversation or run",
+)
+_COUNT = Key(
+    *(_value(history_keys.count), {"type": "integer", "minimum": 0, "maximum": MOST_COUNTED}),
+    "how many may be reached; the condition holds for what is over it",
+)
+
+
+def _persons(about: str) -> Key:
+    """Return the key of globs for persons, of which a record of the audit has them all."""
+    globs = _globs(about)
+
+    def read(validation: Validation, value: Any, at: Location) -> list[Any]:
+        if isinstance(value, list) and len(value) > validators.MAX_PERSONS:
+            raise Invalid(f"must list 1 to {validators.MAX_PERSONS} texts, not {len(value)}")
+        found: list[Any] = globs.read(validation, value, at)
+        return found
+
+    one, several = globs.schema["anyOf"]
+    return Key(read, {"anyOf": [one, {**several, "maxItems": validators.MAX_PERSONS}]}, about)
+
+
+_EXPIRES = Key(
+    _value(lambda value: durations.duration(value, validators.MAX_EXPIRES_S)),
+    {"type": "string", "pattern": _whole(durations.DURATION)},
+    "for how long the question can be answered: `30s`, `15m`, `1h`, `7d`; `30d` at most",
+)
+
+_ABOUT = {
+    "": (
+        "aegis-otel policy",
+        "A policy of aegis-otel: rules from top to bottom, the first that matches decides.",
+    ),
+    "defaults": ("Defaults", "What holds when no rule matches."),
+    "rules": ("Rule", "One rule. The first that matches decides."),
+    "approvers": ("Approvers", "Who may answer the question of a rule. One no is a no."),
+    "match": (
+        "Match",
+        "What the rule is about. Globs: `*` and `?` are wild, everything else is literal, case counts "
+        "unless `ignore_case` is true.",
+    ),
+    "conditions": ("Conditions", "What must hold as well; all of it."),
+    "calls_over": ("CallsOver", "How many calls have been permitted."),
+    "total_over": ("TotalOver", "What a parameter of the permitted calls adds up to."),
+    "tokens_over": ("TokensOver", "How many tokens the runs have used."),
+    "after": ("After", "A call that went before."),
+    "repeats": ("Repeats", "A call with the same values that went before."),
+}
+
 SECTIONS: Mapping[str, Mapping[str, Key]] = {
     "": {
         "version": Key(_value(validators.version), {"enum": ["1", 1]}, 'version of this format, "1"'),
@@ -272,6 +377,26 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
                 {**_READABLE, "maxLength": MAX_MESSAGE, "not": {"pattern": HIDDEN}},
             ),
             "what the model reads after the text of a refusal, such as what to do instead",
+        ),
+        "approvers": Key(
+            *(_approvers, {"$ref": "#/$defs/Approvers", "minProperties": 1}),
+            "who may answer where the rule asks; anybody whom the channel asks when it is not given",
+        ),
+        "expires": _EXPIRES,
+    },
+    "approvers": {
+        "users": _persons("who may answer, by name: globs; with `roles`, either is enough"),
+        "roles": _persons("who may answer, by one of their roles: globs; with `users`, either is enough"),
+        "count": Key(
+            *(
+                _value(validators.approver_count),
+                {"type": "integer", "minimum": 1, "maximum": validators.MAX_APPROVERS},
+            ),
+            "how many different persons have to say yes; 1 when it is not given",
+        ),
+        "self": Key(
+            *(_value(validators.flag), {"type": "boolean"}),
+            "whether the user that the agent acts for may be one of them; false when it is not given",
         ),
     },
     "match": {
@@ -301,11 +426,39 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
             key: _params(operator) if operator.takes is Takes.VALUES else _list_of_params(operator)
             for key, operator in OPERATORS.items()
         },
+        "calls_over": _history("calls_over", "with this call, more calls than this have been permitted"),
+        "total_over": _history(
+            "total_over", "with this call, a parameter of the permitted calls adds up to more"
+        ),
+        "tokens_over": _history("tokens_over", "the runs have used more tokens than this"),
+        "after": _history("after", "a call of these types went before"),
+        "repeats": _history("repeats", "a call with the same values was permitted before, however it ended"),
         "any": Key(
             *(_MEMBERS, {"type": "array", "items": _MEMBER, "minItems": 1}),
             "one of these sets of conditions holds",
         ),
         "not": Key(_group, _MEMBER, "this set of conditions does not hold"),
+    },
+    "calls_over": {"limit": _COUNT, "within": _WITHIN, "by": _BY},
+    "total_over": {
+        "param": Key(_value(history_keys.one_value), _ONE_VALUE, "the parameter that has the amount"),
+        "limit": Key(
+            *(_value(history_keys.total), {"type": "number", "minimum": 0, "maximum": MOST_COUNTED}),
+            "how much may be reached, with at most six digits after the point",
+        ),
+        "within": _WITHIN,
+        "by": _BY,
+    },
+    "tokens_over": {"limit": _COUNT, "within": _WITHIN, "by": _BY},
+    "after": {
+        "type": _globs("the type of the call that went before"),
+        "result": _choice("result", "how it ended; either when it is not given"),
+        "within": _WITHIN,
+        "by": _BY,
+    },
+    "repeats": {
+        "by": _BY._replace(schema={**_BY.schema, "contains": {"not": {"enum": list(CALL_FACTS)}}}),
+        "within": _WITHIN,
     },
 }
 """The keys of each section, by the section's own key; the whole policy is the section without one."""
@@ -319,21 +472,6 @@ KEY_SYNONYMS: Mapping[str, Mapping[str, str]] = {
 }
 """Our keys by those of other policy languages, for each section."""
 
-_ABOUT = {
-    "": (
-        "aegis-otel policy",
-        "A policy of aegis-otel: rules from top to bottom, the first that matches decides.",
-    ),
-    "defaults": ("Defaults", "What holds when no rule matches."),
-    "rules": ("Rule", "One rule. The first that matches decides."),
-    "match": (
-        "Match",
-        "What the rule is about. Globs: `*` and `?` are wild, everything else is literal, case counts "
-        "unless `ignore_case` is true.",
-    ),
-    "conditions": ("Conditions", "What must hold as well; all of it."),
-}
-
 
 def read_policy(data: Any, validation: Validation) -> Any:
     """Return the checked `data` of a whole policy; its faults are collected in `validation`."""
@@ -346,7 +484,7 @@ def json_schema() -> dict[str, Any]:
     It accepts all that the loader accepts, and some of what the loader refuses: docs/policy.md lists what it
     cannot check, such as whether a regular expression compiles or a host can be one.
     """
-    return schema_of(SECTIONS, _ABOUT)
+    return schema_of(SECTIONS, _ABOUT, {key: {"required": list(history_keys.NEEDS[key])} for key in HISTORY})
 
 
 def schema_of(

@@ -19,11 +19,17 @@ from aegis_otel.policy.messages import Invalid, closest, listed, quoted, shown
 
 APPROVALS = ("auto", "approve", "block")
 MODES = ("enforce", "monitor")
+RESULTS = ("success", "failed")
 RISK_LEVELS = ("low", "medium", "high", "critical")
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 MAX_NAME = 200
 MAX_GLOB = 1000
 MAX_MESSAGE = 500
+MAX_APPROVERS = 20
+"""The most persons that one yes can need."""
+MAX_PERSONS = 100
+"""Globs of one list of approvers."""
+MAX_EXPIRES_S = 30 * 86_400
 RESERVED = (DEFAULT_RULE, ERROR_RULE)
 
 # Control characters, zero-width space, direction marks and overrides, line separators, byte order mark:
@@ -48,8 +54,8 @@ DATA: Any = json.loads(pkgutil.get_data("aegis_otel.policy.loading", "data/synon
 the section they may stand in, those of keys. `match.type` stands for `type` of the section `match`."""
 MISSING_CONDITIONS = by_synonym(DATA["no_such_condition"])
 """What to write instead of conditions that do not exist: the closest name may mean the opposite."""
-SYNONYMS = {key: by_synonym(DATA[key]) for key in ("approval", "risk_level", "mode")}
-CHOICES = {"approval": APPROVALS, "risk_level": RISK_LEVELS, "mode": MODES}
+SYNONYMS = {key: by_synonym(DATA[key]) for key in ("approval", "risk_level", "mode", "result")}
+CHOICES = {"approval": APPROVALS, "risk_level": RISK_LEVELS, "mode": MODES, "result": RESULTS}
 TIMES = ("time_after", "time_before")
 
 
@@ -125,6 +131,18 @@ def flag(value: object) -> bool:
         suggestion = value.lower() if isinstance(value, str) and value.lower() in ("true", "false") else None
         raise Invalid(f"must be `true` or `false`, not {shown(value)}", suggestion)
     return value
+
+
+def approver_count(value: object) -> int:
+    """Check and return how many persons have to say yes."""
+    counts = range(1, MAX_APPROVERS + 1)
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value in counts:
+        return int(value)
+    text = value.strip() if isinstance(value, str) else ""
+    is_meant = text.isascii() and text.isdigit() and int(text[:3]) in counts
+    raise Invalid(
+        f"must be a whole number from 1 to {MAX_APPROVERS}, not {shown(value)}", text if is_meant else None
+    )
 
 
 def param_name(value: object) -> str:

@@ -10,6 +10,7 @@ from aegis_otel.audit.lake.fold import literal
 from aegis_otel.audit.query.filters import Condition
 from aegis_otel.audit.query.rows import run_query
 from aegis_otel.audit.record import recorded_names
+from aegis_otel.model import Where
 from aegis_otel.policy.evaluation.compiler import CompiledRule
 from aegis_otel.policy.evaluation.parameter_paths import names_at_the_top
 from aegis_otel.policy.json_text import Ambiguous, read_once
@@ -22,6 +23,9 @@ _MOST_CLASSES = 8
 _ODD = frozenset('"\\*')
 """Characters of a name that mean something else in a JSON path of DuckDB."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+NOWHERE = Where()
+Names = tuple[str | None, str | None]
+"""A type, and the column `other_names`."""
 
 
 class CallGroup(NamedTuple):
@@ -35,6 +39,8 @@ class CallGroup(NamedTuple):
     """What the policy enforced, in a program that enforces."""
     rule: str | None
     risk: str | None
+    terms: str | None
+    """Who might answer, as JSON; None where the rule did not say it, or asked nobody."""
     target: str | None
     agent: str | None
     user: str | None
@@ -49,6 +55,8 @@ class CallGroup(NamedTuple):
     number: int
     examples: Sequence[str]
     interest: Interest
+    where: Where = NOWHERE
+    """What a single call is part of, where it is decided by what went before it."""
 
 
 class Interest(NamedTuple):
@@ -79,10 +87,11 @@ def interest_of(rules: Iterable[CompiledRule]) -> Interest:
     for rule in rules:
         names: set[str] = set()
         whole = False
-        for test in rule.rule.conditions.all_tests:
+        history = rule.rule.conditions.all_history
+        for test in (*rule.rule.conditions.all_tests, *(each for past in history for each in past.params)):
             whole = whole or not test.keys
             names.update(names_at_the_top(test))
-        texts = {name for name, _ in rule.texts}
+        texts = {name for name, _ in rule.texts}.union(*(past.words for past in history))
         moment = any(test.reads_time for test in rule.rule.conditions.all_tests)
         reads_time = rule.rule.conditions.reads_time
         found = found.joined(
@@ -100,19 +109,22 @@ def interest_of(rules: Iterable[CompiledRule]) -> Interest:
 def group_calls(
     audit: duckdb.DuckDBPyConnection,
     condition: Condition,
-    find_interest: Callable[[str | None, str | None], Interest],
+    find_interest: Callable[[str | None, str | None], Interest | None],
 ) -> Iterator[CallGroup]:
     """Yield the rows that match, in groups.
 
     Args:
         audit: A connection of `audit.query.connection`.
         condition: Which rows.
-        find_interest: Returns what the policy reads of calls of an action type with these other names.
+        find_interest: Returns what the policy reads of calls of an action type with these other names; None
+            where they are not grouped.
     """
-    classes: dict[Interest, list[tuple[str | None, str | None]]] = {}
+    classes: dict[Interest, list[Names]] = {}
     sql = f"SELECT action_type, other_names FROM audit WHERE {condition.sql} GROUP BY ALL"  # noqa: S608
     for action_type, other_names in list(run_query(audit, sql, condition.values)):
         interest = find_interest(action_type, other_names)
+        if interest is None:
+            continue
         if len(classes) >= _MOST_CLASSES and interest not in classes:
             merged = interest
             for each in classes:
@@ -121,17 +133,28 @@ def group_calls(
             interest = merged
         classes.setdefault(interest, []).append((action_type, other_names))
     for interest, members in classes.items():
-        audit.execute("CREATE OR REPLACE TEMP TABLE replayed (action_type VARCHAR, other_names VARCHAR)")
-        for start in range(0, len(members), 500):
-            some = members[start : start + 500]
-            marks = ", ".join(["(?, ?)"] * len(some))
-            audit.execute(f"INSERT INTO replayed VALUES {marks}", [name for each in some for name in each])  # noqa: S608
+        select_names(audit, members)
         for row in run_query(audit, _grouping(interest, condition.sql), condition.values):
-            yield CallGroup._make((*row, interest))
+            yield CallGroup._make((*row, interest, NOWHERE))
 
 
-def _grouping(interest: Interest, condition: str) -> str:
-    """Return the query of the groups of one class, whose types are in the table `replayed`."""
+def select_names(audit: duckdb.DuckDBPyConnection, members: Sequence[Names]) -> None:
+    """Write the types and other names of calls into the table `replayed`, for `OF_THESE_NAMES`."""
+    audit.execute("CREATE OR REPLACE TEMP TABLE replayed (action_type VARCHAR, other_names VARCHAR)")
+    for start in range(0, len(members), 500):
+        some = members[start : start + 500]
+        marks = ", ".join(["(?, ?)"] * len(some))
+        audit.execute(f"INSERT INTO replayed VALUES {marks}", [name for each in some for name in each])  # noqa: S608
+
+
+OF_THESE_NAMES = """EXISTS (
+    SELECT 1 FROM replayed
+    WHERE replayed.action_type IS NOT DISTINCT FROM audit.action_type
+        AND replayed.other_names IS NOT DISTINCT FROM audit.other_names)"""
+
+
+def selected_columns(interest: Interest) -> dict[str, str]:
+    """Return what a query selects for the first fields of a `CallGroup`, by names for the columns."""
     params = "CASE WHEN json_valid(action_params::VARCHAR) THEN action_params::JSON END"
     keys = values = none = "NULL"
     if interest.params is None:
@@ -141,29 +164,34 @@ def _grouping(interest: Interest, condition: str) -> str:
         keys = f"CASE WHEN json_type({params}) = 'OBJECT' THEN json_keys({params}) END"
         values = f"json_extract({params}, [{paths}])::VARCHAR[]"
     at = {"minute": "epoch_us(date_trunc('minute', timestamp))", "moment": "epoch_us(timestamp)"}
-    columns = {
-        "type": "action_type",
-        "names": "other_names",
-        "version": "coalesce(schema_version, 1)",
-        "reading": "arguments_reading",
-        "approval": "coalesce(enforced_approval, approval)",
-        "rule": "matched_rule",
-        "risk": "risk_level",
-        "target": "action_target" if interest.target else none,
-        "agent": "agent_name" if interest.agent else none,
-        **{name: name if interest.subject else none for name in ("user_id", "tenant_id", "user_roles")},
-        "at": at.get(interest.time, none),
-        "keys": keys,
-        "given": values,
+    return {
+        "c_type": "action_type",
+        "c_names": "other_names",
+        "c_version": "coalesce(schema_version, 1)",
+        "c_reading": "arguments_reading",
+        "c_approval": "coalesce(enforced_approval, approval)",
+        "c_rule": "matched_rule",
+        "c_risk": "risk_level",
+        "c_terms": "nullif(approval_terms, '')",
+        "c_target": "action_target" if interest.target else none,
+        "c_agent": "agent_name" if interest.agent else none,
+        **{
+            f"c_{name}": name if interest.subject else none for name in ("user_id", "tenant_id", "user_roles")
+        },
+        "c_at": at.get(interest.time, none),
+        "c_keys": keys,
+        "c_given": values,
     }
-    selected = ", ".join(f"{sql} AS c_{name}" for name, sql in columns.items())
-    grouped = ", ".join(f"c_{name}" for name in columns)
+
+
+def _grouping(interest: Interest, condition: str) -> str:
+    """Return the query of the groups of one class, whose types are in the table `replayed`."""
+    columns = selected_columns(interest)
+    selected = ", ".join(f"{sql} AS {name}" for name, sql in columns.items())
+    grouped = ", ".join(columns)
     return f"""
         SELECT {grouped}, count(*), [max(decision_id), min(decision_id)]
-        FROM (SELECT decision_id, {selected} FROM audit WHERE {condition} AND EXISTS (
-            SELECT 1 FROM replayed
-            WHERE replayed.action_type IS NOT DISTINCT FROM audit.action_type
-                AND replayed.other_names IS NOT DISTINCT FROM audit.other_names))
+        FROM (SELECT decision_id, {selected} FROM audit WHERE {condition} AND {OF_THESE_NAMES})
         GROUP BY {grouped}
     """  # noqa: S608
 

@@ -1,23 +1,27 @@
 """Decide the calls of an audit anew under another policy, and tell what would be decided otherwise.
 
-Calls that the policy cannot tell apart are decided once (`call_groups`). A call is replayed only where the
+Calls that the policy cannot tell apart are decided once (`call_groups`). What it decides by what went before
+is decided in the order of time (`time_order`). A call is replayed only where the
 audit leaves no doubt about the verdict (`decider`), so nothing is called the same that may not be.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from aegis_otel.audit.query.filters import Condition
 from aegis_otel.audit.query.rows import run_query
-from aegis_otel.model import Verdict
+from aegis_otel.model import Approval, Approvers, Verdict
 from aegis_otel.policy.evaluation.precedence import APPROVAL_RANKS
 from aegis_otel.policy.lint.tool_list import Inventory
 from aegis_otel.policy.policy import Policy
 from aegis_otel.policy_tools.replay.call_groups import CallGroup, group_calls
 from aegis_otel.policy_tools.replay.decider import Decider
+from aegis_otel.policy_tools.replay.time_order import decide_in_order
 
 if TYPE_CHECKING:
     import duckdb
@@ -32,6 +36,8 @@ class Effect(StrEnum):
     STRICTER = "stricter"
     OTHER_RULE = "other rule"
     """The same, by another rule."""
+    OTHER_APPROVERS = "other approvers"
+    """Asked about as well, by the same rule, and others may answer."""
     OTHER_RISK = "other risk"
     """The same, by the same rule, at another risk: alerts and sampling go by it."""
 
@@ -112,8 +118,7 @@ def replay(
     differences: dict[tuple[Effect, str, str, str, str, str, str], _Tally] = {}
     obstacles: dict[str, _Tally] = {}
     same = 0
-    for calls in group_calls(audit, condition, decider.interest):
-        found = decider.decide(calls)
+    for calls, found in _decided(policy, decider, audit, condition):
         if isinstance(found, str):
             obstacles.setdefault(found, _Tally()).add(calls)
             continue
@@ -159,6 +164,15 @@ def replay(
     )
 
 
+def _decided(
+    policy: Policy, decider: Decider, audit: duckdb.DuckDBPyConnection, condition: Condition
+) -> Iterator[tuple[CallGroup, Verdict | str]]:
+    for calls in group_calls(audit, condition, decider.interest):
+        yield calls, decider.decide(calls)
+    if policy.has_history:
+        yield from decide_in_order(decider, audit, condition)
+
+
 @dataclass
 class _Tally:
     calls: int = 0
@@ -170,10 +184,22 @@ class _Tally:
         self.newest = sorted({*self.newest, *filter(None, calls.examples)}, reverse=True)[:_EXAMPLES]
 
 
+def _asks_others(recorded: str | None, approvers: Approvers | None) -> bool:
+    now = {} if approvers is None else json.loads(json.dumps(approvers.as_written))
+    try:
+        before = json.loads(recorded or "{}")
+        before.pop("expires_s", None)
+    except (ValueError, RecursionError, AttributeError, TypeError):
+        return True
+    return bool(before != now)
+
+
 def _effect(calls: CallGroup, verdict: Verdict) -> Effect | None:
     before, after = APPROVAL_RANKS[calls.approval or ""], APPROVAL_RANKS[verdict.enforced_approval]
     if before != after:
         return Effect.LOOSER if after < before else Effect.STRICTER
     if calls.rule != verdict.matched_rule:
         return Effect.OTHER_RULE
+    if verdict.enforced_approval is Approval.APPROVE and _asks_others(calls.terms, verdict.approvers):
+        return Effect.OTHER_APPROVERS
     return None if calls.risk == verdict.risk_level.name else Effect.OTHER_RISK

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from aegis_otel.governance.question import NobodyToAsk
+from aegis_otel.config import APPROVALS
+from aegis_otel.governance.approvals.question import NobodyToAsk
 from aegis_otel.model import PolicyDecision
 from aegis_otel.runtime.approval.handler import ApprovalHandler
 from aegis_otel.runtime.approval.terminal import CLIApprovalHandler
@@ -16,7 +17,10 @@ class NoTerminal(ApprovalHandler):
     channel = "none"
 
     async def request_approval(self, decision: PolicyDecision) -> bool:  # noqa: ARG002
-        raise NobodyToAsk("no terminal to ask at; give instrument() or Runtime(...) an `approval_handler`")
+        raise NobodyToAsk(
+            "no terminal to ask at; give instrument() or Runtime(...) an `approval_handler`, or set "
+            f"{APPROVALS.env}=inbox"
+        )
 
 
 def default_handler() -> ApprovalHandler:

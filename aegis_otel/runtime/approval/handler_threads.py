@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from aegis_otel.governance.question import NobodyToAsk, wait_for_turn
+from aegis_otel.governance.approvals.question import NobodyToAsk, wait_for_turn
 from aegis_otel.runtime.threads import Threads
 
 T = TypeVar("T")

@@ -8,16 +8,20 @@ field.
 from __future__ import annotations
 
 import json
+import os
 import re
+import termios
 import time
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from contextlib import suppress
+from typing import Any, NamedTuple, TextIO
 
+from aegis_otel.governance.approvals.question import NobodyToAsk, Question
 from aegis_otel.governance.error_text import safe_description
-from aegis_otel.governance.question import NobodyToAsk, Question
 from aegis_otel.model import Action, PolicyDecision, Subject
 from aegis_otel.policy.evaluation.schema_paths import SchemaReader
+from aegis_otel.policy.messages import approvers_in_words
 from aegis_otel.redaction.masks import is_mask
 from aegis_otel.redaction.redactor import REDACTED, redact, redact_text
 from aegis_otel.redaction.serialize import encode_plain, to_plain
@@ -25,6 +29,8 @@ from aegis_otel.redaction.terminal import escape, name_list
 
 MOST_LINES = 200
 """Lines of the screen that a question may take; a longer one is denied: nobody reads it at a terminal."""
+USUAL_COLUMNS = 80
+"""Of a terminal that does not say how many it has."""
 NARROWEST = 24
 """Columns without which a question cannot be laid out."""
 
@@ -34,8 +40,6 @@ _ARGUMENT = "  * "
 _GOES_ON = "  | "
 _LONGEST_DESCRIPTION = 500
 _LONGEST_PATH = 100
-_LONGEST_RUN = 3
-"""Combining marks on one character. More of them are drawn over the lines above."""
 _PIECE = re.compile(r"\\u[0-9a-f]{4}|\\U[0-9a-f]{8}|\\x[0-9a-f]{2}|\\.|.", re.DOTALL)
 
 
@@ -47,7 +51,7 @@ class Screen(NamedTuple):
     encoding: str
 
 
-class Sheet(NamedTuple):
+class QuestionLayout(NamedTuple):
     """A question as far as the terminal shows it."""
 
     facts: tuple[tuple[str, str | None], ...]
@@ -91,7 +95,7 @@ class Sheet(NamedTuple):
     def _laid_out(self, screen: Screen, arguments: tuple[tuple[str, str], ...]) -> Iterator[str]:
         for label, text in self.facts:
             if label == "Params" and arguments:
-                yield from _argument_lines(arguments, screen)
+                yield from argument_lines(_prefix(label), arguments, screen)
             elif text:
                 yield from _field(label, text, screen)
         if self.deadline is not None:
@@ -107,8 +111,10 @@ def _local_time(moment: float, left: int) -> str:
     return time.strftime("%H:%M:%S " if left < _DAY_S else "%Y-%m-%d %H:%M:%S ", local) + zone
 
 
-def sheet(decision: PolicyDecision, question: Question | None, deadline: float | None) -> Sheet:
-    """Return what is to be shown of a question; of the decision alone, where it is asked outside of one."""
+def question_layout(
+    decision: PolicyDecision, question: Question | None, deadline: float | None
+) -> QuestionLayout:
+    """Return what the terminal shows of a question, or of the decision alone where there is no question."""
     action = decision.action
     if question is None:
         params = encode_plain(redact(to_plain(action.params))).decode()
@@ -117,7 +123,7 @@ def sheet(decision: PolicyDecision, question: Question | None, deadline: float |
         params, description = question.action_params, question.action_description
     if len(description) > _LONGEST_DESCRIPTION:  # says nothing of what this call does
         description = f"{description[:_LONGEST_DESCRIPTION]}... ({len(action.description)} characters)"
-    subject = action.subject or Subject()
+    subject, approvers = action.subject or Subject(), decision.verdict.approvers
     facts = (
         ("Action", redact_text(action.type)),
         ("Target", None if action.target == "default" else redact_text(action.target)),
@@ -127,21 +133,22 @@ def sheet(decision: PolicyDecision, question: Question | None, deadline: float |
         ("Roles", name_list(map(redact_text, subject.roles or ()))),
         ("Risk", decision.risk_level.name),
         ("Rule", redact_text(decision.matched_rule)),
+        ("Who", None if approvers is None else approvers_in_words(approvers)),
         ("Reason", redact_text(decision.reason)),
         ("Params", None),
         ("Desc", description),
         ("Id", question.decision_id if question else None),
     )
-    arguments = _arguments(params, bool(action.params))
+    arguments = arguments_of(params, bool(action.params))
     hidden = None if arguments is None or action.schema is None else _hidden(action, json.loads(params))
-    return Sheet(facts, arguments, deadline, hidden)
+    return QuestionLayout(facts, arguments, deadline, hidden)
 
 
-def refused(sheet: Sheet, why: str, screen: Screen) -> list[str]:
+def refused(layout: QuestionLayout, why: str, screen: Screen) -> list[str]:
     """Return what is shown in place of a question that cannot be shown whole."""
     narrow = screen._replace(columns=max(screen.columns, NARROWEST))
     bar = "=" * min(_BAR, narrow.columns - 1)
-    facts = dict(sheet.facts)
+    facts = dict(layout.facts)
     shown = [bar, "  NOT APPROVED", bar]
     for label in ("Action", "Risk", "Id"):
         if text := facts.get(label):
@@ -149,11 +156,21 @@ def refused(sheet: Sheet, why: str, screen: Screen) -> list[str]:
     return [*shown, *_field("Why", why, narrow), bar]
 
 
-_ELSEWHERE = "answer it by a webhook, a callback or the SDK's interruptions (docs/approvals.md)"
+_ELSEWHERE = (
+    "answer it in the inbox, or by a webhook, a callback or the SDK's interruptions (docs/approvals.md)"
+)
 
 
-def _arguments(params: str, some: bool) -> tuple[tuple[str, str], ...] | None:
-    """Return the redacted arguments; None where they are no object any more, or not all there."""
+def arguments_of(params: str, some: bool) -> tuple[tuple[str, str], ...] | None:
+    """Return the names and values of redacted arguments, as JSON.
+
+    Args:
+        params: The arguments, a JSON object.
+        some: Whether the call has any.
+
+    Returns:
+        None where they are no object any more, or not all there.
+    """
     try:
         shown = json.loads(params)
     except (ValueError, RecursionError):
@@ -194,26 +211,43 @@ def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _argument_lines(arguments: tuple[tuple[str, str], ...], screen: Screen) -> Iterator[str]:
-    """Yield the arguments as JSON on the line of the label, or else each on lines of its own."""
+def argument_lines(prefix: str, arguments: tuple[tuple[str, str], ...], screen: Screen) -> Iterator[str]:
+    """Yield the arguments as JSON on the line that begins with `prefix`, or else each on lines of its own."""
     whole = "{" + ", ".join(f"{name}: {value}" for name, value in arguments) + "}"
     if len(whole) < screen.columns and "\\n" not in whole:
-        on_one = list(_field("Params", whole, screen))
+        on_one = list(wrapped(prefix, whole, screen))
         if len(on_one) == 1:
             yield from on_one
             return
     count = len(arguments)
-    yield from _field("Params", f"{count} argument{'s' if count > 1 else ''}, each from a *", screen)
+    yield from wrapped(prefix, f"{count} argument{'s' if count > 1 else ''}, each from a *", screen)
     for name, value in arguments:
-        yield from _wrapped(_ARGUMENT, f"{name}: {value}", screen, breaks=True)
+        yield from wrapped(_ARGUMENT, f"{name}: {value}", screen, breaks=True)
 
 
 def _field(label: str, text: str, screen: Screen) -> Iterator[str]:
-    yield from _wrapped(f"  {label + ':':<8} ", text, screen)
+    yield from wrapped(_prefix(label), text, screen)
 
 
-def _wrapped(prefix: str, text: str, screen: Screen, *, breaks: bool = False) -> Iterator[str]:
-    """Yield `text` behind `prefix`, going on behind `  | `; after each written newline too, with `breaks`.
+def _prefix(label: str) -> str:
+    return f"  {label + ':':<8} "
+
+
+def screen_of(stdin: TextIO, out: TextIO) -> Screen:
+    """Return the size of the terminal, or a usual one where none is known."""
+    encoding = getattr(out, "encoding", None) or "utf-8"
+    for stream in (out, stdin):
+        with suppress(OSError, ValueError, AttributeError):
+            columns, rows = os.get_terminal_size(stream.fileno())
+            if columns > 0:
+                return Screen(columns, rows, encoding)
+    return Screen(USUAL_COLUMNS, 0, encoding)
+
+
+def wrapped(prefix: str, text: str, screen: Screen, *, breaks: bool = False) -> Iterator[str]:
+    """Yield `text`, escaped, behind `prefix`; it goes on behind `  | `.
+
+    With `breaks` it does so after each written newline, too.
 
     A word that has room on a line of its own is not broken. No character is left out: the lines can be put
     together again. The last column stays free: what terminals do after writing to it differs.
@@ -249,20 +283,11 @@ def _words(pieces: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _printable(text: str, encoding: str) -> str:
-    """Return `text` as this terminal can write it, escaping marks that would be drawn over other lines."""
+    """Return `text` escaped, and as this terminal can write it."""
     shown = escape(text)
     if shown.isascii():
         return shown
-    parts, marks = [], _LONGEST_RUN  # a mark at the beginning has no character of this text to stand on
-    for char in shown:
-        marks = marks + 1 if unicodedata.category(char) in ("Mn", "Me", "Mc") else 0
-        parts.append(char if marks <= _LONGEST_RUN else _escaped(char))
-    shown = "".join(parts)
     return shown.encode(encoding, "backslashreplace").decode(encoding, "backslashreplace")
-
-
-def _escaped(char: str) -> str:
-    return f"\\u{ord(char):04x}" if ord(char) <= 0xFFFF else f"\\U{ord(char):08x}"
 
 
 def _width(char: str) -> int:
@@ -271,3 +296,10 @@ def _width(char: str) -> int:
     Counted so, a terminal breaks no line that is not broken here.
     """
     return 2 if unicodedata.east_asian_width(char) in "WFA" else 1
+
+
+def forget_what_was_typed(stdin: TextIO) -> None:
+    """Discard what was typed before the question was shown: it does not answer it."""
+    # Where it is no terminal, a program wrote the answers, for these questions in this order.
+    with suppress(termios.error, OSError, ValueError, AttributeError):
+        termios.tcflush(stdin.fileno(), termios.TCIFLUSH)

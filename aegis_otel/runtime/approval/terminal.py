@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import select
 import sys
-import termios
 import threading
 import time
 from contextlib import suppress
 from typing import TextIO
 
-from aegis_otel.governance.question import NobodyToAsk, Question, current_question
+from aegis_otel.governance.approvals.question import NobodyToAsk, Question, current_question
 from aegis_otel.model import PolicyDecision
 from aegis_otel.runtime.approval.handler import ApprovalHandler
 from aegis_otel.runtime.approval.handler_threads import in_turn
-from aegis_otel.runtime.approval.screen import Screen, Sheet, refused, sheet
+from aegis_otel.runtime.approval.local_user import local_user_name
+from aegis_otel.runtime.approval.screen import (
+    QuestionLayout,
+    Screen,
+    forget_what_was_typed,
+    question_layout,
+    refused,
+    screen_of,
+)
 from aegis_otel.runtime.threads import Threads
 
 _terminal = Threads("aegis-approval", 1)  # there is one keyboard
 _NO_TURN = "it was never shown, because the terminal asks one at a time"
 _POLL_S = 0.1
-_USUAL_COLUMNS = 80
 
 
 class CLIApprovalHandler(ApprovalHandler):
@@ -32,13 +37,12 @@ class CLIApprovalHandler(ApprovalHandler):
     """
 
     channel = "cli"
+    asks_one_person = True
 
     def __init__(self, *, stdin: TextIO | None = None, stdout: TextIO | None = None) -> None:
         """Ask on `stdin` and `stdout`; the process's own by default."""
         self._stdin, self._stdout = stdin, stdout
-        self.approver = None
-        with suppress(KeyError, OSError, ImportError):
-            self.approver = getpass.getuser()
+        self.approver = local_user_name()
 
     async def request_approval(self, decision: PolicyDecision) -> bool:
         prompt = _Prompt()
@@ -61,16 +65,18 @@ class CLIApprovalHandler(ApprovalHandler):
         prompt: _Prompt,
     ) -> bool:
         stdin, out = self._stdin or sys.stdin, self._stdout or sys.stdout
-        screen, asked = _screen(stdin, out), sheet(decision, question, deadline)
+        screen, asked = screen_of(stdin, out), question_layout(decision, question, deadline)
         try:
             _show(out, asked.lines(screen))
-            _forget_what_was_typed(stdin)
+            forget_what_was_typed(stdin)
             return self._answer(asked, screen, stdin, out, prompt)
         except NobodyToAsk as error:
             _show(out, refused(asked, str(error), screen))
             raise
 
-    def _answer(self, asked: Sheet, screen: Screen, stdin: TextIO, out: TextIO, prompt: _Prompt) -> bool:
+    def _answer(
+        self, asked: QuestionLayout, screen: Screen, stdin: TextIO, out: TextIO, prompt: _Prompt
+    ) -> bool:
         while True:
             prompt.show(out)
             line = _read_line(stdin, prompt.is_over)
@@ -84,7 +90,7 @@ class CLIApprovalHandler(ApprovalHandler):
             answer = line.strip().lower()
             if answer in ("n", "no"):
                 return False
-            now = _screen(stdin, out)
+            now = screen_of(stdin, out)
             if now.columns < screen.columns:  # a narrower window has broken our lines anew
                 screen = now
                 _show(out, asked.lines(screen))
@@ -131,27 +137,9 @@ class _Prompt:
             self._lock.release()
 
 
-def _screen(stdin: TextIO, out: TextIO) -> Screen:
-    """Return the size of the terminal, or a usual one where none is known."""
-    encoding = getattr(out, "encoding", None) or "utf-8"
-    for stream in (out, stdin):
-        with suppress(OSError, ValueError, AttributeError):
-            columns, rows = os.get_terminal_size(stream.fileno())
-            if columns > 0:
-                return Screen(columns, rows, encoding)
-    return Screen(_USUAL_COLUMNS, 0, encoding)
-
-
 def _show(out: TextIO, lines: list[str]) -> None:
     out.write("\n" + "\n".join(lines) + "\n")
     out.flush()
-
-
-def _forget_what_was_typed(stdin: TextIO) -> None:
-    """Discard what was typed before the question was shown: it does not answer it."""
-    # Where it is no terminal, a program wrote the answers, for these questions in this order.
-    with suppress(termios.error, OSError, ValueError, AttributeError):
-        termios.tcflush(stdin.fileno(), termios.TCIFLUSH)
 
 
 def _read_line(stdin: TextIO, is_over: threading.Event) -> str | None:

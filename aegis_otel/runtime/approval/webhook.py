@@ -30,7 +30,8 @@ import msgspec
 
 from aegis_otel.audit.keys import keyed_digest
 from aegis_otel.errors import ConfigError
-from aegis_otel.governance.question import ApprovalAnswer, Question, current_question, wait_for_turn
+from aegis_otel.governance.approvals.question import ApprovalAnswer, Question, current_question, wait_for_turn
+from aegis_otel.governance.approvals.terms import decode_terms
 from aegis_otel.governance.recording import timestamp
 from aegis_otel.model import PolicyDecision
 from aegis_otel.runtime.approval.handler import ApprovalHandler
@@ -87,6 +88,9 @@ _LARGEST_QUESTION = 1_000_000
 _LARGEST_ANSWER = 65_536
 
 
+_Answer = ApprovalAnswer | list[ApprovalAnswer]
+
+
 class WebhookError(Exception):
     """The response of the service is not an answer."""
 
@@ -121,7 +125,7 @@ class WebhookApprovalHandler(ApprovalHandler):
         headers: Mapping[str, str] | None = None,
         timeout: float = 30.0,
     ) -> None:
-        self._url = _checked(url, signed=secret is not None)
+        self._url = checked_url(url, signed=secret is not None)
         self._signer = None if secret is None else Signer(secret)
         if not 0 < timeout < math.inf:
             raise ConfigError(f"`timeout` is `{timeout}`: expected a number of seconds above 0, such as 30")
@@ -130,7 +134,7 @@ class WebhookApprovalHandler(ApprovalHandler):
         self._timeout = timeout
         self._tls = httpx2.create_ssl_context()  # takes 30 ms: not in a call, on the event loop
 
-    async def request_approval(self, decision: PolicyDecision) -> ApprovalAnswer:  # noqa: ARG002
+    async def request_approval(self, decision: PolicyDecision) -> _Answer:  # noqa: ARG002
         body = _payload(current_question())
         message_id = f"msg_{uuid.uuid4().hex}"
         turn = self._turns.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(_REQUESTS))
@@ -146,7 +150,7 @@ class WebhookApprovalHandler(ApprovalHandler):
                     return answer
                 await asyncio.sleep(_AGAIN_S)
 
-    async def _ask(self, client: httpx2.AsyncClient, message_id: str, body: bytes) -> ApprovalAnswer | None:
+    async def _ask(self, client: httpx2.AsyncClient, message_id: str, body: bytes) -> _Answer | None:
         """Send one request; return None when the human has not answered yet."""
         headers = self._headers.copy()
         headers[ID], headers[TIMESTAMP] = message_id, str(int(time.time()))
@@ -166,37 +170,60 @@ class WebhookApprovalHandler(ApprovalHandler):
         return _parsed(answer)
 
 
-def _checked(url: str, *, signed: bool) -> httpx2.URL:
-    """Return the address if its answers can be trusted. No message quotes it: it may hold a password."""
+def checked_url(url: str, *, signed: bool, instead: str = "pass it in `headers`") -> httpx2.URL:
+    """Return the address if its answers can be trusted. No message quotes it: it may hold a password.
+
+    Args:
+        url: The address.
+        signed: Whether the answers are signed.
+        instead: What to do instead of a password in the address.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
     try:
         parsed = httpx2.URL(url)
     except (httpx2.InvalidURL, TypeError):
         raise ConfigError("`url` is no URL: expected one such as https://approvals.example.com/ask") from None
     if parsed.userinfo:
-        raise ConfigError("`url` has a user or password in it, and URLs get logged: pass it in `headers`")
-    is_here = parsed.host == "localhost"
-    with suppress(ValueError):
-        is_here = is_here or ip_address(parsed.host).is_loopback
-    if not parsed.host or not (parsed.scheme == "https" or (parsed.scheme == "http" and is_here)):
+        raise ConfigError(f"`url` has a user or password in it, and URLs get logged: {instead}")
+    if not is_protected(parsed):
         raise ConfigError("`url` must be https://..., or http://... on this machine")
     if parsed.scheme == "http" and not signed:
         raise ConfigError("`url` is http, so its answers prove nothing: pass a `secret`, or use https")
     return parsed
 
 
+def is_protected(url: httpx2.URL) -> bool:
+    """Return whether nobody on the way can change what is exchanged: by https, or by http on this machine."""
+    is_here = url.host == "localhost"
+    with suppress(ValueError):
+        is_here = is_here or ip_address(url.host).is_loopback
+    return bool(url.host) and (url.scheme == "https" or (url.scheme == "http" and is_here))
+
+
 def _payload(question: Question) -> bytes:
     """Return the question as JSON. It is never cut: what a human cannot see, they cannot approve."""
-    message: dict[str, Any] = msgspec.structs.asdict(question)
-    message["action_params"] = msgspec.Raw(question.action_params.encode())
-    if question.user_roles is not None:
-        message["user_roles"] = json.loads(question.user_roles)
-    message["expires_at"] = timestamp(time.time_ns() + int(message.pop("timeout") * 1e9))
+    message = message_of(question)
+    message["expires_at"] = timestamp(time.time_ns() + int(question.timeout * 1e9))
     body = msgspec.json.encode(message)
     if len(body) > _LARGEST_QUESTION:
         raise WebhookError(
             f"the question has {len(body)} bytes; the webhook is sent {_LARGEST_QUESTION} at most"
         )
     return body
+
+
+def message_of(question: Question) -> dict[str, Any]:
+    """Return the members of a question as services read them, without the time that is left."""
+    message: dict[str, Any] = msgspec.structs.asdict(question)
+    del message["timeout"]
+    message["action_params"] = msgspec.Raw(question.action_params.encode())
+    if question.user_roles is not None:
+        message["user_roles"] = json.loads(question.user_roles)
+    approvers = decode_terms(message.pop("approval_terms")).approvers
+    message["approvers"] = None if approvers is None else approvers.as_written
+    return message
 
 
 async def _read(response: httpx2.Response) -> bytes:
@@ -214,11 +241,15 @@ async def _read(response: httpx2.Response) -> bytes:
     return body
 
 
-def _parsed(body: bytes) -> ApprovalAnswer:
-    """Return the answer in a body: `approved` is a JSON boolean, and no key is there twice."""
+def _parsed(body: bytes) -> _Answer:
+    """Return what a body answers; `approved` is a JSON boolean, and no key is there twice."""
     try:
         answer = json.loads(body.decode(), object_pairs_hook=_once)
-        return msgspec.convert(answer, ApprovalAnswer)
+        if not isinstance(answer, dict) or "answers" not in answer:
+            return msgspec.convert(answer, ApprovalAnswer)
+        if "approved" in answer or not answer["answers"]:
+            raise ValueError("it has `answers` and `approved`, or no answer in `answers`")
+        return msgspec.convert(answer["answers"], list[ApprovalAnswer])
     except (ValueError, RecursionError) as error:  # a ValidationError of msgspec is a ValueError
         raise WebhookError(f"the webhook answered JSON that is no answer, or no JSON: {error}") from error
 

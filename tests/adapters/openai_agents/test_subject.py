@@ -17,7 +17,7 @@ from aegis_otel.adapters.openai_agents import governed_tool
 from aegis_otel.adapters.openai_agents.guardrail import governance_guardrail
 from aegis_otel.adapters.openai_agents.instrument import AegisTracingProcessor
 from aegis_otel.runtime.approval import CallbackApprovalHandler, current_question
-from aegis_otel.runtime.approval.screen import Screen, sheet
+from aegis_otel.runtime.approval.screen import Screen, question_layout
 from aegis_otel.runtime.audit import AuditLogger
 from tests.adapters.openai_agents.local_kinds import KINDS, Body, Kind, a_call, an_agent
 from tests.support.kit import Bench
@@ -154,7 +154,7 @@ async def test_the_row_and_the_question_name_the_subject(installed: INSTALL) -> 
     with acting_for(user="alice", tenant=SECRET, roles=["clerk", "Ärztin"]):
         await Runner.run(agent(look), "go")
     row = b.row()
-    assert (row["user_id"], row["user_roles"], row["schema_version"]) == ("alice", '["clerk", "Ärztin"]', 5)
+    assert (row["user_id"], row["user_roles"], row["schema_version"]) == ("alice", '["clerk", "Ärztin"]', 6)
     assert row["tenant_id"].startswith("[REDACTED")
     (question,) = questions
     assert {name: getattr(question, name) for name in ("user_id", "tenant_id", "user_roles")} == {
@@ -195,13 +195,13 @@ async def test_long_subjects_are_cut(installed: INSTALL) -> None:
 async def test_the_terminal_shows_whom_the_call_is_for() -> None:
     who = Subject("al\x1b[31mice", "acme", ("clerk", "boss"))
     decision = ASK.evaluate(Action("pay", "bank", {"amount": 5}, agent="Clerk", subject=who))
-    facts = dict(sheet(decision, None, None).facts)
+    facts = dict(question_layout(decision, None, None).facts)
     assert {name: facts[name] for name in ("User", "Tenant", "Roles")} == {
         "User": "al\x1b[31mice",
         "Tenant": "acme",
         "Roles": "boss, clerk",
     }
-    lines = sheet(decision, None, None).lines(Screen(80, 40, "utf-8"))
+    lines = question_layout(decision, None, None).lines(Screen(80, 40, "utf-8"))
     assert "\x1b" not in "".join(lines)
     assert any("boss, clerk" in line for line in lines)
 
@@ -209,5 +209,5 @@ async def test_the_terminal_shows_whom_the_call_is_for() -> None:
 async def test_a_role_with_a_comma_is_one_on_the_terminal() -> None:
     who = Subject("alice", roles=("admin, auditor", "cl\x1b[2Jerk", "boss"))
     decision = ASK.evaluate(Action("pay", "bank", {"amount": 5}, subject=who))
-    lines = sheet(decision, None, None).lines(Screen(80, 40, "utf-8"))
+    lines = question_layout(decision, None, None).lines(Screen(80, 40, "utf-8"))
     assert any('"admin, auditor", boss, "cl\\u001b[2Jerk"' in line for line in lines)

@@ -21,7 +21,7 @@ from aegis_otel.audit.query.connection import connect
 from aegis_otel.audit.seals.seal_log import Seal, live_segments, read_seals
 from aegis_otel.audit.verify.verify import verify
 from aegis_otel.errors import AuditError, ConfigError
-from tests.audit.seals.test_signature import make_key
+from tests.audit.seals.test_signing import make_key
 from tests.audit.verify.test_verify import remake
 from tests.support.killed_at_every_step import killed_at_every_step
 from tests.support.records import completed, decided, statuses

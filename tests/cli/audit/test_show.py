@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,15 @@ import pytest
 from click.testing import CliRunner, Result
 
 from aegis_otel import Policy
+from aegis_otel.audit.seals.ed25519_keys import make_key_pair
 from aegis_otel.cli import main
+from aegis_otel.errors import AnswerRefused
+from aegis_otel.governance.approvals.inbox import GrantTerms
+from aegis_otel.model import Approvers
+from aegis_otel.runtime.approval import open_answer_desk
+from aegis_otel.runtime.approval.answer_desk import Person
 from aegis_otel.runtime.audit import AuditLogger
+from tests.support.inbox import shared_question
 from tests.support.records import completed, decided
 
 POLICY = """\
@@ -36,6 +44,7 @@ rules:
   - name: rest
     approval: block
 """
+GRANTED = "granted with decision 01a2-7 until 2026-11-30T13:14:02+00:00; all of them"
 ID = "01930000-0000-7000-8000-0000000000aa"
 
 
@@ -190,6 +199,21 @@ class TestLife:
                 },
                 ["decided a human is asked", "resolved no answer: broken"],
             ),
+            (
+                {
+                    "result_status": "success",
+                    "duration_s": 2.0,
+                    "approval": "approve",
+                    "human_decision": "approved",
+                    "approver": "root",
+                    "approval_reason": GRANTED,
+                },
+                [
+                    "decided a grant covers it, so nobody is asked",
+                    f"resolved approved by root: {GRANTED}",
+                    "completed success",
+                ],
+            ),
             ({"result_status": "success", "duration_s": 2.0}, ["decided allowed", "completed success"]),
             (
                 {
@@ -213,6 +237,18 @@ class TestLife:
         audit.append(decided())
         audit.close()
         assert "completed  unknown: its process was gone before it said" in show("0001").stdout
+
+    def test_a_grant_is_named(self) -> None:
+        said = {"approval": "approve", "approver": "root", "approval_reason": GRANTED}
+        AuditLogger().append(decided(**said, human_decision="approved"))
+        assert "  grant         01a2-7, by root, until 2026-11-30 13:14:02 UTC\n" in show("0001").stdout
+
+    def test_a_no_is_no_grant_whatever_its_reason(self) -> None:
+        said = {"approval": "approve", "approver": "root", "approval_reason": GRANTED}
+        AuditLogger().append(decided(**said, human_decision="denied", result_status="denied"))
+        out = show("0001").stdout
+        assert "  grant " not in out
+        assert "decided    a human is asked" in out
 
 
 class TestWhy:
@@ -253,8 +289,45 @@ class TestWhy:
         pay(digest, action_params='{"amount":"[REDACTED]","account":{"number":"DE11"}}')
         out = show(ID).stdout
         assert "large (block) unknown" in out
-        assert "this is not what it decided: the audit has no redacted value" in out
+        assert out.endswith(
+            "  it decided by `payments`; `large` cannot be judged again: the audit has no redacted value\n"
+        )
         assert json.loads(show(ID, "--format", "json").stdout)["explanation"]["agrees_with_the_row"] is False
+
+    def test_what_counts_earlier_calls_is_not_judged_again(self) -> None:
+        """That is so for every call under a policy with a limit: it must not look like a forged row."""
+        limit = "{name: twice, conditions: {repeats: {by: [amount], within: 1h}}, approval: block}"
+        total = (
+            "{name: total, conditions: {total_over: {param: amount, limit: 9, within: 1h}}, approval: block}"
+        )
+        rule = "{name: payments, match: {type: pay}, approval: approve, risk_level: high}"
+        text = f"defaults: {{approval: auto}}\nrules:\n  - {limit}\n  - {total}\n  - {rule}\n"
+        Path("policy.yaml").write_text(text)
+        pay(Policy.from_text(text).digest)
+        out = show(ID).stdout
+        assert "=> payments (approve) matches" in out
+        assert out.endswith(
+            "  it decided by `payments`; `twice`, `total` cannot be judged again: the audit keeps no count "
+            "of earlier calls\n"
+        )
+
+    def test_what_was_unknown_then_is_told(self) -> None:
+        """Of earlier calls all is unknown now; it may have been one of the call's own values."""
+        rule = (
+            "{name: once, match: {type: pay}, conditions: {repeats: {by: [id], within: 1h}}, approval: block}"
+        )
+        text = f"defaults: {{approval: auto}}\nrules:\n  - {rule}\n"
+        Path("policy.yaml").write_text(text)
+        why = "rule `once` may match, so it counts as a match: `repeats` is unknown: there is no `id`"
+        about = {"matched_rule": "once", "approval": "block", "risk_level": "MEDIUM"}
+        pay(Policy.from_text(text).digest, reason=why, **about)
+        assert show(ID).stdout.endswith(f"  so it decided: block by `once` at medium risk: {why}\n")
+
+    def test_a_rule_that_does_not_match_did_not_decide(self, digest: str) -> None:
+        pay(digest, matched_rule="searches", approval="auto", risk_level="LOW")
+        assert "this is not what it decided: " in show(ID).stdout
+        pay(digest, decision_id="other", matched_rule="large", approval="block")
+        assert "this is not what it decided: " in show("other").stdout
 
     @pytest.mark.parametrize(
         ("name", "answer"),
@@ -329,6 +402,112 @@ def test_b44_nothing_in_a_value_acts_on_the_terminal(digest: str) -> None:
     pay(digest, action_params=json.dumps({evil: evil}), **dict.fromkeys(texts, evil))
     for form in ("text", "json"):
         assert not re.search(r"[^\n\x20-\x7e]", show(ID, "--format", form).stdout)
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_lines_fit_the_terminal(digest: str, columns: int) -> None:
+    """A pipe gets a value on one line; at a terminal each further line begins with characters of ours."""
+    lie = f"{'x' * columns}  rule          harmless "
+    pay(digest, approval_terms=TERMS, result_error=lie * 3, approval_reason="because of this " * 9)
+    whole = show(ID).stdout
+    assert f"  error         {(lie * 3).rstrip()}\n" in whole.replace(" \n", "\n")
+    shown = show(ID, env={"COLUMNS": str(columns)}).stdout
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= columns
+    assert [line for line in lines if line.startswith("  rule ")] == ["  rule          payments (approve)"]
+    together = [re.sub(r"\s+", "", text.replace("\n  | ", "")) for text in (shown, whole)]
+    assert together[0] == together[1]
+
+
+TERMS = '{"users": [], "roles": ["finance"], "count": 2, "self": false, "expires_s": 900.0}'
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        (None, "not yet: the human has not answered"),
+        ("approved", "not yet: it is approved in the inbox, and no process has taken the yes"),
+        (
+            "used",
+            "not known in this audit: the yes was taken by host, pid 7, and this row is closed a minute",
+        ),
+        ("denied", "not yet: in the inbox it is denied; this row is closed a minute after that"),
+        ("expired", "not yet: in the inbox it is expired: nobody answered in time; this row is closed"),
+    ],
+)
+def test_a_row_that_waits_says_what_the_inbox_has(digest: str, end: str | None, said: str) -> None:
+    """It does not say that nobody has answered beside the answer."""
+    desk = open_answer_desk(str(AuditLogger().path))
+    state = desk.inbox.put(shared_question(ID, expires_s=0.05 if end == "expired" else 900.0))
+    pending = {"human_decision": None, "approver": None, "approval_wait_s": None, "duration_s": None}
+    pay(digest, **pending, result_status="pending", result_error=None)
+    if end == "expired":
+        time.sleep(0.1)
+    elif end is not None:
+        desk.give(ID, state.digest, Person("bob", (), "local"), approved=end != "denied")
+    if end == "used":
+        assert desk.inbox.use(ID, state.digest, "host, pid 7")
+    timeline = show(ID).stdout.partition("\nTimeline\n")[2].partition("\n\n")[0]
+    assert said in timeline.splitlines()[-1]
+    assert ("has not answered" in timeline) == (end is None)
+    assert said in json.loads(show(ID, "--format", "json").stdout)["life"][-1]["what"]
+
+
+def test_an_answer_that_cannot_be_checked_here_is_no_missing_one(
+    digest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = open_answer_desk(str(AuditLogger().path))
+    state = desk.inbox.put(shared_question(ID))
+    pay(digest)
+    desk.give(ID, state.digest, Person("bob", (), "local"), approved=True)
+    _, public = make_key_pair(tmp_path / "keys", "other")
+    monkeypatch.setenv("AEGIS_ANSWER_PUBLIC_KEY", str(public))
+    assert "  inbox         an answer cannot be checked here, as it is signed with a key" in show(ID).stdout
+    pending = {"result_status": "pending", "human_decision": None, "approver": None, "result_error": None}
+    pay(digest, **pending, duration_s=None)
+    assert "stored as approved, and no answer proves that\n" in show(ID).stdout, "nothing closes the row"
+
+
+def test_who_may_answer_and_who_did(digest: str) -> None:
+    """What the row says of approvers, and what the inbox has of answers, roles, refusals and grants."""
+    audit = AuditLogger().path
+    desk = open_answer_desk(str(audit))
+    finance = Approvers(roles=("finance",), count=2)
+    state = desk.inbox.put(shared_question(ID, approvers=finance, expires_s=900.0))
+    pay(digest, approval_terms=TERMS, approver="bob, eve")
+    assert (
+        "  may answer    2 of: role `finance`, not the user that the agent acts for, within 15 min\n"
+        in show(ID).stdout
+    )
+    grant = GrantTerms(3600.0, "time")
+    with pytest.raises(AnswerRefused):
+        desk.give(ID, state.digest, Person("mallory", ("sales",), "oidc"), approved=True)
+    for name in ("bob", "eve"):
+        person = Person(name, ("finance", "board"), "oidc")
+        desk.give(ID, state.digest, person, approved=True, reason="fine", grant=grant)
+    desk.inbox.revoke(ID, "dana")
+    shown = show(ID).stdout
+    for name in ("bob", "eve"):
+        said = rf"  yes           {name} \(finance, board\), 20[^\n]* UTC, also for such calls [^\n]*: fine\n"
+        assert re.search(said, shown), shown
+    assert re.search(r"  refused       mallory, 20[^\n]* UTC: they are none of the rule's approvers\n", shown)
+    assert "  grant         ended by dana\n" in shown
+    report = json.loads(show(ID, "--format", "json").stdout)
+    assert [each["roles"] for each in report["inbox"]["answers"]] == [["finance", "board"]] * 2
+    assert report["inbox"]["refused_answers"][0]["approver"] == "mallory"
+    assert report["inbox"]["grant"]["revoked_by"] == "dana"
+
+
+def test_an_inbox_that_cannot_be_read(digest: str) -> None:
+    """The call is shown, and why there is no more. Where there is no inbox, none is made."""
+    pay(digest, approval_terms="no terms")
+    shown = show(ID).stdout
+    assert "  may answer    no terms\n" in shown
+    file = AuditLogger().path / "state.sqlite3"
+    assert not file.exists()
+    assert json.loads(show(ID, "--format", "json").stdout)["inbox"] is None
+    file.write_text("in the way")
+    assert re.search(r"  inbox         .*run `chmod 600` on it", show(ID).stdout)
 
 
 def test_other_names_that_the_row_has_not_leave_its_own(digest: str) -> None:

@@ -83,6 +83,23 @@ def test_inventory_113_json(audit: AuditLogger) -> None:
     }
 
 
+def test_who_did_not_answer_took_no_time_to_answer(audit: AuditLogger) -> None:
+    """A question that expired says how long it could be answered, not how fast people are."""
+    late = {"result_status": "denied", "approval": "approve", "human_decision": "expired"}
+    for name in ("late", "later"):
+        audit.append(decided(decision_id=name, approval_wait_s=600.0, **late))
+    assert report()["wait_s"] == {"p50": 3.0, "p95": pytest.approx(3.9), "max": 4.0}
+    lines = stats().stdout.splitlines()
+    assert (
+        "humans answered after 3 s (p50), 3.9 s (p95), 4 s at most; 2 questions expired unanswered" in lines
+    )
+
+
+def test_nobody_has_ever_answered() -> None:
+    AuditLogger().append(decided(result_status="denied", human_decision="expired", approval_wait_s=600.0))
+    assert "1 question expired unanswered" in stats().stdout.splitlines()
+
+
 @pytest.mark.parametrize(
     ("arguments", "calls"),
     [

@@ -14,7 +14,7 @@ from aegis_otel.audit.keys import audit_id
 from aegis_otel.audit.lake.sealing import seal
 from aegis_otel.audit.seals.seal_log import read_seals
 from aegis_otel.cli import main
-from tests.audit.seals.test_signature import make_key
+from tests.audit.seals.test_signing import make_key
 from tests.audit.verify.test_witness import Collector
 from tests.cli.audit.test_audit import in_a_terminal
 from tests.support.records import completed, decided

@@ -197,3 +197,19 @@ def test_an_invalid_policy_is_json_where_json_is_asked_for(command: tuple[str, .
 def test_no_line_of_help_is_wider_than_a_terminal(command: str) -> None:
     result = CliRunner().invoke(main, ["policy", command, "--help"])
     assert max(map(len, result.output.splitlines())) <= 80
+
+
+def test_other_approvers_are_shown_with_the_calls() -> None:
+    rule = "rules: [{ name: pay, match: { type: pay }, approval: approve, approvers: { roles: [%s] } }]"
+    Path("old.yaml").write_text(rule % "finance")
+    Path("new.yaml").write_text(rule % "finance, sales")
+    result = run("old.yaml", "new.yaml")
+    assert result.exit_code == 1
+    assert "    approvers.roles: + `sales`\n" in result.output
+    assert (
+        "looser: approve at medium risk by `pay`, asking role `finance`, not the user that the agent acts "
+        "for -> approve at medium risk by `pay`, asking role `finance`, `sales`, not the user"
+        in result.output
+    )
+    (found,) = json.loads(run("old.yaml", "new.yaml", "--format", "json").output)["differences"]
+    assert found["new"]["approvers"]["roles"] == ["finance", "sales"]

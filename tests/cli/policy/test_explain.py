@@ -211,3 +211,26 @@ def test_several_files_are_separated_as_in_the_setting() -> None:
     Path("first.yaml").write_text("rules: [{ name: first, match: { type: pay }, approval: block }]\n")
     result = run(f"first.yaml{os.pathsep}policy.yaml", "--type", "pay")
     assert "so it decides: block by `first`" in result.output
+
+
+def test_who_may_answer_is_shown() -> None:
+    Path("policy.yaml").write_text(
+        "rules: [{ name: pay, match: { type: pay }, approval: approve, risk_level: high, expires: 4h, "
+        "approvers: { users: [ann@ops], roles: [finance], count: 2 } }]"
+    )
+    assert run("policy.yaml", "--type", "pay").output.splitlines()[-1] == (
+        "who may answer, for 4h: 2 of: `ann@ops` or role `finance`, not the user that the agent acts for"
+    )
+    found = json.loads(run("policy.yaml", "--type", "pay", "--format", "json").output)
+    assert found["approvers"] == {"users": ["ann@ops"], "roles": ["finance"], "count": 2, "self": False}
+    assert found["expires_s"] == 14_400.0
+    for rule, line in (
+        ("expires: 90s", "who may answer, for 90s: whoever is asked"),
+        ("approvers: { self: true }", "who may answer: anybody whose name is known"),
+        (
+            "approval: block, approvers: { self: true }",
+            "so it decides: block by `pay` at medium risk: rule `pay`",
+        ),
+    ):
+        Path("policy.yaml").write_text(f"rules: [{{ name: pay, match: {{ type: pay }}, {rule} }}]")
+        assert run("policy.yaml", "--type", "pay").output.splitlines()[-1].startswith(line)

@@ -27,6 +27,10 @@ def when(**conditions: Any) -> dict[str, Any]:
     return rule(conditions=conditions)
 
 
+def counting(**conditions: Any) -> dict[str, Any]:
+    return rule(name="r", conditions=conditions)
+
+
 GOOD: list[dict[str, Any]] = [
     {},
     {"version": "1"},
@@ -70,10 +74,23 @@ GOOD: list[dict[str, Any]] = [
         **{"any": [{"param_eq": {"a": 1}}, {"not": {"weekdays": [1]}}], "not": {"any": [{"timezone": "UTC"}]}}
     ),
     when(param_eq={"any": 1, "not": 2}),
+    counting(calls_over={"limit": 0, "within": "1s"}),
+    counting(
+        calls_over={"limit": 100.0, "within": "400d", "by": ["user", "params.user", "a[json].b[number]"]}
+    ),
+    counting(total_over={"param": "amount[number]", "limit": 99.99, "within": "session", "by": ["currency"]}),
+    counting(tokens_over={"limit": 9_000_000_000_000, "within": "run"}),
+    counting(after={"type": ["a*", "b"], "result": "Success", "within": "conversation"}),
+    counting(after={"type": "a", "within": "15m", "by": ["conversation", "run", "tool", "agent", "tenant"]}),
+    counting(repeats={"by": ["user", "order_id"], "within": "7d"}),
+    counting(any=[{"not": {"after": {"type": "a", "within": "run"}}}]),
     rule(mode="monitor"),
     rule(mode="Enforce"),
     rule(message="Ask the owner of the file."),
     rule(message="m" * 500),
+    rule(approvers={"users": "ann@example.com", "roles": ["finance", "*"], "count": 20, "self": True}),
+    rule(approvers={"users": ["a"] * 100, "count": 2.0, "self": False}),
+    *(rule(expires=value) for value in ("1s", "15m", "720h", "30d")),
     rule(match={"type": "x", "ignore_case": True}),
     rule(match={"ignore_case": False}),
 ]
@@ -126,12 +143,75 @@ BAD: list[Any] = [
     *(when(**{"not": value}) for value in (None, {}, [], [{"param_eq": {"a": 1}}], "x", {"match": {}})),
     when(**{"not": {"param_eq": {"a": []}}}),
     rule(any=[{"param_eq": {"a": 1}}]),
+    *(
+        counting(calls_over={"limit": value, "within": "1h"})
+        for value in (None, "3", -1, 1.5, True, [], 9_000_000_000_001)
+    ),
+    *(
+        counting(calls_over={"limit": 3, "within": value})
+        for value in (
+            None,
+            0,
+            60,
+            "0s",
+            "-1h",
+            "1",
+            "1w",
+            "1.5h",
+            " 1h",
+            "1h\n",
+            "run ",
+            "Run",
+            [],
+            "100000000d",
+        )
+    ),
+    *(
+        counting(calls_over={"limit": 3, "within": "1h", "by": value})
+        for value in (
+            *(None, "user", [], [None], [1], [""], ["a[any]"], ["a[all].b"], ["[anywhere]"], ["a..b"]),
+            *(["user", "user"], ["a"] * 2, [f"p{number}" for number in range(11)], {"user": 1}, ["params."]),
+        )
+    ),
+    *(counting(calls_over=value) for value in (None, 5, [], {}, {"limit": 3}, {"within": "1h"})),
+    counting(calls_over={"limit": 3, "within": "1h", "param": "a"}),
+    *(
+        counting(total_over={"param": param, "limit": limit, "within": "1h"})
+        for param, limit in (
+            ("a[any]", 1),
+            ("", 1),
+            (None, 1),
+            (["a"], 1),
+            ("a", -1),
+            ("a", "1"),
+            ("a", True),
+        )
+    ),
+    counting(total_over={"limit": 3, "within": "1h"}),
+    counting(tokens_over={"limit": -3, "within": "1h"}),
+    *(
+        counting(after={"type": "a", "within": "1h", "result": value})
+        for value in (None, "ok", "", True, ["success"])
+    ),
+    *(counting(after={"type": value, "within": "1h"}) for value in (None, "", [], [""], 5)),
+    counting(after={"within": "1h"}),
+    *(counting(repeats=value) for value in ({"within": "1h"}, {"by": ["a"]})),
+    counting(repeats={"by": ["user", "run"], "within": "1h"}),
     *(rule(mode=value) for value in (None, "", "off", "monitor\n", True, ["monitor"])),
     *(
         rule(message=value)
         for value in (None, "", "m" * 501, "a\nb", "a\u202eb", "a\u200db", "a\u00adb", 5, ["x"])
     ),
     *(rule(match={"ignore_case": value}) for value in (None, 1, "true", [], {})),
+    *(rule(approvers=value) for value in (None, {}, [], "ann@example.com", ["ann"], {"user": "ann"})),
+    *(rule(approvers={"users": value}) for value in (None, "", [], [""], 5, {"a": 1}, ["a"] * 101, "a\nb")),
+    *(rule(approvers={"roles": value}) for value in (None, "", [], [None], True)),
+    *(rule(approvers={"count": value}) for value in (None, 0, -1, 21, 1.5, "2", True, [1])),
+    *(rule(approvers={"self": value}) for value in (None, 1, "true", [])),
+    *(rule(expires=value) for value in (None, 0, 900, "", "0s", "15", "15 m", "1w", "15m\n", ["15m"], True)),
+    {"defaults": {"approvers": {"count": 2}}},
+    {"defaults": {"expires": "15m"}},
+    rule(match={"approvers": {"count": 2}}),
     {"mode": "monitor"},
     {"defaults": {"mode": "monitor"}},
     {"defaults": {"message": "x"}},
@@ -263,6 +343,10 @@ def test_what_json_schema_cannot_say_the_loader_refuses(data: Any) -> None:
     assert not loads(data)
 
 
+def named(**conditions: Any) -> dict[str, Any]:
+    return {"rules": [{"name": "a", "conditions": conditions, "approval": "block"}]}
+
+
 LIMITS = {
     "no two rules have the same name": [
         {"rules": [{"name": "a", "approval": "block"}, {"name": "a", "approval": "block"}]}
@@ -283,6 +367,17 @@ LIMITS = {
         when(date_until={"p": "2026-02-30"}),
     ],
     "text compared behind `[lower]` is in small letters": [when(param_eq={"p[lower]": "ABC"})],
+    "a rule with a [condition on earlier calls](#conditions-on-earlier-calls) has a name": [
+        when(calls_over={"limit": 1, "within": "1h"})
+    ],
+    "a word of `by` is spelled right": [named(calls_over={"limit": 1, "within": "1h", "by": ["usr"]})],
+    "the `limit` of `total_over` has at most six digits after the point": [
+        named(total_over={"param": "amount", "limit": 0.0000001, "within": "1h"})
+    ],
+    "`within` is at most `400d`, and `expires` at most `30d`": [
+        named(calls_over={"limit": 1, "within": "401d"}),
+        rule(expires="31d"),
+    ],
 }
 """By the words of docs/policy.md: policies that the schema accepts and the loader refuses."""
 IN_YAML = ("rules: []\nrules: []\n", "rules: &a []\ndefaults: *a\n")

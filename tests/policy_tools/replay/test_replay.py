@@ -212,6 +212,27 @@ def test_what_is_redacted_cannot_be_replayed_but_what_is_beside_it_can(tmp_path:
     assert one(tmp_path / "3", action, both) == "same"
 
 
+def test_what_may_have_gone_before_cannot_be_replayed(tmp_path: Path) -> None:
+    """Unless the verdict is the same in any case. `test_earlier_calls` has what can."""
+    action = Action("pay", params={"amount": 5}, schema=SCHEMAS["pay"])
+    too_late = "rules count calls from before the audit begins"
+    for number, (condition, expected) in enumerate(
+        (
+            ("calls_over: {limit: 1, within: 1h}", too_late),
+            (
+                "not: {after: {type: a, within: run}}",
+                "rules count earlier calls by the run, which the row does not have",
+            ),
+            ("any: [{repeats: {by: [amount], within: 1h}}]", too_late),
+        )
+    ):
+        folder = tmp_path / str(number)
+        reason = one(folder / "1", action, BLOCKS % condition)
+        assert reason == expected
+        beside = f"{condition}, param_gt: {{amount: 100}}"
+        assert one(folder / "2", action, BLOCKS % beside) == "same"
+
+
 def test_a_row_of_an_earlier_version_cannot_be_replayed(tmp_path: Path) -> None:
     logger = write_calls(tmp_path / "audit", [], POLICY_A)
     record, *_ = record_call(POLICY_A.evaluate(Action("read_x")), FixedSystem(), "s", START_NS)

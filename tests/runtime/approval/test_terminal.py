@@ -25,7 +25,7 @@ from aegis_otel.runtime.approval import (
     NoTerminal,
     default_handler,
 )
-from aegis_otel.runtime.approval.screen import Screen, sheet
+from aegis_otel.runtime.approval.screen import Screen, question_layout
 from tests.support.kit import POLICY
 
 
@@ -234,7 +234,7 @@ def test_the_default_follows_the_terminal(monkeypatch: pytest.MonkeyPatch, termi
 
 def lines(text: str, *, target: str = "store", columns: int = 80, deadline: float | None = None) -> list[str]:
     asked = PolicyDecision(Action("write_x", target, {"text": text}, text), decision().verdict)
-    return sheet(asked, None, deadline).lines(Screen(columns, 0, "utf-8"))
+    return question_layout(asked, None, deadline).lines(Screen(columns, 0, "utf-8"))
 
 
 def field(name: str, shown: list[str]) -> str:

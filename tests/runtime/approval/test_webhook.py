@@ -224,8 +224,55 @@ async def test_inventory_85_the_question(bench: BENCH, serve: SERVE) -> None:
         "matched_rule": "write_asks",
         "reason": row["reason"],
         "policy_digest": b.runtime.policy.digest,
+        "approvers": None,
     }
     assert b"hunter2" not in asked.body
+
+
+TWO_OF_FINANCE = {
+    "version": "1",
+    "rules": [
+        {
+            "name": "two",
+            "risk_level": "high",
+            "approval": "approve",
+            "approvers": {"users": "boss", "roles": ["finance"], "count": 2, "self": True},
+            "expires": "20s",
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("answers", "approver"),
+    [
+        ([{"approver": "ann", "roles": ["finance"]}, {"approver": "boss"}], "ann, boss"),
+        ([{"approver": "ann", "roles": ["finance"]}, {"approver": "bob"}], None),
+        ([{"approver": "ann", "roles": ["finance"]}, {"approver": "ANN", "roles": ["finance"]}], None),
+        ([{"approver": "boss", "reason": "yes"}], None),
+    ],
+)
+async def test_answers_of_several_persons(
+    answers: list[dict[str, Any]], approver: str | None, bench: BENCH, serve: SERVE
+) -> None:
+    body = json.dumps({"answers": [{"approved": True} | each for each in answers]}).encode()
+    service = serve(lambda asked, response: response.json(body))
+    executor = Executor()
+    handler = WebhookApprovalHandler(service.url, secret=SECRET)
+    b = bench(policy=TWO_OF_FINANCE, approver=handler, executor=executor, timeout=600)
+    result = await b.runtime.run_one(ACTION)
+    (asked,) = service.asked
+    assert asked.question["approvers"] == {
+        "users": ["boss"],
+        "roles": ["finance"],
+        "count": 2,
+        "self": True,
+    }
+    left = datetime.fromisoformat(asked.question["expires_at"]) - datetime.now(UTC)
+    assert left < timedelta(seconds=20)
+    assert (b.row()["approver"], executor.did) == (approver, ["write_x"] if approver else [])
+    if approver is None:
+        assert_no_approval(b, result)
 
 
 @pytest.mark.parametrize("yes", [True, False])
@@ -277,6 +324,13 @@ async def test_an_answer_with_its_author(yes: bool, bench: BENCH, serve: SERVE) 
         b'{"approved": false, "approved": true}',
         b'{"approved": true, "approver": {"name": "ann"}}',
         b'{"approved": true, "reason": 7}',
+        b'{"answers": []}',
+        b'{"answers": [true]}',
+        b'{"answers": [{"approved": "true"}]}',
+        b'{"answers": {"approved": true}}',
+        b'{"approved": true, "answers": [{"approved": true}]}',
+        b'{"approved": true, "roles": "finance"}',
+        b'{"approved": true, "roles": [1]}',
         b'\xef\xbb\xbf{"approved": true}',
         '{"approved": true}'.encode("utf-16"),
         b'{"approved": true, "reason": "\xff"}',

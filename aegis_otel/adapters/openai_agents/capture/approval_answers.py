@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from agents.items import ToolApprovalItem
@@ -13,13 +14,23 @@ from aegis_otel.adapters.openai_agents.gates.body_watch import member
 from aegis_otel.adapters.openai_agents.gates.runs import Mark, run_of
 from aegis_otel.audit.record import Waiting
 from aegis_otel.errors import AuditError
-from aegis_otel.governance.paused_calls import PausedCalls, ShownCall, is_asked_by_policy
+from aegis_otel.governance.approvals.paused.paused_calls import PausedCalls, ShownCall
+from aegis_otel.governance.approvals.paused.paused_rows import is_asked_by_policy
+from aegis_otel.governance.approvals.question import ApprovalAnswer
 
 
 class _Answer(NamedTuple):
-    approver: str | None = None
+    approvers: tuple[str | None, ...] = (None,)
+    roles: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     reason: str | None = None
     decision_id: str | None = None
+
+    def given(self, *, approved: bool, message: str | None = None) -> list[ApprovalAnswer]:
+        """Return the answer of each person."""
+        return [
+            ApprovalAnswer(approved, each, self.reason or message, self.roles.get(each or "", ()))
+            for each in self.approvers
+        ]
 
 
 _answer: ContextVar[_Answer] = ContextVar("aegis_otel_answer", default=_Answer())  # noqa: B039 - immutable
@@ -27,7 +38,11 @@ _answer: ContextVar[_Answer] = ContextVar("aegis_otel_answer", default=_Answer()
 
 @contextmanager
 def answered_by(
-    approver: str, *, reason: str | None = None, decision_id: str | None = None
+    approver: str,
+    *others: str,
+    roles: Iterable[str] | Mapping[str, Iterable[str]] = (),
+    reason: str | None = None,
+    decision_id: str | None = None,
 ) -> Iterator[None]:
     """Say who gives the answers inside of this, for the audit:
 
@@ -35,15 +50,25 @@ def answered_by(
             state.approve(interruption)
 
     Around `RunState.approve` and `reject`, and a realtime session's `approve_tool_call` and
-    `reject_tool_call`.
+    `reject_tool_call`. An answer that does not count by the rule's `approvers` raises AuditError there, and
+    the call stays unanswered.
 
     Args:
         approver: Who, as your program has proved it.
+        others: Who else says the same, where the rule asks for several persons.
+        roles: The approver's roles, as your program has proved them; those of several by their names.
         reason: Why; a `rejection_message` stands for it where there is none.
         decision_id: The row that is answered, where it was shown to the human out of the audit; an answer
             to any other call then raises AuditError, and does not count.
+
+    Raises:
+        TypeError: `roles` is one text, or a list where several persons answer.
     """
-    token = _answer.set(_Answer(approver, reason, decision_id))
+    if isinstance(roles, str) or (others and roles and not isinstance(roles, Mapping)):
+        raise TypeError("`roles` must be a list of texts, or a mapping by name where several persons answer")
+    by_name = roles if isinstance(roles, Mapping) else {approver: roles}
+    proven = {name: tuple(each) for name, each in by_name.items()}
+    token = _answer.set(_Answer((approver, *others), MappingProxyType(proven), reason, decision_id))
     try:
         yield
     finally:
@@ -72,6 +97,7 @@ class AnswerRecorder:
         """Record an approval that `RunContextWrapper.approve_tool` (`original`) is given."""
         shown = _shown(approval_item)
         waiting = self._find(context, shown)
+        self._check(waiting, approved=True)
         original(context, approval_item, always_approve)
         if shown is not None:
             self._mark(context, shown, waiting is not None, always_approve)
@@ -88,6 +114,7 @@ class AnswerRecorder:
         """Record a rejection that `RunContextWrapper.reject_tool` (`original`) is given."""
         shown = _shown(approval_item)
         waiting = self._find(context, shown)
+        self._check(waiting, approved=False)
         text = rejection_message
         # The policy's question has a text of its own; the SDK has one for the question of the tool.
         if text is None and waiting is not None and is_asked_by_policy(waiting):
@@ -104,6 +131,11 @@ class AnswerRecorder:
         except AuditError as error:
             raise AuditError(f"{error}; the answer does not count") from error
 
+    def _check(self, waiting: Waiting | None, *, approved: bool) -> None:
+        """Raise AuditError where an answer does not count, before the SDK takes it for one."""
+        if waiting is not None:
+            self._paused_calls.judge(waiting, _answer.get().given(approved=approved))
+
     def _mark(self, context: object, shown: ShownCall, is_known: bool, always: bool) -> None:
         """Mark in the run that a human approved a call, or every call of that tool by that agent."""
         run, paused_calls = run_of(context), self._paused_calls
@@ -118,10 +150,8 @@ class AnswerRecorder:
         self, waiting: Waiting | None, shown: ShownCall | None, *, approved: bool, message: str | None = None
     ) -> None:
         if waiting is not None and shown is not None:
-            approver, reason, _ = _answer.get()
-            self._paused_calls.answer(
-                waiting, shown.arguments, approved=approved, approver=approver, reason=reason or message
-            )
+            answers = _answer.get().given(approved=approved, message=message)
+            self._paused_calls.answer(waiting, shown.arguments, answers)
 
 
 def _shown(item: ToolApprovalItem) -> ShownCall | None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import inspect
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -145,6 +145,10 @@ class ToolGate(Gate):
     @property
     def retired(self) -> bool:
         return self.gates.retired
+
+    def _tools_behind(self, data: ToolInputGuardrailData) -> Callable[[], Sequence[FunctionTool]]:  # noqa: ARG002
+        tool = self.tool  # held until the call is over, as the SDK makes tools of MCP servers for one turn
+        return lambda: () if tool is None else (tool,)
 
     def own_approval(self) -> object:
         tool = self.tool

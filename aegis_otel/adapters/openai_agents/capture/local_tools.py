@@ -22,6 +22,7 @@ from aegis_otel.adapters.openai_agents.gates.local_tool_kinds import (
     LocalToolKind,
     ToolProxy,
 )
+from aegis_otel.adapters.openai_agents.gates.runs import run_of
 from aegis_otel.errors import ConfigError
 from aegis_otel.governance.governor import Governor
 
@@ -95,11 +96,14 @@ def _note_call(execute: Execute) -> Execute:
 
     async def noted(cls: type, **given: Any) -> Any:
         tool_call = getattr(given.get("call") or given.get("action"), "tool_call", None)
+        context = given.get("context_wrapper")
+        if context is not None:
+            run_of(context)  # begins one where this is the first call, so that the origin has its id
         call = local_tool_kinds.LocalCall(
             getattr(given.get("agent"), "name", None),
             member(tool_call, "call_id"),
             given.get("config"),
-            given.get("context_wrapper"),
+            context,
         )
         token = local_tool_kinds.local_call.set(call)
         try:

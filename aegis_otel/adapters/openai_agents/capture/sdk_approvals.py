@@ -15,10 +15,11 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
 
-from agents import FunctionTool, RunContextWrapper
+from agents import FunctionTool, RunContextWrapper, run
 from agents.items import ToolApprovalItem
-from agents.run_internal import tool_execution, turn_resolution
+from agents.run_internal import run_loop, tool_execution, turn_resolution
 
+from aegis_otel.adapters.openai_agents.capture import nested_answers
 from aegis_otel.adapters.openai_agents.capture.approval_answers import AnswerRecorder
 from aegis_otel.adapters.openai_agents.capture.function_tools import REALTIME, Gates
 from aegis_otel.adapters.openai_agents.capture.patches import Patches
@@ -68,6 +69,11 @@ def install(gates: Gates, patches: Patches, *, audited: bool) -> None:
     wrap(tool_execution._FunctionToolBatchExecutor, "_maybe_execute_tool_approval", _check)
     # The checks of all calls of a resumed run, before any of them is executed.
     wrap(turn_resolution, "_select_function_tool_runs_for_resume", _check_on_resume)
+    # The whole turn of a resumed run: what is asked inside of its calls is looked up before.
+    for module in (run, run_loop):
+        patches.wrap(
+            module, "resolve_interrupted_turn", functools.partial(nested_answers.resume, checks.is_answered)
+        )
     patches.when_imported(REALTIME, wrap_session)
 
 
@@ -125,6 +131,21 @@ class ApprovalChecks:
             check.end(paused=paused)
         return result
 
+    async def is_answered(self, call: Asked) -> bool:
+        """Return whether the inbox has an answer to a call inside of an agent as a tool, whose run is paused.
+
+        Where it has none, the question is put there, if the policy asks another one by now.
+        """
+        gate = self._audited_gate(call[0])
+        if gate is None or self._gates.governor.paused_calls.inbox is None:
+            return False
+        check = self._check(gate, call)
+        check.waited = True
+        check.next_step = await check.decide(tool_asks=False)
+        paused = check.pauses and check.status(None) is None
+        check.end(paused=paused)
+        return not paused
+
     def record_rejection(self, call: Asked) -> None:
         """Record that the SDK rejects by itself a call that was not checked."""
         if issubclass(type(call[0]), FunctionTool) and (gate := self._audited_gate(call[0])) is not None:
@@ -145,7 +166,8 @@ def _status(
     status = original(context, tool_name, call_id, **which)
     check = current_check.get()
     if check is None or not check.concerns(tool_name, call_id, context):
-        return status
+        is_inside = status is None and nested_answers.is_answered_inside(context, call_id)
+        return True if is_inside else status
     return check.status(status)
 
 
@@ -183,8 +205,11 @@ async def _check_in_session(
     checks: ApprovalChecks, original: Evaluate, session: Any, tool_call: Any, **call: Any
 ) -> Any:
     asked = call["function_tool"], tool_call, call["agent"], session._context_wrapper
+    check = checks.begin(asked, waited=tool_call.call_id in run_of(session._context_wrapper).paused)
+    if check is not None:
+        check.in_session = True
     return await checks.run(
-        checks.begin(asked, waited=tool_call.call_id in run_of(session._context_wrapper).paused),
+        check,
         asked,
         original(session, tool_call, **call),
         is_paused=lambda result: result is None and tool_call.call_id in session._pending_tool_calls,
@@ -198,7 +223,7 @@ async def _check_on_resume(checks: ApprovalChecks, original: Evaluate, runs: Any
     pause, reject = how["pending_interruption_adder"], how["record_rejection"]
     context = how["context_wrapper"]
     planned: dict[tuple[int, str], ApprovalCheck] = {}
-    agents: dict[int, object] = {}
+    items: dict[int, ToolApprovalItem] = {}
 
     def end_last(*, paused: bool = False) -> None:
         check = current_check.get()
@@ -208,7 +233,7 @@ async def _check_on_resume(checks: ApprovalChecks, original: Evaluate, runs: Any
     def on_build(run: Any) -> ToolApprovalItem:
         end_last()
         item: ToolApprovalItem = build(run)
-        agents[id(run.tool_call)] = item.agent
+        items[id(run.tool_call)] = item
         waited = run.tool_call.call_id in how["approval_items_by_call_id"]
         check = checks.begin((run.function_tool, run.tool_call, item.agent, context), waited=waited)
         if check is not None:
@@ -226,8 +251,11 @@ async def _check_on_resume(checks: ApprovalChecks, original: Evaluate, runs: Any
         pause(item)
 
     async def on_reject(call_id: str | None, tool_call: Any, tool: FunctionTool) -> None:
-        if current_check.get() is None:
-            checks.record_rejection((tool, tool_call, agents.get(id(tool_call)), context))
+        check, item = current_check.get(), items.get(id(tool_call))
+        if check is None:
+            checks.record_rejection((tool, tool_call, getattr(item, "agent", None), context))
+        elif item is not None and check.next_step is not None and check.next_step.text is not None:
+            context.reject_tool(item, rejection_message=check.next_step.text)  # the SDK knows of no answer
         await reject(call_id, tool_call, tool)
 
     how |= {

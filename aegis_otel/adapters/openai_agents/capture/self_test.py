@@ -37,7 +37,7 @@ from aegis_otel.adapters.openai_agents.gates.local_tool_kinds import (
     self_test_output,
 )
 from aegis_otel.errors import ConfigError
-from aegis_otel.governance.paused_calls import NextStep, Step
+from aegis_otel.governance.approvals.paused.paused_rows import NextStep, Step
 
 _PATIENCE_S = 30.0
 """Seconds for which the loop of the self-test may have nothing to do. The test takes some 20 ms and has no

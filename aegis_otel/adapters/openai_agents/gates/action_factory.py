@@ -157,6 +157,7 @@ class ActionFactory:
         if policy.reads_arguments(*types):
             is_due = (
                 not validation.runs_user_code
+                or policy.reads_history(*types)  # only the decision itself looks that up
                 or policy.evaluate(action).enforced_approval is not Approval.BLOCK
             )
         else:

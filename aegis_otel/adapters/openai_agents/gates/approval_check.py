@@ -28,9 +28,12 @@ from agents import FunctionTool
 
 from aegis_otel.adapters.openai_agents.gates.call_origin import origin_of
 from aegis_otel.adapters.openai_agents.gates.runs import Mark, run_of
+from aegis_otel.governance import refusal
+from aegis_otel.governance.approvals.paused.paused_calls import PausedCalls, ShownCall
+from aegis_otel.governance.approvals.paused.paused_rows import NextStep, Step
 from aegis_otel.governance.call import Origin
 from aegis_otel.governance.error_text import traced
-from aegis_otel.governance.paused_calls import NextStep, PausedCalls, ShownCall, Step
+from aegis_otel.governance.refusal import Refusal
 from aegis_otel.model import Approval
 
 if TYPE_CHECKING:
@@ -61,6 +64,8 @@ class ApprovalCheck:
     """The gate of the tool, where the audit has the answers about it; None where only the tool asks."""
     waited: bool = False
     """True where the run was paused for the call before."""
+    in_session: bool = False
+    """True in a realtime session: it goes on at once, and only its program answers."""
     open: bool = True
     """True while the SDK works on the call; the gate may ask for the result later."""
     first_status: bool | None = None
@@ -98,7 +103,12 @@ class ApprovalCheck:
     @property
     def resumes(self) -> bool:
         """Return whether the call goes on from a question that is in the audit, as the SDK sees it."""
-        return self.gate is not None and self.first_status is True
+        return self.gate is not None and (self.first_status is True or self.by_answer)
+
+    @property
+    def fault(self) -> Refusal | None:
+        """Return why the gate refuses the call, whatever the policy says."""
+        return None if self.next_step is None else self.next_step.fault
 
     @property
     def by_answer(self) -> bool:
@@ -115,7 +125,7 @@ class ApprovalCheck:
         if self.next_step is None:
             self.first_status = own
             return None
-        step, question, _ = self.next_step
+        step, question = self.next_step.step, self.next_step.question
         if step is Step.REJECT:
             return False
         if own is False and self.first_status is not False:  # the answer came meanwhile
@@ -148,7 +158,7 @@ class ApprovalCheck:
             self.next_step = await self.decide(tool_asks)
         except Exception as error:
             _log.error("whether a call needs an approval could not be found out: %s", traced(error))
-            self.next_step = NextStep(Step.PROCEED)  # nobody is asked about it; its gate refuses it
+            self.next_step = self._undecided(tool_asks)
         if isinstance(evaluation, bool):
             return self.pauses
         if self.pauses:
@@ -159,7 +169,8 @@ class ApprovalCheck:
 
     async def decide(self, tool_asks: bool) -> NextStep:
         """Return the next step of the call; `tool_asks` says that the tool asks for approval by itself."""
-        if self.waited and self.first_status is None:
+        is_in_inbox = not self.in_session and self.gate is not None and self.paused_calls.inbox is not None
+        if self.waited and self.first_status is None and not is_in_inbox:
             return NextStep(Step.PAUSE)  # nobody has answered yet
         restored = run_of(self.context).restored
         if self.gate is not None:
@@ -174,6 +185,15 @@ class ApprovalCheck:
         # The tool's own question; what the policy asks is asked of the handler.
         binding = (Mark.PAUSED, Mark.APPROVED, Mark.ALWAYS_APPROVED)
         return NextStep(Step.PROCEED if not restored or any(map(self._has, binding)) else Step.PAUSE)
+
+    def _undecided(self, tool_asks: bool) -> NextStep:
+        """Return the next step of a call of which nothing was found out: nobody else is asked about it."""
+        was_asked = self.waited or (self.gate is None and (tool_asks or self.first_status is True))
+        if was_asked and self.first_status is not False:
+            return NextStep(Step.PAUSE)  # whoever resumes the run finds the answer that there is
+        if self.gate is None and self.first_status is False:
+            return NextStep(Step.REJECT)
+        return NextStep(Step.PROCEED, fault=refusal.UNAVAILABLE)
 
     def end(self, *, paused: bool) -> None:
         """End the check: the run is paused, or the call goes on, or it was refused."""

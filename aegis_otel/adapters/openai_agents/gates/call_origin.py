@@ -6,7 +6,7 @@ from typing import Any
 
 from agents import get_current_trace
 
-from aegis_otel.adapters.openai_agents.gates.runs import run_id_of
+from aegis_otel.adapters.openai_agents.gates.runs import run_id_of, tokens_run_id, whole_run_id
 from aegis_otel.governance.call import Origin
 
 
@@ -36,7 +36,19 @@ def origin_of(
         size=size,
         run_id=run_id_of(context),
         tool_original_name=original_name,
+        tokens=_tokens_of(context),
+        whole_run_id=whole_run_id(),
+        tokens_run_id=tokens_run_id(context),
     )
+
+
+def _tokens_of(context: object) -> int | None:
+    """Return the tokens that the run has used, as the SDK counts them after each answer of the model.
+
+    A call comes out of such an answer, so none at all means that the model's provider does not count them.
+    """
+    tokens = getattr(getattr(context, "usage", None), "total_tokens", None)
+    return tokens if isinstance(tokens, int) and tokens > 0 else None
 
 
 def _conversation_of(run_config: Any) -> str | None:

@@ -13,7 +13,7 @@ import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 from agents import FunctionTool, ToolGuardrailFunctionOutput, ToolInputGuardrail, ToolInputGuardrailData
 from agents.tool_context import ToolContext
@@ -29,15 +29,16 @@ from aegis_otel.adapters.openai_agents.gates.approval_check import ApprovalCheck
 from aegis_otel.adapters.openai_agents.gates.argument_validation import Prepared
 from aegis_otel.adapters.openai_agents.gates.body_watch import Watch, runs_inside, waits_inside, watch
 from aegis_otel.adapters.openai_agents.gates.call_origin import origin_of
+from aegis_otel.adapters.openai_agents.gates.gate_proxy import GateProxy, gate_of
+from aegis_otel.adapters.openai_agents.gates.runs import BodyOfRun
 from aegis_otel.audit.record import RecordStatus
 from aegis_otel.governance import refusal
-from aegis_otel.governance.body import NOT_BEGUN
-from aegis_otel.governance.call import Call, is_large, off_loop_if_large
+from aegis_otel.governance.approvals.paused.paused_rows import NextStep, Step
+from aegis_otel.governance.body import cancelled_before_it_ran
+from aegis_otel.governance.call import Call, Origin, is_large
 from aegis_otel.governance.error_text import traced
 from aegis_otel.governance.governor import Governor
-from aegis_otel.governance.paused_calls import NextStep, Step
-from aegis_otel.model import Action, Approval, Mode, Verdict
-from aegis_otel.policy.evaluation.precedence import precedence
+from aegis_otel.model import Action, Approval, Mode
 
 Invoke = Callable[[ToolContext[Any], str], Awaitable[Any]]
 Guard = Callable[[ToolInputGuardrailData], Awaitable[ToolGuardrailFunctionOutput]]
@@ -45,14 +46,14 @@ FactoryOf = Callable[[], ActionFactory]
 """Returns what makes the Action of each call of one tool, as the tool is now."""
 
 _log = logging.getLogger("aegis_otel")
-_UNSEEN = "The capture point was taken away before its body started: if it ran, nobody saw it"
+_UNSEEN = "Its gate was not before the body to the end: if it ran, nobody saw it"
 _NOT_STARTED = "Its body was not started: stopped by another guardrail or a hook"
 _READY = 16
 """Calls of one tool whose validated arguments wait for their guardrail."""
 
 
 @dataclasses.dataclass(slots=True, eq=False)
-class _PermittedCall:
+class PermittedCall:
     """A call that a gate has permitted, for whoever meets it again in the same context."""
 
     gate: Gate
@@ -73,9 +74,18 @@ class _PermittedCall:
         )
 
 
-_admitted: ContextVar[_PermittedCall | None] = ContextVar("aegis_otel_admitted", default=None)
+class Unfinished(NamedTuple):
+    """How a permitted call is closed whose body its gate did not run."""
+
+    status: RecordStatus
+    why: str | None = None
+    never_ran: bool = False
+    """Whether it is certain that nothing ran the body. Else the call counts, and its end is not known."""
+
+
+_admitted: ContextVar[PermittedCall | None] = ContextVar("aegis_otel_admitted", default=None)
 """The call that passed its guardrail last, on its way to its body."""
-_running: ContextVar[_PermittedCall | None] = ContextVar("aegis_otel_running", default=None)
+_running: ContextVar[PermittedCall | None] = ContextVar("aegis_otel_running", default=None)
 """The call whose body runs in this context."""
 
 
@@ -120,8 +130,9 @@ class Gate:
         info = {"decision_id": call.record.decision_id}
         if call.refusal is not None:
             return ToolGuardrailFunctionOutput.reject_content(call.refusal, output_info=info)
-        _admitted.set(_PermittedCall(self, call, context.tool_call_id, arguments, request.prepared))
-        self._let_proceed(call, context, request.prepared)
+        permitted = PermittedCall(self, call, context.tool_call_id, arguments, request.prepared)
+        _admitted.set(permitted)
+        self._let_proceed(permitted, data)
         return ToolGuardrailFunctionOutput.allow(output_info=info)
 
     async def invoke(self, body: Invoke, context: ToolContext[Any], arguments: str) -> Any:
@@ -148,27 +159,42 @@ class Gate:
                 caller = self._caller(getattr(getattr(context, "agent", None), "name", None), context)
             request = await self._request(context, arguments, caller)
             prepared = request.prepared
-            if outer is not None and not await self._has_precedence(request, outer.call):
-                return await _start(body, context, arguments, prepared)
+            if outer is not None and await self._is_covered(context, arguments, request, outer.call):
+                try:
+                    return await _start(body, context, arguments, prepared)
+                except BaseException:
+                    self._leave_end_unknown(context)  # the wrapper may take it for a success
+                    raise
             check = last_check(getattr(context, "tool_call_id", ""), arguments) if outer is None else None
             resumes = outer is None and waits_inside(context)
-            call = await self._authorize(context, arguments, request, check, resumes=resumes)
+            call = await self._authorize(
+                context,
+                arguments,
+                request,
+                check,
+                resumes=resumes,
+                outer=None if outer is None else outer.call,
+            )
             if call.refusal is not None:
+                self._leave_end_unknown(context)
                 return call.refusal
-        token = _running.set(_PermittedCall(self, call, getattr(context, "tool_call_id", None), arguments))
+        token = _running.set(PermittedCall(self, call, getattr(context, "tool_call_id", None), arguments))
         seen = Watch(body)
         watching = watch.set(seen)
         try:
-            return await self.governor.run(
-                call,
-                lambda: _start(body, context, arguments, prepared),
-                paused=lambda value: value is None and waits_inside(context),
-                failed=seen.failed,
-                ending=seen.ending,
-            )
+            with BodyOfRun(call.origin, context):
+                return await self.governor.run(
+                    call,
+                    lambda: _start(body, context, arguments, prepared),
+                    paused=lambda value: value is None and waits_inside(context),
+                    failed=seen.failed,
+                    ending=seen.ending,
+                )
         finally:
             watch.reset(watching)
             _running.reset(token)
+            if call.status is not RecordStatus.SUCCESS or not call.is_end_known:
+                self._leave_end_unknown(context)
 
     async def next_step(self, check: ApprovalCheck, tool_asks: bool, trusted: bool) -> NextStep:
         """Return the next step of a call that the SDK asks about before it runs it.
@@ -192,6 +218,7 @@ class Gate:
             trusted=trusted,
             waited=check.waited,
             inside=runs_inside(check.tool_call, check.context),
+            in_session=check.in_session,
         )
         if next_step.step is Step.PROCEED and request.prepared is not None:
             self._keep(call_id, arguments, request)
@@ -205,6 +232,19 @@ class Gate:
         self.governor.paused_calls.record_rejection(
             request.action, check.origin(request.original_name), arguments, question
         )
+
+    def _leave_end_unknown(self, context: ToolContext[Any]) -> None:
+        """Let no later call be decided by how the wrapper ends whose body runs here, around the same tool.
+
+        What the tool should do in it was refused or has failed, and the wrapper may return anything.
+        """
+        outer = _running.get()
+        if outer is None:
+            return
+        # A tool that only its wrapper's invoker was read from may be gone; the context is that of the call.
+        is_same = outer.call_id is not None and outer.call_id == getattr(context, "tool_call_id", None)
+        if is_same or self.guards_same_tool(outer.gate):
+            outer.call.is_end_known = False
 
     def _keep(self, call_id: str, arguments: str, request: ToolRequest) -> None:
         """Keep the request of a call that goes on, so that its arguments are validated once."""
@@ -256,22 +296,23 @@ class Gate:
         self._ready.pop((context.tool_call_id, arguments), None)
         request = await self._request(context, arguments, caller)
         self._keep(context.tool_call_id, arguments, request)
-        blocked = (await self._verdict(request.action, len(arguments))).enforced_approval is Approval.BLOCK
+        verdict = await self.governor.consult(request.action, self._origin(context, arguments, request))
+        blocked = verdict.enforced_approval is Approval.BLOCK
         return request.fault is not None or (blocked and self.governor.mode is Mode.ENFORCE)
 
-    async def _has_precedence(self, request: ToolRequest, outer: Call) -> bool:
-        """Return whether the verdict on a call here comes before the one by which `outer` was decided.
+    async def _is_covered(
+        self, context: ToolContext[Any], arguments: str, request: ToolRequest, outer: Call
+    ) -> bool:
+        """Return whether what was decided about `outer` is also decided about the call as it is seen here.
 
         A wrapper around the SDK's invoker hides from its own gate what the SDK validates. What only a
         monitored rule says of that is recorded as a call of its own, as what an enforced rule says is.
         """
-        verdict = await self._verdict(request.action, outer.origin.size)
-        return request.fault is not None or precedence(verdict) > precedence(outer.decision.verdict)
-
-    async def _verdict(self, action: Action, size: int) -> Verdict:
-        policy, system = self.governor.policy, self.governor.system
-        rules = policy.rules_asked(action)
-        return (await off_loop_if_large(system, size, lambda: policy.evaluate(action), rules)).verdict
+        if request.fault is not None:
+            return False
+        origin = self._origin(context, arguments, request)
+        governor = self.governor
+        return await governor.past_calls.covers(outer, governor.policy, request.action, origin)
 
     def _request(self, context: ToolContext[Any], arguments: str, caller: Caller) -> Awaitable[ToolRequest]:
         """Return the call as the policy is asked about it."""
@@ -286,22 +327,28 @@ class Gate:
         check: ApprovalCheck | None,
         *,
         resumes: bool = False,
+        outer: Call | None = None,
     ) -> Awaitable[Call]:
         resumes = resumes or (check is not None and check.resumes)
         return self.governor.authorize(
             request.action,
-            origin_of(
-                getattr(context, "tool_name", None),
-                getattr(context, "tool_call_id", None),
-                len(arguments),
-                context=context,
-                run_config=getattr(context, "run_config", None),
-                original_name=request.original_name,
-            ),
-            fault=request.fault,
+            self._origin(context, arguments, request),
+            fault=request.fault or (None if check is None else check.fault),
             resumed=resumes,
             inside=resumes and waits_inside(context),  # the audit alone does not say that a body goes on
             answered=check is not None and check.by_answer,
+            outer=outer,
+        )
+
+    @staticmethod
+    def _origin(context: ToolContext[Any], arguments: str, request: ToolRequest) -> Origin:
+        return origin_of(
+            getattr(context, "tool_name", None),
+            getattr(context, "tool_call_id", None),
+            len(arguments),
+            context=context,
+            run_config=getattr(context, "run_config", None),
+            original_name=request.original_name,
         )
 
     async def _new_request(
@@ -338,22 +385,42 @@ class Gate:
             action = Action(name or "unknown", params={"": arguments}, agent=agent, subject=subject)
             return ToolRequest(action, fault=refusal.UNAVAILABLE)
 
-    def _let_proceed(self, call: Call, context: ToolContext[Any], prepared: Prepared | None) -> None:  # noqa: ARG002
+    def _let_proceed(self, permitted: PermittedCall, data: ToolInputGuardrailData) -> None:
         """Let an admitted call go on to its body, where the gate meets it again; close it with its task."""
         task = asyncio.current_task()
-        if task is not None:
-            task.add_done_callback(lambda task: self.governor.abandon(call, *self._unfinished(call, task)))
+        if task is None:
+            return
+        call, tools = permitted.call, self._tools_behind(data)
 
-    def _unfinished(self, call: Call, task: asyncio.Task[Any]) -> tuple[RecordStatus, str | None]:  # noqa: ARG002
-        """Return the status, and why, of a call whose task has ended and whose body never started.
+        def close(task: asyncio.Task[Any]) -> None:
+            if permitted.used or call.status is not RecordStatus.OPEN:
+                return  # whoever runs the body closes it, also where that is another task, which goes on
+            status, why, never_ran = self._unfinished(call, task, tools())
+            self.governor.abandon(call, status, why, never_ran=never_ran)
 
-        Another guardrail has rejected it, or a hook has raised.
+        task.add_done_callback(close)
+
+    def _tools_behind(self, data: ToolInputGuardrailData) -> Callable[[], Sequence[FunctionTool]]:
+        """Return what lists the tools of which the call may be: a copy of a tool has its guardrail, too."""
+        agent = data.agent
+
+        def listed() -> Sequence[FunctionTool]:
+            tools = [each for each in getattr(agent, "tools", ()) if isinstance(each, FunctionTool)]
+            return [each for each in tools if (own := own_guardrail(each)) and own.gate is self]
+
+        return listed
+
+    def _unfinished(self, call: Call, task: asyncio.Task[Any], tools: Sequence[FunctionTool]) -> Unfinished:
+        """Return how a call is closed whose task has ended and whose body the gate did not see start.
+
+        Another guardrail has rejected it, or a hook has raised; or the program has put an invoker in place of
+        the gate's, which may have run.
         """
+        if not tools or not all(gate_of(each.on_invoke_tool, GateProxy) is self for each in tools):
+            return Unfinished(RecordStatus.UNKNOWN, _UNSEEN)
         if task.cancelled():
-            return RecordStatus.CANCELLED, NOT_BEGUN
-        if self.retired:
-            return RecordStatus.UNKNOWN, _UNSEEN
-        return RecordStatus.SKIPPED, _NOT_STARTED
+            return Unfinished(RecordStatus.CANCELLED, cancelled_before_it_ran(call), never_ran=True)
+        return Unfinished(RecordStatus.SKIPPED, _NOT_STARTED, never_ran=True)
 
 
 def _start(

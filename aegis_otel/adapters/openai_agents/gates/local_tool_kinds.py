@@ -42,6 +42,7 @@ from aegis_otel.adapters.openai_agents.gates.action_factory import (
 from aegis_otel.adapters.openai_agents.gates.body_watch import returned_failure
 from aegis_otel.adapters.openai_agents.gates.call_origin import origin_of
 from aegis_otel.adapters.openai_agents.gates.gate_proxy import GateProxy
+from aegis_otel.adapters.openai_agents.gates.runs import BodyOfRun
 from aegis_otel.adapters.openai_agents.tracing.span_bridge import at_current_span
 from aegis_otel.governance import refusal
 from aegis_otel.governance.error_text import traced
@@ -132,20 +133,22 @@ class ToolProxy(GateProxy):
             return await run()
         current, fault = local_call.get() or LocalCall(gate.agent), None
         target = named_target(tool, gate.targets) or DEFAULT_TARGET
-        agent = current.agent
-        subject = gate.governor.subjects.find_in_run(current.context or context)
+        agent, context = current.agent, current.context or context
+        subject = gate.governor.subjects.find_in_run(context)
         try:
             action = Action(tool, target, params(), agent=agent, subject=subject, schema=self._self_schema)
         except Exception as error:
             _log.error("the call of `%s` could not be understood: %s", tool, traced(error))
             action, fault = Action(tool, target, agent=agent, subject=subject), refusal.UNAVAILABLE
         size = rough_size(action.params)
-        origin = origin_of(tool, call_id or current.call_id, size, run_config=current.run_config)
+        call_id = call_id or current.call_id
+        origin = origin_of(tool, call_id, size, context=context, run_config=current.run_config)
         with at_current_span():
             call = await gate.governor.authorize(action, origin, fault=fault)
             if call.refusal is not None:
                 return refused(call.refusal)
-            return await gate.governor.run(call, run, failed=returned_failure)
+            with BodyOfRun(origin, context):
+                return await gate.governor.run(call, run, failed=returned_failure)
 
     def _self_copy(self, wrapped: Any) -> ToolProxy:
         return type(self)(wrapped, self._self_gate, self._self_tool)

@@ -3,19 +3,21 @@
 The SDK has no such id: a trace may hold many runs, tracing may be off, and some providers number the ids of
 calls anew in each conversation. So a run is given one with its first call. It is kept with the run's context,
 shared with the contexts that the SDK derives from it, and written into the saved state of a run that waits
-for a human.
+for a human. Where no class of the SDK is changed, it is kept with the run's usage, and in no saved state.
 """
 
 from __future__ import annotations
 
+from contextvars import ContextVar, Token
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
-from aegis_otel.governance.paused_calls import PausedCalls, ShownCall
+from aegis_otel.governance.approvals.paused.paused_calls import PausedCalls, ShownCall
+from aegis_otel.governance.call import Origin
 
 RUN_ATTRIBUTE = "_aegis_run"
-"""The attribute of a context that holds its `Run`."""
+"""The attribute of a context that holds its `Run`; of a run's usage, that holds its id."""
 _LONGEST_ID = 64
 _MOST_MARKS = 10_000
 
@@ -82,6 +84,61 @@ class Run:
         return cls(run_id, marks, subject if isinstance(subject, str) else None)
 
 
+class _OuterRun(NamedTuple):
+    """The run that a body runs in, for the runs that begin inside of the body, such as that of an agent."""
+
+    id: str
+    """The id of the outermost run, where runs are nested."""
+    tokens_id: str
+    """The id of the run whose tokens `usage` counts."""
+    usage: object
+    """The SDK's object that counts the tokens. The run of an agent as a tool has the same one."""
+
+
+_outer_run: ContextVar[_OuterRun | None] = ContextVar("aegis_otel_outer_run", default=None)
+
+
+class BodyOfRun:
+    """The context of the body of a call: runs that begin inside of it are parts of the call's run.
+
+    A class, as `contextlib.contextmanager` would take a microsecond of every call.
+    """
+
+    __slots__ = ("_outer", "_token")
+
+    def __init__(self, origin: Origin, context: object) -> None:
+        """
+        Args:
+            origin: Where the call comes from.
+            context: The SDK's context of the call.
+        """
+        self._outer: _OuterRun | None = None
+        self._token: Token[_OuterRun | None] | None = None
+        if origin.run_id is not None:
+            ids = origin.whole_run_id or origin.run_id, origin.tokens_run_id or origin.run_id
+            self._outer = _OuterRun(*ids, getattr(context, "usage", None))
+
+    def __enter__(self) -> None:
+        if self._outer is not None:
+            self._token = _outer_run.set(self._outer)
+
+    def __exit__(self, *_: object) -> None:
+        if self._token is not None:
+            _outer_run.reset(self._token)
+
+
+def whole_run_id() -> str | None:
+    """Return the id of the outermost run that this context is inside of; None outside of every body."""
+    outer = _outer_run.get()
+    return None if outer is None else outer.id
+
+
+def tokens_run_id(context: object) -> str | None:
+    """Return the id of the run with whose tokens those of a context are counted; None where it is its own."""
+    outer, usage = _outer_run.get(), getattr(context, "usage", None)
+    return outer.tokens_id if outer is not None and usage is not None and usage is outer.usage else None
+
+
 def run_of(context: object) -> Run:
     """Return the run of a context, and begin one where there is none."""
     fields = vars(context)
@@ -92,6 +149,22 @@ def run_of(context: object) -> Run:
 
 
 def run_id_of(context: object) -> str | None:
-    """Return the id of the run of a context, if it has one."""
+    """Return the id of the run of a context, if it has one.
+
+    Where no class of the SDK is changed, nothing carries a `Run` from one context to the next. There a run is
+    known by what the SDK counts its tokens in, which its contexts share, also with an agent as a tool.
+    """
     run: Run | None = getattr(context, RUN_ATTRIBUTE, None)
-    return None if run is None else run.id
+    if run is not None:
+        return run.id
+    usage: Any = getattr(context, "usage", None)
+    fields: dict[str, Any] | None = getattr(usage, "__dict__", None)
+    if fields is None:
+        return None
+    if RUN_ATTRIBUTE not in fields:
+        # A program may make a context for one call. A run of its own for each would never reach a limit.
+        has_requests = bool(getattr(usage, "requests", None))
+        if not has_requests and getattr(context, "run_config", None) is None:
+            return None
+    run_id: str = fields.setdefault(RUN_ATTRIBUTE, uuid4().hex)
+    return run_id

@@ -519,6 +519,21 @@ async def test_the_model_reads_the_message_of_the_rule_where_a_human_says_no(ask
     assert b.row()["result_error"] == "Action denied by human operator"
 
 
+async def test_a_message_that_may_not_be_so_is_not_read(asking: BENCH) -> None:
+    """A human is asked because it is not known whether the order was paid: the call does not name it."""
+    rules = policy(act="approve")
+    rules["rules"][0] |= {
+        "message": "This order was paid already.",
+        "conditions": {"repeats": {"by": ["order_id"], "within": "7d"}},
+    }
+    b = asking(policy=rules)
+    clerk = Clerk(b, [act()])
+    state = await clerk.saved(await clerk.run())
+    state.reject(state.get_interruptions()[0])
+    await clerk.run(state)
+    assert clerk.read == [DENIED]
+
+
 async def test_sticky_answers(asking: BENCH) -> None:
     """`always_approve` is a yes to one call only; `always_reject` rejects the next ones, each recorded."""
     b = asking(policy=policy(act="approve"))

@@ -11,7 +11,8 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 
 from aegis_otel import AuditError, Policy
 from aegis_otel.adapters.openai_agents import answered_by
-from aegis_otel.governance.paused_calls import ShownCall
+from aegis_otel.governance.approvals.paused.paused_calls import ShownCall
+from aegis_otel.governance.approvals.question import ApprovalAnswer
 from tests.support.kit import Bench
 
 BENCH = Callable[..., Bench]
@@ -180,7 +181,7 @@ async def test_an_answer_after_the_call_has_run(asking: BENCH, late: bool) -> No
     await desk.resumed(state)
     before = b.rows()
     with pytest.raises(AuditError, match="`c1` is already answered"):
-        paused_calls.answer(seen, item.arguments, approved=late, approver="bob")
+        paused_calls.answer(seen, item.arguments, [ApprovalAnswer(late, "bob")])
     assert b.rows() == before
     assert (before[0]["result_status"], before[0]["approver"]) == ("success", None)
 
