@@ -66,6 +66,13 @@ _ESCAPE = re.compile(rb'\\([$`"\\])')
 _SIGNS = b"|&;()<>[]{}$`\n"
 _DIGIT_REDIRECTED = re.compile(rb"[0-9][<>]")
 _CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
+_AS_ASCII = bytes(range(0x80)) + b"z" * 0x80
+"""Table that makes a letter of each byte outside ASCII.
+
+The scanner of tree-sitter-bash 0.25.1 passes any character to C's `isdigit`, which reads a table that has
+384 entries: U+80000 behind a brace ended processes. Bash takes such bytes as parts of words, as it does a
+letter. No keyword has a `z`.
+"""
 
 _FOLLOWED = frozenset(
     (
@@ -167,7 +174,8 @@ def _judge_line(line: bytes, allowed: AllowedCommands) -> Answer:
     """Judge the commands in order: what stands behind one that is not plain may be a part of it."""
     from tree_sitter import Parser  # noqa: PLC0415 - only policies that use it need it
 
-    root = Parser(_language()).parse(line).root_node  # a parser is not for several threads
+    parser = Parser(_language())  # a parser is not for several threads
+    root = parser.parse(line.translate(_AS_ASCII)).root_node
     if root.has_error:
         return _NOT_PARSED
     end, is_first, text_between = 0, True, _BEFORE_FIRST

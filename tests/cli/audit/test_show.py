@@ -464,7 +464,7 @@ def test_an_answer_that_cannot_be_checked_here_is_no_missing_one(
     monkeypatch.setenv("AEGIS_ANSWER_PUBLIC_KEY", str(public))
     assert "  inbox         an answer cannot be checked here, as it is signed with a key" in show(ID).stdout
     pending = {"result_status": "pending", "human_decision": None, "approver": None, "result_error": None}
-    pay(digest, **pending, duration_s=None)
+    pay(digest, **pending, duration_s=None, timestamp="2026-11-22T14:30:00.500000+00:00")
     assert "stored as approved, and no answer proves that\n" in show(ID).stdout, "nothing closes the row"
 
 
