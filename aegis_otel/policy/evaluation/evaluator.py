@@ -106,16 +106,16 @@ def advised(
         return verdict
     rule = next((rule for rule in rules if rule.name == verdict.matched_rule), None)
     unknown = [] if rule is None else list(_unknown_conditions(rule.conditions, action, now, schema))
-    advice, message = _advice(_unread(unknown)), verdict.message
+    advice, message = _advice(_unread(unknown, action, schema)), verdict.message
     if any(condition.history is not None for condition, _ in unknown):
         message, advice = "", " ".join(filter(None, (_UNCHECKED, advice)))
     return msgspec.structs.replace(verdict, advice=advice, message=message)
 
 
-def _advice(unread: Iterable[ParamTest]) -> str:
+def _advice(unread: Iterable[tuple[str, str]]) -> str:
     """Return which parameters could not be read, for the model. No value of the policy is in it."""
     sentences = dict.fromkeys(
-        f"The policy could not read parameter `{test.path}`: expected {_wanted(test)}." for test in unread
+        f"The policy could not read parameter `{path}`: expected {expected}." for path, expected in unread
     )
     return " ".join(list(sentences)[:_MOST_ADVICE])
 
@@ -124,11 +124,15 @@ def _wanted(test: ParamTest) -> str:
     return wanted_by_steps(test) if test.steps else wanted(test)
 
 
-def _unread(unknown: Iterable[tuple[Condition, str]]) -> Iterator[ParamTest]:
-    """Yield the conditions on parameters that other arguments of the call would answer."""
+def _unread(
+    unknown: Iterable[tuple[Condition, str]], action: Action, schema: SchemaReader | None
+) -> Iterator[tuple[str, str]]:
+    """Yield the parameters that other arguments of the call would answer, and in words what each must be."""
     for condition, why in unknown:
-        if isinstance(condition.spec, ParamTest) and condition.spec.path and why not in BEYOND_THE_CALL:
-            yield condition.spec
+        if condition.history is not None:
+            yield from condition.history.unread(action, schema)
+        elif isinstance(condition.spec, ParamTest) and condition.spec.path and why not in BEYOND_THE_CALL:
+            yield condition.spec.path, _wanted(condition.spec)
 
 
 def _unknown_conditions(

@@ -16,13 +16,14 @@ import hashlib
 import json
 import math
 from bisect import bisect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from aegis_otel.model import Action, Mark, SeriesQuery, Tally, Where
+from aegis_otel.policy.evaluation.parameter_paths import BEYOND_THE_CALL
 from aegis_otel.policy.evaluation.path_steps import UNIT, Found, exact, value_reader
 from aegis_otel.policy.evaluation.schema_paths import SchemaReader
 from aegis_otel.policy.messages import quoted
@@ -55,6 +56,8 @@ _OF_THE_CALL = {
 """Why a condition is unknown where the word of `by` has no value."""
 _KNOWN_FIRST = ("session", "tool", "agent", "run", "conversation", "tenant", "user")
 """The words of `by`, what programs know of every call first; after them come parameters."""
+_VALUE = "text, a number or a boolean"
+_AMOUNT = "a number of 0 or more, with at most six digits after the point"
 _MILLIONTH: int = UNIT // MILLIONTHS
 """The integer that stands for a millionth where `exact` counts a number."""
 
@@ -66,6 +69,16 @@ _ENCODE = json.JSONEncoder(separators=(",", ":")).encode
 
 class Unknown(Exception):
     """A condition cannot be answered for a call; the message says why, without values."""
+
+
+class _UnreadParameter(Unknown):
+    """Another value of a parameter would answer the condition."""
+
+    def __init__(self, why: str, path: str, wanted: str) -> None:
+        super().__init__(why)
+        self.path = path
+        self.wanted = wanted
+        """In words, what the value must be."""
 
 
 class HistoryReader:
@@ -179,6 +192,23 @@ class HistoryReader:
             return f"{number_of(tally.total)} before, {past.where.tokens} in this run by now"
         return f"{tally.calls} before"
 
+    def unread(self, action: Action, schema: SchemaReader | None) -> Iterator[tuple[str, str]]:
+        """Yield the parameters that are lacking or cannot be counted, and in words what each must be."""
+        where = Where()  # no parameter depends on it
+        for place in range(len(self._dividers)):
+            try:
+                self.value(place, action, where, schema)
+            except _UnreadParameter as error:
+                yield error.path, error.wanted
+            except Unknown:
+                pass  # not by the arguments of the call
+        try:
+            self.amount(action, where, schema)
+        except _UnreadParameter as error:
+            yield error.path, error.wanted
+        except Unknown:
+            pass
+
     def _queries(self, action: Action, where: Where, schema: SchemaReader | None) -> tuple[SeriesQuery, ...]:
         if self.spec.key == "tokens_over" and where.tokens_run is not None:
             where = msgspec.structs.replace(where, run=where.tokens_run)
@@ -274,14 +304,15 @@ class HistoryReader:
             return tokens * MILLIONTHS
         if self._amount is None or self.spec.amount is None:
             return 0
-        path = quoted(self.spec.amount.path)
+        path = self.spec.amount.path
         found = self._amount(action, schema)
-        if isinstance(found, str):
-            raise Unknown(f"the amount in {path} is not known: {found}")
-        try:
-            return _millionths(found.value, self.spec.amount)
-        except Unknown as error:
-            raise Unknown(f"the amount in {path} is not known: {error}") from None
+        why = found if isinstance(found, str) else ""
+        if isinstance(found, Found):
+            try:
+                return _millionths(found.value, self.spec.amount)
+            except Unknown as error:
+                why = str(error)
+        raise _unread(f"the amount in {quoted(path)} is not known", why, path, _AMOUNT)
 
 
 def _millionths(value: object, param: ParamTest) -> int:
@@ -320,11 +351,20 @@ def _divider(divider: Divider) -> _Read:
 
     def value(action: Action, _where: Where, schema: SchemaReader | None) -> Any:
         found = read(action, schema)
-        if isinstance(found, Found):
+        if isinstance(found, str):
+            raise _unread(what, found, param.path, _VALUE)
+        try:
             return _told_apart(found.value, what)
-        raise Unknown(f"{what}: {found}")
+        except Unknown as error:
+            raise _UnreadParameter(str(error), param.path, _VALUE) from None
 
     return value
+
+
+def _unread(what: str, why: str, path: str, wanted: str) -> Unknown:
+    """Return the error of a parameter that is not known; another value mends it, unless `why` denies that."""
+    reason = f"{what}: {why}"
+    return Unknown(reason) if why in BEYOND_THE_CALL else _UnreadParameter(reason, path, wanted)
 
 
 def _fact(word: str, action: Action, where: Where) -> Any:

@@ -142,6 +142,42 @@ def test_the_message_of_a_rule_is_not_told_where_it_is_not_known_what_went_befor
     assert (verdict.message, verdict.advice) == ("", unchecked + sentence)
 
 
+LACKING = "The policy could not read parameter `order_id`: expected text, a number or a boolean."
+NO_AMOUNT = (
+    "The policy could not read parameter `amount`: "
+    "expected a number of 0 or more, with at most six digits after the point."
+)
+
+
+@pytest.mark.parametrize(
+    ("params", "sentences"),
+    [
+        ({"amount": 5, "order_id": "A1"}, []),
+        ({"amount": 5}, [LACKING]),
+        ({"amount": 5, "order_id": ["A1"]}, [LACKING]),
+        ({"amount": "5", "order_id": "A1"}, [NO_AMOUNT]),
+        ({"amount": -5}, [LACKING, NO_AMOUNT]),
+        ({}, [LACKING, NO_AMOUNT]),
+    ],
+)
+def test_the_model_reads_which_parameter_a_condition_on_earlier_calls_lacks(
+    params: dict[str, Any], sentences: list[str]
+) -> None:
+    total = {"total_over": {"param": "amount", "limit": 100, "by": ["order_id", "user"], "within": "1d"}}
+    policy, action = blocking(total), Action("pay", params=params, subject=ANN)
+    advice = policy.evaluate(action.with_past(past_of(policy, action, Tally())), now=NOON).verdict.advice
+    unchecked = "It could not be checked whether this rule applies to the call."
+    assert advice == " ".join([unchecked, *sentences] if sentences else [])
+
+
+def test_no_parameter_is_named_that_the_tool_does_not_have() -> None:
+    policy = blocking({"repeats": {"by": ["order_id"], "within": "1d"}})
+    schema = {"type": "object", "properties": {"amount": {"type": "number"}}, "additionalProperties": False}
+    action = Action("pay", params={"amount": 5}, schema=schema)
+    advice = policy.evaluate(action.with_past(Past(WHERE, {})), now=NOON).verdict.advice
+    assert advice == "It could not be checked whether this rule applies to the call."
+
+
 def test_a_condition_beside_one_that_is_false_takes_no_message() -> None:
     """Whether the rule matches depends on the fee alone."""
     either = [{"param_gt": {"amount": 1000}, **REPEATS}, {"param_gt": {"fee": 1}}]
