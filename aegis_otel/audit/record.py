@@ -140,6 +140,8 @@ GRANT_PATTERN = r"^granted with decision (\S+) until ([^;]+)"
 """The regular expression that finds the two in it, in Python and in DuckDB."""
 NOT_BEGUN = "Cancelled before it started"
 """`result_error` of a cancelled call whose body never ran."""
+NOT_STARTED = "Not started: "
+"""How `result_error` begins of a failed call whose body never ran: its arguments were refused, as a rule."""
 
 
 class Reading(StrEnum):
@@ -216,7 +218,11 @@ class AuditRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
         Column("success, failed, blocked, denied, skipped, cancelled, pending, open or unknown"),
     ] = None
     result_error: Annotated[
-        str | None, Column("why the call did not succeed, or how it ended after it was cancelled; redacted")
+        str | None,
+        Column(
+            "why the call did not succeed, or how it ended after it was cancelled; redacted. It begins with "
+            "`Not started: ` where the call failed and the tool's body never ran"
+        ),
     ] = None
     duration_s: Annotated[float | None, Column("duration of the tool's body in seconds", "DOUBLE")] = None
     agent_name: Annotated[str | None, Column("the agent that made the call")] = None

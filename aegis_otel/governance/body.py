@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from aegis_otel.audit.record import NOT_BEGUN, RecordStatus
+from aegis_otel.audit.record import NOT_BEGUN, NOT_STARTED, RecordStatus
 from aegis_otel.governance.call import Call, Cancelled, Ending, Failure
 from aegis_otel.governance.error_text import describe, error_type, safe_text
 from aegis_otel.governance.hooks import fire
@@ -32,6 +32,12 @@ class BodyFailed(Exception):
 def cancelled_before_it_ran(call: Call) -> str:
     """Return the row's `result_error` of a call that was cancelled, and whose body was not run since then."""
     return _NOT_RESUMED if call.had_begun else NOT_BEGUN
+
+
+def _said(text: str) -> str:
+    """Return what a body says of its failure: not that it never ran, as only this package can know that."""
+    text = safe_text(text)
+    return f"`{text}`" if text.startswith(NOT_STARTED) else text
 
 
 class Bodies:
@@ -68,7 +74,8 @@ class Bodies:
             self._cancelled(call, started, failed, ending)
             raise
         except BaseException as error:
-            self._complete(call, started, error)
+            never_ran = ending is not None and ending.give_up()
+            self._complete(call, started, error, never_ran=never_ran)
             if isinstance(error, Exception):
                 await self.executed(call, begun_ns, None)
             raise
@@ -103,23 +110,28 @@ class Bodies:
         call: Call,
         started: float,
         error: BaseException | None = None,
+        *,
         note: str | None = None,
         ended: bool = True,
+        never_ran: bool = False,
     ) -> None:
-        """Record how the body ended: that it raised `error`, returned `call.failure`, or succeeded."""
+        """Record how the body ended: that it raised `error`, returned `call.failure`, or succeeded.
+
+        Where it never ran, `error` is what kept it from that, such as arguments that it does not take.
+        """
         failure = call.failure
         if error is not None:
-            text = safe_text(str(error)) if isinstance(error, BodyFailed) else describe(error)
-            failure = Failure(error_type(type(error)), text)
+            text = _said(str(error)) if isinstance(error, BodyFailed) else describe(error)
+            failure = Failure(error_type(type(error)), f"{NOT_STARTED}{text}" if never_ran else text)
         elif failure is not None:
-            failure = Failure(failure.kind, safe_text(failure.text))
+            failure = Failure(failure.kind, _said(failure.text))
         if failure is None:
             status = RecordStatus.SUCCESS if ended else RecordStatus.PENDING
             self._governor.complete(call, status, started, note)
         else:
             call.error_type = failure.kind
             text = failure.text if note is None else f"{note}: {failure.text}"
-            self._governor.complete(call, RecordStatus.FAILED, started, text)
+            self._governor.complete(call, RecordStatus.FAILED, started, text, never_ran=never_ran)
 
     def _cancelled(
         self,
@@ -135,7 +147,7 @@ class Bodies:
 
         def on_end(error: BaseException | None, value: object) -> None:
             call.failure = failed(value) if error is None and failed is not None else None
-            self._complete(call, started, error, _WENT_ON)
+            self._complete(call, started, error, note=_WENT_ON)
 
         call.goes_on = True
         state = Cancelled.STOPPED if ending is None else ending.cancel(on_end)

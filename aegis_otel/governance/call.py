@@ -55,12 +55,14 @@ class Ending:
     Args:
         whole: Whether what runs in a thread is the whole body. Else part of it is on the event loop, and the
             end of a thread is not the end of the body.
+        tells_begin: Whether the body is sure to report that it begins.
     """
 
-    __slots__ = ("_begun", "_given_up", "_last", "_lock", "_on_end", "_running", "_whole")
+    __slots__ = ("_begun", "_given_up", "_last", "_lock", "_on_end", "_running", "_tells_begin", "_whole")
 
-    def __init__(self, *, whole: bool) -> None:
+    def __init__(self, *, whole: bool, tells_begin: bool) -> None:
         self._whole = whole
+        self._tells_begin = tells_begin
         self._lock = threading.Lock()
         self._running = 0
         self._begun = False
@@ -75,6 +77,18 @@ class Ending:
                 return False
             self._begun = True
             self._running += 1
+            return True
+
+    def begin_on_loop(self) -> None:
+        """Report that the body begins on the event loop, where nobody has to ask how it goes on."""
+        self._begun = True
+
+    def give_up(self) -> bool:
+        """Return whether the body has not begun, and see to it that it does not: its call has failed."""
+        with self._lock:
+            if self._begun or not self._tells_begin:
+                return False
+            self._given_up = True
             return True
 
     def end(self, error: BaseException | None, value: object) -> None:

@@ -179,17 +179,25 @@ async def test_a_call_that_never_starts_gives_its_mark_back(tmp_path: Path) -> N
     assert await outcomes(bench, [action]) == [Outcome.ALLOWED]
 
 
-async def test_a_body_that_says_it_was_cancelled_before_it_started_has_run_all_the_same(
-    tmp_path: Path,
+@pytest.mark.parametrize(
+    ("text", "recorded"),
+    [
+        ("Cancelled before it started", "Cancelled before it started"),
+        ("Not started: no", "`Not started: no`"),
+    ],
+)
+async def test_a_body_that_says_it_never_began_has_run_all_the_same(
+    tmp_path: Path, text: str, recorded: str
 ) -> None:
     """The text of an error is the tool's own: a server, or what it was asked for, may have chosen it."""
 
     async def paid() -> None:
-        raise BodyFailed("Cancelled before it started")
+        raise BodyFailed(text)
 
     bench = make_bench(tmp_path, False, policy=ONCE)
     action = Action("charge", params={"order": "A"})
     await run(bench, action, body=paid)
+    assert bench.row()["result_error"] == recorded
     assert marks(tmp_path) == [(0,)]
     assert await outcomes(bench, [action]) == [Outcome.DENIED]
 

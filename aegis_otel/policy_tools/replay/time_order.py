@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aegis_otel.audit.query.filters import Condition
 from aegis_otel.audit.query.rows import run_query
-from aegis_otel.audit.record import NOT_BEGUN, RecordStatus
+from aegis_otel.audit.record import NOT_BEGUN, NOT_STARTED, RecordStatus
 from aegis_otel.model import Verdict, Where
 from aegis_otel.policy_tools.replay.call_groups import (
     OF_THESE_NAMES,
@@ -38,8 +38,17 @@ _ROWS_AT_ONCE = 200_000
 """The most rows that are sorted at once, unless one hour has more."""
 _COLUMNS = {"session": "session_id", "conversation": "conversation_id"}
 """The columns of what `within` names; what a run is part of, the audit does not say."""
-_RAN = frozenset({RecordStatus.SUCCESS, RecordStatus.FAILED, RecordStatus.OPEN, RecordStatus.UNKNOWN})
+_RAN = frozenset(
+    {
+        *(RecordStatus.SUCCESS, RecordStatus.FAILED, RecordStatus.CANCELLED),
+        *(RecordStatus.OPEN, RecordStatus.UNKNOWN),
+    }
+)
+"""The statuses of calls whose bodies ran, unless their rows say that these were never begun."""
 _ENDED = frozenset({RecordStatus.SUCCESS, RecordStatus.FAILED})
+_UNBEGUN = f"""CASE result_status
+                WHEN '{RecordStatus.CANCELLED}' THEN result_error = '{NOT_BEGUN}'
+                WHEN '{RecordStatus.FAILED}' THEN starts_with(result_error, '{NOT_STARTED}') END"""
 
 
 class _Execution(NamedTuple):
@@ -47,15 +56,15 @@ class _Execution(NamedTuple):
 
     status: str | None
     is_unbegun: bool
-    """Whether the row says that a cancelled call was never run."""
+    """Whether the row says that the body of a call that was cancelled, or has failed, never ran."""
     wait_s: float | None
     """How long a human was waited for."""
     duration_s: float | None
 
     @property
     def has_run(self) -> bool:
-        if self.status == RecordStatus.CANCELLED:
-            return not self.is_unbegun
+        if self.is_unbegun:
+            return False
         if self.status == RecordStatus.PENDING:
             return self.duration_s is not None  # a human is asked about a call inside of it
         return self.status in _RAN
@@ -103,7 +112,7 @@ def decide_in_order(
     stream = f"""
         SELECT {selected}, 1, [decision_id], {condition.sql},
             session_id, conversation_id, run_id, tool_name,
-            result_status, result_error IS NOT DISTINCT FROM '{NOT_BEGUN}', approval_wait_s, duration_s
+            result_status, coalesce({_UNBEGUN}, false), approval_wait_s, duration_s
         FROM audit WHERE {counted} AND """  # noqa: S608
     rows = itertools.chain.from_iterable(
         run_query(audit, f"{stream}{part.sql} {_ORDER}", [*condition.values, *period.values, *part.values])

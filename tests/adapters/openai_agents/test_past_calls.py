@@ -14,6 +14,7 @@ import pytest
 from agents import (
     Agent,
     FunctionTool,
+    ModelBehaviorError,
     Runner,
     ToolGuardrailFunctionOutput,
     ToolInputGuardrail,
@@ -22,7 +23,7 @@ from agents import (
     function_tool,
 )
 from agents.testing import ScriptedModel, assistant_message, function_call
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BaseModel
 
 from aegis_otel import Policy
 from aegis_otel.adapters.openai_agents import governance_guardrail, governed_tool
@@ -307,6 +308,76 @@ async def test_a_body_that_outlives_the_call_of_the_sdk_keeps_its_mark(bench: BE
     goes_on.set()
     await asyncio.wait(bodies)
     assert (b.row()["result_status"], ends_of_marks(b)) == ("success", [1])
+
+
+class Order(BaseModel):
+    order: int
+
+
+def tool_of_kind(kind: str, name: str, ran: list[int]) -> FunctionTool:
+    """Return a tool of that kind that notes each order that its body gets."""
+
+    async def act_async(order: int) -> str:
+        ran.append(order)
+        return "done"
+
+    def act_sync(order: int) -> str:
+        ran.append(order)
+        return "done"
+
+    def act_in_agent(*_: Any) -> str:
+        ran.append(1)
+        return "do"
+
+    if kind == "agent":
+        agent = Agent("Clerk", model=ScriptedModel([[assistant_message("done")] for _ in range(9)]))
+        return agent.as_tool(name, "Acts.", parameters=Order, input_builder=act_in_agent)
+    return function_tool(act_async if kind == "async" else act_sync, name_override=name)
+
+
+@pytest.mark.parametrize("arguments", ["{}", '{"order": "many"}', "no JSON", '{"order": 1, "order_id": []'])
+@pytest.mark.parametrize(
+    "condition", ["calls_over: {limit: 1, within: 1h}", "not: {after: {type: check, within: 1h}}"]
+)
+@pytest.mark.parametrize("kind", ["async", "sync", "agent"])
+async def test_a_call_with_arguments_that_the_sdk_refuses_is_not_counted(
+    installed: BENCH, kind: str, condition: str, arguments: str
+) -> None:
+    """Its body does not begin, so it uses up no limit, and is no check that came before."""
+    is_limit, ran = condition.startswith("calls"), list[int]()
+    b = installed(policy=limited("act" if is_limit else "mail", condition))
+    name = "act" if is_limit else "check"
+    tool = tool_of_kind(kind, name, ran)
+
+    @function_tool
+    async def mail() -> str:
+        ran.append(99)
+        return "sent"
+
+    def called(text: str, call_id: str) -> Any:
+        return function_call(name, text, call_id=call_id)
+
+    last = called('{"order": 1}', "c2") if is_limit else function_call("mail", {}, call_id="c2")
+    await run_turns([tool, mail], called(arguments, "c0"), called(arguments, "c1"), last)
+    assert ran == ([1] if is_limit else [])
+    first, second, third = b.rows()
+    assert (first["result_status"], second["result_status"]) == ("failed", "failed")
+    assert first["result_error"].startswith("Not started: ModelBehaviorError: ")
+    assert third["result_status"] == ("success" if is_limit else "blocked")
+    assert ends_of_marks(b) == ([1] if is_limit else [])
+
+
+async def test_a_body_that_raises_at_once_has_begun(installed: BENCH) -> None:
+    b = installed(policy=limited("act", "calls_over: {limit: 1, within: 1h}"))
+
+    @function_tool(name_override="act")
+    async def act_async(order: int) -> str:
+        raise ModelBehaviorError("Invalid JSON input for tool act")
+
+    await run_turns([act_async], *[function_call("act", {"order": 1}, call_id=f"c{n}") for n in range(2)])
+    assert [row["result_status"] for row in b.rows()] == ["failed", "blocked"]
+    assert b.rows()[0]["result_error"] == "ModelBehaviorError: Invalid JSON input for tool act"
+    assert ends_of_marks(b) == [0]
 
 
 async def stop(data: Any) -> ToolGuardrailFunctionOutput:

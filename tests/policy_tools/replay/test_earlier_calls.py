@@ -15,7 +15,7 @@ import pytest
 from aegis_otel import Action, Policy
 from aegis_otel.audit.query.connection import connect
 from aegis_otel.audit.query.filters import compile_filters
-from aegis_otel.audit.record import NOT_BEGUN, AuditRecord
+from aegis_otel.audit.record import NOT_BEGUN, NOT_STARTED, AuditRecord
 from aegis_otel.governance.body import BodyFailed
 from aegis_otel.governance.call import Origin
 from aegis_otel.governance.recording import record_call, utc
@@ -57,7 +57,9 @@ class Made(NamedTuple):
 
     @property
     def has_run(self) -> bool:
-        return self.status in ("success", "failed", "unknown") or (
+        if self.status == "failed":
+            return not (self.error or "").startswith(NOT_STARTED)
+        return self.status in ("success", "unknown") or (
             self.status == "cancelled" and self.error != NOT_BEGUN
         )
 
@@ -66,6 +68,11 @@ class Made(NamedTuple):
         return self.status if is_over and self.status in ("success", "failed") else ""
 
 
+ERRORS = {
+    "cancelled": [NOT_BEGUN, "Cancelled while running"],
+    "failed": [f"{NOT_STARTED}ModelBehaviorError: no", f"ValueError: {NOT_STARTED}", NOT_BEGUN],
+}
+"""What the rows of calls that did not succeed have as `result_error`."""
 LONG_AGO = Made(-100 * 24 * 60, Action("other"), conversation=None, run=None)
 
 
@@ -152,9 +159,9 @@ def history(pick: random.Random, tenant: str) -> list[Made]:
             params = {"customer": pick.choice("AB")}
         subject = Subject(pick.choice(["ann", "bob"]), tenant)
         status = pick.choice(
-            ["success"] * 6 + ["failed", "unknown", "blocked", "denied", "cancelled", "skipped"]
+            ["success"] * 12 + ["failed", "unknown", "blocked", "denied", "cancelled", "skipped"]
         )
-        error = pick.choice([NOT_BEGUN, "Cancelled while running"]) if status == "cancelled" else None
+        error = pick.choice(ERRORS[status]) if status in ERRORS else None
         calls.append(
             Made(
                 minute,

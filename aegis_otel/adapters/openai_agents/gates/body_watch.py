@@ -42,6 +42,10 @@ _LONGEST = 10_000
 _SYNC = "__agents_sync_function_tool__"
 _FUNCTION = "the_func"
 """The variable of the SDK's implementation that holds the user's function."""
+_AGENT_INPUT = "params_adapter"
+"""The variable of its implementation of an agent as a tool that validates the input."""
+_TELLS_BEGIN = "_aegis_tells_begin"
+"""The attribute of an implementation that is sure to report that the body begins."""
 _MCP_CALL = "invoke_mcp_tool"
 _MCP_RESULT = "_extract_custom_data"
 """The method of the SDK that is given the MCP server's whole answer."""
@@ -53,7 +57,9 @@ class Watch:
     __slots__ = ("ending", "failure")
 
     def __init__(self, body: Callable[..., Any]) -> None:
-        self.ending = Ending(whole=isinstance(body, WatchedFunction))
+        self.ending = Ending(
+            whole=isinstance(body, WatchedFunction), tells_begin=getattr(body, _TELLS_BEGIN, False) is True
+        )
         self.failure: Failure | None = None
 
     def failed(self, value: object) -> Failure | None:
@@ -74,7 +80,15 @@ def watched(implementation: Callable[..., Any], *, sync: bool) -> Callable[..., 
     """
     if isinstance(implementation, functools.partial):
         return _watched_mcp(implementation)
-    return WatchedFunction(implementation) if sync else implementation
+    if sync:
+        return WatchedFunction(implementation)
+    if isinstance(implementation, FunctionType):
+        for variable, reporting in ((_FUNCTION, _reporting_begin), (_AGENT_INPUT, _ReportingInput)):
+            if variable in implementation.__code__.co_freevars:
+                watched_copy: FunctionType = with_cells(implementation, {variable: reporting})
+                setattr(watched_copy, _TELLS_BEGIN, True)
+                return watched_copy
+    return implementation
 
 
 def is_sync(invoker: Callable[..., Any]) -> bool:
@@ -92,7 +106,7 @@ class WatchedFunction:
     def __init__(self, implementation: Callable[..., Any]) -> None:
         code: Any = getattr(implementation, "__code__", None)
         is_known = isinstance(implementation, FunctionType) and _FUNCTION in code.co_freevars
-        self._reports_end = is_known
+        self._reports_end = self._aegis_tells_begin = is_known
         self._run = with_cells(implementation, {_FUNCTION: _reporting}) if is_known else implementation
 
     def __call__(self, context: ToolContext[Any], arguments: str) -> Any:
@@ -100,6 +114,36 @@ class WatchedFunction:
         if not self._reports_end and seen is not None:
             seen.ending.begin()
         return self._run(context, arguments)
+
+
+def _reporting_begin(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what a coroutine function is called by, so that it is known whether it was."""
+
+    def reporting_begin(*positional: Any, **named: Any) -> Any:
+        seen = watch.get()
+        if seen is not None:
+            seen.ending.begin_on_loop()
+        return function(*positional, **named)
+
+    return reporting_begin
+
+
+class _ReportingInput:
+    """What validates the input of an agent as a tool, whose run begins once that is valid."""
+
+    def __init__(self, adapter: Any) -> None:
+        self._adapter = adapter
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._adapter, name)
+
+    def validate_python(self, data: Any) -> Any:
+        """Validate the input, as a `TypeAdapter` does."""
+        valid = self._adapter.validate_python(data)
+        seen = watch.get()
+        if seen is not None:
+            seen.ending.begin_on_loop()
+        return valid
 
 
 def _reporting(function: Callable[..., Any]) -> Callable[..., Any]:
