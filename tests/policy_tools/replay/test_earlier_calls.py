@@ -159,7 +159,7 @@ def history(pick: random.Random, tenant: str) -> list[Made]:
             params = {"customer": pick.choice("AB")}
         subject = Subject(pick.choice(["ann", "bob"]), tenant)
         status = pick.choice(
-            ["success"] * 12 + ["failed", "unknown", "blocked", "denied", "cancelled", "skipped"]
+            ["success"] * 11 + ["failed", "unknown", "blocked", "denied", "cancelled", "skipped"]
         )
         error = pick.choice(ERRORS[status]) if status in ERRORS else None
         calls.append(
