@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -407,6 +408,33 @@ async def test_an_answer_that_comes_while_another_question_is_read(
     assert (await asyncio.wait_for(second, 5)).ok
     desk.say(early)
     assert (await asyncio.wait_for(first, 5)).ok
+
+
+async def test_an_old_question_is_looked_for_as_often_as_a_new_one(
+    asking: BENCH, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent goes on less than a second after the click, however long people have thought."""
+    pauses: list[float] = []
+    passed_s = 0.0
+    is_old = threading.Event()
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if passed_s and len(pauses) > 3:
+            is_old.set()
+        time.sleep(0.02)
+
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + passed_s, sleep=pause)
+    monkeypatch.setattr("aegis_otel.runtime.approval.inbox.time", clock)
+    b = asking()
+    call = pay(b)
+    state = await desk.question()
+    pauses.clear()
+    passed_s = 4 * 3600.0
+    assert await asyncio.to_thread(is_old.wait, 10)
+    desk.say(state)
+    assert (await asyncio.wait_for(call, 5)).ok
+    assert max(pauses) <= 0.5, "a second has room for that and for the answer to be checked and used"
 
 
 async def test_a_row_that_breaks_one_poll_ends_no_other(
