@@ -59,7 +59,7 @@ def expire(path: str | None) -> None:
     """End the questions whose time is over, also where the process that asked is gone.
 
     Then close the rows of the audit that wait for an answer which can come no more: those of questions that
-    ended a minute ago or before, as until then the process that asked may close its own.
+    ended, or whose time was over, a minute ago or before. Until then it is left to the process that asked.
 
     Processes that use the inbox do this themselves. Use it, from a timer, where none may run for long.
     """

@@ -35,7 +35,7 @@ from aegis_otel.governance.recording import timestamp, unix_ns
 from aegis_otel.model import Outcome
 
 GRACE_S = 60.0
-"""Seconds after the end of a question in which its row is left to the process that ended it."""
+"""Seconds after the end of a question in which its row is left to the process that asked, or ended it."""
 _YES_LASTS_DAYS = round(YES_LASTS_S / 86_400)
 _ENDED = {
     QuestionStatus.USED: "yes",
@@ -47,8 +47,17 @@ _ENDED = {
 
 
 def is_over(state: QuestionState, grace_s: float = GRACE_S) -> bool:
-    """Return whether a question has been over for so many seconds, by the clock of the inbox."""
-    return state.ended_ns is not None and state.read_ns - state.ended_ns >= grace_s * 1e9
+    """Return whether a question has been over for so many seconds, by the clock of the inbox.
+
+    One that has expired is over since its time was, however late somebody noticed: a process that waits for
+    it closes its row by its own clock. Where the clock was ahead for a while, that is later than it says.
+    """
+    ended_ns, expires_ns = state.ended_ns, state.question.expires_ns
+    if ended_ns is None:
+        return False
+    if state.status is QuestionStatus.EXPIRED and expires_ns is not None:
+        ended_ns = min(ended_ns, expires_ns)
+    return state.read_ns - ended_ns >= grace_s * 1e9
 
 
 def closes_row(waiting: Waiting, state: QuestionState) -> bool:
@@ -59,7 +68,13 @@ def closes_row(waiting: Waiting, state: QuestionState) -> bool:
 
 
 def close_row(
-    journal: Journal, waiting: Waiting, state: QuestionState, check: CheckAnswer, now_ns: int
+    journal: Journal,
+    waiting: Waiting,
+    state: QuestionState,
+    check: CheckAnswer,
+    now_ns: int,
+    *,
+    is_current: Callable[[], bool] = lambda: True,
 ) -> bool:
     """Write the last line of a row whose question is over; return whether the row waited for it.
 
@@ -72,6 +87,8 @@ def close_row(
         state: Its question.
         check: Checks signatures.
         now_ns: The time, in Unix nanoseconds.
+        is_current: Returns whether its question is still as `state` has it. It is asked when nobody else can
+            answer or close the row: whoever resumes the run may have asked anew meanwhile.
 
     Raises:
         AegisError: the journal cannot be read or written, or there is no key to check or prove answers with.
@@ -80,7 +97,11 @@ def close_row(
         return False
     if not closes_row(waiting, state):
         return is_too_old(waiting, now_ns) and close_old_row(journal, waiting, now_ns)
-    return _close(journal, waiting, lambda now: _last_line(journal, now, state, check, now_ns))
+
+    def last_line(now: Waiting) -> AuditRecord | None:
+        return _last_line(journal, now, state, check, now_ns) if is_current() else None
+
+    return _close(journal, waiting, last_line)
 
 
 def close_used_row(journal: Journal, waiting: Waiting, now_ns: int) -> bool:

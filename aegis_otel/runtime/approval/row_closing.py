@@ -38,7 +38,7 @@ def close_ended_rows(
         audit: Has the rows.
         inbox: Has their questions.
         check: Checks the signatures of answers.
-        grace_s: How long a question must have been over.
+        grace_s: How long a question must have been over; see `ended_rows.is_over`.
 
     Raises:
         AegisError: the inbox cannot be read or written, or the audit cannot be read.
@@ -56,7 +56,10 @@ def close_ended_rows(
         for each in some:
             state = states.get(each.row.decision_id)
             try:
-                is_closed = _close(audit, each, state, check, grace_s)
+                if state is None:
+                    is_closed = close_lost_row(audit, each, grace_s, RealSystem.now_ns())
+                else:
+                    is_closed = is_over(state, grace_s) and _close(audit, each, state, inbox, check)
             except AuditError as error:  # as of a row that cannot be read: the others are closed
                 _log.warning("the row of decision %s stays as it is: %s", each.row.decision_id, error)
                 continue
@@ -67,9 +70,10 @@ def close_ended_rows(
     return ClosedRows(tuple(closed), tuple(left))
 
 
-def _close(
-    audit: AuditLogger, row: Waiting, state: QuestionState | None, check: CheckAnswer, grace_s: float
-) -> bool:
-    if state is None:
-        return close_lost_row(audit, row, grace_s, RealSystem.now_ns())
-    return is_over(state, grace_s) and close_row(audit, row, state, check, RealSystem.now_ns())
+def _close(audit: AuditLogger, row: Waiting, state: QuestionState, inbox: Inbox, check: CheckAnswer) -> bool:
+    decision_id = row.row.decision_id
+
+    def is_current() -> bool:
+        return inbox.look([decision_id]).get(decision_id, state).change == state.change
+
+    return close_row(audit, row, state, check, RealSystem.now_ns(), is_current=is_current)

@@ -76,6 +76,30 @@ def test_expire_ends_what_is_over(desk: AnswerDesk, run: Callable[..., Result]) 
     assert run("expire").output == "No question's time is over.\n"
 
 
+def test_expire_closes_the_row_of_a_question_that_ended_long_ago(
+    desk: AnswerDesk, run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has noticed before that its time was over; it is run once."""
+    decision_id = id_of(put(desk, expires_s=5.0))
+    with closing(AuditLogger(tmp_path / "audit")) as audit:
+        row = decided(
+            decision_id=decision_id, approval="approve", result_status="pending", tool_call_id="call_1"
+        )
+        audit.append(row)
+
+    def later() -> int:
+        return time.time_ns() + 66 * 10**9
+
+    monkeypatch.setattr(RealSystem, "now_ns", staticmethod(later))
+    monkeypatch.setitem(SqliteState.__init__.__kwdefaults__, "now_ns", later)
+    assert run("expire").output == (
+        f"{decision_id} expired\n"
+        f"{decision_id} closed: its row does not wait any more\n"
+        "1 question ended, 1 row of the audit closed\n"
+    )
+    assert run("expire").output == "No question's time is over.\n"
+
+
 def test_expire_closes_the_row_a_minute_after_the_end_and_says_so_before(
     desk: AnswerDesk, run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

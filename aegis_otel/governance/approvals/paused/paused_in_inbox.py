@@ -11,7 +11,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
 
 from aegis_otel.audit.record import Waiting
 from aegis_otel.errors import AegisError, AuditError, StateError
@@ -241,11 +244,17 @@ class PausedInInbox:
             ends_ns = end_of(own.row, own.asked, call) if is_same else None
             if ends_ns is not None and ends_ns <= call.started_ns:  # the rule gives less time by now
                 is_same, ends_ns = False, None
-            continue_call(call, own)
-            call.record.human_decision = call.record.approver = call.record.approval_reason = None
+            again = replace(call, record=msgspec.structs.replace(call.record))
+            continue_call(again, own)
+            again.record.human_decision = again.record.approver = again.record.approval_reason = None
             # Its row is not written anew, so the question has what is left of its time: a later yes is none.
-            is_put = await self.put(call, ends_ns)
-            return NextStep(Step.PAUSE, None if is_same or not is_put else call)
+            is_put = await self.put(again, ends_ns)
+            if await self._shared.system.off_loop(lambda: self._waits(own)):
+                return NextStep(Step.PAUSE, None if is_same or not is_put else again)
+            # Its row was closed meanwhile, as that of a question that is over: nothing may follow it.
+            await self._shared.system.with_state(
+                lambda: self._end(own.row.decision_id, QuestionStatus.WITHDRAWN)
+            )
         return NextStep(Step.PAUSE, call if await self.put(call) else None)
 
     async def claim(self, call: Call, by_answer: bool) -> tuple[Refusal | None, str | None]:
@@ -284,21 +293,8 @@ class PausedInInbox:
 
     def end_later(self, decision_id: str, status: QuestionStatus) -> None:
         """End the question of a decision in the background, where it is in the inbox."""
-
-        def end() -> None:
-            shared = self._shared
-            try:
-                state = shared.reached(lambda: shared.inbox.look([decision_id])).get(decision_id)
-            except AegisError as error:
-                _log.warning(
-                    "the question of decision %s could not be ended: %s", decision_id, describe(error)
-                )
-                return
-            if state is not None:
-                shared.end(state, status)
-
         try:
-            self._shared.system.in_background(end)
+            self._shared.system.in_background(lambda: self._end(decision_id, status))
         except RuntimeError as error:
             _log.warning("the question of decision %s could not be ended: %s", decision_id, describe(error))
 
@@ -306,6 +302,27 @@ class PausedInInbox:
         return await self._shared.system.with_state(lambda: self._questions.is_closed_here(found, own, call))
 
     # --- in threads ---
+
+    def _end(self, decision_id: str, status: QuestionStatus) -> None:
+        """End the question of a decision, where it is in the inbox; a failure is logged."""
+        shared = self._shared
+        try:
+            state = shared.reached(lambda: shared.inbox.look([decision_id])).get(decision_id)
+        except AegisError as error:
+            _log.warning("the question of decision %s could not be ended: %s", decision_id, describe(error))
+            return
+        if state is not None:
+            shared.end(state, status)
+
+    def _waits(self, row: Waiting) -> bool:
+        """Return whether a row still waits, once nobody is about to close it."""
+        journal = self._governor.journal
+        try:
+            with journal.answering(row):
+                return True
+        except AuditError:
+            known = journal.waiting(row.row.tool_call_id or "")
+            return any(each.row.decision_id == row.row.decision_id for each in known)
 
     def _claim(self, call: Call, by_answer: bool) -> _Claim:
         rows = [each for each in self._questions.waiting_rows(call) if not each.started]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -68,8 +70,99 @@ async def test_only_rows_that_are_closed_soon_are_left_for_that(
         if has_yes:
             with answered_by(BOB):
                 state.approve(state.get_interruptions()[0])
-    desk.pass_time(monkeypatch, 61)
+    desk.pass_time(monkeypatch, 30 + 30 / 86_400)
     assert desk.end_rows(a, 60.0) == ((), () if has_yes else (a.row()["decision_id"],))
+    desk.pass_time(monkeypatch, 30 + 65 / 86_400)
+    assert desk.end_rows(a, 60.0) == (() if has_yes else (a.row()["decision_id"],), ())
+
+
+async def test_a_row_whose_time_was_over_before_somebody_noticed_is_closed_at_once(
+    machine: Machines, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One start is enough, where the process that asked is gone and none has run since."""
+    with machine("a", expires="1h") as a:
+        await a.pause()
+    with monkeypatch.context() as patch:
+        patch.setattr(StateInbox, "expire", lambda _: ())
+        desk.pass_time(monkeypatch, 1 / 24 + 90 / 86_400)
+    (row,) = a.rows()
+    with machine("a", expires="1h") as a:
+        a.bench.runtime._close_ended_rows()
+    assert (row["result_status"], a.row()["human_decision"]) == ("pending", "expired")
+    assert a.row()["approval_wait_s"] == 3600
+
+
+async def test_a_row_is_left_until_its_time_is_over_by_a_clock_that_was_set_back(
+    machine: Machines, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock was two hours ahead as somebody ended the question: the process that asked may still run."""
+    with machine("a", expires="1h") as a:
+        await a.pause()
+    desk.pass_time(monkeypatch, 2 / 24)
+    assert desk.inbox.listing() == ()
+    desk.pass_time(monkeypatch, 0)
+    left = (), (a.row()["decision_id"],)
+    assert desk.end_rows(a, 60.0) == left
+    desk.pass_time(monkeypatch, 1 / 24 + 30 / 86_400)
+    assert desk.end_rows(a, 60.0) == left
+    desk.pass_time(monkeypatch, 1 / 24 + 65 / 86_400)
+    assert desk.end_rows(a, 60.0) == left[::-1]
+
+
+async def test_a_row_is_not_closed_whose_run_is_resumed_just_then(
+    machine: Machines, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who closes rows has read that the question is over, and then the same row is asked about anew."""
+    with machine("a", expires="1h") as a:
+        saved = await a.pause()
+    desk.pass_time(monkeypatch, 1)
+    look, has_read, goes_on = desk.inbox.look, threading.Event(), threading.Event()
+
+    def slow(*given: Any) -> Any:
+        states = look(*given)
+        if not has_read.is_set():
+            has_read.set()
+            goes_on.wait(10)
+        return states
+
+    monkeypatch.setattr(desk.inbox, "look", slow)
+    closing = asyncio.create_task(asyncio.to_thread(desk.close_rows, a))
+    await asyncio.to_thread(has_read.wait, 10)
+    with machine("a", expires="1h") as b:
+        saved = (await b.resume(saved)).to_state().to_string()
+        goes_on.set()
+        assert await closing == ()
+        desk.say()
+        await b.resume(saved)
+        assert b.ran == [1]
+    assert len(b.rows()) == 1
+
+
+async def test_a_run_that_is_resumed_while_its_row_is_closed_is_asked_about_anew(
+    machine: Machines, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that resumes it has just found the row: nothing is asked under the id of a closed one."""
+    with machine("a", expires="1h") as a:
+        saved = await a.pause()
+    desk.pass_time(monkeypatch, 1)
+    put, closed = StateInbox.put, []
+
+    def late(self: StateInbox, *given: Any) -> Any:
+        closed.append(desk.close_rows(a))
+        return put(self, *given)
+
+    with machine("a", expires="1h") as b:
+        with monkeypatch.context() as patch:
+            patch.setattr(StateInbox, "put", late)
+            saved = (await b.resume(saved)).to_state().to_string()
+        first, second = b.rows()
+        assert closed[0] == (first["decision_id"],)
+        assert desk.waiting().question.decision_id == second["decision_id"]
+        assert (first["result_status"], second["result_status"]) == ("denied", "pending")
+        desk.say()
+        await b.resume(saved)
+        assert b.ran == [1]
+    assert len(b.rows()) == 2
 
 
 async def test_a_row_with_a_yes_waits_for_a_year(
