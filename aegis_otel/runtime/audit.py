@@ -320,12 +320,14 @@ class AuditLogger:
         """
         row = asked.row
         with taking_over(self.path):
-            for found in self.waiting(row.tool_call_id or ""):
+            # A call that was made without the SDK has no id but that of its decision.
+            for found in self.waiting(row.tool_call_id) if row.tool_call_id else self.every_waiting():
                 if found.row.decision_id == row.decision_id and not found.started:
                     yield found
                     return
         raise AuditError(
-            f"call `{row.tool_call_id}` is already answered, and was run or refused: this one does not count"
+            f"call `{row.tool_call_id or row.decision_id}` is already answered, and was run or refused: "
+            "this one does not count"
         )
 
     def log(

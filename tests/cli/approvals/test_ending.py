@@ -76,16 +76,23 @@ def test_expire_ends_what_is_over(desk: AnswerDesk, run: Callable[..., Result]) 
     assert run("expire").output == "No question's time is over.\n"
 
 
+@pytest.mark.parametrize("call_id", ["call_1", None], ids=["of the SDK", "of a Runtime"])
 def test_expire_closes_the_row_of_a_question_that_ended_long_ago(
-    desk: AnswerDesk, run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call_id: str | None,
+    desk: AnswerDesk,
+    run: Callable[..., Result],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Nobody has noticed before that its time was over; it is run once."""
     decision_id = id_of(put(desk, expires_s=5.0))
     with closing(AuditLogger(tmp_path / "audit")) as audit:
         row = decided(
-            decision_id=decision_id, approval="approve", result_status="pending", tool_call_id="call_1"
+            decision_id=decision_id, approval="approve", result_status="pending", tool_call_id=call_id
         )
         audit.append(row)
+        other = decided(decision_id="waits on", approval="approve", result_status="pending")
+        audit.append(other)
 
     def later() -> int:
         return time.time_ns() + 66 * 10**9
