@@ -235,7 +235,8 @@ def _agents() -> tuple[Alert, ...]:
             ),
             f"Requests for approval of {_label(JOB)} expire",
             f"{VALUE} of the requests in half an hour had no answer in time, those of paused runs included. "
-            "These calls were denied.",
+            "A call that waited in its process was denied. "
+            "A paused run is asked about anew when it is resumed.",
             over=0.2,
             value_format="humanizePercentage",
             hold="5m",

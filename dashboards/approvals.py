@@ -88,7 +88,8 @@ def _now() -> list[panels.Placed]:
             "Not answered in time",
             Words(
                 "Share of the calls with a request for approval that expired.",
-                "Above a fifth: nobody watches the channel, and the calls are denied (AegisApprovalExpiry).",
+                "Above a fifth: nobody watches the channel, and calls that wait in their process are denied "
+                "(AegisApprovalExpiry).",
                 "Find the approver of that channel first; a longer timeout helps only late answers.",
             ),
             Query(share(expired, asked), at_end=True),

@@ -86,6 +86,16 @@ def test_panels_and_texts_name_alerts_that_exist() -> None:
     assert named <= known, named - known
 
 
+def test_the_end_of_a_question_is_called_a_no_only_where_a_process_waited() -> None:
+    """A paused run is asked about anew when it is resumed."""
+    name = "AegisApprovalExpiry"
+    (prometheus,) = [rule["annotations"]["description"] for rule in rules() if rule["alert"] == name]
+    (grafana,) = [rule["annotations"]["description"] for rule in grafana_rules() if rule["title"] == name]
+    for text in (prometheus, grafana, " ".join(sections()[name].split())):
+        assert "A call that waited in its process was denied." in text
+        assert "A paused run is asked about anew when it is resumed." in text
+
+
 def test_critical_alerts_match_labels_that_start_at_zero() -> None:
     """A matcher on any other label would find no zero before the first call."""
     (metric,) = [each for each in semconv.METRICS if each.name == semconv.METRIC_DECISIONS]
