@@ -31,10 +31,10 @@ def _mapping(value: Any) -> dict[Any, Any]:
     return value
 
 
-def _text(_: Validation, value: Any, at: Location) -> str:  # noqa: ARG001
+def _text(_: Validation, value: Any, at: Location, what: str = "text") -> str:  # noqa: ARG001
     if not isinstance(value, str):
         raise Invalid(
-            f"must be text, not {shown(value)}", f'"{value}"' if type(value) in (int, bool) else None
+            f"must be {what}, not {shown(value)}", f'"{value}"' if type(value) in (int, bool) else None
         )
     if not 0 < len(value) <= _MAX_TEXT:
         raise Invalid(f"must have 1 to {_MAX_TEXT} characters, not {len(value)}")
@@ -112,23 +112,37 @@ def _result(_: Validation, value: Any, at: Location) -> str:  # noqa: ARG001
     return str(value)
 
 
+def _or_null(read: Reader, schema: Mapping[str, Any], about: str) -> Key:
+    """Return the key of what a call may lack: null says that it does."""
+
+    def read_or_null(validation: Validation, value: Any, at: Location) -> Any:
+        return None if value is None else read(validation, value, at)
+
+    return Key(read_or_null, {**schema, "type": [schema["type"], "null"]}, about)
+
+
+_text_or_null = partial(_or_null, partial(_text, what="text or `null`"), _READABLE)
 _WHO = {
-    "user": Key(_text, _READABLE, "the user that the agent acts for; not known without it"),
-    "tenant": Key(_text, _READABLE, "the tenant that the agent acts for; not known without it"),
-    "roles": Key(
-        partial(_list, _text, "a list of texts", some=False),
+    "user": _text_or_null("the user that the agent acts for; not known without it, or as null"),
+    "tenant": _text_or_null("the tenant that the agent acts for; not known without it, or as null"),
+    "roles": _or_null(
+        partial(_list, _text, "a list of texts or `null`", some=False),
         {"type": "array", "items": _READABLE},
-        "the user's roles, all of them; not known without it",
+        "the user's roles, all of them; not known without it, or as null",
     ),
-    "session": Key(_text, _READABLE, "the session; without it, one that all such calls have in common"),
-    "conversation": Key(_text, _READABLE, "the conversation; likewise"),
-    "run": Key(_text, _READABLE, "the run; likewise"),
-    "tokens": Key(
+    "session": _text_or_null(
+        "the session; without it, one that all such calls have in common; not known as null"
+    ),
+    "conversation": _text_or_null("the conversation; likewise, and null where the program names none"),
+    "run": _text_or_null("the run; likewise"),
+}
+"""What a case says about where its call comes from, and those before it with it."""
+_TOKENS = {
+    "tokens": _or_null(
         *(_checked(history_keys.count), {"type": "integer", "minimum": 0, "maximum": MOST_COUNTED}),
-        "the tokens that the run has used by then; not known without it",
+        "the tokens that the run has used by then; not known without it, or as null",
     ),
 }
-"""What a case, and a call before it, say about where a call comes from."""
 _ONE_OR_MORE = {"anyOf": [_READABLE, {"type": "array", "items": _READABLE, "minItems": 1}]}
 SECTIONS: Mapping[str, Mapping[str, Key]] = {
     "": {
@@ -150,6 +164,7 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
         "name": Key(_text, _READABLE, "what the case shows; unique"),
         "action": Key(partial(_section, "action"), {"$ref": "#/$defs/Action"}),
         **_WHO,
+        **_TOKENS,
         "before": Key(
             partial(_list, partial(_section, "before"), "a list of calls"),
             {"type": "array", "items": {"$ref": "#/$defs/Before"}, "minItems": 1},
@@ -178,16 +193,19 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
             "how many of these calls there were; 1 without it",
         ),
         **{
-            key: each._replace(about=f"{each.about.partition(';')[0]}; that of the case without it")
+            key: each._replace(
+                about=f"{each.about.partition(';')[0]}; that of the case without it, not known as null"
+            )
             for key, each in _WHO.items()
         },
+        **_TOKENS,
     },
     "action": {
         "type": Key(_text, _READABLE, "the action type; for a tool call, the tool's name"),
         "target": Key(
             _text, _READABLE, "what is acted on; without it that of the tool in `tools`, or `default`"
         ),
-        "agent": Key(_text, _READABLE, "the name of the agent that asks; unknown without it"),
+        "agent": _text_or_null("the name of the agent that asks; not known without it, or as null"),
         "params": Key(_params, {"type": "object"}, "the arguments; none without it"),
         "schema": Key(
             *(_schema, {"type": "object"}),

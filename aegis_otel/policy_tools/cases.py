@@ -201,14 +201,14 @@ _SHARED = ("user", "tenant", "roles", "session", "conversation", "run")
 
 
 def _where(written: Mapping[str, Any]) -> Where:
-    """Return what a call is part of."""
+    """Return what a call is part of, without what the case says is not known."""
     given = {key: written[key] for key in ("session", "conversation", "run", "tokens") if key in written}
     return msgspec.structs.replace(_WHERE, **given, tool=written["action"]["type"])
 
 
 def _subject(case: Mapping[str, Any]) -> Subject | None:
     """Return for whom the agent acts; None where the case says nothing about it."""
-    given = {key: case[key] for key in ("user", "tenant", "roles") if key in case}
+    given = {key: case[key] for key in ("user", "tenant", "roles") if case.get(key) is not None}
     return Subject(**given) if given else None
 
 

@@ -122,6 +122,10 @@ def test_what_the_case_says_goes_before_what_the_tools_say() -> None:
         ("{ name: a, action: { type: x }, expect: { mode: off } }", "a boolean to some YAML readers"),
         ("{ name: a, action: { type: x }, expect: { mode: watch } }", "`expect.mode` must be `enforce` or"),
         ("{ name: a, action: { type: x }, expect: { risk_level: 3 } }", "`expect.risk_level` must be `low`,"),
+        ("{ name: null, action: { type: x }, expect: { rule: r } }", "`name` must be text, not nothing"),
+        ("{ name: a, action: { type: null }, expect: { rule: r } }", "`action.type` must be text, not"),
+        ("{ name: a, action: { type: x }, user: 7, expect: { rule: r } }", "`user` must be text or `null`"),
+        ("{ name: a, action: { type: x }, roles: a, expect: { rule: r } }", "of texts or `null`, not `a`"),
         ("5", "a case must be a mapping, not the number `5`"),
     ],
 )  # fmt: skip
@@ -230,13 +234,20 @@ def test_the_published_schema_refuses_what_the_reader_refuses(change: dict[str, 
 
 def test_a_case_says_for_whom_the_agent_acts() -> None:
     """No roles are known, and roles of which there are none, are two things."""
-    first, second, third = read(
+    first, second, third, fourth, fifth, before = read(
         "cases:\n"
         "  - { name: a, action: { type: x }, user: alice, tenant: acme, roles: [b, a],"
         " expect: { rule: r } }\n"
         "  - { name: b, action: { type: x }, roles: [], expect: { rule: r } }\n"
         "  - { name: c, action: { type: x }, expect: { rule: r } }\n"
+        "  - { name: d, action: { type: x }, user: null, tenant: ~, roles: null, expect: { rule: r } }\n"
+        "  - { name: e, action: { type: x, agent: null }, user: alice, roles: null, expect: { rule: r } }\n"
+        "  - { name: f, action: { type: x }, user: alice, roles: [a], expect: { rule: r },"
+        " before: [{ action: { type: y }, user: null }] }\n"
     )
     assert first.action.subject == Subject("alice", "acme", ("a", "b"))
     assert second.action.subject == Subject(None, None, ())
     assert third.action.subject is None
+    assert fourth.action.subject is None
+    assert (fifth.action.subject, fifth.action.agent) == (Subject("alice"), None)
+    assert before.before[0].action.subject == Subject(None, None, ("a",))

@@ -85,6 +85,14 @@ READ = "before: [{ action: { type: read_secret }%s }]"
         f"{SEND % 'auto'}, {READ % ', result: failed'}",
         f"{SEND % 'auto'}, {READ % ', conversation: other'}",
         f"{SEND % 'block'}, conversation: mine, {READ % ', run: other'}",
+        f"{SEND % 'block'}, conversation: null",
+        f"{SEND % 'block'}, {READ % ', conversation: null'}",
+        f"{SEND % 'block'}, conversation: null, {READ % ', conversation: other'}",
+        f"{SEND % 'auto'}, session: null, run: null, user: null",
+        PAY % (1, "<default>") + ", before: [{ action: { type: pay }, times: 9, user: null }]",
+        "action: { type: pay, params: { order: 1 } }, user: null, expect: { rule: payments }",
+        "action: { type: think }, tokens: 9, run: null, expect: { rule: tokens }",
+        "action: { type: think }, tokens: null, expect: { rule: tokens }",
         "action: { type: think }, tokens: 1001, expect: { rule: tokens }",
         "action: { type: think }, tokens: 1000, expect: { approval: auto }",
         "action: { type: think }, expect: { rule: tokens }",
@@ -95,6 +103,30 @@ READ = "before: [{ action: { type: read_secret }%s }]"
 def test_a_case_says_what_went_before(case: str) -> None:
     report = run(case)
     assert report.failed == []
+
+
+def test_a_case_without_a_conversation_does_not_reach_the_rule_that_is_unknown() -> None:
+    report = run(f"{SEND % 'block'}, conversation: null")
+    assert [rule.name for rule in report.unknown] == ["leak"]
+
+
+@pytest.mark.parametrize("word", ["user", "tenant", "agent", "session", "conversation", "run"])
+def test_each_word_that_a_call_may_lack_can_be_null(word: str) -> None:
+    Path("policy.yaml").write_text(
+        "defaults: { approval: auto }\n"
+        f"rules: [{{ name: r, conditions: {{ calls_over: {{ limit: 1, within: 1h, by: [{word}] }} }} }}]"
+    )
+
+    def case(approval: str, lacking: str = "") -> str:
+        known = {"user": "u", "tenant": "t", lacking: "null"}
+        agent = known.pop("agent", "a")
+        said = ", ".join(f"{key}: {value}" for key, value in known.items() if key)
+        return f"{said}, action: {{ type: x, agent: {agent} }}, expect: {{ approval: {approval} }}"
+
+    assert run(case("auto")).failed == []
+    report = run(case("approve", word))
+    assert report.failed == []
+    assert [rule.name for rule in report.unknown] == ["r"]
 
 
 def test_a_rule_is_reached_by_what_went_before() -> None:
@@ -126,6 +158,12 @@ def test_a_rule_is_reached_by_what_went_before() -> None:
             "[{ action: { type: x }, result: faild }]",
             "`before.result` must be `success`, `failed` or `unknown`, not `faild` (did you mean `failed`?)",
         ),
+        (
+            "[{ action: { type: x }, conversation: 5 }]",
+            '`before.conversation` must be text or `null`, not the number `5` (did you mean `"5"`?)',
+        ),
+        ("[{ action: { type: x }, times: null }]", "`before.times` must be a whole number from 1 to 10000"),
+        ("[{ action: { type: x }, result: null }]", "`before.result` must be `success`, `failed` or"),
         ("[{ action: { type: x }, tokens: -1 }]", "`before.tokens` must be a whole number from 0 to"),
         ("[{ action: { type: x }, expect: {} }]", "unknown key `expect` in a call of `before`"),
         ("[{ action: { type: x }, past: {} }]", "unknown key `past` in a call of `before`"),
@@ -158,6 +196,10 @@ def test_the_schema_takes_what_the_reader_takes() -> None:
 
     good = {"action": {"type": "x"}, "ago": "5m", "result": "unknown", "times": 3, "run": "r", "roles": []}
     assert validator.is_valid(case([good]))
+    lacking = dict.fromkeys(("user", "tenant", "roles", "session", "conversation", "run", "tokens"))
+    without = {"action": {"type": "x", "agent": None}, **lacking}
+    assert validator.is_valid(case([without]))
+    assert validator.is_valid({"cases": [{"name": "a", "expect": {"rule": "r"}, **without}]})
     for wrong in ([], [{}], [{**good, "ago": "5"}], [{**good, "times": 0}], [{**good, "result": "ok"}]):
         assert not validator.is_valid(case(wrong))
 
@@ -170,10 +212,11 @@ def test_explain_shows_the_counts() -> None:
         "before: [{ action: { type: refund, params: { amount: 20.5 } }, times: 2 }]",
         "action: { type: think }, tokens: 1001, expect: { rule: tokens }",
         "action: { type: refund }, expect: { rule: total }",
+        f"{SEND % 'block'}, conversation: null, {READ % ''}",
     )
     said = [
         CliRunner().invoke(main, ["policy", "explain", "--case", "cases.yaml", f"case {number}"]).output
-        for number in range(5)
+        for number in range(6)
     ]
     assert "`calls_over` more than 3 within 1h by `user` (3 before): yes" in said[0]
     assert (
@@ -183,6 +226,7 @@ def test_explain_shows_the_counts() -> None:
     assert "`total_over` of `amount` more than 100 within 24h (41 before): yes" in said[2]
     assert "more than 1000 within run (0 before, 1001 in this run by now): yes" in said[3]
     assert "(0 before): unknown: the amount in `amount` is not known" in said[4]
+    assert "within conversation: unknown: the conversation of the call is not known" in said[5]
     plain = CliRunner().invoke(main, ["policy", "explain", "policy.yaml", "--type", "send"]).output
     assert "within conversation: unknown: the calls that went before are not known" in plain
 
