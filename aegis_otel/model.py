@@ -432,6 +432,8 @@ class Verdict(msgspec.Struct, frozen=True):
     """Who may answer where a human is asked; None where the rule does not say it."""
     expires_s: float | None = None
     """For how many seconds the question can be answered; None where the rule does not say it."""
+    asks_each_time: bool = False
+    """Whether no yes counts for later calls, as the rule asks about calls that may be repetitions."""
 
     @property
     def enforced_approval(self) -> Approval:

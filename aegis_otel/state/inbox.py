@@ -138,6 +138,7 @@ _NO_SCOPE = {
     "conversation": "the question is part of no conversation that it could be granted for",
     "time": "it is not known for which user the agent acts, so nothing can be granted in all conversations",
 }
+_NO_GRANT = "its rule asks about each call that may be a repetition, so no yes can be for later ones"
 _STATUSES = {"yes": QuestionStatus.APPROVED, "no": QuestionStatus.DENIED, "open": QuestionStatus.WAITING}
 
 
@@ -446,7 +447,7 @@ def _objection(state: QuestionState, answer: Answer) -> str | None:
         return over
     grant = answer.grant
     if grant is not None and not has_scope(state.question, grant.scope):
-        return _NO_SCOPE[grant.scope]
+        return _NO_SCOPE[grant.scope] if state.question.grant_key else _NO_GRANT
     return None
 
 

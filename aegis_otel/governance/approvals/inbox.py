@@ -80,7 +80,7 @@ class SharedQuestion(
     call_digest: str
     """`Inbox.keyed` of `call_payload`: alike on all machines, where the audit's own digests are not."""
     grant_key: str
-    """`Inbox.keyed` of `grant_payload`: what a grant given with the answer is for."""
+    """`Inbox.keyed` of `grant_payload`: what a grant given with the answer is for; empty: there is none."""
     conversation_key: str = ""
     """`Inbox.keyed` of `conversation_payload`; empty where the call is part of no conversation. What is shown
     is redacted, so two conversations may look alike."""

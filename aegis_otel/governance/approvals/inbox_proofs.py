@@ -111,7 +111,7 @@ def shows_the_same(kept: SharedQuestion, own: SharedQuestion) -> bool:
 
 def grants_the_same(kept: SharedQuestion, own: SharedQuestion) -> bool:
     """Return whether a grant given with `kept` is for the rule, policy, tool and subject of `own`."""
-    return kept.grant_key == own.grant_key and _have_same(_GRANTED, kept, own)
+    return bool(own.grant_key) and kept.grant_key == own.grant_key and _have_same(_GRANTED, kept, own)
 
 
 _NAMED = ("tool_name", "action_type", "action_target", "user_id", "tenant_id", "user_roles")
@@ -236,6 +236,8 @@ def has_scope(question: SharedQuestion, scope: Literal["conversation", "time"]) 
 
     Without a user that would be all calls of the program, whoever they are for.
     """
+    if not question.grant_key:
+        return False
     return bool(question.conversation_key if scope == "conversation" else question.user_key)
 
 

@@ -142,7 +142,9 @@ class SharedQuestions:
             row=row,
             kind=kind,
             call_digest=self.call_digest(call),
-            grant_key=self.inbox.keyed(grant_payload(verdict, action, origin)),
+            grant_key=""
+            if verdict.asks_each_time
+            else self.inbox.keyed(grant_payload(verdict, action, origin)),
             conversation_key=self._key(conversation_payload, origin.conversation_id),
             user_key=self._key(person_payload, requester_of(action)),
             tool_call_id=call.record.tool_call_id,
@@ -284,6 +286,9 @@ class SharedQuestions:
         return self._find_grant(call) is not None
 
     def _find_grant(self, call: Call) -> tuple[Grant, Answered, int] | None:
+        if call.decision.verdict.asks_each_time:
+            return None
+
         def find() -> tuple[SharedQuestion, tuple[Grant, ...]]:
             own = self.question(call, "inbox", None)
             return own, self.inbox.grants(own.grant_key, own.conversation_key)

@@ -218,6 +218,7 @@ def _compile(rule: Rule, name: str, digest: str) -> CompiledRule:
             mode=rule.mode,
             approvers=rule.approvers,
             expires_s=rule.expires_s,
+            asks_each_time=any(test.key == "repeats" for test in rule.conditions.all_history),
         ),
         types,
         targets,

@@ -6,6 +6,7 @@ Whose answer it takes is no matter of rank: `with_all_approvers` adds up what se
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -69,7 +70,11 @@ def with_all_approvers(verdict: Verdict, others: Iterable[Verdict]) -> Verdict:
     if needed:
         first, *more = dict.fromkeys(one for each in needed for one in each.all_of_them)
         approvers = msgspec.structs.replace(first, others=tuple(more)) if more else first
-    expires_s = min(times, default=None)
-    if approvers == verdict.approvers and expires_s == verdict.expires_s:
+    terms: dict[str, Any] = {
+        "approvers": approvers,
+        "expires_s": min(times, default=None),
+        "asks_each_time": any(each.asks_each_time for each in (verdict, *asking)),
+    }
+    if all(getattr(verdict, name) == value for name, value in terms.items()):
         return verdict
-    return msgspec.structs.replace(verdict, approvers=approvers, expires_s=expires_s)
+    return msgspec.structs.replace(verdict, **terms)

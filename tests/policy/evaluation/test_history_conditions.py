@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aegis_otel import Action, Policy
-from aegis_otel.model import Past, SeriesQuery, Subject, Tally, Where
+from aegis_otel.model import Approval, Past, SeriesQuery, Subject, Tally, Where
 from aegis_otel.policy.evaluation.evaluator import decide
 from aegis_otel.policy.explain import explain
 from aegis_otel.policy.history.series_queries import marks_of, queries_of
@@ -188,6 +188,18 @@ def test_a_condition_beside_one_that_is_false_takes_no_message() -> None:
     verdict = policy.evaluate(Action("pay", params=PARAMS | {"fee": "much"}), now=NOON).verdict
     advice = "The policy could not read parameter `fee`: expected a number."
     assert (verdict.message, verdict.advice) == ("Ask first.", advice)
+
+
+@pytest.mark.parametrize("repeats_first", [False, True])
+def test_a_repetition_is_asked_about_each_time_whichever_rule_is_named(repeats_first: bool) -> None:
+    """A yes to the other rule would else count for later calls, which may be repetitions as well."""
+    risk = ["critical", "high"] if repeats_first else ["high", "critical"]
+    repeated = {"name": "twice", "conditions": REPEATS, "risk_level": risk[0], "approval": "approve"}
+    large = {"conditions": {"param_gt": {"amount": 1000}}, "risk_level": risk[1], "approval": "approve"}
+    for rules, asks_each_time in ([repeated, large], True), ([large], False):
+        policy = Policy.from_dict({"version": "1", "rules": rules})
+        verdict = policy.evaluate(Action("pay", params=PARAMS | {"amount": "much"}, subject=ANN)).verdict
+        assert (verdict.approval, verdict.asks_each_time) == (Approval.APPROVE, asks_each_time)
 
 
 @pytest.mark.parametrize("approval", ["auto", "approve", "block"])

@@ -610,6 +610,29 @@ async def test_no_grant_for_all_users(asking: BENCH, desk: Desk) -> None:
     assert (await call).ok
 
 
+async def test_no_grant_for_repetitions(asking: BENCH, desk: Desk) -> None:
+    """At most once, but for what a human says: each repetition is asked about."""
+    b = asking(policy=policy(conditions={"repeats": {"by": ["amount"], "within": "7d"}}))
+    with acting_for(user="ann"):
+        assert (await pay(b)).ok
+        for _ in range(2):
+            call = pay(b)
+            state = await desk.question()
+            with pytest.raises(AnswerRefused, match="asks about each call that may be a repetition"):
+                desk.say(state, grant=GrantTerms(3600.0, "time"))
+            desk.say(state)
+            assert (await call).ok
+
+
+async def test_a_grant_lets_calls_pass_a_limit(asking: BENCH, desk: Desk) -> None:
+    b = asking(policy=policy(conditions={"calls_over": {"limit": 1, "within": "1d"}}))
+    with acting_for(user="ann"):
+        assert (await pay(b)).ok
+        await granted(b, desk, GrantTerms(3600.0, "time"))
+        assert (await pay(b)).ok
+    assert [row["human_decision"] for row in b.rows()] == [None, "approved", "approved"]
+
+
 async def test_a_rule_that_takes_the_number_of_another_has_no_grant(asking: BENCH, desk: Desk) -> None:
     small = {
         "match": {"type": "pay"},
