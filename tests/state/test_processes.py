@@ -9,11 +9,14 @@ import os
 import random
 import subprocess
 import time
+from collections import Counter
 from pathlib import Path
+
+import pytest
 
 from aegis_otel.state.postgres import PostgresState
 from tests.support.postgres import Server, wait_for
-from tests.support.records import python
+from tests.support.records import python, statuses
 from tests.support.state import Store, mark_one, take, tally
 
 RACES = int(os.environ.get("RACES", "1"))
@@ -46,6 +49,12 @@ state.close()
 def begin(address: str, folder: Path, series: str, tries: int) -> list[subprocess.Popen[str]]:
     """Eight processes that are all connected when the first one begins."""
     children = [python(PROGRAM, address, n, series, tries, folder / f"{series}-{n}") for n in range(8)]
+    start(children)
+    return children
+
+
+def start(children: list[subprocess.Popen[str]]) -> None:
+    """Wait until all of them are ready, and let them begin."""
     for child in children:
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
@@ -53,7 +62,6 @@ def begin(address: str, folder: Path, series: str, tries: int) -> list[subproces
         assert child.stdin is not None
         child.stdin.write("go\n")
         child.stdin.flush()
-    return children
 
 
 def bodies(folder: Path, series: str) -> list[str]:
@@ -69,6 +77,53 @@ def test_eight_processes_get_what_the_limit_says(store: Store, tmp_path: Path) -
         assert len(found) == len(set(found)) == LIMIT
         counted = tally(store.state, f"series{trial}")
         assert (counted.calls, counted.succeeded) == (LIMIT, LIMIT)
+
+
+AGENTS = """
+import asyncio, sys
+from agents import Agent, RunConfig, Runner, function_tool
+from agents.testing import ScriptedModel, assistant_message, function_call
+import aegis_otel
+from aegis_otel import Policy
+address, name, audit, bodies, rule_name = sys.argv[1:]
+file = open(bodies, "a", buffering=1)
+@function_tool
+async def charge() -> str:
+    file.write(name + "\\n")
+    return "charged"
+limit = {"calls_over": {"limit": 100, "within": "1h"}}
+rule = {"name": rule_name, "match": {"type": "charge"}, "conditions": limit, "approval": "block"}
+policy = Policy.from_dict({"defaults": {"approval": "auto"}, "rules": [rule]})
+aegis_otel.instrument(policy, audit_dir=audit, state=address)
+turns = [[function_call("charge", {}, call_id=f"{turn}-{n}") for n in range(5)] for turn in range(5)]
+model = ScriptedModel([*turns, [assistant_message("done")]])
+print("ready", flush=True)
+sys.stdin.readline()
+settings = RunConfig(model=model, tracing_disabled=True)
+asyncio.run(Runner.run(Agent("Clerk", tools=[charge]), "go", run_config=settings))
+"""
+
+
+@pytest.mark.parametrize("killed", [0, 5] if RACES > 1 else [0])
+def test_agents_of_eight_processes_get_what_the_limit_says(store: Store, tmp_path: Path, killed: int) -> None:
+    """The SDK's parallel calls, 200 in all: exactly 100 bodies, and never more where programs are killed."""
+    chance = random.Random(7)
+    for trial in range(1 + RACES // 20):
+        audit, rule = tmp_path / f"audit{trial}", f"rule{trial}"
+        children = [python(AGENTS, store.address, n, audit, tmp_path / f"{rule}-{n}", rule) for n in range(8)]
+        start(children)
+        for child in chance.sample(children, killed):
+            time.sleep(chance.uniform(0, 0.2))
+            child.kill()
+        said = [child.communicate()[1] for child in children]
+        assert "".join(said[n] for n, child in enumerate(children) if child.returncode == 0) == ""
+        ran, ends = len(bodies(tmp_path, rule)), Counter(statuses(audit).values())
+        if killed:
+            assert ends["success"] <= ran <= LIMIT
+            assert ran - ends["success"] <= 5 * killed, "each of the dead ran five calls at most"
+        else:
+            assert ran == LIMIT
+            assert ends == {"success": LIMIT, "blocked": LIMIT}
 
 
 FORKING = """
