@@ -423,6 +423,8 @@ ADVERSARIAL = [
         "4111 1111 1111 1111 ",
         "auth=(",
         "pwd=[",
+        '{"pwd":',
+        "pwd:['',",
         "\\",
         "a" * 10,
         "{",
@@ -473,6 +475,34 @@ def test_b19_more_than_is_looked_at_is_withheld_whole(plain: Any) -> None:
     kind = {str: "", list: "list ", dict: "object "}[type(plain)]
     assert hidden == f"[REDACTED {kind}{size} chars]"
     assert redactor.redact(hidden) == hidden
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            'see {"password":' + '{"password":' * 8_000 + '"hunter2hunter2"' + "}" * 8_001,
+            'see {"password":' + '{"password":' * 7_595 + REDACTED + "}" * 7_596,
+        ),
+        ('"pwd":[[[' * 8_000, f'"pwd":{REDACTED}' * 8_000),
+        ('pwd:["",' * 8_000 + "password=hunter2", 'pwd:["",' * 8_000 + f"password={REDACTED}"),
+        ('pwd:[",' * 8_000 + "\npassword=hunter2", 'pwd:[",' * 8_000 + f"\npassword={REDACTED}"),
+    ],
+    ids=["closed", "open", "quotes", "a quote"],
+)
+def test_b19_brackets_with_names_inside_are_not_walked_for_each_name(text: str, shown: str) -> None:
+    """B19: what is closed within 1,024 bytes is hidden to its end, in a few seconds for any nest."""
+    start = time.process_time()
+    hidden = redact_text(text)
+    assert time.process_time() - start < 5
+    assert hidden == shown
+
+
+def test_b19_brackets_use_up_the_budget() -> None:
+    """B19: 100,000 names are looked at, but not where each has brackets to walk through, too."""
+    start = time.process_time()
+    assert redactor.redact_text("pwd:[" + '["",pwd:' * 100_000) == "[REDACTED 800005 chars]"
+    assert time.process_time() - start < 10
 
 
 def test_what_is_within_the_budget_is_redacted_place_by_place() -> None:

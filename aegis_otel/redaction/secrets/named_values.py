@@ -30,12 +30,23 @@ _BRACKETS = (b"[", b"(", b"{", b"[]", b"()", b"{}")
 _STRUCTURAL = frozenset(bytes((byte,)) for byte in b"\"'\\]),;>{(<\r\n&% \t")
 """What the pattern of a pair begins with."""
 _MOST_LINES = 64
+_MOST_IN_BRACKETS = 1_024
+"""Bytes of the longest value in brackets that is hidden to its end."""
+_MOST_WALKED = 4 * _MOST_IN_BRACKETS
+"""Bytes that are walked through at once where names follow each other."""
+_NEVER = 0
+_TOKENS_A_UNIT = 2
+"""Brackets, and quoted texts between them, that are found for one unit of the budget."""
 _setter = compile_fixed(r"(?:^|\.)(?:set|with|using?|put|update|change)_?[A-Za-z]", IGNORECASE)
 _code_name = compile_fixed(r"(?:pin|otp|code|cv[vcn]2?)s?$", IGNORECASE)
 _spoken_name = compile_fixed(
     r"pass|pwd|pw$|\bpin$|otp$|wort|haslo|has|sen|clave|contra|[^\x00-\x7f]", IGNORECASE
 )
 _ascii = compile_fixed(r"[A-Za-z0-9_.\-]+")
+
+
+Closing = Callable[[int], int]
+"""What returns where the bracket at a place is closed."""
 
 
 def gates(added: str = "") -> Any:
@@ -56,18 +67,19 @@ def finder(added: str = "") -> Callable[[bytes], list[Span]]:
 
     def find(data: bytes) -> list[Span]:
         spans: list[Span] = []
+        closing = _Brackets(data).closing
         at = 0
         while (found := search(data, at)) is not None:
             budget.spend(budget.NAME)
             start, end = found.span()
-            hidden, at = _behind(data, start, end)
+            hidden, at = _behind(data, closing, start, end)
             spans += hidden
         return spans
 
     return find
 
 
-def _behind(data: bytes, start: int, end: int) -> tuple[list[Span], int]:
+def _behind(data: bytes, closing: Closing, start: int, end: int) -> tuple[list[Span], int]:
     """Return what is hidden behind one name, and where to go on."""
     if data[start - 1 : start] == b"\\" and data[start] in b"nrt":  # an escaped line break, not a letter
         start += 1
@@ -85,24 +97,26 @@ def _behind(data: bytes, start: int, end: int) -> tuple[list[Span], int]:
         return [], end if wide is None else wide.end()
     budget.spend()
     if P.equals.match(data, end) is not None:
-        return _signed(data, (start, end), end + 1, name, held)
+        return _signed(data, closing, (start, end), end + 1, name, held=held)
     found = P.sign.match(data, end)
     listed = found is not None and b"," in found.group()
     if (found is None or listed) and data[end : end + 1] in _STRUCTURAL:
         pair = P.pair.match(data, end)  # `name: DB_PASSWORD`, `value: x`
-        value, at = ([], end) if pair is None else _value(data, pair.end(), False)
+        value, at = ([], end) if pair is None else _value(data, closing, pair.end(), False)
         if _is_secret(data, value, True, True):
             return value, at
     if found is None:
-        return _without_sign(data, start, end, name)
+        return _without_sign(data, closing, start, end, name)
     if listed:  # ("password", "x") is a call
         before = data[max(0, start - 16) : start]
         if before[-1:] not in _QUOTES or before.rstrip(b"'\" \t")[-1:] != b"(":
             return [], end
-    return _signed(data, (start, end), found.end(), name, held)
+    return _signed(data, closing, (start, end), found.end(), name, held=held)
 
 
-def _signed(data: bytes, of: Span, at: int, name: str, held: Held) -> tuple[list[Span], int]:
+def _signed(
+    data: bytes, closing: Closing, of: Span, at: int, name: str, *, held: Held
+) -> tuple[list[Span], int]:
     """Return what is hidden behind a name and a sign, which ends at `at`."""
     sign = data[of[1] : at]
     after = data[at : at + 1]
@@ -126,7 +140,7 @@ def _signed(data: bytes, of: Span, at: int, name: str, held: Held) -> tuple[list
     spans: list[Span] = []
     escaped = b"%" in sign or b"\\u00" in sign or b"&quot;" in sign
     while True:
-        value, at = _value(data, at, b"&gt;" in sign, escaped)
+        value, at = _value(data, closing, at, b"&gt;" in sign, escaped)
         if value and _repeats_name(data[slice(*value[0])], data[slice(*of)]):
             return spans, at
         if len(value) > 1 or _is_secret(data, value, colon, held == "any"):
@@ -153,18 +167,18 @@ def _listed_values(data: bytes, at: int) -> tuple[list[Span], int]:
     return spans, at
 
 
-def _without_sign(data: bytes, start: int, end: int, name: str) -> tuple[list[Span], int]:
+def _without_sign(data: bytes, closing: Closing, start: int, end: int, name: str) -> tuple[list[Span], int]:
     """Return `x` in `--password x`, `PASSWORD 'x'`, `<password>x`, `setPassword("x")`, `password is x`."""
     before, after = data[start - 1 : start], data[end : end + 1]
     tag = P.tag.match(data, end) if before in _BEFORE_TAG else None
     if tag is not None and before in _QUOTES:  # <param name="api_key">x<
         return _spoken(data, tag.end(), True)
     if tag is not None and (before == b"<" or b"<" in data[max(0, start - 40) : start]):
-        return _whole(data, tag.end(), True)
+        return _whole(data, closing, tag.end(), True)
     if after == b"(" and (call := P.call.match(data, end)) is not None:
         at = call.end()
         quote = at - 1 - (data[at - 2 : at - 1] == b"\\")
-        value, at = _value(data, quote, False)
+        value, at = _value(data, closing, quote, False)
         chosen = _setter.search(name) is not None  # else `.token("x")`, if x looks like a secret
         if not chosen and before == b"." and value:
             chosen = is_thought_of(data[slice(*value[0])])
@@ -176,15 +190,15 @@ def _without_sign(data: bytes, start: int, end: int, name: str) -> tuple[list[Sp
         return [], end
     at = blanks.end()
     if name.startswith("-") and before in _BEFORE_FLAG:
-        return ([], at) if data[at : at + 1] == b"-" else _whole(data, at, False)
+        return ([], at) if data[at : at + 1] == b"-" else _whole(data, closing, at, False)
     if data[at : at + 1] in _QUOTES:
-        return _whole(data, at, False)
+        return _whole(data, closing, at, False)
     if (kind := P.digit_kind.match(data, end)) is not None:
-        return _whole(data, kind.end(), False)
+        return _whole(data, closing, kind.end(), False)
     copula = P.copula.match(data, end)
     at = copula.end()
     if data[at : at + 1] in _QUOTES:
-        return _whole(data, at, False)
+        return _whole(data, closing, at, False)
     says_so = bool(copula.group(1)) or _spoken_name.search(name) is not None
     code = P.number.match(data, at) if _code_name.search(name) else None
     if code is not None and (says_so or code.end() - code.start() >= 6):
@@ -192,9 +206,9 @@ def _without_sign(data: bytes, start: int, end: int, name: str) -> tuple[list[Sp
     return _spoken(data, at, says_so)
 
 
-def _whole(data: bytes, at: int, whole_line: bool) -> tuple[list[Span], int]:
+def _whole(data: bytes, closing: Closing, at: int, whole_line: bool) -> tuple[list[Span], int]:
     """Return the value at `at`, which nothing but its place makes one."""
-    value, at = _value(data, at, whole_line)
+    value, at = _value(data, closing, at, whole_line)
     return (value if len(value) > 1 or _is_secret(data, value, False, True) else []), at
 
 
@@ -242,7 +256,9 @@ def _is_secret(data: bytes, value: list[Span], colon: bool, any_kind: bool) -> b
     return not (colon and (text in _TYPE_NAMES or in_prose))
 
 
-def _value(data: bytes, at: int, whole_line: bool, escaped: bool = False) -> tuple[list[Span], int]:
+def _value(
+    data: bytes, closing: Closing, at: int, whole_line: bool, escaped: bool = False
+) -> tuple[list[Span], int]:
     """Return the parts of the value at `at` that are hidden, and where it ends.
 
     `escaped` means that what ends it is written as its sign is, in percent or `\\u0022`.
@@ -259,7 +275,7 @@ def _value(data: bytes, at: int, whole_line: bool, escaped: bool = False) -> tup
             return bounded(data, start, end), end
         at, masked = start, after_mask(data, start)  # never closed: no quote
         opening = None
-    closed = at if opening is None or masked > at else _closing_bracket(data, at)
+    closed = at if opening is None or masked > at else closing(at)
     begin = max(closed, masked)
     run = (P.rest_of_line if whole_line else P.word).match(data, begin)
     end = begin if run is None else run.end()
@@ -319,20 +335,50 @@ def _block_lines(data: bytes, at: int, indent: bytes) -> tuple[list[Span], int]:
     return spans, at
 
 
-def _closing_bracket(data: bytes, at: int) -> int:
-    """Return where the bracket at `at` is closed; `at` where it is not before a command could end."""
-    depth, start = 0, at
-    while (found := P.bracket.search(data, at)) is not None and found.end() - start <= 1_024:
-        at = found.end()
-        if found.group() in (b"[", b"(", b"{"):
-            depth += 1
-        elif found.group() in (b"]", b")", b"}"):
-            depth -= 1
-            if depth == 0:
-                return at
-        elif len(found.group()) == 1:
-            return start
-    return start
+class _Brackets:
+    """The brackets of a text, each walked through a few times at most, however many names are around it."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._closed: dict[int, int] = {}
+        """Where the bracket around a place is closed; `_NEVER`, or -n where that is not before n."""
+
+    def closing(self, at: int) -> int:
+        """Return where the bracket at `at` is closed; `at` where it is not before a command could end."""
+        if len(self._closed) > 2 * _MOST_WALKED:  # names are found from left to right
+            self._closed = {place: end for place, end in self._closed.items() if place > at}
+        closed, search = self._closed, P.bracket.search
+        furthest = limit = at + _MOST_IN_BRACKETS
+        inside: list[list[int]] = [[]]  # of each open bracket, the outermost first: places right in it
+        place, end, tokens = at + 1, _NEVER, 0
+        while inside:
+            inside[-1].append(place)
+            known = closed.get(place)
+            if known is not None and not -furthest < known < _NEVER:
+                end = known
+            else:
+                if known is not None:  # names follow each other: walk for more of them
+                    limit = at + _MOST_WALKED
+                found = search(self._data, place)
+                tokens += 1
+                token = b"" if found is None else found.group()
+                place = len(self._data) if found is None else found.end()
+                if token and place > limit:
+                    end = -limit
+                elif token in (b"[", b"(", b"{"):
+                    inside.append([])
+                    continue
+                elif len(token) > 1:  # quoted
+                    continue
+                else:
+                    end = place if token in (b"]", b")", b"}") else _NEVER
+            if end <= _NEVER:
+                closed.update((each, end) for places in inside for each in places)
+                break
+            closed.update((each, end) for each in inside.pop())
+            place = end
+        budget.spend(tokens // _TOKENS_A_UNIT)
+        return end if at < end <= furthest else at
 
 
 def _closing_quote(data: bytes, start: int, escapes: int, quote: bytes) -> int | None:
