@@ -16,10 +16,19 @@ from typing import Any, NamedTuple
 
 MAX_REGEX = 1000
 """Characters. A limit keeps the compiled program small, and with it the time for each character."""
+MAX_PROGRAMS = 5_000_000
+"""Steps of the programs of all regular expressions of a policy, which compile in some 2 s; `abc` has 7."""
 
 
 class BadRegex(ValueError):
     """The pattern is not RE2 syntax, or compiles to too large a program; the message says which."""
+
+
+class TooLarge(BadRegex):
+    """The pattern compiles to too large a program."""
+
+    size = 100_000
+    """The steps of a program that compiles in the time after which RE2 gives up."""
 
 
 class Regex:
@@ -35,7 +44,12 @@ class Regex:
         except (re2.error, UnicodeEncodeError) as error:
             reason = error.args[0] if error.args else ""
             text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(error)
-            raise BadRegex(text) from None
+            raise (TooLarge if text.startswith("pattern too large") else BadRegex)(text) from None
+
+    @property
+    def size(self) -> int:
+        """The steps of the compiled program."""
+        return int(self._pattern.programsize)
 
     def search(self, text: str) -> bool:
         """Return whether the pattern is found in `text`, all of it.

@@ -23,7 +23,8 @@ from aegis_otel.policy.loading.validators import (
 )
 from aegis_otel.policy.loading.yaml_reader import Location, Refused
 from aegis_otel.policy.messages import Invalid, InvalidItems, shown
-from aegis_otel.policy.operators.table import OPERATORS, Operator, Takes
+from aegis_otel.policy.operators.table import OPERATORS, Meaning, Operator, Takes
+from aegis_otel.policy.patterns import MAX_PROGRAMS, TooLarge, compile_regex
 from aegis_otel.policy.rules import (
     CALL_FACTS,
     GROUPS,
@@ -55,6 +56,33 @@ class Validation:
         self.faults: list[Fault] = []
         self.refused: list[tuple[Location, Refused]] = []
         """Values whose problem the reader of the YAML has reported already."""
+        self._programs = 0
+
+    def regex(self, check: Callable[[object], str], value: object) -> str | None:
+        """Return the checked regular expression, None where those before it are too large together.
+
+        Raises:
+            Invalid: it is none, or the first with which they are too large.
+        """
+        if self._programs > MAX_PROGRAMS:
+            return None
+        checked, refusal = None, None
+        try:
+            checked = check(value)
+            self._programs += compile_regex(checked).size
+        except Invalid as error:
+            refusal = error
+            if isinstance(error.__cause__, TooLarge):
+                self._programs += TooLarge.size
+        if self._programs > MAX_PROGRAMS:
+            raise Invalid(
+                "is too large together with the regular expressions before it, "
+                f"for which RE2 needs more than {MAX_PROGRAMS} steps: repeat large sets of characters, "
+                "such as `\\pL`, less often, as in `\\pL+` instead of `\\pL{1,100}`"
+            )
+        if refusal is not None:
+            raise refusal
+        return checked
 
     def read(self, reader: Reader, value: Any, at: Location, *, at_key: bool = False) -> Any:
         """Return what `reader` makes of the value at `at`, None where there is a fault."""
@@ -172,7 +200,12 @@ def _params(operator: Operator) -> Key:
         validation.refused += refused
         if refused:
             return None
-        checked = operator.check(value)
+        if operator.meaning is Meaning.PATTERN:
+            checked = validation.regex(operator.check, value)
+            if checked is None:
+                return None
+        else:
+            checked = operator.check(value)
         if is_path(path := at[-1]):
             check_fit(path, checked, operator)
         return checked

@@ -105,5 +105,5 @@ def check_regex(value: object) -> str:
     try:
         compile_regex(value)
     except BadRegex as error:
-        raise Invalid(f"is not a regular expression in RE2 syntax: {error}") from None
+        raise Invalid(f"is not a regular expression in RE2 syntax: {error}") from error
     return value

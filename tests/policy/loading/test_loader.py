@@ -17,6 +17,7 @@ from aegis_otel.errors import PolicyNotFound, PolicyNotMapping
 from aegis_otel.policy import messages
 from aegis_otel.policy.loading import validators, yaml_reader
 from aegis_otel.policy.loading.loader import read_data, read_text
+from aegis_otel.policy.patterns import compile_regex
 
 FAULTY = """\
 version: 2
@@ -629,6 +630,39 @@ def test_a_policy_of_too_many_values_is_refused_before_they_are_validated() -> N
     assert refused(text) == [
         f"p.yaml:1:{2 * limit + 5}: more than {limit} keys and values: split the policy into several files"
     ]
+
+
+def test_regexes_that_are_too_large_together_are_refused_before_the_rest_is_compiled() -> None:
+    """2,000 of these took minutes and 2 GB."""
+    lines = [f"  - conditions: {{ param_matches: {{ x: '(?i)\\pL{{{n}}}' }} }}\n" for n in range(100, 200)]
+    compiled = compile_regex.cache_info().misses
+    (problem,) = refused("rules:\n" + "".join(lines))
+    assert problem == (
+        "p.yaml:37:39: `param_matches` on `x` is too large together with the regular expressions before it, "
+        "for which RE2 needs more than 5000000 steps: repeat large sets of characters, such as `\\pL`, less "
+        "often, as in `\\pL+` instead of `\\pL{1,100}`"
+    )
+    assert compile_regex.cache_info().misses - compiled == 36
+
+
+def test_regexes_of_a_large_policy_are_not_too_large() -> None:
+    """Each of 2,000 rules may have a pattern with large sets of characters."""
+    line = "  - conditions: {{ param_matches: {{ x: '[\\p{{L}}\\p{{N}}]+@example{}' }} }}\n"
+    assert len(read_text("rules:\n" + "".join(map(line.format, range(2_000)))).rules) == 2_000
+
+
+def test_regexes_of_which_each_is_too_large_are_not_all_compiled() -> None:
+    """RE2 takes as long to find that one is too large as for a large one."""
+    lines = [f"  - conditions: {{ param_matches: {{ x: '(?i)\\pL{{{n}}}' }} }}\n" for n in range(800, 900)]
+    compiled = compile_regex.cache_info().misses
+    problems = refused("rules:\n" + "".join(lines))
+    assert problems[0] == (
+        "p.yaml:2:39: `param_matches` on `x` is not a regular expression in RE2 syntax: "
+        "pattern too large - compile failed"
+    )
+    assert len(problems) == 51
+    assert problems[-1].startswith("p.yaml:52:39: `param_matches` on `x` is too large together with")
+    assert compile_regex.cache_info().misses - compiled == 51
 
 
 @pytest.mark.parametrize("value", ["\ud800", "\ud83d\ude00", "x\udfff"])
