@@ -1,8 +1,9 @@
 """Read YAML text into plain values, each with its line and column.
 
-A policy file may be hostile. No objects are made; depth and size are bounded; anchors, aliases, tags and
-merge keys are refused, because a policy needs none and a reviewer must read what is in force. `yaml.compose`
-is not enough: its nodes have lost anchors and aliases, and it recurses before the depth is known.
+A policy file may be hostile. No objects are made; depth and size are bounded; anchors, aliases, tags, their
+directives and merge keys are refused, because a policy needs none and a reviewer must read what is in force.
+`yaml.compose` is not enough: its nodes have lost anchors and aliases, and it recurses before the depth is
+known.
 
 PyYAML reads YAML 1.1 (`no` is false, `18:00` is 1080, `010` is 8), editors and other tools read 1.2. An
 unquoted scalar that means two things is refused instead of guessed at.
@@ -115,6 +116,10 @@ _REFUSED_CHARACTERS = (
     (_HIDDEN_BREAK, "{} may break the line or not, depending on who reads it: use plain line breaks"),
 )
 
+# Before any event the parser compares each with all others. One can also stand behind the end of a document.
+_TAG_DIRECTIVE = re.compile(r"^\ufeff?%TAG[ \t]", re.MULTILINE)
+_NO_DIRECTIVES = "the directive `%TAG` is not supported: remove the line, and write plain values without tags"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Refused:
@@ -162,6 +167,8 @@ def read(text: str, source: str) -> tuple[Document | None, list[Problem]]:
             line = text.count("\n", 0, found.start()) + 1
             column = found.start() - text.rfind("\n", 0, found.start())
             return None, [Problem(why.format(shown(found[0])), source, line, column)]
+    if found := _TAG_DIRECTIVE.search(text):
+        return None, [Problem(_NO_DIRECTIVES, source, text.count("\n", 0, found.start()) + 1, 1)]
     reader = _Reader(source)
     return reader.read(text), reader.problems
 

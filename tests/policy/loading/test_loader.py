@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import tracemalloc
 from collections import UserDict
 from pathlib import Path
@@ -138,6 +139,9 @@ def test_problems_carry_their_parts() -> None:
         ("version: !!str 1\n", ["1:10: tag `tag:yaml.org,2002:str` is not supported"]),
         ("? [a]\n: 1\n", ["1:3: a key must be text, not a list"]),
         ("---\nrules: []\n---\nrules: []\n", ["3:1: a second YAML document begins here"]),
+        ("# x\n\n%TAG ! x:\n---\nrules: []\n", ["3:1: the directive `%TAG` is not supported"]),
+        ("\ufeff%TAG\t! x:\r\n---\r\nrules: []\r\n", ["1:1: the directive `%TAG` is not supported"]),
+        ("{rules: []}\n%TAG ! x:\n---\n{}\n", ["2:1: the directive `%TAG` is not supported"]),
         ("rules: [\n", ["2:1: not valid YAML: "]),
         ("rules: a: b\n", ["1:9: not valid YAML: a value with `: ` in it must be quoted"]),
         ("rules:\n\t- name: a\n", ["2:1: not valid YAML: the line is indented with a tab"]),
@@ -258,6 +262,31 @@ def test_a_bomb_of_aliases_is_refused_without_being_expanded() -> None:
     problems = refused("a0: &a0 [lol]\n" + "\n".join(levels))
     assert len(problems) == 101
     assert problems[-1].endswith("more problems")
+
+
+@pytest.mark.parametrize("before", ["", "{rules: []}\n...\n"])
+def test_many_directives_are_refused_unread(before: str) -> None:
+    """Their parser compares each with all others: as many as a file may have took a minute."""
+    directives = "".join(f"%TAG !a{number}! tag:x,\n" for number in range(150_000))
+    start = time.process_time()
+    (problem,) = refused(f"{before}{directives}---\nrules: []\n")
+    assert time.process_time() - start < 5
+    place = f"p.yaml:{before.count(chr(10)) + 1}:1"
+    fix = "remove the line, and write plain values without tags"
+    assert problem == f"{place}: the directive `%TAG` is not supported: {fix}"
+
+
+def test_a_directive_that_names_the_version_is_fine() -> None:
+    assert len(Policy.from_text("# x\n%YAML 1.2\n---\nrules: [{name: a}]\n").rules) == 1
+    (problem,) = refused("%YAML 1.1\n%YAML 1.1\n---\nrules: []\n")
+    assert problem.startswith("p.yaml:2:1: not valid YAML: found duplicate %YAML directive")
+
+
+def test_a_percent_sign_within_the_document_is_fine() -> None:
+    text = (
+        "rules:\n- message: >-\n    a\n    %TAG b\n  approval: block\n- name: '50\n% off'\n- name: '%TAG x'\n"
+    )
+    assert len(Policy.from_text(text).rules) == 3
 
 
 @pytest.mark.parametrize("opening", ["[", "{a: ", "- "])
