@@ -20,6 +20,8 @@ _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "ftp": 21}
 """The schemes that are judged, with their default ports."""
 _LONGEST_HOST = 253
 """Characters of a name in DNS."""
+_LONGEST_LABEL = 63
+"""Characters of a part of a name between dots; to encode those that are not ASCII makes it longer."""
 _LONGEST_AUTHORITY = 1024
 
 _LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
@@ -155,6 +157,8 @@ def read_host(value: Any) -> tuple[str, int] | str:
 
 def _agreed(url: str, host: str, default_port: int) -> tuple[str, int] | str:
     """Return the host of `url` and its port, where the URL standard reads the host as the text `host`."""
+    if _is_too_long(host):
+        return _DISAGREE
     from ada_url import URL  # noqa: PLC0415 - only policies with `url_host` pay for it
 
     try:
@@ -171,6 +175,15 @@ def _agreed(url: str, host: str, default_port: int) -> tuple[str, int] | str:
     ):
         return _DISAGREE
     return known, int(read.port or default_port)
+
+
+def _is_too_long(host: str) -> bool:
+    """Return whether a host that is not ASCII has no place in DNS: to encode a long one takes seconds."""
+    if host.isascii():
+        return False
+    return len(host.removesuffix(".")) > _LONGEST_HOST or any(
+        len(label) > _LONGEST_LABEL for label in host.split(".") if not label.isascii()
+    )
 
 
 def _is_encoded_alike(host: str, known: str) -> bool:

@@ -532,6 +532,9 @@ def test_nothing_raises_for_any_host(text: str) -> None:
         "https://" + "ü" * 1_000,
         "https://xn--" + "a" * 1_000,
         "https://" + "9" * 1_000,
+        "https://" + "".join(map(chr, range(0x4E00, 0x51E8))) + "/",
+        "https://" + ".".join("".join(map(chr, range(0x4E00 + n, 0x4E40 + n))) for n in range(15)) + "/",
+        "https://" + "".join(map(chr, range(0x4E00, 0x4E40))) + ".example/",
     ],
 )
 def test_hostile_values_are_judged_fast(value: str) -> None:
@@ -539,6 +542,26 @@ def test_hostile_values_are_judged_fast(value: str) -> None:
     start = time.process_time()
     urls.leads_to(value, hosts)
     assert time.process_time() - start < 0.1
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["中" * 64, "中" * 1_000, "。".join("中" * 50 for _ in range(4)), ".".join("中" * 50 for _ in range(5))],
+)
+def test_a_host_that_is_too_long_for_dns_is_not_read(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To encode it takes a time that grows with the square of its length, or more."""
+    monkeypatch.setattr(urls, "_punycode", None)
+    monkeypatch.setattr("ada_url.URL", None)
+    assert urls.read_host(f"https://{host}/") == DISAGREE
+
+
+@pytest.mark.parametrize("length", [1, 20, 40])
+def test_a_long_label_that_dns_can_hold_is_read(length: int) -> None:
+    label = "中" * length
+    assert urls.read_host(f"https://{label}.example/") == (
+        f"xn--{label.encode('punycode').decode()}.example",
+        443,
+    )
 
 
 @pytest.mark.parametrize(
