@@ -81,8 +81,8 @@ class FrozenDict(dict[Any, Any]):
     __slots__ = ("json_texts", "spellings")
     json_texts: dict[str, Any]
     """What is in the JSON texts below it, once somebody has asked: not set before."""
-    spellings: Mapping[str, list[str]]
-    """Its keys by what they could be mistaken for, once somebody has asked: not set before."""
+    spellings: Mapping[str | None, list[str]]
+    """Its keys by what they could be mistaken for (None: any), once somebody has asked: not set before."""
 
     __setitem__ = __delitem__ = __ior__ = _refuse
     clear = pop = popitem = setdefault = update = _refuse

@@ -34,7 +34,7 @@ class Layer:
 
 # A new module belongs to exactly one layer: name it, or match it with a pattern. The first match counts.
 LAYERS = {
-    "names": Layer(("errors", "semconv"), pure=True),
+    "names": Layer(("errors", "semconv", "redaction.name_forms"), pure=True),
     "types": Layer(("model", "audit.record"), ("names",), pure=True),
     "redaction": Layer(("redaction", "redaction.*"), ("names", "types"), pure=True),
     "policy": Layer(("policy", "policy.*"), ("names", "types"), pure=True),
@@ -226,6 +226,15 @@ def test_digests_keep_the_interpreters_lock(module: Module) -> None:
     """`audit.keys.keyed_digest` says why not `hmac.digest`, by which the child of a fork may hang."""
     called = [ast.unparse(node) for node in ast.walk(module.tree) if isinstance(node, ast.Attribute)]
     assert "hmac.digest" not in called
+
+
+@each_module
+def test_text_is_normalized_in_bounded_time(module: Module) -> None:
+    """`redaction.name_forms` says what `unicodedata.normalize` does with a run of marks."""
+    if module.name == "redaction.name_forms":
+        return
+    called = {ast.unparse(node) for node in ast.walk(module.tree) if isinstance(node, ast.Attribute)}
+    assert "unicodedata.normalize" not in called | module.imports, f"`{module.name}`: use name_forms"
 
 
 def test_no_import_cycle() -> None:

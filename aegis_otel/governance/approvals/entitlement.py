@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeGuard
 
 from aegis_otel.model import Approvers
 from aegis_otel.policy.patterns import matches_any
+from aegis_otel.redaction.name_forms import normalized
 from aegis_otel.redaction.terminal import INVISIBLE
 
 NO_AUTHOR = "nobody knows who gave it"
@@ -16,6 +17,8 @@ UNKNOWN_REQUESTER = "it is not known which user the agent acts for, so nobody is
 NOT_ENTITLED = "they are none of the rule's approvers"
 GIVEN_TWICE = "they have answered already"
 _UNSEEN = ("Cc", "Cf", "Cn")
+_INCOMPARABLE = "\0"
+"""Stands for a name that is too long, or has too many accents, to be compared; no other has it."""
 
 
 class GivenAnswer(NamedTuple):
@@ -73,7 +76,7 @@ def judge(approvers: Approvers | None, answers: Iterable[GivenAnswer], requester
 
 def why_unanswerable(approvers: Approvers | None, requester: str | None) -> str | None:
     """Return why no answer at all can be a yes; None where one can."""
-    if approvers is not None and requester is None:
+    if approvers is not None and not _is_known(requester):
         for each in approvers.all_of_them:
             if not each.allows_requester:
                 return UNKNOWN_REQUESTER
@@ -84,10 +87,12 @@ def same_person(name: str) -> str:
     """Return the form of a name in which two spellings of one person are equal.
 
     More names are equal here than in `users`, so that nobody counts twice, and the requester never: those
-    that differ in case, in invisible characters, or in how a letter is written.
+    that differ in case, in invisible characters, or in how a letter is written; and all those that are too
+    long to be compared.
     """
     # A joiner keeps a letter and its accent apart, so what nobody sees is taken out first.
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", visible_name(name)).casefold()).strip()
+    form = normalized(visible_name(name), "NFKC", "NFKC")
+    return _INCOMPARABLE if form is None else form.strip()
 
 
 def visible_name(name: str) -> str:
@@ -121,14 +126,20 @@ def _judge(approvers: Approvers, answers: Sequence[GivenAnswer], requester: str 
 
 def _why_ignored(approvers: Approvers, answer: GivenAnswer, requester: str | None) -> str | None:
     """Return why an answer counts for nothing; None where it counts."""
-    if not answer.approver or not same_person(answer.approver):
+    name = same_person(answer.approver or "")
+    if not answer.approver or not name or (name == _INCOMPARABLE and answer.approved):
         return NO_AUTHOR
     if not approvers.allows_requester:
-        if requester is None and answer.approved:
+        if answer.approved and not _is_known(requester):
             return UNKNOWN_REQUESTER
-        if requester is not None and same_person(requester) == same_person(answer.approver):
+        if _is_known(requester) and same_person(requester) == name:
             return IS_REQUESTER
     return None if _may_answer(approvers, answer.approver, answer.roles) else NOT_ENTITLED
+
+
+def _is_known(requester: str | None) -> TypeGuard[str]:
+    """Return whether the user that the agent acts for can be told apart from others."""
+    return requester is not None and same_person(requester) != _INCOMPARABLE
 
 
 def _may_answer(approvers: Approvers, approver: str, roles: Iterable[str]) -> bool:

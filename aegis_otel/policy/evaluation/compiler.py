@@ -12,7 +12,7 @@ from aegis_otel.model import DEFAULT_RULE, Mode, Verdict
 from aegis_otel.policy.evaluation.conditions import Condition, compile_conditions, history_readers
 from aegis_otel.policy.evaluation.fast_path import Applies, compile_applies, never_plain
 from aegis_otel.policy.evaluation.history_tests import HistoryReader
-from aegis_otel.policy.evaluation.look_alikes import skeleton
+from aegis_otel.policy.evaluation.look_alikes import Skeleton, skeleton
 from aegis_otel.policy.evaluation.parameter_paths import names_at_the_top
 from aegis_otel.policy.messages import quoted
 from aegis_otel.policy.patterns import Glob, Matcher, Shape, compile_glob
@@ -67,7 +67,7 @@ class CompiledRule:
     subject: tuple[tuple[str, tuple[Glob, ...]], ...]
     """The keys of `match` about the subject that the rule has, and their globs."""
     conditions: tuple[Condition, ...]
-    names: frozenset[str]
+    names: frozenset[Skeleton]
     """The skeletons of the parameters at the top that it tests."""
     applies: Applies | None
     """The plain test of all but the type; None when every action of the right type matches. That of a rule
@@ -87,7 +87,7 @@ class CompiledRule:
 Step = tuple[Applies | None, Verdict, CompiledRule | None]
 """A rule's plain test and its verdict; the last step of a plan has no test, the default's no rule."""
 
-Plan = tuple[tuple[Step, ...], bool, frozenset[str]]
+Plan = tuple[tuple[Step, ...], bool, frozenset[Skeleton]]
 """The steps for one action type in order, whether any of them needs the time, and the skeletons of the
 parameters at the top that they test."""
 
@@ -139,7 +139,7 @@ class CompiledPolicy:
         else:
             steps.append((None, self.default_verdict, None))
         rules = [rule.rule for _, _, rule in steps if rule is not None]
-        names = frozenset[str]().union(*(rule.names for _, _, rule in steps if rule is not None))
+        names = frozenset[Skeleton]().union(*(rule.names for _, _, rule in steps if rule is not None))
         if self.historic:
             names = names.union(*(rule.names for rule in self.marking(action_type)))
         return tuple(steps), any(rule.conditions.reads_time for rule in rules), names

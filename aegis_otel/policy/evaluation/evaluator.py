@@ -16,7 +16,7 @@ import msgspec
 from aegis_otel.model import ERROR_RULE, Action, Approval, Mode, RiskLevel, Verdict
 from aegis_otel.policy.evaluation.compiler import CompiledPolicy, CompiledRule, Plan
 from aegis_otel.policy.evaluation.conditions import Condition, failed
-from aegis_otel.policy.evaluation.look_alikes import skeleton
+from aegis_otel.policy.evaluation.look_alikes import Skeleton, may_be_among
 from aegis_otel.policy.evaluation.parameter_paths import BEYOND_THE_CALL
 from aegis_otel.policy.evaluation.path_steps import wanted_by_steps
 from aegis_otel.policy.evaluation.precedence import precedence, with_all_approvers
@@ -67,12 +67,12 @@ def _judge(policy: CompiledPolicy, action: Action, now: datetime) -> FormVerdict
     return decide(policy, action, now)
 
 
-def _confusable(action: Action, names: Set[str]) -> bool:
+def _confusable(action: Action, names: Set[Skeleton]) -> bool:
     """Return whether a parameter that the schema does not name could be read as one that a rule tests."""
     if not names or action.schema is None:
         return False
     properties = action.schema.get("properties") or {}
-    return any(name not in properties and skeleton(name) in names for name in action.params)
+    return any(name not in properties and may_be_among(name, names) for name in action.params)
 
 
 def decide(policy: CompiledPolicy, action: Action, now: datetime) -> FormVerdict:

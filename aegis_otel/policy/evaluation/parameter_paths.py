@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from enum import Enum
+from itertools import chain
 from typing import Any
 
 from aegis_otel.model import Action, FrozenDict
-from aegis_otel.policy.evaluation.look_alikes import skeleton
+from aegis_otel.policy.evaluation.look_alikes import Skeleton, skeleton
 from aegis_otel.policy.evaluation.schema_paths import Location, Presence, SchemaAnswer, SchemaReader
 from aegis_otel.policy.operators.table import is_about_values
 from aegis_otel.policy.rules import ParamTest
@@ -88,7 +89,7 @@ def names_at_the_top(test: ParamTest) -> tuple[str, ...]:
 
 def spelled_otherwise(params: Mapping[str, Any], name: str) -> Iterator[str]:
     """Yield the keys of a mapping that are not `name` and could be read as it."""
-    spellings: Mapping[str, list[str]] | None = getattr(params, "spellings", None)
+    spellings: Mapping[Skeleton, list[str]] | None = getattr(params, "spellings", None)
     if spellings is None:  # made once for all rules: there may be thousands of rules, and of keys
         spellings = {}
         for key in params:
@@ -96,7 +97,9 @@ def spelled_otherwise(params: Mapping[str, Any], name: str) -> Iterator[str]:
                 spellings.setdefault(skeleton(key), []).append(key)
         if type(params) is FrozenDict:
             params.spellings = spellings
-    for key in spellings.get(skeleton(name), ()):
+    alike = skeleton(name)
+    groups = spellings.values() if alike is None else (spellings.get(alike, ()), spellings.get(None, ()))
+    for key in chain.from_iterable(groups):
         if key != name:
             yield key
 

@@ -16,6 +16,7 @@ from aegis_otel.policy.messages import quoted
 from aegis_otel.policy.operators.table import Meaning, meaning
 from aegis_otel.policy.patterns import compile_glob
 from aegis_otel.policy.rules import Pattern, Place, Rule
+from aegis_otel.redaction.name_forms import normalized
 
 # Characters without a shape of their own that are not format characters (Cf) to Unicode.
 _SHAPELESS = "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\uffa0\ufe00-\ufe0f\U000e0000-\U000e0fff"
@@ -125,7 +126,7 @@ def _deceptive(text: str) -> str | None:
         return "has a `[`, which is literal: only `*` and `?` are wild"
     if text != text.strip():
         return "begins or ends with a space"
-    if unicodedata.normalize("NFKC", text) != text:
+    if normalized(text, "NFKC") != text:
         return "has characters that look like plainer ones and do not match them"
     return _mixed(text, _NOT_LATIN, ".+")
 

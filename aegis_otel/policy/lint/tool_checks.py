@@ -107,7 +107,8 @@ def _near_misses(
 
 
 def _folded(text: str) -> str:
-    return re.sub(r"[./:]+", "", skeleton(text))
+    alike = skeleton(text)
+    return re.sub(r"[./:]+", "", text if alike is None else alike)
 
 
 def _meant(globs: Sequence[Glob], names: Iterable[str]) -> str | None:

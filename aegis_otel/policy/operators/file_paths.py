@@ -18,6 +18,7 @@ from aegis_otel.policy.messages import Invalid, quoted, shown
 from aegis_otel.policy.operators.answer import Answer, not_of_kind
 from aegis_otel.policy.operators.lists import check_items, texts
 from aegis_otel.policy.patterns import BadRegex, compile_regex, compile_regex_set
+from aegis_otel.redaction.name_forms import MOST_MARKS, is_bounded, normalized
 
 MAX_PATTERN = 256
 """Characters of a pattern. It keeps the automaton of all patterns small, and so the time for each path."""
@@ -55,6 +56,7 @@ _UP = re.compile(rf"(?:\A|/)\.\.{_END}")
 _EMPTY = "the path is empty"
 _TOO_LONG = f"the path has more than {_LONGEST:,} characters"
 _LOOK_ALIKE = "the path has an invisible character, or one that looks like a slash or a dot"
+_MARKS = f"a letter in the path has more than {MOST_MARKS} accents"
 _CLIMBING_WILDCARD = "the path has `..` and a wildcard"
 _OTHER_CASE = "the path differs only in case, or in how its letters are encoded"
 _WILDCARD = "the path has a wildcard"
@@ -103,6 +105,8 @@ def resolve(value: Any) -> LexicalPath | str:
         return _REASONS[found.lastindex or 0]
     if not value.isascii() and any(map(_deceives, set(value))):
         return _LOOK_ALIKE
+    if not is_bounded(value):
+        return _MARKS
     path = _resolved(value)
     wild = next((number for number, name in enumerate(path.names) if _WILD.search(name)), None)
     if wild is not None:
@@ -132,13 +136,15 @@ def _deceives(char: str) -> bool:
         return False
     category = unicodedata.category(char)
     is_hidden = category[0] == "C" or category in ("Zl", "Zp")
-    return is_hidden or not _STRUCTURE.isdisjoint({char, *unicodedata.normalize("NFKC", char)})
+    return is_hidden or not _STRUCTURE.isdisjoint({char, *(normalized(char, "NFKC") or char)})
 
 
 def _folded(text: str) -> str:
     if text.isascii():
         return text.lower()
-    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+    plain = normalized(text, "NFKD", "NFKD")
+    if plain is None:
+        raise ValueError(_MARKS)  # `resolve` lets no such path through
     return "".join(char for char in plain if unicodedata.category(char) != "Mn")
 
 
@@ -316,7 +322,7 @@ def _check_pattern(value: object) -> str:
     if fault := next(_pattern_faults(body), None):
         raise Invalid(f"has the pattern {quoted(value)}, which {fault}")
     if not unicodedata.is_normalized("NFC", value):
-        composed = unicodedata.normalize("NFC", value)
+        composed = normalized(value, "NFC")
         raise Invalid(f"must have letters and their accents as one character, not {shown(value)}", composed)
     _regex(body)
     return value
@@ -429,7 +435,7 @@ def matches(value: Any, patterns: Mapping[bool, Patterns]) -> Answer:
 
 
 def _forms(text: str) -> set[str]:
-    return {text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFKC", text)}
+    return {text, normalized(text, "NFC") or text, normalized(text, "NFKC") or text}
 
 
 def _decide(patterns: Patterns, text: str) -> Answer:

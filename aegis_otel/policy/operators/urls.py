@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from aegis_otel.policy.messages import Invalid, shown
 from aegis_otel.policy.operators.answer import Answer, not_of_kind
 from aegis_otel.policy.operators.lists import check_items, texts
+from aegis_otel.redaction.name_forms import normalized
 
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "ftp": 21}
 """The schemes that are judged, with their default ports."""
@@ -209,5 +210,5 @@ def _is_canonical(label: str) -> bool:
         return False
     # Without symbols, of which some look like a slash.
     is_word = all(char == "-" or unicodedata.category(char)[0] in "LMN" for char in letters)
-    is_stable = unicodedata.normalize("NFKC", letters.casefold()) == letters
+    is_stable = normalized(letters.casefold(), "NFKC") == letters
     return is_word and is_stable and not letters.isascii() and _punycode(letters) == label[4:]

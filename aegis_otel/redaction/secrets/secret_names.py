@@ -11,9 +11,10 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from re import compile as compile_fixed  # fixed-width patterns only, where it is as linear and quicker
 from typing import Literal
-from unicodedata import category, combining, normalize
+from unicodedata import category, combining
 
 from aegis_otel.redaction import data_files
+from aegis_otel.redaction.name_forms import decomposed
 from aegis_otel.redaction.secrets.value_patterns import compiled
 
 Held = Literal["no", "text", "any"]
@@ -38,8 +39,14 @@ def _with_latin_letters(name: str) -> str:
 
 
 def _unaccented(name: str) -> str:
-    plain = "".join(char for char in normalize("NFKD", name) if not combining(char))
+    plain = "".join(map(_letters, name))
     return plain.replace("ł", "l").replace("Ł", "L").replace("đ", "d").replace("\u0131", "i")
+
+
+@lru_cache(maxsize=4096)
+def _letters(char: str) -> str:
+    """Return what a character is made of but for accents, whose order behind a letter makes no difference."""
+    return "".join(each for each in decomposed(char) if not combining(each))
 
 
 SCRIPTS = tuple(_LINES["scripts"])

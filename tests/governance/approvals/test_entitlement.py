@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from fnmatch import fnmatchcase
 
 import msgspec
@@ -205,3 +206,30 @@ def test_ten_thousand_schedules_have_no_wrong_yes() -> None:
         assert len(found.counted) + len(found.ignored) <= len(answers)
         ends[found.outcome] = ends.get(found.outcome, 0) + 1
     assert min(ends.values()) > 500, ends
+
+
+MARKS = "\u0315\u0300"
+"""Combining marks whose order is not the canonical one."""
+LONG = (f"ann{MARKS * 32_000}", "\ufdfa" * 300_000, f"ann{MARKS * 16}")
+"""Names that are too long, or have too many marks, to be compared."""
+
+
+@pytest.mark.parametrize("name", LONG, ids=["marks", "expanding", "a few too many"])
+def test_whose_name_cannot_be_compared_is_nobody_else(name: str) -> None:
+    """A yes of theirs counts for nothing, and where they are the requester nobody's does; a no is a no."""
+    start = time.process_time()
+    anybody = Approvers(users=("*",))
+    assert why(anybody, yes(name)) == [NO_AUTHOR]
+    assert outcome(anybody, yes(name)) == "open"
+    assert outcome(anybody, no(name)) == "no"
+    assert why(anybody, yes(ANN), requester=name) == [UNKNOWN_REQUESTER]
+    assert outcome(anybody, no(ANN), requester=name) == "no"
+    assert why_unanswerable(anybody, name) == UNKNOWN_REQUESTER
+    assert outcome(Approvers(allows_requester=True), yes(ANN), requester=name) == "yes"
+    assert {same_person(each) for each in LONG}.isdisjoint({"", same_person(ANN), same_person("\0")})
+    assert time.process_time() - start < 5
+
+
+def test_names_of_ordinary_marks_are_compared() -> None:
+    assert same_person(f"Zoe\u0308{MARKS * 14}") == same_person(f"zo\u00eb{MARKS * 14}")
+    assert same_person("nguye\u0302\u0303n@example.com") == same_person("Nguy\u1ec5n@example.com")

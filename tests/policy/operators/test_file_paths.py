@@ -615,6 +615,19 @@ def test_nothing_raises_for_odd_text(value: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("marks", "is_read"),
+    [("\u0315\u0300" * 15, True), ("\u0315\u0300" * 16, False), ("\u0344" * 4_000, False)],
+)
+def test_a_path_with_more_accents_than_are_compared_is_unknown(marks: str, is_read: bool) -> None:
+    """Their order is compared in a time that grows with the square of their number."""
+    inside, outside = f"/work/app/a{marks}", f"/work/a{marks}"
+    why = "a letter in the path has more than 30 accents"
+    for condition in ({"path_within": {"p": ["/work/app"]}}, {"path_matches": {"p": ["/work/app/**"]}}):
+        assert answer(condition, {"p": inside}) == (True if is_read else why)
+        assert answer(condition, {"p": outside}) == (False if is_read else why)
+
+
+@pytest.mark.parametrize(
     "value",
     [
         "a" * 65_536,
@@ -632,6 +645,8 @@ def test_nothing_raises_for_odd_text(value: str) -> None:
         "[" * 4_095,
         "é" * 4_095,
         "\u0301" * 4_095,
+        "\u0315\u0300" * 2_047,
+        "/work/" + "\ufdfa" * 4_000,
         "~1" * 2_047,
         "a*" * 2_047,
         ("a" * 7 + "/") * 511,

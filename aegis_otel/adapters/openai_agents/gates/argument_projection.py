@@ -19,7 +19,7 @@ from pydantic import AliasChoices, AliasPath, BaseModel, RootModel, SecretBytes,
 from pydantic_core import to_jsonable_python
 
 from aegis_otel.model import FrozenDict
-from aegis_otel.policy.evaluation.look_alikes import skeleton
+from aegis_otel.policy.evaluation.look_alikes import may_be_among, skeleton
 
 Alias = str | tuple[str | int, ...]
 """Another name, or the keys and indexes that lead to the value."""
@@ -158,7 +158,7 @@ def _keys(key: Any) -> tuple[str, ...]:
     names: tuple[str, ...] = _AS_KEYS[plain] if type(plain) is bool else (str(plain),)
     if type(plain) is float and plain.is_integer():
         names += (str(int(plain)),)
-    if isinstance(key, Enum) and skeleton(key.name) not in map(skeleton, names):
+    if isinstance(key, Enum) and not may_be_among(key.name, set(map(skeleton, names))):
         names += (key.name,)
     return names
 
