@@ -36,7 +36,6 @@ def cancelled_before_it_ran(call: Call) -> str:
 
 def _said(text: str) -> str:
     """Return what a body says of its failure: not that it never ran, as only this package can know that."""
-    text = safe_text(text)
     return f"`{text}`" if text.startswith(NOT_STARTED) else text
 
 
@@ -74,7 +73,7 @@ class Bodies:
             self._cancelled(call, started, failed, ending)
             raise
         except BaseException as error:
-            never_ran = ending is not None and ending.give_up()
+            never_ran = ending is not None and ending.give_up() and not call.had_begun
             self._complete(call, started, error, never_ran=never_ran)
             if isinstance(error, Exception):
                 await self.executed(call, begun_ns, None)
@@ -121,10 +120,10 @@ class Bodies:
         """
         failure = call.failure
         if error is not None:
-            text = _said(str(error)) if isinstance(error, BodyFailed) else describe(error)
+            text = _said(safe_text(str(error)) if isinstance(error, BodyFailed) else describe(error))
             failure = Failure(error_type(type(error)), f"{NOT_STARTED}{text}" if never_ran else text)
         elif failure is not None:
-            failure = Failure(failure.kind, _said(failure.text))
+            failure = Failure(failure.kind, _said(safe_text(failure.text)))
         if failure is None:
             status = RecordStatus.SUCCESS if ended else RecordStatus.PENDING
             self._governor.complete(call, status, started, note)

@@ -329,6 +329,9 @@ class Journal(Protocol):
     def waiting(self, call_id: str) -> list[Waiting]:
         """Return the calls with this id, as records have it, that wait for a human. Raises AuditError."""
 
+    def waiting_row(self, decision_id: str) -> Waiting | None:
+        """Return the row of a decision; None where it waits for no human. Raises AuditError."""
+
     def knows(self, decision_id: str) -> bool:
         """Return whether there is a row with this id, sealed or not. Raises AuditError."""
 

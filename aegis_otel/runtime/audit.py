@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Unpack
 from msgspec.structs import replace
 
 from aegis_otel.audit.answers.answer_proof import Proofs, load_approval_key
-from aegis_otel.audit.answers.pending_calls import every_waiting, taking_over, waiting
+from aegis_otel.audit.answers.pending_calls import every_waiting, taking_over, waiting, waiting_row
 from aegis_otel.audit.journal.policy_changes import PATIENCE_S, PolicyChange, record_change
 from aegis_otel.audit.journal.writer import Journal
 from aegis_otel.audit.keys import check_identity
@@ -256,6 +256,10 @@ class AuditLogger:
         """Return the calls of that id that wait for a human; see `audit.answers.pending_calls.waiting`."""
         return waiting(self.path, call_id, self._proofs)
 
+    def waiting_row(self, decision_id: str) -> Waiting | None:
+        """Return the row of a decision that waits; see `audit.answers.pending_calls.waiting_row`."""
+        return waiting_row(self.path, decision_id, self._proofs)
+
     def every_waiting(self) -> list[Waiting]:
         """Return all calls that wait for a human; see `audit.answers.pending_calls.every_waiting`."""
         return every_waiting(self.path, self._proofs)
@@ -320,11 +324,10 @@ class AuditLogger:
         """
         row = asked.row
         with taking_over(self.path):
-            # A call that was made without the SDK has no id but that of its decision.
-            for found in self.waiting(row.tool_call_id) if row.tool_call_id else self.every_waiting():
-                if found.row.decision_id == row.decision_id and not found.started:
-                    yield found
-                    return
+            found = self.waiting_row(row.decision_id)
+            if found is not None and not found.started:
+                yield found
+                return
         raise AuditError(
             f"call `{row.tool_call_id or row.decision_id}` is already answered, and was run or refused: "
             "this one does not count"

@@ -16,7 +16,7 @@ from aegis_otel import Action, Policy, RuntimeHooks, semconv
 from aegis_otel.audit.record import RecordStatus
 from aegis_otel.governance import refusal
 from aegis_otel.governance.body import BodyFailed
-from aegis_otel.governance.call import Call, Origin
+from aegis_otel.governance.call import Call, Ending, Origin
 from aegis_otel.governance.governor import Governor
 from aegis_otel.model import Approval, Outcome, PolicyDecision
 from aegis_otel.runtime.system import RealSystem
@@ -212,6 +212,34 @@ async def begun_and_paused(bench: Bench) -> Call:
 
     await governor.run(await governor.authorize(action, origin), first_part, paused=lambda _: True)
     return await governor.authorize(action, origin, resumed=True, inside=True)
+
+
+async def test_the_row_of_a_body_that_had_begun_does_not_say_that_it_never_did(tmp_path: Path) -> None:
+    """Its input is refused when it goes on, as by a validator that reads the clock."""
+    bench = make_bench(tmp_path, policy=ONCE)
+    call = await begun_and_paused(bench)
+
+    async def second_part() -> None:
+        raise ValueError("too late")
+
+    with pytest.raises(ValueError, match="too late"):
+        await bench.runtime.governor.run(call, second_part, ending=Ending(whole=False, tells_begin=True))
+    assert bench.row()["result_error"] == "ValueError: too late"
+    assert marks(tmp_path) == [(0,)]
+
+
+async def test_the_name_of_an_exception_does_not_say_that_a_body_never_began(tmp_path: Path) -> None:
+    """Libraries for remote calls make classes of the names that servers send."""
+    bench = make_bench(tmp_path, policy=ONCE)
+    error = type("Not started", (Exception,), {})("no")
+
+    async def body() -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        await run(bench, Action("charge", params={"order": "A"}), body=body)
+    assert bench.row()["result_error"] == "`Not started: no`"
+    assert marks(tmp_path) == [(0,)]
 
 
 async def test_a_body_that_has_begun_and_does_not_go_on_has_left_its_mark(tmp_path: Path) -> None:

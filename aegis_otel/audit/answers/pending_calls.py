@@ -49,6 +49,11 @@ def waiting(directory: Path, call_id: str, proofs: Proofs) -> list[Waiting]:
     return _waiting(lines, known, proofs)
 
 
+def waiting_row(directory: Path, decision_id: str, proofs: Proofs) -> Waiting | None:
+    """Return the row of a decision; None where it waits no more. Arguments and errors as for `waiting`."""
+    return next(iter(_waiting(Lines(directory), {decision_id}, proofs)), None)
+
+
 def every_waiting(directory: Path, proofs: Proofs) -> list[Waiting]:
     """Return all waiting calls, oldest first; arguments and errors as for `waiting`."""
     lines = Lines(directory)

@@ -178,8 +178,7 @@ def _close(journal: Journal, waiting: Waiting, last_line: Callable[[Waiting], Au
                 journal.append(line)
                 return True
     except AuditError:
-        known = journal.waiting(waiting.row.tool_call_id or "")
-        if any(each.row.decision_id == waiting.row.decision_id for each in known):
+        if journal.waiting_row(waiting.row.decision_id) is not None:
             raise
     return False  # somebody has answered or closed it meanwhile
 

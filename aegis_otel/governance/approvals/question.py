@@ -236,10 +236,14 @@ async def _ask(
 
 
 def is_yes_to(verdict: Verdict, approved: Verdict) -> bool:
-    """Return whether the yes to what `approved` asked is one to what `verdict` asks: of the same persons."""
+    """Return whether the yes to what `approved` asked is one to what `verdict` asks: of the same persons.
+
+    It may come from a grant, which is none to a rule that asks each time.
+    """
     return (
         verdict.matched_rule == approved.matched_rule
         and verdict.risk_level <= approved.risk_level
+        and verdict.asks_each_time <= approved.asks_each_time
         and verdict.approvers in (None, approved.approvers)
     )
 

@@ -31,11 +31,13 @@ def precedence(verdict: Verdict) -> tuple[int, ...]:
 
 
 def takes_precedence(verdict: Verdict, over: Verdict) -> bool:
-    """Return whether a verdict is stricter than another one, or asks others than that asks."""
+    """Return whether a verdict is stricter than another one, or asks others or more often than that asks."""
     if precedence(verdict) > precedence(over):
         return True
-    is_asking = verdict.enforced_approval is over.enforced_approval is Approval.APPROVE
-    return is_asking and verdict.approvers is not None and verdict.approvers != over.approvers
+    if not verdict.enforced_approval is over.enforced_approval is Approval.APPROVE:
+        return False
+    asks_others = verdict.approvers is not None and verdict.approvers != over.approvers
+    return asks_others or verdict.asks_each_time > over.asks_each_time
 
 
 def is_as_strict(approvers: Approvers | None, other: Approvers | None) -> bool:

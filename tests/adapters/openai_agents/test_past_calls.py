@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import Annotated, Any
 
 import pytest
+import wrapt
 from agents import (
     Agent,
     FunctionTool,
@@ -365,6 +366,30 @@ async def test_a_call_with_arguments_that_the_sdk_refuses_is_not_counted(
     assert first["result_error"].startswith("Not started: ModelBehaviorError: ")
     assert third["result_status"] == ("success" if is_limit else "blocked")
     assert ends_of_marks(b) == ([1] if is_limit else [])
+
+
+@pytest.mark.parametrize("on_class", [True, False])
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_what_another_library_puts_around_a_body_still_runs(
+    installed: BENCH, bench: BENCH, is_async: bool, on_class: bool
+) -> None:
+    """A proxy says that it is a function, too: what is behind it is not taken out of it."""
+    ran: list[Any] = []
+
+    async def seen(wrapped: Any, _: object, arguments: Any, named: Any) -> Any:
+        ran.append("seen")
+        return await wrapped(*arguments, **named)
+
+    tool = tool_of_kind("async" if is_async else "sync", "act", ran)
+    invoker: Any = tool.on_invoke_tool
+    invoker._invoke_tool_impl = wrapt.FunctionWrapper(invoker._invoke_tool_impl, seen)
+    policy = limited("act", "calls_over: {limit: 1, within: 1h}")
+    if on_class:
+        installed(policy=policy)
+    else:
+        tool = governed_tool(runtime=bench(policy=policy).runtime)(tool)
+    await run_turns([tool], function_call("act", {"order": 1}, call_id="c1"))
+    assert ran == ["seen", 1]
 
 
 async def test_a_body_that_raises_at_once_has_begun(installed: BENCH) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import time
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from click.testing import Result
 
 from aegis_otel.governance.approvals.inbox import QuestionStatus
 from aegis_otel.runtime.approval.answer_desk import AnswerDesk
+from aegis_otel.runtime.approval.row_closing import ClosedRows, close_ended_rows
 from aegis_otel.runtime.audit import AuditLogger
 from aegis_otel.runtime.system import RealSystem
 from aegis_otel.state.sqlite import SqliteState
@@ -105,6 +108,33 @@ def test_expire_closes_the_row_of_a_question_that_ended_long_ago(
         "1 question ended, 1 row of the audit closed\n"
     )
     assert run("expire").output == "No question's time is over.\n"
+
+
+@pytest.mark.parametrize("call_id", ["call_1", None], ids=["of the SDK", "of a Runtime"])
+def test_expire_says_which_row_it_cannot_close(
+    call_id: str | None,
+    desk: AnswerDesk,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    decision_id = id_of(put(desk, expires_s=0.05))
+    time.sleep(0.1)
+    with closing(AuditLogger(tmp_path / "audit")) as audit:
+        row = decided(
+            decision_id=decision_id, approval="approve", result_status="pending", tool_call_id=call_id
+        )
+        audit.append(row)
+        monkeypatch.setattr(os, "write", no_space)
+        rows = close_ended_rows(audit, desk.inbox, lambda signed: pytest.fail("no answer"), grace_s=0.0)
+        monkeypatch.undo()
+    assert rows == ClosedRows()
+    assert f"the row of decision {decision_id} stays as it is: " in caplog.text
+    assert "no space left on device" in caplog.text
+
+
+def no_space(*_: object) -> int:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_expire_closes_the_row_a_minute_after_the_end_and_says_so_before(

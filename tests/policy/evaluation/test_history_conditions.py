@@ -6,13 +6,16 @@ import json
 from enum import StrEnum
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aegis_otel import Action, Policy
-from aegis_otel.model import Approval, Past, SeriesQuery, Subject, Tally, Where
+from aegis_otel.governance.approvals.question import is_yes_to
+from aegis_otel.model import Approval, Past, RiskLevel, SeriesQuery, Subject, Tally, Verdict, Where
 from aegis_otel.policy.evaluation.evaluator import decide
+from aegis_otel.policy.evaluation.precedence import takes_precedence
 from aegis_otel.policy.explain import explain
 from aegis_otel.policy.history.series_queries import marks_of, queries_of
 from tests.policy.test_laws import actions, params, values
@@ -200,6 +203,19 @@ def test_a_repetition_is_asked_about_each_time_whichever_rule_is_named(repeats_f
         policy = Policy.from_dict({"version": "1", "rules": rules})
         verdict = policy.evaluate(Action("pay", params=PARAMS | {"amount": "much"}, subject=ANN)).verdict
         assert (verdict.approval, verdict.asks_each_time) == (Approval.APPROVE, asks_each_time)
+
+
+def test_a_repetition_takes_precedence_over_a_yes_that_may_be_a_grant() -> None:
+    """As of a call that looks otherwise behind a wrapper, or while the policy changed."""
+    once = Verdict(Approval.APPROVE, RiskLevel.HIGH, "r")
+    each_time = msgspec.structs.replace(once, asks_each_time=True)
+    assert takes_precedence(each_time, over=once)
+    assert not takes_precedence(once, over=each_time)
+    assert not takes_precedence(each_time, over=each_time)
+    assert not takes_precedence(each_time, over=Verdict(Approval.BLOCK, RiskLevel.HIGH, "r"))
+    assert not is_yes_to(each_time, once)
+    assert is_yes_to(once, each_time)
+    assert is_yes_to(each_time, each_time)
 
 
 @pytest.mark.parametrize("approval", ["auto", "approve", "block"])

@@ -232,7 +232,7 @@ def _cells(function: FunctionType) -> dict[str, Any]:
 
 def receiving(body: Body) -> Body:
     """Return `body` such that it takes prepared arguments, where the SDK (before 0.24) cannot itself."""
-    if not isinstance(body, FunctionType) or _PREPARE in body.__code__.co_freevars:
+    if type(body) is not FunctionType or _PREPARE in body.__code__.co_freevars:
         return body
     kinds = {"schema": FuncSchema, "params_adapter": TypeAdapter}
     cells = _cells(body)

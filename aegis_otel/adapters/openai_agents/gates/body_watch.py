@@ -82,7 +82,7 @@ def watched(implementation: Callable[..., Any], *, sync: bool) -> Callable[..., 
         return _watched_mcp(implementation)
     if sync:
         return WatchedFunction(implementation)
-    if isinstance(implementation, FunctionType):
+    if type(implementation) is FunctionType:  # and no proxy, around which another library may have put code
         for variable, reporting in ((_FUNCTION, _reporting_begin), (_AGENT_INPUT, _ReportingInput)):
             if variable in implementation.__code__.co_freevars:
                 watched_copy: FunctionType = with_cells(implementation, {variable: reporting})
@@ -105,7 +105,7 @@ class WatchedFunction:
 
     def __init__(self, implementation: Callable[..., Any]) -> None:
         code: Any = getattr(implementation, "__code__", None)
-        is_known = isinstance(implementation, FunctionType) and _FUNCTION in code.co_freevars
+        is_known = type(implementation) is FunctionType and _FUNCTION in code.co_freevars
         self._reports_end = self._aegis_tells_begin = is_known
         self._run = with_cells(implementation, {_FUNCTION: _reporting}) if is_known else implementation
 

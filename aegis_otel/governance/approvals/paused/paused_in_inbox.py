@@ -321,8 +321,7 @@ class PausedInInbox:
             with journal.answering(row):
                 return True
         except AuditError:
-            known = journal.waiting(row.row.tool_call_id or "")
-            return any(each.row.decision_id == row.row.decision_id for each in known)
+            return journal.waiting_row(row.row.decision_id) is not None
 
     def _claim(self, call: Call, by_answer: bool) -> _Claim:
         rows = [each for each in self._questions.waiting_rows(call) if not each.started]
