@@ -104,6 +104,10 @@ asyncio.run(Runner.run(Agent("Clerk", tools=[charge]), "go", run_config=settings
 """
 
 
+@pytest.mark.skipif(
+    not os.environ.get("AEGIS_REQUIRE_STACK"),
+    reason="takes both cores for half a minute: a part of make test-stack and make soak",
+)
 @pytest.mark.parametrize("killed", [0, 5] if RACES > 1 else [0])
 def test_agents_of_eight_processes_get_what_the_limit_says(store: Store, tmp_path: Path, killed: int) -> None:
     """The SDK's parallel calls, 200 in all: exactly 100 bodies, and never more where programs are killed."""
