@@ -18,6 +18,7 @@ import math
 from bisect import bisect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -195,19 +196,14 @@ class HistoryReader:
     def unread(self, action: Action, schema: SchemaReader | None) -> Iterator[tuple[str, str]]:
         """Yield the parameters that are lacking or cannot be counted, and in words what each must be."""
         where = Where()  # no parameter depends on it
-        for place in range(len(self._dividers)):
+        reads: list[_Read] = [partial(self.value, place) for place in range(len(self._dividers))]
+        for read in (*reads, self.amount):
             try:
-                self.value(place, action, where, schema)
+                read(action, where, schema)
             except _UnreadParameter as error:
                 yield error.path, error.wanted
             except Unknown:
-                pass  # not by the arguments of the call
-        try:
-            self.amount(action, where, schema)
-        except _UnreadParameter as error:
-            yield error.path, error.wanted
-        except Unknown:
-            pass
+                pass  # other arguments of the call would not change that
 
     def _queries(self, action: Action, where: Where, schema: SchemaReader | None) -> tuple[SeriesQuery, ...]:
         if self.spec.key == "tokens_over" and where.tokens_run is not None:
@@ -362,7 +358,10 @@ def _divider(divider: Divider) -> _Read:
 
 
 def _unread(what: str, why: str, path: str, wanted: str) -> Unknown:
-    """Return the error of a parameter that is not known; another value mends it, unless `why` denies that."""
+    """Return the error of a parameter that is not known.
+
+    It says that another value would answer the condition, unless `why` is a reason in `BEYOND_THE_CALL`.
+    """
     reason = f"{what}: {why}"
     return Unknown(reason) if why in BEYOND_THE_CALL else _UnreadParameter(reason, path, wanted)
 

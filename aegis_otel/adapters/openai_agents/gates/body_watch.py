@@ -106,7 +106,8 @@ class WatchedFunction:
     def __init__(self, implementation: Callable[..., Any]) -> None:
         code: Any = getattr(implementation, "__code__", None)
         is_known = type(implementation) is FunctionType and _FUNCTION in code.co_freevars
-        self._reports_end = self._aegis_tells_begin = is_known
+        self._reports_end = is_known
+        setattr(self, _TELLS_BEGIN, is_known)
         self._run = with_cells(implementation, {_FUNCTION: _reporting}) if is_known else implementation
 
     def __call__(self, context: ToolContext[Any], arguments: str) -> Any:
